@@ -1,0 +1,33 @@
+# `make demo` separates a real recording, `make test` checks everything; both set up .venv first if it is not there.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: demo test check
+
+demo: $(VENV)/.demo
+	$(BIN)/python examples/demo.py --out out
+
+test: $(VENV)/.test check
+	$(BIN)/python -m pytest -m "not gpu"
+
+check: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+# The stamps make a second run quick: pip runs again only when what it would install has changed.
+$(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing audiosep and torch into $(VENV) (once, some minutes)"
+	$(INSTALL) --editable . matplotlib
+	@touch $@
+
+$(VENV)/.test: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing audiosep and what its tests need into $(VENV) (once, some minutes)"
+	$(INSTALL) --editable ".[train,eval,formats,ray,onnx,dev]"
+	@touch $@

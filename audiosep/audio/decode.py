@@ -1,0 +1,191 @@
+"""Reading audio files block by block, in the memory of a block."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import stat
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+from audiosep.audio.info import AudioInfo
+from audiosep.audio.limits import MAX_SECONDS, Array, check_channels, check_duration, check_finite, check_rate
+from audiosep.audio.probe import check_file, open_source
+from audiosep.audio.source import Unreadable
+from audiosep.errors import AudioError, InputError
+
+logger = logging.getLogger(__name__)
+
+
+class AudioReader:
+    """The samples of a file, block by block: an iterator and a context manager.
+
+    A file that ends before the length it states is read to where it ends, with a warning in the log. Where a decoder
+    gives up on the way, the next one goes on from there.
+
+    Args:
+        path: an audio file, the first audio stream of a video, a named pipe, or `-` for standard input. Pipes are
+            copied to a temporary file first: many formats keep what is needed to start at their end.
+        block: samples per block; the last one is shorter.
+        max_seconds: refuse longer recordings; None: no limit.
+
+    Raises:
+        AudioError: no such file, or no decoder reads it.
+        InputError: no samples, too long, more than 8 channels, a sample rate outside 4 to 192 kHz, NaN or infinity.
+    """
+
+    def __init__(self, path: str | Path, block: int = 65_536, *, max_seconds: float | None = MAX_SECONDS) -> None:
+        if block < 1:
+            raise InputError(f"a block must have at least one sample, got {block}")
+        self.block = block
+        self.max_seconds = max_seconds
+        self.samples = 0
+        self._folder = tempfile.TemporaryDirectory(prefix="audiosep-") if _is_pipe(path) else None
+        try:
+            self._path = check_file(path) if self._folder is None else Path(self._folder.name, "pipe")
+            if self._folder is not None:
+                _copy_pipe(path, self._path)
+            self._source = open_source(self._path, name=_name(path))
+        except BaseException:
+            self._remove_spool()
+            raise
+        self.info: AudioInfo = replace(self._source.info, path=Path(path))
+        try:
+            check_channels(self.info.channels)
+            check_rate(self.info.sample_rate)
+            if self.info.samples is not None:
+                check_duration(self.info.samples / self.info.sample_rate, max_seconds)
+        except BaseException:
+            self.close()
+            raise
+        self._blocks = self._reblock(self._decode())
+
+    def __enter__(self) -> AudioReader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[Array]:
+        return self
+
+    def __next__(self) -> Array:
+        """The next block, float32 (channels, `block` or, at the end, fewer samples)."""
+        return next(self._blocks)
+
+    def close(self) -> None:
+        """Release the file. Idempotent."""
+        self._source.close()
+        self._remove_spool()
+
+    def _decode(self) -> Iterator[Array]:
+        """Blocks of any size, checked; the decoder changes where one gives up."""
+        tried: set[str] = set()
+        while True:
+            try:
+                for block in self._unread(self._source.blocks()):
+                    check_finite(block, offset=self.samples, sample_rate=self.info.sample_rate)
+                    self.samples += block.shape[1]
+                    check_duration(self.samples / self.info.sample_rate, self.max_seconds)
+                    yield block
+                break
+            except Unreadable as error:
+                tried.add(self._source.info.backend)
+                self._replace_source(tried, error)
+        if self.samples == 0:
+            raise InputError(f"{_name(self.info.path)} holds no samples: export it again")
+        if self.info.samples is not None and self.samples < self.info.samples:
+            logger.warning("%s ends early: %d of %d samples", _name(self.info.path), self.samples, self.info.samples)
+
+    def _unread(self, blocks: Iterator[Array]) -> Iterator[Array]:
+        """`blocks` without the samples that an earlier decoder has delivered already."""
+        skip = self.samples
+        for block in blocks:
+            rest = block[:, skip:]
+            skip -= block.shape[1] - rest.shape[1]
+            if rest.shape[1]:
+                yield rest
+
+    def _replace_source(self, tried: set[str], error: Unreadable) -> None:
+        seconds = self.samples / self.info.sample_rate
+        problem = f"{_name(self.info.path)} is damaged at {seconds:.2f} s ({self._source.info.backend}: {error})"
+        self._source.close()
+        try:
+            self._source = open_source(self._path, name=_name(self.info.path), skip=tried)
+        except AudioError as others:
+            raise AudioError(f"{problem}, and no other decoder reads on: {others}") from error
+        if (self._source.info.sample_rate, self._source.info.channels) != (self.info.sample_rate, self.info.channels):
+            raise AudioError(f"{problem}: convert it first with `ffmpeg -i in out.wav`") from error
+        logger.warning("%s; %s reads on", problem, self._source.info.backend)
+
+    def _reblock(self, blocks: Iterator[Array]) -> Iterator[Array]:
+        """The same samples in blocks of exactly `block`, but the last."""
+        waiting: list[Array] = []
+        samples = 0
+        for block in blocks:
+            waiting.append(block)
+            samples += block.shape[1]
+            if samples < self.block:
+                continue
+            joined = np.concatenate(waiting, axis=1)
+            whole = samples - samples % self.block
+            for start in range(0, whole, self.block):
+                yield joined[:, start : start + self.block]
+            waiting = [joined[:, whole:]]
+            samples -= whole
+        if samples:
+            yield np.concatenate(waiting, axis=1)
+
+    def _remove_spool(self) -> None:
+        if self._folder is not None:
+            self._folder.cleanup()
+
+
+def read_audio(path: str | Path, *, max_seconds: float | None = MAX_SECONDS) -> tuple[Array, int]:
+    """A whole file in memory.
+
+    Args:
+        path: as for AudioReader.
+        max_seconds: refuse longer recordings; None: no limit.
+
+    Returns:
+        float32 (channels, samples), and the sample rate in Hz.
+
+    Raises:
+        AudioError, InputError: as AudioReader.
+    """
+    with AudioReader(path, max_seconds=max_seconds) as reader:
+        blocks = list(reader)
+    return np.concatenate(blocks, axis=1), reader.info.sample_rate
+
+
+def _is_pipe(path: str | Path) -> bool:
+    try:
+        return str(path) == "-" or stat.S_ISFIFO(Path(path).stat().st_mode)
+    except (OSError, ValueError):
+        return False
+
+
+def _name(path: str | Path) -> str:
+    return "standard input" if str(path) == "-" else str(path)
+
+
+def _copy_pipe(path: str | Path, target: Path) -> None:
+    if str(path) != "-":
+        with Path(path).open("rb") as pipe, target.open("wb") as file:
+            shutil.copyfileobj(pipe, file)
+    elif sys.stdin is None or sys.stdin.isatty():
+        raise InputError("no audio comes from standard input: pipe a file into it, as in `audiosep ... - < song.wav`")
+    else:
+        with target.open("wb") as file:
+            shutil.copyfileobj(sys.stdin.buffer, file)
+    if target.stat().st_size == 0:
+        raise InputError(f"nothing came through {_name(path)}: check the command in front of it")

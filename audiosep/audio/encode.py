@@ -1,0 +1,209 @@
+"""Writing audio files block by block: whole or not at all, and never wrapping around full scale."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+import soundfile
+
+from audiosep.audio.encoder import SndfileEncoder
+from audiosep.audio.formats import FORMATS, check_format, format_of, written_depth
+from audiosep.audio.info import clean_tags
+from audiosep.audio.limits import Array, check_channels, check_finite, check_rate
+from audiosep.audio.partial import PartialFile
+from audiosep.audio.tags import id3v2
+from audiosep.audio.wav import WavFile
+from audiosep.errors import AudioError, InputError
+
+# libvorbis keeps what one call gives it on the stack.
+_SLICE = 16_384
+
+
+class AudioWriter:
+    """Write a file block by block; as a context manager it keeps the file only if nothing was raised.
+
+    The samples go to a temporary file in the same folder, which replaces `path` at `close`. What exceeds full scale is
+    saturated and counted, unless the file holds floats; integers are rounded to nearest, so that samples read from a
+    file of the same depth come back bit for bit.
+
+    Args:
+        path: the file to write, in an existing folder; `-`: standard output, which receives the file at the end.
+        sample_rate: Hz.
+        channels: 1 to 8; mp3 has at most 2.
+        depth: "16", "24" or "float"; flac falls to "24" for floats, lossy formats have none.
+        format: one of FORMATS; by default what the extension says.
+        tags: by the names of AudioInfo.tags; others are left out.
+        overwrite: whether a file that lies there already may be replaced.
+
+    Raises:
+        AudioError: an unknown format, or one without this rate or number of channels; the target exists or cannot be
+            written.
+        InputError: an impossible rate, number of channels or depth.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        sample_rate: int,
+        channels: int,
+        depth: str = "16",
+        format: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        overwrite: bool = False,
+    ) -> None:
+        self.path = Path(path)
+        self.format = format or format_of(path)
+        self.depth = written_depth(self.format, depth)
+        self.sample_rate = check_rate(sample_rate)
+        self.channels = check_channels(channels)
+        check_format(self.format, self.sample_rate, channels)
+        self.samples = 0
+        self.clipped = 0
+        self._closed = False
+        self._partial = PartialFile(path, overwrite=overwrite)
+        try:
+            with self._reporting():
+                self._encoder = self._open(self._partial.file, clean_tags(tags or {}))
+        except BaseException:
+            self._partial.discard()
+            raise
+
+    def _open(self, file: BinaryIO, tags: Mapping[str, str]) -> WavFile | SndfileEncoder:
+        options = FORMATS[self.format].encoder
+        if options is None:
+            assert self.depth is not None
+            return WavFile(file, self.sample_rate, self.channels, self.depth, tags)
+        if self.depth is not None:
+            options = {**options, "subtype": f"PCM_{self.depth}"}
+        if self.format == "mp3":
+            file.write(id3v2(tags))
+            tags = {}
+        return SndfileEncoder(file, self.sample_rate, self.channels, options, tags)
+
+    def __enter__(self) -> AudioWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.discard()
+
+    def write(self, block: Array) -> None:
+        """Append a block.
+
+        Args:
+            block: floating point (channels, samples), any number of samples, full scale 1.0.
+
+        Raises:
+            InputError: another number of channels, NaN or infinity; nothing of the file is kept.
+            AudioError: the writer is closed, or the disk refuses.
+        """
+        if self._closed:
+            raise AudioError(f"{self.path} is closed already: open a new AudioWriter")
+        try:
+            if block.ndim != 2 or block.shape[0] != self.channels:
+                raise InputError(f"expected a block of shape ({self.channels}, samples), got {block.shape}")
+            with np.errstate(over="ignore"):
+                block = block.astype(np.float32, copy=False)
+            check_finite(block, offset=self.samples, sample_rate=self.sample_rate)
+            for start in range(0, block.shape[1], _SLICE):
+                with self._reporting():
+                    self._encoder.write(self._quantise(block[:, start : start + _SLICE]))
+            self.samples += block.shape[1]
+        except BaseException:
+            self.discard()
+            raise
+
+    @contextlib.contextmanager
+    def _reporting(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, soundfile.LibsndfileError) as error:
+            raise AudioError(f"{self.path} cannot be written: {error}: free space or choose another folder") from error
+
+    def _quantise(self, block: Array) -> npt.NDArray[Any]:
+        """Float (channels, samples) to what the encoder takes, (samples, channels)."""
+        frames: npt.NDArray[Any] = block.T
+        if self.depth == "float":
+            return frames
+        self.clipped += int(np.count_nonzero(np.abs(frames) > 1))
+        if self.depth is None:
+            return frames.clip(-1, 1)
+        full = 2.0 ** (int(self.depth) - 1)
+        rounded = np.clip(np.rint(frames * full), -full, full - 1)
+        if self.depth == "16":
+            return rounded.astype(np.int16)
+        # libsndfile takes 24 bits from the top of 32, WavFile from the bottom.
+        integers: npt.NDArray[Any] = rounded.astype(np.int32) << (8 if self.format == "flac" else 0)
+        return integers
+
+    def close(self) -> None:
+        """Finish the file and put it in its place. Idempotent.
+
+        Raises:
+            InputError: nothing was written.
+            AudioError: the disk refuses.
+        """
+        if self._closed:
+            return
+        if self.samples == 0:
+            self.discard()
+            raise InputError(f"no samples were written to {self.path}: an audio file must have some")
+        self._closed = True
+        try:
+            with self._reporting():
+                self._encoder.close()
+            self._partial.commit()
+        finally:
+            self._partial.discard()
+
+    def discard(self) -> None:
+        """Delete what was written; an earlier file at `path` stays as it was. Idempotent."""
+        self._closed = True
+        # An encoder that is not closed would still write to the file when it is collected.
+        try:
+            with contextlib.suppress(Exception):
+                self._encoder.close()
+        finally:
+            self._partial.discard()
+
+
+def write_audio(
+    path: str | Path,
+    x: Array,
+    sample_rate: int,
+    *,
+    depth: str = "16",
+    format: str | None = None,
+    tags: Mapping[str, str] | None = None,
+    overwrite: bool = False,
+) -> int:
+    """Write a whole file.
+
+    Args:
+        path: as for AudioWriter, as are all that follow.
+        x: floating point (channels, samples).
+        sample_rate: Hz.
+        depth: "16", "24" or "float".
+        format: one of FORMATS.
+        tags: by the names of AudioInfo.tags.
+        overwrite: whether a file that lies there already may be replaced.
+
+    Returns:
+        How many samples were saturated.
+
+    Raises:
+        AudioError, InputError: as AudioWriter.
+    """
+    with AudioWriter(path, sample_rate, x.shape[0], depth, format, tags, overwrite) as writer:
+        writer.write(x)
+    return writer.clipped

@@ -1,0 +1,127 @@
+"""The formats that audiosep writes, and what each of them can hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from audiosep.errors import AudioError, InputError
+
+DEPTHS = ("16", "24", "float")
+
+
+@dataclass(frozen=True)
+class Format:
+    """What a file format can hold.
+
+    Args:
+        extensions: of file names, the usual one first.
+        depths: DEPTHS that it has; empty for lossy formats.
+        rates: sample rates in Hz that it has; empty: all.
+        channels: most channels.
+        encoder: how libsndfile is asked for it, at a quality meant to be processed further; empty for wav.
+    """
+
+    extensions: tuple[str, ...]
+    depths: tuple[str, ...] = ()
+    rates: tuple[int, ...] = ()
+    channels: int = 8
+    encoder: Mapping[str, Any] | None = None
+
+
+FORMATS = {
+    "wav": Format((".wav", ".wave"), depths=DEPTHS),
+    "flac": Format((".flac",), depths=("16", "24"), encoder={"format": "FLAC"}),
+    # About 270 kbit/s for stereo.
+    "ogg": Format((".ogg", ".oga"), encoder={"format": "OGG", "subtype": "VORBIS", "compression_level": 0.2}),
+    # About 250 kbit/s for stereo.
+    "opus": Format(
+        (".opus",),
+        rates=(8_000, 12_000, 16_000, 24_000, 48_000),
+        encoder={"format": "OGG", "subtype": "OPUS", "compression_level": 0.5},
+    ),
+    # 320 kbit/s.
+    "mp3": Format(
+        (".mp3",),
+        rates=(8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000),
+        channels=2,
+        encoder={
+            "format": "MP3",
+            "subtype": "MPEG_LAYER_III",
+            "compression_level": 0.0,
+            "bitrate_mode": "CONSTANT",
+        },
+    ),
+}
+_LIST = ", ".join(FORMATS)
+
+
+def format_of(path: str | Path) -> str:
+    """The format that a file name asks for; `-`, standard output, is wav.
+
+    Raises:
+        AudioError: an extension that is not one of FORMATS.
+    """
+    if str(path) == "-":
+        return "wav"
+    suffix = Path(path).suffix.lower()
+    for name, form in FORMATS.items():
+        if suffix in form.extensions:
+            return name
+    raise AudioError(f"cannot write {path}: the extension {suffix!r} names none of the formats {_LIST}")
+
+
+def written_depth(format: str, depth: str) -> str | None:
+    """The depth that a file will have: `depth`, or the best that `format` has below it; None for lossy formats.
+
+    >>> written_depth("flac", "float")
+    '24'
+
+    Raises:
+        InputError: not one of DEPTHS.
+        AudioError: not one of FORMATS.
+    """
+    if depth not in DEPTHS:
+        raise InputError(f"the depth must be one of {', '.join(DEPTHS)}, got {depth!r}")
+    depths = _format(format).depths
+    return depth if depth in depths else depths[-1] if depths else None
+
+
+def can_clip(format: str, depth: str) -> bool:
+    """Whether a file saturates beyond full scale: all but floats do, lossy formats when they are played.
+
+    Raises:
+        InputError, AudioError: as written_depth.
+    """
+    return written_depth(format, depth) != "float"
+
+
+def check_format(format: str, sample_rate: int, channels: int) -> None:
+    """Refuse what a format cannot hold: audiosep never changes a sample rate or mixes channels to fit a format.
+
+    Args:
+        format: one of FORMATS.
+        sample_rate: Hz.
+        channels: number of channels.
+
+    Raises:
+        AudioError: tells what the format has.
+    """
+    form = _format(format)
+    if form.rates and sample_rate not in form.rates:
+        rates = ", ".join(str(rate) for rate in form.rates)
+        raise AudioError(
+            f"{format} has no sample rate {sample_rate} Hz, only {rates} Hz: write wav, flac or ogg instead"
+        )
+    if format == "flac" and sample_rate > 65_535 and sample_rate % 10:
+        raise AudioError(f"flac cannot state {sample_rate} Hz, only multiples of 10 above 65535: write wav instead")
+    if channels > form.channels:
+        raise AudioError(f"{format} has at most {form.channels} channels, got {channels}: write wav or flac instead")
+
+
+def _format(name: str) -> Format:
+    if name not in FORMATS:
+        raise AudioError(f"unknown audio format {name!r}: choose one of {_LIST}")
+    return FORMATS[name]

@@ -1,0 +1,90 @@
+"""What is known of an audio file, in one vocabulary for all decoders."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+# Tags that are carried from input to output, and their names elsewhere.
+TAGS = ("title", "artist", "album", "track", "date", "genre", "comment", "copyright")
+_TAG_SYNONYMS = {"tracknumber": "track", "year": "date", "description": "comment"}
+
+_LOSSY = "16"
+_DEPTHS = {
+    "PCM_S8": "16",
+    "PCM_U8": "16",
+    "PCM_16": "16",
+    "PCM_24": "24",
+    "PCM_32": "float",
+    "FLOAT": "float",
+    "DOUBLE": "float",
+    "ALAC_16": "16",
+    "ALAC_20": "24",
+    "ALAC_24": "24",
+    "ALAC_32": "float",
+}
+
+
+@dataclass(frozen=True)
+class AudioInfo:
+    """One audio file, or the first audio stream of a video.
+
+    Args:
+        path: where it lies; `-` for standard input.
+        sample_rate: Hz.
+        channels: number of channels.
+        samples: length per channel as the file states it exactly, None where only decoding can tell.
+        depth: what an output that follows this input uses: "16", "24" or "float". 8-bit and lossy formats count as
+            "16"; 32-bit integers, which float32 holds as well as 24-bit integers would, as "float".
+        format: container: "wav", "flac", "ogg", "opus", "mp3", "mp4", ...
+        encoding: the decoder's own word for the samples: "PCM_24", "VORBIS", "aac", ...
+        backend: who decodes it: "soundfile", "PyAV" or "ffmpeg".
+        tags: those of TAGS that the file carries.
+        estimate: seconds, roughly, where `samples` is None.
+    """
+
+    path: Path
+    sample_rate: int
+    channels: int
+    samples: int | None
+    depth: str
+    format: str
+    encoding: str
+    backend: str
+    tags: Mapping[str, str] = field(default_factory=dict)
+    estimate: float | None = None
+
+    @property
+    def seconds(self) -> float | None:
+        """Duration in seconds, exact where `samples` is known, else an estimate or None."""
+        return self.estimate if self.samples is None else self.samples / self.sample_rate
+
+
+def sndfile_depth(subtype: str) -> str:
+    """AudioInfo.depth of a libsndfile subtype."""
+    return _DEPTHS.get(subtype, _LOSSY)
+
+
+def ffmpeg_depth(codec: str, sample_format: str) -> str:
+    """AudioInfo.depth of an ffmpeg codec name and sample format.
+
+    ffmpeg decodes most lossy formats to floats, which says nothing about the recording, and 24-bit lossless formats
+    to 32-bit integers.
+    """
+    sample_format = sample_format.removesuffix("p")
+    if codec.startswith(("pcm_f", "pcm_s32")) or (codec == "wavpack" and sample_format == "flt"):
+        return "float"
+    return "24" if sample_format == "s32" else _LOSSY
+
+
+def clean_tags(raw: Mapping[str, Any]) -> dict[str, str]:
+    """Those of TAGS that `raw` has, whatever the case of its keys."""
+    found: dict[str, str] = {}
+    for key, value in raw.items():
+        name = _TAG_SYNONYMS.get(key.lower(), key.lower())
+        text = str(value).replace("\0", "").strip()
+        if name in TAGS and text:
+            found.setdefault(name, text)
+    return found

@@ -1,0 +1,91 @@
+"""What recordings audiosep takes: channels, sample rates, durations and finite samples."""
+
+from __future__ import annotations
+
+from numbers import Real
+
+import numpy as np
+import numpy.typing as npt
+
+from audiosep.errors import InputError
+
+Array = npt.NDArray[np.float32]
+
+MAX_CHANNELS = 8
+MIN_RATE = 4_000
+MAX_RATE = 192_000
+# Longer than any recording somebody means to separate in one go, shorter than what a damaged header or an endless
+# pipe claims; loggers that do run longer lift it with `max_seconds`.
+MAX_SECONDS = 12 * 3600.0
+
+
+def check_rate(sample_rate: float) -> int:
+    """A sample rate as an int.
+
+    Args:
+        sample_rate: Hz.
+
+    Raises:
+        InputError: not a whole number of Hz from 4,000 to 192,000.
+    """
+    # The range first: NaN is in none, and has no int.
+    if not isinstance(sample_rate, Real) or not MIN_RATE <= sample_rate <= MAX_RATE or sample_rate != int(sample_rate):
+        raise InputError(
+            f"the sample rate must be a whole number from {MIN_RATE} to {MAX_RATE} Hz, got {sample_rate!r}: "
+            "resample the recording first, for example with `ffmpeg -i in -ar 48000 out.wav`"
+        )
+    return int(sample_rate)
+
+
+def check_channels(channels: int) -> int:
+    """A number of channels, checked.
+
+    Raises:
+        InputError: not from 1 to 8.
+    """
+    if not 1 <= channels <= MAX_CHANNELS:
+        raise InputError(
+            f"a recording must have 1 to {MAX_CHANNELS} channels, got {channels}: pick or mix channels first, "
+            "for example with `ffmpeg -i in -ac 2 out.wav`"
+        )
+    return channels
+
+
+def check_finite(block: Array, *, offset: int = 0, sample_rate: int | None = None) -> None:
+    """Refuse NaN and infinity, which one separated window would spread and PCM would turn into full-scale clicks.
+
+    Args:
+        block: (channels, samples).
+        offset: position in the recording of the first sample of `block`.
+        sample_rate: Hz; with it the message also tells seconds.
+
+    Raises:
+        InputError: names the first bad sample.
+    """
+    finite = np.isfinite(block)
+    if finite.all():
+        return
+    sample = int(np.argmin(finite.all(axis=0)))
+    channel = int(np.argmin(finite[:, sample]))
+    where = f"sample {offset + sample}" + (f" ({(offset + sample) / sample_rate:.3f} s)" if sample_rate else "")
+    raise InputError(
+        f"the audio holds {block[channel, sample]} at {where}, channel {channel + 1}: export it again, "
+        "or replace such samples first, for example with numpy.nan_to_num"
+    )
+
+
+def check_duration(seconds: float, max_seconds: float | None) -> None:
+    """Refuse a recording that is longer than the caller said he would take.
+
+    Args:
+        seconds: duration.
+        max_seconds: limit in seconds; None: no limit.
+
+    Raises:
+        InputError: too long.
+    """
+    if max_seconds is not None and seconds > max_seconds:
+        raise InputError(
+            f"the recording lasts at least {seconds:.0f} s, more than the limit of {max_seconds:.0f} s: "
+            "raise max_seconds if that is right, or cut the recording"
+        )

@@ -1,0 +1,91 @@
+"""Finding the decoder for a file, and asking it what the file is."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+from audiosep.audio.ffmpeg import FFmpegSource
+from audiosep.audio.info import AudioInfo
+from audiosep.audio.pyav import AvSource
+from audiosep.audio.sndfile import SoundFileSource
+from audiosep.audio.source import Source, Unreadable
+from audiosep.errors import AudioError, InputError
+
+BACKENDS: dict[str, Callable[[Path], Source]] = {
+    "soundfile": SoundFileSource,
+    "PyAV": AvSource,
+    "ffmpeg": FFmpegSource,
+}
+
+
+def probe(path: str | Path) -> AudioInfo:
+    """What a file is, without decoding it.
+
+    Args:
+        path: an audio file, or a video with sound.
+
+    Raises:
+        AudioError: no such file, a folder, or nothing that a decoder knows.
+        InputError: an empty file, or `-`, which can be read only once.
+    """
+    if str(path) == "-":
+        raise InputError("standard input can be read only once: open it with AudioReader('-') and ask its .info")
+    source = open_source(check_file(path))
+    source.close()
+    return source.info
+
+
+def check_file(path: str | Path) -> Path:
+    """The path of a regular file that has bytes in it.
+
+    Raises:
+        AudioError: missing, a folder, a device, or not readable by this user.
+        InputError: empty.
+    """
+    path = Path(path)
+    try:
+        status = path.stat()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise AudioError(f"there is no file {path}: check the spelling and the folder") from error
+    except (OSError, ValueError) as error:
+        # Names longer than the system allows, or with a NUL in them.
+        raise AudioError(f"{str(path)!r} cannot be opened: {error}: check the name") from error
+    if stat.S_ISDIR(status.st_mode):
+        raise AudioError(f"{path} is a folder: name the files in it")
+    if not stat.S_ISREG(status.st_mode):
+        raise AudioError(f"{path} is a device or a pipe, not a file: copy its data into a file first")
+    if not os.access(path, os.R_OK):
+        raise AudioError(f"{path} may not be read by this user: change its permissions")
+    if status.st_size == 0:
+        raise InputError(f"{path} is empty (0 bytes): copy or export it again")
+    return path
+
+
+def open_source(path: Path, *, name: str | None = None, skip: Collection[str] = ()) -> Source:
+    """Open a file with the first decoder that can read it to its end.
+
+    Args:
+        path: an existing file.
+        name: what messages call it; by default its path.
+        skip: those of BACKENDS that have been tried already.
+
+    Raises:
+        AudioError: none can; tells what each of them said.
+    """
+    reasons = []
+    for backend, opener in BACKENDS.items():
+        if backend in skip:
+            continue
+        try:
+            return opener(path)
+        except Unreadable as error:
+            reasons.append(f"{backend}: {error}")
+        except OSError as error:
+            raise AudioError(f"{name or path} cannot be read: {error}") from error
+    raise AudioError(
+        f"{name or path} cannot be read as audio. {'; '.join(reasons)}. If other programs play it, install what is "
+        "missing above, or export it as wav or flac"
+    )

@@ -1,0 +1,44 @@
+"""What the three decoders have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import numpy as np
+
+from audiosep.audio.info import AudioInfo
+from audiosep.audio.limits import Array
+
+
+class Unreadable(Exception):
+    """This decoder cannot read this file, or not to its end; another one may."""
+
+
+class Source(Protocol):
+    """One opened file."""
+
+    info: AudioInfo
+
+    def blocks(self) -> Iterator[Array]:
+        """The samples from the start, float32 (channels, any number of samples).
+
+        Raises:
+            Unreadable: this decoder cannot go on.
+        """
+
+    def close(self) -> None:
+        """Release the file."""
+
+
+def pcm_to_float(samples: np.ndarray[Any, Any]) -> Array:
+    """Samples of any PCM type as float32, full scale 1.0, in C order."""
+    if samples.dtype == np.uint8:
+        scaled = (samples.astype(np.float32) - 128) / 128
+    elif np.issubdtype(samples.dtype, np.integer):
+        scaled = samples / (np.iinfo(samples.dtype).max + 1.0)
+    else:
+        scaled = samples
+    # Finite beyond float32 becomes infinite here, and is refused as such.
+    with np.errstate(over="ignore"):
+        return np.ascontiguousarray(scaled, dtype=np.float32)

@@ -1,0 +1,128 @@
+"""The `audiosep` command: one file a verb, imported only when the verb is used.
+
+The command itself needs nothing but the standard library, so `audiosep --help` is instant.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import audiosep
+
+__all__ = ["VERBS", "main"]
+
+# A verb is a line here and a module of that name beside this file, with a typer application `app` in it.
+VERBS = {
+    "separate": "Separate the sounds you name out of recordings.",
+    "stems": "Split songs into vocals, drums, bass and other.",
+    "data": "Make and check the manifest of a training corpus.",
+    "train": "Train a model from a configuration.",
+    "finetune": "Teach a model your own sounds.",
+    "evaluate": "Measure models and baselines on test sets: quality, speed, memory.",
+    "listen": "Make a listening test, and analyse its ratings.",
+    "convert": "Turn a published AudioSep or CLAP checkpoint into a model folder.",
+    "models": "List, describe and download models.",
+    "doctor": "Check this installation and say how to mend it.",
+    "live": "Separate while it sounds: pipes or a sound card.",
+    "export": "Write a network as an ONNX file.",
+    "bench": "Measure speed and memory on this machine.",
+}
+
+HELP = """\
+Usage: audiosep VERB [ARGUMENTS]...
+
+Separate any sound you can name out of any recording.
+
+Verbs:
+{verbs}
+
+Options:
+  --help     Show this message; `audiosep VERB --help` explains a verb.
+  --version  Show the version.
+
+Exit codes: 0 done, 1 something failed, 2 wrong usage, 130 cancelled.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Args:
+        argv: arguments without the program's name; those of this process by default.
+
+    Returns:
+        The exit code: 0 done, 1 something failed (an error, or some files of a batch), 2 wrong usage, 130 cancelled.
+    """
+    _tolerant_output()
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("--help", "-h", "help"):
+        sys.stdout.write(_help())
+        return 0 if arguments else 2
+    if arguments[0] == "--version":
+        sys.stdout.write(f"audiosep {audiosep.__version__}\n")
+        return 0
+    verb = arguments[0]
+    if verb not in VERBS:
+        sys.stderr.write(_unknown(verb))
+        return 2
+    return _run(verb, arguments[1:])
+
+
+def _run(verb: str, arguments: list[str]) -> int:
+    try:
+        import typer.main
+
+        with _kills_as_interrupts():
+            module = importlib.import_module(f"audiosep.cli.{verb}")
+            typer.main.get_command(module.app).main(args=arguments, prog_name=f"audiosep {verb}")
+    except SystemExit as done:
+        return done.code if isinstance(done.code, int) else int(done.code is not None)
+    except KeyboardInterrupt:
+        sys.stderr.write("audiosep: cancelled\n")
+        return 130
+    return 0
+
+
+@contextlib.contextmanager
+def _kills_as_interrupts() -> Iterator[None]:
+    """A polite kill cleans up as Ctrl-C does: half-written files are deleted."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
+
+
+def _help() -> str:
+    width = max(map(len, VERBS))
+    return HELP.format(verbs="\n".join(f"  {verb:{width}}  {text}" for verb, text in VERBS.items()))
+
+
+def _unknown(verb: str) -> str:
+    import difflib
+
+    close = difflib.get_close_matches(verb, VERBS, 1)
+    if close:
+        hint = f"did you mean {close[0]!r}?"
+    elif Path(verb).exists():
+        hint = f"to separate a file: audiosep separate {verb!r} QUERY"
+    else:
+        hint = f"the verbs are: {', '.join(VERBS)}"
+    return f"audiosep: there is no verb {verb!r}; {hint}\n"
+
+
+def _tolerant_output() -> None:
+    """File names that the terminal's encoding cannot show must not end the program."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")

@@ -1,0 +1,213 @@
+"""`audiosep doctor`: check this installation and say how to mend it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+import audiosep
+from audiosep.cli import common
+
+app = common.application()
+
+OPTIONAL = ("transformers", "torchaudio", "av", "accelerate", "museval", "onnxruntime", "laion-clap", "ray")
+
+
+@dataclass(frozen=True)
+class Check:
+    """One finding.
+
+    Attributes:
+        name: what was looked at.
+        state: "ok", "note" (works, but something useful is missing) or "problem".
+        found: what is there.
+        remedy: what to do; empty when nothing needs doing.
+    """
+
+    name: str
+    state: Literal["ok", "note", "problem"]
+    found: str
+    remedy: str = ""
+
+
+@app.command()
+@common.guarded
+def doctor(
+    model: Annotated[str, typer.Option("--model", "-m", help="The model to try.")] = "mini",
+    as_json: common.AsJson = False,
+) -> int:
+    """Check this installation and say how to mend it; exit code 1 if something is broken."""
+    checks = []
+    for check in diagnose(model):
+        checks.append(check)
+        if not as_json:
+            print(f"{check.state.upper() if check.state == 'problem' else check.state:8} {check.name}: {check.found}")
+            if check.remedy:
+                print(f"         -> {check.remedy}")
+    if as_json:
+        common.emit([asdict(check) for check in checks])
+    return common.FAILED if any(check.state == "problem" for check in checks) else common.DONE
+
+
+def diagnose(model: str = "mini") -> Iterator[Check]:
+    """All checks, in an order in which the first problem explains the later ones."""
+    yield Check(
+        "audiosep",
+        "ok",
+        f"{audiosep.__version__} in {Path(audiosep.__file__).parent}, Python {platform.python_version()}, "
+        f"{platform.system()} {platform.machine()}",
+    )
+    yield _guard("torch", _torch)
+    yield _guard("device", _device)
+    yield _guard("torchaudio", _torchaudio)
+    yield _guard("soundfile", _soundfile)
+    yield _guard("more formats", _formats)
+    yield _guard("models folder", _home)
+    yield _guard(f"model {model}", lambda: _model(model))
+    yield Check("optional packages", "ok", ", ".join(f"{name} {_version(name) or '-'}" for name in OPTIONAL))
+
+
+def _guard(name: str, check: Callable[[], Check]) -> Check:
+    """A check that fails on its own is a finding, not the end of the examination."""
+    try:
+        return check()
+    except Exception as error:
+        return Check(
+            name, "problem", f"{type(error).__name__}: {error}", "install audiosep again in a fresh environment"
+        )
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _torch() -> Check:
+    import torch
+
+    build = f"CUDA {torch.version.cuda}" if torch.version.cuda else "no CUDA"
+    return Check("torch", "ok", f"{torch.__version__} ({build}), {torch.get_num_threads()} threads")
+
+
+def _device() -> Check:
+    import torch
+
+    from audiosep.devices import pick_device, pick_precision
+
+    device = pick_device("auto")
+    found = f"{device}, precision {pick_precision('auto', device)}"
+    if device.type == "cuda":
+        free, total = torch.cuda.mem_get_info(device)
+        found += f": {torch.cuda.get_device_name(device)}, {free / 1e9:.1f} of {total / 1e9:.1f} GB free"
+    elif torch.version.cuda and shutil.which("nvidia-smi"):
+        return Check(
+            "device",
+            "note",
+            f"{found}, although this machine has an NVIDIA driver",
+            "compare the driver's CUDA version in nvidia-smi with torch's; a newer driver or an older torch mends it",
+        )
+    return Check("device", "ok", found)
+
+
+def _torchaudio() -> Check:
+    """torchaudio imports only next to the torch it was built for, and a broken one breaks transformers too."""
+    if importlib.util.find_spec("torchaudio") is None:
+        return Check("torchaudio", "ok", "not installed; separating does not need it")
+    tried = subprocess.run([sys.executable, "-c", "import torchaudio"], capture_output=True, text=True)
+    found = _version("torchaudio") or "of unknown version"
+    if tried.returncode == 0:
+        return Check("torchaudio", "ok", f"{found} next to torch {_version('torch')}")
+    reason = (tried.stderr.strip().splitlines() or [f"exit code {tried.returncode}"])[-1]
+    return Check(
+        "torchaudio",
+        "problem",
+        f"{found} does not import next to torch {_version('torch')} ({reason}); transformers breaks with it",
+        "pip uninstall torchaudio, if you only separate; to train: pip install 'audiosep[train]', which picks a pair "
+        "of the same CUDA version",
+    )
+
+
+def _soundfile() -> Check:
+    import soundfile
+
+    formats = soundfile.available_formats()
+    missing = [name for name in ("WAV", "FLAC", "OGG", "MP3") if name not in formats]
+    if "OPUS" not in soundfile.available_subtypes("OGG"):
+        missing.append("OPUS")
+    found = f"{soundfile.__version__}, {soundfile.__libsndfile_version__}"
+    if missing:
+        return Check(
+            "soundfile",
+            "note",
+            f"{found}, without {', '.join(missing)}",
+            "pip install --force-reinstall soundfile, whose wheels bring a complete libsndfile",
+        )
+    return Check("soundfile", "ok", found)
+
+
+def _formats() -> Check:
+    """Decoders for what libsndfile does not read: m4a, aac, wma, video."""
+    found = []
+    broken = ""
+    if importlib.util.find_spec("av") is not None:
+        try:
+            import av
+
+            found.append(f"PyAV {av.__version__}")
+        except (ImportError, OSError) as error:
+            broken = f"PyAV does not import ({error})"
+    ffmpeg = shutil.which("ffmpeg")
+    if ffmpeg:
+        found.append(f"ffmpeg at {ffmpeg}")
+    remedy = "pip install 'audiosep[formats]', or install ffmpeg, to read m4a, aac, wma and video files"
+    if broken:
+        return Check("more formats", "problem", "; ".join([broken, *found]), "pip install --force-reinstall av")
+    if not found:
+        return Check("more formats", "note", "neither PyAV nor ffmpeg", remedy)
+    return Check("more formats", "ok", ", ".join(found))
+
+
+def _home() -> Check:
+    from audiosep import registry
+
+    home = registry.home()
+    place = next(folder for folder in (home, *home.parents) if folder.exists())
+    if not os.access(place, os.W_OK):
+        return Check(
+            "models folder", "note", f"{home} cannot be written", "set AUDIOSEP_HOME to a folder you may write to"
+        )
+    names = [name for name, entry in registry.MODELS.items() if not entry.bundled and registry.installed(name)]
+    return Check("models folder", "ok", f"{home}, downloaded: {', '.join(names) or 'none'}")
+
+
+def _model(name: str) -> Check:
+    """Load the model on the CPU and separate a second of noise: the shortest proof that all of it is there."""
+    import numpy as np
+
+    from audiosep.api import load_separator
+    from audiosep.errors import AudioSepError
+
+    label = f"model {name}"
+    try:
+        separator = load_separator(name, device="cpu")
+        rate = separator.sample_rate
+        noise = np.random.default_rng(0).standard_normal(rate).astype(np.float32) * 0.1
+        out = separator.separate(noise, "speech", sample_rate=rate)["speech"]
+    except AudioSepError as error:
+        return Check(label, "problem", str(error), "pip install --force-reinstall --no-deps audiosep")
+    if out.shape != noise.shape or not np.isfinite(out).all():
+        return Check(label, "problem", "gives damaged output", "pip install --force-reinstall --no-deps audiosep")
+    return Check(label, "ok", f"works, {', '.join(sorted(separator.capabilities))}")

@@ -1,0 +1,130 @@
+"""`audiosep evaluate`: systems on test sets, as a table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from audiosep.cli import common
+
+if TYPE_CHECKING:
+    from audiosep.evaluation.report import Report
+    from audiosep.evaluation.worker import Settings
+
+app = common.application()
+
+
+@app.command()
+@common.guarded
+def evaluate(
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model", "-m", help="A model, MODEL:stems, a baseline, or oracles, classical, networks. Several allowed."
+        ),
+    ] = None,
+    sets: Annotated[
+        list[str] | None, typer.Option("--set", "-s", help="NAME=PATH[,OPTION=VALUE...], see --list. Several allowed.")
+    ] = None,
+    results: Annotated[
+        Path, typer.Option(help="Folder of finished items; a stopped evaluation goes on from it.")
+    ] = Path("evaluation"),
+    html: Annotated[Path | None, typer.Option(help="Write the report, with pictures and sound, to this file.")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="Write the report as Markdown to this file.")] = None,
+    title: Annotated[str, typer.Option(help="Heading of the reports.")] = "Evaluation",
+    measure: Annotated[
+        list[str] | None, typer.Option(help="More measures: bss, museval, speech, clap. Several allowed.")
+    ] = None,
+    clap: Annotated[str | None, typer.Option(help="Model whose query encoder scores --measure clap.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Items of each set, drawn with --seed.")] = None,
+    seed: Annotated[int, typer.Option(help="Of --limit and of the examples.")] = 0,
+    workers: Annotated[int, typer.Option(min=0, help="Processes; 0: none but this one.")] = 1,
+    examples: Annotated[int, typer.Option(min=0, help="Items a set whose sound is kept for --html.")] = 3,
+    listing: Annotated[bool, typer.Option("--list", help="Show test sets, their layouts, and baselines.")] = False,
+    device: common.Device = "auto",
+    precision: common.Precision = "auto",
+    as_json: common.AsJson = False,
+    quiet: common.Quiet = False,
+    verbose: common.Verbose = 0,
+) -> int:
+    """Measure systems on test sets: quality, speed, memory; the trivial answers stand beside them.
+
+    audiosep evaluate --model mini --model repet --set folder=my_songs --html report.html
+
+    audiosep evaluate -m mini -m oracles -s esc50=ESC-50,pairs=esc50_eval.csv --workers 4
+    """
+    from audiosep.errors import InputError
+    from audiosep.evaluation import pictures
+    from audiosep.evaluation.worker import Settings
+
+    if listing:
+        print(_listing())
+        return common.DONE
+    if not model or not sets:
+        raise InputError("say at least one --model and one --set; `audiosep evaluate --list` shows what there is")
+    if html is not None:
+        pictures.painter()  # better to hear now than after hours that it is missing
+    settings = Settings(tuple(measure or ()), clap, device, precision, workers, examples, seed)
+    report = _report(model, sets, results, settings, limit, title, quiet, verbose)
+    if markdown is not None:
+        _write(markdown, report.markdown())
+    if html is not None:
+        _write(html, report.html())
+    if as_json:
+        common.emit({"sets": report.data(), "failures": report.failures()})
+    else:
+        print(report.short())
+    terminal = common.console()
+    for failure in report.failures():
+        terminal.print(f"not evaluated: {failure}", markup=False)
+    return common.FAILED if report.outcome.failures else common.DONE
+
+
+def _report(
+    model: list[str],
+    sets: list[str],
+    results: Path,
+    settings: Settings,
+    limit: int | None,
+    title: str,
+    quiet: bool,
+    verbose: int,
+) -> Report:
+    from audiosep.baselines import FLOORS, KINDS
+    from audiosep.evaluation.report import Report
+    from audiosep.evaluation.runner import run
+    from audiosep.evaluation.scores import Scorer
+    from audiosep.evaluation.sets import load_set
+
+    terminal = common.console()
+    common.logs_to(terminal, verbose, quiet)
+    Scorer([group for group in settings.measures if group != "clap"])  # a wrong or missing measure is told at once
+    benchmarks = [load_set(text, limit=limit, seed=settings.seed) for text in sets]
+    systems = [name for given in model for name in KINDS.get(given, (given,))]
+    with common.progress_bar(terminal, "evaluating", quiet) as advance:
+        outcome = run(
+            [*systems, *FLOORS], benchmarks, results, settings, lambda done, total, name: advance(done / max(1, total))
+        )
+    return Report(benchmarks, outcome, results, settings, title)
+
+
+def _listing() -> str:
+    from audiosep.baselines import BASELINES, baseline_class
+    from audiosep.evaluation.sets import READERS, options
+
+    lines = ["Test sets (--set NAME=PATH[,OPTION=VALUE...]):", ""]
+    for name, reader in READERS.items():
+        known = ", ".join(f"{key}={value}" for key, value in options(name).items())
+        lines += [f"  {name}: {reader.layout.title}" + (f"   options: {known}" if known else "")]
+        lines += [f"      {line}" for line in reader.layout.tree.splitlines()]
+        lines += [f"      from {reader.layout.owner}", ""]
+    lines += ["Baselines (--model NAME):", ""]
+    lines += [f"  {name}: {baseline_class(name).about}" for name in BASELINES]
+    return "\n".join(lines)
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")

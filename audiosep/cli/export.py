@@ -1,0 +1,63 @@
+"""`audiosep export`: a network as an ONNX file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from audiosep.cli import common
+
+app = common.application()
+
+
+@app.command()
+@common.guarded
+def export(
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="The ONNX file to write.")],
+    query: Annotated[
+        list[str] | None,
+        typer.Option("--query", "-q", metavar="TEXT", help="A sound whose embedding goes into the file."),
+    ] = None,
+    inside: Annotated[
+        bool, typer.Option("--stft-inside", help="Waveform in, waveforms out; else power in, masks out.")
+    ] = False,
+    stems: Annotated[bool, typer.Option("--stems", help="The fixed stems instead of queries.")] = False,
+    model: common.Model = "mini",
+    adapter: Annotated[str | None, typer.Option(metavar="FILE", help="Made by `audiosep finetune`.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")] = False,
+    as_json: common.AsJson = False,
+    quiet: common.Quiet = False,
+    verbose: common.Verbose = 0,
+) -> None:
+    """Write a network as an ONNX file, and compare it with torch in ONNX Runtime.
+
+    audiosep export mini.onnx -q piano -q speech
+
+    audiosep export stems.onnx --stems --stft-inside
+    """
+    from audiosep.api import load_separator
+    from audiosep.deploy import onnx
+
+    common.logs_to(common.console(), verbose, quiet)
+    separator = load_separator(model, "cpu", "fp32", adapter)
+    done = onnx.export(
+        separator,
+        path,
+        transforms="inside" if inside else "outside",
+        stems=stems,
+        queries=query or (),
+        overwrite=overwrite,
+    )
+    if as_json:
+        common.emit({"path": str(done.path), "bytes": done.size, "inputs": done.inputs, "outputs": done.outputs,
+                     "deviation": done.deviation})  # fmt: skip
+        return
+    print(done.path)
+    if not quiet:
+        terminal = common.console()
+        for kind, shapes in (("in", done.inputs), ("out", done.outputs)):
+            for name, shape in shapes.items():
+                terminal.print(f"{kind:4}{name} ({', '.join(map(str, shape))})", markup=False)
+        terminal.print(f"{done.size / 1e6:.1f} MB; differs from torch by at most {done.deviation:.0e} of full scale")

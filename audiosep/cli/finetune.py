@@ -1,0 +1,105 @@
+"""`audiosep finetune`: teach a model your own sounds."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from audiosep.cli import common
+
+if TYPE_CHECKING:
+    from audiosep.training.finetune import FinetuneReport
+
+app = common.application()
+
+
+@app.command()
+@common.guarded
+def finetune(
+    sounds: Annotated[
+        Path,
+        typer.Argument(metavar="SOUNDS", help="A folder with a folder a sound (its name is the query), or a manifest."),
+    ],
+    base: Annotated[str, typer.Option("--from", help="Model to start from: a name or a folder.")] = "mini",
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="File to write; by default <name of SOUNDS>.safetensors.")
+    ] = None,
+    noise: Annotated[
+        list[Path] | None, typer.Option("--noise", help="Folder of what else sounds there (repeatable).")
+    ] = None,
+    known: Annotated[
+        Path | None, typer.Option("--known", help="Sounds the model knows, to measure that it still does.")
+    ] = None,
+    minutes: Annotated[float, typer.Option(help="Longest training, minutes.")] = 20.0,
+    steps: Annotated[int | None, typer.Option(help="Train this many steps instead.")] = None,
+    full: Annotated[bool, typer.Option("--full", help="Train everything; writes a whole model folder.")] = False,
+    rank: Annotated[int, typer.Option(help="Size of the adapter.")] = 8,
+    learning_rate: Annotated[float | None, typer.Option(help="Peak; by default 0.003, with --full 0.0001.")] = None,
+    held_back: Annotated[float, typer.Option(help="Share of each sound's files to measure with.")] = 0.2,
+    keep: Annotated[float, typer.Option(help="Share of mixtures that also rehearse everyday sounds.")] = 0.5,
+    seconds: Annotated[float, typer.Option(help="Length of a training mixture.")] = 3.0,
+    batch: Annotated[int, typer.Option(help="Mixtures a step.")] = 4,
+    run: Annotated[
+        Path | None, typer.Option("--run", help="Run folder; by default runs/finetune-<name of SOUNDS>.")
+    ] = None,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")] = "auto",
+    precision: Annotated[str, typer.Option("--precision", help="bf16, fp16 or fp32.")] = "bf16",
+    seed: Annotated[int, typer.Option(help="Of every random number.")] = 0,
+    tracker: Annotated[
+        list[str] | None, typer.Option("--tracker", help="tensorboard, wandb or trackio (repeatable).")
+    ] = None,
+    as_json: common.AsJson = False,
+    verbose: common.Verbose = 1,
+    quiet: common.Quiet = False,
+) -> int:
+    """Teach a model your own sounds; use the result with `audiosep separate --adapter FILE`.
+
+    Ctrl-C writes a checkpoint; the same command goes on from there.
+    """
+    from audiosep.models.adapters import AdapterConfig
+    from audiosep.training import finetune as tuning
+    from audiosep.training.finetune_task import FinetuneOptions
+
+    common.logs_to(common.console(), verbose, quiet)
+    options = FinetuneOptions(keep=keep)
+    sampling = dataclasses.replace(options.sampling, mixtures=batch, seconds=seconds)
+    config = tuning.FinetuneConfig(
+        minutes=minutes,
+        steps=steps,
+        full=full,
+        adapter=AdapterConfig(rank=rank),
+        learning_rate=learning_rate,
+        held_back=held_back,
+        options=dataclasses.replace(options, sampling=sampling),
+        device=device,
+        precision=precision,
+        seed=seed,
+        trackers=tuple(tracker or ()),
+    )
+    report = tuning.finetune(sounds, base, out, noise=noise or (), known=known, config=config, run_dir=run)
+    if as_json:
+        common.emit(dataclasses.asdict(report))
+    else:
+        _show(report)
+    return common.DONE if report.out is not None else common.FAILED
+
+
+def _show(report: FinetuneReport) -> None:
+    print(f"trained {report.parameters / 1e6:.2f} M parameters, {report.steps} steps, {report.minutes:.1f} minutes")
+    print(f"{'held-back mixtures of two sounds at 0 dB':44} {'before':>9} {'after':>9}")
+    rows = [("", report.before, report.after), ("known: ", report.known_before, report.known_after)]
+    for prefix, before, after in rows:
+        for name in sorted(before):
+            if name.endswith(("si_sdri", "better")):
+                unit = "dB" if name.endswith("si_sdri") else "  "
+                label = prefix + name.removeprefix("val/").replace("si_sdri", "SI-SDRi").replace("/", " ")
+                print(f"{label:44} {before[name]:6.2f} {unit} {after.get(name, float('nan')):6.2f} {unit}")
+    if report.interrupted:
+        print("stopped: the same command goes on from here")
+    elif report.out is None:
+        print("nothing better than the base: add recordings, or give it more --minutes in another --run folder")
+    else:
+        print(f"written: {report.out}")

@@ -1,0 +1,164 @@
+"""`audiosep models`: what there is, what it can do, and fetching it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from audiosep import registry
+from audiosep.cli import common
+from audiosep.errors import ModelError
+
+app = common.application("List, describe and download models.")
+
+Name = Annotated[str, typer.Argument(metavar="MODEL", help="A name from `audiosep models list`.")]
+
+
+@app.command("list")
+@common.guarded
+def list_models(as_json: common.AsJson = False) -> None:
+    """All models that have a name or were downloaded from the hub, and where the installed ones lie."""
+    entries = [_entry(name) for name in (*registry.MODELS, *registry.downloaded())]
+    if as_json:
+        common.emit(entries)
+        return
+    width = max(len(entry["name"]) for entry in entries)
+    for entry in entries:
+        state = "installed" if entry["folder"] else "not installed"
+        print(f"{entry['name']:{width}}  {state:13}  {entry['licence'] or '-':12}  {entry['description']}")
+        if not entry["folder"] and not entry["bundled"]:
+            size = registry.MODELS[entry["name"]].bytes / 1e9
+            print(f"{'':{width}}  to fetch it ({size:.2f} GB): audiosep models download {entry['name']}")
+
+
+@app.command()
+@common.guarded
+def info(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Name, folder or hub id of a model.")],
+    as_json: common.AsJson = False,
+) -> None:
+    """One model: capabilities, licence, size, configuration."""
+    known = model in registry.MODELS
+    entry = _entry(model) if known else {"name": model}
+    if not known or entry["folder"]:
+        entry |= _folder_facts(registry.locate(model))
+    if as_json:
+        common.emit(entry)
+        return
+    for key, value in entry.items():
+        print(f"{key}: {_readable(value)}")
+
+
+@app.command()
+@common.guarded
+def download(
+    model: Name,
+    token: Annotated[str | None, typer.Option(help="Hub token, for repositories that ask for one.")] = None,
+    as_json: common.AsJson = False,
+    quiet: common.Quiet = False,
+) -> None:
+    """Fetch a model, verify it, convert it, and keep it for offline use."""
+    terminal = common.console()
+    common.logs_to(terminal, 0, quiet)
+
+    def say(message: str) -> None:
+        if not quiet:
+            terminal.print(message, markup=False)
+
+    folder = registry.download(model, progress=say, token=token)
+    if as_json:
+        common.emit(_entry(model))
+    else:
+        print(folder)
+
+
+def _entry(name: str) -> dict[str, Any]:
+    folder = registry.installed(name)
+    if name not in registry.MODELS:
+        return _hub_entry(name, folder)
+    entry = registry.MODELS[name]
+    return {
+        "name": name,
+        "description": entry.description,
+        "family": entry.family,
+        "licence": entry.licence,
+        "capabilities": sorted(entry.capabilities),
+        "bundled": entry.bundled,
+        "folder": None if folder is None else str(folder),
+        "sources": [
+            {"repo": source.repo, "file": source.file, "bytes": source.bytes, "sha256": source.sha256}
+            for source in entry.sources
+        ],
+    }
+
+
+def _hub_entry(name: str, folder: Path | None) -> dict[str, Any]:
+    """A model that has only a hub id: what its files say, as far as they can be read."""
+    config = _object(folder and folder / "config.json")
+    sources = _object(folder and folder / registry.RECORD)
+    return {
+        "name": name,
+        "description": "Downloaded from the hub.",
+        "family": config.get("family"),
+        "licence": config.get("licence"),
+        "capabilities": None,
+        "bundled": False,
+        "folder": None if folder is None else str(folder),
+        "sources": [{"repo": name, "file": file, **about} for file, about in sources.items()],
+    }
+
+
+def _object(path: Path | None) -> dict[str, Any]:
+    """The JSON object in a file; empty where there is none."""
+    try:
+        found = None if path is None else json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        found = None
+    return found if isinstance(found, dict) else {}
+
+
+def _folder_facts(folder: Path) -> dict[str, Any]:
+    """What the files of an installed model say about themselves."""
+    try:
+        config = dict(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+        parameters = _parameters(folder / "model.safetensors")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"{folder} is no whole model ({error}): give a folder that audiosep wrote") from error
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {
+        "folder": str(folder),
+        "family": config.get("family"),
+        "licence": config.get("licence"),
+        "files": {path.relative_to(folder).as_posix(): path.stat().st_size for path in files},
+        "parameters": parameters,
+        "model": config.get("model"),
+        "query": config.get("query"),
+    }
+
+
+def _parameters(weights: Path) -> int:
+    """Number of values in a safetensors file, from its header alone."""
+    with weights.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > weights.stat().st_size:
+            raise ValueError(f"{weights.name} is damaged")
+        header = json.loads(file.read(length))
+    shapes = (tensor["shape"] for name, tensor in header.items() if name != "__metadata__")
+    total = 0
+    for shape in shapes:
+        size = 1
+        for extent in shape:
+            size *= extent
+        total += size
+    return total
+
+
+def _readable(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return ", ".join(value) or "-"
+    return str(value) if isinstance(value, str | int) else json.dumps(value)

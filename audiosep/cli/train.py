@@ -1,0 +1,72 @@
+"""`audiosep train`: any training run, from its configuration."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from audiosep.cli import common
+
+app = common.application()
+
+
+@app.command()
+@common.guarded
+def train(
+    config: Annotated[Path, typer.Argument(help="The run's JSON configuration.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Run folder; by default runs/<name of the configuration>.")
+    ] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", "-s", help="Change a value: trainer.minutes=60 (repeatable).")
+    ] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="Sizes for a memory: 8, 16, 24, 80, 140 (GB), cpu, or auto.")
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Check configuration and data, count the memory, stop.")
+    ] = False,
+    profile: Annotated[
+        int | None, typer.Option("--profile", min=1, help="Time so many steps, beside the network alone, stop.")
+    ] = None,
+    as_json: common.AsJson = False,
+    verbose: common.Verbose = 1,
+    quiet: common.Quiet = False,
+) -> None:
+    """Train into a run folder; the same command again goes on where it stopped.
+
+    With several GPUs: accelerate launch -m audiosep train CONFIG. Ctrl-C writes a checkpoint and stops.
+    """
+    from audiosep.training import recipe as recipes
+    from audiosep.training.memory import step_memory
+    from audiosep.training.profile import profile as throughput
+    from audiosep.training.runlog import headline
+    from audiosep.training.trainer import Trainer
+
+    common.logs_to(common.console(), verbose, quiet)
+    recipe = recipes.read_recipe(config, overrides or (), preset)
+    run_dir = out or Path("runs") / config.stem
+    task = recipes.build_task(recipe, run_dir)
+    if check:
+        trained = sum(p.numel() for p in task.model.parameters() if p.requires_grad)
+        print(f"{config}: {recipe.task} would train {trained / 1e6:.2f} M parameters into {run_dir}")
+        print(step_memory(task, recipe.trainer))
+        return
+    if profile is not None:
+        found = throughput(task, recipe.trainer, profile)
+        if as_json:
+            common.emit(dataclasses.asdict(found) | {"share": found.share})
+        else:
+            print(found)
+        return
+    result = Trainer(task, recipe.trainer, run_dir, recipes.about(recipe)).fit()
+    if as_json:
+        common.emit(dataclasses.asdict(result))
+    else:
+        ended = "stopped" if result.interrupted else "finished"
+        print(f"{ended} after {result.step} steps, {result.minutes:.1f} minutes: {run_dir}")
+        for name, value in sorted(headline(result.metrics).items()):
+            print(f"  {name:32} {value:8.3f}")

@@ -1,0 +1,111 @@
+"""Foreign checkpoints -> folders that this library reads; the only place that opens a pickle."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from torch import Tensor
+
+from audiosep.checkpoint import save_model
+from audiosep.convert.audiosep_ckpt import ENCODER, SEPARATOR, separator
+from audiosep.convert.laion_clap import write_clap
+from audiosep.convert.unpickle import read_pickle, state_dict
+from audiosep.errors import ConfigError, ModelError
+
+KINDS = ("auto", "audiosep", "clap")
+
+
+def convert(
+    source: str | Path,
+    out: str | Path,
+    *,
+    kind: str = "auto",
+    tokenizer: str | Path | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Turn a published checkpoint into a folder.
+
+    Args:
+        source: AudioSep's Lightning `.ckpt`, or LAION's CLAP `.pt`.
+        out: folder to make. From AudioSep comes a model for `load`, with its CLAP in `clap/`; from a CLAP comes a
+            folder for `transformers.ClapModel`, which a model's `config.json` may name as its query encoder.
+        kind: "audiosep", "clap", or "auto" to tell by the names of the weights.
+        tokenizer: RoBERTa's tokenizer, which the checkpoints do not hold: a folder with tokenizer.json (or vocab.json
+            and merges.txt) or a hub id; None fetches it from the hub.
+        overwrite: replace `out` if it holds a converted model.
+
+    Returns:
+        `out`, which appears only when everything is in it.
+
+    Raises:
+        ModelError: the checkpoint is damaged, wants to run code, or lacks or has a key that it should not; the
+            tokenizer cannot be had; or `out` is in use.
+    """
+    source, out = Path(source), Path(out)
+    if kind not in KINDS:
+        raise ConfigError(f"kind {kind!r} is not one of {', '.join(map(repr, KINDS))}")
+    _check_free(out, overwrite)
+    state = state_dict(read_pickle(source), source)
+    if kind == "auto":
+        kind = _kind(state, source)
+    with _appearing(out) as folder:
+        if kind == "clap":
+            write_clap(state, folder, tokenizer)
+        else:
+            _write_audiosep(state, folder, source, tokenizer)
+    return out
+
+
+def _write_audiosep(state: dict[str, Tensor], folder: Path, source: Path, tokenizer: str | Path | None) -> None:
+    parts: dict[str, dict[str, Tensor]] = {SEPARATOR: {}, ENCODER: {}}
+    for key, value in state.items():
+        prefix = next((prefix for prefix in parts if key.startswith(prefix)), None)
+        if prefix is None:
+            raise ModelError(f"{source}: key {key!r} is unknown; AudioSep's begin with {SEPARATOR} and {ENCODER}")
+        parts[prefix][key.removeprefix(prefix)] = value
+    if not parts[ENCODER]:
+        raise ModelError(f"{source} holds no query encoder: its CLAP should be there as {ENCODER}*")
+    model = separator(parts[SEPARATOR])
+    write_clap(parts[ENCODER], folder / "clap", tokenizer)
+    save_model(folder, model, query={"encoder": "clap", "model": "clap"}, extra={"source": source.name})
+
+
+def _kind(state: dict[str, Tensor], source: Path) -> str:
+    if any(key.startswith(SEPARATOR) for key in state):
+        return "audiosep"
+    if any(key.startswith(("audio_branch.", "text_branch.")) for key in state):
+        return "clap"
+    raise ModelError(
+        f"{source} is neither an AudioSep checkpoint ({SEPARATOR}*) nor a LAION CLAP (audio_branch.*, text_branch.*): "
+        f"its weights begin with {min(state)!r}"
+    )
+
+
+def _check_free(out: Path, overwrite: bool) -> None:
+    """Only an empty place, or what is visibly a model when asked to overwrite, may be replaced."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not overwrite:
+        raise ModelError(f"{out} exists; choose another folder, or overwrite it (--overwrite)")
+    if not (out / "config.json").is_file():
+        raise ModelError(f"{out} is not overwritten: it is not a model's folder (no config.json)")
+
+
+@contextlib.contextmanager
+def _appearing(out: Path) -> Iterator[Path]:
+    """A folder beside `out` that takes its place when all went well, and vanishes otherwise."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as place:
+        fresh = Path(place) / "new"
+        fresh.mkdir()
+        yield fresh
+        if out.exists():
+            out.rename(Path(place) / "old")
+        fresh.rename(out)
+    # The old folder, if any, went with the temporary one.
+
+
+__all__ = ["KINDS", "convert"]

@@ -1,0 +1,1 @@
+"""Training data: manifests, mixtures drawn and rendered on the fly."""

@@ -1,0 +1,154 @@
+"""What is in a manifest, and what is wrong with it: silence, clipping, broken files, duplicates, leaks."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from audiosep.data.decode import Samples, ShardReader, decode_clip
+from audiosep.data.manifest import SPLITS, Clip
+from audiosep.data.splits import groups
+from audiosep.errors import AudioError
+
+SILENT_DB = -60.0  # RMS of a clip, dB of full scale
+CLIPPED_SHARE = 1e-3  # of the samples at the peak, in runs of at least CLIPPED_RUN
+CLIPPED_RUN = 3
+CLIPPED_LEVEL = 0.98  # quieter peaks that are flat are square waves, not clipping
+
+
+@dataclass
+class Report:
+    """Findings on a manifest.
+
+    Attributes:
+        clips: number of clips. seconds: of the clips that can be read, or as the manifest says without audio.
+        hours: split -> family -> hours.
+        labels: label -> (clips, seconds).
+        broken: id -> what is wrong with its file.
+        silent, clipped: ids.
+        duplicates: ids of clips with the same samples.
+        leaks: group -> split -> ids, of groups on more than one side; a duplicate across splits is a leak too.
+        wrong_lengths: id -> (seconds in the manifest, seconds decoded), where they differ by more than 0.1 s.
+    """
+
+    clips: int = 0
+    seconds: float = 0.0
+    hours: dict[str, dict[str, float]] = field(default_factory=dict)
+    labels: dict[str, tuple[int, float]] = field(default_factory=dict)
+    broken: dict[str, str] = field(default_factory=dict)
+    silent: list[str] = field(default_factory=list)
+    clipped: list[str] = field(default_factory=list)
+    duplicates: list[list[str]] = field(default_factory=list)
+    leaks: dict[str, dict[str, list[str]]] = field(default_factory=dict)
+    wrong_lengths: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+    @property
+    def usable(self) -> bool:
+        """Nothing that spoils training or its scores: no broken files, no leaks."""
+        return not self.broken and not self.leaks
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {**vars(self), "usable": self.usable}
+
+
+def check(clips: Sequence[Clip], *, audio: bool = True, progress: Callable[[float], object] | None = None) -> Report:
+    """Examine a manifest.
+
+    Args:
+        clips: its clips.
+        audio: decode every clip; without it only labels, hours and groups are examined.
+        progress: is called with the fraction that is done.
+    """
+    report = Report(clips=len(clips))
+    lengths = {clip.id: clip.seconds for clip in clips}
+    hashes: dict[str, list[str]] = defaultdict(list)
+    if audio:
+        _listen(clips, report, lengths, hashes, progress)
+    labels: Counter[str] = Counter()
+    seconds: dict[str, float] = defaultdict(float)
+    hours: dict[str, dict[str, float]] = {split: defaultdict(float) for split in SPLITS}
+    for clip in clips:
+        labels[clip.label] += 1
+        seconds[clip.label] += lengths[clip.id]
+        hours[clip.split][clip.family] += lengths[clip.id] / 3600
+    report.seconds = sum(lengths.values())
+    report.hours = {split: dict(sorted(families.items())) for split, families in hours.items() if families}
+    report.labels = {label: (labels[label], seconds[label]) for label in sorted(labels)}
+    report.duplicates = [ids for ids in hashes.values() if len(ids) > 1]
+    report.leaks = _leaks(clips, report.duplicates)
+    return report
+
+
+def _listen(
+    clips: Sequence[Clip],
+    report: Report,
+    lengths: dict[str, float],
+    hashes: dict[str, list[str]],
+    progress: Callable[[float], object] | None,
+) -> None:
+    shards = ShardReader()
+    for number, clip in enumerate(clips, 1):
+        try:
+            x, rate = decode_clip(clip, shards)
+        except AudioError as error:
+            report.broken[clip.id] = str(error)
+            lengths[clip.id] = 0.0
+            continue
+        finally:
+            if progress is not None:
+                progress(number / len(clips))
+        decoded = len(x) / rate
+        if clip.seconds and abs(decoded - clip.seconds) > 0.1:
+            report.wrong_lengths[clip.id] = (clip.seconds, round(decoded, 3))
+        lengths[clip.id] = decoded
+        silent = is_silent(x)
+        if silent:
+            report.silent.append(clip.id)
+        else:  # all silence is alike
+            hashes[_hash(x, rate)].append(clip.id)
+        if is_clipped(x):
+            report.clipped.append(clip.id)
+    shards.close()
+
+
+def is_silent(x: Samples) -> bool:
+    """Is the RMS of x (samples, channels) below SILENT_DB?"""
+    return bool(np.sqrt(np.mean(np.square(x, dtype=np.float64))) < 10 ** (SILENT_DB / 20))
+
+
+def is_clipped(x: Samples) -> bool:
+    """Does x (samples, channels) stay at its peak for runs of samples, CLIPPED_SHARE of the time?"""
+    peak = float(np.abs(x).max())
+    if peak < CLIPPED_LEVEL:
+        return False
+    flat = (np.abs(x) >= peak * (1 - 1e-4)) & (np.abs(x) >= CLIPPED_LEVEL)
+    runs = flat[2:] & flat[1:-1] & flat[:-2]  # CLIPPED_RUN in a row
+    return bool(runs.mean() > CLIPPED_SHARE)
+
+
+def _hash(x: Samples, rate: int) -> str:
+    q = np.round(np.clip(x, -1, 1) * 32767).astype("<i2")
+    return hashlib.sha256(f"{rate} {x.shape}".encode() + q.tobytes()).hexdigest()
+
+
+def _leaks(clips: Sequence[Clip], duplicates: Sequence[Sequence[str]]) -> dict[str, dict[str, list[str]]]:
+    of = groups(clips)
+    split = {clip.id: clip.split for clip in clips}
+    members: dict[str, list[str]] = defaultdict(list)
+    for clip in clips:
+        members[of[clip.id]].append(clip.id)
+    members |= {f"same audio as {ids[0]}": list(ids) for ids in duplicates}
+    leaks: dict[str, dict[str, list[str]]] = {}
+    for name, ids in members.items():
+        sides: dict[str, list[str]] = defaultdict(list)
+        for identity in ids:
+            sides[split[identity]].append(identity)
+        if len(sides) > 1:
+            leaks[name] = dict(sides)
+    return leaks

@@ -1,0 +1,126 @@
+"""The choice of a reader, and the one for Hugging Face audio datasets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from audiosep.data import readers
+from audiosep.data.manifest import STEMS, Clip
+from audiosep.data.readers import OnError
+from audiosep.errors import DataError, DependencyError
+
+
+def read_huggingface(
+    dataset: Any,
+    on_error: OnError = "raise",
+    *,
+    audio: str = "audio",
+    label: str = "label",
+    caption: str = "caption",
+    audio_dir: str | Path | None = None,
+) -> list[Clip]:
+    """An audio dataset of the Hugging Face `datasets` package.
+
+    ```
+    my_dataset/                         written by Dataset.save_to_disk (or a DatasetDict: one folder a split)
+      data-00000-of-00001.arrow         columns: audio (Audio), label (ClassLabel or text), caption (text or a list)
+      dataset_info.json  state.json
+    ```
+    Either `label` or `caption` must be there. Audio that is stored inside the tables is written to `audio_dir`.
+
+    Args:
+        dataset: a `Dataset`, a `DatasetDict`, or the folder of one.
+        on_error: skip rows whose audio is broken, or raise.
+        audio, label, caption: names of the columns.
+        audio_dir: default: `audio/` in the dataset's folder, or beside the working directory for one in memory.
+
+    Raises:
+        DataError: no such column. DependencyError: the package `datasets` is missing.
+    """
+    try:
+        import datasets
+    except ImportError as error:
+        raise DependencyError("reading Hugging Face datasets needs the package: pip install datasets") from error
+    folder = Path(dataset) if isinstance(dataset, str | Path) else Path()
+    if isinstance(dataset, str | Path):
+        dataset = datasets.load_from_disk(str(dataset))
+    parts = dataset if isinstance(dataset, datasets.DatasetDict) else {"": dataset}
+    target = Path(audio_dir) if audio_dir is not None else folder / "audio"
+    clips: list[Clip] = []
+    for name, part in parts.items():
+        columns = part.features
+        if audio not in columns or not {label, caption} & set(columns):
+            raise DataError(f"the dataset has the columns {', '.join(columns)}; expected {audio!r} and {label!r}")
+        names = getattr(columns.get(label), "names", None)
+        rows = part.cast_column(audio, datasets.Audio(decode=False))
+
+        def clip(number: int, rows: Any = rows, names: Any = names, prefix: str = name) -> Clip:
+            row = rows[number]
+            identity = f"{prefix or 'row'}-{number:06d}"
+            texts = row.get(caption) or []
+            captions = [texts] if isinstance(texts, str) else list(texts)
+            value = row.get(label)
+            text = str(names[value] if names is not None and isinstance(value, int) else value or captions[0])
+            path = _audio_of(row[audio], target / identity)
+            split = readers.SONG_SPLITS.get(prefix, "train")
+            values = {"label": readers.label_of(text), "captions": captions, "group": f"row:{identity}"}
+            return readers.probed(path, id=identity, split=split, **values)
+
+        clips += readers.collect(range(len(rows)), clip, on_error)
+    return clips
+
+
+def _audio_of(cell: Mapping[str, Any], target: Path) -> Path:
+    """The file of an undecoded audio cell; bytes are written to `target` with the extension of the stored name."""
+    name = str(cell.get("path") or "audio.wav")
+    if cell.get("bytes") is None:
+        return Path(name)
+    path = target.with_suffix(Path(name).suffix or ".wav")
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(cell["bytes"])
+    return path
+
+
+READERS: dict[str, Callable[..., list[Clip]]] = {
+    "folders": readers.read_folders,
+    "songs": readers.read_songs,
+    "audiosep": readers.read_audiosep,
+    "csv": readers.read_csv,
+    "shards": readers.read_shards,
+    "huggingface": read_huggingface,
+}
+
+
+def detect(path: str | Path) -> str:
+    """Which reader a file or folder is for: a key of READERS.
+
+    Raises:
+        DataError: it looks like none of them.
+    """
+    path = Path(path)
+    if path.is_file() and path.suffix.lower() in (".json", ".csv"):
+        return "csv" if path.suffix.lower() == ".csv" else "audiosep"
+    if not path.is_dir():
+        raise DataError(f"{path}: expected a folder, a .csv or AudioSep's .json")
+    if any(path.glob("*.tar")) and any(path.glob("*.jsonl")):
+        return "shards"
+    if any((path / name).is_file() for name in ("dataset_info.json", "dataset_dict.json")):
+        return "huggingface"
+    stems = {p.stem.lower() for p in path.glob("*/*") if p.suffix.lower() in readers.AUDIO}
+    stems |= {p.stem.lower() for p in path.glob("*/*/*") if p.suffix.lower() in readers.AUDIO}
+    return "songs" if {"vocals", "drums"} & stems and not stems - {*STEMS, "mixture", "mix"} else "folders"
+
+
+def read(path: str | Path, kind: str = "auto", on_error: OnError = "raise") -> list[Clip]:
+    """Clips of whatever lies at `path`.
+
+    Args:
+        kind: a key of READERS, or "auto".
+    """
+    chosen = detect(path) if kind == "auto" else kind
+    if chosen not in READERS:
+        raise DataError(f"there is no reader {kind!r}; readers are auto, {', '.join(READERS)}")
+    return READERS[chosen](path, on_error)

@@ -1,0 +1,52 @@
+"""A training batch as audio files, to be listened to."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from audiosep.audio import write_audio
+from audiosep.data.mixing import Mixer
+from audiosep.data.sampling import Sampler
+
+
+def write_batch(sampler: Sampler, step: int, folder: Path) -> dict[str, Any]:
+    """Write mixtures, targets and examples of one step.
+
+    Args:
+        folder: gets `00.wav` for a mixture, `00-1 (dog barking).wav` for a target, `00-1 (example).wav`.
+
+    Returns:
+        What was asked, file by file, and the milliseconds that the second of two plans and renderings took.
+    """
+    mixer = Mixer(sampler.corpus)
+    mixer.render(sampler.plan(step))  # fills filter caches and reads the audio from disk
+    started = time.perf_counter()
+    plan = sampler.plan(step)
+    planned = time.perf_counter()
+    batch = mixer.render(plan)
+    done = time.perf_counter()
+    folder.mkdir(parents=True, exist_ok=True)
+    rate = sampler.corpus.sample_rate
+    sources = batch.sources if batch.sources.ndim == 4 else batch.sources[:, :, None]
+    names = [[sampler.corpus.clips[s.clip].label for s in mixture.sources] for mixture in plan.mixtures]
+    for number, mixture in enumerate(sources.sum(1)):
+        write_audio(folder / f"{number:02d}.wav", mixture.cpu().numpy(), rate, overwrite=True)
+    queries: list[dict[str, Any]] = []
+    for q, ask in enumerate(plan.asks):
+        stem = f"{ask.mixture:02d}-{q}"
+        target = torch.einsum("s,sct->ct", batch.membership[q], sources[ask.mixture])
+        file = f"{stem} ({re.sub(r'[^a-z0-9 ]', '', ask.caption)}).wav"
+        write_audio(folder / file, target.cpu().numpy(), rate, overwrite=True)
+        row = {"file": file, "query": ask.caption, "negative": ask.negative, "absent": not ask.members}
+        queries.append(row | {"mixture": names[ask.mixture]})
+    if batch.examples is not None and batch.example_of is not None:
+        for q, example in zip(batch.example_of.tolist(), batch.examples, strict=True):
+            file = f"{plan.asks[q].mixture:02d}-{q} (example).wav"
+            write_audio(folder / file, example[None].cpu().numpy(), rate, overwrite=True)
+    times = {"plan_ms": 1000 * (planned - started), "render_ms": 1000 * (done - planned)}
+    return {"queries": queries} | times

@@ -1,0 +1,125 @@
+"""The manifest: one JSON line a clip, the only thing training and evaluation know about a corpus."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from audiosep.configs import from_dict, to_dict
+from audiosep.errors import ConfigError, DataError
+
+Split = Literal["train", "val", "zero", "test"]
+SPLITS: tuple[Split, ...] = ("train", "val", "zero", "test")
+STEMS = ("vocals", "drums", "bass", "other")
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One labelled piece of a recording.
+
+    Args:
+        id: unique within a manifest.
+        path: audio file or tar shard; in a manifest file a relative path starts at the manifest's folder.
+        label: the name of the sound, lower case; equal labels are the same sound.
+        member: name inside the tar shard, None for a plain file.
+        start: where the clip starts in the file, seconds.
+        seconds: its length, seconds.
+        captions: texts a user could type to get this sound; the label itself when empty.
+        family: speech, event, ambience, vocal-effect, instrument, music or one of your own; balanced by the sampler.
+        stem: vocals, drums, bass or other when the clip is a stem of `song`.
+        song: name of the song whose stems are sample-aligned.
+        group: what may never be on two sides of a split: song, speaker, original recording or source.
+        gain_db: gain that makes the stems of a song a balanced mix, dB.
+        source_rate: sample rate of the original recording, Hz (content above half of it is missing); 0 = unknown.
+        split: train, val (held back), zero (labels never trained on) or test.
+        licence: licence of the audio.
+        credit: whom to name.
+    """
+
+    id: str
+    path: str
+    label: str
+    member: str | None = None
+    start: float = 0.0
+    seconds: float = 0.0
+    captions: tuple[str, ...] = ()
+    family: str = "event"
+    stem: str | None = None
+    song: str | None = None
+    group: str = ""
+    gain_db: float = 0.0
+    source_rate: int = 0
+    split: Split = "train"
+    licence: str = ""
+    credit: str = ""
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The label and the captions, lower case, each once."""
+        return tuple(dict.fromkeys(text.strip().lower() for text in (self.label, *self.captions) if text.strip()))
+
+    @property
+    def place(self) -> str:
+        """Where the audio is, for messages: `file` or `shard.tar:member`."""
+        return f"{self.path}:{self.member}" if self.member else self.path
+
+
+def read_manifest(path: str | Path) -> list[Clip]:
+    """Read a manifest; relative audio paths become relative to the manifest's folder.
+
+    Raises:
+        DataError: a line that is no clip, an unknown key or an id used twice; the message names the line.
+    """
+    path = Path(path)
+    clips: list[Clip] = []
+    seen: dict[str, int] = {}
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise DataError(f"cannot read the manifest {path}: {error}; make one with `audiosep data build`") from error
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            clip = from_dict(Clip, json.loads(line))
+        except (json.JSONDecodeError, ConfigError) as error:
+            raise DataError(f"{path}, line {number}: {error}") from error
+        if clip.id in seen:
+            raise DataError(f"{path}, line {number}: id {clip.id!r} is already used in line {seen[clip.id]}")
+        if clip.stem is not None and clip.stem not in STEMS:
+            raise DataError(f"{path}, line {number}: stem {clip.stem!r} is not one of {', '.join(STEMS)}")
+        seen[clip.id] = number
+        clips.append(dataclasses.replace(clip, path=str(path.parent / clip.path)))
+    return clips
+
+
+def write_manifest(path: str | Path, clips: Iterable[Clip]) -> None:
+    """Write a manifest (atomically); audio below the manifest's folder is named relative to it.
+
+    Raises:
+        DataError: two clips with one id.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    folder = path.parent.resolve()
+    seen: set[str] = set()
+    pending = folder / f"{path.name}.{os.getpid()}.part"
+    try:
+        with pending.open("w", encoding="utf-8") as file:
+            for clip in clips:
+                if clip.id in seen:
+                    raise DataError(f"two clips have the id {clip.id!r}; ids must be unique within {path.name}")
+                seen.add(clip.id)
+                audio = Path(clip.path).resolve()
+                relative = audio.relative_to(folder) if audio.is_relative_to(folder) else audio
+                row = to_dict(dataclasses.replace(clip, path=relative.as_posix()))
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        pending.replace(path)
+    except BaseException:
+        pending.unlink(missing_ok=True)
+        raise

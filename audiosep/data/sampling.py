@@ -1,0 +1,324 @@
+"""What the next batch is made of: sources, levels, effects and queries, as a pure function of (seed, step, rank)."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from audiosep.data.augment import AugmentConfig, Effects, Image, draw_effects, draw_image, draw_speed
+from audiosep.data.corpus import Corpus
+from audiosep.data.manifest import STEMS
+from audiosep.data.plan import Ask, Mixture, Piece, Plan, Source
+from audiosep.data.queries import Asker
+from audiosep.data.stretch import SPEED_STEP
+from audiosep.errors import ConfigError, DataError
+
+
+@dataclass(frozen=True)
+class SamplingConfig:
+    """What batches look like.
+
+    Attributes:
+        mixtures: mixtures a batch. seconds: length of each.
+        queries: most sources of one mixture that are asked for (absent targets come on top).
+        sources: weights of mixtures of 2, 3, 4, 5 sources.
+        families: weight of each family; a family that the corpus lacks does not count.
+        label_seconds: within a family labels are drawn alike, but one with less audio than this proportionally less.
+        songs: share of mixtures that are stems of one song; mixed_songs: of stems taken from different songs.
+        level_db: sources differ by up to this much (uniform +-) or with this deviation (gaussian), see `levels`.
+        song_level_db: the same around the balance of a song.
+        equal: share of mixtures in which two clips of one label are one target.
+        siblings: share of sources that may be a near relative of another (male beside female speech).
+        mix_audio: share of sources made of two segments of the same recording (Kong et al., ResUNetDecouple+, 2021).
+        absent: share of mixtures with a query for what is not there. negatives: share of queries with a negative.
+        examples: share of queries with another recording of the sound.
+        stem_captions: share of queries in songs that ask for a whole stem.
+        split: the split that is drawn from.
+        channels: 1, or 2 for stereo mixtures: every source gets a place, a width and a polarity.
+    """
+
+    mixtures: int = 12
+    seconds: float = 3.0
+    queries: int = 2
+    sources: tuple[float, float, float, float] = (0.55, 0.25, 0.13, 0.07)
+    families: dict[str, float] = field(
+        default_factory=lambda: {
+            "speech": 0.16,
+            "event": 0.40,
+            "vocal-effect": 0.07,
+            "ambience": 0.10,
+            "instrument": 0.15,
+            "music": 0.12,
+        }
+    )
+    label_seconds: float = 15.0
+    songs: float = 0.17
+    mixed_songs: float = 0.05
+    level_db: float = 5.0
+    levels: Literal["uniform", "gaussian"] = "uniform"
+    song_level_db: float = 6.0
+    equal: float = 0.04
+    siblings: float = 0.05
+    mix_audio: float = 0.05
+    absent: float = 0.1
+    negatives: float = 0.15
+    examples: float = 0.25
+    stem_captions: float = 0.35
+    split: str = "train"
+    channels: Literal[1, 2] = 1
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+
+    def __post_init__(self) -> None:
+        for name in ("mixtures", "seconds", "queries", "label_seconds"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"sampling.{name} must be greater than 0, got {getattr(self, name)}")
+        for name in ("songs", "mixed_songs", "equal", "siblings", "mix_audio", "absent", "negatives", "examples",
+                     "stem_captions"):  # fmt: skip
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"sampling.{name} is a share and must lie in 0..1, got {getattr(self, name)}")
+        for name, weights in (("sources", self.sources), ("families", tuple(self.families.values()))):
+            if any(weight < 0 for weight in weights) or (name == "sources" and not any(weights)):
+                raise ConfigError(f"sampling.{name}: weights must not be negative, and not all 0, got {weights}")
+        if self.level_db < 0 or self.song_level_db < 0:
+            raise ConfigError("sampling.level_db and song_level_db must not be negative")
+
+
+class Sampler:
+    """Draws plans.
+
+    Args:
+        corpus: where the clips come from; only those of `config.split` are drawn.
+        config: see `SamplingConfig`.
+        seed: of everything.
+
+    Raises:
+        DataError: the corpus has fewer than two labels in that split.
+    """
+
+    def __init__(self, corpus: Corpus, config: SamplingConfig, seed: int = 0) -> None:
+        self.corpus, self.config, self.seed = corpus, config, seed
+        rows = [i for i, clip in enumerate(corpus.clips) if clip.split == config.split]
+        self.asker = Asker([corpus.clips[i] for i in rows], rows)
+        self.by_label: dict[str, list[int]] = defaultdict(list)
+        self.songs: dict[str, list[int]] = defaultdict(list)
+        self.stems: dict[str, list[int]] = defaultdict(list)
+        pools: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+        for i in rows:
+            clip = corpus.clips[i]
+            self.by_label[clip.label].append(i)
+            pools[clip.family][clip.label].append(i)
+            if clip.song and clip.stem:
+                self.songs[clip.song].append(i)
+                self.stems[clip.stem].append(i)
+        if len(self.by_label) < 2:
+            raise DataError(f"mixtures need two labels in split {config.split!r}; the corpus has {len(self.by_label)}")
+        self._song_names = [name for name, stems in sorted(self.songs.items()) if len(stems) > 1]
+        self._pools = {family: [pools[family][label] for label in sorted(pools[family])] for family in sorted(pools)}
+        self._label_weights = {family: self._weights(labels) for family, labels in self._pools.items()}
+        weights = np.array([config.families.get(family, 0.0) for family in self._pools])
+        self._family_weights = weights / weights.sum() if weights.any() else np.full(len(weights), 1 / len(weights))
+        counts = np.array(config.sources, float)
+        self._counts = counts / counts.sum()
+
+    def plan(self, step: int, rank: int = 0) -> Plan:
+        """The batch of a step on a rank: always the same for the same seed, step and rank."""
+        rng = np.random.default_rng([self.seed, step, rank])
+        samples = round(self.config.seconds * self.corpus.sample_rate)
+        mixtures: list[Mixture] = []
+        asks: list[Ask] = []
+        for number in range(self.config.mixtures):
+            kind = rng.random()
+            if self._song_names and kind < self.config.songs:
+                sources = self._song(rng, samples)
+            elif len(self.stems) > 1 and kind < self.config.songs + self.config.mixed_songs:
+                sources = self._mixed_song(rng, samples)
+            else:
+                sources = self._scene(rng, samples)
+            mixtures.append(self._mixture(rng, sources))
+            asks += self._asks(rng, number, sources, mixtures[-1].song, samples)
+        return Plan(samples, tuple(mixtures), tuple(asks), self.config.channels)
+
+    def _mixture(self, rng: np.random.Generator, sources: tuple[Source, ...]) -> Mixture:
+        peak = float(rng.uniform(0.1, 0.9))
+        return Mixture(sources, peak, sources[0].recorded, min(self._cutoff(source) for source in sources))
+
+    # ---- sources ---------------------------------------------------------------------------------------------------
+
+    def _pick(self, rng: np.random.Generator) -> int:
+        family = list(self._pools)[rng.choice(len(self._family_weights), p=self._family_weights)]
+        labels = self._pools[family]
+        label = labels[rng.choice(len(labels), p=self._label_weights[family])]
+        return label[rng.integers(len(label))]
+
+    def _weights(self, labels: list[list[int]]) -> np.ndarray:
+        seconds = np.array([self.corpus.lengths[label].sum() / self.corpus.sample_rate for label in labels])
+        weights = np.minimum(seconds, self.config.label_seconds)
+        normalised: np.ndarray = weights / weights.sum()
+        return normalised
+
+    def _scene(self, rng: np.random.Generator, samples: int, first: int | None = None) -> tuple[Source, ...]:
+        """Independent sounds, none of which answers another; with luck two of one label. `first` is among them."""
+        count = 2 + int(rng.choice(len(self._counts), p=self._counts))
+        clips = [self._pick(rng) if first is None else first]
+        if rng.random() < self.config.equal:
+            clips += self._others(rng, clips[0])
+            count = max(count, len(clips) + 1)
+        siblings = rng.random() < self.config.siblings
+        for _ in range(20 * count):
+            if len(clips) == count:
+                break
+            clip = self._pick(rng)
+            if all(self.asker.apart(clip, other, siblings) for other in clips):
+                clips.append(clip)
+        return tuple(self._source(rng, clip, samples) for clip in clips)
+
+    def _others(self, rng: np.random.Generator, clip: int) -> list[int]:
+        """Another clip of the same label, of another group if there is one."""
+        clips = self.corpus.clips
+        same = [i for i in self.by_label[clips[clip].label] if i != clip]
+        better = [i for i in same if clips[i].group != clips[clip].group or not clips[i].group]
+        pool = better or same
+        return [pool[rng.integers(len(pool))]] if pool else []
+
+    def _source(self, rng: np.random.Generator, clip: int, samples: int) -> Source:
+        config = self.config
+        speed, tempo = draw_speed(rng, config.augment)
+        pieces = [self._piece(rng, clip, samples, speed, tempo)]
+        if rng.random() < config.mix_audio:
+            pieces.append(self._piece(rng, clip, samples, speed, tempo))
+        gaussian = config.levels == "gaussian"
+        gain = rng.normal(0, config.level_db) if gaussian else rng.uniform(-config.level_db, config.level_db)
+        effects = draw_effects(rng, config.augment)
+        return Source(tuple(pieces), float(gain), effects=effects, image=self._image(rng))
+
+    def _image(self, rng: np.random.Generator) -> Image | None:
+        return draw_image(rng) if self.config.channels == 2 else None
+
+    def _piece(
+        self, rng: np.random.Generator, clip: int, samples: int, speed: int = SPEED_STEP, tempo: int = SPEED_STEP
+    ) -> Piece:
+        length = int(self.corpus.lengths[clip])
+        need = _needed(samples, speed, tempo)
+        if length < need:
+            free = samples - length * SPEED_STEP // speed * SPEED_STEP // tempo
+            return Piece(clip, 0, length, int(rng.integers(0, max(free, 0) + 1)), speed, tempo)
+        return Piece(clip, self._start(rng, [clip], need), need, 0, speed, tempo)
+
+    def _start(self, rng: np.random.Generator, clips: list[int], need: int) -> int:
+        """Where to cut so that something is heard: the first of three places near the clip's own level, or the last."""
+        length = int(self.corpus.lengths[clips].min())
+        envelope = self.corpus.envelope(clips[0])
+        start = 0
+        for _ in range(3):
+            start = int(rng.integers(0, max(1, length - need)))
+            part = envelope[start // self.corpus.block : (start + need) // self.corpus.block + 1]
+            if part.mean() > 0.05 * envelope.mean():
+                break
+        return start
+
+    def _song(self, rng: np.random.Generator, samples: int) -> tuple[Source, ...]:
+        """Stems of one song from one place in it, at one speed."""
+        stems = self.songs[self._song_names[rng.integers(len(self._song_names))]]
+        most = min(len(stems), 6)
+        count = most if rng.random() < 0.5 else int(rng.integers(2, most + 1))
+        clips = [stems[i] for i in rng.permutation(len(stems))[:count]]
+        speed = self._song_speed(rng)
+        need = _needed(samples, speed)
+        start = self._start(rng, clips, need)
+        return tuple(self._stem(rng, clip, start, need, speed) for clip in clips)
+
+    def _mixed_song(self, rng: np.random.Generator, samples: int) -> tuple[Source, ...]:
+        """One clip of each stem, each from any song."""
+        present = [stem for stem in STEMS if stem in self.stems]
+        order = [present[i] for i in rng.permutation(len(present))]
+        chosen = order[: int(rng.integers(2, len(order) + 1))]
+        speed = self._song_speed(rng)
+        need = _needed(samples, speed)
+        sources = []
+        for stem in chosen:
+            clip = self.stems[stem][rng.integers(len(self.stems[stem]))]
+            sources.append(self._stem(rng, clip, self._start(rng, [clip], need), need, speed))
+        return tuple(sources)
+
+    def _stem(self, rng: np.random.Generator, clip: int, start: int, need: int, speed: int) -> Source:
+        jitter = rng.uniform(-self.config.song_level_db, self.config.song_level_db)
+        gain = self.corpus.clips[clip].gain_db + float(jitter)
+        effects = Effects(polarity=-1.0 if rng.random() < self.config.augment.polarity else 1.0)
+        return Source((Piece(clip, start, need, 0, speed),), gain, True, effects, self._image(rng))
+
+    def _song_speed(self, rng: np.random.Generator) -> int:
+        """One speed for all stems; no stretching, which would move them against each other."""
+        speed, tempo = draw_speed(rng, self.config.augment)
+        return speed if tempo == SPEED_STEP else SPEED_STEP
+
+    def _cutoff(self, source: Source) -> float:
+        """Highest frequency (Hz) that a source can have: of its recording, moved by its speed, and of its low-pass."""
+        nyquist = self.corpus.sample_rate / 2
+        rate = self.corpus.clips[source.clip].source_rate
+        recorded = rate / 2 * source.pieces[0].speed / SPEED_STEP if rate else nyquist
+        return min(nyquist, recorded, source.effects.lowpass or nyquist)
+
+    # ---- queries ---------------------------------------------------------------------------------------------------
+
+    def _asks(
+        self, rng: np.random.Generator, mixture: int, sources: tuple[Source, ...], song: bool, samples: int
+    ) -> list[Ask]:
+        """Queries for up to `queries` different targets of a mixture, and with luck for something that is not there."""
+        clips = [source.clip for source in sources]
+        heard = self._heard(sources)
+        asks: list[Ask] = []
+        for i in rng.permutation(len(sources)):
+            if len(asks) == self.config.queries:
+                break
+            by_stem = song and rng.random() < self.config.stem_captions
+            query = self.asker.stem(rng, clips, int(i)) if by_stem else self.asker.ask(rng, clips, int(i))
+            taken = {ask.members for ask in asks}
+            if query is None or query.members in taken or len(query.members) == len(sources):
+                continue
+            if not any(heard[m] for m in query.members):
+                continue
+            asks.append(self._complete(rng, mixture, clips, int(i), query.caption, query.members, samples))
+        if rng.random() < self.config.absent:
+            absent = self.asker.absent(rng, clips, self._pick, song)
+            if absent is not None:
+                clip, caption = absent
+                info = self.corpus.clips[clip]
+                asks.append(Ask(mixture, (), caption, None, info.label, info.family))
+        return asks
+
+    def _complete(
+        self,
+        rng: np.random.Generator,
+        mixture: int,
+        clips: list[int],
+        source: int,
+        caption: str,
+        members: tuple[int, ...],
+        samples: int,
+    ) -> Ask:
+        info = self.corpus.clips[clips[source]]
+        negative = None
+        if rng.random() < self.config.negatives:
+            negative = self.asker.negative(rng, clips, members)
+        example = None
+        if rng.random() < self.config.examples:
+            others = self._others(rng, clips[source]) or [clips[source]]
+            example = Source((self._piece(rng, others[0], samples),))
+        return Ask(mixture, members, caption, negative, info.label, info.family, example)
+
+    def _heard(self, sources: tuple[Source, ...]) -> list[bool]:
+        """Which sources are not silent where they were cut (stems of a song may pause)."""
+        out = []
+        for source in sources:
+            piece, envelope = source.pieces[0], self.corpus.envelope(source.clip)
+            part = envelope[piece.start // self.corpus.block : (piece.start + piece.length) // self.corpus.block + 1]
+            out.append(bool(part.mean() > max(1e-7, 0.005 * envelope.mean())))
+        return out
+
+
+def _needed(samples: int, speed: int, tempo: int = SPEED_STEP) -> int:
+    """Samples of a clip that make `samples` samples at a speed and a tempo."""
+    return (samples * tempo // SPEED_STEP + 1) * speed // SPEED_STEP + 1

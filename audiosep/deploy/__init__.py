@@ -1,0 +1,1 @@
+"""Speed, export, live and distributed use."""

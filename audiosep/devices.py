@@ -1,0 +1,140 @@
+"""Where and how precisely a model runs."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from audiosep.errors import InputError
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_SHARE = 0.7  # of the free memory: other programs may want some, and blocks of memory do not fit side by side
+
+
+def pick_device(device: str | torch.device = "auto") -> torch.device:
+    """The device a name stands for; "auto" is cuda, else mps, else cpu.
+
+    Raises:
+        InputError: an unknown device, or one that this machine or this torch does not have.
+    """
+    if str(device) == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        picked = torch.device(device)
+    except RuntimeError as error:
+        raise InputError(f"unknown device {device!r}; use auto, cpu, cuda, cuda:1 or mps") from error
+    have = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not have.get(picked.type, False) or (picked.type == "cuda" and (picked.index or 0) >= torch.cuda.device_count()):
+        raise InputError(f"this machine or this torch has no device {str(device)!r}; use device='auto' or 'cpu'")
+    return picked
+
+
+def pick_precision(precision: str, device: torch.device) -> str:
+    """The precision of the network's layers; "auto" is the fastest that the hardware has units for.
+
+    Spectra and everything outside the network stay in fp32.
+
+    Raises:
+        InputError: an unknown precision, or fp16 on a CPU.
+    """
+    if precision == "auto":
+        return _fastest(device)
+    if precision not in PRECISIONS:
+        raise InputError(f"unknown precision {precision!r}; use auto, {', '.join(PRECISIONS)}")
+    if precision == "fp16" and device.type == "cpu":
+        raise InputError("a CPU has no fp16 convolutions; use precision='bf16' or 'fp32'")
+    return precision
+
+
+def _fastest(device: torch.device) -> str:
+    if device.type == "cuda":
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return "bf16"
+        return "fp16" if torch.cuda.get_device_capability(device) >= (7, 0) else "fp32"
+    if device.type == "cpu":
+        able = torch.cpu.get_capabilities()
+        return "bf16" if able.get("avx512_bf16") or able.get("amx_bf16") else "fp32"
+    return "fp32"
+
+
+@contextlib.contextmanager
+def running(device: torch.device, precision: str) -> Iterator[None]:
+    """Inference without gradients at a precision, by algorithms that give the same bytes each time."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(torch.inference_mode())
+        if device.type == "cuda":
+            tf32 = precision != "fp32"
+            stack.enter_context(
+                torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=tf32)
+            )
+        if precision != "fp32":
+            stack.enter_context(torch.autocast(device.type, PRECISIONS[precision]))
+        yield
+
+
+# ---- to a device and back ------------------------------------------------------------------------------------------
+
+
+def to_device(x: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the CPU on the device; a CUDA device fetches it while it computes what was asked before."""
+    return x.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else x.to(device)
+
+
+def host_buffer(shape: tuple[int, ...], device: torch.device) -> Tensor:
+    """An empty tensor on the CPU that the device can write into while it goes on computing."""
+    return torch.empty(shape, pin_memory=device.type == "cuda")
+
+
+def enqueued(device: torch.device) -> Callable[[], None]:
+    """A function that waits until the device has done all that it was asked to do so far."""
+    if device.type == "cuda":
+        event = torch.cuda.Event()
+        event.record(torch.cuda.current_stream(device))
+        return event.synchronize
+    if device.type == "mps":
+        torch.mps.synchronize()
+    return lambda: None
+
+
+# ---- memory --------------------------------------------------------------------------------------------------------
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether an allocation failed; only CUDA has an error class for it."""
+    says = str(error).lower()
+    return isinstance(error, torch.OutOfMemoryError) or any(
+        words in says for words in ("out of memory", "not enough memory", "can't allocate memory")
+    )
+
+
+def free_cache(device: torch.device) -> None:
+    """Give memory that torch keeps for later back to the device."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()
+
+
+def windows_at_once(device: torch.device, run: Callable[[], object], most: int) -> int:
+    """How many windows a device computes at once: as many as fit into most of its free memory.
+
+    A CPU takes one at a time, as more do not make it faster; so does MPS, whose memory is that of the whole machine.
+
+    Args:
+        run: computes one window, to see what it takes. most: more do not make the device faster either.
+    """
+    if device.type != "cuda":
+        return 1
+    with torch.cuda.device(device):
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        run()
+        takes = torch.cuda.max_memory_allocated() - before
+        free, _ = torch.cuda.mem_get_info()
+        free += torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+    return max(1, min(most, int(_SHARE * free) // max(1, takes)))

@@ -1,0 +1,62 @@
+"""The exceptions this library raises. Every message names the remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+
+class AudioSepError(Exception):
+    """Base of all errors that audiosep raises on purpose."""
+
+
+class InputError(AudioSepError, ValueError):
+    """An argument or its content cannot be processed (NaN, no samples, unknown option)."""
+
+
+class AudioError(AudioSepError):
+    """An audio file cannot be read or written."""
+
+
+class QueryError(AudioSepError, ValueError):
+    """The model did not understand a query, or cannot take this kind of query."""
+
+
+class ModelError(AudioSepError):
+    """A checkpoint is missing, damaged or lacks what was asked of it."""
+
+
+class ConfigError(AudioSepError, ValueError):
+    """A configuration has an unknown, missing or impossible value."""
+
+
+class DataError(AudioSepError, ValueError):
+    """A training or test set is not laid out as its reader expects."""
+
+
+class TrainingError(AudioSepError):
+    """A training run cannot go on."""
+
+
+class DependencyError(AudioSepError, ImportError):
+    """An optional package is missing or broken."""
+
+
+class Cancelled(AudioSepError):
+    """The progress callback asked to stop; nothing half-written is left."""
+
+
+class BatchError(AudioSepError):
+    """Some files of a batch failed; the others are finished.
+
+    Args:
+        failures: path -> the error of that file.
+        successes: paths that were separated.
+    """
+
+    def __init__(self, failures: Mapping[Path, Exception], successes: list[Path]) -> None:
+        self.failures = dict(failures)
+        self.successes = list(successes)
+        lines = [f"  {path}: {error}" for path, error in self.failures.items()]
+        total = len(self.failures) + len(self.successes)
+        super().__init__("\n".join([f"{len(self.failures)} of {total} files failed:", *lines]))

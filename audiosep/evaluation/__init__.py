@@ -1,0 +1,1 @@
+"""Evaluation: benchmarks, reports, listening tests."""

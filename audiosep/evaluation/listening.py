@@ -1,0 +1,218 @@
+"""Listening tests by ITU-R BS.1534-3 (MUSHRA): one HTML page from a folder of systems, and the analysis of the ratings.
+
+The page knows the versions only by meaningless names; which is which stands in the key, a file of its own, so that
+neither listener nor page can tell.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import numpy as np
+from scipy.signal import fftconvolve, firwin, kaiserord
+
+from audiosep.audio import write_audio
+from audiosep.configs import from_dict, to_dict
+from audiosep.errors import ConfigError, DataError
+from audiosep.evaluation.benchmarks import Array
+from audiosep.evaluation.files import AUDIO, Layout, Source, common_gain, loudest, scene
+
+REFERENCE, ANCHOR, MID_ANCHOR = "reference", "anchor 3.5 kHz", "anchor 7 kHz"
+MOST_SIGNALS = 12
+LAYOUT = Layout(
+    "a listening test",
+    "reference/piano.wav\nreference/dog.wav\nmini/piano.wav   (a folder a system, the same file names in each)\n"
+    "mini/dog.wav\nrepet/piano.wav\nrepet/dog.wav",
+    "you",
+)
+
+
+@dataclass(frozen=True)
+class Signal:
+    """A version of an item under its meaningless name."""
+
+    id: str
+    system: str
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One item: its meaningless name, its file's name and its versions."""
+
+    id: str
+    item: str
+    signals: tuple[Signal, ...]
+
+
+@dataclass(frozen=True)
+class Key:
+    """What the page does not tell.
+
+    Args:
+        test: identifies the page. trials: all items. format: of this file.
+    """
+
+    test: str
+    trials: tuple[Trial, ...]
+    format: int = 1
+
+    def save(self, path: Path) -> None:
+        """Write the key."""
+        path.write_text(json.dumps(to_dict(self), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: Path) -> Key:
+        """Read a key.
+
+        Raises:
+            DataError: it is none.
+        """
+        try:
+            return from_dict(cls, json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, json.JSONDecodeError, ConfigError) as error:
+            raise DataError(f"{path}: not the key of a listening test: {error}") from error
+
+
+def make_test(
+    folder: Path, page: Path, *, title: str = "Listening test", seconds: float = 10.0, mid_anchor: bool = False
+) -> Key:
+    """Write the page of a test, and its key beside it as `NAME.key.json`.
+
+    Every item gets a hidden reference and an anchor (the reference up to 3.5 kHz); all versions of an item are cut to
+    the same place, where the reference is loudest, and share one gain.
+
+    Args:
+        folder: holds `reference/` and one folder a system.
+        page: the HTML file to write.
+        seconds: longest stretch of an item; the recommendation says about 10 s and at most 12 s.
+        mid_anchor: add the reference up to 7 kHz.
+
+    Raises:
+        DataError: a missing file, files that do not belong together, or more versions than 12.
+    """
+    references = sorted(path for path in (folder / REFERENCE).glob("*") if path.suffix in AUDIO)
+    systems = sorted(path.name for path in folder.glob("*") if path.is_dir() and path.name != REFERENCE)
+    if not references or not systems:
+        raise LAYOUT.missing("no reference/ with recordings" if not references else "no folder of a system", folder)
+    versions = 2 + mid_anchor + len(systems)
+    if versions > MOST_SIGNALS:
+        raise DataError(f"{versions} versions of an item are too many to rate; BS.1534 allows {MOST_SIGNALS}")
+    test = hashlib.sha256("\n".join([title, *systems, *(path.name for path in references)]).encode()).hexdigest()[:10]
+    trials, data = [], []
+    for path in references:
+        audio, rate = _versions(folder, path, systems, seconds, mid_anchor)
+        signals = {name: _opaque(test, path.stem, name) for name in audio}
+        trials.append(Trial(_opaque(test, path.stem), path.stem, tuple(Signal(s, name) for name, s in signals.items())))
+        # Sorted by the meaningless names, so that the order in the page tells nothing either.
+        coded = sorted((signals[name], _flac(x, rate)) for name, x in audio.items())
+        entries = [{"id": name, "audio": text} for name, text in coded]
+        data.append({"id": trials[-1].id, "reference": _flac(audio[REFERENCE], rate), "signals": entries})
+    key = Key(test, tuple(trials))
+    document = json.dumps({"id": test, "trials": sorted(data, key=lambda trial: str(trial["id"]))})
+    template = (resources.files("audiosep.evaluation") / "templates" / "listening.html").read_text(encoding="utf-8")
+    filled = Template(template).substitute(title=html.escape(title), data=document.replace("</", "<\\/"))
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_text(filled, encoding="utf-8")
+    key.save(key_path(page))
+    return key
+
+
+def key_path(page: Path) -> Path:
+    """Where the key of a page lies."""
+    return page.with_suffix(".key.json")
+
+
+def low_pass(x: Array, sample_rate: int, cutoff: float) -> Array:
+    """An anchor of BS.1534-3: flat within 0.1 dB up to `cutoff` Hz, 60 dB down from 500 Hz above it.
+
+    The recommendation asks for 25 dB at 4 kHz and 50 dB at 4.5 kHz (for 3.5 kHz); the filter is linear phase and its
+    delay is taken out.
+
+    Args:
+        x: (channels, samples).
+    """
+    if cutoff + 500 >= sample_rate / 2:
+        return x
+    taps, beta = kaiserord(60.0, 500 / (sample_rate / 2))
+    kernel = firwin(taps | 1, cutoff + 250, window=("kaiser", beta), fs=sample_rate)
+    filtered: Array = fftconvolve(x, kernel[None], mode="same", axes=-1).astype(np.float32)
+    return filtered
+
+
+def read_ratings(paths: Sequence[Path], key: Key) -> dict[str, dict[tuple[str, str], float]]:
+    """Ratings by listener, of (item, system), 0 to 100.
+
+    Args:
+        paths: what the page saved, one file a listener.
+
+    Raises:
+        DataError: another test's ratings, a missing rating, or a listener twice.
+    """
+    names = {(trial.id, signal.id): (trial.item, signal.system) for trial in key.trials for signal in trial.signals}
+    ratings: dict[str, dict[tuple[str, str], float]] = {}
+    for path in paths:
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+            listener, test = str(data["listener"]), data["test"]
+            given = {(t["trial"], signal): float(v) for t in data["trials"] for signal, v in t["ratings"].items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DataError(f"{path}: not ratings of a listening test: {error!r}") from error
+        if test != key.test:
+            raise DataError(f"{path}: ratings of the test {test!r}, the key is of {key.test!r}")
+        if listener in ratings:
+            raise DataError(f"{path}: the listener {listener!r} is in two files; keep one, or tell them apart")
+        if set(given) != set(names):
+            raise DataError(f"{path}: {len(set(names) - set(given))} of {len(names)} ratings are missing")
+        if not all(0 <= value <= 100 for value in given.values()):
+            raise DataError(f"{path}: a rating is not between 0 and 100")
+        ratings[listener] = {names[place]: value for place, value in given.items()}
+    if not ratings:
+        raise DataError("no ratings given; collect the files that the page saves")
+    return ratings
+
+
+def _versions(
+    folder: Path, reference: Path, systems: Sequence[str], seconds: float, mid_anchor: bool
+) -> tuple[dict[str, Array], int]:
+    """All versions of an item, by system: cut, at one gain."""
+    sources = []
+    for system in systems:
+        path = folder / system / reference.name
+        if not path.is_file():
+            raise LAYOUT.missing(f"no {system}/{reference.name}", folder)
+        sources.append(Source(system, str(path)))
+    read = scene(str(reference), sources)
+    audio: dict[str, Array] = {REFERENCE: read.mix, ANCHOR: low_pass(read.mix, read.sample_rate, 3500.0)}
+    if mid_anchor:
+        audio[MID_ANCHOR] = low_pass(read.mix, read.sample_rate, 7000.0)
+    audio |= read.sources
+    cut, gain = loudest(read.mix, round(seconds * read.sample_rate)), common_gain(audio.values())
+    return {name: gain * x[:, cut] for name, x in audio.items()}, read.sample_rate
+
+
+def _opaque(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:8]
+
+
+def _flac(x: Array, sample_rate: int) -> str:
+    """FLAC, which browsers decode and which loses nothing, as base64."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "x.flac"
+        write_audio(path, x, sample_rate)
+        return base64.b64encode(path.read_bytes()).decode("ascii")
+
+
+def describe(key: Key) -> dict[str, Any]:
+    """What a test holds, for messages."""
+    systems = sorted({signal.system for trial in key.trials for signal in trial.signals})
+    return {"test": key.test, "items": len(key.trials), "versions": systems}

@@ -1,0 +1,229 @@
+"""Music and speech test sets in their owners' layouts, and any folder of mixtures and stems."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+from audiosep.evaluation.benchmarks import Benchmark, Item, Target
+from audiosep.evaluation.files import AUDIO, Layout, Source, scene, version
+from audiosep.query.query import Query
+
+STEMS = ("vocals", "drums", "bass", "other")
+
+_TEXTS = {
+    "vocals": "singing voice",
+    "voice": "singing voice",
+    "accompaniment": "instrumental music",
+    "instrumental": "instrumental music",
+    "drums": "drums",
+    "bass": "bass guitar",
+    "other": "guitar, piano and other instruments",
+    "speech": "speech",
+    "music": "music",
+    "sfx": "sound effects",
+}
+"""What a text-queried system is asked for the usual names of stems."""
+
+_ALIASES = {
+    "vocals": ("vocals",),
+    "voice": ("vocals",),
+    "drums": ("drums", "percussive"),
+    "speech": ("speech", "vocals"),
+    "music": ("accompaniment",),
+    "instrumental": ("accompaniment",),
+}
+
+LAYOUTS = {
+    "musdb18-hq": Layout(
+        "MUSDB18-HQ",
+        "test/SONG/mixture.wav\ntest/SONG/vocals.wav\ntest/SONG/drums.wav\ntest/SONG/bass.wav\ntest/SONG/other.wav",
+        "https://zenodo.org/records/3338373",
+    ),
+    "mir-1k": Layout(
+        "MIR-1K",
+        "Wavfile/abjones_1_01.wav ...   (left: accompaniment, right: voice)",
+        "https://zenodo.org/records/3532216",
+    ),
+    "ikala": Layout(
+        "iKala",
+        "Wavfile/10161_chorus.wav ...   (left: accompaniment, right: voice)",
+        "http://mac.citi.sinica.edu.tw/ikala (on request from its owners)",
+    ),
+    "medleydb": Layout(
+        "MedleyDB",
+        "Audio/TRACK/TRACK_MIX.wav\nAudio/TRACK/TRACK_STEMS/TRACK_STEM_01.wav ...\n"
+        "Audio/TRACK/TRACK_METADATA.yaml   (or Metadata/TRACK_METADATA.yaml)",
+        "https://zenodo.org/records/1649325 (on request)",
+    ),
+    "voicebank-demand": Layout(
+        "VoiceBank-DEMAND",
+        "clean_testset_wav/p232_001.wav ...\nnoisy_testset_wav/p232_001.wav ...",
+        "https://datashare.ed.ac.uk/handle/10283/2791",
+    ),
+    "dnr": Layout(
+        "Divide and Remaster",
+        "tt/1002/mix.wav\ntt/1002/speech.wav\ntt/1002/music.wav\ntt/1002/sfx.wav",
+        "https://zenodo.org/records/6949108",
+    ),
+    "folder": Layout(
+        "a folder of mixtures",
+        "ANY/mix.wav         (or mixture.wav; flac, ogg, mp3 too)\nANY/dog barking.wav (the file's name is the query)\n"
+        'ANY/speech.wav\nqueries.json        (optional: {"speech": "a man talking"})',
+        "you",
+    ),
+}
+
+
+def read_musdb(root: Path, *, split: str = "test") -> Benchmark:
+    """MUSDB18-HQ: the four stems and the accompaniment of every song of a split."""
+    layout = LAYOUTS["musdb18-hq"]
+    folder = root / split if (root / split).is_dir() else root
+    songs = sorted(path.parent for path in folder.glob("*/mixture.wav"))
+    if not songs:
+        raise layout.missing("no */mixture.wav", folder)
+    targets = (*map(stem_target, STEMS), stem_target("accompaniment", ("drums", "bass", "other")))
+    items = []
+    for song in songs:
+        lacking = [stem for stem in STEMS if not (song / f"{stem}.wav").is_file()]
+        if lacking:
+            raise layout.missing(f"no {lacking[0]}.wav for {song.name}", folder)
+        items.append(_item(song.name, song / "mixture.wav", {s: song / f"{s}.wav" for s in STEMS}, targets))
+    return Benchmark("musdb18-hq", tuple(items), f"MUSDB18-HQ {split}; {layout.owner}", root)
+
+
+def read_mir1k(root: Path, *, ratio: str = "") -> Benchmark:
+    """MIR-1K: voice and accompaniment of every clip, added as recorded or at `ratio` dB voice to accompaniment."""
+    return _two_channels("mir-1k", root, ratio)
+
+
+def read_ikala(root: Path, *, ratio: str = "") -> Benchmark:
+    """iKala: as MIR-1K."""
+    return _two_channels("ikala", root, ratio)
+
+
+def read_medleydb(root: Path, *, bleed: bool = False) -> Benchmark:
+    """MedleyDB: every instrument of every track; tracks whose stems hear each other are left out unless `bleed`."""
+    layout = LAYOUTS["medleydb"]
+    audio = root / "Audio" if (root / "Audio").is_dir() else root
+    items = []
+    for mix in sorted(audio.glob("*/*_MIX.wav")):
+        track = mix.parent.name
+        places = (mix.parent / f"{track}_METADATA.yaml", root / "Metadata" / f"{track}_METADATA.yaml")
+        metadata = next((path for path in places if path.is_file()), None)
+        if metadata is None:
+            raise layout.missing(f"no {track}_METADATA.yaml", root)
+        stems, bleeds = medleydb_stems(metadata.read_text(encoding="utf-8"))
+        if bleeds and not bleed:
+            continue
+        files = {name: mix.parent / f"{track}_STEMS" / name for name in stems}
+        lacking = [name for name, path in files.items() if not path.is_file()]
+        if lacking:
+            raise layout.missing(f"no {lacking[0]}", mix.parent)
+        instruments = dict.fromkeys(stems.values())
+        targets = tuple(stem_target(i, tuple(n for n, own in stems.items() if own == i)) for i in instruments)
+        items.append(_item(track, mix, files, targets))
+    if not items:
+        raise layout.missing("no */*_MIX.wav (without bleed)", audio)
+    return Benchmark("medleydb", tuple(items), f"MedleyDB; {layout.owner}", root)
+
+
+def read_voicebank(root: Path) -> Benchmark:
+    """VoiceBank-DEMAND: the speech of the noisy test set."""
+    layout = LAYOUTS["voicebank-demand"]
+    clean, noisy = root / "clean_testset_wav", root / "noisy_testset_wav"
+    names = sorted(path.name for path in clean.glob("*.wav"))
+    if not names:
+        raise layout.missing("no clean_testset_wav/*.wav", root)
+    items = []
+    for name in names:
+        if not (noisy / name).is_file():
+            raise layout.missing(f"no noisy_testset_wav/{name}", root)
+        items.append(_item(Path(name).stem, noisy / name, {"speech": clean / name}, (stem_target("speech"),)))
+    return Benchmark("voicebank-demand", tuple(items), f"VoiceBank-DEMAND test; {layout.owner}", root)
+
+
+def read_dnr(root: Path, *, split: str = "tt") -> Benchmark:
+    """Divide and Remaster: speech, music and effects of every mixture of a split."""
+    layout = LAYOUTS["dnr"]
+    folder = root / split if (root / split).is_dir() else root
+    stems = ("speech", "music", "sfx")
+    items = []
+    for mix in sorted(folder.glob("*/mix.wav")):
+        files = {stem: mix.parent / f"{stem}.wav" for stem in stems}
+        lacking = [path.name for path in files.values() if not path.is_file()]
+        if lacking:
+            raise layout.missing(f"no {lacking[0]} for {mix.parent.name}", folder)
+        items.append(_item(mix.parent.name, mix, files, tuple(map(stem_target, stems))))
+    if not items:
+        raise layout.missing("no */mix.wav", folder)
+    return Benchmark("dnr", tuple(items), f"Divide and Remaster {split}; {layout.owner}", root)
+
+
+def read_folder(root: Path) -> Benchmark:
+    """Any folder that holds, at any depth, a mixture and its stems side by side."""
+    layout = LAYOUTS["folder"]
+    found = sorted(path for path in root.rglob("mix*") if path.stem in ("mix", "mixture") and path.suffix in AUDIO)
+    if not found:
+        raise layout.missing("no mix.wav", root)
+    queries = root / "queries.json"
+    texts = json.loads(queries.read_text(encoding="utf-8")) if queries.is_file() else {}
+    items = []
+    for mix in found:
+        files = {
+            p.stem: p for p in sorted(mix.parent.iterdir()) if p.suffix in AUDIO and p.stem not in ("mix", "mixture")
+        }
+        if not files:
+            raise layout.missing(f"no stems beside {mix.name}", mix.parent)
+        targets = tuple(stem_target(stem, text=texts.get(stem)) for stem in files)
+        name = mix.parent.relative_to(root).as_posix()
+        items.append(_item(root.name if name == "." else name, mix, files, targets))
+    return Benchmark(root.resolve().name, tuple(items), "mixtures and stems of a folder", root)
+
+
+def stem_target(name: str, parts: tuple[str, ...] = (), text: str | None = None) -> Target:
+    """A target asked by its usual words, or by its own name with underscores as spaces."""
+    words = text or _TEXTS.get(name.lower()) or re.sub(r"[_\s]+", " ", name).strip()
+    return Target(name, Query(text=words), name, _ALIASES.get(name.lower(), (name.lower(),)), parts)
+
+
+def medleydb_stems(metadata: str) -> tuple[dict[str, str], bool]:
+    """File name -> instrument of the stems in a MedleyDB metadata file, and whether they bleed.
+
+    Only the three keys needed are read, by indentation: the library reads no YAML.
+    """
+    stems: list[dict[str, str]] = []
+    for line in metadata.splitlines():
+        # A stem's own keys are indented by four; those of its raw tracks by eight.
+        match = re.match(r" {4}(filename|instrument): *['\"]?(.+?)['\"]? *$", line)
+        if re.match(r" {2}S\d+:", line):
+            stems.append({})
+        elif match and stems:
+            stems[-1][match[1]] = match[2]
+    bleeds = re.search(r"^has_bleed: *['\"]?yes", metadata, re.MULTILINE) is not None
+    return {stem["filename"]: stem["instrument"] for stem in stems if len(stem) == 2}, bleeds
+
+
+def _two_channels(name: str, root: Path, ratio: str) -> Benchmark:
+    layout = LAYOUTS[name]
+    folder = root / "Wavfile" if (root / "Wavfile").is_dir() else root
+    paths = sorted(folder.glob("*.wav"))
+    if not paths:
+        raise layout.missing("no *.wav", folder)
+    targets = (stem_target("vocals"), stem_target("accompaniment"))
+    level = float(ratio) if ratio else None
+    items = []
+    for path in paths:
+        sources = (Source("vocals", str(path), channel=1), Source("accompaniment", str(path), channel=0))
+        load = partial(scene, None, sources, ratio=level)
+        items.append(Item(path.stem, targets, load, version=version([path], level)))
+    how = f"voice at {ratio} dB" if ratio else "as recorded"
+    return Benchmark(name, tuple(items), f"{layout.title}, {how}; {layout.owner}", root)
+
+
+def _item(name: str, mix: Path, files: Mapping[str, Path], targets: tuple[Target, ...]) -> Item:
+    sources = tuple(Source(stem, str(path)) for stem, path in files.items())
+    return Item(name, targets, partial(scene, str(mix), sources), version=version([mix, *files.values()]))

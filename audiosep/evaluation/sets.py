@@ -1,0 +1,138 @@
+"""`--set name=path,option=value` -> a benchmark."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from audiosep.errors import ConfigError, DataError
+from audiosep.evaluation import multitrack, published
+from audiosep.evaluation.benchmarks import Benchmark
+from audiosep.evaluation.files import Layout
+from audiosep.evaluation.mixtures import read_manifest_mixtures
+
+
+@dataclass(frozen=True)
+class Reader:
+    """How a kind of test set is read; the keyword arguments of `read` are the options of `--set`."""
+
+    read: Callable[..., Benchmark]
+    layout: Layout
+
+
+def read_validation(root: Path, *, cache: str = "", recipe: str = "") -> Benchmark:
+    """The validation recipe of the embedded model: `root` is the corpus manifest, `cache` its decoded audio."""
+    from audiosep.evaluation.validation import benchmark
+
+    place = Path(recipe) if recipe else Path(str(resources.files("audiosep.evaluation") / "recipes" / "val.json"))
+    if not place.is_file():
+        raise DataError(f"validation: no recipe at {place}; name one with recipe=FILE")
+    if not root.is_file():
+        raise VALIDATION.missing(f"no manifest {root.name}", root.parent)
+    return replace(benchmark(place, root, cache or root.parent / "cache"), groups=VALIDATION_GROUPS)
+
+
+VALIDATION_GROUPS = {
+    "a": "two sounds at 0 dB",
+    "b": "three to five sounds",
+    "c": "the sound that is asked for is absent",
+    "d": "speech in noise",
+    "e": "stems of held-back songs",
+    "f": "as a, asked with another recording of the sound",
+    "g": "labels never trained on",
+}
+VALIDATION = Layout(
+    "validation",
+    "manifest.jsonl   (made by `audiosep data build`)\ncache/           (decoded audio; made when missing)",
+    "the corpus that the embedded model is trained on; see docs/evaluation.md",
+)
+MANIFEST = Layout(
+    "a manifest",
+    "manifest.jsonl   (one clip a line: id, path, label, captions, split ...; made by `audiosep data build`)\n"
+    "or a folder of tar shards with their JSONL indices, or of one folder of audio a label",
+    "you",
+)
+
+READERS: dict[str, Reader] = {
+    "audiocaps": Reader(published.read_audiocaps, published.LAYOUTS["audiocaps"]),
+    "audioset": Reader(published.read_audioset, published.LAYOUTS["audioset"]),
+    "clotho": Reader(published.read_clotho, published.LAYOUTS["clotho"]),
+    "esc50": Reader(published.read_esc50, published.LAYOUTS["esc50"]),
+    "music": Reader(published.read_music, published.LAYOUTS["music"]),
+    "vggsound": Reader(published.read_vggsound, published.LAYOUTS["vggsound"]),
+    "musdb18-hq": Reader(multitrack.read_musdb, multitrack.LAYOUTS["musdb18-hq"]),
+    "mir-1k": Reader(multitrack.read_mir1k, multitrack.LAYOUTS["mir-1k"]),
+    "ikala": Reader(multitrack.read_ikala, multitrack.LAYOUTS["ikala"]),
+    "medleydb": Reader(multitrack.read_medleydb, multitrack.LAYOUTS["medleydb"]),
+    "voicebank-demand": Reader(multitrack.read_voicebank, multitrack.LAYOUTS["voicebank-demand"]),
+    "dnr": Reader(multitrack.read_dnr, multitrack.LAYOUTS["dnr"]),
+    "folder": Reader(multitrack.read_folder, multitrack.LAYOUTS["folder"]),
+    "manifest": Reader(read_manifest_mixtures, MANIFEST),
+    "validation": Reader(read_validation, VALIDATION),
+}
+
+
+def load_set(text: str, *, limit: int | None = None, seed: int = 0) -> Benchmark:
+    """Read a test set.
+
+    Args:
+        text: `name=path` and options, as in "esc50=/data/ESC-50,pairs=/data/esc50_eval.csv".
+        limit: keep this many items, drawn with `seed`, in the set's order.
+
+    Raises:
+        ConfigError: an unknown name or option. DataError: missing files.
+    """
+    name, path, given = parse(text)
+    reader = READERS[name]
+    root = Path(path).expanduser()
+    if not root.exists():
+        raise reader.layout.missing("no such file or folder", root)
+    benchmark = reader.read(root, **_typed(name, given))
+    if limit is not None and limit < len(benchmark.items):
+        kept = sorted(np.random.default_rng(seed).permutation(len(benchmark.items))[:limit])
+        what = f"{benchmark.description}; {limit} of {len(benchmark.items)} items drawn with seed {seed}"
+        benchmark = replace(benchmark, items=tuple(benchmark.items[i] for i in kept), description=what)
+    return benchmark
+
+
+def parse(text: str) -> tuple[str, str, dict[str, str]]:
+    """Name, path and options of a `--set`; a comma belongs to the path unless `option=` follows it.
+
+    Raises:
+        ConfigError: no path, or an unknown name.
+    """
+    name, _, rest = text.partition("=")
+    if name not in READERS:
+        raise ConfigError(f"there is no test set {name!r}; there are {', '.join(READERS)}")
+    path, *more = re.split(r",(?=[a-z_0-9]+=)", rest)
+    if not path:
+        raise ConfigError(f"say where {name} is: --set {name}=PATH")
+    return name, path, dict(option.split("=", 1) for option in more)
+
+
+def options(name: str) -> dict[str, Any]:
+    """The options of a test set and their defaults."""
+    parameters = inspect.signature(READERS[name].read).parameters
+    return {key: p.default for key, p in parameters.items() if p.kind is p.KEYWORD_ONLY}
+
+
+def _typed(name: str, given: Mapping[str, str]) -> dict[str, Any]:
+    """Option texts as the types of the reader's defaults."""
+    known = options(name)
+    out: dict[str, Any] = {}
+    for key, value in given.items():
+        if key not in known:
+            raise ConfigError(f"{name} has no option {key!r}; it has {', '.join(known) or 'none'}")
+        kind = type(known[key])
+        try:
+            out[key] = value.lower() in ("yes", "true", "1") if kind is bool else kind(value)
+        except ValueError as error:
+            raise ConfigError(f"{name}: {key}={value!r} is no {kind.__name__}") from error
+    return out

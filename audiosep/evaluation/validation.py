@@ -1,0 +1,62 @@
+"""The validation recipe of the embedded model as a test set."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from audiosep.data.corpus import Corpus
+from audiosep.data.recipes import SECONDS, Entry, Pieces, Recipe
+from audiosep.evaluation.benchmarks import Benchmark, Item, Scene, Target
+from audiosep.query.query import Query
+
+
+def benchmark(path: str | Path, manifest: str | Path, cache: str | Path) -> Benchmark:
+    """The recipe as a test set for `audiosep evaluate`.
+
+    Args:
+        path: the recipe. manifest, cache: of the corpus it was drawn from.
+    """
+    recipe = Recipe.load(path)
+    version = f"{zlib.crc32(Path(path).read_bytes()):08x}"
+    places = (str(manifest), str(cache))
+    items = tuple(_item(recipe, entry, version, places) for entry in recipe.entries)
+    return Benchmark("validation", items, "held-back clips of the training corpus, see docs/mini.md", Path(path))
+
+
+# What a system with fixed targets calls the sounds that it can be asked for.
+_STEMS = {"vocals": ("vocals", "voice"), "drums": ("drums", "percussive"), "bass": ("bass",), "other": ("other",)}
+ALIASES: dict[str, dict[str, tuple[str, ...]]] = {
+    "e": _STEMS,
+    "d": dict.fromkeys(("speech", "male speech", "female speech"), ("speech",)),
+}
+
+_OPEN: dict[tuple[str, str], Pieces] = {}
+
+
+def _pieces(places: tuple[str, str], sample_rate: int) -> Pieces:
+    """One corpus a process, however many items ask."""
+    if places not in _OPEN:
+        _OPEN[places] = Pieces(Corpus(places[0], places[1], sample_rate))
+    return _OPEN[places]
+
+
+def _scene(recipe_rate: int, entry: Entry, places: tuple[str, str]) -> Scene:
+    parts = _pieces(places, recipe_rate).sources(entry).numpy()
+    mix = parts.sum(0)
+    rest = {f"source {i}": parts[i][None] for i in range(len(parts)) if i not in entry.target}
+    mine = {"target": parts[list(entry.target)].sum(0)[None]} if entry.target else {}
+    return Scene(mix[None], mine | rest, recipe_rate)
+
+
+def _item(recipe: Recipe, entry: Entry, version: str, places: tuple[str, str]) -> Item:
+    if entry.example is None:
+        query = Query(text=entry.query, name="target")
+    else:
+        x = _pieces(places, recipe.sample_rate).piece(entry.example, SECONDS).numpy()
+        query = Query(audio=(x, recipe.sample_rate), name="target")
+    target = Target("target", query, entry.label, ALIASES.get(entry.group, {}).get(entry.label, ()))
+    load: Callable[[], Scene] = partial(_scene, recipe.sample_rate, entry, places)
+    return Item(entry.id, (target,), load, entry.group, version, {"family": entry.family})

@@ -1,0 +1,125 @@
+"""How good a separation is, in dB: pure functions of tensors, for training and evaluation alike.
+
+Every function takes waveforms whose last axis is samples, broadcasts over the axes before, and gives one number a
+signal. "SDR" means different things in the literature; what is meant here is written at each function.
+
+What happens at silence (a mean square below `SILENCE`, less than one step of 16-bit audio):
+
+- a silent reference has no ratio: NaN, so that means over a set leave it out (`torch.nanmean`);
+- a silent estimate of a sounding reference has an SNR and SDR of 0 dB by formula, and the lowest SI-SDR, -100 dB;
+- results are limited to -100 ... 100 dB, so that a perfect estimate is a finite number.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+SILENCE = 1e-10
+LIMIT_DB = 100.0
+
+
+def snr(estimate: Tensor, reference: Tensor) -> Tensor:
+    """Signal-to-noise ratio: 10 log10(sum r^2 / sum (r - e)^2) over the samples of each channel.
+
+    This is what the AudioSep papers call SDR (Liu et al., 2023: "Separate Anything You Describe").
+
+    Args:
+        estimate, reference: (..., samples).
+
+    Returns:
+        (...) in dB.
+    """
+    estimate, reference = _same(estimate, reference)
+    return _ratio_db(reference.square().sum(-1), (reference - estimate).square().sum(-1), _audible(reference))
+
+
+def sdr(estimate: Tensor, reference: Tensor) -> Tensor:
+    """Signal-to-distortion ratio over all channels together: 10 log10(sum r^2 / sum (r - e)^2).
+
+    The utterance SDR of the Sound Demixing Challenge (Fabbro et al., 2024), not the BSS Eval SDR that allows a filter
+    (Vincent et al., 2006), nor its median over seconds that is usual for MUSDB18.
+
+    Args:
+        estimate, reference: (..., channels, samples).
+
+    Returns:
+        (...) in dB.
+    """
+    return snr(estimate.flatten(-2), reference.flatten(-2))
+
+
+def si_sdr(estimate: Tensor, reference: Tensor) -> Tensor:
+    """Scale-invariant SDR (Le Roux et al., 2019: "SDR - half-baked or well done?"), without removing the mean.
+
+    With a = <e, r> / <r, r>: 10 log10(sum (a r)^2 / sum (a r - e)^2).
+
+    Args:
+        estimate, reference: (..., samples).
+
+    Returns:
+        (...) in dB.
+    """
+    estimate, reference = _same(estimate, reference)
+    audible = _audible(reference)
+    energy = reference.square().sum(-1, keepdim=True)
+    scale = (estimate * reference).sum(-1, keepdim=True) / energy.clamp_min(torch.finfo(energy.dtype).tiny)
+    projection = scale * reference
+    ratio = _ratio_db(projection.square().sum(-1), (projection - estimate).square().sum(-1), audible)
+    silent = estimate.square().sum(-1) == 0
+    return torch.where(silent & audible, torch.full_like(ratio, -LIMIT_DB), ratio)
+
+
+def snri(estimate: Tensor, reference: Tensor, mixture: Tensor) -> Tensor:
+    """Improvement of `snr` over the mixture. Shapes as there; NaN where the reference is silent."""
+    return snr(estimate, reference) - snr(mixture, reference)
+
+
+def sdri(estimate: Tensor, reference: Tensor, mixture: Tensor) -> Tensor:
+    """Improvement of `sdr` over the mixture. Shapes as there; NaN where the reference is silent.
+
+    Watch `si_sdri` beside it: scaling the mixture down is worth up to 3 dB here at equal levels, and nothing there.
+    """
+    return sdr(estimate, reference) - sdr(mixture, reference)
+
+
+def si_sdri(estimate: Tensor, reference: Tensor, mixture: Tensor) -> Tensor:
+    """Improvement of `si_sdr` over the mixture. Shapes as there; NaN where the reference is silent."""
+    return si_sdr(estimate, reference) - si_sdr(mixture, reference)
+
+
+def suppression(estimate: Tensor, mixture: Tensor) -> Tensor:
+    """For a query that is not in the mixture: 10 log10(sum x^2 / sum e^2), how far the output was turned down.
+
+    Args:
+        estimate, mixture: (..., samples).
+
+    Returns:
+        (...) in dB, at most 100; NaN where the mixture is silent.
+    """
+    estimate, mixture = _same(estimate, mixture)
+    return _ratio_db(mixture.square().sum(-1), estimate.square().sum(-1), _audible(mixture))
+
+
+def share_better(improvements: Tensor) -> Tensor:
+    """Share of the finite improvements that are above 0 dB: (n,) -> scalar; NaN when none is finite."""
+    finite = improvements[torch.isfinite(improvements)]
+    return (finite > 0).to(improvements.dtype).mean()
+
+
+def _same(estimate: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
+    if estimate.shape[-1] != reference.shape[-1]:
+        raise ValueError(f"lengths differ: estimate {estimate.shape[-1]}, reference {reference.shape[-1]} samples")
+    estimate, reference = torch.broadcast_tensors(estimate, reference)
+    return (estimate, reference) if estimate.dtype == torch.float64 else (estimate.float(), reference.float())
+
+
+def _audible(reference: Tensor) -> Tensor:
+    return reference.square().mean(-1) > SILENCE
+
+
+def _ratio_db(signal: Tensor, noise: Tensor, audible: Tensor) -> Tensor:
+    """10 log10(signal / noise) within +-100 dB, NaN where not audible."""
+    tiny = torch.finfo(signal.dtype).tiny
+    ratio = 10 * (signal.clamp_min(tiny).log10() - noise.clamp_min(tiny).log10())
+    return torch.where(audible, ratio.clamp(-LIMIT_DB, LIMIT_DB), torch.full_like(ratio, torch.nan))

@@ -1,0 +1,1 @@
+"""Networks: the published AudioSep network and ours, from the same blocks."""

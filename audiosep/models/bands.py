@@ -1,0 +1,67 @@
+"""Frequency bands: linear at the bottom, logarithmic above, overlapping triangles that sum to one in every bin."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+def band_centres(bins: int, bands: int, linear: int = 64) -> Tensor:
+    """(bands,) increasing bin numbers: 0 ... linear - 1 one by one, then geometric up to the last bin.
+
+    With FFT 2048 at 32 kHz the first 64 bins reach 1 kHz, where harmonics need the full resolution.
+    """
+    if bands >= bins:
+        return torch.arange(bins, dtype=torch.float64)
+    linear = min(linear, bands // 2)
+    steps = torch.arange(bands - linear, dtype=torch.float64) / (bands - linear - 1)
+    upper = linear * ((bins - 1) / linear) ** steps
+    centres = torch.cat([torch.arange(linear, dtype=torch.float64), upper])
+    for k in range(1, bands):
+        centres[k] = max(float(centres[k]), float(centres[k - 1]) + 1)
+    centres = centres.round()
+    centres[-1] = bins - 1
+    return centres
+
+
+class Bands(nn.Module):
+    """Energies of bins gathered in bands, masks of bands spread over bins.
+
+    Args:
+        bins: STFT bins (n_fft // 2 + 1).
+        bands: number of bands; >= bins gives one band a bin.
+    """
+
+    weight: Tensor
+
+    def __init__(self, bins: int, bands: int) -> None:
+        super().__init__()
+        centres = band_centres(bins, bands)
+        frequency = torch.arange(bins, dtype=torch.float64)
+        upper = torch.searchsorted(centres, frequency).clamp(1, len(centres) - 1)
+        share = ((frequency - centres[upper - 1]) / (centres[upper] - centres[upper - 1])).clamp(0, 1)
+        weight = torch.zeros(bins, len(centres), dtype=torch.float64)
+        rows = torch.arange(bins)
+        weight[rows, upper - 1] = 1 - share
+        weight[rows, upper] = share
+        self.register_buffer("weight", weight.float(), persistent=False)
+        self.count = len(centres)
+
+    def energy(self, power: Tensor) -> Tensor:
+        """(..., bins, frames) energies (or cross energies) -> (..., bands, frames), their sum unchanged."""
+        if self.count == self.weight.shape[0]:
+            return power
+        # Under autocast a matrix product would round energies to 8 bits.
+        with torch.autocast(power.device.type, enabled=False):
+            return self.weight.T @ power
+
+    def expand(self, mask: Tensor) -> Tensor:
+        """(..., bands, frames) -> (..., bins, frames) by linear interpolation between band centres."""
+        if self.count == self.weight.shape[0]:
+            return mask
+        with torch.autocast(mask.device.type, enabled=False):
+            return self.weight @ mask
+
+    def mean(self, power: Tensor) -> Tensor:
+        """(..., bins, frames) -> (..., bands, frames) mean energy a bin of each band."""
+        return self.energy(power) / self.weight.sum(0)[:, None]

@@ -1,0 +1,68 @@
+"""What every separation network gives the separator: waveforms, the gain above its band, presence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+
+@dataclass
+class Estimate:
+    """Targets of one forward pass.
+
+    Attributes:
+        waveforms: (batch, queries, channels, samples) at the model's sample rate.
+        top: (batch, queries, frames) mean mask of the model's highest 1 kHz, for sounds above its band;
+            frame i is centred on sample i * hop, frames = samples // hop + 1.
+        presence: (batch, queries) in 0..1, how sure the model is that the sound is there at all, or None.
+    """
+
+    waveforms: Tensor
+    top: Tensor
+    presence: Tensor | None = None
+
+
+class SeparationModel(nn.Module):
+    """A network that turns mixtures and query embeddings into targets.
+
+    Attributes:
+        config: the frozen dataclass (class attribute `Config`) the network was built from.
+        sample_rate: Hz. hop: samples between STFT frames. dimension: size of a query embedding.
+        capabilities: what it can do, from {"text", "audio", "negative", "stems", "presence"}.
+        stem_names: names of the fixed heads in output order; empty when there are none.
+        window: samples a window has by default. context: samples at each side of a window that are computed for
+            context and thrown away.
+        alignment: samples; a window that starts at a multiple of it (and of `hop`) sees the pooling grid of the whole
+            recording; 1 where any start is as good.
+    """
+
+    Config: ClassVar[type[Any]]
+    config: Any
+    sample_rate: int
+    hop: int
+    dimension: int
+    capabilities: frozenset[str]
+    stem_names: tuple[str, ...]
+    window: int
+    context: int
+    alignment: int = 1
+
+    def forward(self, mix: Tensor, embeddings: Tensor, negatives: Tensor | None = None) -> Estimate:
+        """Targets for each query.
+
+        Args:
+            mix: (batch, channels, samples).
+            embeddings: (queries, dimension), L2-normalised; the same queries for every mixture of the batch.
+            negatives: (queries, dimension), what to keep out, already scaled by its weight; zeros or None for none.
+        """
+        raise NotImplementedError
+
+    def stems(self, mix: Tensor) -> Estimate:
+        """The fixed heads, in the order of `stem_names`.
+
+        Args:
+            mix: (batch, channels, samples).
+        """
+        raise NotImplementedError

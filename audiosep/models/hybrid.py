@@ -1,0 +1,411 @@
+"""The hybrid separator: free-text queries and fixed stems from one encoder pass.
+
+A U-Net (Ronneberger et al., 2015) of residual blocks reads level-normalised log energies. The encoder knows no query,
+so all queries of a mixture share it; the decoder is modulated (FiLM) by a query embedding and by what the listener
+hears, or by learned embeddings for the stems and for query-free candidates. Its output is a magnitude mask.
+
+Sounds that it was never trained on go through separate, listen, select, refine: candidate masks that sum to the
+mixture, the listener hears each, and the query decoder refines the candidate that answers the query.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from audiosep.errors import ConfigError, ModelError
+from audiosep.models.bands import Bands
+from audiosep.models.base import Estimate, SeparationModel
+from audiosep.models.blocks import MOMENTUM, ResidualBlock, fold, residual_blocks, unfold
+from audiosep.models.film import Condition
+from audiosep.models.listener import Listener, ListenerConfig
+from audiosep.models.masks import real_mask, share_out
+from audiosep.models.stft import istft, power, stft
+
+TOP_BAND = 1000.0
+# Each query that is decoded has activations of its own. On a CPU two at a time keep the embedded model below 900 MB.
+QUERIES_TOGETHER = {"cpu": 2, "mps": 4, "cuda": 16}
+
+
+@dataclass(frozen=True)
+class HybridConfig:
+    """Shape of a hybrid separator.
+
+    Attributes:
+        sample_rate: Hz. n_fft, hop: STFT, samples. axis: frequency axis of the network; bands: how many bands.
+        patch: frames x bands that become the channels of one position. widths: channels of each level.
+        skips: how the decoder takes up the encoder's features. mask: kind of mask.
+        dimension: size of a query embedding. features: size of the query vector that modulates the decoder.
+        tracks: channels of the part of the modulation that varies in time. listener: its shape, None for none.
+        stems: names of the fixed heads. candidates: query-free masks; refine: the query decoder sees the selected one.
+        presence: a head that says whether the queried sound is there; gate: its logit below which the output is
+            faded out, None for never.
+        window, context: samples of an inference window, and of each side that is computed only for context.
+    """
+
+    sample_rate: int = 32000
+    n_fft: int = 2048
+    hop: int = 512
+    axis: Literal["bands", "bins"] = "bands"
+    bands: int = 192
+    patch: tuple[int, int] = (2, 2)
+    widths: tuple[int, ...] = (48, 96, 160, 224)
+    skips: Literal["add", "concat"] = "add"
+    mask: Literal["real"] = "real"
+    dimension: int = 512
+    features: int = 256
+    tracks: int = 96
+    listener: ListenerConfig | None = field(default_factory=ListenerConfig)
+    stems: tuple[str, ...] = ("vocals", "drums", "bass", "other")
+    candidates: int = 4
+    refine: bool = False
+    presence: bool = True
+    gate: float | None = None
+    window: int = 639 * 512
+    context: int = 32 * 512
+
+
+@dataclass
+class Heard:
+    """What the listener hears in each mixture: (batch, hidden, steps, rows) and (batch, steps, rows, dimension)."""
+
+    local: Tensor
+    joint: Tensor
+
+
+@dataclass
+class Features:
+    """One encoder pass: the deepest map, the skips from shallow to deep, what was heard, the energies it came from."""
+
+    bottom: Tensor
+    skips: list[Tensor]
+    heard: Heard | None
+    energies: Tensor
+
+
+@dataclass
+class Decoded:
+    """Masks (queries, bands, frames) and presence logits (queries,)."""
+
+    mask: Tensor
+    presence: Tensor | None
+
+
+class Attention(nn.Module):
+    """From what is heard and what is asked to tracks that modulate the decoder over time.
+
+    Product of projected features and projected query, similarities of local embeddings to query and negative.
+    """
+
+    def __init__(self, config: HybridConfig, listener: ListenerConfig) -> None:
+        super().__init__()
+        rows = listener.bands // listener.patch[1]
+        for _, stride in listener.strides:
+            rows //= stride
+        width = 128
+        self.local = nn.Linear(listener.hidden * rows, width)
+        self.normalise = nn.LayerNorm(width)
+        self.query = nn.Linear(config.features, width)
+        self.product = nn.Conv1d(config.dimension, 64, 1)
+        self.mix = nn.Conv1d(2 * width + 64 + 2 * (rows + 1), 160, 3, padding=1)
+        self.out = nn.Conv1d(160, config.tracks, 3, padding=1)
+        self.map = nn.Conv2d(2, config.widths[-1], 1)
+        nn.init.zeros_(self.map.weight)
+        nn.init.zeros_(self.map.bias)  # type: ignore[arg-type]
+
+    def forward(
+        self, heard: Heard, owner: Tensor, vector: Tensor, embeddings: Tensor, negatives: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Tracks (queries, tracks, steps) and similarity maps (queries, 2, steps, rows).
+
+        Args:
+            owner: (queries,) mixture of each query. vector: (queries, features) the projected query.
+            embeddings, negatives: (queries, dimension).
+        """
+        local = self.normalise(self.local(heard.local.permute(0, 2, 1, 3).flatten(2)))[owner]
+        joint = heard.joint[owner]
+        similarity = torch.stack(
+            [torch.einsum("qsrd,qd->qsr", joint, e.to(joint.dtype)) for e in (embeddings, negatives)], 1
+        )
+        similarity = similarity * 4
+        whole = similarity.mean((2, 3), keepdim=True).expand(-1, -1, similarity.shape[2], 1)
+        level = torch.cat([similarity, whole], 3).transpose(2, 3).flatten(1, 2)
+        product = self.product((joint.mean(2) * embeddings[:, None] * embeddings.shape[1] ** 0.5).transpose(1, 2))
+        x = torch.cat([local, local * self.query(vector)[:, None]], 2).transpose(1, 2)
+        x = self.mix(torch.cat([x, product, level.to(x.dtype)], 1))
+        tracks: Tensor = F.silu(self.out(F.silu(x)))
+        return tracks, similarity
+
+
+class Hybrid(SeparationModel):
+    """See the module's description; `Hybrid(HybridConfig(...))`."""
+
+    Config = HybridConfig
+    config: HybridConfig
+
+    def __init__(self, config: HybridConfig | None = None) -> None:
+        super().__init__()
+        self.config = config = config or HybridConfig()
+        _check(config)
+        self.sample_rate, self.hop, self.dimension = config.sample_rate, config.hop, config.dimension
+        self.window, self.context, self.stem_names = config.window, config.context, config.stems
+        self.alignment = config.patch[0] * 2 ** len(config.widths) * config.hop
+        able = {"text", "audio", "negative"}
+        able |= {"stems"} if config.stems else set()
+        self.capabilities = frozenset(able | ({"presence"} if config.presence else set()))
+
+        bins = config.n_fft // 2 + 1
+        self.bands = Bands(bins, bins if config.axis == "bins" else config.bands)
+        self.norm = nn.BatchNorm1d(self.bands.count, momentum=MOMENTUM)
+        widths, area = config.widths, config.patch[0] * config.patch[1]
+        self.pre = nn.Conv2d(area, widths[0], 3, padding=1)
+        self.encoder = nn.ModuleList(ResidualBlock(i, o) for i, o in pairwise((widths[0], *widths)))
+        self.skips = nn.ModuleList(nn.Conv2d(w, w, 1) for w in widths)
+
+        tracks = config.tracks if config.listener else 0
+        self.query = nn.Sequential(
+            nn.Linear(2 * config.dimension, config.features), nn.SiLU(), nn.Linear(config.features, config.features)
+        )
+        self.middle = ResidualBlock(widths[-1], widths[-1], config.features, tracks)
+        up = list(pairwise((widths[-1], *widths[::-1])))
+        self.up = nn.ModuleList(nn.ConvTranspose2d(i, o, 2, 2, bias=False) for i, o in up)
+        joined = 2 if config.skips == "concat" else 1
+        self.decoder = nn.ModuleList(ResidualBlock(joined * o, o, config.features, tracks) for _, o in up)
+        self.out = _head(widths[0], area)
+        if config.listener:
+            self.listener = Listener(config.listener)
+            self.attention = Attention(config, config.listener)
+            self.hearing = _zero(nn.Conv2d(config.listener.hidden, widths[-1], 1))
+        if config.stems:
+            self.stem_vector = nn.Parameter(torch.randn(config.features) * 0.5)
+            self.stem_out = _head(widths[0], area * len(config.stems))
+        if config.candidates:
+            self.candidate_vector = nn.Parameter(torch.randn(config.features) * 0.5)
+            self.candidate_out = _head(widths[0], area * config.candidates)
+        if config.refine:
+            self.refine = nn.ModuleList(_zero(nn.Conv2d(area, w, 1)) for w in widths)
+            self.select_scale = nn.Parameter(torch.tensor(10.0))
+        if config.presence:
+            heard = 4 if config.listener else 0
+            self.presence = nn.Sequential(nn.Linear(2 * widths[-1] + heard, 64), nn.SiLU(), nn.Linear(64, 1))
+
+    @property
+    def compilable(self) -> tuple[str, ...]:
+        """The parts that training may compile."""
+        return residual_blocks(self)
+
+    # ---- inference -------------------------------------------------------------------------------------------------
+
+    def forward(self, mix: Tensor, embeddings: Tensor, negatives: Tensor | None = None) -> Estimate:
+        """See `SeparationModel.forward`."""
+        spectrum = stft(mix.float(), self.config.n_fft, self.hop)
+        features = self.encode(self.energies(power(spectrum).mean(1)))
+        negatives = torch.zeros_like(embeddings) if negatives is None else negatives
+        together = QUERIES_TOGETHER.get(mix.device.type, QUERIES_TOGETHER["cpu"])
+        answers = [
+            self._answer(features, *some)
+            for some in zip(embeddings.split(together), negatives.split(together), strict=True)
+        ]
+        mask = torch.cat([mask for mask, _ in answers], 1)
+        presence = torch.cat([p for _, p in answers], 1) if self.config.presence else None
+        return self._targets(spectrum, mask, mix.shape[-1], presence)
+
+    def _answer(self, features: Features, embeddings: Tensor, negatives: Tensor) -> tuple[Tensor, Tensor]:
+        """Masks (batch, queries, bands, frames), and presence (batch, queries) where the model has it."""
+        batch, count = features.bottom.shape[0], embeddings.shape[0]
+        embeddings, negatives = embeddings.repeat(batch, 1), negatives.repeat(batch, 1)
+        owner = torch.arange(batch, device=embeddings.device).repeat_interleave(count)
+        chosen = self.select(features, embeddings, owner) if self.config.refine else None
+        decoded = self.decode(features, embeddings, negatives, owner, chosen)
+        mask = decoded.mask.unflatten(0, (batch, count))
+        if decoded.presence is None:
+            return mask, mask.new_zeros(batch, count)
+        logits = decoded.presence.float().view(batch, count)
+        if self.config.gate is not None:
+            mask = mask * torch.sigmoid(6 * (logits - self.config.gate))[..., None, None]
+        return mask, torch.sigmoid(logits)
+
+    def stems(self, mix: Tensor) -> Estimate:
+        """The fixed heads; their masks sum to one, so the stems sum to the mixture."""
+        if not self.config.stems:
+            raise ModelError("this model has no fixed stems; load one that has, such as 'mini'")
+        spectrum = stft(mix.float(), self.config.n_fft, self.hop)
+        features = self.encode(self.energies(power(spectrum).mean(1)))
+        return self._targets(spectrum, share_out(self.stem_masks(features)), mix.shape[-1], None)
+
+    def _targets(self, spectrum: Tensor, mask: Tensor, samples: int, presence: Tensor | None) -> Estimate:
+        """Masks (batch, queries, bands, frames) on spectra (batch, channels, bins, frames)."""
+        above = round(TOP_BAND * self.config.n_fft / self.sample_rate)
+        targets = mask.new_empty(*mask.shape[:2], spectrum.shape[1], samples)
+        top = mask.new_empty(*mask.shape[:2], mask.shape[-1])
+        # One query at a time: spectra of all targets together would be the largest tensors of a pass.
+        for k in range(mask.shape[1]):
+            bins = self.bands.expand(mask[:, k])
+            top[:, k] = bins[:, -above:].mean(1)
+            targets[:, k] = istft(spectrum * bins[:, None], self.config.n_fft, self.hop, samples)
+        return Estimate(targets, top, presence)
+
+    # ---- parts, also used by training ------------------------------------------------------------------------------
+
+    def energies(self, power: Tensor) -> Tensor:
+        """(batch, bins, frames) power -> (batch, bands, frames) mean energy a bin."""
+        return self.bands.mean(power)
+
+    def listen(self, energies: Tensor) -> Heard | None:
+        """What the listener hears in (batch, bands, frames) energies; no gradient reaches the listener."""
+        if self.config.listener is None:
+            return None
+        with torch.no_grad():
+            local = self.listener.local(energies)
+            joint = self.listener.embed_pooled(local.permute(0, 2, 3, 1))
+        return Heard(local, joint)
+
+    def encode(self, energies: Tensor) -> Features:
+        """(batch, bands, frames) energies -> features that know no query yet."""
+        heard = self.listen(energies)
+        x = (energies + 1e-7 * energies.mean((1, 2), keepdim=True) + 1e-10).log()
+        x = self.norm((x - x.mean((1, 2), keepdim=True)) * 0.5).transpose(1, 2)[:, None]
+        x = self._fold(x)
+        x = self.pre(x.contiguous(memory_format=torch.channels_last))
+        skips = []
+        for block, skip in zip(self.encoder, self.skips, strict=True):
+            x = block(x)
+            skips.append(skip(x))
+            x = F.avg_pool2d(x, 2)
+        if heard is not None:
+            # The separator sees half as many frames a position as it would need to recognise: the listener tells it.
+            x = x + F.interpolate(self.hearing(heard.local), size=x.shape[2:], mode="bilinear")
+        return Features(x, skips, heard, energies)
+
+    def decode(
+        self,
+        features: Features,
+        embeddings: Tensor,
+        negatives: Tensor,
+        owner: Tensor,
+        chosen: Tensor | None = None,
+        vector_keep: Tensor | None = None,
+    ) -> Decoded:
+        """The query path.
+
+        Args:
+            embeddings, negatives: (queries, dimension). owner: (queries,) mixture of each query.
+            chosen: (queries, bands, frames) selected candidate masks, where the model refines.
+            vector_keep: (queries, 1) in 0..1: training drops the embedding of some queries, so that the decoder also
+                learns to follow the listener alone.
+
+        Returns:
+            Masks (queries, bands, frames) and presence logits (queries,).
+        """
+        embeddings = F.normalize(embeddings.float(), dim=-1)
+        asked = torch.cat([embeddings, negatives.float()], 1) * (self.dimension**0.5 * 0.3)
+        vector = self.query(asked if vector_keep is None else asked * vector_keep)
+        tracks = similarity = None
+        bottom = features.bottom[owner]
+        if features.heard is not None:
+            tracks, similarity = self.attention(features.heard, owner, vector, embeddings, negatives.float())
+            bottom = bottom + F.interpolate(self.attention.map(similarity), size=bottom.shape[2:], mode="bilinear")
+        middle, x = self._decode(features, bottom, owner, Condition(vector, tracks), chosen)
+        mask = self._masks(self.out(x), features.energies.shape[-1], real_mask)[:, 0]
+        return Decoded(mask, self._presence(middle, similarity) if self.config.presence else None)
+
+    def stem_masks(self, features: Features) -> Tensor:
+        """(batch, stems, bands, frames) masks before the rest is shared out."""
+        return self._masks(
+            self._fixed(features, self.stem_vector, self.stem_out), features.energies.shape[-1], real_mask
+        )
+
+    def candidate_masks(self, features: Features) -> Tensor:
+        """(batch, candidates, bands, frames) query-free masks that sum to one."""
+        x = self._fixed(features, self.candidate_vector, self.candidate_out)
+        return self._masks(x, features.energies.shape[-1], lambda m: m.float().softmax(1))
+
+    def select(self, features: Features, embeddings: Tensor, owner: Tensor) -> Tensor:
+        """(queries, bands, frames): the candidates weighted by how much each sounds like the query to the listener."""
+        with torch.no_grad():
+            masks = self.candidate_masks(features)
+            energies = (masks.square() * features.energies[:, None]).flatten(0, 1)
+            heard = self.listener.embed_pooled(self.listener.pooled(energies)).unflatten(0, masks.shape[:2])
+        similarity = torch.einsum("qkd,qd->qk", heard[owner], F.normalize(embeddings.float(), dim=-1))
+        weights = (self.select_scale * similarity).softmax(-1)
+        return torch.einsum("qk,qkft->qft", weights, masks[owner])
+
+    # ---- internals -------------------------------------------------------------------------------------------------
+
+    def _fold(self, x: Tensor) -> Tensor:
+        """(batch, 1, frames, bands) padded so that every level divides evenly, patches as channels."""
+        levels = 2 ** len(self.config.widths)
+        frames, bands = (-s % (levels * p) for s, p in zip(x.shape[2:], self.config.patch, strict=True))
+        return fold(F.pad(x, (0, bands, 0, frames)), self.config.patch)
+
+    def _fixed(self, features: Features, vector: Tensor, head: nn.Module) -> Tensor:
+        """A decoder pass for all mixtures with one learned vector."""
+        batch = features.bottom.shape[0]
+        condition = Condition(vector.expand(batch, -1))
+        out: Tensor = head(self._decode(features, features.bottom, None, condition, None)[1])
+        return out
+
+    def _decode(
+        self, features: Features, x: Tensor, owner: Tensor | None, condition: Condition, chosen: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """The decoder; gives the map after the middle block and the last map before a head."""
+        middle = x = self.middle(x, condition)
+        hints: list[Tensor | None] = [None] * len(self.decoder)
+        if chosen is not None:
+            folded = self._fold(chosen.transpose(1, 2)[:, None])
+            for level, project in enumerate(self.refine):
+                hints[level] = project(F.avg_pool2d(folded, 2**level) if level else folded)
+        for up, block, skip, hint in zip(self.up, self.decoder, features.skips[::-1], hints[::-1], strict=True):
+            skip = skip if owner is None else skip[owner]
+            skip = skip if hint is None else skip + hint
+            x = up(F.relu(x))
+            x = block(torch.cat([x, skip], 1) if self.config.skips == "concat" else x + skip, condition)
+        return middle, F.relu(x)
+
+    def _masks(self, x: Tensor, frames: int, shape: Callable[[Tensor], Tensor]) -> Tensor:
+        """Folded outputs -> (batch, maps, bands, frames)."""
+        maps = unfold(x, self.config.patch)[:, :, :frames, : self.bands.count]
+        return shape(maps).transpose(2, 3)
+
+    def _presence(self, middle: Tensor, similarity: Tensor | None) -> Tensor:
+        parts = [middle.mean((2, 3)), middle.amax((2, 3))]
+        if similarity is not None:
+            parts += [similarity.mean((2, 3)), similarity.amax((2, 3))]
+        logits: Tensor = self.presence(torch.cat([p.float() for p in parts], 1))[:, 0]
+        return logits
+
+
+def _head(inputs: int, outputs: int) -> nn.Conv2d:
+    head = nn.Conv2d(inputs, outputs, 1)
+    nn.init.normal_(head.weight, std=0.02)
+    nn.init.zeros_(head.bias)  # type: ignore[arg-type]
+    return head
+
+
+def _zero(layer: nn.Conv2d) -> nn.Conv2d:
+    """A branch that starts silent, so that adding it to a trained model changes nothing at first."""
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+    return layer
+
+
+def _check(config: HybridConfig) -> None:
+    listener = config.listener
+    if listener is not None:
+        mine = (config.sample_rate, config.n_fft, config.hop, config.bands, config.dimension)
+        its = (listener.sample_rate, listener.n_fft, listener.hop, listener.bands, listener.dimension)
+        if config.axis != "bands" or mine != its:
+            raise ConfigError(
+                "the listener hears the separator's own band energies: sample_rate, n_fft, hop, bands and dimension "
+                f"must be the same, got {mine} and {its}, and axis must be 'bands', got {config.axis!r}"
+            )
+    if config.refine and (listener is None or not config.candidates):
+        raise ConfigError("refine needs a listener and candidates")
+    if config.window % config.hop or config.context % config.hop or config.window <= 2 * config.context:
+        raise ConfigError("window and context must be multiples of hop, and the window longer than both its contexts")

@@ -1,0 +1,104 @@
+"""The listener: a compact convolutional network that hears what is in band energies.
+
+It is the audio tower of the embedded CLAP (one embedding a recording) and gives the separator local features (a few
+steps a second x a few bands). Because it works on the separator's own band energies, it can also hear a masked
+mixture without a waveform: energies of a candidate are `mask^2 * energies`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from audiosep.models.bands import Bands
+from audiosep.models.blocks import MOMENTUM, ResidualBlock, fold
+from audiosep.models.stft import power, stft
+
+
+@dataclass(frozen=True)
+class ListenerConfig:
+    """Shape of a listener.
+
+    Attributes:
+        sample_rate: Hz. n_fft, hop: STFT, samples. bands: frequency bands.
+        patch: frames x bands that become the channels of one position.
+        widths: channels of each stage. strides: (time, frequency) pooling before each stage.
+        hidden: features of a local position. dimension: size of the joint space. tags: classes of the tagging head.
+    """
+
+    sample_rate: int = 32000
+    n_fft: int = 2048
+    hop: int = 512
+    bands: int = 192
+    patch: tuple[int, int] = (2, 4)
+    widths: tuple[int, ...] = (32, 64, 128, 192, 256)
+    strides: tuple[tuple[int, int], ...] = ((1, 1), (2, 2), (2, 2), (1, 2), (1, 2))
+    hidden: int = 384
+    dimension: int = 512
+    tags: int = 527
+
+
+class Listener(nn.Module):
+    """Residual network on log band energies; every head works on a local position as on a whole recording."""
+
+    Config = ListenerConfig
+
+    def __init__(self, config: ListenerConfig | None = None) -> None:
+        super().__init__()
+        self.config = config = config or ListenerConfig()
+        self.bands = Bands(config.n_fft // 2 + 1, config.bands)
+        self.norm = nn.BatchNorm1d(config.bands, momentum=MOMENTUM)
+        inputs = config.patch[0] * config.patch[1]
+        self.stem = nn.Conv2d(inputs, config.widths[0], 3, padding=1)
+        widths = (config.widths[0], *config.widths)
+        self.blocks = nn.ModuleList(ResidualBlock(i, o) for i, o in pairwise(widths))
+        self.features = nn.Conv2d(config.widths[-1], config.hidden, 1)
+        self.joint = nn.Linear(config.hidden, config.dimension)
+        self.tags = nn.Linear(config.hidden, config.tags)
+
+    @property
+    def step(self) -> int:
+        """Frames between two local positions."""
+        step = self.config.patch[0]
+        for time, _ in self.config.strides:
+            step *= time
+        return step
+
+    def energies(self, waveforms: Tensor) -> Tensor:
+        """(batch, samples) at `sample_rate` -> (batch, bands, frames) mean energy a bin."""
+        return self.bands.mean(power(stft(waveforms.float(), self.config.n_fft, self.config.hop)))
+
+    def local(self, energies: Tensor) -> Tensor:
+        """Local features.
+
+        Args:
+            energies: (batch, bands, frames), any level: the mean level of each recording is taken out.
+
+        Returns:
+            (batch, hidden, steps, rows): `steps` positions in time, `rows` from low to high frequency.
+        """
+        floor = energies.mean((1, 2), keepdim=True)
+        x = (energies + 1e-6 * floor + 1e-10).log()
+        x = self.norm((x - x.mean((1, 2), keepdim=True)) * 0.25)
+        x = x.transpose(1, 2)[:, None]
+        x = F.pad(x, (0, -x.shape[3] % self.config.patch[1], 0, -x.shape[2] % self.step))
+        x = self.stem(fold(x, self.config.patch).contiguous(memory_format=torch.channels_last))
+        for stride, block in zip(self.config.strides, self.blocks, strict=True):
+            x = block(F.avg_pool2d(x, stride) if stride != (1, 1) else x)
+        return F.silu(self.features(F.relu(x)))
+
+    def pooled(self, energies: Tensor) -> Tensor:
+        """(batch, bands, frames) energies -> (batch, hidden): the mean of the local features."""
+        return self.local(energies).float().mean((2, 3))
+
+    def embed(self, waveforms: Tensor) -> Tensor:
+        """(batch, samples) mono at `sample_rate` -> (batch, dimension), L2-normalised, in the joint space."""
+        return self.embed_pooled(self.pooled(self.energies(waveforms)))
+
+    def embed_pooled(self, pooled: Tensor) -> Tensor:
+        """(..., hidden) features -> (..., dimension), L2-normalised."""
+        return F.normalize(self.joint(pooled).float(), dim=-1)

@@ -1,0 +1,55 @@
+"""The short-time Fourier transform and its inverse, centred, with a periodic Hann window."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+
+@lru_cache(maxsize=8)
+def hann(n_fft: int, device: torch.device) -> Tensor:
+    """(n_fft,) periodic Hann window."""
+    # The first call may come from a separation; its window must serve a training in the same process too.
+    with torch.inference_mode(False):
+        return torch.hann_window(n_fft, device=device)
+
+
+def stft(x: Tensor, n_fft: int, hop: int, pad_mode: str = "constant") -> Tensor:
+    """Spectrogram of `x`.
+
+    Args:
+        x: (..., samples), float32.
+        n_fft: window length in samples. hop: samples between frames.
+        pad_mode: how the signal goes on beyond its ends: "constant" (zeros) or "reflect" (needs more than
+            n_fft / 2 samples).
+
+    Returns:
+        (..., n_fft // 2 + 1, samples // hop + 1) complex64; frame i is centred on sample i * hop.
+    """
+    flat = x.reshape(-1, x.shape[-1])
+    spectrum = torch.stft(
+        flat, n_fft, hop, window=hann(n_fft, x.device), center=True, pad_mode=pad_mode, return_complex=True
+    )
+    return spectrum.reshape(*x.shape[:-1], *spectrum.shape[-2:])
+
+
+def istft(spectrum: Tensor, n_fft: int, hop: int, length: int) -> Tensor:
+    """The inverse of `stft`.
+
+    Args:
+        spectrum: (..., n_fft // 2 + 1, frames) complex.
+        length: samples to give back.
+
+    Returns:
+        (..., length) float32.
+    """
+    flat = spectrum.reshape(-1, *spectrum.shape[-2:])
+    x = torch.istft(flat, n_fft, hop, window=hann(n_fft, spectrum.device), center=True, length=length)
+    return x.reshape(*spectrum.shape[:-2], length)
+
+
+def power(spectrum: Tensor) -> Tensor:
+    """|spectrum|^2 without the square root that abs() would take."""
+    return spectrum.real.square() + spectrum.imag.square()

@@ -1,0 +1,37 @@
+"""Queries and the encoders that turn them into embeddings."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from audiosep.errors import ConfigError
+
+if TYPE_CHECKING:
+    from audiosep.query.encoder import QueryEncoder
+
+ENCODERS = {
+    "clap": "audiosep.query.clap:ClapEncoder",
+    "laion": "audiosep.query.laion:LaionEncoder",
+    "mini": "audiosep.query.mini:MiniEncoder",
+}
+
+
+def load_encoder(config: Mapping[str, Any], folder: Path) -> QueryEncoder:
+    """The query encoder that a model's `config.json` names.
+
+    Args:
+        config: the "query" object: {"encoder": "mini" | "clap" | "laion", ...}.
+        folder: the model's folder; relative paths in `config` start there.
+
+    Raises:
+        ConfigError: an unknown encoder.
+    """
+    kind = config.get("encoder") if isinstance(config, Mapping) else None
+    if kind not in ENCODERS:
+        raise ConfigError(f"query.encoder: {kind!r} is not one of {', '.join(map(repr, ENCODERS))}")
+    module, name = ENCODERS[kind].split(":")
+    encoder: QueryEncoder = getattr(importlib.import_module(module), name).from_config(config, folder)
+    return encoder

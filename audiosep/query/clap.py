@@ -1,0 +1,269 @@
+"""LAION's CLAP through `transformers.ClapModel`: what the published AudioSep was trained with.
+
+transformers is imported only when an encoder is made. Three of its habits are guarded against here: a folder without
+tokenizer files gives an empty tokenizer that turns every prompt into the same ids; weights that are missing are drawn
+at random with no more than a log line; and the feature extractor crops long recordings at random places.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from audiosep import configs
+from audiosep.audio import resample
+from audiosep.errors import DependencyError, ModelError, QueryError
+from audiosep.query.encoder import canary
+
+_TEXTS, _PIECES = 32, 4  # at a time
+_FILES = ("*.json", "*.txt", "*.safetensors")  # of a repository; nothing that could be a pickle
+
+
+@dataclass(frozen=True)
+class ClapConfig:
+    """The "query" object of a model's `config.json`.
+
+    Attributes:
+        model: a folder, relative to the model's; or a hub id, which is looked for in the model's folder too, where
+            `audiosep models download` puts it, and then in the hub's cache on this machine.
+        encoder: always "clap". revision: of a hub id.
+    """
+
+    model: str
+    encoder: str = "clap"
+    revision: str | None = None
+
+
+class ClapEncoder:
+    """Text and audio to CLAP's joint space.
+
+    The towers are loaded one by one when they are first needed: most users never ask by example, and the text tower
+    is two thirds of the weights.
+
+    Args:
+        model: folder in the format of `transformers.ClapModel`, or a hub id such as "laion/larger_clap_general".
+        revision: of a hub id.
+        download: whether what is not in the hub's cache on this machine is fetched.
+
+    Raises:
+        ModelError: the folder or the hub lacks a file, or a file is damaged.
+        QueryError: the tokenizer is not the one of the model.
+        DependencyError: transformers is missing or broken.
+    """
+
+    def __init__(self, model: str | Path, *, revision: str | None = None, download: bool = True) -> None:
+        folder = Path(model)
+        local = folder.is_dir()
+        if not local:
+            folder = _cached(str(model), revision, download)
+        self._label = str(model)
+        self._remedy = "convert or install the model again" if local else f"`{_fetch(model, revision)}` fetches it anew"
+        self._place: dict[str, Any] = {"pretrained_model_name_or_path": str(folder), "local_files_only": True}
+        with _explaining(self._label, self._remedy):
+            from transformers import AutoConfig, AutoTokenizer
+
+            self._config = AutoConfig.from_pretrained(**self._place)
+            if self._config.model_type != "clap":
+                raise ModelError(f"{model} holds a {self._config.model_type!r} model, not a CLAP")
+            self._tokenizer = AutoTokenizer.from_pretrained(**self._place)
+        self._check_tokenizer()
+        self.name = f"clap:{folder.resolve() if local else model}" + (f"@{revision}" if revision else "")
+        self.dimension = int(self._config.projection_dim)
+        self.device = torch.device("cpu")
+        self._text: nn.Module | None = None
+        self._audio: nn.Module | None = None
+        self._extractor: Any = None
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], folder: Path) -> ClapEncoder:
+        """The encoder that a model's `config.json` names, from this machine: whoever loads a model asks for no network.
+
+        Raises:
+            ConfigError: an unknown or missing key in `config`.
+            ModelError: it is not on this machine; says how to fetch it.
+        """
+        named = configs.from_dict(ClapConfig, config, "query")
+        inside = folder / named.model
+        if inside.is_dir():
+            return cls(inside)
+        if named.model.count("/") != 1:
+            raise ModelError(f"{inside} is missing: the model's query encoder; convert or install the model again")
+        return cls(named.model, revision=named.revision, download=False)
+
+    @torch.no_grad()
+    def text(self, texts: Sequence[str]) -> Tensor:
+        """(n, dimension) L2-normalised embeddings of n texts.
+
+        Prompts were padded to 512 tokens in training; padding is masked, so that any length gives the same numbers.
+
+        Raises:
+            QueryError: a text is too long, or the model gives different prompts the same embedding.
+            ModelError: the weights are missing or damaged.
+        """
+        if self._text is None:
+            self._text = self._tower("ClapTextModelWithProjection")
+            canary(self)
+        longest = self._config.text_config.max_position_embeddings - 2
+        found = []
+        for i in range(0, len(texts), _TEXTS):
+            tokens = self._tokenizer(list(texts[i : i + _TEXTS]), padding=True, return_tensors="pt")
+            if tokens["input_ids"].shape[1] > longest:
+                raise QueryError(f"a query is longer than the {longest} tokens that the model can read: shorten it")
+            ids, mask = (tokens[key].to(self.device) for key in ("input_ids", "attention_mask"))
+            found.append(F.normalize(self._text(input_ids=ids, attention_mask=mask).text_embeds.float(), dim=-1))
+        return torch.cat(found) if found else torch.zeros(0, self.dimension)
+
+    @torch.no_grad()
+    def audio(self, waveforms: Sequence[Tensor], sample_rate: int) -> Tensor:
+        """(n, dimension) L2-normalised embeddings of n mono recordings, each (samples,) at `sample_rate` Hz.
+
+        Up to ten seconds it is what the model was trained to give: shorter recordings are repeated. Longer ones are
+        heard in pieces of ten seconds, evenly placed, whose embeddings are averaged; published code hears one piece at
+        a random place.
+
+        Raises:
+            QueryError: a recording is empty or silent.
+            ModelError: the weights are missing or damaged.
+        """
+        if self._audio is None:
+            self._audio = self._tower("ClapAudioModelWithProjection")
+            with _explaining(self._label, self._remedy):
+                from transformers import AutoFeatureExtractor
+
+                self._extractor = AutoFeatureExtractor.from_pretrained(**self._place)
+        found = [self._hear(self._audio, waveform, sample_rate) for waveform in waveforms]
+        return torch.stack(found) if found else torch.zeros(0, self.dimension)
+
+    def to(self, device: torch.device | str) -> ClapEncoder:
+        """Move the weights."""
+        self.device = torch.device(device)
+        for tower in (self._text, self._audio):
+            if tower is not None:
+                tower.to(self.device)
+        return self
+
+    def release(self) -> None:
+        """Let go of the towers; the next query loads them again."""
+        self._text = self._audio = None
+
+    def _hear(self, tower: nn.Module, waveform: Tensor, sample_rate: int) -> Tensor:
+        pieces = [piece.numpy() for piece in ten_second_pieces(waveform, sample_rate, self._extractor.sampling_rate)]
+        total = torch.zeros(self.dimension, device=self.device)
+        for i in range(0, len(pieces), _PIECES):
+            features = self._extractor(
+                pieces[i : i + _PIECES], sampling_rate=self._extractor.sampling_rate, return_tensors="pt"
+            )
+            # The extractor marks a recording at random as long where none is, for the sake of training.
+            longer = torch.zeros_like(features["is_longer"]).to(self.device)
+            out = tower(input_features=features["input_features"].float().to(self.device), is_longer=longer)
+            total += F.normalize(out.audio_embeds.float(), dim=-1).sum(0)
+        return F.normalize(total, dim=-1)
+
+    def _tower(self, class_name: str) -> nn.Module:
+        """One tower with its projection, all of whose weights came out of the checkpoint."""
+        with _explaining(self._label, self._remedy):
+            import transformers
+
+            load: Callable[..., tuple[nn.Module, dict[str, Any]]] = getattr(transformers, class_name).from_pretrained
+            # Only safetensors: the other format is a pickle, which `audiosep convert` alone opens.
+            tower, report = load(**self._place, use_safetensors=True, dtype=torch.float32, output_loading_info=True)
+            lost = [*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])]
+            if lost:
+                raise ModelError(
+                    f"{self._label}: the weights of CLAP are incomplete: {sorted(lost)[0]!r} is missing or of the "
+                    f"wrong shape; {self._remedy}"
+                )
+        return tower.eval().requires_grad_(False).to(self.device)
+
+    def _check_tokenizer(self) -> None:
+        """The tokenizer is the model's: an empty one would turn every prompt into the same ids."""
+        text = self._config.text_config
+        if len(self._tokenizer) != text.vocab_size or self._tokenizer.pad_token_id != text.pad_token_id:
+            raise QueryError(
+                f"{self._label}: its tokenizer knows {len(self._tokenizer)} tokens and pads with "
+                f"{self._tokenizer.pad_token_id}, the model has {text.vocab_size} and {text.pad_token_id}: the "
+                f"tokenizer is missing or damaged, and no query would be understood; {self._remedy}"
+            )
+
+
+def ten_second_pieces(waveform: Tensor, sample_rate: int, rate: int) -> list[Tensor]:
+    """A recording at `rate` Hz in pieces of at most ten seconds, evenly placed so that they cover it.
+
+    Args:
+        waveform: (samples,) at `sample_rate` Hz.
+
+    Raises:
+        QueryError: it is empty or silent.
+    """
+    if waveform.ndim != 1 or not waveform.numel() or not bool(waveform.abs().max() > 0):
+        raise QueryError("an audio query is empty or silent: give a recording in which the sound can be heard")
+    x = waveform.detach().float().cpu()
+    if sample_rate != rate:
+        x = torch.from_numpy(resample(x[None].numpy(), sample_rate, rate))[0]
+    size = 10 * rate
+    count = -(-len(x) // size)
+    starts = [round(i * (len(x) - size) / (count - 1)) for i in range(count)] if count > 1 else [0]
+    return [x[start : start + size] for start in starts]
+
+
+def _cached(model: str, revision: str | None, download: bool) -> Path:
+    """The folder of a hub id in the hub's cache; it is fetched to there if `download` allows it.
+
+    Raises:
+        ModelError: it is not there, and cannot or may not be fetched.
+    """
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(
+            snapshot_download(model, revision=revision, local_files_only=not download, allow_patterns=list(_FILES))
+        )
+    except Exception as error:  # no network, no such repository, no access: each raises its own kind
+        fetch = _fetch(model, revision)
+        if download:
+            reason = f"no folder here and could not be had from the hub ({type(error).__name__})"
+            remedy = f"on a machine with a network: `{fetch} --local-dir FOLDER`, then name that folder"
+        else:
+            reason = "not on this machine, and nothing is fetched unasked"
+            remedy = f"`{fetch}` fetches it; `audiosep models download` fetches models of the hub with their encoder"
+        raise ModelError(f"the query encoder {model} is {reason}: {remedy}") from error
+
+
+def _fetch(model: str | Path, revision: str | None) -> str:
+    """The command that fetches a repository of the hub."""
+    return f"hf download {model}" + (f" --revision {revision}" if revision else "")
+
+
+@contextlib.contextmanager
+def _explaining(place: str, remedy: str) -> Iterator[None]:
+    """transformers without its progress bars and reports, and with errors that say what to do."""
+    try:
+        from transformers.utils import logging
+    except Exception as error:  # a broken torchaudio or torchvision beside it raises almost anything
+        raise DependencyError(
+            f"transformers cannot be imported ({error}); `audiosep doctor` finds the cause"
+        ) from error
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    except (ModelError, QueryError):
+        raise
+    except Exception as error:  # missing, truncated and foreign files each raise their own kind
+        # Only their first sentence: the others advise on a hub that nobody asked.
+        reason = str(error).strip().splitlines()[0].split(". ")[0][:300] if str(error).strip() else type(error).__name__
+        raise ModelError(
+            f"the query encoder {place} cannot be read ({reason}): a file is missing or damaged; {remedy}"
+        ) from error
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()

@@ -1,0 +1,150 @@
+"""The embedded CLAP: our own text tower and listener, read from a model's folder. No hub, no transformers."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from audiosep import configs
+from audiosep.audio.resample import resample
+from audiosep.checkpoint import load_into, load_state, save_state
+from audiosep.errors import QueryError
+from audiosep.models.listener import Listener, ListenerConfig
+from audiosep.models.text import TextTower, TextTowerConfig
+from audiosep.query.encoder import canary
+from audiosep.query.space import DIMENSION
+from audiosep.query.tokenizer import WordPieces
+
+WEIGHTS, TOKENIZER = "clap.safetensors", "tokenizer.json"
+_TABLE = "text.words.weight"
+_BATCH = 64
+# A recording is heard in pieces of this length, so that a long example needs no more memory than a short one.
+_PIECE_SECONDS = 20.0
+_SHORTEST_SECONDS = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class MiniConfig:
+    """The "query" object of a model's `config.json`.
+
+    Attributes:
+        encoder: always "mini".
+        name: of the weights. text, listener: shapes of the two towers.
+    """
+
+    encoder: str = "mini"
+    name: str = "mini"
+    text: TextTowerConfig = dataclasses.field(default_factory=TextTowerConfig)
+    listener: ListenerConfig = dataclasses.field(default_factory=ListenerConfig)
+
+
+class MiniEncoder:
+    """Text and audio to the joint 512-d space, with two small networks of our own.
+
+    Args:
+        tower: the text tower. words: its tokenizer. listener: the audio tower.
+        name: of the weights.
+
+    Raises:
+        QueryError: the text tower gives the same embedding for different prompts.
+    """
+
+    dimension = DIMENSION
+
+    def __init__(self, tower: TextTower, words: WordPieces, listener: Listener, name: str = "mini") -> None:
+        self.name = name
+        self.tower = tower.eval().requires_grad_(False)
+        self.words = words
+        self.listener = listener.eval().requires_grad_(False)
+        self.device = torch.device("cpu")
+        canary(self)
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], folder: Path) -> MiniEncoder:
+        """Read `clap.safetensors` and `tokenizer.json` in `folder`.
+
+        Raises:
+            ConfigError: an unknown or missing key in `config`.
+            ModelError: a file is missing, damaged or does not fit the configuration.
+        """
+        shape = configs.from_dict(MiniConfig, config, "query")
+        state = unpack_table(load_state(folder / WEIGHTS))
+        tower, listener = TextTower(shape.text), Listener(shape.listener)
+        named = torch.nn.ModuleDict({"text": tower, "listener": listener})
+        load_into(named, state, folder / WEIGHTS)
+        return cls(tower, WordPieces.read(folder / TOKENIZER, shape.text.vocabulary), listener, shape.name)
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        """Write the two files and return the "query" object that `from_config` reads back."""
+        named = torch.nn.ModuleDict({"text": self.tower, "listener": self.listener})
+        save_state(folder / WEIGHTS, pack_table(named.state_dict()), half=True)
+        self.words.tokenizer.save(str(folder / TOKENIZER), pretty=False)
+        config = MiniConfig(name=self.name, text=self.tower.config, listener=self.listener.config)
+        return configs.to_dict(config)
+
+    @torch.no_grad()
+    def text(self, texts: Sequence[str]) -> Tensor:
+        """(n, 512) L2-normalised embeddings of n texts.
+
+        Raises:
+            QueryError: a text without a Latin letter or digit.
+        """
+        parts = [self.tower(self.words(texts[i : i + _BATCH]).to(self.device)) for i in range(0, len(texts), _BATCH)]
+        return torch.cat(parts) if parts else torch.zeros(0, DIMENSION)
+
+    @torch.no_grad()
+    def audio(self, waveforms: Sequence[Tensor], sample_rate: int) -> Tensor:
+        """(n, 512) L2-normalised embeddings of n mono recordings, each (samples,) at `sample_rate` Hz.
+
+        Raises:
+            QueryError: a recording is empty or silent.
+        """
+        found = [self._hear(waveform, sample_rate) for waveform in waveforms]
+        return torch.stack(found) if found else torch.zeros(0, DIMENSION)
+
+    def to(self, device: torch.device | str) -> MiniEncoder:
+        """Move the weights."""
+        self.device = torch.device(device)
+        self.tower.to(self.device)
+        self.listener.to(self.device)
+        return self
+
+    def _hear(self, waveform: Tensor, sample_rate: int) -> Tensor:
+        rate = self.listener.config.sample_rate
+        if waveform.numel() == 0 or not bool(waveform.abs().max() > 0):
+            raise QueryError("an audio query is empty or silent: give a recording in which the sound can be heard")
+        x = waveform.detach().float().cpu()
+        if sample_rate != rate:
+            x = torch.from_numpy(resample(x[None].numpy(), sample_rate, rate))[0]
+        shortest = int(_SHORTEST_SECONDS * rate)
+        if len(x) < shortest:
+            x = x.repeat(-(-shortest // len(x)))
+        pieces = [p for p in torch.split(x, int(_PIECE_SECONDS * rate)) if len(p) >= shortest]
+        pooled = torch.zeros(self.listener.config.hidden, device=self.device)
+        for piece in pieces:
+            pooled += len(piece) * self.listener.pooled(self.listener.energies(piece[None].to(self.device)))[0]
+        return F.normalize(self.listener.embed_pooled(pooled / sum(map(len, pieces))), dim=-1)
+
+
+def pack_table(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The state with the word table, half of the text tower, as int8 and one scale a row."""
+    packed = dict(state)
+    table = packed.pop(_TABLE).float()
+    scale = table.abs().amax(1).clamp_min(1e-8) / 127
+    packed[f"{_TABLE}.int8"] = (table / scale[:, None]).round().to(torch.int8)
+    packed[f"{_TABLE}.scale"] = scale
+    return packed
+
+
+def unpack_table(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The inverse of `pack_table`; a state that was never packed stays as it is."""
+    unpacked = dict(state)
+    if f"{_TABLE}.int8" in unpacked and f"{_TABLE}.scale" in unpacked:
+        unpacked[_TABLE] = unpacked.pop(f"{_TABLE}.int8").float() * unpacked.pop(f"{_TABLE}.scale")[:, None]
+    return unpacked

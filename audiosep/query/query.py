@@ -1,0 +1,82 @@
+"""What a user asks for: words, an example recording, or an embedding, minus what to keep out."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from numbers import Real
+from pathlib import Path
+from typing import Any
+
+from audiosep.errors import QueryError
+
+
+@dataclass(frozen=True, eq=False)
+class Query:
+    """One sound to separate.
+
+    Exactly one of `text`, `audio` and `embedding` says what is wanted.
+
+    Args:
+        text: words, such as "piano" or "a dog barking far away".
+        audio: an example of the sound: a path, or an array of shape (samples,) or (channels, samples), or
+            (array, sample_rate).
+        embedding: (dimension,) computed elsewhere in the model's query space.
+        negative: what to keep out: words, a Query, or several of them.
+        weight: how strongly `negative` counts, >= 0.
+        name: label of the output; by default the text, or the stem of the audio file.
+
+    Raises:
+        QueryError: not exactly one kind of query, empty text, or a weight that is negative or not finite.
+    """
+
+    text: str | None = None
+    audio: Any = None
+    embedding: Any = None
+    negative: str | Query | tuple[str | Query, ...] | list[str | Query] | None = None
+    weight: float = 1.0
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        given = [k for k in ("text", "audio", "embedding") if getattr(self, k) is not None]
+        if len(given) != 1:
+            raise QueryError(
+                "a query needs exactly one of text, audio and embedding, "
+                f"got {' and '.join(given) if given else 'none'}"
+            )
+        if self.text is not None and (not isinstance(self.text, str) or not self.text.strip()):
+            raise QueryError(f"query text must be words, such as 'piano', got {self.text!r}")
+        if not isinstance(self.weight, Real) or not (math.isfinite(self.weight) and self.weight >= 0):
+            raise QueryError(f"the weight of a negative must be a finite number >= 0, got {self.weight!r}")
+
+    @property
+    def label(self) -> str:
+        """The name of this query's output."""
+        if self.name:
+            return self.name
+        if self.text is not None:
+            return self.text.strip()
+        if isinstance(self.audio, str | Path):
+            return Path(self.audio).stem
+        return "audio query" if self.audio is not None else "embedding query"
+
+    @property
+    def negatives(self) -> tuple[Query, ...]:
+        """`negative` as a tuple of queries."""
+        if self.negative is None:
+            return ()
+        items = self.negative if isinstance(self.negative, tuple | list) else (self.negative,)
+        return tuple(as_query(item) for item in items)
+
+
+def as_query(item: str | Query) -> Query:
+    """Words or a Query as a Query.
+
+    Raises:
+        QueryError: `item` is neither.
+    """
+    if isinstance(item, Query):
+        return item
+    if isinstance(item, str):
+        return Query(text=item)
+    raise QueryError(f"a query is text or an audiosep.Query, got {type(item).__name__}")

@@ -1,0 +1,154 @@
+"""From what users ask for to what models take: names, embeddings, negatives."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from audiosep.audio import read_audio
+from audiosep.audio.arrays import as_array
+from audiosep.errors import QueryError
+from audiosep.query.encoder import QueryEncoder
+from audiosep.query.query import Query, as_query
+
+_RESERVED = ("residual",)  # the name of what no query asked for
+_CACHE_SIZE = 4096
+# By encoder and not by its name: two models that were trained alike call their encoders the same.
+_caches: WeakKeyDictionary[QueryEncoder, OrderedDict[str, Tensor]] = WeakKeyDictionary()
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """K queries ready for a model.
+
+    Attributes:
+        names: unique, in order.
+        embeddings: (K, dimension), L2-normalised.
+        negatives: (K, dimension), scaled by each query's weight; zeros for none.
+    """
+
+    names: tuple[str, ...]
+    embeddings: Tensor
+    negatives: Tensor
+
+
+def resolve(
+    queries: str | Query | Sequence[str | Query], encoder: QueryEncoder, sample_rate: int | None = None
+) -> Resolved:
+    """Embed queries.
+
+    Args:
+        queries: one or several.
+        encoder: of the model that will take them.
+        sample_rate: Hz, of audio examples given as bare arrays.
+
+    Raises:
+        QueryError: no query, an embedding of the wrong size, an array without a sample rate.
+        AudioError, InputError: an example recording that cannot be read.
+    """
+    items = as_queries(queries)
+    flat = [q for item in items for q in (item, *item.negatives)]
+    vectors = iter(_embed(flat, encoder, sample_rate))
+    embeddings, negatives = [], []
+    for item in items:
+        embeddings.append(next(vectors))
+        against = [next(vectors) for _ in item.negatives]
+        away = torch.stack(against).mean(0) if against else torch.zeros(encoder.dimension)
+        negatives.append(F.normalize(away, dim=-1) * item.weight)
+    return Resolved(unique_names([q.label for q in items]), torch.stack(embeddings), torch.stack(negatives))
+
+
+def as_queries(queries: str | Query | Sequence[str | Query]) -> list[Query]:
+    """One or several queries as a list.
+
+    Raises:
+        QueryError: none, or something that is no query.
+    """
+    items = list(queries) if isinstance(queries, Iterable) and not isinstance(queries, str) else [queries]
+    if not items:
+        raise QueryError("say what to separate: at least one query, such as 'piano'")
+    return [as_query(item) for item in items]
+
+
+def unique_names(labels: Sequence[str]) -> tuple[str, ...]:
+    """Labels with repeated ones numbered: "piano", "piano (2)"."""
+    names: list[str] = []
+    for label in labels:
+        name, number = label, 1
+        while name in names or name in _RESERVED:
+            number += 1
+            name = f"{label} ({number})"
+        names.append(name)
+    return tuple(names)
+
+
+def _embed(queries: Sequence[Query], encoder: QueryEncoder, sample_rate: int | None) -> list[Tensor]:
+    texts = [query.text for query in queries if query.text is not None]
+    known = _texts(texts, encoder)
+    vectors = []
+    for query in queries:
+        if query.text is not None:
+            vectors.append(known[query.text])
+        elif query.embedding is not None:
+            vectors.append(_given(query.embedding, encoder.dimension))
+        else:
+            waveform, rate = _example(query.audio, sample_rate)
+            vectors.append(encoder.audio([waveform], rate)[0].detach().float().cpu())
+    return vectors
+
+
+def _texts(texts: Sequence[str], encoder: QueryEncoder) -> dict[str, Tensor]:
+    """Embeddings of texts; those seen before come out of the cache."""
+    cache = _caches.setdefault(encoder, OrderedDict())
+    missing = [text for text in dict.fromkeys(texts) if text not in cache]
+    if missing:
+        for text, vector in zip(missing, encoder.text(missing).detach().float().cpu(), strict=True):
+            cache[text] = vector.clone()
+    found = {}
+    for text in texts:
+        found[text] = cache[text]
+        cache.move_to_end(text)
+    while len(cache) > _CACHE_SIZE:
+        cache.popitem(last=False)
+    return found
+
+
+def _given(embedding: Any, dimension: int) -> Tensor:
+    if isinstance(embedding, Tensor):  # of any device and dtype, with or without gradient
+        embedding = embedding.detach().float().cpu()
+    try:
+        vector = torch.as_tensor(np.asarray(embedding, dtype=np.float32)).flatten()
+    except (TypeError, ValueError) as error:
+        raise QueryError(f"an embedding is an array of {dimension} numbers, got {type(embedding).__name__}") from error
+    if vector.numel() != dimension:
+        raise QueryError(f"this model's embeddings have {dimension} numbers, got {tuple(np.shape(embedding))}")
+    if not torch.isfinite(vector).all() or not vector.any():
+        raise QueryError("an embedding must be finite and not all zeros")
+    return F.normalize(vector, dim=-1)
+
+
+def _example(audio: Any, sample_rate: int | None) -> tuple[Tensor, int]:
+    """An example recording as mono (samples,) and its sample rate."""
+    if isinstance(audio, str | Path):
+        array, rate = read_audio(audio)
+    else:
+        if isinstance(audio, tuple | list) and len(audio) == 2 and np.ndim(audio[1]) == 0:
+            audio, sample_rate = audio[0], int(audio[1])
+        if sample_rate is None:
+            raise QueryError("an audio query given as an array needs its sample rate: Query(audio=(array, rate))")
+        array, rate = as_array(audio)[0], sample_rate
+    if not array.any():
+        raise QueryError("the example recording of an audio query is silent")
+    # A plain mean would cancel a sound whose channels are in opposite phase.
+    loudest = array[np.square(array).sum(1).argmax()]
+    signs = np.where(array @ loudest < 0, -1, 1).astype(np.float32)
+    return torch.from_numpy((array * signs[:, None]).mean(0)), rate

@@ -1,0 +1,1 @@
+"""Training: losses, tasks and the one trainer that runs them."""

@@ -1,0 +1,110 @@
+"""Sounds and pictures for the trackers (TensorBoard, Weights & Biases, trackio) that Accelerate starts."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from audiosep.errors import DependencyError
+from audiosep.models.stft import power, stft
+
+PROJECT = "audiosep"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Something to listen to or look at.
+
+    Attributes:
+        name: path-like, such as "dog barking/estimate".
+        audio: (channels, samples) in -1..1, or None.
+        sample_rate: of `audio`, Hz.
+        image: (3, height, width) uint8, or None.
+    """
+
+    name: str
+    audio: Tensor | None = None
+    sample_rate: int = 0
+    image: Tensor | None = None
+
+
+def check_trackers(names: Iterable[str]) -> None:
+    """Refuse trackers that are not installed; Accelerate would leave them out without a word.
+
+    Raises:
+        DependencyError: one is missing.
+    """
+    for name in names:
+        if importlib.util.find_spec(name) is None:
+            raise DependencyError(f"trainer.trackers: {name} is not installed: pip install {name}")
+
+
+def start_trackers(accelerator: Any, run_dir: Path, config: dict[str, Any]) -> None:
+    """Start the trackers of `accelerator` under the name of the run folder."""
+    options = {"wandb": {"name": run_dir.name, "dir": str(run_dir)}, "trackio": {"name": run_dir.name}}
+    plain = {k: v if isinstance(v, int | float | str | bool) else str(v) for k, v in config.items()}
+    accelerator.init_trackers(PROJECT, config=plain, init_kwargs=options)
+
+
+def log_samples(trackers: Iterable[Any], samples: Iterable[Sample], step: int) -> None:
+    """Give samples to each tracker in the form it wants.
+
+    Args:
+        trackers: `Accelerator.trackers`.
+        samples: sounds and pictures.
+        step: steps done.
+    """
+    samples = list(samples)
+    for tracker in trackers:
+        for sample in samples:
+            if tracker.name == "tensorboard":
+                _to_tensorboard(tracker.writer, sample, step)
+            else:
+                values = _media(importlib.import_module(tracker.name), sample)
+                tracker.log(values, step=step)
+
+
+def to_compare(name: str, sample_rate: int, sounds: Mapping[str, Tensor]) -> list[Sample]:
+    """Sounds of one query, each (channels, samples), with their pictures; called `name`/their own name."""
+    return [Sample(f"{name}/{kind}", x, sample_rate, spectrogram_image(x)) for kind, x in sounds.items()]
+
+
+def spectrogram_image(waveform: Tensor, n_fft: int = 1024, range_db: float = 80.0) -> Tensor:
+    """A grey picture of the level over time (left to right) and frequency (bottom to top).
+
+    Args:
+        waveform: (channels, samples). n_fft: STFT length, samples.
+        range_db: levels below the loudest that are shown, dB.
+
+    Returns:
+        (3, n_fft // 2 + 1, frames) uint8.
+    """
+    level = 10 * torch.log10(power(stft(waveform.float(), n_fft, n_fft // 2)).mean(0) + 1e-12)
+    grey = ((level - level.amax()) / range_db + 1).clamp(0, 1) * 255
+    return grey.flip(0).to(torch.uint8).cpu().expand(3, -1, -1)
+
+
+def _to_tensorboard(writer: Any, sample: Sample, step: int) -> None:
+    if sample.audio is not None:
+        mono = sample.audio.float().cpu().mean(0, keepdim=True).clamp(-1, 1)
+        writer.add_audio(sample.name, mono, step, sample_rate=sample.sample_rate)
+    if sample.image is not None:
+        writer.add_image(sample.name, sample.image, step)
+
+
+def _media(library: Any, sample: Sample) -> dict[str, Any]:
+    """wandb and trackio name their classes alike and take (samples, channels) and (height, width, 3)."""
+    values: dict[str, Any] = {}
+    if sample.audio is not None:
+        # trackio raises floats to full scale; the level is part of what is to be heard.
+        audio = (sample.audio.float().cpu().clamp(-1, 1) * 32767).round().short().T.numpy()
+        values[sample.name] = library.Audio(audio, sample_rate=sample.sample_rate)
+    if sample.image is not None:
+        values[f"{sample.name} picture"] = library.Image(sample.image.permute(1, 2, 0).cpu().numpy())
+    return values

@@ -1,0 +1,617 @@
+"""Reading: the very samples, whichever decoder reads them, from files, videos and pipes; and clear refusals."""
+
+import io
+import logging
+import os
+import shutil
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from audiosep.audio import AudioReader, probe, read_audio, write_audio
+from audiosep.audio.info import AudioInfo, ffmpeg_depth
+from audiosep.audio.probe import BACKENDS
+from audiosep.audio.source import Unreadable
+from audiosep.errors import AudioError, InputError
+
+RATE = 44_100
+needs_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs an ffmpeg on PATH")
+
+
+def noise(channels: int, samples: int) -> np.ndarray:
+    return np.random.default_rng(samples).uniform(-0.5, 0.5, (channels, samples)).astype(np.float32)
+
+
+def tones(channels: int, samples: int) -> np.ndarray:
+    """What lossy encoders keep."""
+    seconds = np.arange(samples) / RATE
+    return np.stack([0.4 * np.sin(2 * np.pi * 300 * (c + 1) * seconds) for c in range(channels)]).astype(np.float32)
+
+
+def decibels(x: np.ndarray, decoded: np.ndarray) -> float:
+    return 10 * np.log10(np.sum(x**2) / np.sum((x - decoded) ** 2))
+
+
+def count(path: Path) -> int:
+    with AudioReader(path) as reader:
+        return sum(block.shape[1] for block in reader)
+
+
+def only(monkeypatch: pytest.MonkeyPatch, *backends: str) -> None:
+    """As on a machine without the other decoders."""
+    for name in set(BACKENDS) - set(backends):
+        monkeypatch.setitem(BACKENDS, name, missing)
+
+
+def missing(path: Path) -> None:
+    raise Unreadable("not there")
+
+
+def av_file(
+    path: Path, codec: str, x: np.ndarray, rate: int = RATE, streams: int = 1, video: bool = False, **options: str
+) -> None:
+    """Encode with PyAV what libsndfile cannot; stream i holds x / (i + 1)."""
+    av = pytest.importorskip("av")
+    layout = "stereo" if x.shape[0] == 2 else "mono"
+    with av.open(str(path), "w", options=options) as container:
+        container.metadata["title"] = "Zoë"
+        if video:
+            picture = container.add_stream("mpeg4", rate=5)
+            picture.width, picture.height = 64, 48
+        outputs = [container.add_stream(codec, rate=rate, layout=layout) for _ in range(streams)]
+        if video:
+            for packet in picture.encode(av.VideoFrame(64, 48, "yuv420p")):
+                container.mux(packet)
+        for i, stream in enumerate(outputs):
+            for start in range(0, x.shape[1], 1_024):
+                data = np.ascontiguousarray(x[:, start : start + 1_024] / (i + 1))
+                frame = av.AudioFrame.from_ndarray(data, format="fltp", layout=layout)
+                frame.sample_rate, frame.pts = rate, start
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+
+
+def without_xing(source: Path, target: Path) -> None:
+    """An mp3 without its first frame, where the header with the length is."""
+    data = source.read_bytes()
+    target.write_bytes(data[data.index(data[:2], 4) :])
+
+
+def vbr_mp3(path: Path, samples: int = 20 * RATE) -> None:
+    """One second of noise, then silence: libsndfile judges the length of the file by the noise."""
+    x = np.zeros((samples, 1), np.float32)
+    x[:RATE] = noise(1, RATE).T
+    soundfile.write(path, x, RATE, compression_level=0.0, bitrate_mode="VARIABLE")
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(samples=st.integers(1, 40_000), block=st.integers(1, 50_000), channels=st.integers(1, 8))
+def test_blocks_are_of_one_size_and_the_very_samples(tmp_path: Path, samples: int, block: int, channels: int) -> None:
+    samples = min(samples, 300 * block)
+    x = noise(channels, samples)
+    write_audio(tmp_path / "x.wav", x, 48_000, depth="float", overwrite=True)
+    with AudioReader(tmp_path / "x.wav", block) as reader:
+        blocks = list(reader)
+        assert reader.samples == reader.info.samples == samples
+    assert [b.shape[1] for b in blocks[:-1]] == [block] * (len(blocks) - 1)
+    assert 0 < blocks[-1].shape[1] <= block
+    assert all(b.dtype == np.float32 for b in blocks)
+    np.testing.assert_array_equal(np.concatenate(blocks, axis=1), x)
+
+
+@pytest.mark.parametrize(
+    ("subtype", "extension", "depth"),
+    [
+        ("PCM_U8", "wav", "16"),
+        ("PCM_16", "wav", "16"),
+        ("PCM_24", "wav", "24"),
+        ("PCM_32", "wav", "float"),
+        ("FLOAT", "wav", "float"),
+        ("DOUBLE", "wav", "float"),
+        ("ULAW", "wav", "16"),
+        ("IMA_ADPCM", "wav", "16"),
+        ("PCM_S8", "flac", "16"),
+        ("PCM_24", "aiff", "24"),
+        ("VORBIS", "ogg", "16"),
+        ("ALAC_24", "caf", "24"),
+    ],
+)
+def test_outputs_can_follow_the_depth(tmp_path: Path, subtype: str, extension: str, depth: str) -> None:
+    path = tmp_path / f"x.{extension}"
+    soundfile.write(path, noise(1, 3_000).T, RATE, subtype=subtype)
+    info = probe(path)
+    assert (info.depth, info.format, info.encoding, info.backend) == (depth, extension, subtype, "soundfile")
+    assert (info.sample_rate, info.channels, info.path) == (RATE, 1, path)
+    assert info.seconds == info.samples / RATE
+
+
+def test_depths_that_ffmpeg_reports() -> None:
+    reports = [("aac", "fltp"), ("flac", "s16"), ("alac", "s32p"), ("pcm_s24le", "s32"), ("pcm_s32le", "s32")]
+    assert [ffmpeg_depth(*report) for report in reports] == ["16", "16", "24", "24", "float"]
+    assert ffmpeg_depth("pcm_f32le", "flt") == "float"
+
+
+@pytest.mark.parametrize("rate", [8_000, 22_050, 44_100, 48_000])
+@pytest.mark.parametrize("samples", [1, 1_000, 50_001])
+@pytest.mark.parametrize("mode", ["CONSTANT", "VARIABLE"])
+def test_mp3_is_gapless(tmp_path: Path, rate: int, samples: int, mode: str) -> None:
+    path = tmp_path / "x.mp3"
+    soundfile.write(path, noise(2, samples).T, rate, bitrate_mode=mode, compression_level=0.2)
+    assert probe(path).samples == samples == count(path)
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("options", [[], ["-write_xing", "0"], ["-q:a", "4"], ["-b:a", "64k", "-id3v2_version", "0"]])
+def test_mp3_is_as_long_as_ffmpeg_says(tmp_path: Path, options: list[str]) -> None:
+    write_audio(tmp_path / "x.wav", noise(1, 100_001), RATE)
+    convert = ["ffmpeg", "-v", "error", "-i"]
+    subprocess.run([*convert, tmp_path / "x.wav", *options, tmp_path / "x.mp3"], check=True)
+    subprocess.run([*convert, tmp_path / "x.mp3", tmp_path / "back.wav"], check=True)
+    assert count(tmp_path / "x.mp3") == probe(tmp_path / "back.wav").samples
+
+
+def test_mp3_without_a_length_is_not_cut(tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    vbr_mp3(tmp_path / "vbr.mp3")
+    without_xing(tmp_path / "vbr.mp3", tmp_path / "bare.mp3")
+    assert soundfile.info(tmp_path / "bare.mp3").frames < 5 * RATE
+    info = probe(tmp_path / "bare.mp3")
+    assert (info.backend, info.samples, info.format) == ("PyAV", None, "mp3")
+    # Without the header the encoder's delay and padding, under 3 frames, count as sound.
+    assert 20 * RATE <= count(tmp_path / "bare.mp3") <= 20 * RATE + 3 * 1_152
+
+
+LONG = """
+import sys
+from audiosep.audio import probe
+from audiosep.memory import peak_memory
+before = peak_memory()
+assert probe(sys.argv[1]).seconds > 1000
+print(peak_memory() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts pages as Linux does")
+def test_a_long_mp3_is_measured_without_holding_it_in_memory(tmp_path: Path) -> None:
+    vbr_mp3(tmp_path / "one.mp3")
+    one = (tmp_path / "one.mp3").read_bytes()
+    times = 80_000_000 // len(one)
+    (tmp_path / "many.mp3").write_bytes(one * times)
+    done = subprocess.run(
+        [sys.executable, "-c", LONG, tmp_path / "many.mp3"], capture_output=True, text=True, check=True
+    )
+    assert int(done.stdout) < 50e6
+
+
+def test_mp3_without_a_length_is_refused_where_it_would_be_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    vbr_mp3(tmp_path / "vbr.mp3")
+    without_xing(tmp_path / "vbr.mp3", tmp_path / "bare.mp3")
+    only(monkeypatch, "soundfile")
+    assert count(tmp_path / "vbr.mp3") == 20 * RATE
+    with pytest.raises(AudioError, match=r"it would read only \d+ of about \d+ samples"):
+        probe(tmp_path / "bare.mp3")
+
+
+def test_mp3_of_constant_rate_needs_no_length(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for rate in (44_100, 48_000):
+        soundfile.write(tmp_path / "x.mp3", noise(2, 3 * rate).T, rate, bitrate_mode="CONSTANT", compression_level=0.5)
+        without_xing(tmp_path / "x.mp3", tmp_path / "bare.mp3")
+        only(monkeypatch, "soundfile")
+        info = probe(tmp_path / "bare.mp3")
+        assert info.samples is None
+        assert info.seconds == pytest.approx(3, abs=0.1)
+        assert 3 * rate <= count(tmp_path / "bare.mp3") <= 3 * rate + 3 * 1_152
+
+
+def test_joined_files_are_read_to_the_end(tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    for extension, tolerance in (("mp3", 5 * 1_152), ("ogg", 1_152)):
+        parts = b""
+        for i, samples in enumerate((30_000, 60_000)):
+            part = tmp_path / f"{i}.{extension}"
+            write_audio(part, noise(1, samples), RATE)
+            data = bytearray(part.read_bytes())
+            if extension == "ogg":
+                data = renumbered(data, i)
+            parts += data
+        joined = tmp_path / f"joined.{extension}"
+        joined.write_bytes(parts)
+        assert probe(joined).backend == "PyAV"
+        assert count(joined) == pytest.approx(90_000, abs=tolerance)
+
+
+def renumbered(data: bytearray, serial: int) -> bytearray:
+    """An Ogg stream with another serial number: libsndfile draws it from the clock, so two files may share it."""
+    start = 0
+    while (start := data.find(b"OggS", start)) >= 0:
+        segments = data[start + 26]
+        end = start + 27 + segments + sum(data[start + 27 : start + 27 + segments])
+        data[start + 14 : start + 18] = struct.pack("<I", serial)
+        data[start + 22 : start + 26] = bytes(4)
+        data[start + 22 : start + 26] = struct.pack("<I", ogg_crc(data[start:end]))
+        start = end
+    return data
+
+
+def ogg_crc(page: bytes) -> int:
+    crc = 0
+    for byte in page:
+        crc ^= byte << 24
+        for _ in range(8):
+            crc = (crc << 1 ^ 0x04C11DB7 if crc & 1 << 31 else crc << 1) & 0xFFFFFFFF
+    return crc
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"), [("x.m4a", "aac"), ("x.mkv", "flac"), ("x.mov", "pcm_s24le"), ("x.m4a", "alac")]
+)
+def test_pyav_reads_what_soundfile_does_not(tmp_path: Path, name: str, codec: str) -> None:
+    x = tones(2, 30_000)
+    av_file(tmp_path / name, codec, x)
+    info = probe(tmp_path / name)
+    assert (info.backend, info.encoding, info.sample_rate, info.channels) == ("PyAV", codec, RATE, 2)
+    assert info.seconds == pytest.approx(30_000 / RATE, abs=0.1)
+    assert info.tags["title"] == "Zoë"
+    back, rate = read_audio(tmp_path / name)
+    assert rate == RATE
+    # aac ends with a whole frame.
+    assert back.shape[1] == 30_000 or (codec == "aac" and 0 <= back.shape[1] - 30_000 < 1_024)
+    assert decibels(x, back[:, :30_000]) > (15 if codec == "aac" else 80)
+
+
+def test_the_first_audio_stream_of_a_video(tmp_path: Path) -> None:
+    x = tones(2, 30_000)
+    av_file(tmp_path / "x.mp4", "aac", x, streams=2, video=True)
+    with AudioReader(tmp_path / "x.mp4", block=1_000) as reader:
+        back = np.concatenate(list(reader), axis=1)[:, :30_000]
+        assert reader.info.format == "mp4"
+    # The second stream is half as loud.
+    assert decibels(x, back) > 15
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize(("name", "codec"), [("x.mp4", "aac"), ("x y'z %d.mkv", "flac"), ("-x.mov", "pcm_s24le")])
+def test_ffmpeg_reads_the_same_as_pyav(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, codec: str) -> None:
+    path = tmp_path / name
+    av_file(path, codec, noise(2, 30_000), video=True)
+    by_pyav, facts = read_audio(path)[0], probe(path)
+    only(monkeypatch, "ffmpeg")
+    monkeypatch.chdir(tmp_path)
+    by_ffmpeg = read_audio(name)[0]
+    info = probe(name)
+    assert by_ffmpeg.shape == by_pyav.shape
+    np.testing.assert_allclose(by_ffmpeg, by_pyav, atol=1e-4)
+    assert info.backend == "ffmpeg"
+    for field in ("sample_rate", "channels", "depth", "encoding", "format", "tags"):
+        assert getattr(info, field) == getattr(facts, field), field
+    assert info.seconds == pytest.approx(facts.seconds, abs=0.1)
+
+
+@needs_ffmpeg
+def test_ffmpeg_reads_everything_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    x = noise(3, 20_000)
+    write_audio(tmp_path / "x.wav", x, 96_000, depth="float")
+    only(monkeypatch, "ffmpeg")
+    monkeypatch.setattr("audiosep.audio.ffmpeg._ffprobe", lambda path: {})
+    back, rate = read_audio(tmp_path / "x.wav")
+    assert rate == 96_000
+    np.testing.assert_array_equal(back, x)
+    (tmp_path / "text.wav").write_text("no audio")
+    with pytest.raises(AudioError, match=r"ffmpeg: .*Invalid data"):
+        probe(tmp_path / "text.wav")
+
+
+def test_names_with_spaces_and_scripts(tmp_path: Path) -> None:
+    path = tmp_path / "a (b) – ｃ'ü\" %20 #1?.wav"
+    write_audio(path, noise(1, 100), RATE)
+    assert count(path) == 100
+    av_file(tmp_path / "é %03d: –.m4a", "aac", noise(1, 5_000))
+    assert probe(tmp_path / "é %03d: –.m4a").backend == "PyAV"
+
+
+@pytest.mark.parametrize("extension", ["wav", "flac", "mp3", "ogg"])
+def test_standard_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, extension: str) -> None:
+    write_audio(tmp_path / f"x.{extension}", noise(2, 5_000), RATE)
+    stdin = io.TextIOWrapper(io.BytesIO((tmp_path / f"x.{extension}").read_bytes()))
+    monkeypatch.setattr(sys, "stdin", stdin)
+    with AudioReader("-") as reader:
+        assert reader.info.path == Path("-")
+        assert reader.info.format == extension
+        spool = reader._path
+        assert sum(block.shape[1] for block in reader) == 5_000
+    assert not spool.parent.exists()
+
+
+def test_endless_wav_header_on_standard_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_audio(tmp_path / "x.wav", noise(1, 5_000), RATE)
+    data = bytearray((tmp_path / "x.wav").read_bytes())
+    # What programs write that cannot go back to fill in the size.
+    position = data.index(b"data") + 4
+    data[position : position + 4] = data[4:8] = b"\xff" * 4
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(bytes(data))))
+    assert read_audio("-")[0].shape == (1, 5_000)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_named_pipe(tmp_path: Path) -> None:
+    write_audio(tmp_path / "x.wav", noise(1, 5_000), RATE)
+    os.mkfifo(tmp_path / "pipe")
+    feeder = threading.Thread(target=lambda: (tmp_path / "pipe").write_bytes((tmp_path / "x.wav").read_bytes()))
+    feeder.start()
+    np.testing.assert_array_equal(read_audio(tmp_path / "pipe")[0], read_audio(tmp_path / "x.wav")[0])
+    feeder.join()
+
+
+@pytest.mark.parametrize("extension", ["wav", "mp3", "ogg", "flac"])
+def test_a_file_that_ends_early_is_read_to_its_end(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, extension: str
+) -> None:
+    if extension == "flac":
+        pytest.importorskip("av")
+    x = noise(1, 200_000)
+    write_audio(tmp_path / f"x.{extension}", x, RATE)
+    data = (tmp_path / f"x.{extension}").read_bytes()
+    (tmp_path / f"cut.{extension}").write_bytes(data[: len(data) // 2])
+    with caplog.at_level(logging.WARNING):
+        back, _ = read_audio(tmp_path / f"cut.{extension}")
+    assert 80_000 < back.shape[1] < 120_000
+    whole, _ = read_audio(tmp_path / f"x.{extension}")
+    inner = slice(0, back.shape[1] - 5_000)
+    np.testing.assert_allclose(back[:, inner], whole[:, inner], atol=1e-4)
+    assert "ends early" in caplog.text
+    caplog.clear()
+    count(tmp_path / f"x.{extension}")
+    assert caplog.text == ""
+
+
+def test_a_wav_that_was_never_closed_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("av")
+    write_audio(tmp_path / "x.wav", noise(1, 5_000), RATE)
+    data = bytearray((tmp_path / "x.wav").read_bytes())
+    position = data.index(b"data") + 4
+    # What a recorder leaves that was switched off.
+    data[position : position + 4] = data[4:8] = bytes(4)
+    (tmp_path / "off.wav").write_bytes(data)
+    np.testing.assert_array_equal(read_audio(tmp_path / "off.wav")[0], read_audio(tmp_path / "x.wav")[0])
+    only(monkeypatch, "soundfile")
+    with pytest.raises(AudioError, match="never closed"):
+        probe(tmp_path / "off.wav")
+
+
+def test_the_next_decoder_goes_on_where_one_gives_up(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    pytest.importorskip("av")
+    path = tmp_path / "x.flac"
+    x = noise(2, 200_000)
+    write_audio(path, x, RATE, depth="24")
+    data = bytearray(path.read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + 3_000] = np.random.default_rng(0).bytes(3_000)
+    path.write_bytes(data)
+    with caplog.at_level(logging.WARNING):
+        back, _ = read_audio(path)
+    assert "PyAV reads on" in caplog.text
+    assert "ends early" in caplog.text
+    assert back.shape[1] > 180_000
+    whole = np.round(x * 2**23) / 2**23
+    np.testing.assert_array_equal(back[:, :90_000], whole[:, :90_000])
+    np.testing.assert_array_equal(back[:, -90_000:], whole[:, -90_000:])
+
+
+def test_damage_is_an_error_where_nothing_else_can_read_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_audio(tmp_path / "x.flac", noise(1, 200_000), RATE)
+    data = (tmp_path / "x.flac").read_bytes()
+    (tmp_path / "x.flac").write_bytes(data[: len(data) // 2])
+    only(monkeypatch, "soundfile")
+    with pytest.raises(AudioError, match=r"damaged at [12]\.\d+ s \(soundfile: .*no other decoder reads on.*not there"):
+        read_audio(tmp_path / "x.flac")
+
+
+class Changing:
+    """A decoder whose stream turns from mono to stereo, as broadcasts do."""
+
+    def __init__(self, path: Path) -> None:
+        self.info = AudioInfo(path, RATE, 1, None, "16", "ts", "aac", "PyAV")
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        yield noise(1, 100)
+        raise Unreadable("it changes from 44100 Hz and 1 channels to 44100 Hz and 2 channels on the way")
+
+    def close(self) -> None:
+        pass
+
+
+def test_a_stream_that_changes_on_the_way_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "x.ts").write_bytes(b"broadcast")
+    monkeypatch.setitem(BACKENDS, "PyAV", Changing)
+    monkeypatch.setitem(BACKENDS, "ffmpeg", missing)
+    with pytest.raises(AudioError, match="changes from 44100 Hz and 1 channels"):
+        read_audio(tmp_path / "x.ts")
+
+
+def wav_of(path: Path, values: list[float], rate: int = 8_000, subtype: str = "FLOAT") -> None:
+    soundfile.write(path, np.array(values, np.float32), rate, subtype=subtype)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_nan_and_infinity_are_refused(tmp_path: Path, bad: float) -> None:
+    wav_of(tmp_path / "x.wav", [0.0] * 4_000 + [bad] + [0.0] * 10)
+    with pytest.raises(InputError, match=rf"holds {bad} at sample 4000 \(0\.500 s\), channel 1"):
+        read_audio(tmp_path / "x.wav")
+
+
+def test_floats_beyond_float32_are_refused(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "x.wav", np.array([0.0, 1e300]), 8_000, subtype="DOUBLE")
+    with pytest.raises(InputError, match="holds inf at sample 1"):
+        read_audio(tmp_path / "x.wav")
+
+
+def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty.wav").write_bytes(b"")
+    cases: list[tuple[Path | str, type[Exception], str]] = [
+        (tmp_path / "missing.wav", AudioError, "there is no file .*check the spelling"),
+        ("", AudioError, "is a folder"),
+        (tmp_path, AudioError, "is a folder: name the files in it"),
+        (tmp_path / "empty.wav", InputError, r"is empty \(0 bytes\)"),
+        (tmp_path / ("n" * 300), AudioError, "cannot be opened|there is no file"),
+        ("a\0b", AudioError, "cannot be opened|there is no file"),
+    ]
+    if Path("/dev/zero").exists():
+        cases.append(("/dev/zero", AudioError, "is a device"))
+    for path, error, words in cases:
+        for open_it in (probe, AudioReader, read_audio):
+            with pytest.raises(error, match=words):
+                open_it(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
+def test_a_file_without_permission_is_refused(tmp_path: Path) -> None:
+    wav_of(tmp_path / "x.wav", [0.0])
+    (tmp_path / "x.wav").chmod(0)
+    with pytest.raises(AudioError, match="may not be read"):
+        probe(tmp_path / "x.wav")
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("notes.txt", b"These are my notes.\n" * 100),
+        ("text.wav", b"These are my notes.\n" * 100),
+        ("text.mp3", b"These are my notes.\n" * 100),
+        ("list.m3u8", b"#EXTM3U\n#EXTINF:5,\nhttp://127.0.0.1:9/x.ts\n#EXT-X-ENDLIST\n"),
+        ("x.raw", bytes(1_000)),
+        ("x.bin", np.random.default_rng(0).bytes(10_000)),
+        ("x.wav", b"RIFF\x24\0\0\0WAVEfmt "),
+        ("x.flac", b"fLaC"),
+        ("x.json", b"{}"),
+        ("one.mp3", b"\xff"),
+    ],
+)
+def test_what_is_no_audio_is_refused_naming_all_decoders(tmp_path: Path, name: str, data: bytes) -> None:
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(AudioError, match=r"cannot be read as audio. soundfile: .*; PyAV: .*; ffmpeg: .*install"):
+        read_audio(tmp_path / name)
+
+
+def test_missing_decoders_are_named_with_their_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "x.m4a").write_bytes(b"no audio")
+    monkeypatch.setitem(sys.modules, "av", None)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(AudioError) as caught:
+        probe(tmp_path / "x.m4a")
+    assert "PyAV: not installed (pip install 'audiosep[formats]')" in str(caught.value)
+    assert "ffmpeg: not on PATH (install it" in str(caught.value)
+
+
+def test_a_video_without_sound_is_refused(tmp_path: Path) -> None:
+    av = pytest.importorskip("av")
+    with av.open(str(tmp_path / "x.mp4"), "w") as container:
+        picture = container.add_stream("mpeg4", rate=5)
+        picture.width, picture.height = 64, 48
+        container.mux(picture.encode(av.VideoFrame(64, 48, "yuv420p")))
+        container.mux(picture.encode(None))
+    with pytest.raises(
+        AudioError, match=r"PyAV: there is no audio stream in it; ffmpeg: (there is no audio stream|not on)"
+    ):
+        probe(tmp_path / "x.mp4")
+
+
+def patched_wav(path: Path, offset: int, value: int, form: str = "<H") -> None:
+    """A wav file with one field of its format chunk overwritten."""
+    soundfile.write(path, noise(1, 1_000).T, RATE)
+    data = bytearray(path.read_bytes())
+    struct.pack_into(form, data, data.index(b"fmt ") + 8 + offset, value)
+    path.write_bytes(data)
+
+
+def test_impossible_headers_are_refused(tmp_path: Path) -> None:
+    patched_wav(tmp_path / "channels.wav", 2, 0)
+    with pytest.raises(AudioError, match="cannot be read as audio"):
+        read_audio(tmp_path / "channels.wav")
+    patched_wav(tmp_path / "rate.wav", 4, 0, "<I")
+    with pytest.raises((AudioError, InputError)):
+        read_audio(tmp_path / "rate.wav")
+    patched_wav(tmp_path / "high.wav", 4, 10_000_000, "<I")
+    with pytest.raises(InputError, match="4000 to 192000 Hz, got 10000000"):
+        read_audio(tmp_path / "high.wav")
+    for rate in (3_999, 192_001):
+        soundfile.write(tmp_path / "x.wav", noise(1, 100).T, rate)
+        assert probe(tmp_path / "x.wav").sample_rate == rate
+        with pytest.raises(InputError, match=f"4000 to 192000 Hz, got {rate}: resample"):
+            read_audio(tmp_path / "x.wav")
+
+
+@pytest.mark.parametrize("channels", [9, 16, 64])
+def test_too_many_channels_are_refused(tmp_path: Path, channels: int) -> None:
+    soundfile.write(tmp_path / "x.wav", noise(channels, 100).T, RATE)
+    assert probe(tmp_path / "x.wav").channels == channels
+    with pytest.raises(InputError, match=f"1 to 8 channels, got {channels}: pick or mix"):
+        read_audio(tmp_path / "x.wav")
+
+
+@pytest.mark.parametrize("extension", ["wav", "flac", "ogg", "mp3"])
+def test_files_without_samples_are_refused(tmp_path: Path, extension: str) -> None:
+    path = tmp_path / f"x.{extension}"
+    soundfile.write(path, np.zeros((0, 1), np.float32), RATE)
+    with pytest.raises((InputError, AudioError), match=r"holds no samples|is empty|cannot be read as audio"):
+        read_audio(path)
+
+
+def test_recordings_beyond_the_limit_are_refused(tmp_path: Path) -> None:
+    write_audio(tmp_path / "x.wav", noise(1, 8_001), 8_000)
+    assert read_audio(tmp_path / "x.wav", max_seconds=1.001)[0].shape == (1, 8_001)
+    with pytest.raises(InputError, match="raise max_seconds"):
+        AudioReader(tmp_path / "x.wav", max_seconds=1)
+    # 13 hours, as a header says that has no data behind it in memory.
+    with (tmp_path / "long.wav").open("wb") as file:
+        data = bytearray((tmp_path / "x.wav").read_bytes())
+        size = 13 * 3_600 * 8_000 * 2
+        position = data.index(b"data")
+        struct.pack_into("<I", data, position + 4, size)
+        struct.pack_into("<I", data, 4, size + position)
+        file.write(data)
+        file.truncate(position + 8 + size)
+    with pytest.raises(InputError, match=r"46800 s, more than the limit of 43200 s"):
+        AudioReader(tmp_path / "long.wav")
+    with AudioReader(tmp_path / "long.wav", max_seconds=None) as reader:
+        assert next(reader).shape == (1, 65_536)
+
+
+def test_the_limit_holds_where_the_length_is_unknown(tmp_path: Path) -> None:
+    av_file(tmp_path / "x.m4a", "aac", noise(1, 30_000))
+    with (
+        AudioReader(tmp_path / "x.m4a", block=100, max_seconds=0.5) as reader,
+        pytest.raises(InputError, match="limit"),
+    ):
+        list(reader)
+
+
+@pytest.mark.parametrize("data", [b"", b"not audio"])
+def test_bad_standard_input(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+    with pytest.raises(
+        (AudioError, InputError), match=r"nothing came through standard input|^standard input cannot be read as audio"
+    ):
+        AudioReader("-")
+    with pytest.raises(InputError, match="only once"):
+        probe("-")
+
+
+def test_a_terminal_is_no_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(InputError, match="pipe a file into it"):
+        AudioReader("-")
+
+
+def test_a_block_has_samples(tmp_path: Path) -> None:
+    wav_of(tmp_path / "x.wav", [0.0])
+    with pytest.raises(InputError, match="at least one sample"):
+        AudioReader(tmp_path / "x.wav", block=0)

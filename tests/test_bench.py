@@ -1,0 +1,282 @@
+"""Benchmarks: what is measured, how it is counted and shown; never how long it took."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from audiosep.audio import write_audio
+from audiosep.cli import main
+from audiosep.cli.bench import _tasks, describe, document
+from audiosep.deploy import bench, measure, roofline
+from audiosep.deploy.bench import Against, Case, Measurement, Spread, benchmark, draw, environment, grid
+from audiosep.deploy.measure import Facts, Reference, Runner, Times, Worker, find
+from audiosep.deploy.roofline import Roofline
+from audiosep.errors import InputError, ModelError
+from audiosep.memory import peak_memory
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def threads_as_before() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+class Counter:
+    """What a worker can hold; as a reference it leaves a line in a file for each call."""
+
+    def __init__(self, start: int) -> None:
+        self.value = start
+
+    def run(self) -> int:
+        self.value += 1
+        return self.value
+
+    def die(self) -> None:
+        os._exit(9)
+
+    def refuse(self) -> None:
+        raise InputError("no")
+
+
+class Here:
+    """A worker in this process: the same calls without the seconds that a fresh process takes to start."""
+
+    def __init__(self, make: type, *arguments: object) -> None:
+        self.held = make(*arguments)
+
+    def call(self, method: str) -> object:
+        return getattr(self.held, method)()
+
+    def memory(self) -> tuple[float | None, None]:
+        return (peak_memory() or 0) / 1e6, None
+
+    def close(self) -> None:
+        pass
+
+
+def reference(mix: np.ndarray, queries: list[str] | None, sample_rate: int) -> None:
+    with Path(os.environ["AUDIOSEP_TEST_LOG"]).open("a") as log:
+        log.write(json.dumps([list(mix.shape), queries, sample_rate]) + "\n")
+
+
+def measurement(task: tuple[str, ...] | None = ("speech",), **changes: object) -> Measurement:
+    spread = Spread.of([1.0, 2.0, 4.0])
+    facts = Facts("small", "cpu", "fp32", 1, 10.0, 44100, 2, 1.5, 0.5, 1.0)
+    values: dict[str, object] = {
+        "case": Case("small", queries=task), "facts": facts, "runs": 3, "total": spread, "decode": spread,
+        "separate": spread, "write": spread, "peak_memory_mb": 500.0, "peak_device_memory_mb": None,
+        "roofline": Roofline(10.0, 4 * 10**9, 10**9, 0.5, 16e9, 8e9),
+        "against": Against("a:b", spread, spread, 1.0),
+    }  # fmt: skip
+    return Measurement(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def test_a_grid_has_all_combinations() -> None:
+    cases = grid(["a", "b"], precisions=["fp32", "bf16"], threads=[1, 2], tasks=[("x",), None], lengths=[1, 2])
+    assert len(set(cases)) == 32
+    assert len(grid(["a"], recording="song.wav", lengths=[1, 2])) == 1
+    for lengths in ([0.0], [float("nan")], [-1.0]):
+        with pytest.raises(InputError, match="longer than 0"):
+            grid(["a"], lengths=lengths)
+    with pytest.raises(InputError, match="query"):
+        grid(["a"], tasks=[()])
+    with pytest.raises(InputError, match="one run"):
+        benchmark(grid(["a"]), runs=0)
+
+
+def test_tasks_of_the_command_line() -> None:
+    usual = ("a", "b", "c")
+    assert _tasks((), None, False, usual) == [("a",)]
+    assert _tasks((), ["1,3"], True, usual) == [("a",), usual, None]
+    assert _tasks(("x", "y"), None, False, usual) == [("x", "y")]
+    assert _tasks((), None, True, usual) == [None]
+    for wrong in ("4", "0", "two"):
+        with pytest.raises(InputError, match="--queries"):
+            _tasks((), [wrong], False, usual)
+
+
+def test_spread() -> None:
+    assert Spread.of([3.0, 1.0, 2.0]) == Spread(2.0, 1.0, 3.0)
+
+
+@pytest.mark.slow
+def test_a_worker_is_a_fresh_process_and_says_when_it_dies() -> None:
+    worker = Worker(Counter, 3)
+    assert [worker.call("run"), worker.call("run")] == [4, 5]
+    memory, device = worker.memory()
+    assert memory is None or 10 < memory < 5000
+    assert device is None
+    with pytest.raises(ModelError, match="memory"):
+        worker.call("die")
+    worker = Worker(Counter, 0)
+    with pytest.raises(InputError, match="no"):
+        worker.call("refuse")
+
+
+def test_a_run_has_its_parts(mini_folder: Path, tmp_path: Path) -> None:
+    runner = Runner(Case(str(mini_folder), "cpu", "fp32", 1, ("piano", "dog"), None, 2.0), 0.0)
+    times, facts = runner.run(), runner.facts()
+    assert all(value > 0 for value in (times.total, times.decode, times.separate, times.write))
+    assert (facts.audio_seconds, facts.sample_rate, facts.channels) == (2.0, 44100, 2)
+    assert (facts.device, facts.precision, facts.threads) == ("cpu", "fp32", 1)
+    assert 0 < facts.latency_seconds <= 2
+    written = {path.name for path in runner.folder.rglob("*.wav")}
+    assert written == {f"test ({name}).wav" for name in ("piano", "dog", "residual")} | {
+        "test.wav", "apart 0.wav", "apart 1.wav", "apart 2.wav",
+    }  # fmt: skip
+
+
+def test_cases_and_reference_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+
+    class Fake:
+        def __init__(self, make: type, case: Case, *rest: object) -> None:
+            self.name = f"{case.model}{'' if make is Runner else '!'}"
+
+        def call(self, method: str) -> object:
+            order.append(f"{self.name} {method}")
+            if self.name.endswith("!"):
+                return 6.0
+            return measurement().facts if method == "facts" else Times(9.0, 1.0, 2.0, 3.0)
+
+        def memory(self) -> tuple[float, None]:
+            return 100.0, None
+
+        def close(self) -> None:
+            order.append(f"{self.name} closed")
+
+    monkeypatch.setattr(bench, "Worker", Fake)
+    done = benchmark(
+        grid(["a", "b"]), runs=2, roofline=False, against="x:y", progress=lambda f: order.append(f"{f:.0%}")
+    )
+    turn = ["a run", "a! run", "b run", "b! run"]
+    start = ["a facts", "a! run", "b facts", "b! run"]
+    assert order == [*start, *turn, "50%", *turn, "100%", "a closed", "b closed", "a! closed", "b! closed"]
+    assert [one.against.ratio for one in done if one.against] == [Spread(3.0, 3.0, 3.0)] * 2
+    order.clear()
+    monkeypatch.setattr(bench, "TOGETHER", 1)
+    benchmark(grid(["a", "b"]), runs=1, roofline=False)
+    assert order == ["a facts", "a run", "a closed", "b facts", "b run", "b closed"]
+
+
+def test_the_reference_gets_the_sound_and_the_queries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = tmp_path / "log"
+    monkeypatch.setenv("AUDIOSEP_TEST_LOG", str(log))
+    for queries in (("speech",), None):
+        other = Reference(Case("unused", queries=queries, seconds=0.5, threads=1), "test_bench:reference")
+        assert other.run() >= 0
+    said = [json.loads(line) for line in log.read_text().splitlines()]
+    assert said == [[[2, 22050], ["speech"], 44100], [[2, 22050], None, 44100]]
+    assert find("os.path:join") is os.path.join
+    for wrong in ("nonsense", "nonsense:f", "os:nothing", "os:sep"):
+        with pytest.raises(InputError, match=wrong):
+            find(wrong)
+
+
+# ---- the roofline ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("inference", [False, True])
+def test_operations_and_bytes_are_counted(inference: bool) -> None:
+    conv = nn.Conv2d(3, 5, 3, padding=1)
+    x = torch.randn(1, 3, 16, 8)
+    with torch.inference_mode(inference):
+        operations, traffic = roofline.count(lambda: conv(x))
+    assert operations == 2 * 9 * 3 * 5 * 16 * 8
+    assert traffic == 4 * (3 * 16 * 8 + 5 * 16 * 8 + 5 * 3 * 9 + 5)
+    assert roofline.count(lambda: x + 1) == (0, 4 * 2 * x.numel())
+    assert roofline.count(lambda: x.transpose(0, 1)[None]) == (0, 0)
+    assert roofline.count(lambda: x.mul_(2))[1] == 4 * 2 * x.numel()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_roofline_of_a_window(mini_folder: Path, monkeypatch: pytest.MonkeyPatch, precision: str) -> None:
+    from audiosep.api import load
+
+    monkeypatch.setattr(roofline, "CHANNELS", (8,))
+    monkeypatch.setattr(roofline, "COPIED", 1 << 16)
+    monkeypatch.setattr(roofline, "MEASURED_SECONDS", 0.0)
+    model = load(mini_folder, device="cpu").model
+    one, four, stems = (roofline.roofline(model, n, device=CPU, precision=precision, runs=1) for n in (1, 4, None))
+    assert one.operations > 10**7
+    assert one.operations < four.operations < 4 * one.operations
+    assert one.bytes < four.bytes
+    assert stems.operations < four.operations
+    for line in (one, four, stems):
+        assert min(line.seconds, line.share, line.bound_seconds, line.peak_bytes) > 0
+        assert line.window_seconds == model.window / model.sample_rate
+
+
+def test_the_longer_of_two_times_is_the_bound() -> None:
+    arithmetic, memory = Roofline(1.0, 100, 10, 20.0, 10.0, 10.0), Roofline(1.0, 10, 100, 20.0, 10.0, 10.0)
+    assert (arithmetic.limit, arithmetic.bound_seconds, arithmetic.share) == ("arithmetic", 10.0, 0.5)
+    assert (memory.limit, memory.bound_seconds, memory.share) == ("memory", 10.0, 0.05)
+
+
+# ---- what people and machines read -----------------------------------------------------------------------------------
+
+
+def test_text_document_and_picture(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    measured = measurement()
+    text = describe(measured)
+    assert "real-time factor  0.200 (5.0 x real time)" in text
+    assert "reached 50% of the first, 50% of the bound by arithmetic" in text
+    assert "2 (1 to 4) times ours" in text
+    whole = json.loads(json.dumps(document(measured), allow_nan=False))
+    assert (whole["task"], whole["real_time_factor"], whole["roofline"]["share"]) == ("1 query", 0.2, 0.5)
+    assert [measurement(t).task for t in (None, ("a", "b"))] == ["stems", "2 queries"]
+    bare = measurement(None, roofline=None, against=None, peak_memory_mb=None)
+    assert document(bare)["roofline"] is None
+    assert "machine" not in describe(bare)
+    draw([measured, bare], tmp_path / "p.png")
+    assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
+    assert {"cpu", "torch", "cpus", "load", "variables"} <= set(environment())
+
+
+@pytest.fixture
+def song(tmp_path: Path) -> Path:
+    write_audio(tmp_path / "song.wav", measure.tone_and_noise(32000, 32000), 32000)
+    return tmp_path / "song.wav"
+
+
+def test_the_verb(
+    mini_folder: Path, song: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(bench, "Worker", Here)
+    options = ["-m", str(mini_folder), "--runs", "1", "--no-roofline", "--device", "cpu"]
+    assert main(["bench", str(song), *options, "--stems", "-q", "piano", "--threads", "1", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert [case["task"] for case in said["cases"]] == ["1 query", "stems"]
+    for case in said["cases"]:
+        assert (case["facts"]["audio_seconds"], case["facts"]["threads"]) == (1.0, 1)
+        assert case["real_time_factor"] == pytest.approx(case["total"]["median"])
+        assert case["peak_memory_mb"] is None or case["peak_memory_mb"] > 50
+    for wrong in (["--seconds", "0"], ["--seconds", "soon"], ["--queries", "99"], ["--threads", "0"]):
+        assert main(["bench", *options, *wrong]) == 2
+    assert main(["bench", *options, "--against", "nonsense:f", "--seconds", "1"]) == 2
+    assert "nonsense" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_verb_in_processes_of_its_own(
+    mini_folder: Path, song: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "other.py").write_text("def separate(mix, queries, sample_rate):\n    assert queries == ['piano']\n")
+    monkeypatch.chdir(tmp_path)
+    options = ["-m", str(mini_folder), "-q", "piano", "--runs", "2", "--against", "other:separate", "--quiet"]
+    assert main(["bench", str(song), *options]) == 0
+    said = capsys.readouterr().out
+    assert "GFLOP/s in a convolution" in said
+    assert "other:separate" in said

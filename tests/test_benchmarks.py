@@ -1,0 +1,350 @@
+"""Readers of test sets: every published layout, built small, and what is said when something is missing."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import sounds
+
+from audiosep.data.labels import label_table
+from audiosep.data.manifest import Clip, write_manifest
+from audiosep.errors import ConfigError, DataError
+from audiosep.evaluation.benchmarks import Benchmark, Item, Scene, Target
+from audiosep.evaluation.multitrack import medleydb_stems
+from audiosep.evaluation.sets import READERS, load_set, parse
+from audiosep.query.query import Query
+
+RATE = 16000
+METADATA = """\
+album: Demo
+has_bleed: 'no'
+mix_filename: Band_Song_MIX.wav
+stems:
+  S01:
+    component: melody
+    filename: Band_Song_STEM_01.wav
+    instrument: male singer
+    raw:
+      R01:
+        filename: Band_Song_RAW_01_01.wav
+        instrument: backing vocals
+  S02:
+    component: ''
+    filename: Band_Song_STEM_02.wav
+    instrument: drum set
+  S03:
+    component: ''
+    filename: Band_Song_STEM_03.wav
+    instrument: drum set
+title: Song
+"""
+
+
+def wav(path: Path, *channels: np.ndarray, rate: int = RATE) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, np.stack(channels, 1), rate, subtype="FLOAT")
+
+
+def table(path: Path, *rows: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(rows) + "\n", encoding="utf-8")
+
+
+VOICE, LOOP, DRUMS, NOISE = (make(0.5, RATE) for make in (sounds.voice, sounds.loop, sounds.drums, sounds.noise))
+
+
+def numbered(root: Path, name: str, header: str, row: str) -> None:
+    table(root / "metadata" / f"{name}_eval.csv", header, row)
+    wav(root / "data" / name / "segment-0.wav", VOICE)
+    wav(root / "data" / name / "mixture-0.wav", VOICE + NOISE)
+
+
+def audioset(root: Path) -> None:
+    stem = "evaluation/data/audioset/class_id=0/class_id=0,index=000"
+    table(
+        root / "metadata/audioset_eval.csv",
+        "idx,caption,src_wav,noise_wav",
+        f'0,Speech,"{stem},source.wav","{stem},mixture.wav"',
+    )
+    for kind, wave in (("source", VOICE), ("mixture", VOICE + NOISE)):
+        wav(root / f"data/audioset/class_id=0/class_id=0,index=000,{kind}.wav", wave)
+
+
+def vggsound(root: Path) -> None:
+    table(
+        root / "metadata/vggsound_eval.csv",
+        "file_id,mix_wav,s0_wav,s0_text,s1_wav,s1_text",
+        "a+++b,data/mix_wav/a+++b.wav,data/s0_wav/a+++b.wav,playing accordion,data/s1_wav/a+++b.wav,sea lion barking",
+    )
+    wav(root / "data/vggsound/data/mix_wav/a+++b.wav", VOICE + NOISE)
+    wav(root / "data/vggsound/data/s0_wav/a+++b.wav", VOICE)
+
+
+def esc50(root: Path) -> None:
+    table(root / "esc50_eval.csv", "idx,caption,src_wav,noise_wav", "0,dog,1-1-A-0.wav,5-2-A-29.wav")
+    wav(root / "audio/1-1-A-0.wav", VOICE)
+    wav(root / "audio/5-2-A-29.wav", 3 * NOISE)
+
+
+def musdb(root: Path) -> None:
+    for name, wave in {"vocals": VOICE, "drums": DRUMS, "bass": LOOP, "other": NOISE}.items():
+        wav(root / "test/Band - Song" / f"{name}.wav", wave, 0.5 * wave)
+    whole = VOICE + DRUMS + LOOP + NOISE
+    wav(root / "test/Band - Song/mixture.wav", whole, 0.5 * whole)
+
+
+def medleydb(root: Path) -> None:
+    for name, wave in (("01", VOICE), ("02", DRUMS), ("03", NOISE)):
+        wav(root / f"Audio/Band_Song/Band_Song_STEMS/Band_Song_STEM_{name}.wav", wave, wave)
+    wav(root / "Audio/Band_Song/Band_Song_MIX.wav", *2 * [VOICE + DRUMS + NOISE])
+    table(root / "Metadata/Band_Song_METADATA.yaml", METADATA)
+
+
+def voicebank(root: Path) -> None:
+    wav(root / "clean_testset_wav/p232_001.wav", VOICE)
+    wav(root / "noisy_testset_wav/p232_001.wav", VOICE + NOISE)
+
+
+def dnr(root: Path) -> None:
+    for name, wave in {"speech": VOICE, "music": LOOP, "sfx": DRUMS, "mix": VOICE + LOOP + DRUMS}.items():
+        wav(root / "tt/1002" / f"{name}.wav", wave)
+
+
+def folder(root: Path) -> None:
+    wav(root / "one/mix.wav", VOICE + DRUMS)
+    wav(root / "one/dog_barking.wav", VOICE)
+    wav(root / "one/drums.wav", DRUMS)
+    table(root / "queries.json", json.dumps({"dog_barking": "a small dog"}))
+
+
+def manifest(root: Path) -> None:
+    clips = []
+    labels = ("dog barking", "rain", "piano", "applause", "helicopter", "church bells", "sawing", "laughter")
+    for index, label in enumerate(labels):
+        for take in range(2):
+            wav(root / f"{label}-{take}.wav", sounds.voice(0.3 + 0.1 * index, RATE, seed=10 * index + take))
+            clips.append(
+                Clip(f"{label}-{take}", str(root / f"{label}-{take}.wav"), label, split="val", group=f"{label}{take}")
+            )
+    write_manifest(root / "manifest.jsonl", clips)
+
+
+IDX = "idx,caption,src_wav,noise_wav"
+SETS: dict[str, tuple[Callable[[Path], None], str, str, int]] = {
+    # name: (builder, path below the root, text of the first target's query, targets of the first item)
+    "audiocaps": (
+        lambda r: numbered(r, "audiocaps", "idx,caption,labels,src_wav,noise_wav", "0,a man talks,Speech,a.wav,b.wav"),
+        ".",
+        "a man talks",
+        1,
+    ),
+    "clotho": (
+        lambda r: numbered(r, "clotho", "idx,caption,src_wav,noise_wav1,noise_wav1", "0,a saw,a.wav,b.wav,c.wav"),
+        ".",
+        "a saw",
+        1,
+    ),
+    "music": (lambda r: numbered(r, "music", IDX, "0,violin,a.wav,b.wav"), ".", "violin", 1),
+    "esc50": (esc50, ".", "dog", 1),
+    "audioset": (audioset, ".", "Speech", 1),
+    "vggsound": (vggsound, ".", "playing accordion", 1),
+    "musdb18-hq": (musdb, ".", "singing voice", 5),
+    "mir-1k": (lambda r: wav(r / "Wavfile/amy_1_01.wav", LOOP, VOICE), ".", "singing voice", 2),
+    "ikala": (lambda r: wav(r / "Wavfile/10161_verse.wav", LOOP, VOICE), ".", "singing voice", 2),
+    "medleydb": (medleydb, ".", "male singer", 2),
+    "voicebank-demand": (voicebank, ".", "speech", 1),
+    "dnr": (dnr, ".", "speech", 3),
+    "folder": (folder, ".", "a small dog", 2),
+    "manifest": (manifest, "manifest.jsonl", "", 1),
+}
+
+
+def built(name: str, root: Path) -> Benchmark:
+    SETS[name][0](root)
+    return load_set(f"{name}={root / SETS[name][1]}")
+
+
+def test_every_reader_is_tested() -> None:
+    assert {*SETS, "validation"} == set(READERS)  # the recipe has its own tests
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_published_layouts(name: str, tmp_path: Path) -> None:
+    benchmark = built(name, tmp_path)
+    first = benchmark.items[0]
+    assert len(first.targets) == SETS[name][3]
+    assert first.targets[0].query.text == SETS[name][2] or name == "manifest"
+    assert first.version
+    assert len({item.id for item in benchmark.items}) == len(benchmark.items)
+    scene = pickle.loads(pickle.dumps(first)).load()
+    assert scene.mix.dtype == np.float32
+    assert scene.mix.ndim == 2
+    for target in first.targets:
+        assert scene.reference(target).shape == scene.mix.shape
+    whole = scene.reference(first.targets[0]) + sum(scene.others(first.targets[0]).values())
+    np.testing.assert_allclose(whole, scene.mix, atol=1e-5)
+    assert first.load().mix.tobytes() == scene.mix.tobytes()
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_missing_data_names_the_layout_and_the_owner(name: str, tmp_path: Path) -> None:
+    layout = READERS[name].layout
+    with pytest.raises(DataError) as nowhere:
+        load_set(f"{name}={tmp_path / 'nowhere'}")
+    assert layout.owner in str(nowhere.value)
+    assert all(line.strip() in str(nowhere.value) for line in layout.tree.splitlines())
+    if name != "manifest":
+        with pytest.raises(DataError, match="expected"):
+            load_set(f"{name}={tmp_path}" + ("/manifest.jsonl" if name == "validation" else ""))
+
+
+@pytest.mark.parametrize("name", ["audiocaps", "esc50", "audioset", "vggsound", "musdb18-hq", "medleydb", "dnr"])
+def test_one_missing_file_is_named(name: str, tmp_path: Path) -> None:
+    built(name, tmp_path)
+    victim = sorted(path for path in tmp_path.rglob("*.wav") if "mix" not in path.stem.lower())[0]
+    victim.unlink()
+    with pytest.raises(DataError, match=victim.name.split(",")[0].split("+")[0]):
+        load_set(f"{name}={tmp_path}")
+
+
+def test_audiosep_sets_are_mono_32_khz_and_average_as_published(tmp_path: Path) -> None:
+    for name, average in (("music", "classes"), ("audioset", "class medians"), ("esc50", "clips")):
+        benchmark = built(name, tmp_path / name)
+        scene = benchmark.items[0].load()
+        assert benchmark.average == average
+        assert scene.sample_rate == 32000
+        assert scene.mix.shape == (1, 16000)
+
+
+def test_esc50_rebuilt_is_at_zero_db_and_its_published_files_are_read_too(tmp_path: Path) -> None:
+    scene = built("esc50", tmp_path / "clips").items[0].load()
+    energy = {name: float(np.square(x).sum()) for name, x in scene.sources.items()}
+    assert energy["target"] == pytest.approx(energy["rest"], rel=1e-5)
+    numbered(tmp_path / "published", "esc50", IDX, "0,dog,a.wav,b.wav")
+    assert load_set(f"esc50={tmp_path / 'published'}").items[0].load().sources.keys() == {"target"}
+
+
+def test_mir1k_channels_and_level(tmp_path: Path) -> None:
+    scene = built("mir-1k", tmp_path).items[0].load()
+    np.testing.assert_array_equal(scene.sources["vocals"][0], VOICE)
+    np.testing.assert_array_equal(scene.sources["accompaniment"][0], LOOP)
+    louder = load_set(f"mir-1k={tmp_path},ratio=-5").items[0].load().sources
+    ratio = 10 * np.log10(np.square(louder["vocals"]).sum() / np.square(louder["accompaniment"]).sum())
+    assert ratio == pytest.approx(-5, abs=1e-4)
+
+
+def test_accompaniment_of_a_song_is_the_sum_of_its_other_stems(tmp_path: Path) -> None:
+    item = built("musdb18-hq", tmp_path).items[0]
+    scene = item.load()
+    backing = next(target for target in item.targets if target.name == "accompaniment")
+    np.testing.assert_allclose(scene.reference(backing)[0], DRUMS + LOOP + NOISE, atol=1e-6)
+    assert set(scene.others(backing)) == {"vocals"}
+
+
+def test_medleydb_reads_stems_not_raw_tracks(tmp_path: Path) -> None:
+    stems, bleeds = medleydb_stems(METADATA)
+    assert list(stems.values()) == ["male singer", "drum set", "drum set"]
+    assert not bleeds
+    item = built("medleydb", tmp_path).items[0]
+    np.testing.assert_allclose(item.load().reference(item.targets[1])[0], DRUMS + NOISE, atol=1e-6)
+    table(tmp_path / "Metadata/Band_Song_METADATA.yaml", METADATA.replace("'no'", "'yes'"))
+    with pytest.raises(DataError, match="without bleed"):
+        load_set(f"medleydb={tmp_path}")
+    assert len(load_set(f"medleydb={tmp_path},bleed=yes").items) == 1
+
+
+def test_files_that_do_not_belong_together_are_errors(tmp_path: Path) -> None:
+    folder(tmp_path)
+    wav(tmp_path / "one/drums.wav", DRUMS[: RATE // 10])
+    with pytest.raises(DataError, match="not the same recording"):
+        load_set(f"folder={tmp_path}").items[0].load()
+    wav(tmp_path / "one/drums.wav", DRUMS, rate=8000)
+    with pytest.raises(DataError, match="8000 Hz"):
+        load_set(f"folder={tmp_path}").items[0].load()
+
+
+def test_a_changed_file_changes_the_version(tmp_path: Path) -> None:
+    before = built("folder", tmp_path).items[0].version
+    assert load_set(f"folder={tmp_path}").items[0].version == before
+    wav(tmp_path / "one/drums.wav", DRUMS[:-1])
+    assert load_set(f"folder={tmp_path}").items[0].version != before
+
+
+def test_manifest_mixtures_are_seeded_and_never_mix_like_with_like(tmp_path: Path) -> None:
+    manifest(tmp_path)
+    text = f"manifest={tmp_path / 'manifest.jsonl'},mixtures=40,seconds=0.4,absent=0.3,rate=16000"
+    first, again, other = (load_set(t) for t in (text, text, f"{text},seed=1"))
+    assert [item.version for item in first.items] == [item.version for item in again.items]
+    assert [item.version for item in first.items] != [item.version for item in other.items]
+    np.testing.assert_array_equal(first.items[7].load().mix, again.items[7].load().mix)
+    groups = {item.group for item in first.items}
+    assert groups == {"absent", "2 sources", "3 sources", "4 sources", "5 sources"}
+    for item in first.items[:12]:
+        scene, target = item.load(), item.targets[0]
+        assert scene.present(target) == (item.group != "absent")
+        names = [name for name in scene.sources if name != "target"]
+        assert not any(label_table().conflict(name, target.label) for name in names)
+        np.testing.assert_allclose(sum(scene.sources.values()), scene.mix, atol=1e-5)
+        assert np.abs(scene.mix).max() < 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("split=exam", "no split 'exam'"),
+        ("split=train", "too few labels"),
+        ("sources=5-2", "a range"),
+        ("sources=x", "a range"),
+    ],
+)
+def test_impossible_manifest_options(options: str, message: str, tmp_path: Path) -> None:
+    manifest(tmp_path)
+    with pytest.raises(DataError, match=message):
+        load_set(f"manifest={tmp_path / 'manifest.jsonl'},{options}")
+
+
+def test_set_texts() -> None:
+    assert parse("folder=/data/a, b,c") == ("folder", "/data/a, b,c", {})
+    assert parse("esc50=/e,pairs=/x=y.csv") == ("esc50", "/e", {"pairs": "/x=y.csv"})
+    with pytest.raises(ConfigError, match="musdb18-hq"):
+        parse("musdb=/data")
+    with pytest.raises(ConfigError, match="folder=PATH"):
+        parse("folder")
+
+
+def test_wrong_options_are_named(tmp_path: Path) -> None:
+    manifest(tmp_path)
+    place = tmp_path / "manifest.jsonl"
+    with pytest.raises(ConfigError, match="no option 'size'"):
+        load_set(f"manifest={place},size=3")
+    with pytest.raises(ConfigError, match="is no int"):
+        load_set(f"manifest={place},mixtures=many")
+
+
+def test_limit_is_a_seeded_choice(tmp_path: Path) -> None:
+    manifest(tmp_path)
+    text = f"manifest={tmp_path / 'manifest.jsonl'},mixtures=30"
+    whole, part, again = load_set(text), load_set(text, limit=5, seed=1), load_set(text, limit=5, seed=1)
+    ids = [item.id for item in part.items]
+    assert ids == [item.id for item in again.items] == sorted(ids)
+    assert len(ids) == 5
+    assert set(ids) < {item.id for item in whole.items}
+
+
+def test_scene_of_parts() -> None:
+    a, b, c = (np.full((1, 4), value, np.float32) for value in (1, 2, 4))
+    scene = Scene(a + b + c, {"a": a, "b": b}, 8)
+    both = Target("both", Query("both"), parts=("a", "b"))
+    np.testing.assert_array_equal(scene.reference(both), a + b)
+    np.testing.assert_array_equal(scene.others(both)["rest"], c)
+    assert scene.others(Target("a", Query("a"))).keys() == {"b"}
+    assert not scene.present(Target("d", Query("d")))
+    assert not scene.reference(Target("d", Query("d"))).any()
+    assert scene.seconds == 0.5
+    assert Item("x", (both,), lambda: scene).load() is scene

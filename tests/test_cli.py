@@ -1,0 +1,482 @@
+"""The command line: verbs in this process, and in one of their own where signals, pipes or exit codes are meant."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import typer.main
+
+from audiosep import cli, registry
+from audiosep.audio import read_audio, write_audio
+from audiosep.cli import main
+from audiosep.cli.separate import build, read_embedding, split
+from audiosep.errors import InputError, QueryError
+
+ROOT = Path(__file__).parents[1]
+# The verbs of people who separate; those of people who train and measure leave their options to --help.
+OPTION_BY_OPTION = ("separate", "stems", "convert", "models", "doctor", "live", "export", "bench")
+Run = Callable[..., tuple[int, str, str]]
+Mixture = Callable[..., np.ndarray]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """run("separate", ...) -> (exit code, standard output, standard error)"""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        code = main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture
+def song(tmp_path: Path, mixture: Mixture) -> Path:
+    path = tmp_path / "in" / "my söng 1.wav"
+    path.parent.mkdir()
+    write_audio(path, mixture(1.5, 44100, 2), 44100)
+    return path
+
+
+def process(*arguments: object, **options: object) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, ROOT / "tests" / "command.py", *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        **options,  # type: ignore[call-overload]
+    )
+
+
+# ---- the table of verbs ----------------------------------------------------------------------------------------------
+
+
+def test_help_names_every_verb_and_each_has_a_module(run: Run) -> None:
+    code, out, _ = run("--help")
+    assert code == 0
+    for verb, text in cli.VERBS.items():
+        assert f"  {verb} " in out
+        assert text in out
+        assert (Path(cli.__file__).parent / f"{verb}.py").is_file()
+
+
+@pytest.mark.parametrize("verb", cli.VERBS)
+def test_every_verb_explains_itself_and_is_documented(run: Run, verb: str) -> None:
+    code, out, _ = run(verb, "--help")
+    assert code == 0
+    assert f"Usage: audiosep {verb}" in out
+    text = (ROOT / "docs" / "cli.md").read_text()
+    section = re.search(rf"^## {verb}$(.*?)(?=^## |\Z)", text, re.M | re.S)
+    assert section, f"docs/cli.md has no section {verb!r}"
+    if verb not in OPTION_BY_OPTION:
+        return
+    module = importlib.import_module(f"audiosep.cli.{verb}")
+    command = typer.main.get_command(module.app)
+    for one in getattr(command, "commands", {"": command}).values():
+        names = [name for parameter in one.params for name in [*parameter.opts, *parameter.secondary_opts]]
+        for name in names:
+            if name.startswith("--") and name != "--help":
+                assert re.search(rf"(?<![\w-]){name}(?![\w-])", section[1]), f"docs/cli.md: {verb} lacks {name}"
+
+
+def test_no_verb_is_wrong_usage_and_prints_the_help(run: Run) -> None:
+    code, out, _ = run()
+    assert code == 2
+    assert "Verbs:" in out
+
+
+def test_version(run: Run) -> None:
+    assert run("--version")[:2] == (0, "audiosep 0.1.0\n")
+
+
+@pytest.mark.parametrize(
+    ("word", "hint"), [("separat", "did you mean 'separate'"), ("pyproject.toml", "audiosep separate"), ("x", "doctor")]
+)
+def test_an_unknown_verb_gets_a_hint(run: Run, word: str, hint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    code, out, err = run(word)
+    assert (code, out) == (2, "")
+    assert hint in err
+
+
+# ---- inputs and queries ----------------------------------------------------------------------------------------------
+
+
+def test_the_first_argument_is_the_input_unless_queries_are_options() -> None:
+    assert split(["a.wav", "piano", "violin"], False) == (["a.wav"], ["piano", "violin"])
+    assert split(["a.wav", "b.wav"], True) == (["a.wav", "b.wav"], [])
+
+
+def test_a_query_that_is_a_path_names_the_remedy(song: Path) -> None:
+    with pytest.raises(InputError, match="-q"):
+        split(["a.wav", str(song)], False)
+    with pytest.raises(QueryError, match="what should be separated"):
+        split(["a.wav"], False)
+
+
+def test_queries_of_all_kinds(tmp_path: Path, song: Path) -> None:
+    np.save(tmp_path / "cat.npy", np.ones((1, 16)))
+    queries = build(["piano"], [song], [tmp_path / "cat.npy"], ["drums", "bass"], 0.5)
+    assert [query.label for query in queries] == ["piano", song.stem, "cat"]
+    assert all(query.weight == 0.5 and len(query.negatives) == 2 for query in queries)
+    assert queries[2].embedding.shape == (16,)
+
+
+@pytest.mark.parametrize("content", [b"", b"no array", None, "matrix", "words"])
+def test_an_embedding_must_be_one_vector(tmp_path: Path, content: bytes | str | None) -> None:
+    path = tmp_path / "v.npy"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content is not None:
+        np.save(path, np.ones((2, 3)) if content == "matrix" else np.array(["a", "b"]))
+    with pytest.raises(QueryError, match=r"v\.npy"):
+        read_embedding(path)
+
+
+# ---- separate and stems ----------------------------------------------------------------------------------------------
+
+
+def test_separate_writes_targets_and_residual_that_sum_to_the_mixture(
+    run: Run, song: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
+    before = song.read_bytes()
+    code, out, err = run("separate", song, "piano", "dog: barking?", "-o", tmp_path / "out dir", "-m", tiny_folder)
+    assert code == 0, err
+    paths = [Path(line) for line in out.splitlines()]
+    assert [path.name for path in paths] == [
+        "my söng 1 (piano).wav",
+        "my söng 1 (dog_ barking_).wav",
+        "my söng 1 (residual).wav",
+    ]
+    mix, rate = read_audio(song)
+    total = np.zeros_like(mix)
+    for path in paths:
+        x, its_rate = read_audio(path)
+        assert (x.shape, its_rate) == (mix.shape, rate)
+        total += x
+    assert np.abs(total - mix).max() < 3 / 32768
+    assert "present: piano" in err
+    assert song.read_bytes() == before
+
+
+@pytest.mark.parametrize("verb", [("separate", "piano"), ("stems",)])
+def test_a_job_computes_with_the_threads_it_is_given(
+    run: Run, song: Path, tiny_folder: Path, tmp_path: Path, verb: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: list[int | None] = []
+    monkeypatch.setattr("audiosep.threads.use_threads", used.append)
+    rest = ("-m", tiny_folder, "--overwrite", "-o", tmp_path / "out")
+    assert run(verb[0], song, *verb[1:], *rest)[0] == 0
+    assert run(verb[0], song, *verb[1:], *rest, "--threads", 1)[0] == 0
+    assert used == [None, 1]  # None: as many as are sane
+    assert run(verb[0], song, *verb[1:], *rest, "--threads", 0)[0] == 2
+
+
+def test_options_reach_the_separator(run: Run, song: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    code, out, err = run(
+        *("separate", song.parent, "-q", "piano", "--not", "drums", "--weight", "0.5", "--no-residual", "--json"),
+        *(
+            "-f",
+            "flac",
+            "--template",
+            "{stem}/{file}.{ext}",
+            "-o",
+            tmp_path / "out",
+            "-m",
+            tiny_folder,
+            "--overlap",
+            "0.1",
+        ),
+        *("--shifts", "1", "--batch", "2", "--device", "cpu", "--precision", "fp32", "--on-clip", "clip", "-vv"),
+    )
+    assert code == 0, err
+    document = json.loads(out)
+    (result,) = document["results"]
+    assert result["outputs"] == {"piano": str(tmp_path / "out" / "piano" / f"{song.stem}.flac")}
+    assert (result["samples"], result["sample_rate"], result["channels"]) == (66150, 44100, 2)
+    assert 0 <= result["presence"]["piano"] <= 1
+    assert (document["model"], document["device"], document["precision"]) == ("tiny", "cpu", "fp32")
+    assert document["failures"] == []
+    assert "tiny on cpu" in err
+
+
+def test_by_example_and_by_embedding(run: Run, song: Path, tiny_folder: Path, tmp_path: Path, mixture: Mixture) -> None:
+    write_audio(tmp_path / "cat.wav", mixture(0.5, 16000, 1, seed=3), 16000)
+    np.save(tmp_path / "vector.npy", np.eye(16)[0])
+    common = ("separate", song, "-o", tmp_path / "out", "-m", tiny_folder, "--json", "--no-residual")
+    code, out, err = run(*common, "--like", tmp_path / "cat.wav", "--embedding", tmp_path / "vector.npy")
+    assert code == 0, err
+    assert list(json.loads(out)["results"][0]["outputs"]) == ["cat", "vector"]
+
+
+def test_stems_and_only(run: Run, song: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    code, out, err = run("stems", song, "-o", tmp_path / "all", "-m", tiny_folder)
+    assert code == 0, err
+    assert sorted(path.name for path in (tmp_path / "all").iterdir()) == sorted(
+        f"{song.stem} ({stem}).wav" for stem in ("vocals", "drums", "bass", "other")
+    )
+    code, out, err = run("stems", song, "--only", "vocals", "-o", tmp_path / "karaoke", "-m", tiny_folder)
+    assert code == 0, err
+    assert len(out.splitlines()) == 2
+
+
+def test_a_bad_file_does_not_stop_the_others(run: Run, song: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    bad = song.parent / "bad.wav"
+    bad.write_text("this is no sound")
+    code, out, err = run("separate", bad, song, "-q", "piano", "-o", tmp_path / "out", "-m", tiny_folder)
+    assert code == 1
+    assert len(out.splitlines()) == 2
+    assert "bad.wav" in err
+    assert "1 of 2 files failed" in err
+    code, out, _ = run("separate", bad, "-q", "piano", "-o", tmp_path / "out2", "-m", tiny_folder, "--json")
+    assert code == 1
+    (failure,) = json.loads(out)["failures"]
+    assert failure["input"] == str(bad)
+    assert failure["type"] in {"AudioError", "InputError"}
+
+
+def test_clipping_is_reported(run: Run, tmp_path: Path, tiny_folder: Path, mixture: Mixture) -> None:
+    loud = tmp_path / "loud.wav"
+    soundfile.write(loud, 4 * mixture(0.5, 16000, 1, level=1.0).T, 16000, subtype="FLOAT")
+    common = ("separate", loud, "piano", "-m", tiny_folder, "--json", "-f", "flac")
+    (result,) = json.loads(run(*common, "-o", tmp_path / "gain")[1])["results"]
+    assert result["gain"] < 1
+    assert result["clipped"] == 0
+    (result,) = json.loads(run(*common, "-o", tmp_path / "clip", "--on-clip", "clip")[1])["results"]
+    assert result["gain"] == 1
+    assert result["clipped"] > 0
+    _, _, err = run("separate", loud, "piano", "-m", tiny_folder, "-f", "flac", "-o", tmp_path / "said")
+    assert "so that none clips" in err
+
+
+def test_outputs_are_not_replaced_unless_asked(run: Run, song: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    common = ("separate", song, "piano", "-o", tmp_path / "out", "-m", tiny_folder)
+    assert run(*common)[0] == 0
+    written = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()}
+    code, _, err = run(*common)
+    assert code == 1
+    assert "overwrite" in err
+    assert written == {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()}
+    assert run(*common, "--overwrite")[0] == 0
+
+
+@pytest.mark.parametrize("words", [("--bogus",), ("--shifts", "-1"), ("--on-clip", "wrap"), ("--shifts", "many")])
+def test_wrong_options_are_wrong_usage(run: Run, song: Path, words: tuple[str, ...]) -> None:
+    code, out, err = run("separate", song, "piano", *words)
+    assert (code, out) == (2, "")
+    assert "Usage: audiosep separate" in err
+
+
+def test_an_error_of_the_whole_job_is_json_too(run: Run, song: Path, tmp_path: Path) -> None:
+    code, out, err = run("separate", song, "piano", "-m", tmp_path / "no model", "--json")
+    assert code == 1
+    assert json.loads(out)["error"]["type"] == "ModelError"
+    assert "no model" in err
+
+
+def test_quiet_says_nothing_when_all_is_well(run: Run, song: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    code, _, err = run("separate", song, "piano", "-o", tmp_path / "out", "-m", tiny_folder, "--quiet")
+    assert (code, err) == (0, "")
+
+
+# ---- models, doctor --------------------------------------------------------------------------------------------------
+
+
+def test_models_list_shows_what_was_downloaded_from_the_hub(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AUDIOSEP_HOME", str(tmp_path / "home"))
+    folder = registry.model_folder("me/my-model")
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text('{"format": 1, "family": "hybrid", "licence": "CC0", "model": {}}')
+    (folder / "sources.json").write_text('{"model.safetensors": {"sha256": "0a", "bytes": 7}}')
+    (folder.parent / ".new-me--half").mkdir()
+    registry.model_folder("me/broken").mkdir()
+    (registry.model_folder("me/broken") / "config.json").write_text("[]")
+    code, out, _ = run("models", "list", "--json")
+    assert code == 0
+    entries = {entry["name"]: entry for entry in json.loads(out)}
+    assert list(entries) == [*registry.MODELS, "me/broken", "me/my-model"]
+    assert all(entry.keys() == entries["mini"].keys() for entry in entries.values())
+    mine = entries["me/my-model"]
+    assert (mine["family"], mine["licence"], mine["folder"]) == ("hybrid", "CC0", str(folder))
+    assert mine["sources"] == [{"repo": "me/my-model", "file": "model.safetensors", "bytes": 7, "sha256": "0a"}]
+    code, out, _ = run("models", "list")
+    assert re.search(r"me/my-model +installed +CC0 +.*hub", out)
+    monkeypatch.setattr(registry, "download", lambda name, **kwargs: registry.model_folder(name))
+    code, out, _ = run("models", "download", "me/my-model", "--json")
+    assert code == 0
+    assert json.loads(out) == mine
+
+
+def test_models_list_and_info(run: Run, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUDIOSEP_HOME", str(tmp_path / "home"))
+    code, out, _ = run("models", "list", "--json")
+    assert code == 0
+    assert [entry["name"] for entry in json.loads(out)] == list(registry.MODELS)
+    code, out, _ = run("models", "list")
+    assert re.search(r"^audiosep-base +not installed", out, re.M)
+    assert "(1.26 GB): audiosep models download audiosep-base\n" in out
+    code, out, _ = run("models", "info", tiny_folder, "--json")
+    info = json.loads(out)
+    assert code == 0
+    assert info["family"] == "tiny"
+    assert info["parameters"] > 100
+    code, out, _ = run("models", "info", "audiosep-base")
+    assert code == 0
+    assert "f8cda01bfd0ebd14" in out
+    code, _, err = run("models", "info", "nonsense")
+    assert code == 1
+    assert "nonsense" in err
+
+
+def test_models_info_of_what_is_no_model(run: Run, tiny_folder: Path, tmp_path: Path) -> None:
+    code, _, err = run("models", "info", tmp_path)
+    assert code == 1
+    assert "is no whole model" in err
+    (tiny_folder / "model.safetensors").write_bytes(b"damaged, and long enough for a length")
+    code, _, err = run("models", "info", tiny_folder)
+    assert code == 1
+    assert "is no whole model" in err
+
+
+@pytest.mark.parametrize("verb", ["separate", "stems", "doctor", "bench"])
+def test_a_baseline_is_no_model(run: Run, song: Path, tmp_path: Path, verb: str) -> None:
+    inputs = {"separate": (song, "speech"), "stems": (song,)}.get(verb, ())
+    code, out, err = run(verb, *inputs, "-m", "repet")
+    assert code == 1
+    assert "a baseline to compare with" in out + err
+
+
+def test_convert_refuses_what_is_no_checkpoint(run: Run, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    code, said, _ = run("convert", ROOT / "README.md", out, "--json")
+    assert (code, json.loads(said)["error"]["type"]) == (1, "ModelError")
+    assert not out.exists()
+
+
+def test_doctor_passes_what_works_and_names_what_does_not(run: Run, tiny_folder: Path) -> None:
+    code, out, _ = run("doctor", "-m", tiny_folder, "--json")
+    checks = {check["name"]: check for check in json.loads(out)}
+    assert {"torch", "device", "torchaudio", "soundfile", "more formats"} <= set(checks)
+    assert checks[f"model {tiny_folder}"]["state"] == "ok"
+    assert code == (1 if any(check["state"] == "problem" for check in checks.values()) else 0)
+    (tiny_folder / "model.safetensors").write_bytes(b"damaged")
+    code, out, _ = run("doctor", "-m", tiny_folder)
+    assert code == 1
+    assert "PROBLEM" in out
+    assert "->" in out
+
+
+def test_doctor_finds_a_torchaudio_that_does_not_fit(
+    run: Run, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = tmp_path / "site" / "torchaudio"
+    broken.mkdir(parents=True)
+    (broken / "__init__.py").write_text("raise OSError('undefined symbol: _ZN3c10')")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(broken.parent), str(ROOT)]))
+    code, out, _ = run("doctor", "-m", tiny_folder, "--json")
+    (check,) = [check for check in json.loads(out) if check["name"] == "torchaudio"]
+    assert (code, check["state"]) == (1, "problem")
+    assert "undefined symbol" in check["found"]
+    assert "audiosep[train]" in check["remedy"]
+
+
+def test_doctor_notes_that_ffmpeg_and_pyav_are_missing(
+    run: Run, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setitem(sys.modules, "av", None)
+    _, out, _ = run("doctor", "-m", tiny_folder, "--json")
+    (check,) = [check for check in json.loads(out) if check["name"] == "more formats"]
+    assert check["state"] == "note"
+    assert "audiosep[formats]" in check["remedy"]
+
+
+# ---- a process of its own --------------------------------------------------------------------------------------------
+
+
+def test_from_standard_input_to_standard_output(song: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    with song.open("rb") as file:
+        done = process("separate", "-", "piano", "-o", "-", "-m", tiny_folder, stdin=file)
+        out, err = done.communicate(timeout=120)
+    assert done.returncode == 0, err
+    x, rate = soundfile.read(io.BytesIO(out))
+    assert (x.shape, rate) == ((66150, 2), 44100)
+    assert set(tmp_path.iterdir()) == {song.parent, tiny_folder}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_cancelling_leaves_nothing_half_written(
+    tmp_path: Path, tiny_folder: Path, mixture: Mixture, number: signal.Signals
+) -> None:
+    long = tmp_path / "long.wav"
+    write_audio(long, np.tile(mixture(10, 44100, 2), 30), 44100)
+    out = tmp_path / "out"
+    running = process("separate", long, "piano", "-o", out, "-m", tiny_folder)
+    deadline = time.monotonic() + 60
+    while not out.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.2)
+    running.send_signal(number)
+    _, err = running.communicate(timeout=60)
+    assert running.returncode == 130, err
+    assert b"cancelled" in err
+    assert b"Traceback" not in err
+    assert list(out.iterdir()) == []
+
+
+def test_the_bar_shows_percent_on_a_terminal(song: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    terminal, other = pty.openpty()
+    running = subprocess.Popen(
+        [
+            sys.executable,
+            ROOT / "tests" / "command.py",
+            "separate",
+            song,
+            "piano",
+            "-o",
+            tmp_path / "o",
+            "-m",
+            tiny_folder,
+        ],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm", "COLUMNS": "100"},
+        stdout=subprocess.DEVNULL,
+        stderr=other,
+    )
+    os.close(other)
+    shown = b""
+    try:
+        while piece := os.read(terminal, 4096):
+            shown += piece
+    except OSError:  # the other end was closed
+        pass
+    assert running.wait(60) == 0
+    assert re.search(rb"\d+%", shown)
+
+
+def test_python_dash_m_runs_the_command() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "audiosep", "--version"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.startswith("audiosep ")

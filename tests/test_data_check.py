@@ -1,0 +1,131 @@
+"""`audiosep data`: what it finds in a manifest, and building one from the command line."""
+
+from __future__ import annotations
+
+import json
+
+import corpora
+import numpy as np
+import pytest
+import soundfile
+
+from audiosep.cli import main
+from audiosep.data.check import check, is_clipped, is_silent
+from audiosep.data.manifest import Clip, read_manifest, write_manifest
+
+
+@pytest.fixture
+def clips(tmp_path) -> list[Clip]:
+    x = corpora.wave(0, 1.0, 16000)
+    hot = np.clip(3 * x / np.abs(x).max(), -1, 1)
+    made = {
+        "good.flac": (x, "train", "kettle", "a"),
+        "same.wav": (x, "val", "kettle", "b"),
+        "other.wav": (corpora.wave(1, 1.0, 16000), "val", "my cat", "a"),
+        "silent.wav": (1e-5 * x, "train", "my cat", "c"),
+        "silent2.wav": (1e-5 * x, "val", "my cat", "d"),
+        "hot.wav": (hot, "train", "my cat", "e"),
+    }
+    clips = []
+    for name, (wave, split, label, group) in made.items():
+        path = corpora.write(tmp_path / "audio" / name, np.round(32767 * np.clip(wave, -1, 1)).astype(np.int16))
+        clips.append(Clip(name, str(path), label, split=split, group=group, seconds=1.0))
+    clips.append(Clip("long", clips[0].path, "kettle", start=0.5, seconds=1.0, group="a"))
+    (tmp_path / "audio/bad.wav").write_bytes(b"RIFF")
+    return [*clips, Clip("bad", str(tmp_path / "audio/bad.wav"), "kettle", seconds=1.0)]
+
+
+def test_findings(clips):
+    fractions: list[float] = []
+    report = check(clips, progress=fractions.append)
+    assert fractions[-1] == 1.0
+    assert list(report.broken) == ["bad"]
+    assert "bad.wav" in report.broken["bad"]
+    assert report.silent == ["silent.wav", "silent2.wav"]
+    assert report.clipped == ["hot.wav"]
+    assert report.duplicates == [["good.flac", "same.wav"]]
+    assert report.wrong_lengths == {"long": (1.0, 0.5)}
+    assert report.leaks["a"] == {"train": ["good.flac", "long"], "val": ["other.wav"]}
+    assert report.leaks["same audio as good.flac"] == {"train": ["good.flac"], "val": ["same.wav"]}
+    assert report.labels["kettle"] == (4, 2.5)
+    assert report.hours["val"]["event"] == pytest.approx(3 / 3600)
+    assert not report.usable
+    assert check([clips[0], clips[5]]).usable
+
+
+def test_without_audio_only_rows_are_examined(clips):
+    report = check(clips, audio=False)
+    assert report.seconds == len(clips)
+    assert not report.broken
+    assert list(report.leaks) == ["a"]
+
+
+def test_clipping_and_silence():
+    x = corpora.wave(0, 1.0, 16000)[:, None]
+    x = x / np.abs(x).max()
+    assert not is_clipped(x)
+    assert is_clipped(np.clip(3 * x, -1, 1))
+    assert not is_clipped(0.2 * np.sign(x))
+    assert is_silent(np.zeros((100, 1), np.float32))
+    assert not is_silent(0.01 * x)
+
+
+def test_the_command_line_builds_and_checks(tmp_path, capsys):
+    for label in ("kettle", "my_cat", "drill"):
+        for take in range(12):
+            corpora.write(tmp_path / f"sounds/{label}/{take}.flac", corpora.wave(take, 0.2 + 0.01 * take, 16000))
+    manifest = tmp_path / "m.jsonl"
+    assert main(["data", "build", str(tmp_path / "sounds"), "-o", str(manifest), "--family", "mine", "--json"]) == 0
+    built = json.loads(capsys.readouterr().out)
+    assert built["clips"] == 36
+    clips = read_manifest(manifest)
+    assert {clip.family for clip in clips} == {"mine"}
+    assert 2 <= sum(clip.split == "val" for clip in clips) <= 7
+    assert main(["data", "check", str(manifest), "--json"]) == 1  # the same twelve sounds under three labels
+    report = json.loads(capsys.readouterr().out)
+    assert len(report["duplicates"]) == 12
+    assert main(["data", "check", str(manifest), "--no-audio"]) == 0
+    assert "36 clips" in capsys.readouterr().out
+
+
+def test_the_command_line_names_broken_files(tmp_path, capsys):
+    corpora.write(tmp_path / "s/kettle/good.wav", corpora.wave(0, 0.2, 16000))
+    (tmp_path / "s/kettle/bad.wav").write_bytes(b"RIFF")
+    out = tmp_path / "m.jsonl"
+    assert main(["data", "build", str(tmp_path / "s"), "-o", str(out)]) == 1
+    assert "bad.wav" in capsys.readouterr().err
+    assert not out.exists()
+    assert main(["data", "build", str(tmp_path / "s"), "-o", str(out), "--skip-broken", "--quiet"]) == 0
+    assert [clip.id for clip in read_manifest(out)] == ["kettle/good.wav"]
+
+
+def test_the_test_half_of_a_song_collection_stays_the_test_half(tmp_path):
+    for song in ("train/a", "train/b", "test/c"):
+        for number, stem in enumerate(("vocals", "drums")):
+            corpora.write(tmp_path / f"m/{song}/{stem}.wav", corpora.wave(number, 0.2, 16000))
+    assert main(["data", "build", str(tmp_path / "m"), "-o", str(tmp_path / "m.jsonl"), "--quiet"]) == 0
+    splits = {clip.song: clip.split for clip in read_manifest(tmp_path / "m.jsonl")}
+    assert splits["test/c"] == "test"
+
+
+def test_two_sources_with_equal_names_get_ids_of_their_own(tmp_path):
+    for folder in ("one", "two"):
+        corpora.write(tmp_path / folder / "kettle/1.wav", corpora.wave(0, 0.2, 16000))
+    arguments = [str(tmp_path / "one"), str(tmp_path / "two"), "-o", str(tmp_path / "m.jsonl"), "--quiet"]
+    assert main(["data", "build", *arguments]) == 0
+    assert [clip.id for clip in read_manifest(tmp_path / "m.jsonl")] == ["kettle/1.wav", "two/kettle/1.wav"]
+    write_manifest(tmp_path / "empty.jsonl", [])
+    assert main(["data", "check", str(tmp_path / "empty.jsonl")]) == 2
+
+
+def test_a_batch_can_be_listened_to(tmp_path, capsys):
+    write_manifest(tmp_path / "m.jsonl", corpora.make_clips(tmp_path / "a", takes=2))
+    (tmp_path / "config.json").write_text('{"task": "separation", "sampling": {"mixtures": 3, "seconds": 0.5}}')
+    arguments = ["--cache", str(tmp_path / "c"), "-o", str(tmp_path / "out"), "--config", str(tmp_path / "config.json")]
+    assert main(["data", "draw", str(tmp_path / "m.jsonl"), *arguments, "--sample-rate", "16000", "--json"]) == 0
+    listing = json.loads(capsys.readouterr().out)
+    for row in listing["queries"]:
+        target, rate = soundfile.read(tmp_path / "out" / row["file"])
+        assert (len(target), rate) == (8000, 16000)
+        assert (np.abs(target).max() == 0) == row["absent"]
+    assert {p.name for p in (tmp_path / "out").iterdir()} > {"00.wav", "01.wav", "02.wav"}

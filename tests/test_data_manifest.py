@@ -1,0 +1,56 @@
+"""The manifest file: what is written is read, and mistakes are named with their line."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from audiosep.data.manifest import Clip, read_manifest, write_manifest
+from audiosep.errors import DataError
+
+
+def test_round_trip_with_paths_relative_to_the_manifest(tmp_path):
+    inside = Clip(
+        "a", str(tmp_path / "audio/ä.wav"), "dog barking", captions=("a dog", "Dog "), split="val", gain_db=-3.5
+    )
+    outside = Clip("b", "/elsewhere/shard.tar", "rain", member="b.opus", song="s", stem="other", group="song:s")
+    write_manifest(tmp_path / "m.jsonl", [inside, outside])
+    rows = [json.loads(line) for line in (tmp_path / "m.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [row["path"] for row in rows] == ["audio/ä.wav", "/elsewhere/shard.tar"]
+    assert read_manifest(tmp_path / "m.jsonl") == [inside, outside]
+    (tmp_path / "m.jsonl").rename(tmp_path.with_name("moved.jsonl"))
+    assert read_manifest(tmp_path.with_name("moved.jsonl"))[0].path == str(tmp_path.parent / "audio/ä.wav")
+
+
+def test_texts_are_the_label_and_the_captions_once_each():
+    assert Clip("a", "a.wav", "Dog barking", captions=("a dog ", "dog barking", "")).texts == ("dog barking", "a dog")
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ('{"id": "a", "path": "a.wav", "label": "x", "colour": 1}', "line 2.*colour"),
+        ('{"id": "a", "path": "a.wav"}', "line 2.*label"),
+        ('{"id": "ok", "path": "a.wav", "label": "x"}', "already used in line 1"),
+        ('{"id": "a", "path": "a.wav", "label": "x", "stem": "lute"}', "lute.*vocals"),
+        ('{"id": "a", "path": "a.wav", "label": "x", "split": "mine"}', "'mine'"),
+        ("{", "line 2"),
+    ],
+)
+def test_a_wrong_line_is_named(tmp_path, line, problem):
+    path = tmp_path / "m.jsonl"
+    path.write_text('{"id": "ok", "path": "a.wav", "label": "x"}\n' + line + "\n")
+    with pytest.raises(DataError, match=problem):
+        read_manifest(path)
+
+
+def test_no_manifest_says_how_to_make_one(tmp_path):
+    with pytest.raises(DataError, match="audiosep data build"):
+        read_manifest(tmp_path / "none.jsonl")
+
+
+def test_nothing_is_written_when_two_clips_share_an_id(tmp_path):
+    with pytest.raises(DataError, match="'a'"):
+        write_manifest(tmp_path / "m.jsonl", [Clip("a", "x.wav", "x"), Clip("a", "y.wav", "y")])
+    assert list(tmp_path.iterdir()) == []

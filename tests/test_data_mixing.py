@@ -1,0 +1,312 @@
+"""Mixtures: sums, levels, labels, queries, songs; the plan is a pure function and renders alike everywhere."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import corpora
+import numpy as np
+import pytest
+import torch
+
+from audiosep.configs import from_dict
+from audiosep.data.augment import AugmentConfig
+from audiosep.data.corpus import Corpus
+from audiosep.data.labels import label_table
+from audiosep.data.loading import LoaderMixer
+from audiosep.data.mixing import LEVEL, Mixer, MixtureBatch
+from audiosep.data.plan import Plan, Source
+from audiosep.data.queries import STEM_CAPTIONS, Asker
+from audiosep.data.sampling import Sampler, SamplingConfig
+from audiosep.errors import ConfigError, DataError
+
+PLAIN = AugmentConfig(speed=0, tempo=0, pitch=0, equalise=0, bandlimit=0, reverb=0, codec=0, polarity=0)
+EVERYTHING = AugmentConfig(speed=0.4, tempo=0.2, pitch=0.2, equalise=0.5, bandlimit=0.2, reverb=0.3, codec=0.2)
+BASE = SamplingConfig(mixtures=8, seconds=1.0)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    return corpora.make_corpus(tmp_path_factory.mktemp("corpus"))
+
+
+def batches(corpus: Corpus, config: SamplingConfig, count: int = 20) -> list[tuple[Plan, MixtureBatch]]:
+    sampler, mixer = Sampler(corpus, config), Mixer(corpus)
+    return [(plan, mixer.render(plan)) for plan in (sampler.plan(step) for step in range(count))]
+
+
+def label(corpus: Corpus, source: Source) -> str:
+    return corpus.clips[source.clip].label
+
+
+@pytest.mark.parametrize("config", [BASE, replace(BASE, augment=EVERYTHING, songs=0.5, mix_audio=0.5)])
+def test_shapes_levels_and_meaning(corpus, config):
+    for plan, batch in batches(corpus, config, 6):
+        mixtures, count, samples = batch.sources.shape
+        assert (mixtures, samples) == (8, 16000)
+        assert count == max(len(m.sources) for m in plan.mixtures)
+        assert torch.isfinite(batch.sources).all()
+        peaks = batch.sources.sum(1).abs().amax(-1)
+        assert torch.allclose(peaks, torch.tensor([m.peak for m in plan.mixtures]), atol=1e-4)
+        assert min(len(m.sources) for m in plan.mixtures) >= 2
+        queries = len(plan.asks)
+        assert batch.owner.shape == (queries,)
+        assert batch.membership.shape == (queries, count)
+        assert len(batch.captions) == len(batch.negatives) == len(batch.labels) == len(batch.families) == queries
+        for q, ask in enumerate(plan.asks):
+            there = len(plan.mixtures[ask.mixture].sources)
+            assert batch.membership[q, there:].sum() == 0
+            assert batch.membership[q].sum() == len(ask.members) < there
+            assert batch.captions[q] == batch.captions[q].lower()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "place"),
+    [
+        ({"mixtures": 0}, "sampling.mixtures"),
+        ({"seconds": -1.0}, "sampling.seconds"),
+        ({"absent": 1.5}, "sampling.absent"),
+        ({"sources": (0.0, 0.0, 0.0, 0.0)}, "sampling.sources"),
+        ({"families": {"event": -1.0}}, "sampling.families"),
+        ({"level_db": -3.0}, "level_db"),
+        ({"augment": {"reverb": 2.0}}, "augment.reverb"),
+        ({"augment": {"speeds": (1.2, 0.8)}}, "augment.speeds"),
+    ],
+)
+def test_impossible_mixtures_are_refused(wrong, place):
+    with pytest.raises(ConfigError, match=place):
+        from_dict(SamplingConfig, wrong)
+
+
+def test_a_plan_is_a_pure_function_of_seed_step_and_rank(corpus):
+    a, b = Sampler(corpus, BASE, seed=3), Sampler(corpus, BASE, seed=3)
+    b.plan(0)
+    assert a.plan(7, 1) == b.plan(7, 1)
+    assert a.plan(7, 1) != a.plan(7, 0)
+    assert a.plan(7, 1) != a.plan(8, 1)
+    assert a.plan(7, 1) != Sampler(corpus, BASE, seed=4).plan(7, 1)
+
+
+def test_workers_render_the_same_as_the_trainer(corpus):
+    config = replace(BASE, augment=EVERYTHING, examples=1.0)
+    sampler = Sampler(corpus, config)
+    loader = LoaderMixer(sampler, rank=1, workers=2, pin=False)
+    mixer = Mixer(corpus)
+    for step in (5, 6, 2):  # in order, then a jump back as after a resume
+        here, there = mixer.render(sampler.plan(step, 1)), loader.batch(step)
+        assert torch.allclose(here.sources, there.sources, atol=1e-4)
+        assert torch.allclose(here.examples, there.examples, atol=1e-4)
+        assert (here.captions, here.negatives) == (there.captions, there.negatives)
+    loader.close()
+
+
+@pytest.mark.gpu
+def test_the_accelerator_renders_the_same(corpus, tmp_path):
+    config = replace(BASE, augment=EVERYTHING, examples=1.0)
+    resident = Corpus(corpus.clips, tmp_path / "cache", corpora.RATE).to("cuda")
+    for step in range(5):
+        here = Mixer(corpus).render(Sampler(corpus, config).plan(step))
+        there = Mixer(resident).render(Sampler(resident, config).plan(step))
+        assert there.sources.is_cuda
+        assert torch.allclose(here.sources, there.sources.cpu(), atol=1e-4)
+        assert torch.allclose(here.examples, there.examples.cpu(), atol=1e-4)
+
+
+def test_no_interferer_answers_the_query(corpus):
+    table = label_table()
+    config = replace(BASE, songs=0, mixed_songs=0, equal=0.2, siblings=0.3, families={"event": 1, "speech": 1})
+    for plan, _ in batches(corpus, config, 30):
+        for ask in plan.asks:
+            sources = plan.mixtures[ask.mixture].sources
+            for j, source in enumerate(sources):
+                clip = corpus.clips[source.clip]
+                if j not in ask.members:
+                    assert not table.answers(clip.label, ask.label)
+                    assert ask.caption not in clip.texts
+                else:
+                    assert table.answers(clip.label, ask.label) or table.answers(clip.label, ask.caption)
+
+
+def test_rain_on_a_surface_is_no_interferer_of_rain_but_siblings_may_meet(corpus):
+    asker = Asker(corpus.clips, range(len(corpus)))
+    number = {clip.label: i for i, clip in enumerate(corpus.clips)}
+    rain, roof = number["rain"], number["rain on a surface"]
+    assert not asker.apart(rain, roof)
+    assert not asker.apart(rain, roof, siblings=True)
+    man, woman = number["male speech"], number["female speech"]
+    assert not asker.apart(man, woman)
+    assert asker.apart(man, woman, siblings=True)
+    asked = {asker.ask(np.random.default_rng(i), [man, woman], 0) for i in range(40)}
+    assert {(q.caption, q.members) for q in asked} == {
+        ("male speech", (0,)),
+        ("a man speaking", (0,)),
+        ("speech", (0, 1)),
+    }
+    both = asker.ask(np.random.default_rng(0), [rain, roof, man], 0)
+    assert both.members == (0, 1) or both.caption not in corpus.clips[roof].texts
+
+
+def test_two_clips_of_one_label_are_one_target(corpus):
+    config = replace(BASE, songs=0, mixed_songs=0, equal=1.0, absent=0, queries=9)
+    for plan, batch in batches(corpus, config, 5):
+        for q, ask in enumerate(plan.asks):
+            same = [j for j, s in enumerate(plan.mixtures[ask.mixture].sources) if label(corpus, s) == ask.label]
+            assert batch.membership[q, same].all()
+        assert any(len(ask.members) > 1 for ask in plan.asks)
+
+
+def test_absent_sounds_have_no_members_and_nothing_like_them_sounds(corpus):
+    table = label_table()
+    absent = [
+        (plan, ask)
+        for plan, _ in batches(corpus, replace(BASE, absent=1.0), 10)
+        for ask in plan.asks
+        if not ask.members
+    ]
+    assert len(absent) > 40
+    for plan, ask in absent:
+        for source in plan.mixtures[ask.mixture].sources:
+            assert not table.conflict(label(corpus, source), ask.label)
+            assert ask.caption not in corpus.clips[source.clip].texts
+
+
+def test_negatives_name_another_source_of_the_mixture(corpus):
+    config = replace(BASE, negatives=1.0, absent=0, songs=0.3)
+    asks = [(plan, ask) for plan, _ in batches(corpus, config, 10) for ask in plan.asks]
+    assert sum(ask.negative is not None for _, ask in asks) > 0.8 * len(asks)
+    for plan, ask in asks:
+        if ask.negative is not None:
+            sources = plan.mixtures[ask.mixture].sources
+            texts = [corpus.clips[s.clip].texts for s in sources]
+            assert any(ask.negative in texts[j] for j in range(len(sources)) if j not in ask.members)
+            assert not any(ask.negative in texts[j] for j in ask.members)
+
+
+def test_examples_are_other_recordings_of_the_sound(corpus):
+    for plan, batch in batches(corpus, replace(BASE, examples=1.0, absent=0.5), 5):
+        assert batch.examples is not None
+        assert batch.example_of is not None
+        asked = [plan.asks[q] for q in batch.example_of.tolist()]
+        assert len(asked) == sum(bool(ask.members) for ask in plan.asks)
+        assert batch.examples.shape == (len(asked), 16000)
+        for ask in asked:
+            assert label(corpus, ask.example) == ask.label
+            used = {s.clip for s in plan.mixtures[ask.mixture].sources}
+            assert ask.example.clip not in used or "song" in corpus.clips[ask.example.clip].group
+    without = batches(corpus, replace(BASE, examples=0.0), 1)[0][1]
+    assert without.examples is None
+    assert without.example_of is None
+
+
+def test_independent_sounds_differ_by_the_level_asked_for(corpus):
+    pairs = (1.0, 0.0, 0.0, 0.0)
+    config = replace(BASE, songs=0, mixed_songs=0, equal=0, level_db=4.0, augment=PLAIN, sources=pairs)
+    for plan, batch in batches(corpus, config, 5):
+        rms = batch.sources.square().mean(-1).sqrt()
+        gains = torch.tensor([[s.gain_db for s in m.sources] for m in plan.mixtures])
+        assert gains.abs().max() <= 4.0
+        ratio = 20 * torch.log10(rms[:, 0] / rms[:, 1])
+        assert torch.allclose(ratio, gains[:, 0] - gains[:, 1], atol=0.05)
+    spread = replace(config, levels="gaussian")
+    gains = [s.gain_db for plan, _ in batches(corpus, spread, 5) for m in plan.mixtures for s in m.sources]
+    assert max(map(abs, gains)) > 6
+    assert LEVEL == 0.1
+
+
+def test_songs_keep_their_balance_and_their_time(corpus):
+    config = replace(BASE, songs=1.0, mixed_songs=0.0, song_level_db=0.0, augment=PLAIN)
+    for plan, batch in batches(corpus, config, 4):
+        assert batch.has_stems.all()
+        for m, mixture in enumerate(plan.mixtures):
+            clips = [corpus.clips[s.clip] for s in mixture.sources]
+            assert len({clip.song for clip in clips}) == 1
+            assert len({(s.pieces[0].start, s.pieces[0].speed) for s in mixture.sources}) == 1
+            start = mixture.sources[0].pieces[0].start
+            expected = torch.stack(
+                [
+                    corpus.audio(s.clip)[start : start + 16000] * 10 ** (corpus.clips[s.clip].gain_db / 20)
+                    for s in mixture.sources
+                ]
+            )
+            expected *= mixture.peak / expected.sum(0).abs().max()
+            assert torch.allclose(batch.sources[m, : len(clips)], expected, atol=1e-4)
+            for s, clip in enumerate(clips):
+                assert batch.stems[m, :, s].tolist() == [
+                    float(clip.stem == name) for name in ("vocals", "drums", "bass", "other")
+                ]
+            assert batch.stems[m, :, len(clips) :].sum() == 0
+
+
+def test_stem_captions_ask_for_whole_stems_and_mixed_songs_are_songs(corpus):
+    config = replace(BASE, songs=0.0, mixed_songs=1.0, stem_captions=1.0, absent=0)
+    seen = set()
+    for plan, batch in batches(corpus, config, 6):
+        assert batch.has_stems.all()
+        songs = [{corpus.clips[s.clip].song for s in m.sources} for m in plan.mixtures]
+        assert any(len(s) > 1 for s in songs)
+        for ask in plan.asks:
+            stem = corpus.clips[plan.mixtures[ask.mixture].sources[ask.members[0]].clip].stem
+            assert ask.caption in STEM_CAPTIONS[stem]
+            seen.add(stem)
+    assert len(seen) == 4
+
+
+def test_no_loss_is_asked_above_the_bandwidth_of_a_source(corpus):
+    config = replace(BASE, songs=0, mixed_songs=0)
+    cutoffs = []
+    for plan, batch in batches(corpus, config, 10):
+        for m, mixture in enumerate(plan.mixtures):
+            narrow = [s for s in mixture.sources if label(corpus, s) == "clock ticking"]  # recorded at 8 kHz
+            if narrow:
+                speed = max(s.pieces[0].speed for s in narrow) / 20
+                assert batch.cutoff[m] <= 4000 * speed + 1
+                cutoffs.append(float(batch.cutoff[m]))
+            for source in mixture.sources:
+                if source.effects.lowpass:
+                    assert batch.cutoff[m] <= source.effects.lowpass
+    assert len(set(cutoffs)) > 1  # a faster sound reaches higher
+
+
+def test_mix_audio_adds_another_segment_of_the_same_recording(corpus):
+    config = replace(BASE, songs=0, mixed_songs=0, mix_audio=1.0)
+    plan, batch = batches(corpus, config, 1)[0]
+    assert all(len(s.pieces) == 2 and len({p.clip for p in s.pieces}) == 1 for m in plan.mixtures for s in m.sources)
+    assert torch.isfinite(batch.sources).all()
+
+
+def test_stereo(corpus):
+    config = replace(BASE, channels=2)
+    mono = Mixer(corpus).render(Sampler(corpus, BASE).plan(0))
+    for plan, batch in batches(corpus, config, 2):
+        assert batch.sources.shape[2:] == (2, 16000)
+        assert plan.channels == 2
+        peaks = batch.sources.sum(1).abs().flatten(1).amax(-1)
+        assert torch.allclose(peaks, torch.tensor([m.peak for m in plan.mixtures]), atol=1e-4)
+        assert not torch.allclose(batch.sources[:, :, 0], batch.sources[:, :, 1])
+    assert mono.sources.ndim == 3
+
+
+def test_only_the_split_is_drawn_and_labels_evenly(corpus, tmp_path):
+    clips = [
+        replace(c, split="val" if c.id.endswith(("-0.wav", "-0.flac", "-0.opus")) else "train") for c in corpus.clips
+    ]
+    mixed = Corpus(clips, tmp_path, corpora.RATE)
+    config = replace(BASE, songs=0, mixed_songs=0, families={"event": 1.0}, label_seconds=1.0)
+    counts: dict[str, int] = {}
+    for step in range(60):
+        for mixture in Sampler(mixed, config).plan(step).mixtures:
+            for source in mixture.sources:
+                clip = mixed.clips[source.clip]
+                assert clip.split == "train"
+                counts[clip.label] = counts.get(clip.label, 0) + 1
+    assert set(counts) == {name for name, (family, _) in corpora.LABELS.items() if family == "event"}
+    assert max(counts.values()) < 3 * min(counts.values())
+    with pytest.raises(DataError, match="'test'"):
+        Sampler(mixed, replace(config, split="test"))
+
+
+def test_batches_move_between_devices(corpus):
+    batch = Mixer(corpus).render(Sampler(corpus, replace(BASE, examples=1.0)).plan(0))
+    moved = batch.to("meta")
+    assert moved.sources.device.type == moved.examples.device.type == moved.stems.device.type == "meta"
+    assert moved.captions == batch.captions

@@ -1,0 +1,545 @@
+"""Files to files: names, formats, clipping, folders, failures, cancelling; and nothing half-written."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from conftest import Mixture
+from doubles import STEMS, FakeEncoder, IdentityModel
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from audiosep import Query
+from audiosep.audio import probe, read_audio, write_audio
+from audiosep.audio.partial import PartialFile
+from audiosep.errors import AudioError, BatchError, Cancelled, InputError
+from audiosep.models.base import Estimate
+from audiosep.outputs import Outputs, plan_outputs
+from audiosep.separation import Separation
+from audiosep.separator import Separator
+
+
+class Loud(IdentityModel):
+    """Every target is the mixture, four times as loud."""
+
+    def forward(self, mix: Tensor, embeddings: Tensor, negatives: Tensor | None = None) -> Estimate:
+        estimate = super().forward(mix, embeddings, negatives)
+        return Estimate(4 * estimate.waveforms, 4 * estimate.top, estimate.presence)
+
+
+@pytest.fixture
+def loud(encoder: FakeEncoder) -> Separator:
+    return Separator(Loud(), encoder, "cpu", "fp32", name="loud")
+
+
+@pytest.fixture
+def song(tmp_path: Path, mixture: Mixture) -> Path:
+    """24-bit stereo at 44.1 kHz, with tags."""
+    path = tmp_path / "in" / "söng 1.wav"
+    path.parent.mkdir()
+    write_audio(path, mixture(1.2, 44100, 2), 44100, depth="24", tags={"title": "Söng", "artist": "Me"})
+    return path
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+# ---- what is written -----------------------------------------------------------------------------------------------
+
+
+def test_targets_and_residual_follow_the_input(separator: Separator, song: Path, tmp_path: Path) -> None:
+    report = separator.separate_files(song, ["piano", "piano", Query("a/b:c", name="a/b:c")], tmp_path / "out")
+    report.check()
+    (result,) = report.results
+    assert list(result.outputs) == ["piano", "piano (2)", "a/b:c", "residual"]
+    assert names(tmp_path / "out") == [
+        "söng 1 (a_b_c).wav", "söng 1 (piano (2)).wav", "söng 1 (piano).wav", "söng 1 (residual).wav",
+    ]  # fmt: skip
+    x, rate = read_audio(song)
+    assert (result.samples, result.sample_rate, result.channels) == (x.shape[1], 44100, 2)
+    assert result.gain == 1.0
+    assert list(result.presence or {}) == ["piano", "piano (2)", "a/b:c"]
+    total = np.zeros_like(x)
+    for path in result.outputs.values():
+        info = probe(path)
+        assert (info.samples, info.sample_rate, info.channels, info.depth) == (x.shape[1], rate, 2, "24")
+        assert (info.tags["title"], info.tags["artist"]) == ("Söng", "Me")
+        total += read_audio(path)[0]
+    assert np.abs(total - x).max() <= 5 / 2**23
+
+
+def test_files_and_arrays_go_the_same_way(separator: Separator, song: Path, tmp_path: Path) -> None:
+    report = separator.separate_files(song, "piano", tmp_path / "out")
+    out = separator.separate(song, "piano")
+    saved = out.save(tmp_path / "saved")
+    assert [path.name for path in saved] == [path.name for path in report.results[0].outputs.values()]
+    for path, other in zip(saved, report.results[0].outputs.values(), strict=True):
+        assert path.read_bytes() == other.read_bytes()
+    assert np.abs(read_audio(saved[0])[0] - out["piano"]).max() <= 1 / 2**23
+
+
+@pytest.mark.parametrize("format", ["flac", "ogg", "mp3"])
+def test_formats(separator: Separator, song: Path, tmp_path: Path, format: str) -> None:
+    report = separator.separate_files(song, "piano", tmp_path / "out", format=format)
+    report.check()
+    info = probe(report.results[0].outputs["piano"])
+    assert info.format == format
+    assert info.samples == probe(song).samples
+    out = separator.separate(song, "piano").save(tmp_path / "saved", format=format, residual=False)
+    assert [path.name for path in out] == [f"söng 1 (piano).{format}"]
+
+
+def test_a_format_that_lacks_the_rate_fails_for_that_file_only(
+    separator: Separator, song: Path, tmp_path: Path, mixture: Mixture
+) -> None:
+    write_audio(song.with_name("b.wav"), mixture(0.3, 48000, 2), 48000)
+    report = separator.separate_files(song.parent, "piano", tmp_path / "out", format="opus")
+    assert isinstance(report.failures[song], AudioError)
+    assert names(tmp_path / "out") == ["b (piano).opus", "b (residual).opus"]
+
+
+def test_stems_have_no_residual_and_one_of_them_has_an_instrumental(
+    separator: Separator, song: Path, tmp_path: Path
+) -> None:
+    report = separator.separate_files(song, None, tmp_path / "all")
+    assert tuple(report.results[0].outputs) == STEMS
+    report = separator.separate_files(song, None, tmp_path / "vocals", only="vocals")
+    assert list(report.results[0].outputs) == ["vocals", "instrumental"]
+    report = separator.separate_files(song, None, tmp_path / "two", only=["bass", "drums"])
+    assert list(report.results[0].outputs) == ["bass", "drums", "residual"]
+    report = separator.separate_files(song, None, tmp_path / "one", only=["bass"], residual=False)
+    assert list(report.results[0].outputs) == ["bass"]
+    both = [read_audio(tmp_path / "vocals" / f"söng 1 ({name}).wav")[0] for name in ("vocals", "instrumental")]
+    assert np.abs(sum(both) - read_audio(song)[0]).max() <= 2 / 2**23
+    with pytest.raises(InputError, match="choose from vocals"):
+        separator.separate_files(song, None, tmp_path / "x", only=["guitar"])
+    with pytest.raises(InputError, match="choose from vocals"):
+        separator.separate_files(song, None, tmp_path / "x", only=[])
+
+
+def test_templates(separator: Separator, song: Path, tmp_path: Path) -> None:
+    separator.separate_files(song, "piano", tmp_path, template="{file}/{stem}.{ext}", residual=False)
+    assert "söng 1/piano.wav" in names(tmp_path)
+    for template in ("{file}.{ext}", "{stem} {title}", "{stem", "../{stem}.wav", "/{stem}.wav", "{stem[0]}"):
+        with pytest.raises(InputError, match="template"):
+            separator.separate_files(song, "piano", tmp_path, template=template)
+    with pytest.raises(InputError, match="unknown format"):
+        separator.separate_files(song, "piano", tmp_path, format="xyz")
+
+
+# ---- clipping ------------------------------------------------------------------------------------------------------
+
+
+def test_one_gain_for_all_outputs_of_a_file(loud: Separator, song: Path, tmp_path: Path) -> None:
+    (result,) = loud.separate_files(song, ["a", "b"], tmp_path / "out").results
+    x, _ = read_audio(song)
+    peak = 7 * np.abs(x).max()  # of the residual, x - 8 x
+    assert result.gain == pytest.approx(1 / peak, rel=1e-5)
+    assert result.clipped == 0
+    total = sum(read_audio(path)[0] for path in result.outputs.values())
+    assert np.abs(total - result.gain * x).max() < 4 / 2**23
+    saved = loud.separate(song, ["a", "b"]).save(tmp_path / "saved")
+    for path, other in zip(saved, result.outputs.values(), strict=True):
+        assert np.array_equal(read_audio(path)[0], read_audio(other)[0])
+
+
+def test_clipping_as_floats_or_saturated(loud: Separator, song: Path, tmp_path: Path) -> None:
+    x, _ = read_audio(song)
+    (result,) = loud.separate_files(song, "a", tmp_path / "float", on_clip="float").results
+    assert result.gain == 1.0
+    assert probe(result.outputs["a"]).depth == "float"
+    assert np.allclose(read_audio(result.outputs["a"])[0], 4 * x, atol=1e-5)
+    (result,) = loud.separate_files(song, "a", tmp_path / "clip", on_clip="clip").results
+    assert probe(result.outputs["a"]).depth == "24"
+    assert result.clipped > 0
+    assert np.allclose(read_audio(result.outputs["a"])[0], np.clip(4 * x, -1, 1), atol=1e-5)
+    with pytest.raises(InputError, match="flac files hold no floating-point"):
+        loud.separate_files(song, "a", tmp_path / "x", on_clip="float", format="flac")
+    with pytest.raises(InputError, match="on_clip must be"):
+        loud.separate_files(song, "a", tmp_path / "x", on_clip="wrap")  # type: ignore[arg-type]
+
+
+def test_a_quiet_file_is_not_turned_down(loud: Separator, tmp_path: Path, mixture: Mixture) -> None:
+    write_audio(tmp_path / "q.wav", mixture(0.5, 44100, 2, level=0.1), 44100)
+    (result,) = loud.separate_files(tmp_path / "q.wav", "a", tmp_path / "out", on_clip="float").results
+    assert probe(result.outputs["a"]).depth == "16"
+    assert result.gain == 1.0
+
+
+def test_float_inputs_stay_floats_beyond_full_scale(loud: Separator, tmp_path: Path, mixture: Mixture) -> None:
+    write_audio(tmp_path / "f.wav", mixture(0.5, 44100, 2), 44100, depth="float")
+    (result,) = loud.separate_files(tmp_path / "f.wav", "a", tmp_path / "out").results
+    assert (result.gain, probe(result.outputs["a"]).depth) == (1.0, "float")
+    assert np.abs(read_audio(result.outputs["a"])[0]).max() > 1.1
+
+
+# ---- many files ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def album(tmp_path: Path, mixture: Mixture) -> Path:
+    folder = tmp_path / "album"
+    (folder / "disc 2").mkdir(parents=True)
+    write_audio(folder / "a.wav", mixture(0.5), 16000)
+    write_audio(folder / "disc 2" / "b.flac", mixture(1.0), 16000)
+    (folder / "bad.wav").write_bytes(b"RIFF nothing")
+    (folder / "cover.jpg").write_bytes(b"picture")
+    (folder / "._a.wav").write_bytes(b"finder")
+    return folder
+
+
+def test_folders_are_searched_and_mirrored(separator: Separator, album: Path) -> None:
+    out = album / "separated"
+    report = separator.separate_files(album, "piano", out)
+    assert [result.input.name for result in report.results] == ["a.wav", "b.flac"]
+    assert list(report.failures) == [album / "bad.wav"]
+    expected = ["a (piano).wav", "a (residual).wav", "disc 2/b (piano).wav", "disc 2/b (residual).wav"]
+    assert names(out) == expected
+    with pytest.raises(BatchError, match="1 of 3 files failed") as caught:
+        report.check()
+    assert caught.value.successes == [album / "a.wav", album / "disc 2" / "b.flac"]
+    again = separator.separate_files([album, album / "a.wav"], "piano", out, overwrite=True)
+    assert len(again.results) == 2  # neither the outputs nor a file twice
+    assert names(out) == expected
+
+
+def test_outputs_do_not_go_among_the_recordings_of_a_folder(separator: Separator, album: Path) -> None:
+    """Where they could not be told from recordings, the next run would separate them again."""
+    before = names(album)
+    for inputs, out in (
+        (album, album),
+        ([album / "a.wav", album], album),
+        ([album, album / "disc 2"], album / "disc 2"),
+    ):
+        with pytest.raises(InputError, match="taken for recordings the next time"):
+            separator.separate_files(inputs, "piano", out)
+    (album / album.name).mkdir()
+    write_audio(album / album.name / "c.wav", np.ones((1, 100), np.float32), 16000)
+    with pytest.raises(InputError, match="taken for recordings the next time"):
+        separator.separate_files(album, "piano", album.parent)  # c's outputs would lie in album
+    (album / album.name / "c.wav").unlink()
+    assert names(album) == before
+    for _ in range(2):
+        report = separator.separate_files(album, "piano", album.parent, overwrite=True)
+        assert [result.input.name for result in report.results] == ["a.wav", "b.flac"]
+    named = separator.separate_files([album / "a.wav"], "piano", album)
+    assert named.results[0].outputs["piano"] == album / "a (piano).wav"
+
+
+def test_errors_are_collected(separator: Separator, album: Path, tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    inputs = [tmp_path / "none.wav", album / "cover.jpg", empty, album / "a.wav"]
+    report = separator.separate_files(inputs, "piano", tmp_path / "out")
+    assert [result.input for result in report.results] == [album / "a.wav"]
+    assert {path.name: type(error) for path, error in report.failures.items()} == {
+        "none.wav": AudioError, "cover.jpg": AudioError, "empty": InputError,
+    }  # fmt: skip
+
+
+def test_existing_outputs_are_kept_unless_told(separator: Separator, album: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "a (residual).wav").write_text("precious")
+    report = separator.separate_files(album / "a.wav", "piano", out)
+    assert isinstance(report.failures[album / "a.wav"], AudioError)
+    assert names(out) == ["a (residual).wav"]
+    assert (out / "a (residual).wav").read_text() == "precious"
+    separator.separate_files(album / "a.wav", "piano", out, overwrite=True).check()
+    assert probe(out / "a (residual).wav").samples == 8000
+
+
+def test_inputs_and_other_outputs_are_never_overwritten(separator: Separator, tmp_path: Path, mixture: Mixture) -> None:
+    x = mixture(0.3)
+    for name in ("a.wav", "piano.wav", "a.flac"):
+        write_audio(tmp_path / name, x, 16000)
+    before = (tmp_path / "piano.wav").read_bytes()
+    inputs = [tmp_path / "a.wav", tmp_path / "piano.wav"]
+    report = separator.separate_files(inputs, "piano", tmp_path, template="{stem}.{ext}", overwrite=True)
+    assert "is an input of this job" in str(report.failures[tmp_path / "a.wav"])
+    assert (tmp_path / "piano.wav").read_bytes() == before
+    folders = [tmp_path / "a.wav", tmp_path / "piano.wav"]
+    report = separator.separate_files(folders, "voice", tmp_path / "t", template="{stem}.{ext}")
+    assert "put {file} into" in str(report.failures[tmp_path / "piano.wav"])
+
+
+def test_recordings_of_one_name_are_numbered(separator: Separator, tmp_path: Path, mixture: Mixture) -> None:
+    folder, out = tmp_path / "in", tmp_path / "o"
+    folder.mkdir()
+    for i, name in enumerate(("song.flac", "song.wav", "SONG.aiff", "song (2).wav")):
+        soundfile.write(folder / name, mixture(0.2, seed=i).T, 16000)
+    (folder / "song.caf").write_bytes(b"damaged")
+    inputs = [folder / name for name in ("song.flac", "song.wav", "song.caf", "SONG.aiff", "song (2).wav")]
+    report = separator.separate_files(inputs, "piano", out, residual=False)
+    assert [result.outputs["piano"].name for result in report.results] == [
+        "song (piano).wav", "song (2) (piano).wav", "SONG (4) (piano).wav", "song (2) (2) (piano).wav",
+    ]  # fmt: skip
+    assert list(report.failures) == [folder / "song.caf"]  # whose number stays its own
+    for result in report.results:
+        expected = separator.separate(result.input, "piano")["piano"]
+        assert np.abs(read_audio(result.outputs["piano"])[0] - expected).max() <= 1 / 2**15
+    again = separator.separate_files(inputs, "piano", out, residual=False, overwrite=True)
+    assert [result.outputs for result in again.results] == [result.outputs for result in report.results]
+    report = separator.separate_files(
+        inputs[:2], "piano", out, template="{file}/{stem}.{ext}", residual=False, format="flac"
+    )
+    report.check()
+    assert {"song/piano.flac", "song (2)/piano.flac"} <= set(names(out))
+    report = separator.separate_files(inputs[:2], "piano", out, template="{file:.3} {stem}.{ext}")
+    assert "put {file} into" in str(report.failures[inputs[1]])
+
+
+def test_a_number_survives_the_shortening_of_a_long_name(
+    separator: Separator, tmp_path: Path, mixture: Mixture
+) -> None:
+    inputs = [tmp_path / f"{'x' * 240}.{kind}" for kind in ("wav", "flac")]
+    for path in inputs:
+        write_audio(path, mixture(0.1), 16000)
+    report = separator.separate_files(inputs, "piano", tmp_path / "o", residual=False)
+    report.check()
+    first, second = (result.outputs["piano"].name for result in report.results)
+    assert first.endswith("x (piano).wav")
+    assert second.endswith("x (2) (piano).wav")
+
+
+def test_progress_counts_all_samples(separator: Separator, album: Path, tmp_path: Path) -> None:
+    seen: list[float] = []
+    separator.separate_files(album, "piano", tmp_path / "out", progress=seen.append)
+    assert seen == sorted(seen)
+    assert seen[-1] == 1.0
+    assert any(abs(fraction - 1 / 3) < 0.3 for fraction in seen)
+
+
+@pytest.mark.parametrize("on_clip", ["gain", "clip"])
+def test_cancelling_leaves_nothing_half_written(
+    separator: Separator, tmp_path: Path, mixture: Mixture, on_clip: Any
+) -> None:
+    (tmp_path / "in").mkdir()
+    for name in ("a.wav", "b.wav"):
+        write_audio(tmp_path / "in" / name, mixture(6.0), 16000)
+    out = tmp_path / "out"
+    with pytest.raises(Cancelled):
+        separator.separate_files(
+            tmp_path / "in", "piano", out, on_clip=on_clip, progress=lambda fraction: fraction < 0.7
+        )
+    assert names(out) == ["a (piano).wav", "a (residual).wav"]
+
+    def interrupt(fraction: float) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        separator.separate_files(tmp_path / "in", "voice", tmp_path / "x", on_clip=on_clip, progress=interrupt)
+    assert names(tmp_path / "x") == []
+
+
+@pytest.mark.parametrize("on_clip", ["gain", "clip"])
+def test_a_file_that_breaks_on_the_way_leaves_nothing(
+    identity: Separator, tmp_path: Path, mixture: Mixture, on_clip: Any
+) -> None:
+    x = mixture(6.0)
+    x[1, 90_000] = np.nan
+    soundfile.write(tmp_path / "nan.wav", x.T, 16000, subtype="FLOAT")
+    report = identity.separate_files(tmp_path / "nan.wav", "a", tmp_path / "out", on_clip=on_clip)
+    assert isinstance(report.failures[tmp_path / "nan.wav"], InputError)
+    assert names(tmp_path / "out") == []
+
+
+def test_max_seconds(separator: Separator, album: Path, tmp_path: Path) -> None:
+    report = separator.separate_files(album, "piano", tmp_path / "out", max_seconds=0.7)
+    assert [result.input.name for result in report.results] == ["a.wav"]
+    assert "max_seconds" in str(report.failures[album / "disc 2" / "b.flac"])
+    assert not separator.separate_files(album, "piano", tmp_path / "none", max_seconds=0).results
+
+
+def test_standard_input_and_output(separator: Separator, album: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Pipe(io.TextIOWrapper):
+        def isatty(self) -> bool:
+            return False
+
+    sound = io.BytesIO()
+    pipes = Pipe(io.BytesIO((album / "a.wav").read_bytes())), Pipe(sound)
+    monkeypatch.setattr(sys, "stdin", pipes[0])
+    monkeypatch.setattr(sys, "stdout", pipes[1])
+    report = separator.separate_files("-", "piano", "-")
+    monkeypatch.undo()
+    report.check()
+    assert report.results[0].outputs == {"piano": Path("-")}
+    expected = separator.separate(album / "a.wav", "piano")["piano"]
+    assert np.abs(soundfile.read(io.BytesIO(sound.getvalue()))[0].T - expected).max() < 1e-4
+    report = separator.separate_files(album / "a.wav", ["piano", "voice"], "-")
+    assert "one output" in str(report.failures[album / "a.wav"])
+    with pytest.raises(InputError, match="one recording, not 3"):
+        separator.separate_files(album, "piano", "-")
+
+
+# ---- names ---------------------------------------------------------------------------------------------------------
+
+
+def test_names_that_no_file_system_takes(tmp_path: Path) -> None:
+    wanted = ["a/b", "con", "..", "x" * 400, "é" * 200, "Piano", "piano", "tab\there", 'quo"te', "ends. ", "🎹" * 100]
+    paths = plan_outputs(tmp_path, wanted, file="AUX", format="wav", template="{stem}.{ext}")
+    assert len({str(path).casefold() for path in paths.values()}) == len(wanted)
+    for path in paths.values():
+        assert path.parent == tmp_path
+        assert len(path.name.encode()) <= 255
+        path.write_bytes(b"")
+    found = {name: path.name for name, path in paths.items()}
+    assert found["a/b"] == "a_b.wav"
+    assert found["con"] == "con_.wav"
+    (deep,) = plan_outputs("o", ["nul." + "x" * 300], file="aux", format="wav", template="{file}/{stem}.{ext}").values()
+    assert deep.parts[:2] == ("o", "aux_")
+    assert deep.name.startswith("nul_.xxx")
+    assert len(deep.name) == 255
+    assert found[".."] == "_.wav"
+    assert found["piano"] == "piano (2).wav"
+    assert found["ends. "] == "ends.wav"
+
+
+def test_a_folder_that_cannot_be_made(separator: Separator, song: Path, tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file")
+    report = separator.separate_files(song, "piano", tmp_path / "taken" / "out")
+    assert "cannot be made" in str(report.failures[song])
+    with pytest.raises(AudioError, match="cannot be made"):
+        separator.separate(song, "piano").save(tmp_path / "taken")
+
+
+@given(name=st.text(max_size=300), file=st.text(max_size=120))
+def test_any_name_becomes_a_file_name(name: str, file: str) -> None:
+    (path,) = plan_outputs("out", [name], file=file, format="flac").values()
+    assert path.parent == Path("out")
+    assert len(path.name.encode()) <= 255
+    assert not set('<>:"/\\|?*\0') & set(path.name)
+    assert path.name.endswith(").flac")
+    assert path.name == os.fsdecode(os.fsencode(path.name))
+
+
+def test_a_template_that_is_too_long(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="255 bytes"):
+        plan_outputs(tmp_path, ["a"], file="f", format="wav", template="{stem}" + "x" * 300)
+
+
+# ---- results in memory ---------------------------------------------------------------------------------------------
+
+
+def test_a_separation_is_a_mapping(mixture: Mixture) -> None:
+    x, y = mixture(0.1), mixture(0.1, seed=1)
+    out = Separation({"a": x, "b": y}, x + y, 16000)
+    assert dict(out) == {"a": x, "b": y} or list(out) == ["a", "b"]
+    assert np.abs(out.residual).max() < 1e-6
+    assert np.abs(out.rest("a") - y).max() < 1e-6
+    assert "c" not in out
+    assert repr(out) == "Separation('a', 'b'; (2, 1600) at 16000 Hz)"
+    with pytest.raises(KeyError):
+        out.rest("c")
+
+
+def test_saving_arrays_as_floats(mixture: Mixture, tmp_path: Path) -> None:
+    x = 3 * mixture(0.1, channels=1)[0]
+    paths = Separation({"a": x}, x, 16000).save(tmp_path)
+    assert [path.name for path in paths] == ["audio (a).wav", "audio (residual).wav"]
+    assert np.array_equal(read_audio(paths[0])[0][0], x)
+    with pytest.raises(AudioError, match="exists already"):
+        Separation({"a": x}, x, 16000).save(tmp_path)
+    with pytest.raises(InputError, match="unknown format"):
+        Separation({"a": x}, x, 16000).save(tmp_path, format="doc")
+
+
+def test_outputs_appear_together_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from audiosep.audio import AudioWriter
+
+    closed: Iterator[int] = iter(range(10))
+    close = AudioWriter.close
+
+    def full(self: AudioWriter) -> None:
+        if next(closed) == 1:
+            raise AudioError("no space left")
+        close(self)
+
+    monkeypatch.setattr(AudioWriter, "close", full)
+    outputs = Outputs({name: tmp_path / f"{name}.wav" for name in "abc"}, 16000, 1)
+    outputs.write({name: np.zeros((1, 100), np.float32) for name in "abc"})
+    with pytest.raises(AudioError, match="no space"):
+        outputs.close()
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("links", [True, False])
+@pytest.mark.parametrize("fails_at", [0, 1, 2])
+def test_replaced_together_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails_at: int, links: bool
+) -> None:
+    (tmp_path / "a.wav").write_text("old a")
+    (tmp_path / "c.wav").write_text("old c")
+    replace = PartialFile.commit
+    placed: Iterator[int] = iter(range(10))
+
+    def full(self: PartialFile) -> None:
+        if next(placed) == fails_at:
+            raise AudioError("no space left")
+        replace(self)
+
+    def unsupported(*args: Any, **kwargs: Any) -> None:
+        raise OSError("no hard links here")
+
+    monkeypatch.setattr(PartialFile, "commit", full)
+    if not links:
+        monkeypatch.setattr(os, "link", unsupported)
+    outputs = Outputs({name: tmp_path / f"{name}.wav" for name in "abc"}, 16000, 1, overwrite=True)
+    outputs.write({name: np.zeros((1, 100), np.float32) for name in "abc"})
+    with pytest.raises(AudioError, match="no space"):
+        outputs.close()
+    assert names(tmp_path) == ["a.wav", "c.wav"]
+    assert [(tmp_path / name).read_text() for name in ("a.wav", "c.wav")] == ["old a", "old c"]
+    monkeypatch.setattr(PartialFile, "commit", replace)
+    with Outputs({name: tmp_path / f"{name}.wav" for name in "abc"}, 16000, 1, overwrite=True) as outputs:
+        outputs.write({name: np.zeros((1, 100), np.float32) for name in "abc"})
+    assert names(tmp_path) == ["a.wav", "b.wav", "c.wav"]
+    assert all(probe(tmp_path / f"{name}.wav").samples == 100 for name in "abc")
+
+
+def test_an_old_file_that_cannot_be_put_back_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "a.wav").write_text("old a")
+    outputs = Outputs({name: tmp_path / f"{name}.wav" for name in "ab"}, 16000, 1, overwrite=True)
+    outputs.write({name: np.zeros((1, 100), np.float32) for name in "ab"})
+    placed: Iterator[int] = iter(range(10))
+    commit, replace = PartialFile.commit, Path.replace
+
+    def full(self: PartialFile) -> None:
+        if next(placed):
+            raise AudioError("no space left")
+        commit(self)
+
+    def stuck(self: Path, target: Path) -> Path:
+        if self.suffix == ".old":
+            raise OSError("the disk is gone")
+        return replace(self, target)
+
+    monkeypatch.setattr(PartialFile, "commit", full)
+    monkeypatch.setattr(Path, "replace", stuck)
+    with pytest.raises(AudioError, match="no space"):
+        outputs.close()
+    (old,) = tmp_path.glob(".audiosep-*.old")
+    assert old.read_text() == "old a"
+    assert str(old) in caplog.text
+
+
+def test_what_another_program_wrote_meanwhile_stays(tmp_path: Path) -> None:
+    outputs = Outputs({name: tmp_path / f"{name}.wav" for name in "abc"}, 16000, 1)
+    outputs.write({name: np.zeros((1, 100), np.float32) for name in "abc"})
+    (tmp_path / "b.wav").write_text("theirs")
+    with pytest.raises(AudioError, match="exists already"):
+        outputs.close()
+    assert names(tmp_path) == ["b.wav"]
+    assert (tmp_path / "b.wav").read_text() == "theirs"

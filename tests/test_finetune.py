@@ -1,0 +1,249 @@
+"""Fine-tuning on a folder of recordings: splits, the adapter file, the whole model, memory of what was known."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from tensorboard.backend.event_processing import event_accumulator
+
+from audiosep import query
+from audiosep.checkpoint import save_model
+from audiosep.cli.finetune import app
+from audiosep.data.manifest import Clip, read_manifest, write_manifest
+from audiosep.errors import ConfigError, DataError, ModelError
+from audiosep.models.adapters import AdapterConfig, adapter_info
+from audiosep.models.hybrid import Hybrid, HybridConfig
+from audiosep.training.finetune import FinetuneConfig, FinetuneReport, finetune, gather_clips, hold_back
+from audiosep.training.finetune_task import FinetuneOptions, limited
+
+RATE = 16000
+
+
+def whistle(rng: np.random.Generator, seconds: float) -> np.ndarray:
+    time = np.arange(round(seconds * RATE)) / RATE
+    pitch = rng.uniform(700, 1200) + 200 * np.sin(2 * np.pi * rng.uniform(1, 3) * time)
+    return 0.2 * np.sin(2 * np.pi * np.cumsum(pitch) / RATE) * (0.6 + 0.4 * np.sin(2 * np.pi * 4 * time))
+
+
+def kettle(rng: np.random.Generator, seconds: float) -> np.ndarray:
+    noise = np.diff(rng.standard_normal(round(seconds * RATE) + 1))
+    return 0.1 * noise * (0.7 + 0.3 * np.sin(2 * np.pi * rng.uniform(5, 9) * np.arange(len(noise)) / RATE))
+
+
+@pytest.fixture
+def sounds(tmp_path: Path) -> Path:
+    """my sounds/kettle/0.wav ... and my sounds/tin whistle/0.wav ..."""
+    rng = np.random.default_rng(0)
+    for name, make in (("kettle", kettle), ("tin_whistle", whistle)):
+        (tmp_path / "my sounds" / name).mkdir(parents=True)
+        for number in range(5):
+            soundfile.write(tmp_path / "my sounds" / name / f"{number}.wav", make(rng, 2.5), RATE)
+    return tmp_path / "my sounds"
+
+
+@pytest.fixture
+def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A tiny hybrid that has heard some audio, so that its statistics are not those of nothing, and learned nothing."""
+    monkeypatch.setitem(query.ENCODERS, "fake", "doubles:FakeEncoder")
+    shape = HybridConfig(
+        sample_rate=RATE, n_fft=512, hop=256, bands=48, widths=(8, 12), features=16, dimension=16, listener=None,
+        stems=(), candidates=0, window=80 * 256, context=16 * 256,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model, rng = Hybrid(shape).train(), np.random.default_rng(1)
+    with torch.no_grad():
+        for _ in range(50):
+            mix = torch.from_numpy(whistle(rng, 0.5) + kettle(rng, 0.5)).float()[None, None]
+            model(mix * torch.rand(4, 1, 1), torch.nn.functional.normalize(torch.randn(3, 16), dim=-1))
+    return save_model(tmp_path / "base", model, query={"encoder": "fake"}, extra={"name": "tiny"})
+
+
+@pytest.fixture
+def quick() -> FinetuneConfig:
+    options = FinetuneOptions(held_back=2, losses=({"name": "snr", "weight": 0.1},), keep=0.0)
+    options = replace(options, sampling=replace(options.sampling, seconds=0.75))
+    return FinetuneConfig(steps=40, options=options, device="cpu", precision="fp32", learning_rate=0.02, accumulation=1)
+
+
+def test_an_adapter_makes_the_model_better_and_stacks_on_the_base(sounds, quick, base, tmp_path):
+    out = tmp_path / "mine.safetensors"
+    config = replace(quick, trackers=("tensorboard",))
+    report = finetune(sounds, base, out, config=config, known=sounds, run_dir=tmp_path / "run")
+    events = event_accumulator.EventAccumulator(str(tmp_path / "run/audiosep")).Reload()
+    assert len(events.Tags()["audio"]) == len(events.Tags()["images"]) == 9
+    assert report.known_after.keys() == report.known_before.keys() != set()
+    assert report.labels == ["kettle", "tin whistle"]
+    assert report.after["val/si_sdri"] > report.before["val/si_sdri"] + 3
+    assert report.after["val/better"] >= 0.9
+    assert adapter_info(tmp_path / "mine.safetensors")["labels"] == report.labels
+
+    import audiosep
+
+    mix = whistle(np.random.default_rng(9), 2.0).astype(np.float32)
+    plain = audiosep.load(base, device="cpu").separate(mix, "kettle", sample_rate=RATE)["kettle"]
+    tuned = audiosep.load(base, device="cpu", adapter=tmp_path / "mine.safetensors")
+    out = tuned.separate(mix, "kettle", sample_rate=RATE)["kettle"]
+    assert np.square(out).sum() < 0.5 * np.square(plain).sum()
+
+
+@pytest.mark.slow
+def test_the_whole_model_can_be_trained(sounds, quick, base, tmp_path):
+    config = replace(quick, full=True, learning_rate=0.01, steps=60)
+    report = finetune(sounds, base, tmp_path / "model", config=config, run_dir=tmp_path / "run")
+    assert report.after["val/si_sdri"] > report.before["val/si_sdri"] + 3
+    facts = json.loads((tmp_path / "model/config.json").read_text())
+    assert facts["base"] == "tiny"
+    assert facts["query"] == {"encoder": "fake"}
+
+    import audiosep
+
+    assert "kettle" in audiosep.load(tmp_path / "model", device="cpu").name
+
+
+@pytest.mark.slow
+def test_rehearsal_keeps_the_answers_to_known_words(sounds, quick, base, tmp_path):
+    from audiosep.checkpoint import load_model
+    from audiosep.models.adapters import apply_adapter
+
+    before = load_model(base)[0]
+    mix = torch.from_numpy(kettle(np.random.default_rng(5), 1.0)).float()[None, None]
+    changes = []
+    for keep in (0.0, 1.0):
+        config = replace(quick, options=replace(quick.options, keep=keep))
+        out = tmp_path / f"{keep}.safetensors"
+        finetune(sounds, base, out, config=config, run_dir=tmp_path / f"run{keep}")
+        tuned = load_model(base)[0]
+        if out.is_file():  # rehearsal alone may bring no gain, and then nothing is written
+            apply_adapter(tuned, out)
+        words = load_words(base)
+        with torch.no_grad():
+            changes.append(float((tuned(mix, words).waveforms - before(mix, words).waveforms).square().sum()))
+    assert changes[0] > 0
+    assert changes[1] < 0.7 * changes[0]
+
+
+def load_words(folder: Path) -> torch.Tensor:
+    from audiosep.query import load_encoder
+
+    return load_encoder({"encoder": "fake"}, folder).text(["speech", "piano", "rain", "siren"])
+
+
+def test_the_command_hands_on_its_flags_and_shows_the_gain(tmp_path, capsys, monkeypatch):
+    seen = {}
+    scores = {"val/si_sdri": 1.0, "val/better": 0.5}, {"val/si_sdri": 5.0, "val/better": 1.0}
+    report = FinetuneReport("my.safetensors", False, ["kettle"], 1000, 40, 2.0, *scores, *scores)
+
+    def stub(sounds, base, out, **options):
+        seen.update(options, sounds=sounds, base=base, out=out)
+        return report
+
+    monkeypatch.setattr("audiosep.training.finetune.finetune", stub)
+    arguments = ["my_sounds", "--from", "base", "--noise", "street", "--minutes", "5", "--rank", "4", "--keep", "0.1"]
+    with pytest.raises(SystemExit) as done:
+        app(arguments)
+    assert done.value.code == 0
+    assert (seen["sounds"], seen["base"], seen["noise"]) == (Path("my_sounds"), "base", [Path("street")])
+    config = seen["config"]
+    assert (config.minutes, config.adapter.rank, config.options.keep, config.full) == (5.0, 4, 0.1, False)
+    shown = capsys.readouterr().out
+    assert "written: my.safetensors" in shown
+    assert "1.00" in shown
+    assert "5.00" in shown
+    monkeypatch.setattr("audiosep.training.finetune.finetune", lambda *a, **k: replace(report, out=None))
+    with pytest.raises(SystemExit) as done:
+        app([*arguments, "--json"])
+    assert done.value.code == 1
+    assert json.loads(capsys.readouterr().out)["out"] is None
+    stopped = replace(report, out=None, interrupted=True)
+    monkeypatch.setattr("audiosep.training.finetune.finetune", lambda *a, **k: stopped)
+    with pytest.raises(SystemExit):
+        app(arguments)
+    assert "stopped" in capsys.readouterr().out
+
+
+def test_nothing_is_written_when_nothing_got_better(sounds, quick, base, tmp_path):
+    config = replace(quick, steps=1, learning_rate=1e-9)
+    report = finetune(sounds, base, tmp_path / "mine.safetensors", config=config, run_dir=tmp_path / "run")
+    assert report.out is None
+    assert not (tmp_path / "mine.safetensors").exists()
+
+
+def test_whole_files_are_held_back(sounds):
+    clips = gather_clips(sounds, (), 0.2)
+    assert sum(clip.split == "val" for clip in clips) == 2
+    files = {split: {clip.path for clip in clips if clip.split == split} for split in ("train", "val")}
+    assert not files["train"] & files["val"]
+    assert clips == gather_clips(sounds, (), 0.2)
+
+
+def test_noise_may_be_a_heap_of_files_or_folders_with_names(sounds, tmp_path):
+    clips = gather_clips(sounds, (sounds / "kettle", sounds), 0.2)
+    heap = [clip for clip in clips if clip.id.startswith("noise0/")]
+    assert {clip.label for clip in heap} == {"background noise"}
+    assert {clip.label for clip in clips if clip.id.startswith("noise1/")} == {"kettle", "tin whistle"}
+    assert {clip.family for clip in clips if clip.id.startswith("noise")} == {"noise"}
+    assert len({clip.id for clip in clips}) == len(clips) == 25
+
+
+def test_the_end_of_an_only_recording_is_held_back():
+    long = Clip(id="a", path="a.wav", label="a", start=1.0, seconds=20.0)
+    train, val = hold_back([long], 0.25)
+    assert (train.start, train.seconds, train.split) == (1.0, 15.0, "train")
+    assert (val.start, val.seconds, val.split) == (16.0, 5.0, "val")
+    (only,) = hold_back([replace(long, seconds=5.0)], 0.25)
+    assert only.split == "train"
+
+
+def test_too_little_to_learn_from_says_what_to_add(sounds, base, tmp_path):
+    for file in (sounds / "tin_whistle").iterdir():
+        file.unlink()
+    with pytest.raises(DataError, match="--noise"):
+        gather_clips(sounds, (), 0.2)
+    with pytest.raises(DataError, match="no such folder"):
+        finetune(tmp_path / "nothing", base, run_dir=tmp_path / "run")
+    with pytest.raises(ModelError):
+        finetune(sounds, tmp_path / "no model", run_dir=tmp_path / "run")
+    with pytest.raises(ConfigError, match="held_back"):
+        FinetuneConfig(held_back=1.5)
+
+
+def test_sources_are_limited_to_what_the_poorest_recording_has():
+    sources = torch.randn(2, 3, 8000, generator=torch.Generator().manual_seed(0))
+    result = limited(sources, torch.tensor([4000.0, 8000.0]), RATE)
+    spectrum = torch.fft.rfft(result).abs()
+    assert spectrum[0, :, 2100:].max() < 1e-3
+    assert torch.equal(result[1], sources[1])
+
+
+def test_losses_on_band_energies_are_refused(sounds, quick, base, tmp_path):
+    options = replace(quick.options, losses=({"name": "band_snr"},))
+    with pytest.raises(ConfigError, match="waveforms"):
+        finetune(sounds, base, config=replace(quick, options=options), run_dir=tmp_path / "run")
+
+
+def test_adapter_rank_is_checked_before_training():
+    with pytest.raises(ConfigError, match="rank"):
+        AdapterConfig(rank=0)
+
+
+def test_the_example_makes_folders_of_sounds(sounds, tmp_path):
+    spec = importlib.util.spec_from_file_location("example", Path(__file__).parents[1] / "examples/finetune.py")
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    example.from_examples(tmp_path / "a")
+    assert {clip.label for clip in gather_clips(tmp_path / "a", (), 0.2)} == set(example.RECORDINGS)
+    write_manifest(tmp_path / "manifest.jsonl", gather_clips(sounds, (), 0.2))
+    example.from_manifest(tmp_path / "b", tmp_path / "manifest.jsonl", tmp_path / "cache", ["kettle"])
+    files = sorted((tmp_path / "b").rglob("*.flac"))
+    assert len(files) == 5
+    assert soundfile.info(files[0]).duration == pytest.approx(2.5, abs=1e-3)
+    noise, known = example.companions(tmp_path / "c", tmp_path / "manifest.jsonl", ["kettle"])
+    assert {clip.label for clip in read_manifest(known)} == {"tin whistle"}
+    assert read_manifest(noise) == []

@@ -1,0 +1,213 @@
+"""The hybrid network: bands, masks, stems, candidates, and that inference folds what training leaves apart."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from audiosep.errors import ConfigError, ModelError
+from audiosep.models.bands import Bands
+from audiosep.models.blocks import fold, unfold
+from audiosep.models.film import FilmNorm
+from audiosep.models.hybrid import Hybrid, HybridConfig
+from audiosep.models.listener import Listener, ListenerConfig
+from audiosep.models.masks import share_out
+from audiosep.models.stft import istft, power, stft
+
+SMALL_LISTENER = ListenerConfig(
+    n_fft=512, hop=128, bands=48, widths=(8, 16), strides=((1, 1), (2, 2)), hidden=24, dimension=16, tags=5
+)
+SMALL = HybridConfig(
+    n_fft=512,
+    hop=128,
+    bands=48,
+    widths=(8, 16),
+    dimension=16,
+    features=12,
+    tracks=6,
+    listener=SMALL_LISTENER,
+    refine=True,
+    window=64 * 128,
+    context=8 * 128,
+)
+
+
+def embedding(count: int, dimension: int = 16) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(3)
+    return torch.nn.functional.normalize(torch.randn(count, dimension, generator=generator), dim=-1)
+
+
+def mixture(batch: int = 2, channels: int = 2, samples: int = 5000) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(batch, channels, samples, generator=generator) * 0.1
+
+
+@pytest.fixture(scope="module")
+def model() -> Hybrid:
+    torch.manual_seed(0)
+    return Hybrid(SMALL).eval()
+
+
+def test_stft_inverts() -> None:
+    x = mixture()
+    back = istft(stft(x, 512, 128), 512, 128, x.shape[-1])
+    assert (back - x).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize(("bins", "bands"), [(1025, 192), (257, 48), (513, 513)])
+def test_bands_are_a_partition_of_unity(bins: int, bands: int) -> None:
+    layer = Bands(bins, bands)
+    energy = torch.rand(3, bins, 4)
+    assert torch.allclose(layer.energy(energy).sum(1), energy.sum(1), rtol=1e-4)
+    assert torch.allclose(layer.expand(torch.ones(3, layer.count, 4)), torch.ones(3, bins, 4), atol=1e-6)
+    assert layer.weight.min() >= 0
+
+
+def test_bands_keep_energies_exact_under_autocast() -> None:
+    layer, energy = Bands(257, 48), torch.rand(2, 257, 4)
+    outside = layer.energy(energy)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(layer.energy(energy), outside)
+
+
+@pytest.mark.parametrize("size", [(2, 2), (2, 4)])
+def test_unfold_inverts_fold(size: tuple[int, int]) -> None:
+    x = torch.rand(2, 1, 8, 16)
+    assert torch.equal(unfold(fold(x, size), size), x)
+
+
+def test_film_norm_is_the_same_affine_step_at_inference() -> None:
+    norm = FilmNorm(6).eval()
+    norm.running_mean.uniform_(-1, 1)
+    norm.running_var.uniform_(0.5, 2)
+    x, scale, shift = torch.randn(2, 6, 5, 4), torch.randn(2, 6, 5, 1), torch.randn(2, 6, 5, 1)
+    plain = torch.nn.BatchNorm2d(6).eval()
+    plain.load_state_dict(norm.state_dict())
+    assert torch.allclose(norm(x, (scale, shift)), plain(x) * (1 + scale) + shift, atol=1e-5)
+    assert torch.allclose(norm(x), plain(x), atol=1e-6)
+
+
+def test_shapes_and_presence(model: Hybrid) -> None:
+    x = mixture()
+    with torch.inference_mode():
+        out = model(x, embedding(3))
+    assert out.waveforms.shape == (2, 3, 2, 5000)
+    assert out.top.shape == (2, 3, 5000 // 128 + 1)
+    assert out.presence is not None
+    assert out.presence.shape == (2, 3)
+    assert ((out.presence >= 0) & (out.presence <= 1)).all()
+
+
+def test_queries_are_independent_of_each_other(model: Hybrid) -> None:
+    x, queries = mixture(), embedding(3)
+    with torch.inference_mode():
+        together = model(x, queries).waveforms
+        alone = torch.cat([model(x, queries[k : k + 1]).waveforms for k in range(3)], 1)
+    assert (together - alone).abs().max() < 1e-5 * together.abs().max()
+
+
+def test_negative_query_changes_the_output(model: Hybrid) -> None:
+    x, queries = mixture(), embedding(2)
+    with torch.inference_mode():
+        plain = model(x, queries[:1]).waveforms
+        less = model(x, queries[:1], queries[1:]).waveforms
+    assert (plain - less).abs().max() > 0
+
+
+def test_one_mask_for_all_channels_keeps_the_image(model: Hybrid) -> None:
+    left = mixture(1, 1)
+    with torch.inference_mode():
+        out = model(torch.cat([left, -0.5 * left], 1), embedding(1)).waveforms[0, 0]
+    assert torch.allclose(out[1], -0.5 * out[0], atol=1e-6)
+    assert out.abs().max() > 0
+
+
+def test_stems_sum_to_the_mixture(model: Hybrid) -> None:
+    x = mixture()
+    with torch.inference_mode():
+        out = model.stems(x)
+    assert out.waveforms.shape == (2, 4, 2, 5000)
+    assert (out.waveforms.sum(1) - x).abs().max() < 1e-5
+    assert (out.top.sum(1) - 1).abs().max() < 1e-5
+
+
+def test_candidates_sum_to_one(model: Hybrid) -> None:
+    with torch.inference_mode():
+        features = model.encode(model.energies(power(stft(mixture()[:, 0], 512, 128))))
+        masks = model.candidate_masks(features)
+    assert masks.shape[:3] == (2, 4, 48)
+    assert (masks.sum(1) - 1).abs().max() < 1e-5
+
+
+def test_share_out_sums_to_one_and_keeps_complete_masks() -> None:
+    masks = torch.rand(2, 4, 6, 5)
+    assert torch.allclose(share_out(masks).sum(1), torch.ones(2, 6, 5), atol=1e-5)
+    complete = masks / masks.sum(1, keepdim=True)
+    assert torch.allclose(share_out(complete), complete, atol=1e-5)
+
+
+def test_silence_gives_silence(model: Hybrid) -> None:
+    silent = torch.zeros(1, 2, 5000)
+    with torch.inference_mode():
+        assert not model(silent, embedding(2)).waveforms.any()
+        assert not model.stems(silent).waveforms.any()
+
+
+def test_level_does_not_matter(model: Hybrid) -> None:
+    x = mixture(1)
+    with torch.inference_mode():
+        loud, quiet = model(x, embedding(1)).waveforms, model(x * 1e-2, embedding(1)).waveforms
+    assert (loud - quiet * 100).abs().max() < 1e-3 * loud.abs().max()
+
+
+@pytest.mark.parametrize("skips", ["add", "concat"])
+def test_bins_axis_without_listener(skips: str) -> None:
+    torch.manual_seed(0)
+    config = HybridConfig(
+        n_fft=512, hop=128, axis="bins", widths=(8, 8), dimension=16, features=12, listener=None,
+        skips=skips, candidates=0, stems=(), presence=False, window=64 * 128, context=8 * 128,
+    )  # fmt: skip
+    model = Hybrid(config).eval()
+    assert model.capabilities == {"text", "audio", "negative"}
+    with torch.inference_mode():
+        out = model(mixture(), embedding(2))
+        assert out.waveforms.shape == (2, 2, 2, 5000)
+        assert out.presence is None
+        with pytest.raises(ModelError, match="stems"):
+            model.stems(mixture())
+
+
+def test_gradients_reach_every_weight_but_the_listener() -> None:
+    torch.manual_seed(0)
+    model = Hybrid(SMALL).train()
+    features = model.encode(model.energies(power(stft(mixture()[:, 0], 512, 128))))
+    owner = torch.tensor([0, 0, 1])
+    queries = embedding(3)
+    chosen = model.select(features, queries, owner)
+    decoded = model.decode(features, queries, queries.flip(0), owner, chosen)
+    total = decoded.mask.sum() + decoded.presence.sum() + model.stem_masks(features).square().sum()
+    (total + model.candidate_masks(features).square().sum()).backward()
+    missing = [n for n, p in model.named_parameters() if p.grad is None and not n.startswith("listener.")]
+    assert missing == []
+    assert all(p.grad is None for p in model.listener.parameters())
+
+
+def test_listener_hears_masks_as_it_hears_audio() -> None:
+    torch.manual_seed(0)
+    listener = Listener(SMALL_LISTENER).eval()
+    x = mixture(2, 1)[:, 0]
+    with torch.inference_mode():
+        heard = listener.embed(x)
+        same = listener.embed_pooled(listener.pooled(listener.energies(x) * 0.25))
+    assert heard.shape == (2, 16)
+    assert torch.allclose(heard.norm(dim=-1), torch.ones(2), atol=1e-5)
+    assert torch.allclose(heard, same, atol=1e-4)
+
+
+def test_impossible_configurations_are_refused() -> None:
+    with pytest.raises(ConfigError, match="listener"):
+        Hybrid(HybridConfig(hop=256, window=512 * 256, context=256))
+    with pytest.raises(ConfigError, match="refine"):
+        Hybrid(HybridConfig(listener=None, refine=True))
+    with pytest.raises(ConfigError, match="window"):
+        Hybrid(HybridConfig(window=1000))

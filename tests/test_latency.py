@@ -1,0 +1,95 @@
+"""What latency costs: live streams as systems of an evaluation, and the table of quality and speed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import sounds
+
+from audiosep.deploy import latency
+from audiosep.deploy.latency import main, put, speed
+from audiosep.errors import AudioSepError, InputError
+from audiosep.evaluation.runner import read_results
+from audiosep.evaluation.sets import load_set
+from audiosep.evaluation.systems import LiveSystem, identity, load_system
+from audiosep.query.query import Query
+
+RATE = 16000
+
+
+@pytest.fixture
+def songs(tmp_path: Path) -> str:
+    for index in range(3):
+        folder = tmp_path / "songs" / str(index)
+        folder.mkdir(parents=True)
+        voice, loop = sounds.voice(1.0, RATE, index), sounds.loop(1.0, RATE, 0.25, index)
+        for name, wave in {"mix": voice + loop, "vocals": voice, "accompaniment": loop}.items():
+            soundfile.write(folder / f"{name}.wav", wave, RATE, subtype="FLOAT")
+    return f"folder={tmp_path / 'songs'}"
+
+
+@pytest.mark.parametrize(("way", "past"), [("0.1", None), ("0.25,past=0.2", 0.2)])
+def test_a_live_stream_is_a_system(tiny_folder: Path, songs: str, way: str, past: float | None) -> None:
+    system = load_system(f"{tiny_folder}:live={way}", "cpu", "fp32")
+    assert isinstance(system, LiveSystem)
+    assert system.past == past
+    mix = load_set(songs).items[0].load().mix
+    queries = [Query(text="piano", name="a"), Query(text="voice", name="b")]
+    out = system.separate(mix, queries, sample_rate=RATE)
+    assert out.presence is not None
+    assert list(out) == list(out.presence) == ["a", "b"]
+    stream = system.separator.stream(
+        ["piano", "voice"], sample_rate=RATE, channels=len(mix), latency=system.latency, past=past
+    )
+    expected = np.concatenate([stream.push(mix), stream.finish()], axis=-1)
+    assert np.array_equal(np.stack(list(out.values())), expected)
+    with pytest.raises(InputError, match="sample rate"):
+        system.separate(mix, queries)
+
+
+def test_each_way_has_results_of_its_own(tiny_folder: Path) -> None:
+    names = [str(tiny_folder), *(f"{tiny_folder}:live={way}" for way in ("0.1", "0.2", "0.2,past=1"))]
+    assert len({identity(name) for name in names}) == len(names)
+
+
+def test_the_table_and_the_picture(
+    tiny_folder: Path, songs: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page, plot = tmp_path / "page.md", tmp_path / "plot.png"
+    page.write_text("before\n<!-- latency -->\nold\n<!-- end of latency -->\nafter\n")
+    options = ["--model", str(tiny_folder), "--results", str(tmp_path / "results"), "--seconds", "0.5"]
+    options += ["--into", str(page), "--plot", str(plot)]
+    monkeypatch.setattr(latency, "use_threads", lambda count: count or 2)
+    main([songs, "offline", "0.2", "0.1,past=0.2", *options])
+    said = capsys.readouterr().out
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in said.splitlines() if line[:1] == "|"]
+    assert rows[0][:6] == ["latency", "window, s", "computed, s/s", "real-time factor", "SI-SDRi, dB", "better"]
+    assert [row[0] for row in rows[2:]] == ["whole recording", "200 ms", "100 ms, past 0.2 s"]
+    offline, live, longer = ([float(cell) for cell in row[1:4]] for row in rows[2:])
+    assert offline[1] < live[1] < longer[1]  # computed seconds a second
+    assert all(factor > 0 for _, _, factor in (offline, live, longer))
+    scores = [float(row[4].split()[0]) for row in rows[2:]]
+    assert np.ptp(scores) < 3
+    assert all(0 <= float(row[5].rstrip("%")) <= 100 for row in rows[2:])
+    assert "3 mixtures" in said
+    assert "2 threads" in said
+    assert page.read_text() == f"before\n<!-- latency -->\n{said}<!-- end of latency -->\nafter\n"
+    assert plot.read_bytes().startswith(b"\x89PNG")
+    results = read_results(tmp_path / "results" / "results.jsonl")
+    assert len(results) == 9
+    main([songs, "offline", "0.2", "0.1,past=0.2", *options])  # nothing is evaluated again
+    assert read_results(tmp_path / "results" / "results.jsonl") == results
+
+
+def test_what_cannot_be_measured_is_told(tiny_folder: Path, songs: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="needs a latency of"):
+        speed(f"{tiny_folder}:live=0.001", 0.1)
+    with pytest.raises(InputError, match="name a model"):
+        speed("mixture", 0.1)
+    with pytest.raises(InputError, match="to put the table between"):
+        put("table", tiny_folder / "config.json")
+    with pytest.raises(AudioSepError):
+        main([songs, "offline", "--model", str(tmp_path / "none")])

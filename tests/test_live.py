@@ -1,0 +1,372 @@
+"""Live separation: every sample that goes in comes out, in its place, whatever the blocks and however late."""
+
+from __future__ import annotations
+
+import io
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from audiosep.cli import main
+from audiosep.deploy import live as module
+from audiosep.deploy.live import Delay, Live, Pcm, PipeSink, PipeSource, SoundCard, separate_live, warm_up
+from audiosep.errors import DependencyError, InputError
+from audiosep.separator import Separator
+from audiosep.streaming import Stream
+from audiosep.threads import available_cpus, use_threads
+
+ROOT = Path(__file__).parents[1]
+RATE = 16000
+Mixture = Callable[..., np.ndarray]
+
+
+def opener(separator: Separator, queries: Any = "piano", channels: int = 2) -> Callable[[], Stream]:
+    return lambda: separator.stream(queries, sample_rate=RATE, channels=channels, latency=0.1)
+
+
+class Blocks:
+    """A source of given blocks, and a sink that keeps what it gets."""
+
+    def __init__(self, blocks: list[np.ndarray]) -> None:
+        self._blocks = blocks
+        self.written: list[np.ndarray] = []
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        yield from self._blocks
+
+    def write(self, samples: np.ndarray) -> int:
+        self.written.append(samples)
+        return 0
+
+    @property
+    def out(self) -> np.ndarray:
+        return np.concatenate(self.written, axis=1)
+
+
+@pytest.mark.parametrize("encoding", ["s16le", "f32le"])
+def test_a_pipe_through_the_identity_comes_out_as_it_went_in(
+    identity: Separator, mixture: Mixture, encoding: str
+) -> None:
+    pcm = Pcm(encoding, 2)
+    data = pcm.encode(mixture(1.0))[0]
+    out = io.BytesIO()
+    # Reads of any size: frames are put together again.
+    pieces = iter([data[:7], data[7:1001], data[1001:], b"", b""])
+    source = PipeSource(SimpleNamespace(read=lambda n: next(pieces)), pcm, 10**6)
+    report = separate_live(source, PipeSink(out, pcm), Live(opener(identity)))
+    assert out.getvalue() == data
+    assert report.received == report.written == RATE
+    assert (report.dropped, report.clipped) == (0, 0)
+
+
+def test_the_blocks_change_nothing_and_the_latency_is_kept(separator: Separator, mixture: Mixture) -> None:
+    mix = mixture(1.0)
+    outs = []
+    for size in (16000, 320, 77):
+        live = Live(opener(separator))
+        behind = []
+        sink = Blocks([mix[:, i : i + size] for i in range(0, RATE, size)])
+        separate_live(sink, sink, live, watch=lambda r, b=behind: b.append(r.received - r.written))
+        assert max(behind[:-1], default=0) <= live.report.latency <= 0.1 * RATE
+        outs.append(sink.out)
+    assert outs[0].shape == mix.shape
+    assert np.array_equal(outs[0], outs[1])
+    assert np.array_equal(outs[0], outs[2])
+
+
+def test_target_and_rest_sum_to_the_mixture(separator: Separator, mixture: Mixture) -> None:
+    mix = mixture(0.8)
+    parts = []
+    for rest in (False, True):
+        sink = Blocks([mix])
+        separate_live(sink, sink, Live(opener(separator, None), "drums", rest=rest))
+        parts.append(sink.out)
+    assert parts[0].any()
+    assert np.allclose(sum(parts), mix, atol=1e-6)
+
+
+def test_one_target_must_be_named(separator: Separator) -> None:
+    with pytest.raises(InputError, match="vocals, drums"):
+        Live(opener(separator, None))
+    with pytest.raises(InputError, match="violin"):
+        Live(opener(separator, None), "violin")
+
+
+def test_blocks_that_are_too_late_are_dropped_and_silence_keeps_their_place(
+    identity: Separator, mixture: Mixture
+) -> None:
+    mix = mixture(3.0)
+    blocks = [mix[:, i : i + 160] for i in range(0, 3 * RATE, 160)]
+    held = threading.Event()
+
+    class Slow(Blocks):
+        """A second arrives in time, another while the sink hangs, the last after that."""
+
+        def blocks(self) -> Iterator[np.ndarray]:
+            for number, block in enumerate(self._blocks):
+                if number == 200:
+                    held.set()
+                while number >= 200 and live.report.received < 160 * number:
+                    time.sleep(0.001)
+                yield block
+
+        def write(self, samples: np.ndarray) -> int:
+            held.wait(30)
+            return super().write(samples)
+
+    both, live = Slow(blocks), Live(opener(identity))
+    report = separate_live(both, both, live, slack=0.5)
+    out = both.out
+    assert out.shape == mix.shape
+    assert report.dropped > 0
+    assert report.received == report.written == 3 * RATE
+    assert report.blocks == len(blocks)
+    sounding = out.any(0)
+    assert np.array_equal(out[:, sounding], mix[:, sounding])
+    assert sounding[-RATE // 2 :].any()
+    assert not sounding.all()
+
+
+def test_without_slack_the_source_waits(identity: Separator, mixture: Mixture) -> None:
+    mix = mixture(1.0)
+    made = []
+
+    class Eager(Blocks):
+        def blocks(self) -> Iterator[np.ndarray]:
+            for start in range(0, RATE, 160):
+                made.append(start)
+                yield mix[:, start : start + 160]
+
+        def write(self, samples: np.ndarray) -> int:
+            assert len(made) - report.blocks < 12
+            return super().write(samples)
+
+    live = Live(opener(identity))
+    report = live.report
+    both = Eager([])
+    separate_live(both, both, live)
+    assert np.array_equal(both.out, mix)
+
+
+def test_stopping_finishes_what_is_under_way(identity: Separator, mixture: Mixture) -> None:
+    mix, stop = mixture(1.0), threading.Event()
+    both = Blocks([mix[:, i : i + 800] for i in range(0, RATE, 800)])
+    report = separate_live(both, both, Live(opener(identity)), stop=stop, watch=lambda r: stop.set())
+    assert (report.received, report.blocks) == (800, 1)
+    assert np.array_equal(both.out, mix[:, :800])
+
+
+def test_an_error_of_the_source_is_raised(identity: Separator) -> None:
+    class Broken(Blocks):
+        def blocks(self) -> Iterator[np.ndarray]:
+            yield np.zeros((2, 10), np.float32)
+            raise OSError("unplugged")
+
+    both = Broken([])
+    with pytest.raises(OSError, match="unplugged"):
+        separate_live(both, both, Live(opener(identity)))
+
+
+def test_nothing_in_nothing_out(identity: Separator) -> None:
+    both = Blocks([])
+    assert separate_live(both, both, Live(opener(identity))).received == 0
+    assert both.out.shape == (2, 0)
+
+
+def test_the_real_time_factor_leaves_the_start_out(identity: Separator, mixture: Mixture) -> None:
+    mix = mixture(1.0)
+    both = Blocks([mix[:, i : i + 800] for i in range(0, RATE, 800)])
+    live = Live(opener(identity))
+    assert live.report.real_time_factor is None
+    warm_up(opener(identity))
+    report = separate_live(both, both, live)
+    assert 0 < report.steady < report.busy
+    assert report.real_time_factor == report.steady / (report.steady_samples / RATE)
+
+
+def test_integers_saturate_and_are_counted() -> None:
+    data, clipped = Pcm("s16le", 1).encode(np.array([[1.5, -1.5, 0.5, 32767 / 32768]], np.float32))
+    assert np.frombuffer(data, "<i2").tolist() == [32767, -32768, 16384, 32767]
+    assert clipped == 2
+    with pytest.raises(InputError, match="f32le"):
+        Pcm("u8", 1)
+
+
+# ---- the sound card --------------------------------------------------------------------------------------------------
+
+
+def test_what_comes_too_late_is_not_played() -> None:
+    delay = Delay(1, 4)
+    assert delay.take(3).tolist() == [[0, 0, 0]]
+    delay.put(np.array([[1, 2, 3]], np.float32))
+    assert delay.take(3).tolist() == [[0, 1, 2]]
+    assert delay.take(3).tolist() == [[3, 0, 0]]  # 4 and 5 are late
+    delay.put(np.array([[4, 5, 6, 7]], np.float32))
+    assert delay.take(2).tolist() == [[6, 7]]
+    assert delay.missed == 2
+
+
+class FakeDriver:
+    """A card that hands over what it is told to hear, and keeps what it plays."""
+
+    class PortAudioError(Exception):
+        pass
+
+    def __init__(self, mix: np.ndarray) -> None:
+        self.mix, self.played, self.options = mix, [], {}
+
+    def Stream(self, **options: Any) -> Any:
+        if options["device"] == "none":
+            raise ValueError("no such device")
+        self.options = options
+        return SimpleNamespace(start=self.start, stop=lambda: None, close=lambda: None)
+
+    def start(self) -> None:
+        self.thread = threading.Thread(target=self.sound, daemon=True)
+        self.thread.start()
+
+    def sound(self) -> None:
+        block = self.options["blocksize"]
+        for start in range(0, self.mix.shape[1], block):
+            out = np.empty((block, len(self.mix)), np.float32)
+            self.options["callback"](self.mix[:, start : start + block].T, out, block, None, None)
+            self.played.append(out.T)
+            time.sleep(0.002)
+
+
+def test_a_sound_card_plays_the_target_after_the_delay(
+    identity: Separator, mixture: Mixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mix = mixture(1.0)
+    driver = FakeDriver(mix)
+    monkeypatch.setitem(sys.modules, "sounddevice", driver)
+    delay, stop = 8000, threading.Event()
+    with SoundCard(RATE, 2, delay, block=160) as card:
+        threading.Thread(target=lambda: (driver.thread.join(), stop.set()), daemon=True).start()
+        report = separate_live(card, card, Live(opener(identity)), slack=10.0, stop=stop)
+    played = np.concatenate(driver.played, axis=1)
+    sounding = played.any(0)
+    assert not sounding[:delay].any()
+    assert np.array_equal(played[:, sounding], np.roll(mix, delay, axis=1)[:, sounding])
+    assert report.dropped == 0
+    with pytest.raises(InputError, match="no such device"):
+        SoundCard(RATE, 2, delay, block=160, device="none")
+
+
+def test_a_sound_card_needs_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sounddevice", None)
+    with pytest.raises(DependencyError, match="pip install sounddevice"):
+        SoundCard(RATE, 2, 100, block=160)
+
+
+# ---- threads ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("limit", "cpus"), [("max 100000", None), ("150000 100000", 1), ("50000 100000", 1), ("?", None)]
+)
+def test_a_containers_share_counts(tmp_path: Path, limit: str, cpus: int | None) -> None:
+    (tmp_path / "cpu.max").write_text(limit)
+    assert available_cpus(tmp_path) == (cpus or available_cpus(tmp_path / "none"))
+
+
+def test_an_older_containers_share_counts(tmp_path: Path) -> None:
+    (tmp_path / "cpu").mkdir()
+    (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text("100000")
+    (tmp_path / "cpu" / "cpu.cfs_period_us").write_text("100000")
+    assert available_cpus(tmp_path) == 1
+
+
+def test_threads_are_set_and_never_raised_on_their_own() -> None:
+    import torch
+
+    before = torch.get_num_threads()
+    try:
+        assert use_threads(1) == 1
+        assert use_threads() == 1
+        with pytest.raises(InputError):
+            use_threads(0)
+    finally:
+        torch.set_num_threads(before)
+
+
+# ---- the verb --------------------------------------------------------------------------------------------------------
+
+
+def command(*arguments: object) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, ROOT / "tests" / "command.py", "live", *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def test_ctrl_c_ends_a_pipe_cleanly(tiny_folder: Path, mixture: Mixture) -> None:
+    data = Pcm("s16le", 2).encode(mixture(1.0, RATE))[0]
+    running = command("piano", "-m", tiny_folder, "--rate", RATE, "--latency", 0.1, "--past", 0.2, "--threads", 1)
+    assert running.stdin is not None
+    assert running.stdout is not None
+    running.stdin.write(data)
+    running.stdin.flush()
+    first = running.stdout.read(len(data) // 2)  # comes while the input is still open
+    running.send_signal(signal.SIGINT)
+    out, err = running.communicate(timeout=60)
+    assert running.returncode == 0, err
+    assert len(data) // 2 <= len(first + out) <= len(data)
+    assert len(out) % 4 == 0
+    assert b"Traceback" not in err
+    assert b"0 of" in err
+    assert b"real-time factor" in err
+
+
+@pytest.mark.slow
+def test_a_listener_that_goes_away_ends_it(tiny_folder: Path, mixture: Mixture) -> None:
+    data = Pcm("f32le", 1).encode(mixture(1.0, RATE, 1))[0]
+    running = command("--stem", "bass", "-m", tiny_folder, "-r", RATE, "-c", 1, "-e", "f32le", "--realtime")
+    assert running.stdin is not None
+    assert running.stdout is not None
+    assert running.stderr is not None
+    running.stdout.close()
+    running.stdin.write(data)
+    running.stdin.close()
+    err = running.stderr.read()
+    assert running.wait(60) == 0, err
+    assert b"Traceback" not in err
+
+
+def test_wrong_usage(tiny_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["live", "-m", str(tiny_folder)]) == 2
+    assert main(["live", "piano", "--stem", "bass", "-m", str(tiny_folder)]) == 2
+    assert "--stem" in capsys.readouterr().err
+
+
+def test_a_sound_card_from_the_command_line(
+    mini_folder: Path, mixture: Mixture, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    driver = FakeDriver(mixture(0.5, 32000))
+    monkeypatch.setitem(sys.modules, "sounddevice", driver)
+    waiting: queue.SimpleQueue[None] = queue.SimpleQueue()
+    monkeypatch.setattr(driver, "sound", lambda: (FakeDriver.sound(driver), waiting.put(None)))
+
+    def interrupt() -> None:
+        waiting.get()
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    assert main(["live", "piano", "--sound-card", "3", "-r", "32000", "-m", str(mini_folder)]) == 0
+    assert driver.options["device"] == 3
+    assert driver.options["blocksize"] == round(module.BLOCK_SECONDS * 32000)
+    assert "blocks dropped" in capsys.readouterr().err

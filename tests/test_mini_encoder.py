@@ -1,0 +1,132 @@
+"""The embedded CLAP: text and audio into one space, from files in a folder, without transformers."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from audiosep.checkpoint import load_state
+from audiosep.errors import ConfigError, ModelError, QueryError
+from audiosep.models.listener import Listener, ListenerConfig
+from audiosep.models.text import TextTower, TextTowerConfig
+from audiosep.query import load_encoder
+from audiosep.query.encoder import QueryEncoder
+from audiosep.query.mini import MiniEncoder, pack_table, unpack_table
+from audiosep.query.tokenizer import WordPieces, train_word_pieces
+
+TEXTS = ["a dog barking", "an electric guitar solo", "rain"]
+
+
+def encoder() -> MiniEncoder:
+    torch.manual_seed(0)
+    tokenizer = train_word_pieces(TEXTS, [], 300, spelled=140)
+    size = tokenizer.get_vocab_size()
+    tower = TextTower(TextTowerConfig(size, width=32, layers=1, heads=2, feedforward=32, hidden=32))
+    strides = ((1, 1), (2, 2))
+    listener = Listener(
+        ListenerConfig(n_fft=512, hop=256, bands=32, widths=(8, 16), strides=strides, hidden=24, tags=5)
+    )
+    return MiniEncoder(tower, WordPieces(tokenizer, size), listener, "tiny")
+
+
+@pytest.fixture(scope="module")
+def mini() -> MiniEncoder:
+    return encoder()
+
+
+@pytest.fixture
+def saved(mini: MiniEncoder, tmp_path: Path) -> tuple[Path, dict]:
+    return tmp_path, mini.save(tmp_path)
+
+
+def noise(seconds: float, rate: int = 32000, seed: int = 0) -> torch.Tensor:
+    x = torch.randn(int(seconds * rate), generator=torch.Generator().manual_seed(seed))
+    return x * torch.linspace(0, 1, len(x)).mul(40).sin()
+
+
+def test_is_a_query_encoder(mini: MiniEncoder) -> None:
+    assert isinstance(mini, QueryEncoder)
+    assert mini.dimension == 512
+
+
+def test_text_gives_unit_vectors_in_order(mini: MiniEncoder) -> None:
+    many = [TEXTS[i % 3] for i in range(150)]
+    found = mini.text(many)
+    torch.testing.assert_close(found.norm(dim=-1), torch.ones(150))
+    torch.testing.assert_close(found[147:], mini.text(TEXTS))
+    assert not found.requires_grad
+    assert mini.text([]).shape == (0, 512)
+
+
+def test_audio_of_any_length_and_rate(mini: MiniEncoder) -> None:
+    lengths = [noise(0.01), noise(1.0), noise(41.0)]
+    found = mini.audio(lengths, 32000)
+    assert found.shape == (3, 512)
+    torch.testing.assert_close(found.norm(dim=-1), torch.ones(3))
+    assert mini.audio([noise(1.0, 8000)], 8000).isfinite().all()
+    assert mini.audio([], 32000).shape == (0, 512)
+
+
+def test_level_of_an_example_does_not_matter(mini: MiniEncoder) -> None:
+    a, b = mini.audio([noise(1.0), noise(1.0) * 0.1], 32000)
+    assert float(a @ b) > 0.999
+
+
+@pytest.mark.parametrize("waveform", [torch.zeros(0), torch.zeros(32000)])
+def test_silent_example_is_an_error(mini: MiniEncoder, waveform: torch.Tensor) -> None:
+    with pytest.raises(QueryError, match="empty or silent"):
+        mini.audio([waveform], 32000)
+
+
+def test_read_back_from_a_folder(mini: MiniEncoder, saved: tuple[Path, dict]) -> None:
+    folder, config = saved
+    again = load_encoder(config, folder)
+    assert again.name == "tiny"
+    assert (again.text(TEXTS) * mini.text(TEXTS)).sum(-1).min() > 0.999
+    assert (again.audio([noise(1.0)], 32000) * mini.audio([noise(1.0)], 32000)).sum(-1).min() > 0.999
+
+
+def test_packed_word_table(mini: MiniEncoder, saved: tuple[Path, dict]) -> None:
+    state = load_state(saved[0] / "clap.safetensors")
+    assert state["text.words.weight.int8"].dtype == torch.int8
+    assert all(key.startswith(("text.", "listener.")) for key in state)
+    table = mini.tower.words.weight
+    again = unpack_table(pack_table({"text.words.weight": table}))["text.words.weight"]
+    assert (again - table).abs().max() <= table.abs().max() / 127
+
+
+def test_damaged_folders_are_errors(saved: tuple[Path, dict]) -> None:
+    folder, config = saved
+    with pytest.raises(ConfigError, match="unknown key"):
+        MiniEncoder.from_config({**config, "surprise": 1}, folder)
+    grown = {**config, "text": {**config["text"], "layers": 2}}
+    with pytest.raises(ModelError, match=r"missing key 'text\.blocks\.1"):
+        MiniEncoder.from_config(grown, folder)
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(ModelError, match=r"tokenizer\.json"):
+        MiniEncoder.from_config(config, folder)
+    (folder / "clap.safetensors").unlink()
+    with pytest.raises(ModelError, match=r"clap\.safetensors"):
+        MiniEncoder.from_config(config, folder)
+
+
+def test_weights_that_understand_nothing_are_refused(mini: MiniEncoder) -> None:
+    tower = TextTower(mini.tower.config)
+    torch.nn.init.zeros_(tower.bag.weight)
+    torch.nn.init.ones_(tower.head[2].bias)
+    with pytest.raises(QueryError, match="same embedding"):
+        MiniEncoder(tower, mini.words, mini.listener)
+
+
+def test_needs_no_transformers(saved: tuple[Path, dict]) -> None:
+    folder, config = saved
+    code = (
+        "import sys; from pathlib import Path; from audiosep.query import load_encoder; "
+        f"e = load_encoder({config!r}, Path({str(folder)!r})); e.text(['rain']); "
+        "assert 'transformers' not in sys.modules and 'accelerate' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

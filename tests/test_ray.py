@@ -1,0 +1,584 @@
+"""Many files through Ray: a real cluster on this machine with two workers, some of which are killed at work."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import Mixture
+
+from audiosep import Query, load
+from audiosep.audio import write_audio
+from audiosep.cli import main
+from audiosep.cli.job import read_inputs
+from audiosep.cli.separate import split
+from audiosep.data.manifest import Clip, write_manifest
+from audiosep.deploy.cluster import Crew, crew
+from audiosep.deploy.ledger import PLACE, REPORT, Ledger, ledger, source
+from audiosep.deploy.ray import RayReport, separate_files
+from audiosep.deploy.staging import Staging, settle_all
+from audiosep.deploy.workers import About, Settings, digest
+from audiosep.errors import AudioError, AudioSepError, Cancelled, DependencyError, InputError, ModelError, QueryError
+from audiosep.files import Writing
+
+RATE = 16000
+needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed")
+
+
+def files(folder: Path) -> dict[str, int]:
+    """Everything in a folder, hidden or not -> when it was written."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.stat().st_mtime_ns for path in paths}
+
+
+# ---- outputs that appear whole or not at all -------------------------------------------------------------------------
+
+RECORD = {"input": "/in/song.wav", "outputs": {"piano": "a/song (piano).wav", "residual": "song.wav"}}
+
+
+def make(staging: Staging, record: dict[str, Any] = RECORD, **options: bool) -> None:
+    """One attempt that ends well."""
+    with staging.attempt(3) as work:
+        made = {name: work / f"{name}.part" for name in record["outputs"]}
+        for name, path in made.items():
+            path.write_text(f"new {name}")
+        staging.commit(work, made, record, **options)
+
+
+def contents(folder: Path) -> dict[str, str]:
+    return {name: (folder / name).read_text() for name in files(folder)}
+
+
+def test_outputs_are_put_in_their_places_and_remembered(tmp_path: Path) -> None:
+    staging = Staging(tmp_path / "out" / "hidden" / "0", tmp_path / "out")
+    assert staging.settle() is None
+    make(staging)
+    assert staging.settle() == RECORD
+    assert staging.settle() == RECORD
+    assert settle_all(staging.folder.parent, tmp_path / "out") == {"0": RECORD}
+    staging.clear()
+    assert contents(tmp_path / "out") == {"a/song (piano).wav": "new piano", "song.wav": "new residual"}
+
+
+def test_what_was_complete_when_its_maker_was_killed_is_finished_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    staging = Staging(tmp_path / "hidden" / "0", tmp_path)
+    replace = Path.replace
+
+    def killed(self: Path, target: Path) -> Path:
+        if target.name == "song.wav":
+            raise KeyboardInterrupt
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        make(staging)
+    monkeypatch.undo()
+    assert (tmp_path / "a" / "song (piano).wav").exists()
+    assert not (tmp_path / "song.wav").exists()
+    assert settle_all(tmp_path / "hidden", tmp_path) == {"0": RECORD}
+    assert (tmp_path / "song.wav").read_text() == "new residual"
+
+
+def test_what_was_not_complete_is_thrown_away_and_the_attempts_are_counted(tmp_path: Path) -> None:
+    staging = Staging(tmp_path / "hidden" / "0", tmp_path)
+    killed = []
+    for number in range(1, 4):
+        attempt = staging.attempt(3)
+        killed.append(attempt)  # and never left
+        work = attempt.__enter__()
+        assert work.name == f"attempt-{number}"
+        (work / "piano.part").write_text("half")
+    with pytest.raises(AudioSepError, match="3 workers died"), staging.attempt(3):
+        pass
+    assert settle_all(tmp_path / "hidden", tmp_path) == {}
+    assert files(tmp_path) == {}
+
+
+def test_an_attempt_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    staging = Staging(tmp_path / "hidden" / "0", tmp_path)
+    with contextlib.suppress(InputError), staging.attempt(3) as work:
+        (work / "piano.part").write_text("half")
+        raise InputError("a bad recording")
+    assert files(tmp_path) == {}
+
+
+def test_nothing_is_replaced_unless_allowed(tmp_path: Path) -> None:
+    (tmp_path / "song.wav").write_text("theirs")
+    staging = Staging(tmp_path / "hidden" / "0", tmp_path)
+    with pytest.raises(AudioError, match=r"song\.wav exists already"):
+        make(staging)
+    assert contents(tmp_path) == {"song.wav": "theirs"}
+    make(staging, overwrite=True)
+    assert contents(tmp_path)["song.wav"] == "new residual"
+    (tmp_path / "a" / "song (piano).wav").unlink()
+    (tmp_path / "a" / "song (piano).wav").mkdir()
+    staging.clear()
+    with pytest.raises(AudioError, match="exists already"):
+        make(staging, overwrite=True)
+
+
+def test_outputs_that_cannot_be_put_in_their_places_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    staging = Staging(tmp_path / "hidden" / "0", tmp_path)
+
+    def refuse(self: Path, target: Path) -> Path:
+        raise OSError("read-only file system")
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.raises(AudioError, match="read-only"):
+        make(staging)
+    assert settle_all(tmp_path / "hidden", tmp_path) == {}
+    assert "complete outputs wait" in caplog.text
+    monkeypatch.undo()
+    assert settle_all(tmp_path / "hidden", tmp_path) == {"0": RECORD}
+    assert (tmp_path / "song.wav").exists()
+
+
+# ---- what is done ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def song(tmp_path: Path) -> Path:
+    path = tmp_path / "in" / "song.wav"
+    path.parent.mkdir()
+    path.write_bytes(b"sound")
+    return path
+
+
+def record(song: Path, job: str, **outputs: str) -> dict[str, Any]:
+    return {"input": str(song), "outputs": outputs, "job": job, "source": source(song)}
+
+
+def run(out: Path, name: str, *records: dict[str, Any]) -> dict[str, Any]:
+    """A run into `out` that makes what the records say; its report."""
+    with ledger(out) as known:
+        for index, one in enumerate(records):
+            make(known.staging(f"{name}-{index}"), one, overwrite=True)
+        known.close(name, {"model": "m"}, [{"input": "x", "type": "E", "message": "m"}])
+    assert not (out / PLACE).exists()
+    return json.loads((out / REPORT).read_text())
+
+
+def test_a_recording_is_done_while_it_and_its_outputs_are_what_they_were(tmp_path: Path, song: Path) -> None:
+    out = tmp_path / "out"
+    made = record(song, "job", piano="song (piano).wav")
+    report = run(out, "first", made)
+    assert (report["model"], report["results"], report["earlier"]) == ("m", [made], [])
+    assert report["failures"] == [{"input": "x", "type": "E", "message": "m"}]
+    assert Ledger(out).done(song, "job") == made
+    assert Ledger(out).done(song, "another job") is None
+    assert Ledger(out).done(song.with_name("other.wav"), "job") is None
+    (out / "song (piano).wav").unlink()
+    assert Ledger(out).done(song, "job") is None
+    run(out, "second", made)
+    song.write_bytes(b"another sound")
+    assert Ledger(out).done(song, "job") is None
+    song.unlink()
+    assert Ledger(out).done(song, "job") is None
+
+
+def test_the_report_remembers_earlier_runs_but_not_what_was_replaced(tmp_path: Path, song: Path) -> None:
+    out = tmp_path / "out"
+    first, second = record(song, "a", piano="piano.wav"), record(song, "b", voice="voice.wav")
+    run(out, "first", first)
+    report = run(out, "second", second)
+    assert (report["results"], report["earlier"]) == ([second], [first])
+    third = record(song, "c", piano="piano.wav")
+    report = run(out, "third", third)
+    assert (report["results"], report["earlier"]) == ([third], [second])
+
+
+def test_a_run_that_was_killed_is_remembered_by_the_next(tmp_path: Path, song: Path) -> None:
+    out, made = tmp_path / "out", record(song, "job", piano="piano.wav")
+    make(Staging(out / PLACE / "killed-0", out), made)
+    with ledger(out) as known:
+        assert known.done(song, "job") == made
+    report = run(out, "next")
+    assert (report["results"], report["earlier"]) == ([], [made])
+
+
+def test_one_run_at_a_time(tmp_path: Path) -> None:
+    with ledger(tmp_path / "out"), pytest.raises(InputError, match="another run"), ledger(tmp_path / "out"):
+        pass
+    with ledger(tmp_path / "out"):
+        pass
+
+
+@pytest.mark.parametrize("text", ["not json", "[]", "{}", '{"earlier": 1, "results": []}'])
+def test_a_file_that_is_no_report_is_not_overwritten(tmp_path: Path, text: str) -> None:
+    (tmp_path / REPORT).write_text(text)
+    with pytest.raises(InputError, match="no report"), ledger(tmp_path):
+        pass
+    assert contents(tmp_path) == {REPORT: text}
+
+
+# ---- how work is shared out ------------------------------------------------------------------------------------------
+
+
+def node(cpus: int, gpus: int = 0, memory: float = 64e9) -> dict[str, float]:
+    return {"CPU": cpus, "memory": memory} | ({"GPU": gpus} if gpus else {})
+
+
+@pytest.mark.parametrize(
+    ("nodes", "device", "wanted", "files", "expected"),
+    [
+        ([node(2)], "auto", None, 100, Crew(1, 2, 0)),
+        ([node(1)], "cpu", None, 100, Crew(1, 1, 0)),
+        ([node(2)], "auto", 2, 100, Crew(2, 1, 0)),
+        ([node(16)], "auto", None, 100, Crew(8, 2, 0)),
+        ([node(16)], "auto", None, 3, Crew(3, 5, 0)),
+        ([node(16)], "auto", None, 0, Crew(1, 16, 0)),
+        ([node(16, memory=3e9)], "auto", None, 100, Crew(2, 8, 0)),
+        ([node(16, memory=0)], "auto", None, 100, Crew(1, 16, 0)),
+        ([node(8), node(8)], "auto", 5, 100, Crew(5, 2, 0)),
+        ([{}, node(4), node(32)], "auto", None, 100, Crew(18, 2, 0)),
+        ([node(16, 2)], "auto", None, 100, Crew(2, 4, 1)),
+        ([node(16, 2)], "cuda", None, 1, Crew(1, 4, 1)),
+        ([node(4, 8)], "cuda", 3, 100, Crew(3, 1, 1)),
+        ([node(16, 2)], "cpu", None, 100, Crew(8, 2, 0)),
+    ],
+)
+def test_workers(nodes: list[dict[str, float]], device: str, wanted: int | None, files: int, expected: Crew) -> None:
+    assert crew(nodes, device, wanted, files) == expected
+
+
+@pytest.mark.parametrize(
+    ("nodes", "device", "wanted", "words"),
+    [
+        ([node(4)], "auto", 5, "5 workers need as many CPUs, and there are 4"),
+        ([node(4, 1)], "auto", 2, "2 workers need as many GPUs"),
+        ([node(4)], "cuda", None, "no machine of the cluster has a GPU"),
+    ],
+)
+def test_workers_that_find_no_place(nodes: list[dict[str, float]], device: str, wanted: int | None, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        crew(nodes, device, wanted, 100)
+
+
+# ---- what is refused -------------------------------------------------------------------------------------------------
+
+
+def test_without_ray_the_remedy_is_named(tmp_path: Path, song: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(DependencyError, match=r"pip install 'audiosep\[ray\]'"):
+        separate_files(song, "piano", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_several_processes_cannot_do(tmp_path: Path, song: Path) -> None:
+    for inputs, out in (("-", tmp_path), (song, "-")):
+        with pytest.raises(InputError, match="standard input and output"):
+            separate_files(inputs, "piano", out)
+    with pytest.raises(InputError, match="device 'cuda'"):
+        separate_files(song, "piano", tmp_path, device="cuda:1")
+    with pytest.raises(InputError, match="at least 1"):
+        separate_files(song, "piano", tmp_path, workers=0)
+
+
+def test_what_was_asked_for_is_told_apart() -> None:
+    settings = Settings(
+        model="mini", device="cpu", precision="auto", adapter=None, queries=(Query("piano"),),
+        writing=Writing("out"), overlap=None, shifts=0, batch=None,
+    )  # fmt: skip
+    about = About("mini", "cpu", "fp32", ("piano", "residual"), settings.queries, "weights")
+    example = (np.ones((1, 8), np.float32), RATE)
+    jobs = [
+        (settings, about),
+        (settings, dataclasses.replace(about, weights="other weights")),
+        (settings, dataclasses.replace(about, outputs=("piano",))),
+        *(
+            (dataclasses.replace(settings, queries=queries), about)
+            for queries in [
+                None,
+                (Query("voice"),),
+                (Query("piano"), Query("piano")),
+                (Query("piano", negative="voice"),),
+                (Query("piano", negative="voice", weight=0.5),),
+                (Query("piano", negative=Query(audio=example)),),
+                (Query(audio=example),),
+                (Query(audio=(2 * example[0], RATE)),),
+                (Query(audio=(example[0], 2 * RATE)),),
+                (Query(embedding=np.ones(8)),),
+            ]
+        ),
+        *(
+            (dataclasses.replace(settings, **{name: value}), about)
+            for name, value in [("overlap", 0.5), ("shifts", 1), ("precision", "bf16")]
+        ),
+        *(
+            (dataclasses.replace(settings, writing=Writing("out", **{name: value})), about)
+            for name, value in [("format", "flac"), ("on_clip", "clip"), ("template", "{stem}")]
+        ),
+    ]
+    assert len({digest(*job) for job in jobs}) == len(jobs)
+    elsewhere = dataclasses.replace(settings, device="cuda", batch=4, writing=Writing("elsewhere", overwrite=True))
+    assert digest(elsewhere, dataclasses.replace(about, device="cuda")) == digest(settings, about)
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (["song.wav", "piano", "--workers", "2"], "--workers and --cluster are for --ray"),
+        (["song.wav", "piano", "--cluster", "auto"], "--workers and --cluster are for --ray"),
+        (["song.wav", "piano", "--ray", "--threads", "2"], "--workers instead of --threads"),
+        (["song.wav", "piano", "--ray", "-o", "-"], "standard input and output"),
+        (["--ray"], "what should be separated?"),
+        (["--manifest", "nowhere.txt", "piano"], "cannot be read"),
+    ],
+)
+def test_options_that_do_not_go_together(
+    words: list[str], error: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["separate", *words]) == 2
+    assert error in capsys.readouterr().err
+
+
+def test_a_manifest_names_the_inputs(tmp_path: Path) -> None:
+    path = tmp_path / "data" / "list.txt"
+    path.parent.mkdir()
+    path.write_bytes(b"a.wav\n\nsub/b c.flac\r\n/abs/d.mp3\n")
+    folder = path.parent
+    assert read_inputs(path) == [str(folder / "a.wav"), str(folder / "sub" / "b c.flac"), "/abs/d.mp3"]
+    clips = [Clip(id=str(i), path=str(folder / f"{i}.wav"), label="dog") for i in range(2)]
+    write_manifest(path, clips)
+    assert read_inputs(path) == [str(folder / "0.wav"), str(folder / "1.wav")]
+    assert split(["piano"], False, read_inputs(path)) == (read_inputs(path), ["piano"])
+    assert split(["c.wav"], True, read_inputs(path)) == ([*read_inputs(path), "c.wav"], [])
+    write_manifest(path, [dataclasses.replace(clips[0], path=str(folder / "shard.tar"), member="a.wav")])
+    for text, error in [(None, "unpack it first"), ("{}", "no clip"), ("{", "no clip"), ("\n", "names no recording")]:
+        if text is not None:
+            path.write_text(text)
+        with pytest.raises(InputError, match=error):
+            read_inputs(path)
+
+
+# ---- a real cluster --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    """Two CPUs of this machine, for two workers."""
+    ray = pytest.importorskip("ray")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("OMP_NUM_THREADS", "1")
+        for _ in range(3):  # on a busy machine Ray's parts do not wait for each other long enough
+            with contextlib.suppress(Exception):
+                ray.init(
+                    address="local", num_cpus=2, object_store_memory=100 * 2**20, include_dashboard=False,
+                    log_to_driver=False,
+                )  # fmt: skip
+                break
+            ray.shutdown()
+        yield
+        ray.shutdown()
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """As many as each of the two workers has."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def album(tmp_path: Path, mixture: Mixture) -> Path:
+    """Five recordings in two folders, and one that is none."""
+    folder = tmp_path / "album"
+    (folder / "live").mkdir(parents=True)
+    for number in range(4):
+        write_audio(folder / f"{number}.wav", mixture(0.5, RATE, 1, seed=number), RATE)
+    write_audio(folder / "live" / "0.wav", mixture(0.5, RATE, 2, seed=9), RATE)
+    (folder / "bad.wav").write_text("this is no sound")
+    return folder
+
+
+def workers() -> set[int]:
+    """Processes of the cluster that have a task."""
+    found = set()
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if (process / "cmdline").read_bytes().startswith(b"ray::"):
+                found.add(int(process.name))
+    return found
+
+
+def has_open(process: int, path: Path) -> bool:
+    with contextlib.suppress(OSError):
+        return any(descriptor.readlink() == path for descriptor in Path(f"/proc/{process}/fd").iterdir())
+    return False
+
+
+class Killer(threading.Thread):
+    """Kills workers that are at work on a recording, so many times for each."""
+
+    def __init__(self, victims: dict[Path, int]) -> None:
+        super().__init__(daemon=True)
+        self.times = victims
+        self.killed: dict[Path, set[int]] = {victim: set() for victim in victims}
+        self._enough = threading.Event()
+
+    def run(self) -> None:
+        while not self._enough.wait(0.05):
+            for worker in workers():
+                for victim, killed in self.killed.items():
+                    if worker not in killed and len(killed) < self.times[victim] and has_open(worker, victim):
+                        os.kill(worker, signal.SIGKILL)
+                        killed.add(worker)
+
+    def __enter__(self) -> Killer:
+        self.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._enough.set()
+        self.join()
+
+
+def entries(report: RayReport) -> dict[str, Any]:
+    return json.loads(report.path.read_text())
+
+
+@needs_ray
+@pytest.mark.slow
+def test_killed_workers_cost_nothing_but_time(
+    cluster: None, one_thread: None, album: Path, mini_folder: Path, tmp_path: Path, mixture: Mixture
+) -> None:
+    long, poison = album / "long.wav", album / "poison.wav"
+    for path in (long, poison):
+        write_audio(path, mixture(60, RATE, 1), RATE)
+    seen: list[float] = []
+    options: dict[str, Any] = {"model": mini_folder, "device": "cpu", "precision": "fp32", "workers": 2}
+    with Killer({long: 1, poison: 100}) as killer:
+        report = separate_files(album, ["piano", "voice"], tmp_path / "out", **options, progress=seen.append)
+    assert {path.name: len(killed) for path, killed in killer.killed.items()} == {"long.wav": 1, "poison.wav": 3}
+    assert set(report.failures) == {album / "bad.wav", poison}
+    assert "3 workers died" in str(report.failures[poison])
+    poison.unlink()
+    good = sorted(path for path in album.rglob("*.wav") if path.name != "bad.wav")
+    assert sorted(result.input for result in report.results) == good
+    assert report.workers == 2
+    assert seen == sorted(seen)
+    assert seen[-1] == 1
+
+    # The same files with the same bytes as without Ray: nothing is lost, doubled, or half there.
+    plain = load(mini_folder, "cpu", "fp32").separate_files(album, ["piano", "voice"], tmp_path / "plain")
+    assert set(files(tmp_path / "out")) == {*files(tmp_path / "plain"), REPORT}
+    for name in files(tmp_path / "plain"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "plain" / name).read_bytes()
+    told = {result.input: result for result in report.results}
+    for result in plain.results:
+        mine = told[result.input]
+        assert (mine.samples, mine.sample_rate, mine.channels) == (result.samples, RATE, result.channels)
+        assert mine.presence == pytest.approx(result.presence)
+        assert {n: p.relative_to(tmp_path / "out") for n, p in mine.outputs.items()} == {
+            n: p.relative_to(tmp_path / "plain") for n, p in result.outputs.items()
+        }
+    document = entries(report)
+    assert sorted(entry["input"] for entry in document["results"]) == [str(path) for path in good]
+    assert {entry["input"] for entry in document["failures"]} == {str(album / "bad.wav"), str(poison)}
+    assert len({entry["worker"] for entry in document["results"]}) >= 2
+
+
+@needs_ray
+@pytest.mark.slow
+def test_the_next_run_does_nothing_twice(cluster: None, album: Path, mini_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    options: dict[str, Any] = {"model": mini_folder, "device": "cpu", "workers": 2}
+
+    # A run that is stopped after its second recording.
+    done: list[float] = []
+    with pytest.raises(Cancelled):
+        separate_files(album, "piano", out, **options, progress=lambda fraction: done.append(fraction) or len(done) < 2)
+    first = files(out)
+    assert set(json.loads((out / REPORT).read_text())) >= {"results", "failures", "earlier", "model", "workers"}
+    finished = {name.removesuffix(" (piano).wav") for name in first if name.endswith(" (piano).wav")}
+    assert {f"{name} ({stem}).wav" for name in finished for stem in ("piano", "residual")} == {*first} - {REPORT}
+
+    # The next one goes on, with a recording that has come before the others and would take the name of one of them.
+    shutil.copy(album / "0.wav", album / "0.aiff")
+    report = separate_files(album, "piano", out, **options)
+    assert len(report.results) + len(report.skipped) == 6
+    assert len(report.skipped) >= len(finished)
+    assert list(report.failures) == [album / "bad.wav"]
+    second = files(out)
+    assert {name: second[name] for name in first if name != REPORT} == {n: t for n, t in first.items() if n != REPORT}
+    assert len(second) == 2 * 6 + 1
+    assert len(entries(report)["results"]) == len(report.results)
+    assert len(entries(report)["earlier"]) == len(report.skipped)
+
+    # And the third has nothing to do but what failed; relative paths make no difference.
+    with contextlib.chdir(tmp_path):
+        report = separate_files("album", "piano", "out", **options)
+    assert (len(report.results), len(report.skipped), len(report.failures)) == (0, 6, 1)
+    assert {result.outputs["piano"].parts[0] for result in report.skipped} == {"out"}
+    third = files(out)
+    assert {name for name in third if third[name] != second[name]} == {REPORT}
+
+
+@needs_ray
+@pytest.mark.slow
+def test_examples_are_heard_once_and_what_no_file_can_be_done_with_is_an_error(
+    cluster: None, album: Path, mini_folder: Path, tmp_path: Path, mixture: Mixture, caplog: pytest.LogCaptureFixture
+) -> None:
+    options: dict[str, Any] = {"model": mini_folder, "device": "cpu", "workers": 1}
+    like = Query(audio=album / "1.wav", negative=Query(audio=album / "2.wav"))
+    cut = tmp_path / "cut.flac"
+    write_audio(cut, mixture(2, RATE, 1), RATE, format="flac")
+    cut.write_bytes(cut.read_bytes()[:20_000])
+    report = separate_files([album / "0.wav", cut], like, tmp_path / "out", **options)
+    report.check()
+    assert "cut.flac" in caplog.text  # what a worker warns of is told here
+    plain = load(mini_folder, "cpu").separate_files(album / "0.wav", like, tmp_path / "plain")
+    for name, path in plain.results[0].outputs.items():
+        ours = report.results[0].outputs[name]
+        assert ours.name == path.name
+        assert ours.stat().st_size == path.stat().st_size
+    for error, words, wrong in [
+        (QueryError, "512 numbers", {"queries": Query(embedding=[1.0, 2.0])}),
+        (InputError, "overlap", {"overlap": 1.0}),
+        (InputError, "unknown format", {"format": "doc"}),
+        (ModelError, "no model", {"model": tmp_path / "no model"}),
+        (InputError, "cannot be the only output", {"only": "drums"}),
+    ]:
+        with pytest.raises(error, match=words):
+            separate_files(album, **{"queries": "piano", "out_dir": tmp_path / "no", **options, **wrong})  # type: ignore[arg-type]
+    assert not (tmp_path / "no").exists()
+
+
+@needs_ray
+@pytest.mark.slow
+def test_the_command_starts_a_cluster_of_its_own_and_ends_it(album: Path, mini_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("album/1.wav\n\nalbum/bad.wav\nalbum/1.wav\n")
+    words = ["separate", "--manifest", "list.txt", "piano", "--ray", "--workers", "2", "-m", str(mini_folder), "--json"]
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    done = subprocess.run(
+        [sys.executable, "-m", "audiosep", *words], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 1, done.stderr
+    document = json.loads(done.stdout)
+    assert [result["input"] for result in document["results"]] == ["album/1.wav"]
+    assert [failure["input"] for failure in document["failures"]] == ["album/bad.wav"]
+    assert document["results"][0]["outputs"]["piano"] == "separated/1 (piano).wav"
+    assert (document["skipped"], document["report"]) == ([], f"separated/{REPORT}")
+    assert set(files(tmp_path / "separated")) == {"1 (piano).wav", "1 (residual).wav", REPORT}

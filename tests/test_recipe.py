@@ -1,0 +1,173 @@
+"""Training configurations: presets under the file's own values, overrides, strict keys, and the command."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+
+import pytest
+from test_trainer import TinyTask
+
+from audiosep.errors import ConfigError
+from audiosep.training import presets, recipe
+
+
+class FileTask(TinyTask):
+    """A task that takes what the recipe gives."""
+
+    @classmethod
+    def from_config(cls, data, run_dir):
+        task = cls(width=data["model"]["width"])
+        task.data = data
+        return task
+
+
+@pytest.fixture
+def config(tmp_path, monkeypatch):
+    monkeypatch.setitem(recipe.TASKS, "tiny", "test_recipe:FileTask")
+    (tmp_path / "data.jsonl").write_text("{}\n")
+    path = tmp_path / "tiny.json"
+    data = {"manifest": str(tmp_path / "data.jsonl")}
+    trainer = {"steps": 3, "precision": "fp32", "device": "cpu", "log_every": 1}
+    path.write_text(json.dumps({"task": "tiny", "model": {"width": 4}, "data": data, "trainer": trainer, "seed": 5}))
+    return path
+
+
+def test_the_command_trains_into_a_run_folder_and_says_what_with(config, tmp_path, capsys):
+    from audiosep.cli.train import app
+
+    arguments = [str(config), "--out", str(tmp_path / "run"), "--set", "trainer.steps=4", "--json", "--quiet"]
+    app(arguments, standalone_mode=False)
+    result = json.loads(capsys.readouterr().out)
+    assert result["step"] == 4
+    assert "val/si_sdri" in result["metrics"]
+    about = json.loads((tmp_path / "run/config.json").read_text())
+    assert about["trainer"]["seed"] == about["seed"] == 5
+    assert about["model"] == {"width": 4}
+    assert about["files"] == {str(tmp_path / "data.jsonl"): recipe.file_hash(tmp_path / "data.jsonl")}
+
+
+def test_the_command_can_only_check(config, tmp_path, capsys):
+    from audiosep.cli.train import app
+
+    app([str(config), "--out", str(tmp_path / "run"), "--check", "--quiet"], standalone_mode=False)
+    out = capsys.readouterr().out
+    assert "GB a step" in out
+    assert not (tmp_path / "run").exists()
+
+
+def test_presets_lie_under_what_the_file_says():
+    data = {"task": "separation", "preset": "24", "sampling": {"mixtures": 7}, "trainer": {"minutes": 1.0}}
+    options = recipe.make_recipe(data).options
+    assert options["sampling"] == {"mixtures": 7, "seconds": 5.0}
+    assert options["model"]["widths"] == presets.PRESETS["24"]["model"]["widths"]
+    assert recipe.make_recipe(data, "8").options["model"]["widths"] == presets.PRESETS["8"]["model"]["widths"]
+    with pytest.raises(ConfigError, match="preset"):
+        recipe.make_recipe(data, "12")
+    with pytest.raises(ConfigError, match="has none"):
+        recipe.make_recipe({"task": "text", "trainer": {"steps": 1}}, "24")
+
+
+@pytest.mark.parametrize("size", presets.PRESETS)
+def test_presets_are_configurations(size):
+    from audiosep import configs
+    from audiosep.data.sampling import SamplingConfig
+    from audiosep.models.hybrid import HybridConfig
+
+    values = presets.preset("separation", size)
+    configs.from_dict(HybridConfig, values["model"])
+    configs.from_dict(SamplingConfig, values["sampling"])
+
+
+def test_every_task_of_the_registry_is_there():
+    import importlib
+
+    for place in recipe.TASKS.values():
+        module, name = place.split(":")
+        assert hasattr(getattr(importlib.import_module(module), name), "from_config")
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"task": "speech"}, "task: 'speech' is not one of"),
+        ({"trainer": {"steps": 1, "epochs": 3}}, "unknown key 'epochs'"),
+        ({"trainer": {}}, "steps, minutes or both"),
+        ({"trainer": {"steps": "many"}}, "trainer.steps"),
+    ],
+)
+def test_wrong_configurations_name_the_place(config, change, match):
+    data = json.loads(config.read_text()) | change
+    config.write_text(json.dumps(data))
+    with pytest.raises(ConfigError, match=match):
+        recipe.read_recipe(config)
+
+
+def test_overrides():
+    data = {"trainer": {"steps": 3}}
+    for text in ("trainer.minutes=1.5", 'trainer.trackers=["wandb"]', "data.manifest=a/b.jsonl"):
+        recipe.override(data, text)
+    assert data == {
+        "trainer": {"steps": 3, "minutes": 1.5, "trackers": ["wandb"]}, "data": {"manifest": "a/b.jsonl"},
+    }  # fmt: skip
+    for wrong in ("trainer.minutes", "trainer.steps.more=1"):
+        with pytest.raises(ConfigError, match="--set"):
+            recipe.override(data, wrong)
+
+
+def test_files_that_are_no_json_are_refused(tmp_path):
+    (tmp_path / "a.json").write_text("{")
+    for name, match in (("a.json", "not JSON"), ("b.json", "cannot read")):
+        with pytest.raises(ConfigError, match=match):
+            recipe.read_recipe(tmp_path / name)
+
+
+def documented(text: str) -> dict[str, str]:
+    """First and second cell of every table row whose first cell is code."""
+    rows = re.findall(r"^\| `([^`]+)` \| ([^|]*) \|", text, re.MULTILINE)
+    return {name: default.strip() for name, default in rows}
+
+
+def test_the_documentation_has_every_key_and_flag_with_its_default():
+    import typer
+
+    from audiosep.cli import finetune, train
+    from audiosep.training.config import TrainerConfig
+
+    rows = documented((Path(__file__).parents[1] / "docs/training.md").read_text())
+    for field in dataclasses.fields(TrainerConfig):
+        default = field.default
+        if isinstance(default, tuple):
+            default = ", ".join(map(str, default)) or None
+        shown = str(default).lower()
+        assert rows[field.name] == shown, field.name
+    for app in (finetune.app, train.app):
+        for option in typer.main.get_command(app).params:
+            flags = [flag for flag in option.opts if flag.startswith("--")]
+            if not flags or flags[0] in ("--json", "--verbose", "--quiet", "--help"):
+                continue
+            (flag,) = flags
+            assert flag in rows, flag
+            if isinstance(option.default, str):
+                assert rows[flag] == option.default
+            elif isinstance(option.default, int | float) and not isinstance(option.default, bool):
+                assert rows[flag] == f"{option.default:g}"
+
+
+@pytest.mark.parametrize("task", ["separation", "audio", "contrastive"])
+def test_the_documentation_has_every_option_of_a_task_with_its_default(task):
+    import importlib
+
+    module, name = recipe.TASKS[task].split(":")
+    config = getattr(importlib.import_module(module), name).Config
+    (options,) = (field.type for field in dataclasses.fields(config) if field.name == "options")
+    text = (Path(__file__).parents[1] / "docs/training.md").read_text()
+    (table,) = re.findall(rf"^\| `{task}` \| default \|.*\n((?:\|.*\n)+)", text, re.MULTILINE)
+    rows = documented(table)
+    fields = dataclasses.fields(getattr(importlib.import_module(module), options))
+    assert set(rows) == {field.name for field in fields}
+    for field in fields:
+        if isinstance(field.default, bool | int | float | str):
+            assert rows[field.name] == (str(field.default).lower() or "none"), field.name

@@ -1,0 +1,450 @@
+"""Evaluations from end to end: resumed, parallel, summarised, reported, from the command line."""
+
+from __future__ import annotations
+
+import html.parser
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import astuple, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import sounds
+
+from audiosep.cli import main
+from audiosep.errors import DataError
+from audiosep.evaluation.benchmarks import Benchmark, Item, Scene, Target
+from audiosep.evaluation.pictures import spectrogram
+from audiosep.evaluation.report import Report
+from audiosep.evaluation.runner import choose_examples, read_results, run
+from audiosep.evaluation.sets import load_set
+from audiosep.evaluation.summary import Stat, bootstrap, roc_area, summarise
+from audiosep.evaluation.systems import StemsSystem, ask, load_system
+from audiosep.evaluation.worker import Settings, slug
+from audiosep.query.query import Query
+
+RATE = 16000
+HERE = Settings(workers=0, examples=1)
+
+
+def songs(root: Path, count: int = 3, seconds: float = 1.0) -> Path:
+    for index in range(count):
+        folder = root / f"song {index}"
+        folder.mkdir(parents=True)
+        voice, loop = sounds.voice(seconds, RATE, index), sounds.loop(seconds, RATE, 0.25, index)
+        for name, wave in {"mix": voice + loop, "vocals": voice, "accompaniment": loop}.items():
+            soundfile.write(folder / f"{name}.wav", wave, RATE, subtype="FLOAT")
+    return root
+
+
+@pytest.fixture
+def music(tmp_path: Path) -> Benchmark:
+    return load_set(f"folder={songs(tmp_path / 'songs')}")
+
+
+def made(target: str, seed: int) -> Scene:
+    voice, noise = sounds.voice(0.5, RATE, seed)[None], sounds.noise(0.5, RATE, seed)[None]
+    return Scene(voice + noise, {target: voice, "noise": noise}, RATE)
+
+
+def grouped() -> Benchmark:
+    """Present and absent targets, in groups and labels, one of them asked with a recording."""
+    items = []
+    for i in range(6):
+        query = Query(audio=(sounds.voice(0.5, RATE, 20), RATE)) if i == 5 else Query("a voice")
+        there = Target("it", query, "voice" if i % 2 else "singing", ("speech", "vocals"))
+        items.append(Item(f"p{i}", (there,), partial(made, "it", i), "present", str(i)))
+        items.append(Item(f"a{i}", (Target("it", query, "dog"),), partial(made, "voice", i), "absent", str(i)))
+    return Benchmark("made", tuple(items), "made for the test", average="classes")
+
+
+def table(outcome_or_rows, benchmark: Benchmark) -> list[tuple]:
+    """What a table prints, to nine digits: the last bits of a sum depend on where in memory its numbers lie."""
+    rows = getattr(outcome_or_rows, "rows", outcome_or_rows)
+    return [(s.name, s.answered, digits(s.stats), digits(s.groups), s.auc) for s in summarise(rows, benchmark)]
+
+
+def digits(value):
+    if isinstance(value, dict):
+        return {name: digits(part) for name, part in value.items()}
+    if isinstance(value, Stat):
+        return tuple(float(f"{part:.9g}") for part in astuple(value))
+    return value
+
+
+def test_oracles_over_systems_over_floors(music: Benchmark, tmp_path: Path) -> None:
+    systems = ["mixture", "repet-sim", "oracle-irm", "silence", "best-gain"]
+    outcome = run(systems, [music], tmp_path / "out", HERE)
+    assert not outcome.failures
+    summaries = {s.name: s for s in summarise(outcome.rows, music)}
+    assert list(summaries)[:2] == ["oracle-irm", "repet-sim"]
+    assert list(summaries)[-1] == "silence"
+    assert summaries["oracle-irm"].stats["si_sdri"].mean > 8
+    assert summaries["oracle-irm"].stats["better"].mean == 1
+    assert summaries["mixture"].stats["si_sdri"].mean == 0
+    assert summaries["best-gain"].stats["si_sdri"].mean == pytest.approx(0, abs=1e-4)
+    assert summaries["best-gain"].stats["better"].mean == 0
+    assert summaries["best-gain"].stats["sdri"].mean > 2.5
+    assert summaries["repet-sim"].answered == summaries["repet-sim"].total == 6
+    assert summaries["repet-sim"].rtf is not None
+    assert summaries["repet-sim"].rtf > 0
+    assert summaries["repet-sim"].rss > 50 * 2**20
+
+
+@pytest.mark.slow
+def test_processes_give_the_same_table_as_none(music: Benchmark, tmp_path: Path) -> None:
+    systems = ["oracle-irm", "mixture"]
+    alone = run(systems, [music], tmp_path / "alone", HERE)
+    shared = run(systems, [music], tmp_path / "shared", Settings(workers=2, examples=0))
+    assert table(alone, music) == table(shared, music)
+
+
+def test_finished_items_are_not_computed_again(music: Benchmark, tmp_path: Path, monkeypatch) -> None:
+    first = run(["repet"], [music], tmp_path, HERE)
+    lines = (tmp_path / "results.jsonl").read_bytes()
+    monkeypatch.setattr("audiosep.evaluation.runner.evaluate", lambda *a: pytest.fail("computed again"))
+    calls: list[tuple[int, int, str]] = []
+    again = run(["repet"], [music], tmp_path, HERE, lambda *call: calls.append(call))
+    assert again.rows == first.rows
+    assert (tmp_path / "results.jsonl").read_bytes() == lines
+
+
+def test_only_what_changed_is_computed_again(music: Benchmark, tmp_path: Path) -> None:
+    run(["mixture"], [music], tmp_path / "out", HERE)
+    path = music.root / "song 1" / "vocals.wav"
+    soundfile.write(path, 0.5 * soundfile.read(path)[0], RATE, subtype="FLOAT")
+    changed = load_set(f"folder={music.root}")
+    done: list[int] = []
+    run(["mixture"], [changed], tmp_path / "out", HERE, lambda n, total, name: done.append(n))
+    assert done == [3]  # two were there
+    run(
+        ["mixture"],
+        [changed],
+        tmp_path / "out",
+        Settings(("bss",), workers=0, examples=0),
+        lambda n, t, s: done.append(n),
+    )
+    assert done == [3, 1, 2, 3]
+
+
+def test_a_line_cut_off_by_a_kill_is_dropped(music: Benchmark, tmp_path: Path) -> None:
+    whole = run(["oracle-ibm"], [music], tmp_path, HERE)
+    path = tmp_path / "results.jsonl"
+    content = path.read_bytes()
+    path.write_bytes(content[:-40])
+    assert len(read_results(path)) == 2
+    assert path.read_bytes() == b"".join(content.splitlines(keepends=True)[:2])
+    assert table(run(["oracle-ibm"], [music], tmp_path, HERE), music) == table(whole, music)
+    assert len(read_results(path)) == 3
+
+
+@pytest.mark.slow
+def test_an_evaluation_killed_half_way_gives_the_same_table(tmp_path: Path) -> None:
+    music = load_set(f"folder={songs(tmp_path / 'songs', 4, 4.0)}")
+    command = [
+        sys.executable,
+        "-m",
+        "audiosep",
+        "evaluate",
+        "-m",
+        "rpca",
+        "-m",
+        "oracle-irm",
+        "-s",
+        f"folder={music.root}",
+    ]
+    command += ["--workers", "0", "--quiet", "--json", "--results"]
+    path = tmp_path / "killed" / "results.jsonl"
+    process = subprocess.Popen([*command, str(path.parent)], stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < deadline and not (path.is_file() and path.stat().st_size):
+        time.sleep(0.01)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    finished = len(read_results(path))
+    assert 0 < finished < 20
+    tables = []
+    for folder in (path.parent, tmp_path / "whole"):
+        done = subprocess.run([*command, str(folder)], capture_output=True, check=True)
+        tables.append(json.loads(done.stdout)["sets"]["songs"])
+    for first, second in zip(*(t.values() for t in tables), strict=True):
+        for timing in ("rtf", "rss", "device_memory"):
+            first.pop(timing), second.pop(timing)
+    assert tables[0] == tables[1]
+    assert next(iter(tables[0])) == "oracle-irm"
+
+
+def test_one_bad_item_and_one_bad_system_do_not_end_an_evaluation(music: Benchmark, tmp_path: Path) -> None:
+    soundfile.write(music.root / "song 1" / "vocals.wav", np.zeros(10), RATE)
+    names = ["no such model", "oracle-irm", "convtasnet"]
+    outcome = run(names, [load_set(f"folder={music.root}")], tmp_path, HERE)
+    assert len(outcome.rows) == 2
+    assert [failure[:3] for failure in outcome.failures] == [
+        ("no such model", "", ""),
+        ("oracle-irm", "songs", "song 1"),
+        ("convtasnet", "", ""),
+    ]
+    assert "not the same recording" in outcome.failures[1][3]
+    assert "conv_tasnet_base_libri2mix.pt" in outcome.failures[2][3]
+
+
+def test_two_sets_of_one_name_are_refused(music: Benchmark, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="same name"):
+        run(["mixture"], [music, music], tmp_path)
+
+
+def test_groups_labels_and_presence(tmp_path: Path) -> None:
+    benchmark = grouped()
+    outcome = run(["oracle-irm", "spectral-gating", "nmf", "mixture"], [benchmark], tmp_path, HERE)
+    summaries = {s.name: s for s in summarise(outcome.rows, benchmark)}
+    oracle = summaries["oracle-irm"]
+    assert oracle.groups["absent"]["suppression"].mean > 50
+    assert "si_sdri" not in oracle.groups["absent"]
+    assert oracle.auc["level"] == 1
+    assert summaries["mixture"].auc["level"] == 0.5
+    assert set(oracle.labels) == {"singing", "voice"}
+    classes = np.mean([oracle.labels[label].mean for label in ("singing", "voice")])
+    assert oracle.published["si_sdri"] == pytest.approx(classes)
+    assert summaries["spectral-gating"].answered == 6  # it has no name for the dog
+    assert summaries["nmf"].answered == 2  # the two that are asked with a recording
+
+
+def test_groups_are_explained_under_their_table(tmp_path: Path) -> None:
+    benchmark = replace(grouped(), groups={"absent": "nobody sings", "present": "somebody does"})
+    outcome = run(["mixture"], [benchmark], tmp_path, HERE)
+    text = Report([benchmark], outcome, tmp_path, HERE).markdown()
+    assert "| *mixture* | 0.0 dB | 0.00 (0%) |" in text
+    assert "absent: nobody sings; present: somebody does." in text
+
+
+def test_what_systems_are_asked() -> None:
+    repet, nmf, oracle = (load_system(name) for name in ("repet", "nmf", "oracle-irm"))
+    voice = Target("it", Query("a woman singing"), aliases=("lead", "vocals"))
+    asked = ask(repet, voice)
+    assert (asked.text, asked.label) == ("vocals", "it")
+    assert ask(repet, Target("it", Query("vocals"))) is None
+    assert ask(nmf, voice) is None
+    assert (ask(oracle, voice).text, ask(oracle, voice).label) == ("a woman singing", "it")
+    assert ask(nmf, Target("it", Query(audio=np.ones(5)))).label == "it"
+    assert ask(oracle, Target("it", Query(embedding=np.ones(5)))).label == "it"
+
+
+class FourStems:
+    """Stands for a model with stems: each is a quarter of the mixture."""
+
+    name, stem_names = "tiny", ("vocals", "drums", "bass", "other")
+
+    def stems(self, mix, *, sample_rate):
+        class Parts(dict):
+            def rest(self, name):
+                return mix - self[name]
+
+        return Parts(dict.fromkeys(self.stem_names, 0.25 * mix))
+
+
+def test_stems_of_a_model_as_a_system() -> None:
+    system = StemsSystem(FourStems())
+    mix = sounds.voice(0.1, RATE)
+    assert system.targets == {"vocals", "drums", "bass", "other", "accompaniment"}
+    parts = system.separate(mix, [Query("drums", name="d"), Query("accompaniment", name="a")], sample_rate=RATE)
+    np.testing.assert_array_equal(parts["d"], 0.25 * mix)
+    np.testing.assert_array_equal(parts["a"], mix - 0.25 * mix)
+
+
+def test_our_models_their_stems_and_their_clap(mini_folder: Path, music: Benchmark, tmp_path: Path) -> None:
+    model = str(mini_folder)
+    settings = Settings(("clap",), clap=model, workers=0, examples=0)
+    outcome = run([model, f"{model}:stems"], [music, grouped()], tmp_path, settings)
+    assert not outcome.failures
+    whole, stems = (s for name in (model, f"{model}:stems") for s in summarise(outcome.rows, music) if s.name == name)
+    assert whole.answered == stems.answered == 6
+    assert whole.stats["clap"].count == 6
+    assert 0 <= whole.stats["presence"].low <= whole.stats["presence"].high <= 1
+    both = [row for row in outcome.rows if row["set"] == "songs" and row["system"] == f"{model}:stems"]
+    sdr = [[t["scores"]["sdr"] for t in row["targets"]] for row in both]
+    assert all(len(row) == 2 for row in sdr)
+    made_set = {s.name: s for s in summarise(outcome.rows, grouped())}
+    assert made_set[model].answered == 12  # also the recordings
+    assert 0 <= made_set[model].auc["presence"] <= 1
+    assert made_set[f"{model}:stems"].answered == 6
+
+
+def test_a_changed_model_is_another_system(mini_folder: Path, tmp_path: Path) -> None:
+    from audiosep.evaluation.systems import identity
+
+    copy = Path(shutil.copytree(mini_folder, tmp_path / "copy"))
+    before = identity(str(copy))
+    assert identity(str(copy)) == before != identity(f"{copy}:stems")
+    (copy / "config.json").write_text((copy / "config.json").read_text() + "\n")
+    assert identity(str(copy)) != before
+
+
+def test_bootstrap_covers_the_mean_and_resamples_items() -> None:
+    random = np.random.default_rng(0)
+    inside = 0
+    for trial in range(100):
+        values = random.normal(3, 2, 40)
+        low, high = bootstrap(values, np.ones(40), [str(i) for i in range(40)], seed=trial)
+        inside += low < 3 < high
+    assert 85 <= inside <= 99
+    twice = bootstrap(np.repeat(values, 2), np.ones(80), [str(i // 2) for i in range(80)])
+    assert twice == pytest.approx(bootstrap(values, np.ones(40), [str(i) for i in range(40)]))
+
+
+def test_gnsdr_weights_by_length(tmp_path: Path) -> None:
+    rows = [
+        {"system": "x", "set": "s", "item": str(n), "group": "", "seconds": seconds, "targets": [
+            {"label": "", "present": True, "scores": {"nsdr": value, "sdri": value}}
+        ]}
+        for n, (seconds, value) in enumerate([(1.0, 2.0), (3.0, 6.0)])
+    ]  # fmt: skip
+    stats = summarise(rows, Benchmark("s", (), ""))[0].stats
+    assert stats["nsdr"].mean == 5
+    assert stats["sdri"].mean == 4
+
+
+def test_roc_area() -> None:
+    assert roc_area([3, 2], [1, 0]) == 1
+    assert roc_area([1, 0], [1, 0]) == 0.5
+    assert np.isnan(roc_area([1], []))
+
+
+def test_examples_take_turns_among_groups() -> None:
+    benchmark = grouped()
+    chosen = choose_examples(benchmark, 4, seed=0)
+    assert sorted(name[0] for name in chosen) == ["a", "a", "p", "p"]
+    assert chosen == choose_examples(benchmark, 4, seed=0)
+    assert chosen != choose_examples(benchmark, 4, seed=1)
+    assert len(choose_examples(benchmark, 99, seed=0)) == 12
+
+
+def test_slugs_never_collide() -> None:
+    names = ["a b", "a_b", "a/b", "../etc", "..", "x" * 200, "x" * 201, "ä"]
+    assert len({slug(name) for name in names}) == len(names)
+    assert all(re.fullmatch(r"[\w.-]{1,120}", slug(name)) and not slug(name).startswith(".") for name in names)
+
+
+def test_spectrogram_puts_high_tones_on_top() -> None:
+    time_axis = np.arange(2 * RATE) / RATE
+    for pitch, half in ((300.0, slice(64, None)), (6000.0, slice(0, 64))):
+        image = spectrogram(np.sin(2 * np.pi * pitch * time_axis, dtype=np.float32)[None], RATE)
+        assert image.shape == (128, 400)
+        assert image[half].max() == image.max()
+    assert spectrogram(np.ones((2, 1), np.float32), 8000).shape == (128, 400)
+
+
+class Page(html.parser.HTMLParser):
+    """Collects what a page needs from elsewhere, and its text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sources: list[str] = []
+        self.words: list[str] = []
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag, attributes):
+        self.sources += [value for key, value in attributes if key in ("src", "href")]
+        if tag not in ("meta", "img", "line", "rect"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        if tag not in ("line", "rect"):
+            assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+def test_html_is_one_file_and_escapes_what_it_shows(tmp_path: Path) -> None:
+    folder = songs(tmp_path / "songs", 1)
+    (folder / "queries.json").write_text('{"vocals": "<script>alert(1)</script>"}', encoding="utf-8")
+    benchmark = load_set(f"folder={folder}")
+    outcome = run(["oracle-irm", "repet"], [benchmark], tmp_path / "out", HERE)
+    text = Report([benchmark], outcome, tmp_path / "out", HERE, "Voices & <loops>").html()
+    page = Page()
+    page.feed(text)
+    page.close()
+    assert not page.open
+    assert all(source.startswith(("data:image/png;base64,", "data:audio/flac;base64,")) for source in page.sources)
+    assert len(page.sources) == 2 * 2 * 4  # picture and sound of mixture, target and two systems, for two targets
+    assert "<script>" not in text
+    assert "Voices & <loops>" in page.words
+    assert any("Le Roux" in words for words in page.words)
+
+
+def test_markdown_names_measures_systems_and_machine(music: Benchmark, tmp_path: Path) -> None:
+    outcome = run(["oracle-irm", "hpss", "mixture", "nothing"], [music], tmp_path, HERE)
+    text = Report([music], outcome, tmp_path, HERE).markdown()
+    lines = [line for line in text.splitlines() if line.startswith("| *oracle-irm* |")]
+    assert lines[0].count("[") == 2
+    assert "Not asked here" in text
+    assert "- **SI-SDRi**: Improvement" in text
+    assert "- **hpss**: median filtering" in text
+    assert "- torch: " in text
+    assert "- nothing: " in text
+    widths = {
+        line.count("|") for line in text.split("### Scores")[1].split("###")[0].splitlines() if line.startswith("|")
+    }
+    assert len(widths) == 1
+
+
+def test_command_line(tmp_path: Path, capsys) -> None:
+    folder = songs(tmp_path / "songs", 2)
+    common = ["--results", str(tmp_path / "out"), "--workers", "0", "--quiet"]
+    report, markdown = tmp_path / "deep" / "report.html", tmp_path / "report.md"
+    arguments = ["evaluate", "-m", "oracle-irm", "-s", f"folder={folder}", *common, "--html", str(report)]
+    assert main([*arguments, "--markdown", str(markdown), "--title", "Songs", "--limit", "1"]) == 0
+    shown = capsys.readouterr().out
+    assert "| *best-gain* |" in shown
+    assert report.is_file()
+    assert markdown.read_text().startswith("# Songs")
+    assert main(["evaluate", "-m", "oracle-irm", "-s", f"folder={folder}", *common, "--json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert list(data["sets"]["songs"]) == ["oracle-irm", "best-gain", "mixture", "silence"]
+
+
+def test_command_line_errors(tmp_path: Path, capsys) -> None:
+    folder = songs(tmp_path / "songs", 1)
+    common = ["--results", str(tmp_path / "out"), "--workers", "0", "--quiet"]
+    assert main(["evaluate", "-m", "mixture"]) == 2
+    assert "--list" in capsys.readouterr().err
+    assert main(["evaluate", "-m", "mixture", "-s", f"songs={folder}", *common]) == 2
+    assert "musdb18-hq" in capsys.readouterr().err
+    assert main(["evaluate", "-m", "mixture", "-s", f"dnr={folder}", *common]) == 1
+    assert "tt/1002/mix.wav" in capsys.readouterr().err
+    assert main(["evaluate", "-m", "mixture", "-s", f"folder={folder}", "--measure", "loud", *common]) == 2
+    assert main(["evaluate", "-m", "nowhere", "-s", f"folder={folder}", *common]) == 1
+    assert "not evaluated: nowhere" in capsys.readouterr().err
+
+
+def test_listing_shows_every_set_and_baseline(capsys) -> None:
+    from audiosep.baselines import BASELINES, KINDS
+    from audiosep.evaluation.sets import READERS
+
+    assert {name for kind in KINDS.values() for name in kind} < set(BASELINES)
+    assert main(["evaluate", "--list"]) == 0
+    shown = capsys.readouterr().out
+    assert all(f"  {name}: " in shown for name in (*BASELINES, *READERS))
+    assert "options: mixtures=200" in shown
+
+
+def test_workers_get_their_share_of_the_cores(monkeypatch) -> None:
+    from audiosep.evaluation.runner import _threads
+
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setenv("MKL_NUM_THREADS", "7")
+    monkeypatch.setattr("audiosep.evaluation.runner.available_cpus", lambda: 8)
+    with _threads(3):
+        assert os.environ["OMP_NUM_THREADS"] == "2"
+        assert os.environ["MKL_NUM_THREADS"] == "7"
+    assert "OMP_NUM_THREADS" not in os.environ
+    assert os.environ["MKL_NUM_THREADS"] == "7"

@@ -1,0 +1,587 @@
+"""Separate arrays and streams: kinds of arrays, queries, knobs, latency, and the answers to bad input."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+import torch
+from conftest import Mixture
+from doubles import STEMS, FakeEncoder, IdentityModel, TinyConfig, TinyModel
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+import audiosep
+from audiosep import Query, api
+from audiosep.audio import write_audio
+from audiosep.baselines import BASELINES, BaselineName
+from audiosep.devices import pick_device, pick_precision, running
+from audiosep.errors import AudioError, Cancelled, InputError, ModelError, QueryError
+from audiosep.metrics import si_sdr
+from audiosep.models.base import Estimate
+from audiosep.models.stft import hann
+from audiosep.query.resolve import resolve, unique_names
+from audiosep.separator import SeparationSystem, Separator
+from audiosep.streaming import close
+
+RATES = (8000, 16000, 22050, 44100, 48000)
+
+
+def difference(a: Any, b: Any) -> float:
+    return float(np.abs(np.asarray(a) - np.asarray(b)).max())
+
+
+# ---- arrays --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rate", RATES)
+@pytest.mark.parametrize("channels", [1, 2, 8])
+def test_outputs_have_the_shape_of_the_input(separator: Separator, mixture: Mixture, rate: int, channels: int) -> None:
+    x = mixture(0.7, rate, channels)
+    out = separator.separate(x, ["piano", "voice"], sample_rate=rate)
+    assert list(out) == ["piano", "voice"]
+    assert all(target.shape == x.shape and target.dtype == np.float32 for target in out.values())
+    assert out.sample_rate == rate
+    assert np.array_equal(out.mix, x)
+    assert difference(out["piano"], out["voice"]) > 1e-3
+
+
+def test_same_kind_out_as_in(separator: Separator, mixture: Mixture) -> None:
+    x = mixture(0.5, 16000, 1)
+    flat = separator.separate(x[0], "piano", sample_rate=16000)
+    assert flat["piano"].shape == flat.residual.shape == (8000,)
+    tensor = separator.separate(torch.from_numpy(x).double(), "piano", sample_rate=16000)
+    assert isinstance(tensor["piano"], Tensor)
+    assert tensor["piano"].shape == tensor.residual.shape == (1, 8000)
+    assert difference(tensor["piano"][0], flat["piano"]) == 0
+    integers = separator.separate((x[0] * 32768).astype(np.int16), "piano", sample_rate=16000)
+    assert difference(integers["piano"], flat["piano"]) < 1e-3
+
+
+def test_the_original_is_not_touched(separator: Separator, mixture: Mixture) -> None:
+    x = mixture(0.5, 44100, 2)
+    kept = x.copy()
+    x.setflags(write=False)
+    separator.separate(x, "piano", sample_rate=44100)
+    separator.stems(x[:, ::-1], sample_rate=16000)
+    assert np.array_equal(x, kept)
+
+
+def test_a_path_gives_numpy(separator: Separator, mixture: Mixture, tmp_path: Path) -> None:
+    x = mixture(0.5, 44100, 2)
+    write_audio(tmp_path / "my song.wav", x, 44100, depth="float", tags={"title": "Mine"})
+    out = separator.separate(tmp_path / "my song.wav", "piano")
+    assert np.array_equal(out["piano"], separator.separate(x, "piano", sample_rate=44100)["piano"])
+    assert out.file == "my song"
+    assert out.info is not None
+    assert out.info.tags["title"] == "Mine"
+
+
+def test_windows_agree_with_the_whole(separator: Separator, mixture: Mixture) -> None:
+    x = mixture(6.0, 16000, 2)
+    windowed = separator.separate(x, "piano", sample_rate=16000)["piano"]
+    whole = Separator(TinyModel(TinyConfig(window=64 * 3000)), FakeEncoder(), "cpu", "fp32")
+    expected = whole.separate(x, "piano", sample_rate=16000)["piano"]
+    assert 10 * np.log10(np.square(expected).sum() / np.square(windowed - expected).sum()) > 100
+
+
+@pytest.mark.parametrize("options", [{"overlap": 0.0}, {"overlap": 0.5}, {"shifts": 2}, {"batch": 3}])
+def test_knobs_change_little(separator: Separator, mixture: Mixture, options: dict[str, Any]) -> None:
+    x = mixture(2.3, 44100, 2)
+    plain = separator.separate(x, "piano", sample_rate=44100)["piano"]
+    other = separator.separate(x, "piano", sample_rate=44100, **options)["piano"]
+    assert difference(plain, other) < (0.02 if "shifts" in options else 1e-5)
+
+
+def test_many_queries_are_answered_in_parts(separator: Separator, mixture: Mixture) -> None:
+    x, queries = mixture(0.5), [f"sound {i}" for i in range(11)]
+    together = separator.separate(x, queries, sample_rate=16000)
+    for query in (queries[0], queries[4], queries[10]):
+        assert difference(together[query], separator.separate(x, query, sample_rate=16000)[query]) < 1e-6
+
+
+def test_few_queries_at_once_bound_the_memory(encoder: FakeEncoder, mixture: Mixture) -> None:
+    asked = []
+
+    class Counting(TinyModel):
+        def forward(self, mix: Tensor, embeddings: Tensor, negatives: Tensor | None = None) -> Estimate:
+            asked.append(len(embeddings))
+            return super().forward(mix, embeddings, negatives)
+
+    Separator(Counting(), encoder, "cpu", "fp32").separate(mixture(0.2), list("abcde"), sample_rate=16000)
+    assert asked == [4, 1]
+
+
+def test_the_upper_band_follows_the_gain_of_the_highest_kilohertz(encoder: FakeEncoder) -> None:
+    class Half(IdentityModel):
+        def forward(self, mix: Tensor, embeddings: Tensor, negatives: Tensor | None = None) -> Estimate:
+            estimate = super().forward(mix, embeddings, negatives)
+            return Estimate(estimate.waveforms, estimate.top * 0.5, estimate.presence)
+
+    t = np.arange(48000) / 48000
+    low, high = np.sin(2 * np.pi * 1000 * t), np.sin(2 * np.pi * 15000 * t)
+    x = np.stack([low + 0.3 * high, -low]).astype(np.float32)
+    out = Separator(Half(), encoder, "cpu", "fp32").separate(x, "a", sample_rate=48000)["a"]
+    expected = np.stack([low + 0.15 * high, -low])
+    assert difference(out[:, 2000:-2000], expected[:, 2000:-2000]) < 2e-3
+
+
+def test_one_mask_for_all_channels_keeps_the_image(separator: Separator, mixture: Mixture) -> None:
+    source = mixture(1.0, 44100, 1)
+    panned = separator.separate(source * np.float32([[0.8], [-0.2]]), "piano", sample_rate=44100)["piano"]
+    assert difference(panned[1], -0.25 * panned[0]) < 1e-5
+    assert difference(panned, 0) > 0.01
+
+
+def test_precision_changes_little(encoder: FakeEncoder, separator: Separator, mixture: Mixture) -> None:
+    x = mixture(1.0)
+    rough = Separator(TinyModel(), encoder, "cpu", "bf16").separate(x, "piano", sample_rate=16000)["piano"]
+    exact = separator.separate(x, "piano", sample_rate=16000)["piano"]
+    assert 1e-7 < difference(rough, exact) < 0.02
+
+
+def test_output_that_is_not_finite_is_an_error(encoder: FakeEncoder, mixture: Mixture) -> None:
+    class Broken(IdentityModel):
+        def forward(self, mix: Tensor, embeddings: Tensor, negatives: Tensor | None = None) -> Estimate:
+            return self._copies(mix, torch.full((len(embeddings),), torch.nan))
+
+    with pytest.raises(ModelError, match="precision='fp32'"):
+        Separator(Broken(), encoder, "cpu", "fp32").separate(mixture(), "a", sample_rate=16000)
+
+
+def test_presence_that_is_not_finite_is_an_error(encoder: FakeEncoder, mixture: Mixture) -> None:
+    class Unsure(IdentityModel):
+        def forward(self, mix: Tensor, embeddings: Tensor, negatives: Tensor | None = None) -> Estimate:
+            estimate = super().forward(mix, embeddings, negatives)
+            return Estimate(estimate.waveforms, estimate.top, torch.full_like(estimate.presence, torch.nan))
+
+    with pytest.raises(ModelError, match="precision='fp32'"):
+        Separator(Unsure(), encoder, "cpu", "fp32").separate(mixture(), "a", sample_rate=16000)
+
+
+# ---- queries -------------------------------------------------------------------------------------------------------
+
+
+def test_names_are_unique(separator: Separator, mixture: Mixture) -> None:
+    queries = ["piano", Query("piano", negative="voice"), Query("piano", name="keys"), "residual", "piano"]
+    out = separator.separate(mixture(0.3), queries, sample_rate=16000)
+    assert list(out) == ["piano", "piano (2)", "keys", "residual (2)", "piano (3)"]
+    assert unique_names(["a", "a (2)", "a"]) == ("a", "a (2)", "a (3)")
+
+
+def test_negatives_and_their_weight_change_the_target(separator: Separator, mixture: Mixture) -> None:
+    x = mixture(0.3)
+
+    def ask(query: Query | str) -> Any:
+        return next(iter(separator.separate(x, query, sample_rate=16000).values()))
+
+    plain, against = ask("piano"), ask(Query("piano", negative="voice"))
+    assert difference(plain, against) > 1e-3
+    assert difference(plain, ask(Query("piano", negative="voice", weight=0.0))) == 0
+    assert difference(against, ask(Query("piano", negative=["voice", "voice"]))) < 1e-6
+    assert difference(against, ask(Query("piano", negative=["voice", Query("drums")]))) > 1e-4
+
+
+def test_audio_and_embedding_queries(
+    separator: Separator, encoder: FakeEncoder, mixture: Mixture, tmp_path: Path
+) -> None:
+    example = mixture(0.4, 22050, 2, seed=3)
+    write_audio(tmp_path / "my cat.wav", example, 22050, depth="float")
+    x = mixture(0.3)
+    queries = [
+        Query(audio=tmp_path / "my cat.wav"),
+        Query(audio=(example, 22050), name="pair"),
+        Query(audio=torch.from_numpy(example), name="bare"),
+        Query(embedding=encoder.text(["piano"])[0].numpy() * 7, name="vector"),
+        Query(embedding=torch.nn.Parameter(encoder.text(["piano"])[0]), name="tensor"),
+        "piano",
+    ]
+    out = separator.separate(x, queries, sample_rate=16000)
+    assert list(out) == ["my cat", "pair", "bare", "vector", "tensor", "piano"]
+    assert difference(out["my cat"], out["pair"]) < 1e-6
+    assert difference(out["pair"], out["bare"]) > 0  # a bare array has the rate of the mixture
+    assert difference(out["vector"], out["piano"]) < 1e-6
+    assert difference(out["tensor"], out["piano"]) < 1e-6
+
+
+def test_an_example_with_channels_in_opposite_phase_does_not_vanish(mixture: Mixture) -> None:
+    class Ears(FakeEncoder):
+        def audio(self, waveforms: Any, sample_rate: int) -> Tensor:
+            self.heard = waveforms[0]
+            return super().audio(waveforms, sample_rate)
+
+    ears, sound = Ears(), mixture(0.2, channels=1)
+    resolve(Query(audio=(np.concatenate([sound, -sound]), 16000)), ears)
+    assert difference(ears.heard, sound[0]) < 1e-6
+
+
+def test_texts_are_embedded_once(encoder: FakeEncoder) -> None:
+    resolve(["cached a", Query("cached b", negative="cached a")], encoder)
+    again = resolve(["cached b", "cached a"], encoder)
+    assert encoder.texts == ["cached a", "cached b"]
+    other = FakeEncoder()
+    assert other.name == encoder.name  # as models of one recipe are called the same
+    resolve("cached a", other)
+    assert other.texts == ["cached a"]
+    assert again.embeddings.norm(dim=1).allclose(torch.ones(2))
+    assert not again.negatives.any()
+
+
+def test_presence(separator: Separator, encoder: FakeEncoder, mixture: Mixture) -> None:
+    out = separator.separate(mixture(1.2), ["piano", "voice"], sample_rate=16000)
+    assert out.presence is not None
+    assert list(out.presence) == ["piano", "voice"]
+    assert all(0 < score <= 1 for score in out.presence.values())
+    model = TinyModel()
+    model.capabilities -= {"presence"}
+    assert Separator(model, encoder, "cpu", "fp32").separate(mixture(0.2), "a", sample_rate=16000).presence is None
+    assert separator.stems(mixture(0.2), sample_rate=16000).presence is None
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ([], "at least one query"),
+        (Query(embedding=[1.0, 2.0]), "have 16 numbers"),
+        (Query(embedding=[0.0] * 16), "not all zeros"),
+        (Query(embedding=[np.nan] * 16), "finite"),
+        (Query(embedding="words"), "an array of 16 numbers"),
+        (Query(audio=(np.zeros(100, np.float32), 16000)), "silent"),
+        ([1], "text or an audiosep.Query"),
+        (1, "text or an audiosep.Query"),
+    ],
+)
+def test_bad_queries(separator: Separator, mixture: Mixture, query: Any, message: str) -> None:
+    with pytest.raises(QueryError, match=message):
+        separator.separate(mixture(0.1), query, sample_rate=16000)
+
+
+@pytest.mark.parametrize("weight", [-1, np.nan, "2", None])
+def test_a_weight_is_a_number(weight: Any) -> None:
+    with pytest.raises(QueryError, match="finite number"):
+        Query("a", negative="b", weight=weight)
+
+
+def test_capabilities_are_checked(encoder: FakeEncoder, mixture: Mixture) -> None:
+    model = TinyModel()
+    model.capabilities = frozenset({"text"})
+    plain = Separator(model, encoder, "cpu", "fp32", name="plain")
+    x = mixture(0.1)
+    with pytest.raises(QueryError, match="plain takes no negative queries"):
+        plain.separate(x, Query("a", negative="b"), sample_rate=16000)
+    with pytest.raises(QueryError, match="plain takes no audio queries"):
+        plain.separate(x, Query(audio=(x, 16000)), sample_rate=16000)
+    with pytest.raises(ModelError, match="plain has no fixed stems"):
+        plain.stems(x, sample_rate=16000)
+    with pytest.raises(ModelError, match="no fixed stems"):
+        plain.separate_files("x.wav", None, "out")
+    deaf = Separator(TinyModel(), None, "cpu", "fp32")
+    assert deaf.capabilities == {"stems"}
+    with pytest.raises(QueryError, match="only stems"):
+        deaf.separate(x, "piano", sample_rate=16000)
+
+
+def test_an_encoder_that_understands_nothing_is_refused() -> None:
+    class Deaf(FakeEncoder):
+        def text(self, texts: Any) -> Tensor:
+            return super().text(["the same"] * len(texts))
+
+    with pytest.raises(QueryError, match="same embedding"):
+        Separator(TinyModel(), Deaf(), "cpu", "fp32")
+
+
+# ---- stems ---------------------------------------------------------------------------------------------------------
+
+
+def test_stems_without_queries(separator: Separator, mixture: Mixture) -> None:
+    x = mixture(1.2, 44100, 2)
+    out = separator.stems(x, sample_rate=44100)
+    assert tuple(out) == STEMS
+    assert difference(out.residual, 0) < 1e-6
+    assert difference(out.rest("vocals"), out["drums"] + out["bass"] + out["other"]) < 1e-6
+
+
+@settings(deadline=None, max_examples=50)
+@given(seed=st.integers(0, 10_000), count=st.integers(1, 8), scale=st.sampled_from([1e-6, 1.0, 30.0]))
+def test_close_sums_to_the_mixture(seed: int, count: int, scale: float) -> None:
+    rng = np.random.default_rng(seed)
+    targets = (rng.standard_normal((count, 2, 500)) * 10 ** rng.uniform(-4, 0, (count, 1, 1))).astype(np.float32)
+    gains = rng.random((count, 500)).astype(np.float32)
+    mix = (targets.sum(0) + scale * 1e-3 * rng.standard_normal((2, 500))).astype(np.float32)
+    out = close(mix, targets, gains if seed % 2 else None)
+    largest = np.maximum(np.abs(mix), np.abs(out).max(0))
+    assert (np.abs(sum(out) - mix) <= 2 * np.spacing(largest)).all()
+    assert difference(out, targets) < scale * 0.01 + 1e-6
+
+
+# ---- progress and errors -------------------------------------------------------------------------------------------
+
+
+def test_progress_rises_to_one(separator: Separator, mixture: Mixture) -> None:
+    seen: list[float] = []
+    separator.separate(mixture(12.0), "a", sample_rate=16000, progress=seen.append)
+    assert seen == sorted(seen)
+    assert seen[-1] == 1.0
+    assert len(seen) > 1
+
+
+def test_progress_cancels(separator: Separator, mixture: Mixture) -> None:
+    with pytest.raises(Cancelled):
+        separator.separate(mixture(12.0), "a", sample_rate=16000, progress=lambda fraction: fraction < 0.3)
+
+    def own(fraction: float) -> None:
+        raise Cancelled("enough")
+
+    with pytest.raises(Cancelled, match="enough"):
+        separator.stems(mixture(12.0), sample_rate=16000, progress=own)
+
+
+@pytest.mark.parametrize(
+    ("mix", "options", "message"),
+    [
+        (np.zeros(0, np.float32), {}, "no samples"),
+        (np.zeros((2, 0), np.float32), {}, "no samples"),
+        (np.array([0.1, np.nan], np.float32), {}, "nan"),
+        (np.array([0.1, np.inf], np.float32), {}, "inf"),
+        (np.zeros((100, 2), np.float32), {}, "transpose"),
+        (np.zeros((1, 2, 100), np.float32), {}, "shape"),
+        (np.zeros(100, np.complex64), {}, "floating point"),
+        ([0.0, 0.1], {}, "numpy array or a torch tensor"),
+        (np.zeros(100, np.float32), {"sample_rate": None}, "sample_rate=44100"),
+        (np.zeros(100, np.float32), {"sample_rate": 100}, "sample rate must be"),
+        (np.zeros(100, np.float32), {"sample_rate": np.nan}, "sample rate must be"),
+        (np.zeros(100, np.float32), {"sample_rate": "44100"}, "got '44100'"),
+        (np.zeros(100, np.float32), {"overlap": 1.0}, "overlap"),
+        (np.zeros(100, np.float32), {"shifts": -1}, "shifts"),
+        (np.zeros(100, np.float32), {"batch": 0}, "batch"),
+    ],
+)
+def test_bad_input(separator: Separator, mix: Any, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        separator.separate(mix, "a", **{"sample_rate": 16000, **options})
+
+
+def test_a_missing_file(separator: Separator, tmp_path: Path) -> None:
+    with pytest.raises(AudioError, match="there is no file"):
+        separator.separate(tmp_path / "none.wav", "a")
+
+
+# ---- streams -------------------------------------------------------------------------------------------------------
+
+
+def pushed(stream: Any, x: Any, block: int) -> tuple[Any, Any]:
+    """All targets and the mixture that came with them; checks the stated latency on the way."""
+    targets, mixes, ready = [], [], 0
+    for start in range(0, x.shape[-1], block):
+        targets.append(stream.push(x[:, start : start + block]))
+        mixes.append(stream.mix)
+        ready += targets[-1].shape[-1]
+        assert ready >= min(start + block, x.shape[-1]) - stream.latency
+    targets.append(stream.finish())
+    mixes.append(stream.mix)
+    return np.concatenate(targets, -1), np.concatenate(mixes, -1)
+
+
+@pytest.mark.parametrize("rate", RATES)
+@pytest.mark.parametrize("block", [160, 4097])
+def test_a_stream_gives_what_separate_gives(separator: Separator, mixture: Mixture, rate: int, block: int) -> None:
+    x = mixture(1.3, rate, 2)
+    stream = separator.stream(["piano", "voice"], sample_rate=rate, channels=2)
+    targets, mix = pushed(stream, x, block)
+    assert np.array_equal(mix, x)
+    whole = separator.separate(x, ["piano", "voice"], sample_rate=rate)
+    assert np.array_equal(targets, np.stack(list(whole.values())))
+    assert stream.presence == whole.presence
+    assert stream.received == x.shape[1]
+
+
+@pytest.mark.parametrize("rate", RATES)
+@pytest.mark.parametrize("latency", [0.1, 0.3, 3.0])
+def test_a_live_stream_keeps_its_latency(separator: Separator, mixture: Mixture, rate: int, latency: float) -> None:
+    x = mixture(1.3, rate, 2)
+    stream = separator.stream("piano", sample_rate=rate, channels=2, latency=latency)
+    assert stream.latency <= latency * rate
+    targets, _ = pushed(stream, x, 77)
+    assert targets.shape == (1, *x.shape)
+    expected = separator.separate(x, "piano", sample_rate=rate)["piano"]
+    assert si_sdr(torch.from_numpy(targets[0]), torch.from_numpy(expected)).min() > 15
+
+
+@pytest.mark.parametrize("rate", RATES)
+@pytest.mark.parametrize("latency", [0.05, 0.1, 0.2, 0.5])
+@pytest.mark.parametrize("samples", [1, 999, 30_001])
+def test_what_is_live_stays_in_its_place(
+    identity: Separator, mixture: Mixture, rate: int, latency: float, samples: int
+) -> None:
+    x = mixture(30_001 / rate, rate, 2)[:, :samples]
+    targets, mix = pushed(identity.stream("piano", sample_rate=rate, channels=2, latency=latency), x, 441)
+    assert targets.shape == (1, *x.shape)
+    assert np.array_equal(mix, x)
+    if rate == identity.sample_rate:
+        assert np.array_equal(targets[0], x)
+    elif rate > identity.sample_rate:  # there and back, and the band above the model's
+        assert difference(targets[0], x) < 1e-6
+    elif samples > 999:  # at the edge of a lower band something is lost there and back
+        assert si_sdr(torch.from_numpy(targets[0]), torch.from_numpy(x)).min() > 15
+
+
+def test_more_of_the_past_costs_more_and_changes_little(separator: Separator, mixture: Mixture) -> None:
+    x = mixture(2.0, 16000, 2)
+    heard: list[int] = []
+    forward = separator.model.forward
+    separator.model.forward = lambda mix, *rest: (heard.append(mix.shape[-1]), forward(mix, *rest))[1]  # type: ignore[method-assign]
+    outs = {}
+    for past in (None, 0.02, 0.2):
+        heard.clear()
+        outs[past] = pushed(separator.stream("piano", sample_rate=16000, channels=2, latency=0.1, past=past), x, 160)[0]
+        hops = 16000 * (0.1 + (0.032 if past is None else past)) / 64 + 4  # and what is mirrored
+        assert set(heard) == {max(heard)}
+        assert max(heard) / 64 == pytest.approx(hops, abs=2)
+    assert si_sdr(torch.from_numpy(outs[0.02]), torch.from_numpy(outs[0.2])).min() > 15
+    with pytest.raises(InputError, match="of the past again, got -1"):
+        separator.stream("piano", sample_rate=16000, channels=2, latency=0.1, past=-1)
+    with pytest.raises(InputError, match="of the past again, got 9"):
+        separator.stream("piano", sample_rate=16000, channels=2, latency=0.1, past=9)
+
+
+def test_stems_as_a_stream_and_torch_blocks(separator: Separator, mixture: Mixture) -> None:
+    x = torch.from_numpy(mixture(1.0))
+    stream = separator.stream(None, sample_rate=16000, channels=2)
+    targets = torch.cat([stream.push(x), stream.finish()], -1)
+    assert stream.names == STEMS
+    assert torch.equal(targets, torch.stack(list(separator.stems(x, sample_rate=16000).values())))
+
+
+@pytest.mark.parametrize("rate", [16000, 44100])
+@pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy])
+def test_an_empty_block_changes_nothing(separator: Separator, mixture: Mixture, rate: int, kind: Any) -> None:
+    x = mixture(1.0, rate)
+    stream = separator.stream(["piano", "voice"], sample_rate=rate, channels=2)
+    whole = stream.push(x)
+    expected = np.concatenate([whole, stream.finish()], -1)
+    stream = separator.stream(["piano", "voice"], sample_rate=rate, channels=2)
+    blocks = []
+    for start in range(-1, x.shape[1], 9000):
+        assert stream.push(kind(x[:, :0])).shape == (2, 2, 0)
+        assert stream.mix.shape == (2, 0)
+        blocks.append(stream.push(x[:, max(start, 0) : start + 9000]))
+    assert difference(np.concatenate([*blocks, stream.finish()], -1), expected) < 1e-6
+    mono = separator.stream("piano", sample_rate=rate, channels=1)
+    assert mono.push(kind(x[0, :0])).shape == (1, 0)
+    with pytest.raises(InputError, match="has 1 channels"):
+        mono.push(kind(x[:, :0]))
+    with pytest.raises(InputError, match="no samples"):
+        mono.finish()
+    with pytest.raises(InputError, match="finished"):
+        stream.push(kind(x[:, :0]))
+
+
+def test_bad_streams(separator: Separator) -> None:
+    with pytest.raises(InputError, match="needs a latency of"):
+        separator.stream("a", sample_rate=44100, channels=2, latency=0.001)
+    with pytest.raises(InputError, match="1 to 8 channels"):
+        separator.stream("a", sample_rate=44100, channels=9)
+    stream = separator.stream("a", sample_rate=44100, channels=2)
+    with pytest.raises(InputError, match="has 2 channels"):
+        stream.push(np.zeros((1, 10), np.float32))
+    with pytest.raises(InputError, match="nan"):
+        stream.push(np.full((2, 10), np.nan, np.float32))
+    with pytest.raises(InputError, match="no samples"):
+        separator.stream("a", sample_rate=44100, channels=2).finish()
+    for rate, latency in ((16000, None), (44100, None), (44100, 0.1)):
+        stream = separator.stream("a", sample_rate=rate, channels=1, latency=latency)
+        stream.push(np.zeros((1, 10), np.float32))
+        assert stream.finish().shape == (1, 1, 10)
+        with pytest.raises(InputError, match="ended before"):
+            stream.finish()
+        with pytest.raises(InputError, match="finished"):
+            stream.push(np.zeros((1, 10), np.float32))
+
+
+# ---- devices and doors ---------------------------------------------------------------------------------------------
+
+
+def test_devices_and_precisions(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "audiosep"):
+        separator = Separator(TinyModel(), FakeEncoder(), name="tiny")
+    assert separator.device == pick_device("auto")
+    assert separator.precision == pick_precision("auto", separator.device)
+    assert f"tiny on {separator.device} in {separator.precision}" in caplog.text
+    cpu = torch.device("cpu")
+    assert pick_precision("auto", cpu) in ("bf16", "fp32")
+    assert pick_precision("fp32", cpu) == "fp32"
+    for device in ("warp", "cuda:99", "mps" if not torch.backends.mps.is_available() else "cuda:99"):
+        with pytest.raises(InputError, match="device"):
+            pick_device(device)
+    with pytest.raises(InputError, match="unknown precision"):
+        pick_precision("int4", cpu)
+    with pytest.raises(InputError, match="fp16"):
+        pick_precision("fp16", cpu)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_on_a_gpu(mini_folder: Path, mixture: Mixture) -> None:
+    x = mixture(4.0, 44100, 2)
+    exact = audiosep.load(mini_folder, "cuda", "fp32").separate(x, ["piano", "dog"], sample_rate=44100)
+    expected = audiosep.load(mini_folder, "cpu", "fp32").separate(x, ["piano", "dog"], sample_rate=44100)
+    assert difference(exact["piano"], expected["piano"]) < 1e-4
+    fast = audiosep.load(mini_folder)
+    assert (fast.device.type, fast.precision) == ("cuda", "bf16")
+    runs = [fast.separate(x, ["piano", "dog"], sample_rate=44100)["piano"] for _ in range(2)]
+    assert runs[0].tobytes() == runs[1].tobytes()
+    assert difference(runs[0], expected["piano"]) < 0.02
+
+
+def test_a_gpu_runs_by_deterministic_algorithms() -> None:
+    cudnn = torch.backends.cudnn
+    before = (cudnn.enabled, cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32)
+    with running(torch.device("cuda"), "fp32"):
+        assert (cudnn.enabled, cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32) == (True, False, True, False)
+        assert torch.is_inference_mode_enabled()
+    assert (cudnn.enabled, cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32) == before
+
+
+def test_separating_does_not_keep_from_training_afterwards(separator: Separator, mixture: Mixture) -> None:
+    hann.cache_clear()
+    x = mixture(0.5)
+    separator.separate(x, "piano", sample_rate=16000)  # in inference mode, whose tensors autograd refuses
+    model = TinyModel()
+    model(torch.from_numpy(x)[None], torch.eye(16)[:1]).waveforms.square().mean().backward()
+    assert model.second.weight.grad is not None
+
+
+def test_convolution_weights_are_channels_last(separator: Separator) -> None:
+    assert separator.model.first.weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_the_doors(tiny_folder: Path, mixture: Mixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    x = mixture(0.2)
+    out = audiosep.separate(x, "piano", sample_rate=16000, model=tiny_folder, device="cpu")
+    stems = audiosep.stems(x, sample_rate=16000, model=tiny_folder, device="cpu")
+    assert list(out) == ["piano"]
+    assert tuple(stems) == STEMS
+
+    def again(*args: Any, **kwargs: Any) -> None:
+        raise AssertionError("a named model stays loaded")
+
+    monkeypatch.setattr(api, "load", again)
+    audiosep.separate(x, "piano", sample_rate=16000, model=tiny_folder, device="cpu")
+
+
+def test_a_baseline_takes_no_adapter(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="'repet' is a baseline"):
+        audiosep.load("repet", adapter=tmp_path / "adapter.safetensors")
+
+
+def test_models_and_baselines_are_systems(separator: Separator, tiny_folder: Path, mixture: Mixture) -> None:
+    assert isinstance(separator, SeparationSystem)
+    assert set(get_args(BaselineName)) == set(BASELINES)
+    x = mixture(0.2)
+    for system in (audiosep.load("mixture"), audiosep.load(str(tiny_folder), "cpu", "fp32")):
+        assert isinstance(system, SeparationSystem)
+        assert system.separate(x, "piano", sample_rate=16000, references={"piano": x})["piano"].shape == x.shape

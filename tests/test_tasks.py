@@ -1,0 +1,424 @@
+"""The tasks of the listener and the separator, on a small corpus of real files."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from corpora import make_clips
+from test_hybrid import SMALL, SMALL_LISTENER
+from test_trainer import in_two_processes, process
+
+from audiosep import configs
+from audiosep.checkpoint import load_model, load_state
+from audiosep.data.corpus import Corpus
+from audiosep.data.manifest import Clip, write_manifest
+from audiosep.data.queries import STEM_CAPTIONS
+from audiosep.data.recipes import Drawer
+from audiosep.errors import ConfigError, DataError, ModelError
+from audiosep.models.hybrid import Hybrid, HybridConfig
+from audiosep.models.listener import Listener
+from audiosep.models.stft import power, stft
+from audiosep.training import distributed
+from audiosep.training.alignment import load_listener
+from audiosep.training.captions import CaptionTable
+from audiosep.training.clap import AudioDistillation
+from audiosep.training.config import TrainerConfig
+from audiosep.training.memory import step_memory
+from audiosep.training.runlog import headline, read_log
+from audiosep.training.separation import SeparationTask, _with_channels
+from audiosep.training.trainer import Trainer
+from audiosep.training.validation import summary
+
+RATE = 32000
+TAGS = ["dog", "rain", "clock", "explosion", "speech"]
+
+
+class HashedText:
+    """A text encoder without meaning: each text its own direction."""
+
+    def text(self, texts: list[str]) -> torch.Tensor:
+        rows = []
+        for text in texts:
+            seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
+            rows.append(torch.randn(16, generator=torch.Generator().manual_seed(seed)))
+        return torch.nn.functional.normalize(torch.stack(rows), dim=-1)
+
+
+class Part(torch.nn.Module):
+    """Features of every moment, and the tagger's last layers, under the names that the real one gives them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = torch.nn.Sequential(torch.nn.Conv2d(1, 384, 16, stride=16), torch.nn.ReLU())
+        self.classifier = torch.nn.Sequential(torch.nn.Linear(384, 512), torch.nn.Linear(512, len(TAGS)))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        pooled: torch.Tensor = self.features(x).mean((2, 3))
+        return pooled
+
+
+class TinyTagger(torch.nn.Module):
+    """A random network over mel-like bands, as TorchScript like the real one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.m = Part()
+        self.register_buffer("pre", torch.tensor([[[-0.97, 1.0]]]))
+        self.register_buffer("win", torch.hann_window(800))
+        self.register_buffer("basis", torch.rand(32, 513) / 513)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x
+
+
+def divided(clips: list[Clip]) -> list[Clip]:
+    """The third take of everything held back, explosions never trained on."""
+    out = []
+    for clip in clips:
+        held = "-2." in clip.id or clip.song == "song1"
+        split = "zero" if clip.label == "explosion" else "val" if held else "train"
+        out.append(dataclasses.replace(clip, split=split))
+    return out
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    folder = tmp_path_factory.mktemp("tasks")
+    clips = divided(make_clips(folder))
+    write_manifest(folder / "manifest.jsonl", clips)
+    Corpus(folder / "manifest.jsonl", folder / "cache", RATE)
+    texts = [text for clip in clips for text in clip.texts] + TAGS
+    texts += [text for names in STEM_CAPTIONS.values() for text in names]
+    CaptionTable.build(texts, HashedText()).save(folder / "captions.safetensors")
+    (folder / "labels.json").write_text(json.dumps(TAGS))
+    torch.jit.script(TinyTagger()).save(str(folder / "tagger.pt"))
+    return {
+        "manifest": str(folder / "manifest.jsonl"),
+        "cache": str(folder / "cache"),
+        "captions": str(folder / "captions.safetensors"),
+    }
+
+
+SAMPLING = {"mixtures": 3, "seconds": 1.0, "songs": 0.5, "absent": 0.5, "negatives": 0.5}
+
+
+def separation_task(
+    data: dict[str, Any], sampling: dict[str, Any] | None = None, shape: HybridConfig = SMALL, **options: Any
+) -> SeparationTask:
+    torch.manual_seed(0)
+    return SeparationTask.from_config(
+        {
+            "data": data,
+            "model": configs.to_dict(shape),
+            "options": {"candidates": 0.3, "audio": 0.3, "mixed": 0.3} | options,
+            "sampling": SAMPLING | (sampling or {}),
+        },
+        Path(),
+    )
+
+
+@pytest.fixture
+def separation(data: dict[str, str]) -> SeparationTask:
+    return separation_task(data)
+
+
+@pytest.fixture(scope="module")
+def recipe(data: dict[str, str]) -> str:
+    """A validation recipe of the small corpus."""
+    path = Path(data["manifest"]).with_name("recipe.json")
+    Drawer(Corpus(data["manifest"], data["cache"], RATE)).recipe().save(path)
+    return str(path)
+
+
+def test_caption_table_keeps_meaning_and_names_what_is_missing(tmp_path: Path) -> None:
+    table = CaptionTable.build(["A  Dog", "a dog", "rain"], HashedText())
+    assert table.captions == ["a dog", "rain"]
+    table.save(tmp_path / "table.safetensors")
+    again = CaptionTable.load(tmp_path / "table.safetensors")
+    assert torch.allclose(again[["Rain", "a dog"]], table[["rain", "a dog"]], atol=1e-3)
+    with pytest.raises(DataError, match=r"'cat': build the caption table again"):
+        again[["cat"]]
+
+
+def test_separation_batches_are_a_function_of_the_step(separation: SeparationTask) -> None:
+    a, b, c = (separation.batch(step, 0, 1) for step in (4, 4, 5))
+    assert torch.equal(a.mixtures.sources, b.mixtures.sources)
+    assert torch.equal(a.text, b.text)
+    assert torch.equal(a.kind, b.kind)
+    assert a.text.shape != c.text.shape or not torch.equal(a.text, c.text)
+
+
+def test_kinds_of_queries_come_as_often_as_asked(separation: SeparationTask) -> None:
+    kinds = torch.cat([separation.batch(step, 0, 1).kind for step in range(60)])
+    there = torch.cat([separation.batch(step, 0, 1).mixtures.membership.sum(1) > 0 for step in range(60)])
+    shares = [float((kinds[there] == kind).float().mean()) for kind in range(3)]
+    assert shares == pytest.approx([0.4, 0.3, 0.3], abs=0.08)
+    assert (kinds[~there] == 0).all()
+
+
+def test_energies_give_the_error_of_the_masked_spectrum(separation: SeparationTask) -> None:
+    """m^2 A - 2 m B + C against |m X - T|^2 summed over the bins, for masks that are constant over the bins."""
+    model, batch = separation.model, separation.batch(0, 0, 1)
+    mix = batch.mixtures.sources.sum(1)
+    target = batch.mixtures.sources[:, 0]
+    X, T = (stft(x[:, None], model.config.n_fft, model.hop) for x in (mix, target))
+    energies = separation._energies(model, X, target[:, None], torch.arange(len(mix)))
+    error = (0.49 * energies.mixture - 1.4 * energies.cross + energies.target).sum(1)
+    assert torch.allclose(error, power(0.7 * X - T * (X != 0)).sum((1, 2)), rtol=1e-3, atol=1e-4)
+
+
+def test_candidate_loss_finds_the_order(separation: SeparationTask) -> None:
+    """Ideal masks of the sources, in a wrong order, cost as little as in the right one."""
+    model, mixtures = separation.model, _with_channels(separation.batch(2, 0, 1).mixtures)
+    sources = mixtures.sources[:, :4, 0]
+    spectrum = stft(mixtures.sources.sum(1), model.config.n_fft, model.hop)
+    parts = torch.stack(
+        [model.bands.energy(power(stft(s, model.config.n_fft, model.hop))) for s in sources.unbind(1)], 1
+    )
+    ideal = parts.sqrt() / parts.sqrt().sum(1, keepdim=True).clamp_min(1e-9)
+    ideal = torch.nn.functional.pad(ideal, (0, 0, 0, 0, 0, 4 - ideal.shape[1]))
+    losses = []
+    for order in ([0, 1, 2, 3], [2, 0, 3, 1]):
+        model.candidate_masks = lambda features, order=order: ideal[:, order]  # type: ignore[method-assign]
+        losses.append(float(separation._candidate_loss(model, None, mixtures, spectrum)[0]))  # type: ignore[arg-type]
+    del model.candidate_masks
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+    assert losses[0] < 0.3 * -0.2
+
+
+def test_separation_trains_every_part_but_the_listener(separation: SeparationTask) -> None:
+    separation.train_mode(separation.model)
+    for layer in separation.model.refine:  # starts silent, which would keep the gradient from what chooses
+        torch.nn.init.normal_(layer.weight)
+    missing = {n for n, p in separation.model.named_parameters() if p.requires_grad}
+    for step in range(4):
+        loss, parts = separation.loss(separation.model, separation.batch(step, 0, 1))
+        assert torch.isfinite(loss)
+        assert {"query", "sdri", "presence", "candidates", "items"} <= set(parts)
+        loss.backward()
+        missing -= {n for n, p in separation.model.named_parameters() if p.grad is not None and p.grad.any()}
+    assert not {n for n in missing if not n.endswith("bias")}
+    assert not any(p.requires_grad for p in separation.model.listener.parameters())
+    assert not separation.model.listener.training
+
+
+def test_separation_run_exports_a_model_that_loads(separation: SeparationTask, tmp_path: Path) -> None:
+    config = TrainerConfig(steps=2, precision="fp32", device="cpu", warmup=1)
+    assert Trainer(separation, config, tmp_path / "run").fit().step == 2
+    model, described = load_model(tmp_path / "run/model")
+    assert isinstance(model, Hybrid)
+    assert described["query"] is None
+
+
+def test_stereo_mixtures_teach_one_mask_for_both_channels(data: dict[str, str]) -> None:
+    task, mono = separation_task(data, {"channels": 2}), separation_task(data)
+    batch, flat = task.batch(0, 0, 1), mono.batch(0, 0, 1)
+    assert batch.mixtures.sources.shape[2] == 2
+    loss, parts = task.loss(task.model, batch)
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert {"query", "presence", "candidates"} <= set(parts)
+    # The same sound in both channels is the same task as that sound alone.
+    twice = dataclasses.replace(
+        flat,
+        mixtures=dataclasses.replace(flat.mixtures, sources=flat.mixtures.sources[:, :, None].expand(-1, -1, 2, -1)),
+    )
+    mono.model.eval()
+    with torch.no_grad():
+        one, two = (float(mono.loss(mono.model, batch)[0]) for batch in (flat, twice))
+    assert one == pytest.approx(two, abs=1e-4)
+
+
+def test_losses_on_waveforms_train_the_separator_too(data: dict[str, str]) -> None:
+    terms = [{"name": "si_sdr", "weight": 0.1}, {"name": "l1"}]
+    task = separation_task(data, {"channels": 2, "songs": 0.9}, losses=terms, candidates=0.0, presence=0.0)
+    optimizer = torch.optim.AdamW(task.model.parameters(), 3e-3)
+    batch, values = task.batch(1, 0, 1), []
+    for _ in range(8):
+        loss, parts = task.loss(task.model, batch)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        values.append(float(loss.detach()))
+    assert "stems" in parts
+    assert values[-1] < values[0] - 0.02
+    silent = torch.zeros(1, 1, 257, 9, dtype=torch.complex64)
+    band = separation_task(data)
+    assert band._energies(band.model, silent, torch.zeros(1, 1, 1024), torch.tensor([0])).spectra is None
+
+
+def test_mixtures_may_be_made_by_other_processes(data: dict[str, str], separation: SeparationTask) -> None:
+    task = separation_task(data | {"workers": 1})
+    for step in (2, 3):
+        here, there = separation.batch(step, 0, 1), task.batch(step, 0, 1)
+        assert torch.allclose(here.mixtures.sources, there.mixtures.sources, atol=1e-4)
+        assert torch.equal(here.text, there.text)
+    assert task._loader is not None
+    task._loader.close()
+
+
+def test_impossible_options_are_refused(data: dict[str, str]) -> None:
+    for options, match in (
+        ({"drop": 1.5}, "options.drop"),
+        ({"audio": 0.7, "mixed": 0.4}, "audio"),
+        ({"stems": -1.0}, "options.stems"),
+        ({"listener": "nowhere"}, "no model and no folder 'nowhere'"),
+    ):
+        with pytest.raises((ConfigError, ModelError), match=match):
+            separation_task(data, **options)
+    with pytest.raises(ConfigError, match=r"options\.repeat"):
+        listener_task(data, repeat=0)
+    with pytest.raises(ConfigError, match="hears mono"):
+        AudioDistillation.from_config(
+            {"data": data, "options": {"tagger": "", "labels": ""}, "sampling": {"channels": 2}}, Path()
+        )
+    deaf = dataclasses.replace(SMALL, listener=None, refine=False)
+    for options in ({"listener": "mini"}, {"text": "mini"}):
+        with pytest.raises(ConfigError, match=r"set model\.listener"):
+            separation_task(data, shape=deaf, **options)
+
+
+@torch.no_grad()
+def test_validation_is_shared_out_and_told_by_group_family_and_label(
+    data: dict[str, str], recipe: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = separation_task(data, validation=recipe, validation_items=12)
+    whole = task.validate(task.model.eval())
+    assert {"val/si_sdri", "val/presence_auc", "val/c/level_db", "val/e/sdri", "val/speech/better"} <= set(whole)
+    labels = {name for name in whole if name.startswith("val/label/")}
+    assert len(labels) >= 6
+    assert set(headline(whole)) == set(whole) - labels
+    # Two processes: each measures half, both report the whole.
+    monkeypatch.setattr(distributed, "world", lambda: 2)
+    parts: list[list[Any]] = []
+    monkeypatch.setattr(distributed, "gather", lambda rows: parts.append(rows) or rows)
+    for rank in range(2):
+        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+        task.validate(task.model)
+    rows = [row for pair in itertools.zip_longest(*parts) for row in pair if row is not None]
+    assert abs(len(parts[0]) - len(parts[1])) <= 1
+    assert summary(rows) == whole
+    bare = separation_task(data, shape=dataclasses.replace(SMALL, stems=(), presence=False), validation=recipe)
+    found = bare.validate(bare.model.eval())
+    assert "val/presence_auc" not in found
+    assert "val/e/si_sdri" not in found
+
+
+def test_trackers_can_hear_and_see_held_back_mixtures(data: dict[str, str], recipe: str) -> None:
+    task = separation_task(data, validation=recipe)
+    samples = task.samples(task.model.eval())
+    assert [sample.name.rpartition("/")[2] for sample in samples] == 3 * ["mixture", "target", "estimate"]
+    assert all(sample.audio.shape == (1, 5 * RATE) and sample.image is not None for sample in samples)
+    assert separation_task(data).samples(task.model) == []
+
+
+def test_the_frozen_listener_counts_as_no_training(separation: SeparationTask) -> None:
+    heard = sum(p.numel() for p in separation.model.listener.parameters())
+    everything = sum(p.numel() for p in separation.model.parameters())
+    memory = step_memory(separation, TrainerConfig(steps=1, precision="fp32", device="cpu"))
+    assert memory.state == 4 * (5 * (everything - heard) + heard)
+
+
+def _separates(rank: int, port: int, data: dict[str, Any], recipe: str, folder: Path) -> None:
+    process(rank, port)
+    task = separation_task(data, validation=recipe, validation_items=12)
+    config = TrainerConfig(steps=4, warmup=1, precision="fp32", device="cpu", log_every=1)
+    result = Trainer(task, config, folder).fit()
+    torch.save((result.metrics, task.model.state_dict()), folder / f"rank{rank}.pt")
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_separator(data: dict[str, str], recipe: str, tmp_path: Path) -> None:
+    in_two_processes(_separates, data, recipe, tmp_path)
+    (first, one), (second, other) = (torch.load(tmp_path / f"rank{rank}.pt") for rank in range(2))
+    assert first == second
+    assert all(torch.equal(one[key], other[key]) for key in one if "running" not in key)
+    whole = separation_task(data, validation=recipe, validation_items=12)
+    whole.model.load_state_dict(load_state(tmp_path / "checkpoints/step-00000004/ema.safetensors"))
+    with torch.no_grad():
+        alone = whole.validate(whole.model.eval())
+    assert alone == pytest.approx(first, abs=1e-6)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_gpu_trains_on_mixtures_it_made_and_validates(
+    data: dict[str, Any], recipe: str, workers: int, tmp_path: Path
+) -> None:
+    task, same = (separation_task(data | {"workers": workers}, validation=recipe) for _ in range(2))
+    config = TrainerConfig(steps=6, warmup=1, accumulation=2, precision="fp32", device="cuda", log_every=1)
+    result = Trainer(task, config, tmp_path / "run").fit()
+    assert (task.corpus.device.type == "cuda") == (workers == 0)
+    assert "val/si_sdri" in result.metrics
+    Trainer(same, dataclasses.replace(config, device="cpu"), tmp_path / "cpu").fit()
+    first, second = (read_log(tmp_path / run / "log.jsonl")[1]["loss"] for run in ("run", "cpu"))
+    assert first == pytest.approx(second, abs=1e-2)
+
+
+def listener_task(data: dict[str, str], **options: Any) -> AudioDistillation:
+    folder = Path(data["manifest"]).parent
+    torch.manual_seed(0)
+    return AudioDistillation.from_config(
+        {
+            "data": data,
+            "model": configs.to_dict(SMALL_LISTENER),
+            "options": {"tagger": str(folder / "tagger.pt"), "labels": str(folder / "labels.json")} | options,
+            "sampling": SAMPLING | {"absent": 0.0},
+        },
+        Path(),
+    )
+
+
+def test_listener_task_learns_and_exports_what_a_separator_takes(
+    data: dict[str, str], separation: SeparationTask, tmp_path: Path
+) -> None:
+    task = listener_task(data)
+    config = TrainerConfig(steps=12, precision="fp32", device="cpu", warmup=1, learning_rate=5e-3, log_every=1)
+    result = Trainer(task, config, tmp_path / "run").fit()
+    assert {"val/top1", "val/teacher_top1", "zero/ratio"} <= set(result.metrics)
+    losses = [json.loads(line) for line in (tmp_path / "run/log.jsonl").read_text().splitlines()]
+    values = [row["loss"] for row in losses if "loss" in row]
+    assert sum(values[-3:]) < sum(values[:3])
+    load_listener(separation.model.listener, tmp_path / "run/model")
+    state = load_state(tmp_path / "run/model/listener.safetensors")
+    assert torch.equal(separation.model.listener.joint.weight, state["joint.weight"])
+    with pytest.raises(ConfigError, match="another shape"):
+        load_listener(Listener(dataclasses.replace(SMALL_LISTENER, hidden=32)), tmp_path / "run/model")
+    with pytest.raises(ModelError, match="shape"):
+        load_listener(
+            Listener(dataclasses.replace(SMALL_LISTENER, hidden=32)), tmp_path / "run/model/listener.safetensors"
+        )
+
+
+def test_clips_that_are_heard_again_come_in_other_company_and_the_same_after_a_resume(data: dict[str, str]) -> None:
+    task = listener_task(data, repeat=4, memory=3)
+    batches = [task.batch(step, 0, 1) for step in range(24)]
+    assert len(task._memory) <= 3
+    again = listener_task(data, repeat=4, memory=3).batch(23, 0, 1)
+    torch.testing.assert_close(again.energies, batches[23].energies)
+    assert torch.equal(again.logits, batches[23].logits)
+    assert not any(torch.equal(batches[23].logits, other.logits) for other in batches[:23])
+
+
+def test_a_tagger_of_another_kind_is_named(data: dict[str, str], tmp_path: Path) -> None:
+    torch.jit.script(torch.nn.Linear(2, 2)).save(str(tmp_path / "other.pt"))
+    with pytest.raises(ModelError, match=r"other\.pt is no mn04_as"):
+        listener_task(data, tagger=str(tmp_path / "other.pt"))
+
+
+def test_captions_of_other_splits_are_no_negatives(data: dict[str, str]) -> None:
+    task = listener_task(data)
+    blast, bark = task.captions.row("blast"), task.captions.row("a dog barking")
+    assert task.place[blast] == -1
+    assert task.place[bark] >= 0
+    speech, man = (int(task.place[task.captions.row(text)]) for text in ("someone talking", "a man speaking"))
+    assert task.same[man, speech]
+    assert not task.same[man, task.place[bark]]

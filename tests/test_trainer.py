@@ -1,0 +1,320 @@
+"""The trainer: exact resume, warm start, skipped steps, stopping, and what a run folder holds."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import multiprocessing
+import os
+import signal
+import socket
+import sys
+import types
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from audiosep.errors import ConfigError, DependencyError, ModelError, TrainingError
+from audiosep.training import distributed
+from audiosep.training.config import TrainerConfig
+from audiosep.training.muon import Muon, is_matrix, orthogonal
+from audiosep.training.runlog import read_log
+from audiosep.training.schedule import Clock, due, learning_rate, progress
+from audiosep.training.state import latest_checkpoint, warm_start
+from audiosep.training.trackers import Sample, log_samples, spectrogram_image
+from audiosep.training.trainer import Trainer
+
+
+class TinyTask:
+    """Denoise a sine with a small convolution net; dropout and batch norm make it depend on all of the state."""
+
+    def __init__(self, width: int = 8, poison: frozenset[int] = frozenset(), stop_at: int | None = None) -> None:
+        generator = torch.Generator().manual_seed(3)
+        self.model = nn.Sequential(
+            nn.Conv1d(1, width, 9, padding=4), nn.BatchNorm1d(width), nn.ReLU(), nn.Dropout(0.1),
+            nn.Conv1d(width, width, 9, padding=4), nn.ReLU(), nn.Conv1d(width, 1, 9, padding=4),
+        )  # fmt: skip
+        for parameter in self.model.parameters():
+            parameter.data = torch.randn(parameter.shape, generator=generator) * 0.1
+        self.poison, self.stop_at = poison, stop_at
+        self.validations = 0
+
+    def batch(self, step: int, rank: int, world: int) -> tuple[Tensor, Tensor]:
+        generator = torch.Generator().manual_seed(1000 * step + rank)
+        phase = torch.rand(4, 1, 1, generator=generator) * 6.28
+        clean = torch.sin(torch.arange(256.0) * 0.2 + phase)
+        if step in self.poison:
+            clean = clean * float("nan")
+        if step == self.stop_at:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return clean + torch.randn(clean.shape, generator=generator) * 0.3, clean
+
+    def loss(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        noisy, clean = batch
+        error = (model(noisy).float() - clean).square().mean()
+        return error, {"items": torch.tensor(len(noisy)), "error": error.detach()}
+
+    def validate(self, model: nn.Module) -> dict[str, float]:
+        assert not model.training
+        self.validations += 1
+        errors = []
+        for index in distributed.share(range(6)):
+            noisy, clean = TinyTask().batch(index, 99, 1)
+            errors.append(float((model(noisy) - clean).square().mean()))
+        rows = distributed.gather(errors)
+        return {"val/si_sdri": -sum(rows) / len(rows)}
+
+    def export(self, model: nn.Module, folder: Path) -> None:
+        save_file({k: v.contiguous() for k, v in model.state_dict().items()}, folder / "model.safetensors")
+
+
+CONFIG = TrainerConfig(
+    steps=12, warmup=2, precision="fp32", device="cpu", log_every=1, checkpoint_minutes=None, checkpoint_steps=5
+)
+
+
+def losses(run: Path) -> dict[int, float]:
+    return {line["step"]: line["loss"] for line in read_log(run / "log.jsonl") if line["event"] == "train"}
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("accumulation", [1, 2])
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path, precision, accumulation, optimizer):
+    config = replace(CONFIG, precision=precision, accumulation=accumulation, optimizer=optimizer)
+    whole = Trainer(TinyTask(16), config, tmp_path / "whole").fit()
+    interrupted = Trainer(TinyTask(16, stop_at=7 * accumulation), config, tmp_path / "parts").fit()
+    assert interrupted.interrupted
+    assert interrupted.step < 12
+    resumed = Trainer(TinyTask(16), config, tmp_path / "parts").fit()
+    assert (resumed.step, resumed.interrupted) == (12, False)
+    assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
+    assert sorted(losses(tmp_path / "whole")) == list(range(1, 13))
+    assert resumed.metrics == whole.metrics
+    for folder in ("model/model.safetensors", "checkpoints/step-00000012/model.safetensors"):
+        a, b = load_file(tmp_path / "whole" / folder), load_file(tmp_path / "parts" / folder)
+        assert all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_muon_gives_matrices_even_steps_and_vectors_those_of_adamw():
+    torch.manual_seed(0)
+    tall = torch.randn(96, 32) @ torch.diag(torch.logspace(-2, 1, 32))
+    for matrix in (tall, tall.T):
+        values = torch.linalg.svdvals(orthogonal(matrix).float())
+        assert values[:-6].min() > 0.5  # what is a thousand times weaker than the strongest grows, but not to one
+        assert values.max() < 1.3
+    weights = [nn.Parameter(torch.randn(shape)) for shape in ((32, 16, 3, 3), (20,), (4, 16))]
+    before = [weight.detach().clone() for weight in weights]
+    assert [is_matrix(weight) for weight in weights] == [True, False, False]
+    for weight in weights:
+        weight.grad = torch.randn(weight.shape)
+    plain = [nn.Parameter(weight.detach().clone()) for weight in weights[1:]]
+    for weight, same in zip(weights[1:], plain, strict=True):
+        same.grad = weight.grad.clone()
+    Muon([{"params": weights[:1], "matrix": True}, {"params": weights[1:]}], 0.01).step()
+    torch.optim.AdamW(plain, 0.01, betas=(0.9, 0.98)).step()
+    assert all(torch.allclose(a, b) for a, b in zip(weights[1:], plain, strict=True))
+    moved = (weights[0].detach() - before[0] * (1 - 0.01 * 0.01)).square().mean().sqrt()
+    assert 0.7 < float(moved) / (0.01 * 0.2) < 1.3
+
+
+def test_training_learns_and_leaves_a_run_folder_that_says_all(tmp_path):
+    result = Trainer(TinyTask(), replace(CONFIG, steps=60, validate_steps=20, log_every=10), tmp_path).fit()
+    log = read_log(tmp_path / "log.jsonl")
+    train = [line for line in log if line["event"] == "train"]
+    assert train[-1]["loss"] < train[0]["loss"]
+    assert train[-1]["items"] == 60 * 4
+    assert train[-1]["items_per_second"] > 0
+    assert [line["step"] for line in log if line["event"] == "validation"] == [20, 40, 60]
+    assert result.best == max(line["val/si_sdri"] for line in log if line["event"] == "validation")
+    assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == [
+        "latest", "step-00000050", "step-00000055", "step-00000060",
+    ]  # fmt: skip
+    assert latest_checkpoint(tmp_path / "checkpoints").name == "step-00000060"
+    for name in ("config.json", "best/model.safetensors", "model/model.safetensors", "curves.png"):
+        assert (tmp_path / name).is_file()
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["trainer"]["steps"] == 60
+    assert {"git", "versions", "cores"} <= set(config["environment"])
+
+
+def test_trackers_get_numbers_sounds_and_pictures(tmp_path):
+    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    task = TinyTask()
+    sound = torch.sin(torch.arange(8000.0) * 0.1)[None]
+    task.samples = lambda model: [Sample("sine", sound, 8000, spectrogram_image(sound))]
+    Trainer(task, replace(CONFIG, steps=2, trackers=("tensorboard",)), tmp_path).fit()
+    found = events.EventAccumulator(str(tmp_path / "audiosep")).Reload()
+    assert "train/loss" in found.Tags()["scalars"]
+    assert "val/si_sdri" in found.Tags()["scalars"]
+    assert found.Audio("sine")[0].sample_rate == 8000
+    assert found.Images("sine")[0].height == 513
+
+
+@pytest.mark.parametrize("library", ["wandb", "trackio"])
+def test_other_trackers_get_arrays_in_their_own_layout(library, monkeypatch):
+    logged = {}
+    module = types.SimpleNamespace(
+        Audio=lambda data, sample_rate: ("audio", data.shape, sample_rate), Image=lambda data: ("image", data.shape)
+    )
+    monkeypatch.setitem(sys.modules, library, module)
+    tracker = types.SimpleNamespace(name=library, log=lambda values, step: logged.update(values, step=step))
+    sound = torch.zeros(2, 4000)
+    log_samples([tracker], [Sample("a", sound, 8000, spectrogram_image(sound))], 7)
+    assert logged == {"a": ("audio", (4000, 2), 8000), "a picture": ("image", (513, 8, 3)), "step": 7}
+
+
+def test_a_tracker_that_is_not_installed_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(DependencyError, match="pip install wandb"):
+        Trainer(TinyTask(), replace(CONFIG, trackers=("wandb",)), tmp_path)
+
+
+def test_steps_whose_gradient_is_not_finite_are_skipped(tmp_path):
+    task = TinyTask(poison=frozenset({4}))
+    Trainer(task, CONFIG, tmp_path).fit()
+    assert all(torch.isfinite(v).all() for v in task.model.state_dict().values())
+    with pytest.raises(TrainingError, match="20 steps in a row"):
+        Trainer(TinyTask(poison=frozenset(range(100))), replace(CONFIG, steps=50), tmp_path / "bad").fit()
+
+
+def test_patience_ends_a_run_that_no_longer_improves(tmp_path):
+    task = TinyTask()
+    task.validate = lambda model: {"val/si_sdri": 1.0}
+    result = Trainer(task, replace(CONFIG, steps=100, validate_steps=2, patience=3), tmp_path).fit()
+    assert result.step == 8
+
+
+def test_a_monitored_number_that_is_not_there_is_said(tmp_path, caplog):
+    Trainer(TinyTask(), replace(CONFIG, steps=1, monitor="val/top1"), tmp_path / "a").fit()
+    assert "no 'val/top1', only val/si_sdri" in caplog.text
+    assert not (tmp_path / "a/best").exists()
+    impatient = replace(CONFIG, steps=2, monitor="val/top1", validate_steps=1, patience=1)
+    with pytest.raises(ConfigError, match="val/top1"):
+        Trainer(TinyTask(), impatient, tmp_path / "b").fit()
+
+
+def test_minutes_end_a_run(tmp_path):
+    result = Trainer(TinyTask(), replace(CONFIG, steps=None, minutes=0.005), tmp_path).fit()
+    assert 0.005 <= result.minutes < 0.05
+
+
+def test_warm_start_copies_what_fits_and_grows_the_rest(tmp_path):
+    narrow, wide = TinyTask(8).model, TinyTask(12).model
+    save_file(dict(narrow.state_dict()), tmp_path / "narrow.safetensors")
+    before = wide[0].weight.clone()
+    report = warm_start(wide, tmp_path / "narrow.safetensors")
+    assert torch.equal(wide[0].weight[:8], narrow[0].weight)
+    assert torch.equal(wide[0].weight[8:], before[8:])
+    assert "6.bias" in report.copied
+    assert "0.weight" in report.grown
+    assert not report.fresh
+    save_file({"other": torch.zeros(3)}, tmp_path / "other.safetensors")
+    with pytest.raises(ModelError, match="not one of its 1 weights fits"):
+        warm_start(wide, tmp_path / "other.safetensors")
+
+
+def test_a_run_starts_from_another_runs_weights(tmp_path):
+    Trainer(TinyTask(), replace(CONFIG, steps=3), tmp_path / "a").fit()
+    task = TinyTask()
+    Trainer(task, replace(CONFIG, steps=1, learning_rate=1e-12, init=str(tmp_path / "a")), tmp_path / "b").fit()
+    a = load_file(tmp_path / "a/model/model.safetensors")
+    assert torch.allclose(task.model[0].weight, a["0.weight"], atol=1e-9)
+
+
+def test_a_checkpoint_of_another_model_is_refused(tmp_path):
+    Trainer(TinyTask(), replace(CONFIG, steps=1), tmp_path).fit()
+    with pytest.raises(ConfigError, match="new run folder"):
+        Trainer(TinyTask(width=9), CONFIG, tmp_path).fit()
+
+
+def test_impossible_configurations_are_refused():
+    for wrong in (
+        {"steps": None, "minutes": None}, {"steps": 0}, {"learning_rate": -1.0}, {"ema": 1.0},
+        {"trackers": ("mlflow",)}, {"patience": 2}, {"precision": "fp16", "device": "cpu"}, {"keep": 0},
+    ):  # fmt: skip
+        with pytest.raises(ConfigError, match="trainer"):
+            TrainerConfig(**({"steps": 5} | wrong))
+
+
+def test_compile_needs_a_model_that_names_its_parts(tmp_path):
+    with pytest.raises(ConfigError, match="compilable"):
+        Trainer(TinyTask(), replace(CONFIG, compile=True), tmp_path).fit()
+
+
+def test_schedule():
+    config = TrainerConfig(steps=1000, warmup=10, learning_rate=1.0, floor=0.1, device="cpu")
+    rates = [learning_rate(config, Clock(step)) for step in range(1001)]
+    assert rates[0] == pytest.approx(0.1)
+    assert max(rates) == pytest.approx(1.0, abs=1e-3)
+    assert rates[1000] == pytest.approx(0.1)
+    assert rates[500] == pytest.approx(0.55)
+    assert progress(replace(config, minutes=2.0), Clock(100, 1.0)) == 0.5
+    assert [due(Clock(s), Clock(s + 1), steps=3, minutes=None) for s in range(4)] == [False, False, True, False]
+    assert due(Clock(0, 0.9), Clock(1, 1.1), steps=None, minutes=0.5)
+
+
+def _process(rank: int, port: int, folder: Path) -> None:
+    process(rank, port)
+    task = TinyTask()
+    result = Trainer(task, replace(CONFIG, steps=30, validate_steps=15), folder).fit()
+    torch.save((result.metrics, task.model.state_dict()), folder / f"rank{rank}.pt")
+
+
+def in_two_processes(target: Callable[..., None], *arguments: object) -> None:
+    """`target(rank, port, *arguments)` on both ranks, each in a process of its own."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    spawn = multiprocessing.get_context("spawn")
+    workers = [spawn.Process(target=target, args=(rank, port, *arguments)) for rank in range(2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(240)
+        assert worker.exitcode == 0
+
+
+def process(rank: int, port: int) -> None:
+    """Make this process one of two."""
+    os.environ |= {
+        "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1",
+    }  # fmt: skip
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_model_and_measure_what_one_process_measures(tmp_path):
+    in_two_processes(_process, tmp_path)
+    (first, one), (second, other) = (torch.load(tmp_path / f"rank{rank}.pt") for rank in range(2))
+    assert first == second
+    # Batch statistics are each process's own during a step; everything trained is the same.
+    assert all(torch.equal(one[k], other[k]) for k in one if "running" not in k)
+    train = [line for line in read_log(tmp_path / "log.jsonl") if line["event"] == "train"]
+    assert train[-1]["loss"] < train[0]["loss"]
+    assert train[-1]["items"] == 2 * 4 * 30
+    task = TinyTask()
+    task.model.load_state_dict(load_file(tmp_path / "model/model.safetensors"))
+    with torch.no_grad():
+        alone = task.validate(task.model.eval())
+    assert alone["val/si_sdri"] == pytest.approx(first["val/si_sdri"], abs=1e-6)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_mixed_precision_on_a_gpu_learns_and_resumes(tmp_path, precision):
+    config = replace(CONFIG, precision=precision, device="cuda", steps=30)
+    Trainer(TinyTask(), config, tmp_path / "whole").fit()
+    Trainer(TinyTask(), replace(config, steps=15), tmp_path / "parts").fit()
+    state = torch.load(tmp_path / "parts/checkpoints/step-00000015/optimizer.pt", weights_only=True, map_location="cpu")
+    assert ("scale" in state["scaler"]) == (precision == "fp16")
+    Trainer(TinyTask(), config, tmp_path / "parts").fit()
+    whole, parts = losses(tmp_path / "whole"), losses(tmp_path / "parts")
+    assert whole.keys() == parts.keys()
+    assert whole[30] < whole[1]
+    assert parts[16] < parts[1]
