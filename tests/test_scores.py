@@ -65,20 +65,17 @@ def test_plain_ratios_equal_torchmetrics(channels: int) -> None:
     assert scores["better"] == 1
 
 
-def test_bss_eval_equals_museval_and_torchmetrics() -> None:
+def test_bss_eval_equals_museval() -> None:
     museval_bss_eval = museval_metrics().bss_eval
-    from torchmetrics.functional.audio import signal_distortion_ratio
-
     e, s, x = signals()
     scores = bss_eval(e, s, x)
-    reference, estimate = np.stack([s.T, (x - s).T]), np.stack([e.T, (x - e).T])
     whole = {"window": np.inf, "hop": np.inf, "bsseval_sources_version": True}
-    sdr, _, sir, sar, _ = museval_bss_eval(reference, estimate, **whole)
-    for name, expected in (("bss_sdr", sdr), ("bss_sir", sir), ("bss_sar", sar)):
+    reference = np.stack([s.T, (x - s).T])
+    (sdr, _, sir, sar, _), (before, *_) = (
+        museval_bss_eval(reference, np.stack([y.T, (x - y).T + 1e-9]), **whole) for y in (e, x)
+    )
+    for name, expected in (("bss_sdr", sdr), ("bss_sir", sir), ("bss_sar", sar), ("nsdr", sdr - before)):
         assert scores[name] == pytest.approx(float(expected[0, 0]), abs=1e-3), name
-    measured = [float(signal_distortion_ratio(*tensors(y[0], s[0]))) for y in (e, x)]
-    assert scores["bss_sdr"] == pytest.approx(measured[0], abs=1e-3)
-    assert scores["nsdr"] == pytest.approx(measured[0] - measured[1], abs=1e-3)
 
 
 def test_nsdr_of_the_mixture_is_zero_and_channels_are_averaged() -> None:

@@ -282,11 +282,12 @@ def bss_eval(e: Wave, s: Wave, x: Wave) -> dict[str, float]:
     for ec, sc, xc in zip(e, s, x, strict=True):
         if min(np.mean(y**2) for y in (ec, sc, xc - sc)) <= metrics.SILENCE:
             continue
-        # As numpy arrays: torch's batched solver of these 512 x 512 systems fails on some processors (oneMKL DLASWP).
+        # As numpy arrays, not tensors: torch's batched solver (oneMKL) fails on these systems on some processors.
         reference = np.stack([sc, xc - sc])
-        # Only the first row is used: what stands in the second does not enter it, but must not be silent.
-        sdr, sir, sar = package.bss_eval_sources(reference, np.stack([ec, sc]), compute_permutation=False)
-        unprocessed, _, _ = package.bss_eval_sources(reference, np.stack([xc, sc]), compute_permutation=False)
+        # Only the first row is used. A second row that equals its source keeps the two from being swapped.
+        (sdr, sir, sar), (unprocessed, _, _) = (
+            package.bss_eval_sources(reference, np.stack([y, xc - sc]), clamp_db=metrics.LIMIT_DB)[:3] for y in (ec, xc)
+        )
         rows.append([float(sdr[0]), float(sir[0]), float(sar[0]), float(sdr[0] - unprocessed[0])])
     if not rows:
         return {}

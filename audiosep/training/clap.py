@@ -46,7 +46,8 @@ class ClapOptions:
         tagger: TorchScript file of the tagger. labels: JSON list of its class names.
         tags, embedding, joint, contrast: weights of tag distillation, embedding distillation, label-mediated place in
             the joint space, and alignment with captions.
-        local: weight of embedding and place at every moment, not only of the whole; the separator uses the moments.
+        logits: weight of the tagger's logits themselves; how far below the loudest a sound lies stays visible in them.
+        local: weight of all that at every moment, not only of the whole; the separator uses the moments.
         temperature: of the contrastive softmax. leak: largest level of the others in an imperfect clip, dB.
         validation_clips: held-back clips to name at each validation.
     """
@@ -57,6 +58,7 @@ class ClapOptions:
     embedding: float = 0.5
     joint: float = 2.0
     contrast: float = 0.5
+    logits: float = 0.5
     temperature: float = 0.07
     local: float = 1.0
     leak: float = -8.0
@@ -198,13 +200,20 @@ class AudioDistillation:
             copied = _copied(model.imitate(pooled), batch.embedding)
             near = self._distance(joint, batch.logits)
             contrast = self._contrast(joint, batch.row)
-            loss = options.tags * tags + options.embedding * copied + options.joint * near + options.contrast * contrast
-            parts = {"tags": tags, "embedding": copied, "joint": near, "contrast": contrast}
+            scores = _copied(listener.tags(pooled), batch.logits)
+            parts = {"tags": tags, "embedding": copied, "joint": near, "contrast": contrast, "logits": scores}
+            loss = torch.stack([getattr(options, name) * value for name, value in parts.items()]).sum()
             if options.local:
                 steps = F.adaptive_avg_pool1d(moments, batch.moments.shape[1]).transpose(1, 2)
+                theirs = self.tagger.head(batch.moments)
                 parts["moments"] = _copied(model.imitate(steps), batch.moments)
-                parts["places"] = self._distance(listener.embed_pooled(steps), self.tagger.head(batch.moments))
-                loss = loss + options.local * (options.embedding * parts["moments"] + options.joint * parts["places"])
+                parts["places"] = self._distance(listener.embed_pooled(steps), theirs)
+                parts["scores"] = _copied(listener.tags(steps), theirs)
+                loss = loss + options.local * (
+                    options.embedding * parts["moments"]
+                    + options.joint * parts["places"]
+                    + options.logits * parts["scores"]
+                )
         return loss, {k: v.detach() for k, v in parts.items()} | {"items": torch.tensor(len(joint))}
 
     def _distance(self, joint: Tensor, logits: Tensor) -> Tensor:
