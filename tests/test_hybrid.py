@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -177,9 +179,12 @@ def test_bins_axis_without_listener(skips: str) -> None:
             model.stems(mixture())
 
 
-def test_gradients_reach_every_weight_but_the_listener() -> None:
+@pytest.mark.parametrize("tags", [False, True])
+def test_gradients_reach_every_weight(tags: bool) -> None:
     torch.manual_seed(0)
-    model = Hybrid(SMALL).train()
+    model = Hybrid(dataclasses.replace(SMALL, tags=tags)).train()
+    if tags:
+        model.attention.names.copy_(embedding(5))
     features = model.encode(model.energies(power(stft(mixture()[:, 0], 512, 128))))
     owner = torch.tensor([0, 0, 1])
     queries = embedding(3)
@@ -187,9 +192,19 @@ def test_gradients_reach_every_weight_but_the_listener() -> None:
     decoded = model.decode(features, queries, queries.flip(0), owner, chosen)
     total = decoded.mask.sum() + decoded.presence.sum() + model.stem_masks(features).square().sum()
     (total + model.candidate_masks(features).square().sum()).backward()
-    missing = [n for n, p in model.named_parameters() if p.grad is None and not n.startswith("listener.")]
-    assert missing == []
-    assert all(p.grad is None for p in model.listener.parameters())
+    missing = {n for n, p in model.named_parameters() if p.grad is None}
+    assert missing == (set() if tags else {"listener.tags.weight", "listener.tags.bias"})
+
+
+def test_tags_answer_the_query_that_means_them() -> None:
+    torch.manual_seed(0)
+    model = Hybrid(dataclasses.replace(SMALL, tags=True)).eval()
+    names = torch.eye(16)[:5]
+    model.attention.names.copy_(names)
+    logits = torch.randn(2, 4, 3, 5)  # two mixtures, four moments, three rows, five tags
+    meant, against = model.attention._answers(logits, torch.tensor([1, 0]), names[[2, 4]]).unbind(1)
+    assert torch.allclose(meant, 0.2 * torch.stack([logits[1, ..., 2], logits[0, ..., 4]]), atol=1e-5)
+    assert torch.allclose(against, 0.2 * logits.log_softmax(-1)[[1, 0], ..., [2, 4]], atol=1e-5)
 
 
 def test_listener_hears_masks_as_it_hears_audio() -> None:
@@ -207,6 +222,8 @@ def test_listener_hears_masks_as_it_hears_audio() -> None:
 def test_impossible_configurations_are_refused() -> None:
     with pytest.raises(ConfigError, match="listener"):
         Hybrid(HybridConfig(hop=256, window=512 * 256, context=256))
+    with pytest.raises(ConfigError, match="tags needs a listener"):
+        Hybrid(HybridConfig(listener=None, tags=True))
     with pytest.raises(ConfigError, match="refine"):
         Hybrid(HybridConfig(listener=None, refine=True))
     with pytest.raises(ConfigError, match="window"):

@@ -26,7 +26,7 @@ from audiosep.models.hybrid import Hybrid, HybridConfig
 from audiosep.models.listener import Listener
 from audiosep.models.stft import power, stft
 from audiosep.training import distributed
-from audiosep.training.alignment import load_listener
+from audiosep.training.alignment import export_listener, load_listener
 from audiosep.training.captions import CaptionTable
 from audiosep.training.clap import AudioDistillation
 from audiosep.training.config import TrainerConfig
@@ -210,6 +210,27 @@ def test_separation_trains_every_part_but_the_listener(separation: SeparationTas
     assert not separation.model.listener.training
 
 
+def test_a_tuned_listener_learns_and_the_one_for_audio_queries_stays(data: dict[str, str], tmp_path: Path) -> None:
+    listener = Listener(SMALL_LISTENER)
+    torch.nn.init.normal_(listener.joint.bias)
+    export_listener(listener, tmp_path)
+    shape = dataclasses.replace(SMALL, tags=True)
+    options = {"listener": str(tmp_path), "tune": True, "labels": str(Path(data["captions"]).with_name("labels.json"))}
+    task = separation_task(data, shape=shape, **options)
+    assert torch.equal(task.model.attention.names, task.captions[TAGS])
+    task.train_mode(task.model)
+    optimizer = torch.optim.SGD(task.model.parameters(), 0.1)
+    loss, _ = task.loss(task.model, task.batch(0, 0, 1))
+    loss.backward()
+    optimizer.step()
+    moved = task.model.listener.state_dict()
+    assert not torch.equal(moved["tags.weight"], listener.tags.weight)
+    assert not torch.equal(moved["blocks.0.conv1.weight"], listener.blocks[0].conv1.weight)
+    assert task.listener is not None
+    assert all(torch.equal(value, listener.state_dict()[name]) for name, value in task.listener.state_dict().items())
+    assert not task.model.listener.training
+
+
 def test_separation_run_exports_a_model_that_loads(separation: SeparationTask, tmp_path: Path) -> None:
     config = TrainerConfig(steps=2, precision="fp32", device="cpu", warmup=1)
     assert Trainer(separation, config, tmp_path / "run").fit().step == 2
@@ -284,6 +305,10 @@ def test_impossible_options_are_refused(data: dict[str, str]) -> None:
     for options in ({"listener": "mini"}, {"text": "mini"}):
         with pytest.raises(ConfigError, match=r"set model\.listener"):
             separation_task(data, shape=deaf, **options)
+    with pytest.raises(ConfigError, match=r"set options\.listener"):
+        separation_task(data, tune=True)
+    with pytest.raises(ConfigError, match=r"options\.labels"):
+        separation_task(data, shape=dataclasses.replace(SMALL, tags=True))
 
 
 @torch.no_grad()

@@ -43,6 +43,7 @@ class HybridConfig:
         skips: how the decoder takes up the encoder's features. mask: kind of mask.
         dimension: size of a query embedding. features: size of the query vector that modulates the decoder.
         tracks: channels of the part of the modulation that varies in time. listener: its shape, None for none.
+        tags: the decoder also sees how well the listener's tags answer the query, everywhere (see `Attention`).
         stems: names of the fixed heads. candidates: query-free masks; refine: the query decoder sees the selected one.
         presence: a head that says whether the queried sound is there; gate: its logit below which the output is
             faded out, None for never.
@@ -62,6 +63,7 @@ class HybridConfig:
     features: int = 256
     tracks: int = 96
     listener: ListenerConfig | None = field(default_factory=ListenerConfig)
+    tags: bool = False
     stems: tuple[str, ...] = ("vocals", "drums", "bass", "other")
     candidates: int = 4
     refine: bool = False
@@ -73,10 +75,16 @@ class HybridConfig:
 
 @dataclass
 class Heard:
-    """What the listener hears in each mixture: (batch, hidden, steps, rows) and (batch, steps, rows, dimension)."""
+    """What the listener hears in each mixture, at every position (steps in time x rows in frequency).
+
+    Attributes:
+        local: (batch, hidden, steps, rows) features. joint: (batch, steps, rows, dimension) places in the joint space.
+        tags: (batch, steps, rows, classes) logits, where the decoder wants them.
+    """
 
     local: Tensor
     joint: Tensor
+    tags: Tensor | None
 
 
 @dataclass
@@ -100,8 +108,13 @@ class Decoded:
 class Attention(nn.Module):
     """From what is heard and what is asked to tracks that modulate the decoder over time.
 
-    Product of projected features and projected query, similarities of local embeddings to query and negative.
+    Product of projected features and projected query, similarities of local embeddings to query and negative. A place
+    in the joint space is where the loudest sound is, so it hides the fainter ones; the logits of the tags do not. With
+    `tags`, the query is therefore spread over the tags' names (a softmax of similarities) and meets the logits.
     """
+
+    SHARPNESS = 1 / 0.06  # of that softmax
+    names: Tensor
 
     def __init__(self, config: HybridConfig, listener: ListenerConfig) -> None:
         super().__init__()
@@ -113,16 +126,19 @@ class Attention(nn.Module):
         self.normalise = nn.LayerNorm(width)
         self.query = nn.Linear(config.features, width)
         self.product = nn.Conv1d(config.dimension, 64, 1)
-        self.mix = nn.Conv1d(2 * width + 64 + 2 * (rows + 1), 160, 3, padding=1)
+        levels = 4 if config.tags else 2
+        self.mix = nn.Conv1d(2 * width + 64 + levels * (rows + 1), 160, 3, padding=1)
         self.out = nn.Conv1d(160, config.tracks, 3, padding=1)
-        self.map = nn.Conv2d(2, config.widths[-1], 1)
+        self.map = nn.Conv2d(levels, config.widths[-1], 1)
+        if config.tags:
+            self.register_buffer("names", torch.zeros(listener.tags, config.dimension))
         nn.init.zeros_(self.map.weight)
         nn.init.zeros_(self.map.bias)  # type: ignore[arg-type]
 
     def forward(
         self, heard: Heard, owner: Tensor, vector: Tensor, embeddings: Tensor, negatives: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Tracks (queries, tracks, steps) and similarity maps (queries, 2, steps, rows).
+        """Tracks (queries, tracks, steps) and similarity maps (queries, 2 or 4, steps, rows).
 
         Args:
             owner: (queries,) mixture of each query. vector: (queries, features) the projected query.
@@ -134,6 +150,8 @@ class Attention(nn.Module):
             [torch.einsum("qsrd,qd->qsr", joint, e.to(joint.dtype)) for e in (embeddings, negatives)], 1
         )
         similarity = similarity * 4
+        if heard.tags is not None:
+            similarity = torch.cat([similarity, self._answers(heard.tags, owner, embeddings)], 1)
         whole = similarity.mean((2, 3), keepdim=True).expand(-1, -1, similarity.shape[2], 1)
         level = torch.cat([similarity, whole], 3).transpose(2, 3).flatten(1, 2)
         product = self.product((joint.mean(2) * embeddings[:, None] * embeddings.shape[1] ** 0.5).transpose(1, 2))
@@ -141,6 +159,14 @@ class Attention(nn.Module):
         x = self.mix(torch.cat([x, product, level.to(x.dtype)], 1))
         tracks: Tensor = F.silu(self.out(F.silu(x)))
         return tracks, similarity
+
+    def _answers(self, tags: Tensor, owner: Tensor, embeddings: Tensor) -> Tensor:
+        """(queries, 2, steps, rows): logits of the tags that the query means, and these against all other tags'."""
+        with torch.autocast(tags.device.type, enabled=False):
+            logits, names = tags.float(), self.names.float()
+            share = (embeddings.float() @ names.T * self.SHARPNESS).softmax(-1)
+            meant = torch.einsum("qsrc,qc->qsr", logits[owner], share)
+            return 0.2 * torch.stack([meant, meant - logits.logsumexp(-1)[owner]], 1)
 
 
 class Hybrid(SeparationModel):
@@ -192,7 +218,7 @@ class Hybrid(SeparationModel):
             self.refine = nn.ModuleList(_zero(nn.Conv2d(area, w, 1)) for w in widths)
             self.select_scale = nn.Parameter(torch.tensor(10.0))
         if config.presence:
-            heard = 4 if config.listener else 0
+            heard = 0 if config.listener is None else 8 if config.tags else 4
             self.presence = nn.Sequential(nn.Linear(2 * widths[-1] + heard, 64), nn.SiLU(), nn.Linear(64, 1))
 
     @property
@@ -258,13 +284,13 @@ class Hybrid(SeparationModel):
         return self.bands.mean(power)
 
     def listen(self, energies: Tensor) -> Heard | None:
-        """What the listener hears in (batch, bands, frames) energies; no gradient reaches the listener."""
+        """What the listener hears in (batch, bands, frames) energies."""
         if self.config.listener is None:
             return None
-        with torch.no_grad():
-            local = self.listener.local(energies)
-            joint = self.listener.embed_pooled(local.permute(0, 2, 3, 1))
-        return Heard(local, joint)
+        local = self.listener.local(energies)
+        positions = local.permute(0, 2, 3, 1)
+        tags = self.listener.tags(positions) if self.config.tags else None
+        return Heard(local, self.listener.embed_pooled(positions), tags)
 
     def encode(self, energies: Tensor) -> Features:
         """(batch, bands, frames) energies -> features that know no query yet."""
@@ -405,6 +431,8 @@ def _check(config: HybridConfig) -> None:
                 "the listener hears the separator's own band energies: sample_rate, n_fft, hop, bands and dimension "
                 f"must be the same, got {mine} and {its}, and axis must be 'bands', got {config.axis!r}"
             )
+    if config.tags and listener is None:
+        raise ConfigError("tags needs a listener")
     if config.refine and (listener is None or not config.candidates):
         raise ConfigError("refine needs a listener and candidates")
     if config.window % config.hop or config.context % config.hop or config.window <= 2 * config.context:

@@ -13,24 +13,25 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from audiosep.checkpoint import load_model, load_state, read_config, save_model
-from audiosep.configs import from_dict
+from audiosep.checkpoint import load_model, read_config, save_model
 from audiosep.data.manifest import Clip, read_manifest
 from audiosep.errors import ConfigError
 from audiosep.models.hybrid import Hybrid
-from audiosep.models.text import TextTower, TextTowerConfig
+from audiosep.models.listener import Listener
 from audiosep.query.mini import MiniEncoder
-from audiosep.query.tokenizer import WordPieces
+from audiosep.training.alignment import load_listener
+from audiosep.training.text import TowerEncoder
 
 TRAINED_ON = "<!-- trained on -->"
 SMALL = 0.01  # hours; credits of less share lines
 
 
-def assemble(separator: Path, text: Path, out: Path, *, name: str, licence: str) -> Path:
+def assemble(separator: Path, text: Path, out: Path, *, listener: Path | None = None, name: str, licence: str) -> Path:
     """Write a model folder that `load` reads, in half precision.
 
     Args:
-        separator: folder that a separation run exported. text: folder that a text run exported.
+        separator: folder that a separation run exported. text: folder that a text run exported, or a whole model.
+        listener: what hears the audio queries, where the separator's own went on learning; see `load_listener`.
         out: made if missing. name, licence: of the weights.
 
     Raises:
@@ -39,11 +40,13 @@ def assemble(separator: Path, text: Path, out: Path, *, name: str, licence: str)
     model, _ = load_model(separator)
     if not isinstance(model, Hybrid) or model.config.listener is None:
         raise ConfigError(f"{separator} is no hybrid with a listener")
-    tower = TextTower(from_dict(TextTowerConfig, json.loads((text / "text.json").read_text(encoding="utf-8"))))
-    tower.load_state_dict(load_state(text / "text.safetensors"))
-    words = WordPieces.read(text / "tokenizer.json", tower.config.vocabulary)
+    read = TowerEncoder.read(text)
     out.mkdir(parents=True, exist_ok=True)
-    query = MiniEncoder(tower, words, model.listener, name).save(out)
+    ears = model.listener
+    if listener is not None:
+        ears = Listener(model.config.listener)
+        load_listener(ears, listener)
+    query = MiniEncoder(read.tower, read.words, ears, name).save(out)
     return save_model(out, model, query=query, extra={"name": name, "licence": licence}, half=True)
 
 
@@ -94,6 +97,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--separator", type=Path, required=True)
     parser.add_argument("--text", type=Path, required=True)
+    parser.add_argument("--listener", type=Path, help="what hears audio queries, if the separator's own was tuned")
     parser.add_argument("--manifest", type=Path, required=True)
     parser.add_argument("--recipe", type=Path, nargs="+", required=True)
     parser.add_argument("--card", type=Path, required=True, help=f"model card with {TRAINED_ON} where the table goes")
@@ -104,7 +108,7 @@ def main() -> None:
     card = args.card.read_text(encoding="utf-8")
     if TRAINED_ON not in card:
         raise ConfigError(f"{args.card} has no line {TRAINED_ON}")
-    folder = assemble(args.separator, args.text, args.out, name=args.name, licence=args.licence)
+    folder = assemble(args.separator, args.text, args.out, listener=args.listener, name=args.name, licence=args.licence)
     card = card.replace(TRAINED_ON, trained_on(read_manifest(args.manifest)))
     (folder / "MODEL_CARD.md").write_text(card, encoding="utf-8")
     (folder / "train.json").write_text(json.dumps(recipe(args.recipe), indent=2) + "\n", encoding="utf-8")

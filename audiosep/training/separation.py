@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from audiosep.data.mixing import Mixer, MixtureBatch
 from audiosep.data.sampling import Sampler, SamplingConfig
 from audiosep.errors import ConfigError
 from audiosep.models.hybrid import Features, Hybrid, HybridConfig
+from audiosep.models.listener import Listener
 from audiosep.models.stft import istft, power, stft
 from audiosep.query.mini import MiniEncoder
 from audiosep.training.alignment import load_listener
@@ -46,7 +48,10 @@ class SeparationOptions:
         drop: share of queries whose embedding is dropped, so that the decoder also follows the listener alone.
         noise: standard deviation of noise on text embeddings, so that any text tower near the table's can take over.
         lowpass: share of band-limited mixtures whose input really is cut there (the loss always is).
-        listener: trained listener: its file, the `model/` of a run, or a whole model; it stays frozen.
+        listener: trained listener: its file, the `model/` of a run, or a whole model. It hears the audio queries and
+            stays frozen for that.
+        tune: the separator's own copy of the listener goes on learning, from the separator's losses.
+        labels: JSON list of the names of the listener's tags, where `model.tags` is set.
         text: text tower that read the captions: the `model/` of a run, or a whole model; what is exported then is a
             whole model too, which can be asked in words. "" exports the network alone.
         validation: path of the validation recipe; validation_items: how many of its items each time.
@@ -65,6 +70,8 @@ class SeparationOptions:
     noise: float = 0.02
     lowpass: float = 0.5
     listener: str = ""
+    tune: bool = False
+    labels: str = ""
     text: str = ""
     validation: str = ""
     validation_items: int = 120
@@ -142,14 +149,25 @@ class SeparationTask:
         self.model = Hybrid(config.model)
         if config.options.candidates and not config.model.candidates:
             raise ConfigError("options.candidates: the model has none; set model.candidates")
+        if config.model.listener is None and (config.options.listener or config.options.tune):
+            raise ConfigError("options.listener and options.tune: the model has no listener; set model.listener")
+        if config.options.tune and not config.options.listener:
+            raise ConfigError("options.tune: audio queries need a listener that stays; set options.listener")
         if config.options.listener:
-            if config.model.listener is None:
-                raise ConfigError("options.listener: the model has no listener; set model.listener")
             load_listener(self.model.listener, config.options.listener)
         self.text = TowerEncoder.read(config.options.text) if config.options.text else None
         if self.text is not None and config.model.listener is None:
             raise ConfigError("options.text: the query encoder needs the other tower too; set model.listener")
         self.corpus, self.captions = open_corpus(config.data, config.model.sample_rate)
+        if config.model.tags:
+            if not config.options.labels:
+                raise ConfigError("options.labels: model.tags needs the names of the listener's tags")
+            names = json.loads(Path(config.options.labels).read_text(encoding="utf-8"))
+            self.model.attention.names.copy_(self.captions[names])
+        # What hears the audio queries, and is shipped for that: it has to stay where the captions are.
+        self.listener: Listener | None = None
+        if config.options.listener:
+            self.listener = copy.deepcopy(self.model.listener).eval().requires_grad_(False)
         self.sampler = Sampler(self.corpus, config.sampling, config.seed)
         self.mixer = Mixer(self.corpus)
         self._loader: LoaderMixer | None = None
@@ -162,15 +180,17 @@ class SeparationTask:
         return cls(configs.from_dict(SeparationConfig, data))
 
     def train_mode(self, model: nn.Module) -> None:
-        """Train everything but the listener, whose running statistics stay as they are."""
+        """Train everything, the listener only if it shall; its running statistics stay as they are."""
         model.train()
         if isinstance(model, Hybrid) and model.config.listener is not None:
-            model.listener.eval().requires_grad_(False)
+            model.listener.eval().requires_grad_(self.config.options.tune)
 
     def prepare(self, device: torch.device) -> None:
         """Hold the corpus where training is, if it fits there, so that mixtures are made there too."""
         if not self.config.data.workers:
             self.corpus.hold(device)
+        if self.listener is not None:
+            self.listener.to(device)
 
     # ---- batches ---------------------------------------------------------------------------------------------------
 
@@ -211,7 +231,7 @@ class SeparationTask:
         heard = torch.nonzero(batch.kind > 0)[:, 0]
         if len(heard) and self.model.config.listener is not None:
             with torch.no_grad():
-                audio = self.model.listener.embed(examples[heard])
+                audio = (self.listener or self.model.listener).embed(examples[heard])
             blend = torch.where((batch.kind[heard] == 2)[:, None], 0.5, 1.0)
             embeddings[heard] = F.normalize(blend * audio + (1 - blend) * embeddings[heard], dim=-1)
         return embeddings
@@ -364,7 +384,7 @@ class SeparationTask:
         assert isinstance(model, Hybrid)
         query: dict[str, Any] | None = None
         if self.text is not None:
-            listener = copy.deepcopy(model.listener).cpu()
+            listener = copy.deepcopy(self.listener or model.listener).cpu()
             query = MiniEncoder(copy.deepcopy(self.text.tower), self.text.words, listener).save(folder)
         save_model(folder, model, query=query, extra={}, half=True)
 
