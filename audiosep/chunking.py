@@ -24,7 +24,7 @@ from torch import Tensor
 
 from audiosep.errors import InputError
 
-OVERLAP = 0.1
+OVERLAP = 0.05
 
 
 @dataclass(frozen=True)
@@ -120,8 +120,8 @@ class OverlapAdd:
 
     Args:
         run: (windows, channels, samples) -> (windows, rows, samples), row by row aligned with its input. `samples` is
-            `windows.size`, but for the last window, which ends with the signal. Where the computation goes on
-            elsewhere, `run` gives a function that waits for the rows.
+            `windows.size`, but for the last window, which ends with the signal and may be shorter. Where the
+            computation goes on elsewhere, `run` gives a function that waits for the rows.
         windows: how the signal is cut.
         batch: windows that `run` gets at a time.
         ahead: batches that are under way while the next one is cut; their rows come that much later.
@@ -158,10 +158,10 @@ class OverlapAdd:
         if upto > self._next:
             ready += self._advance(upto)
         if n > (w.span(upto - 1)[1] if upto else 0):
-            # The last window moves back to end with the signal: padding would put silence where the model expects
-            # sound. What is left of the signal behind the grid point may be shorter than a window.
-            start = max(0, _ceil(n - w.size, w.grid))
-            ready += self._begin([(start, n)])
+            # The last window ends with the signal: padding would put silence where the model expects sound. It starts
+            # where it would anyway, or earlier if that left it less than half a window to hear.
+            least = w.size if w.lead else w.size // 2
+            ready += self._begin([(min(w.span(upto)[0], max(0, _ceil(n - least, w.grid))), n)])
         ready += self._collect(0)
         if self._last is not None:
             ready.append(self._last)

@@ -1,11 +1,20 @@
-"""What a model card says of the data: hours, every credit, every licence."""
+"""What ships: the towers and the separator in one folder, and what its card says of the data."""
 
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
+import torch
+from test_hybrid import SMALL, SMALL_LISTENER
+
+from audiosep.checkpoint import load_model, read_config, save_model
 from audiosep.data.manifest import Clip
-from audiosep.training.assemble import trained_on
+from audiosep.models.hybrid import Hybrid
+from audiosep.models.listener import Listener
+from audiosep.query.mini import MiniEncoder
+from audiosep.training.alignment import export_listener
+from audiosep.training.assemble import assemble, trained_on
 
 CLIP = Clip(
     id="a", path="a.wav", seconds=3600.0, captions=("a dog",), label="dog", family="event", split="train",
@@ -42,3 +51,22 @@ def test_hours_credits_and_licences() -> None:
 def test_what_is_in_songs_of_many_licences_points_to_their_sounds() -> None:
     rooms = [clip(id=str(i), credit="a room", licence=f"licence {i}") for i in range(3)]
     assert "| 3.00 | a room | part of songs, see their sounds |" in trained_on(rooms)
+
+
+def test_audio_queries_are_heard_by_the_listener_that_stayed(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    shape = dataclasses.replace(SMALL_LISTENER, dimension=512)
+    separator = Hybrid(dataclasses.replace(SMALL, dimension=512, listener=shape))
+    save_model(tmp_path / "separator", separator, query=None, extra={})
+    stayed = Listener(shape)
+    (tmp_path / "ears").mkdir()
+    export_listener(stayed, tmp_path / "ears")
+    for listener, heard_by in ((None, separator.listener), (tmp_path / "ears", stayed)):
+        folder = assemble(
+            tmp_path / "separator", Path("mini"), tmp_path / "out", listener=listener, name="small", licence="MIT"
+        )
+        encoder = MiniEncoder.from_config(read_config(folder)["query"] or {}, folder)
+        assert torch.allclose(encoder.listener.joint.weight, heard_by.joint.weight, atol=1e-3)
+        model, described = load_model(folder)
+        assert torch.allclose(model.listener.joint.weight, separator.listener.joint.weight, atol=1e-3)
+        assert described["name"] == "small"

@@ -72,24 +72,40 @@ class ShiftedNorm(nn.BatchNorm2d):
         """(batch, channels, frames, bins) and (dimension,) -> (batch, channels, frames, bins)."""
         if self.training:
             return F.leaky_relu_(super().forward(x) + self.query(query)[None, :, None, None], SLOPE)
-        scale, shift = (v[None, :, None, None].to(x.dtype) for v in self._folded(query))
-        return F.leaky_relu_(torch.addcmul(shift, x, scale), SLOPE)
+        shift = self.bias + self.query(query).float()
+        normed = F.batch_norm(x, self.running_mean, self.running_var, self.weight, shift, eps=self.eps)
+        return F.leaky_relu_(normed, SLOPE)
 
     def after(self, conv: nn.Conv2d, x: Tensor, query: Tensor) -> Tensor:
         """The same as `self(conv(x), query)`; at inference the affine step is folded into the convolution."""
         if self.training:
             out: Tensor = self(conv(x), query)
             return out
-        scale, shift = self._folded(query)
-        weight = conv.weight * scale[:, None, None, None]
-        return F.leaky_relu_(F.conv2d(x, weight, shift, padding=conv.padding), SLOPE)
-
-    def _folded(self, query: Tensor) -> tuple[Tensor, Tensor]:
-        """(channels,) scale and shift that the running statistics and the query amount to."""
         assert self.running_mean is not None
         assert self.running_var is not None
         scale = self.weight * torch.rsqrt(self.running_var + self.eps)
-        return scale, self.bias - self.running_mean * scale + self.query(query)
+        shift = self.bias - self.running_mean * scale + self.query(query)
+        weight = conv.weight * scale[:, None, None, None]
+        return F.leaky_relu_(F.conv2d(x, weight, shift, padding=conv.padding), SLOPE)
+
+
+class Stem(nn.Conv2d):
+    """The input layer, a 1 x 1 convolution of the one input channel."""
+
+    def __init__(self, outputs: int) -> None:
+        super().__init__(1, outputs, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, 1, frames, bins) -> (batch, outputs, frames, bins), channels last where that is faster."""
+        device = x.device.type
+        if self.training or device != "cpu":
+            out = super().forward(x)
+            return out if device == "mps" else out.contiguous(memory_format=torch.channels_last)
+        # A convolution would not come out channels last, since one input channel leaves the layout open.
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+        assert self.bias is not None
+        weight, bias, x = (v.to(dtype) for v in (self.weight.flatten(), self.bias, x.contiguous()))
+        return rearrange(torch.addcmul(bias, rearrange(x, "b 1 t f -> b t f 1"), weight), "b t f c -> b c t f")
 
 
 class ResidualBlock(nn.Module):
@@ -144,7 +160,7 @@ def in_tiles(run: Callable[[slice], Tensor], frames: int, tile: int) -> Tensor:
         part = run(slice(first, min(start + tile + REACH, frames)))[:, :, start - first : start - first + tile]
         if whole is None:
             size = (*part.shape[:2], frames, part.shape[3])
-            whole = part.new_empty(size).contiguous(memory_format=torch.channels_last)
+            whole = torch.empty(size, dtype=part.dtype, device=part.device, memory_format=torch.channels_last)
         whole[:, :, start : start + tile] = part
     assert whole is not None
     return whole
@@ -174,10 +190,10 @@ class ResUNet30(SeparationModel):
         self.grid = 2 ** (levels - 1)
         self.alignment = self.grid * config.hop
         self.context = 3 * self.alignment
-        self.window = 28 * self.alignment
+        self.window = 34 * self.alignment
         self.pools = [(2, 2)] * (levels - 1) + [(1, 2)]
         self.norm = nn.BatchNorm1d(config.n_fft // 2 + 1, momentum=MOMENTUM)
-        self.stem = nn.Conv2d(1, widths[0], 1)
+        self.stem = Stem(widths[0])
         self.encoder = nn.ModuleList(ResidualBlock(a, b, config.dimension) for a, b in pairwise((widths[0], *widths)))
         self.bottleneck = ResidualBlock(widths[-1], widths[-1], config.dimension)
         self.decoder = nn.ModuleList(
@@ -265,10 +281,7 @@ class ResUNet30(SeparationModel):
 
 def _encode(block: nn.Module, stem: nn.Module, x: Tensor, query: Tensor, frames: slice) -> Tensor:
     """A stretch of one level; `stem` is what widens the input of the first."""
-    x = stem(x[:, :, frames])
-    if x.device.type != "mps":
-        x = x.contiguous(memory_format=torch.channels_last)  # one input channel leaves the layout open
-    out: Tensor = block(x, query)
+    out: Tensor = block(stem(_stretch(x, frames)), query)
     return out
 
 
@@ -276,5 +289,12 @@ def _decode(
     block: nn.Module, head: nn.Module, pool: int, x: Tensor, skip: Tensor, query: Tensor, frames: slice
 ) -> Tensor:
     """A stretch of one level; the last level's channels live only as long as a stretch."""
-    out: Tensor = head(block(x[:, :, frames.start // pool : frames.stop // pool], skip[:, :, frames], query))
+    below = _stretch(x, slice(frames.start // pool, frames.stop // pool))
+    out: Tensor = head(block(below, skip[:, :, frames], query))
     return out
+
+
+def _stretch(x: Tensor, frames: slice) -> Tensor:
+    """Some frames, laid out as they are without stretches: the layout decides how operations round."""
+    part = x[:, :, frames]
+    return part if x.device.type == "mps" else part.contiguous(memory_format=torch.channels_last)
