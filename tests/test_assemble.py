@@ -13,6 +13,7 @@ from audiosep.data.manifest import Clip
 from audiosep.models.hybrid import Hybrid
 from audiosep.models.listener import Listener
 from audiosep.query.mini import MiniEncoder
+from audiosep.registry import locate
 from audiosep.training.alignment import export_listener
 from audiosep.training.assemble import assemble, trained_on
 
@@ -63,7 +64,7 @@ def test_audio_queries_are_heard_by_the_listener_that_stayed(tmp_path: Path) -> 
     export_listener(stayed, tmp_path / "ears")
     for listener, heard_by in ((None, separator.listener), (tmp_path / "ears", stayed)):
         folder = assemble(
-            tmp_path / "separator", Path("mini"), tmp_path / "out", listener=listener, name="small", licence="MIT"
+            tmp_path / "separator", locate("mini"), tmp_path / "out", listener=listener, name="small", licence="MIT"
         )
         encoder = MiniEncoder.from_config(read_config(folder)["query"] or {}, folder)
         assert torch.allclose(encoder.listener.joint.weight, heard_by.joint.weight, atol=1e-3)
