@@ -143,6 +143,15 @@ def test_prepared_data_holds_back_phrases(config: TextConfig) -> None:
     torch.testing.assert_close(torch.from_numpy(data.targets.astype(np.float32)), expected, atol=1e-3, rtol=0)
 
 
+def test_an_evaluation_needs_the_teacher_for_what_is_held_back_only(config: TextConfig) -> None:
+    data = textdata.prepare(config.data, config.model.vocabulary, to_train=False)
+    assert not list(Path(config.data.folder).glob("*.npy"))
+    expected = FakeTeacher().embed([data.phrases[row] for row in data.held_back])
+    found = torch.from_numpy(data.targets[data.held_back].astype(np.float32))
+    torch.testing.assert_close(found, expected, atol=1e-3, rtol=0)
+    assert not data.targets[data.trained].any()
+
+
 def test_an_interrupted_embedding_is_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(textdata, "_CHUNK", 4)
     calls = []

@@ -265,7 +265,7 @@ class TowerEncoder:
 
 def evaluate(config: TextConfig, weights: Path) -> dict[str, float]:
     """All held-back phrases, prompts and synonyms; see `Probe`."""
-    data = prepare(config.data, config.model.vocabulary)
+    data = prepare(config.data, config.model.vocabulary, to_train=False)
     teacher = SentenceTeacher(config.data.teacher or SentenceTeacher.installed())
     return Probe(data, teacher)(*read_text_tower(weights))
 

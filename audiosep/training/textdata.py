@@ -96,8 +96,12 @@ class TextData:
         return torch.flip(axes, [1])[:, :width].T.contiguous()
 
 
-def prepare(config: TextDataConfig, vocabulary: int) -> TextData:
+def prepare(config: TextDataConfig, vocabulary: int, *, to_train: bool = True) -> TextData:
     """Read the prepared folder, making what is missing in it.
+
+    Args:
+        vocabulary: word pieces. to_train: otherwise only the held-back phrases need the teacher's embedding, which
+            takes a hundredth of the time; what is missing is then zero.
 
     Raises:
         DataError: the folder was made for another vocabulary size.
@@ -110,20 +114,34 @@ def prepare(config: TextDataConfig, vocabulary: int) -> TextData:
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     if tokenizer.get_vocab_size() != vocabulary:
         raise DataError(f"{folder} has {tokenizer.get_vocab_size()} word pieces, not {vocabulary}: use a new folder")
-    names = [name for name, _ in sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])]
-    texts = {"phrases": phrases, "pieces": [name.removeprefix("##") for name in names]}
-    tables = {}
-    for name, entries in texts.items():
-        if not (folder / f"{name}.npy").is_file():
-            embed_to_file(SentenceTeacher(config.teacher or SentenceTeacher.installed()), entries, folder / name)
-        tables[name] = np.load(folder / f"{name}.npy", mmap_mode="r")
-    pieces = torch.from_numpy(np.asarray(tables["pieces"], dtype=np.float32))
-    pieces[: len(SPECIAL)] = 0
     back = np.array([zlib.crc32(phrase.encode()) % config.held_back == 0 for phrase in phrases])
+    trained, held_back = np.flatnonzero(~back), np.flatnonzero(back)
+    if to_train or (folder / "phrases.npy").is_file():
+        names = [name for name, _ in sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])]
+        targets = _embedded(config, folder / "phrases", phrases)
+        pieces = torch.from_numpy(
+            np.asarray(_embedded(config, folder / "pieces", [n.removeprefix("##") for n in names]), dtype=np.float32)
+        )
+        pieces[: len(SPECIAL)] = 0
+    else:
+        targets = np.zeros((len(phrases), 384), np.float16)
+        targets[held_back] = _embed(_teacher(config), [phrases[row] for row in held_back])
+        pieces = torch.zeros(vocabulary, 384)
     pairs = [Synonym(**row) for row in json.loads((folder / "synonyms.json").read_text(encoding="utf-8"))]
     sources = json.loads((folder / "sources.json").read_text(encoding="utf-8"))
-    trained, held_back = np.flatnonzero(~back), np.flatnonzero(back)
-    return TextData(phrases, sources, tables["phrases"], trained, held_back, tokenizer, pieces, pairs)
+    return TextData(phrases, sources, targets, trained, held_back, tokenizer, pieces, pairs)
+
+
+def _teacher(config: TextDataConfig) -> SentenceTeacher:
+    return SentenceTeacher(config.teacher or SentenceTeacher.installed())
+
+
+def _embedded(config: TextDataConfig, path: Path, texts: Sequence[str]) -> Half:
+    """(n, 384) the teacher's embeddings, kept in `path`.npy."""
+    if not path.with_suffix(".npy").is_file():
+        embed_to_file(_teacher(config), texts, path)
+    table: Half = np.load(path.with_suffix(".npy"), mmap_mode="r")
+    return table
 
 
 def _write_texts(config: TextDataConfig, vocabulary: int, folder: Path) -> None:
