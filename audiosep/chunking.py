@@ -159,8 +159,8 @@ class OverlapAdd:
             ready += self._advance(upto)
         if n > (w.span(upto - 1)[1] if upto else 0):
             # The last window ends with the signal: padding would put silence where the model expects sound. It starts
-            # where it would anyway, or earlier if that left it less than half a window to hear.
-            least = w.size if w.lead else w.size // 2
+            # where it would anyway, or earlier if that left it less than a third of a window to hear.
+            least = w.size if w.lead else w.size // 3
             ready += self._begin([(min(w.span(upto)[0], max(0, _ceil(n - least, w.grid))), n)])
         ready += self._collect(0)
         if self._last is not None:
