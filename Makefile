@@ -1,4 +1,4 @@
-# `make demo` separates a real recording, `make test` checks everything; both set up .venv first if it is not there.
+# `make demo` separates two real recordings, `make test` checks everything; both set up .venv first if it is not there.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv

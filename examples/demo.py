@@ -1,15 +1,16 @@
-"""What `make demo` runs: separate a real recording with the model that ships with the package, and draw it.
+"""What `make demo` runs: separate two real recordings with the model that ships with the package, and draw them.
 
     python examples/demo.py --out out
 
-The recording is a chapter of a novel being read while a guitar plays (examples/CREDITS.md); because it was mixed from
-two known recordings, the demo can also say how well the separation went.
+A chapter of a novel is being read while a guitar plays, and a singer meets a band (examples/CREDITS.md). Both were
+mixed from known recordings, so the demo can also say how well the separation went.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,38 +22,46 @@ import audiosep
 from audiosep.metrics import si_sdr
 
 AUDIO = Path(__file__).parent / "audio"
-# query -> the recording that was mixed in under that name
-QUERIES = {"speech": "speech.flac", "guitar": "guitar.flac"}
 
 
 def main() -> None:
     """Separate, measure and draw."""
-    parser = argparse.ArgumentParser(description="Separate the example recording.")
+    parser = argparse.ArgumentParser(description="Separate the example recordings.")
     parser.add_argument("--out", type=Path, default=Path("out"), help="folder for the results")
     parser.add_argument("--model", default="mini", help="name or folder of a model")
     arguments = parser.parse_args()
 
     separator = audiosep.load(arguments.model)
-    print(f"model {separator.name} on {separator.device}, {separator.precision}")
-    recording = AUDIO / "reading.flac"
+    print(f"model {separator.name} on {separator.where}, {separator.precision}")
+
+    def sounds(recording: Path) -> audiosep.Separation:
+        return separator.separate(recording, ["speech", "guitar"])
+
+    # What was mixed in, by the name of the target it should come out as.
+    show(AUDIO / "reading.flac", sounds, {"speech": "speech.flac", "guitar": "guitar.flac"}, arguments.out)
+    show(AUDIO / "song.flac", separator.stems, {"vocals": "vocals.flac"}, arguments.out)
+
+
+def show(
+    recording: Path, separate: Callable[[Path], audiosep.Separation], sources: dict[str, str], folder: Path
+) -> None:
+    """Separate one recording, compare the targets in `sources` with what was mixed in, write them and a picture."""
     start = time.perf_counter()
-    out = separator.separate(recording, list(QUERIES))
+    out = separate(recording)
     elapsed = time.perf_counter() - start
     seconds = out.mix.shape[-1] / out.sample_rate
     print(f"{recording.name}: {seconds:.1f} s separated in {elapsed:.1f} s ({seconds / elapsed:.1f} x real time)")
-
-    paths = out.save(arguments.out, format="flac", overwrite=True)
-    for query, source in QUERIES.items():
+    paths = out.save(folder, format="flac", overwrite=True)
+    for name, source in sources.items():
         true = read(AUDIO / source)
-        before, after = (float(si_sdr(torch.as_tensor(x), true).mean()) for x in (out.mix, out[query]))
-        sure = "" if out.presence is None else f", presence {out.presence[query]:.2f}"
-        print(f"  {query}: SI-SDR {before:.1f} dB in the mixture, {after:.1f} dB separated{sure}")
-
-    picture = arguments.out / "reading.png"
-    draw({recording.name: out.mix, **out, "residual": out.residual}, out.sample_rate, picture)
-    print("wrote")
+        before, after = (float(si_sdr(torch.as_tensor(x), true).mean()) for x in (out.mix, out[name]))
+        sure = "" if out.presence is None else f", presence {out.presence[name]:.2f}"
+        print(f"  {name}: SI-SDR {before:.1f} dB in the mixture, {after:.1f} dB separated{sure}")
+    picture = folder / f"{recording.stem}.png"
+    left = {"residual": out.residual} if np.abs(out.residual).max() > 1e-4 else {}  # stems leave nothing
+    draw({recording.name: out.mix, **out, **left}, out.sample_rate, picture)
     for path in [*paths, picture]:
-        print(f"  {path}")
+        print(f"  wrote {path}")
 
 
 def read(path: Path) -> torch.Tensor:

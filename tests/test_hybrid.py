@@ -65,6 +65,14 @@ def test_bands_are_a_partition_of_unity(bins: int, bands: int) -> None:
     assert layer.weight.min() >= 0
 
 
+@pytest.mark.parametrize(("bins", "bands"), [(1025, 192), (257, 48), (9, 3)])
+def test_products_of_blocks_are_the_whole_product(bins: int, bands: int) -> None:
+    layer = Bands(bins, bands)
+    energy, mask = torch.rand(2, bins, 5), torch.rand(2, layer.count, 5)
+    torch.testing.assert_close(layer.energy(energy), layer.weight.T @ energy)
+    torch.testing.assert_close(layer.expand(mask), layer.weight @ mask)
+
+
 def test_bands_keep_energies_exact_under_autocast() -> None:
     layer, energy = Bands(257, 48), torch.rand(2, 257, 4)
     outside = layer.energy(energy)
@@ -131,6 +139,39 @@ def test_stems_sum_to_the_mixture(model: Hybrid) -> None:
     assert out.waveforms.shape == (2, 4, 2, 5000)
     assert (out.waveforms.sum(1) - x).abs().max() < 1e-5
     assert (out.top.sum(1) - 1).abs().max() < 1e-5
+
+
+def test_stems_are_the_same_in_a_pass_of_their_own_and_beside_queries(model: Hybrid) -> None:
+    mix = mixture(3)
+    with torch.no_grad():
+        features = model.encode(model.energies(power(stft(mix, 512, 128)).mean(1)))
+        asked, owner, songs = embedding(3), torch.tensor([0, 1, 1]), torch.tensor([2, 0])
+        arguments = (features, asked, torch.zeros_like(asked), owner, model.select(features, asked, owner))
+        both, alone = model.decode(*arguments, songs=songs), model.decode(*arguments)
+        assert both.stems is not None
+        torch.testing.assert_close(both.stems, model.stem_masks(features)[songs])
+        torch.testing.assert_close(both.mask, alone.mask)
+        torch.testing.assert_close(both.presence, alone.presence)
+    assert alone.stems is None
+
+
+def test_presence_knows_the_level_of_the_output_but_does_not_change_it(model: Hybrid) -> None:
+    energies, mask = torch.rand(2, 48, 20), torch.full((2, 48, 20), 0.5, requires_grad=True)
+    similarity = torch.zeros(2, 2, 5, 3)
+    logits = model._presence(mask, energies, similarity)
+    assert not torch.equal(logits, model._presence(mask * 0.1, energies, similarity))
+    torch.testing.assert_close(logits, model._presence(mask, energies * 7, similarity), msg="not the mixture's level")
+    assert torch.autograd.grad(logits.sum(), mask, allow_unused=True)[0] is None
+
+
+def test_floor_lets_a_share_of_the_mixture_through(model: Hybrid) -> None:
+    other = Hybrid(dataclasses.replace(SMALL, floor=0.25)).eval()
+    other.load_state_dict(model.state_dict())
+    mix, asked = mixture(), embedding(2)
+    with torch.no_grad():
+        plain, lifted = model(mix, asked).waveforms, other(mix, asked).waveforms
+        torch.testing.assert_close(lifted, 0.75 * plain + 0.25 * mix[:, None], atol=1e-5, rtol=1e-4)
+        assert torch.equal(model.stems(mix).waveforms, other.stems(mix).waveforms)
 
 
 def test_candidates_sum_to_one(model: Hybrid) -> None:
@@ -220,6 +261,8 @@ def test_listener_hears_masks_as_it_hears_audio() -> None:
 
 
 def test_impossible_configurations_are_refused() -> None:
+    with pytest.raises(ConfigError, match="floor"):
+        Hybrid(dataclasses.replace(SMALL, floor=1.0))
     with pytest.raises(ConfigError, match="listener"):
         Hybrid(HybridConfig(hop=256, window=512 * 256, context=256))
     with pytest.raises(ConfigError, match="tags needs a listener"):

@@ -115,7 +115,8 @@ def test_the_examples_run(place: Path, tiny_folder: Path, name: str) -> None:
     assert (place / "results" / "reading (speech).flac").is_file()
     if name == "demo.py":
         assert "SI-SDR" in out
-        assert (place / "results" / "reading.png").read_bytes().startswith(b"\x89PNG")
+        for picture in ("reading.png", "song.png"):
+            assert (place / "results" / picture).read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_shipped_model_separates_the_demo() -> None:
@@ -131,7 +132,7 @@ def test_the_shipped_model_separates_the_demo() -> None:
     for name in ("speech", "guitar"):
         truth = torch.from_numpy(soundfile.read(folder / f"{name}.flac", dtype="float32", always_2d=True)[0].T)
         gained = si_sdr(torch.as_tensor(out[name]), truth) - si_sdr(mixture, truth)
-        assert float(gained.mean()) > 0.5, name  # 0.9 and 2.0 dB with the weights that ship
+        assert float(gained.mean()) > 0.5, name  # 2.8 and 2.6 dB with the weights that ship
 
 
 def test_the_mixtures_are_the_sums_of_their_sources() -> None:

@@ -24,10 +24,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from audiosep.deploy.onnx_networks import Inside, MaskNetwork, Outside, network_of
 from audiosep.deploy.sounds import tone_and_noise
 from audiosep.errors import DependencyError, InputError, ModelError
 from audiosep.models.base import SeparationModel
+from audiosep.models.mask_network import Inside, MaskNetwork, Outside, network_of
 from audiosep.models.stft import istft, power, stft
 from audiosep.query.query import Query
 from audiosep.query.resolve import resolve

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 
@@ -46,22 +48,39 @@ class Bands(nn.Module):
         weight[rows, upper] = share
         self.register_buffer("weight", weight.float(), persistent=False)
         self.count = len(centres)
+        self._identity = self.count == bins
+        # A bin lies in two bands at most: products of blocks instead of the whole, which is zero nearly everywhere.
+        self._of_bands = [(s, _support(weight[:, s].sum(1))) for s in _blocks(self.count)]
+        self._of_bins = [(s, _support(weight[s].sum(0))) for s in _blocks(bins)]
 
     def energy(self, power: Tensor) -> Tensor:
         """(..., bins, frames) energies (or cross energies) -> (..., bands, frames), their sum unchanged."""
-        if self.count == self.weight.shape[0]:
+        if self._identity:
             return power
         # Under autocast a matrix product would round energies to 8 bits.
         with torch.autocast(power.device.type, enabled=False):
-            return self.weight.T @ power
+            parts = [self.weight[bins, bands].T @ power[..., bins, :] for bands, bins in self._of_bands]
+            return torch.cat(parts, -2)
 
     def expand(self, mask: Tensor) -> Tensor:
         """(..., bands, frames) -> (..., bins, frames) by linear interpolation between band centres."""
-        if self.count == self.weight.shape[0]:
+        if self._identity:
             return mask
         with torch.autocast(mask.device.type, enabled=False):
-            return self.weight @ mask
+            parts = [self.weight[bins, bands] @ mask[..., bands, :] for bins, bands in self._of_bins]
+            return torch.cat(parts, -2)
 
     def mean(self, power: Tensor) -> Tensor:
         """(..., bins, frames) -> (..., bands, frames) mean energy a bin of each band."""
         return self.energy(power) / self.weight.sum(0)[:, None]
+
+
+def _blocks(count: int, blocks: int = 6) -> list[slice]:
+    edges = [round(k * count / blocks) for k in range(blocks + 1)]
+    return [slice(low, high) for low, high in pairwise(edges) if high > low]
+
+
+def _support(weight: Tensor) -> slice:
+    """The smallest slice that holds all that is not zero."""
+    used = torch.nonzero(weight)[:, 0]
+    return slice(int(used.min()), int(used.max()) + 1)

@@ -43,6 +43,8 @@ class Film(nn.Module):
         film = self.vector(condition.vector)[:, :, None]
         if self.tracks is not None and condition.tracks is not None:
             film = film + F.interpolate(self.tracks(condition.tracks), size=frames, mode="linear")
+        elif self.tracks is not None:
+            film = film + self.tracks.bias[:, None]  # type: ignore[index]  # no tracks are tracks of zeros
         parts = film[..., None].split([c for c in self.channels for _ in range(2)], dim=1)
         return list(zip(parts[::2], parts[1::2], strict=True))
 

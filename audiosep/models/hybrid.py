@@ -29,6 +29,7 @@ from audiosep.models.masks import real_mask, share_out
 from audiosep.models.stft import istft, power, stft
 
 TOP_BAND = 1000.0
+TINY = 1e-10  # far below the energy of silence in 16 bits
 # Each query that is decoded has activations of its own. On a CPU two at a time keep the embedded model below 900 MB.
 QUERIES_TOGETHER = {"cpu": 2, "mps": 4, "cuda": 16}
 
@@ -47,6 +48,8 @@ class HybridConfig:
         stems: names of the fixed heads. candidates: query-free masks; refine: the query decoder sees the selected one.
         presence: a head that says whether the queried sound is there; gate: its logit below which the output is
             faded out, None for never.
+        floor: amplitude of the mixture that every query lets through at inference, as spectral subtraction leaves one
+            against musical noise (Berouti et al., 1979); a mask that took the wrong sound still holds the right one.
         window, context: samples of an inference window, and of each side that is computed only for context.
     """
 
@@ -69,6 +72,7 @@ class HybridConfig:
     refine: bool = False
     presence: bool = True
     gate: float | None = None
+    floor: float = 0.0
     window: int = 639 * 512
     context: int = 32 * 512
 
@@ -99,10 +103,11 @@ class Features:
 
 @dataclass
 class Decoded:
-    """Masks (queries, bands, frames) and presence logits (queries,)."""
+    """Masks (queries, bands, frames), presence logits (queries,), and stems of songs (songs, stems, bands, frames)."""
 
     mask: Tensor
     presence: Tensor | None
+    stems: Tensor | None
 
 
 class Attention(nn.Module):
@@ -218,8 +223,9 @@ class Hybrid(SeparationModel):
             self.refine = nn.ModuleList(_zero(nn.Conv2d(area, w, 1)) for w in widths)
             self.select_scale = nn.Parameter(torch.tensor(10.0))
         if config.presence:
+            # A few numbers only: of hundreds of channels the head learns the training clips by heart.
             heard = 0 if config.listener is None else 8 if config.tags else 4
-            self.presence = nn.Sequential(nn.Linear(2 * widths[-1] + heard, 64), nn.SiLU(), nn.Linear(64, 1))
+            self.presence = nn.Sequential(nn.Linear(3 + heard, 32), nn.SiLU(), nn.Linear(32, 1))
 
     @property
     def compilable(self) -> tuple[str, ...]:
@@ -249,13 +255,19 @@ class Hybrid(SeparationModel):
         owner = torch.arange(batch, device=embeddings.device).repeat_interleave(count)
         chosen = self.select(features, embeddings, owner) if self.config.refine else None
         decoded = self.decode(features, embeddings, negatives, owner, chosen)
-        mask = decoded.mask.unflatten(0, (batch, count))
+        mask = self.answer(decoded).unflatten(0, (batch, count))
         if decoded.presence is None:
             return mask, mask.new_zeros(batch, count)
-        logits = decoded.presence.float().view(batch, count)
-        if self.config.gate is not None:
-            mask = mask * torch.sigmoid(6 * (logits - self.config.gate))[..., None, None]
-        return mask, torch.sigmoid(logits)
+        return mask, torch.sigmoid(decoded.presence.float().view(batch, count))
+
+    def answer(self, decoded: Decoded) -> Tensor:
+        """(queries, bands, frames): the mask that is applied, above the floor and faded out by the gate."""
+        mask = decoded.mask
+        if self.config.floor:
+            mask = self.config.floor + (1 - self.config.floor) * mask
+        if self.config.gate is not None and decoded.presence is not None:
+            mask = mask * torch.sigmoid(6 * (decoded.presence.float() - self.config.gate))[:, None, None]
+        return mask
 
     def stems(self, mix: Tensor) -> Estimate:
         """The fixed heads; their masks sum to one, so the stems sum to the mixture."""
@@ -317,6 +329,7 @@ class Hybrid(SeparationModel):
         owner: Tensor,
         chosen: Tensor | None = None,
         vector_keep: Tensor | None = None,
+        songs: Tensor | None = None,
     ) -> Decoded:
         """The query path.
 
@@ -325,10 +338,10 @@ class Hybrid(SeparationModel):
             chosen: (queries, bands, frames) selected candidate masks, where the model refines.
             vector_keep: (queries, 1) in 0..1: training drops the embedding of some queries, so that the decoder also
                 learns to follow the listener alone.
-
-        Returns:
-            Masks (queries, bands, frames) and presence logits (queries,).
+            songs: (songs,) mixtures whose stems are wanted too: in training both kinds share a pass, so that the
+                batch normalisations see what their running statistics will be.
         """
+        frames = features.energies.shape[-1]
         embeddings = F.normalize(embeddings.float(), dim=-1)
         asked = torch.cat([embeddings, negatives.float()], 1) * (self.dimension**0.5 * 0.3)
         vector = self.query(asked if vector_keep is None else asked * vector_keep)
@@ -337,9 +350,25 @@ class Hybrid(SeparationModel):
         if features.heard is not None:
             tracks, similarity = self.attention(features.heard, owner, vector, embeddings, negatives.float())
             bottom = bottom + F.interpolate(self.attention.map(similarity), size=bottom.shape[2:], mode="bilinear")
-        middle, x = self._decode(features, bottom, owner, Condition(vector, tracks), chosen)
-        mask = self._masks(self.out(x), features.energies.shape[-1], real_mask)[:, 0]
-        return Decoded(mask, self._presence(middle, similarity) if self.config.presence else None)
+        if songs is None:
+            asked_maps, stems = self._decode(features, bottom, owner, Condition(vector, tracks), chosen), None
+        else:
+            silent = (0, 0, 0, 0, 0, len(songs))  # stems follow no tracks and no candidate
+            maps = self._decode(
+                features,
+                torch.cat([bottom, features.bottom[songs]]),
+                torch.cat([owner, songs]),
+                Condition(
+                    torch.cat([vector, self.stem_vector.expand(len(songs), -1)]),
+                    None if tracks is None else F.pad(tracks, silent),
+                ),
+                None if chosen is None else F.pad(chosen, silent),
+            )
+            asked_maps, stem_maps = maps.split([len(owner), len(songs)])
+            stems = self._masks(self.stem_out(stem_maps), frames, real_mask)
+        mask = self._masks(self.out(asked_maps), frames, real_mask)[:, 0]
+        presence = self._presence(mask, features.energies[owner], similarity) if self.config.presence else None
+        return Decoded(mask, presence, stems)
 
     def stem_masks(self, features: Features) -> Tensor:
         """(batch, stems, bands, frames) masks before the rest is shared out."""
@@ -374,14 +403,14 @@ class Hybrid(SeparationModel):
         """A decoder pass for all mixtures with one learned vector."""
         batch = features.bottom.shape[0]
         condition = Condition(vector.expand(batch, -1))
-        out: Tensor = head(self._decode(features, features.bottom, None, condition, None)[1])
+        out: Tensor = head(self._decode(features, features.bottom, None, condition, None))
         return out
 
     def _decode(
         self, features: Features, x: Tensor, owner: Tensor | None, condition: Condition, chosen: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        """The decoder; gives the map after the middle block and the last map before a head."""
-        middle = x = self.middle(x, condition)
+    ) -> Tensor:
+        """The decoder up to the last map before a head."""
+        x = self.middle(x, condition)
         hints: list[Tensor | None] = [None] * len(self.decoder)
         if chosen is not None:
             folded = self._fold(chosen.transpose(1, 2)[:, None])
@@ -392,18 +421,24 @@ class Hybrid(SeparationModel):
             skip = skip if hint is None else skip + hint
             x = up(F.relu(x))
             x = block(torch.cat([x, skip], 1) if self.config.skips == "concat" else x + skip, condition)
-        return middle, F.relu(x)
+        return F.relu(x)
 
     def _masks(self, x: Tensor, frames: int, shape: Callable[[Tensor], Tensor]) -> Tensor:
         """Folded outputs -> (batch, maps, bands, frames)."""
         maps = unfold(x, self.config.patch)[:, :, :frames, : self.bands.count]
         return shape(maps).transpose(2, 3)
 
-    def _presence(self, middle: Tensor, similarity: Tensor | None) -> Tensor:
-        parts = [middle.mean((2, 3)), middle.amax((2, 3))]
-        if similarity is not None:
-            parts += [similarity.mean((2, 3)), similarity.amax((2, 3))]
-        logits: Tensor = self.presence(torch.cat([p.float() for p in parts], 1))[:, 0]
+    def _presence(self, mask: Tensor, energies: Tensor, similarity: Tensor | None) -> Tensor:
+        """Logits (queries,) from how much the mask lets through and how well what is heard answers the query."""
+        with torch.autocast(mask.device.type, enabled=False):
+            kept = (mask.detach().float().square() * energies).sum(1)
+            whole = energies.sum(1)
+            share = kept.sum(1) / (whole.sum(1) + TINY)
+            frames = kept / (whole + 0.01 * whole.mean(1, keepdim=True) + TINY)
+            parts = [torch.log10(share + 1e-4)[:, None], frames.mean(1)[:, None], frames.amax(1)[:, None]]
+            if similarity is not None:
+                parts += [similarity.float().mean((2, 3)), similarity.float().amax((2, 3))]
+            logits: Tensor = self.presence(torch.cat(parts, 1))[:, 0]
         return logits
 
 
@@ -435,5 +470,7 @@ def _check(config: HybridConfig) -> None:
         raise ConfigError("tags needs a listener")
     if config.refine and (listener is None or not config.candidates):
         raise ConfigError("refine needs a listener and candidates")
+    if not 0 <= config.floor < 1:
+        raise ConfigError(f"floor is an amplitude from 0 to below 1, got {config.floor}")
     if config.window % config.hop or config.context % config.hop or config.window <= 2 * config.context:
         raise ConfigError("window and context must be multiples of hop, and the window longer than both its contexts")

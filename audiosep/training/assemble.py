@@ -10,6 +10,7 @@ import argparse
 import json
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +27,22 @@ TRAINED_ON = "<!-- trained on -->"
 SMALL = 0.01  # hours; credits of less share lines
 
 
-def assemble(separator: Path, text: Path, out: Path, *, listener: Path | None = None, name: str, licence: str) -> Path:
+def assemble(
+    separator: Path,
+    text: Path,
+    out: Path,
+    *,
+    listener: Path | None = None,
+    floor: float = 0.0,
+    name: str,
+    licence: str,
+) -> Path:
     """Write a model folder that `load` reads, in half precision.
 
     Args:
         separator: folder that a separation run exported. text: folder that a text run exported, or a whole model.
         listener: what hears the audio queries, where the separator's own went on learning; see `load_listener`.
-        out: made if missing. name, licence: of the weights.
+        floor: see `HybridConfig`. out: made if missing. name, licence: of the weights.
 
     Raises:
         ConfigError: the separator has no listener, so it cannot hear audio queries.
@@ -40,6 +50,7 @@ def assemble(separator: Path, text: Path, out: Path, *, listener: Path | None = 
     model, _ = load_model(separator)
     if not isinstance(model, Hybrid) or model.config.listener is None:
         raise ConfigError(f"{separator} is no hybrid with a listener")
+    model.config = replace(model.config, floor=floor)
     read = TowerEncoder.read(text)
     out.mkdir(parents=True, exist_ok=True)
     ears = model.listener
@@ -98,6 +109,7 @@ def main() -> None:
     parser.add_argument("--separator", type=Path, required=True)
     parser.add_argument("--text", type=Path, required=True)
     parser.add_argument("--listener", type=Path, help="what hears audio queries, if the separator's own was tuned")
+    parser.add_argument("--floor", type=float, default=0.0, help="amplitude that every query lets through (0)")
     parser.add_argument("--manifest", type=Path, required=True)
     parser.add_argument("--recipe", type=Path, nargs="+", required=True)
     parser.add_argument("--card", type=Path, required=True, help=f"model card with {TRAINED_ON} where the table goes")
@@ -108,7 +120,8 @@ def main() -> None:
     card = args.card.read_text(encoding="utf-8")
     if TRAINED_ON not in card:
         raise ConfigError(f"{args.card} has no line {TRAINED_ON}")
-    folder = assemble(args.separator, args.text, args.out, listener=args.listener, name=args.name, licence=args.licence)
+    named = {"name": args.name, "licence": args.licence}
+    folder = assemble(args.separator, args.text, args.out, listener=args.listener, floor=args.floor, **named)
     card = card.replace(TRAINED_ON, trained_on(read_manifest(args.manifest)))
     (folder / "MODEL_CARD.md").write_text(card, encoding="utf-8")
     (folder / "train.json").write_text(json.dumps(recipe(args.recipe), indent=2) + "\n", encoding="utf-8")

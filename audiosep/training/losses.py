@@ -177,10 +177,29 @@ def band_magnitude(mask: Tensor, mixture: Tensor, cross: Tensor, target: Tensor,
     return _compressed(mask.square() * mixture, target, mixture, power)
 
 
+def band_si_sdr(mask: Tensor, mixture: Tensor, cross: Tensor, target: Tensor, limit_db: float = 30.0) -> Tensor:
+    """Negative scale-invariant SDR (see `si_sdr`) on band energies; 0 where the target is absent.
+
+    10 log10((1 - r + tau) / (r + tau)), r = (sum m B)^2 / (sum m^2 A sum C) the squared cosine of estimate and target.
+    A thresholded SNR costs nothing when the output is silent; this one makes an unsure network let both sounds through
+    instead of cutting out what may be the wanted one.
+
+    Args:
+        mask, mixture, cross, target: m, A, B, C of the module's description, (queries, bands, frames).
+        limit_db: beyond +-limit_db the gradient fades, tau = 10^(-limit_db / 10).
+    """
+    shared, energy = (mask * cross).sum((-2, -1)).clamp_min(0), target.sum((-2, -1))
+    cosine = shared.square() / (((mask.square() * mixture).sum((-2, -1)) + TINY) * (energy + TINY))
+    cosine = cosine.clamp_max(1)
+    tau = 10 ** (-limit_db / 10)
+    ratio = 10 * (torch.log10(1 - cosine + tau) - torch.log10(cosine + tau))
+    return torch.where(_absent(energy, mixture.sum((-2, -1))), torch.zeros_like(ratio), ratio)
+
+
 WAVEFORM_LOSSES: dict[str, Loss] = {
     f.__name__: f for f in (l1, huber, snr, si_sdr, noise_weighted_mse, projection, silence, multi_resolution_stft)
 }
-BAND_LOSSES: dict[str, Loss] = {f.__name__: f for f in (band_snr, band_magnitude)}
+BAND_LOSSES: dict[str, Loss] = {f.__name__: f for f in (band_snr, band_si_sdr, band_magnitude)}
 
 
 class Losses:

@@ -254,7 +254,8 @@ class SeparationTask:
         chosen = None
         if model.config.refine:
             chosen = model.select(features, embeddings, mixtures.owner)
-        decoded = model.decode(features, embeddings, batch.negative, mixtures.owner, chosen, batch.keep)
+        songs = self._songs(mixtures)
+        decoded = model.decode(features, embeddings, batch.negative, mixtures.owner, chosen, batch.keep, songs)
         loss, improvement = self._mask_loss(decoded.mask, queries)
         total = total + loss
         parts |= {"query": loss.detach(), "sdri": improvement}
@@ -262,8 +263,8 @@ class SeparationTask:
             there = (~queries.absent).float()
             presence = F.binary_cross_entropy_with_logits(decoded.presence.float(), there)
             total, parts["presence"] = total + options.presence * presence, presence.detach()
-        stem_loss = self._stem_loss(model, features, mixtures, inside)
-        if stem_loss is not None:
+        if songs is not None and decoded.stems is not None:
+            stem_loss = self._stem_loss(model, decoded.stems, mixtures, songs, inside)
             total, parts["stems"] = total + options.stems * stem_loss, stem_loss.detach()
         return total, parts | {"items": torch.tensor(len(mixtures.owner))}
 
@@ -289,18 +290,19 @@ class SeparationTask:
             spectra = (mix * self.model.bands.expand(mask)[:, None], target, mix)
             return self.losses.waveforms(*(istft(x, config.n_fft, config.hop, samples) for x in spectra))[0].mean()
 
-    def _stem_loss(self, model: Hybrid, features: Features, mixtures: MixtureBatch, spectrum: Tensor) -> Tensor | None:
-        """Loss of the four fixed heads on the mixtures that are songs."""
+    def _songs(self, mixtures: MixtureBatch) -> Tensor | None:
+        """(songs,) the mixtures that are songs, where there are any and their stems count."""
         songs = torch.nonzero(mixtures.has_stems)[:, 0]
-        if not self.config.options.stems or len(songs) == 0:
-            return None
+        return songs if self.config.options.stems and len(songs) else None
+
+    def _stem_loss(
+        self, model: Hybrid, masks: Tensor, mixtures: MixtureBatch, songs: Tensor, spectrum: Tensor
+    ) -> Tensor:
+        """Loss of the fixed heads' masks (songs, stems, bands, frames)."""
         with torch.no_grad(), torch.autocast(spectrum.device.type, enabled=False):
             waves = torch.einsum("mks,msct->mkct", mixtures.stems[songs], mixtures.sources[songs]).flatten(0, 1)
-            owner = songs.repeat_interleave(mixtures.stems.shape[1])
-            energies = self._energies(model, spectrum, waves, owner)
-        part = replace(features, bottom=features.bottom[songs], skips=[s[songs] for s in features.skips], heard=None)
-        masks = model.stem_masks(part).flatten(0, 1)
-        return self._mask_loss(masks, energies)[0]
+            energies = self._energies(model, spectrum, waves, songs.repeat_interleave(mixtures.stems.shape[1]))
+        return self._mask_loss(masks.flatten(0, 1), energies)[0]
 
     def _candidate_loss(
         self, model: Hybrid, features: Features, mixtures: MixtureBatch, spectrum: Tensor
@@ -344,11 +346,12 @@ class SeparationTask:
 
         `spectrum` (mixtures, channels, bins, frames) is zero where no loss is to be taken.
         """
-        mix = spectrum[owner]
-        target = self._spectra(model, targets) * (mix != 0)
+        mix, target = spectrum[owner], self._spectra(model, targets)
         cross = (mix.real * target.real + mix.imag * target.imag).mean(1)
-        gather, spectra = model.bands.energy, (mix, target) if self.losses.waveform else None
-        return Energies(gather(power(spectrum).mean(1))[owner], gather(cross), gather(power(target).mean(1)), spectra)
+        gather, whole = model.bands.energy, power(spectrum)
+        inside = power(target) * (whole > 0).any(-1, keepdim=True)[owner]
+        spectra = (mix, target * (mix != 0)) if self.losses.waveform else None
+        return Energies(gather(whole.mean(1))[owner], gather(cross), gather(inside.mean(1)), spectra)
 
     def _examples(self, mixtures: MixtureBatch, targets: Tensor) -> Tensor:
         """(queries, samples): another recording of the sound where the batch has one, else the target itself."""

@@ -1,4 +1,4 @@
-"""What is inside an exported file: a network from power to masks, with or without its transforms."""
+"""What other engines than torch compute: a network from power to masks, with or without its transforms."""
 
 from __future__ import annotations
 
@@ -69,12 +69,8 @@ class HybridQueries(MaskNetwork):
         owner = torch.zeros_like(embeddings[:, 0], dtype=torch.int64)
         chosen = model.select(features, embeddings, owner) if model.config.refine else None
         decoded = model.decode(features, embeddings, negatives, owner, chosen)
-        mask, presence = decoded.mask, None
-        if decoded.presence is not None:
-            presence = torch.sigmoid(decoded.presence)
-            if model.config.gate is not None:
-                mask = mask * torch.sigmoid(6 * (decoded.presence - model.config.gate))[:, None, None]
-        return Masks(model.bands.expand(mask), presence=presence)
+        presence = None if decoded.presence is None else torch.sigmoid(decoded.presence)
+        return Masks(model.bands.expand(model.answer(decoded)), presence=presence)
 
 
 class HybridStems(MaskNetwork):
