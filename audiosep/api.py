@@ -8,6 +8,7 @@ from typing import Any, overload
 
 from audiosep.baselines import BASELINES, BaselineName, load_baseline
 from audiosep.checkpoint import CONFIG, load_model
+from audiosep.devices import pick_device, pick_precision
 from audiosep.errors import ConfigError, InputError, ModelError
 from audiosep.models.adapters import apply_adapter
 from audiosep.query import load_encoder
@@ -39,7 +40,8 @@ def load(
     Args:
         model: a name (`audiosep models list`), a folder, or the hub id of a model that was downloaded; or a name of
             `audiosep.baselines.BASELINES`, such as "repet", for a system that only has `targets` and `separate`.
-        device: auto (cuda, else mps, else cpu), or a torch device; baselines choose their own.
+        device: auto (cuda, else mps, else cpu), a torch device, or "openvino" for the CPU by way of that package (extra
+            [openvino]); baselines choose their own.
         precision: auto, fp32, bf16 or fp16; of a baseline it is always fp32.
         adapter: a file made by `audiosep finetune` for this model; baselines take none.
 
@@ -47,7 +49,7 @@ def load(
         ModelError: the model is not on this machine, damaged, or not the one the adapter was made for.
         QueryError: the query encoder understands nothing.
         InputError: no such device or precision here, or an adapter for a baseline.
-        DependencyError: a baseline needs a package that is not installed.
+        DependencyError: a baseline, or OpenVINO, needs a package that is not installed.
     """
     if model in BASELINES:
         if adapter is not None:
@@ -63,6 +65,12 @@ def load(
         encoder = None if config["query"] is None else load_encoder(config["query"], folder)
     except ConfigError as error:
         raise ModelError(f"{folder / CONFIG}: {error}; was it made by another version of audiosep?") from error
+    if device == "openvino":
+        from audiosep.models.openvino import OpenVinoModel
+
+        device = "cpu"
+        precision = pick_precision(precision, pick_device(device))
+        network = OpenVinoModel(network, precision)
     return Separator(network, encoder, device, precision, name=name)
 
 

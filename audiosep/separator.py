@@ -105,7 +105,12 @@ class Separator:
         self.sample_rate = model.sample_rate
         self.stem_names = model.stem_names
         self._at_once: dict[tuple[int, ...], int] = {}
-        logger.info("%s on %s in %s", name, self.device, self.precision)
+        logger.info("%s on %s in %s", name, self.where, self.precision)
+
+    @property
+    def where(self) -> str:
+        """What computes the network's layers: "cpu", "cuda:0" and the like, or "openvino"."""
+        return str(self.device) if self.model.engine == "torch" else self.model.engine
 
     def separate(
         self,

@@ -22,7 +22,7 @@ P = ParamSpec("P")
 DONE, FAILED, USAGE, CANCELLED = 0, 1, 2, 130
 
 Model = Annotated[str, typer.Option("--model", "-m", metavar="NAME", help="Name, folder or hub id of the model.")]
-Device = Annotated[str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1, mps ...")]
+Device = Annotated[str, typer.Option("--device", metavar="NAME", help="auto, cpu, openvino, cuda, cuda:1, mps ...")]
 Precision = Annotated[str, typer.Option("--precision", metavar="NAME", help="auto, fp32, bf16 or fp16.")]
 Threads = Annotated[
     int | None, typer.Option("--threads", metavar="N", min=1, help="Threads of the CPU [default: as many as are sane].")

@@ -186,7 +186,7 @@ def _here(job: Job, terminal: Console) -> tuple[BatchReport, dict[str, Any]]:
     began = time.perf_counter()
     report = _separate(job, separator, terminal)
     seconds = round(time.perf_counter() - began, 3)
-    device, precision = str(separator.device), str(separator.precision)
+    device, precision = separator.where, str(separator.precision)
     return report, {"model": separator.name, "device": device, "precision": precision, "seconds": seconds}
 
 

@@ -92,7 +92,7 @@ def live(
     warm_up(open_stream)
     if not quiet:
         terminal.print(
-            f"{separator.name} on {separator.device}, {target.report.latency / rate:.3f} s behind; Ctrl-C ends"
+            f"{separator.name} on {separator.where}, {target.report.latency / rate:.3f} s behind; Ctrl-C ends"
         )
     block = max(1, round(BLOCK_SECONDS * rate))
     with _ending() as stop:

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import audiosep
 from audiosep.deploy.measure import Case, Facts, Reference, Runner, Times, Worker
-from audiosep.errors import DependencyError, InputError
+from audiosep.deploy.pictures import rows_figure
+from audiosep.errors import InputError
 from audiosep.threads import available_cpus
 
 if TYPE_CHECKING:
@@ -242,13 +243,7 @@ def draw(measurements: Sequence[Measurement], path: Path) -> None:
     Raises:
         DependencyError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise DependencyError("--plot needs matplotlib: pip install 'audiosep[eval]'") from error
-    figure = Figure(figsize=(9, 1.2 + 0.45 * len(measurements)), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = rows_figure(len(measurements))
     axes = figure.subplots()
     rows = list(range(len(measurements)))
     left = [0.0] * len(measurements)

@@ -17,8 +17,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from audiosep.deploy.pictures import rows_figure
 from audiosep.deploy.sounds import tone_and_noise
-from audiosep.errors import AudioSepError, DependencyError, InputError
+from audiosep.errors import AudioSepError, InputError
 from audiosep.evaluation.benchmarks import Benchmark
 from audiosep.evaluation.runner import run
 from audiosep.evaluation.sets import load_set
@@ -170,13 +171,7 @@ def draw(costs: Sequence[Cost], path: Path) -> None:
     Raises:
         DependencyError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise DependencyError("--plot needs matplotlib: pip install 'audiosep[eval]'") from error
-    figure = Figure(figsize=(9, 1.2 + 0.4 * len(costs)), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = rows_figure(len(costs))
     quality, computation = figure.subplots(1, 2, sharey=True)
     rows = list(range(len(costs)))
     gains = [cost.quality.stats["si_sdri"] for cost in costs]

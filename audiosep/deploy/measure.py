@@ -100,7 +100,7 @@ class Runner:
         samples = info.samples if info.samples is not None else self._count()
         return Facts(
             model=separator.name,
-            device=str(separator.device),
+            device=separator.where,
             precision=separator.precision,
             threads=self.threads,
             audio_seconds=samples / info.sample_rate,
@@ -119,11 +119,13 @@ class Runner:
         report.check()
         return Times(total, *self._apart())
 
-    def roofline(self) -> Roofline:
-        """Of one window."""
+    def roofline(self) -> Roofline | None:
+        """Of one window; None where another engine computes the layers, whose operations torch cannot count."""
         from audiosep.deploy.roofline import roofline
 
         separator = self.separator
+        if separator.model.engine != "torch":
+            return None
         count = None if self.queries is None else len(self.queries)
         return roofline(separator.model, count, device=separator.device, precision=separator.precision)
 

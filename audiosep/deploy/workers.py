@@ -100,7 +100,7 @@ def inspect(settings: Settings) -> About | AudioSepError:
         rest = settings.writing.rest(kept, settings.queries is None)
         return About(
             model=separator.name,
-            device=str(separator.device),
+            device=separator.where,
             precision=str(separator.precision),
             outputs=(*kept, *([rest] if rest else [])),
             queries=None if settings.queries is None else tuple(_heard(q, separator) for q in settings.queries),

@@ -36,6 +36,7 @@ class SeparationModel(nn.Module):
             context and thrown away.
         alignment: samples; a window that starts at a multiple of it (and of `hop`) sees the pooling grid of the whole
             recording; 1 where any start is as good.
+        engine: what computes the layers.
     """
 
     Config: ClassVar[type[Any]]
@@ -48,6 +49,7 @@ class SeparationModel(nn.Module):
     window: int
     context: int
     alignment: int = 1
+    engine: str = "torch"
 
     def forward(self, mix: Tensor, embeddings: Tensor, negatives: Tensor | None = None) -> Estimate:
         """Targets for each query.

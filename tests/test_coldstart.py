@@ -1,0 +1,35 @@
+"""What a cold start is: a process of its own, the samples of all outputs, an error that carries the command's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from audiosep.deploy.coldstart import HEADER, _written, cold_start, main
+from audiosep.errors import InputError, ModelError
+
+
+@pytest.mark.slow
+def test_samples_are_written_before_the_command_ends(mini_folder: Path) -> None:
+    times = cold_start(str(mini_folder), "speech", 30.0)
+    assert 0 < times.first_written < times.finished
+
+
+def test_the_commands_own_error_is_shown(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="nowhere"):
+        cold_start(str(tmp_path / "nowhere"), "speech", 1.0)
+
+
+def test_a_header_is_no_sample(tmp_path: Path) -> None:
+    assert not _written(tmp_path / "missing")
+    assert not _written(tmp_path)
+    (tmp_path / "a.part").write_bytes(bytes(HEADER + 1))
+    assert _written(tmp_path)
+    (tmp_path / "b.part").write_bytes(bytes(44))
+    assert not _written(tmp_path), "every output"
+
+
+def test_impossible_options_are_refused() -> None:
+    with pytest.raises(InputError, match="greater than 0"):
+        main(["--runs", "0"])

@@ -1,0 +1,50 @@
+"""Other engines compute the same window: names, quality, and nothing about who was faster."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from audiosep.api import load_separator
+from audiosep.deploy import engines
+from audiosep.deploy.engines import compare_engines, main
+from audiosep.deploy.sounds import tone_and_noise
+from audiosep.errors import InputError
+
+
+@pytest.fixture(autouse=True)
+def no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compiling takes half a minute and a C++ compiler, and is torch's own to test."""
+    monkeypatch.setattr(torch, "compile", lambda network: network)
+
+
+def test_every_engine_gives_the_masks_of_torch_in_float32(mini_folder: Path) -> None:
+    separator = load_separator(mini_folder, "cpu", "fp32")
+    sound = tone_and_noise(3 * separator.model.window, separator.model.sample_rate).mean(0)
+    scores = {score.name: score for score in compare_engines(separator, sound, runs=1)}
+    assert next(iter(scores)) == "torch fp32"
+    assert scores["ONNX Runtime fp32"].snr_db > 80
+    assert scores["torch bf16"].snr_db > 25
+    assert scores["ONNX Runtime int8"].snr_db > 10
+    assert all(0 < s.fastest <= s.seconds <= s.slowest for s in scores.values())
+
+
+def test_engines_that_are_not_installed_are_left_out(mini_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "_missing", lambda *packages: True)
+    separator = load_separator(mini_folder, "cpu", "fp32")
+    short = np.random.default_rng(0).standard_normal(100).astype(np.float32)
+    names = [score.name for score in compare_engines(separator, short, runs=1)]
+    assert all(name.startswith("torch") for name in names)
+
+
+def test_a_table_is_printed(
+    mini_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(engines, "_missing", lambda *packages: True)
+    main(["-m", str(mini_folder), "--runs", "1", "--threads", "1"])
+    assert "torch bf16" in capsys.readouterr().out
+    with pytest.raises(InputError, match="greater than 0"):
+        main(["--runs", "0"])

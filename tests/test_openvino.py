@@ -1,0 +1,92 @@
+"""OpenVINO as a device: the same targets as torch, for any length and number of queries."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import Mixture
+from test_hybrid import SMALL
+
+import audiosep
+from audiosep.errors import DependencyError, InputError, ModelError
+from audiosep.models.hybrid import Hybrid
+from audiosep.models.openvino import OpenVinoModel
+from audiosep.models.resunet import ResUNet30, ResUNet30Config
+
+pytest.importorskip("openvino")
+
+
+def queries(count: int, dimension: int) -> torch.Tensor:
+    return torch.nn.functional.normalize(torch.randn(count, dimension), dim=-1)
+
+
+def close(ours: torch.Tensor, theirs: torch.Tensor) -> bool:
+    return float((ours - theirs).abs().max()) < 1e-4 * float(theirs.abs().max())
+
+
+@pytest.mark.parametrize("samples", [3000, 20000, 20123])
+@pytest.mark.parametrize("count", [1, 3])
+def test_hybrid_gives_the_same_targets(samples: int, count: int) -> None:
+    torch.manual_seed(0)
+    model = Hybrid(replace(SMALL, refine=False)).eval()
+    torch.nn.init.normal_(model.out.weight, std=0.5)
+    other = OpenVinoModel(model, "fp32")
+    mix, asked, negatives = torch.randn(2, 2, samples), queries(count, 16), 0.5 * queries(count, 16)
+    with torch.inference_mode():
+        for ours, theirs in (
+            (other(mix, asked, negatives), model(mix, asked, negatives)),
+            (other(mix, asked), model(mix, asked)),
+            (other.stems(mix), model.stems(mix)),
+        ):
+            assert close(ours.waveforms, theirs.waveforms)
+            assert close(ours.top, theirs.top)
+            if theirs.presence is not None and ours.presence is not None:
+                assert close(ours.presence, theirs.presence)
+
+
+@pytest.mark.parametrize("samples", [300, 20123])
+def test_resunet_gives_the_same_targets(samples: int) -> None:
+    torch.manual_seed(0)
+    config = ResUNet30Config(n_fft=256, hop=40, widths=(4, 4, 6), dimension=8)
+    model = ResUNet30(config).eval()
+    other = OpenVinoModel(model, "fp32")
+    mix, asked = torch.randn(2, 2, samples), queries(2, 8)
+    with torch.inference_mode():
+        ours, theirs = other(mix, asked), model(mix, asked)
+        assert close(ours.waveforms, theirs.waveforms)
+        assert close(ours.top, theirs.top)
+    with pytest.raises(ModelError, match="no fixed stems"):
+        other.stems(mix)
+
+
+def test_it_is_a_device_for_users(mini_folder: Path, mixture: Mixture) -> None:
+    ours = audiosep.load(mini_folder, device="openvino", precision="fp32")
+    theirs = audiosep.load(mini_folder, device="cpu", precision="fp32")
+    assert ours.where == "openvino"
+    assert theirs.where == "cpu"
+    mix = mixture(3.0)
+    for a, b in (
+        (
+            ours.separate(mix, ["piano", "dog"], sample_rate=16000),
+            theirs.separate(mix, ["piano", "dog"], sample_rate=16000),
+        ),
+        (ours.stems(mix, sample_rate=16000), theirs.stems(mix, sample_rate=16000)),
+    ):
+        for name in b:
+            assert np.abs(a[name] - b[name]).max() < 1e-4
+
+
+def test_without_the_package_the_error_says_how_to_get_it(mini_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(DependencyError, match=r"audiosep\[openvino\]"):
+        audiosep.load(mini_folder, device="openvino")
+
+
+def test_half_precision_is_refused_as_on_the_cpu(mini_folder: Path) -> None:
+    with pytest.raises(InputError, match="fp16"):
+        audiosep.load(mini_folder, device="openvino", precision="fp16")
