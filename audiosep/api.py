@@ -81,7 +81,7 @@ def load_separator(
 
     Raises:
         ModelError: as in `load`, or the name of a baseline.
-        QueryError, InputError: as in `load`.
+        QueryError, InputError, DependencyError: as in `load`.
     """
     if model in BASELINES:
         raise ModelError(

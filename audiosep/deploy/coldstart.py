@@ -45,17 +45,23 @@ def cold_start(model: str, query: str, seconds: float) -> ColdStart:
         out = folder / "out"
         command = [sys.executable, "-m", "audiosep", "separate", str(song), query, "-m", model, "-o", str(out)]
         first = None
-        began = time.perf_counter()
-        process = subprocess.Popen([*command, "--json"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        while process.poll() is None:
-            if first is None and _written(out):
-                first = time.perf_counter() - began
-            time.sleep(POLL)
-        finished = time.perf_counter() - began
-        message = process.communicate()[1].decode(errors="replace").strip()
-    if process.returncode != 0 or first is None:
+        with (folder / "log").open("w+b") as log:
+            began = time.perf_counter()
+            process = subprocess.Popen([*command, "--json"], stdout=subprocess.DEVNULL, stderr=log)
+            try:
+                while process.poll() is None:
+                    if first is None and _written(out):
+                        first = time.perf_counter() - began
+                    time.sleep(POLL)
+            finally:
+                process.kill()  # when this process is interrupted; else it has ended
+                process.wait()
+            finished = time.perf_counter() - began
+            log.seek(0)
+            message = log.read().decode(errors="replace").strip()
+    if process.returncode != 0:
         raise ModelError(f"the separation that was to be timed failed: {message[-500:] or 'no message'}")
-    return ColdStart(first, finished)
+    return ColdStart(finished if first is None else first, finished)
 
 
 def main(arguments: list[str] | None = None) -> None:

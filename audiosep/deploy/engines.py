@@ -105,11 +105,10 @@ def _engines(separator: Separator, calibration: list[Feed], folder: Path) -> Ite
     yield "torch bf16", _torch(network, "bf16")
     yield "torch.compile fp32", _torch(torch.compile(network), "fp32")
     yield "torch.compile bf16", _torch(torch.compile(network), "bf16")
-    if _missing("onnx", "onnxruntime"):
-        return
-    path = export(separator, folder / "model.onnx").path
-    yield "ONNX Runtime fp32", _onnxruntime(path)
-    yield "ONNX Runtime int8", _onnxruntime(_in_8_bits(path, calibration))
+    if not _missing("onnx", "onnxruntime"):
+        path = export(separator, folder / "model.onnx").path
+        yield "ONNX Runtime fp32", _onnxruntime(path)
+        yield "ONNX Runtime int8", _onnxruntime(_in_8_bits(path, calibration))
     if not _missing("openvino"):
         yield "OpenVINO fp32", _openvino(network.masks, "fp32")
         yield "OpenVINO bf16", _openvino(network.masks, "bf16")
@@ -134,7 +133,7 @@ def _onnxruntime(path: Path) -> Engine:
 
 
 def _in_8_bits(path: Path, calibration: list[Feed]) -> Path:
-    """Convolutions and matrix products in 8 bits, a scale for each channel of the weights."""
+    """Convolutions in 8 bits, a scale for each channel of the weights."""
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 

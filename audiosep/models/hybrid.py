@@ -183,7 +183,7 @@ class Hybrid(SeparationModel):
     def __init__(self, config: HybridConfig | None = None) -> None:
         super().__init__()
         self.config = config = config or HybridConfig()
-        _check(config)
+        check(config)
         self.sample_rate, self.hop, self.dimension = config.sample_rate, config.hop, config.dimension
         self.window, self.context, self.stem_names = config.window, config.context, config.stems
         self.alignment = config.patch[0] * 2 ** len(config.widths) * config.hop
@@ -353,16 +353,16 @@ class Hybrid(SeparationModel):
         if songs is None:
             asked_maps, stems = self._decode(features, bottom, owner, Condition(vector, tracks), chosen), None
         else:
-            silent = (0, 0, 0, 0, 0, len(songs))  # stems follow no tracks and no candidate
             maps = self._decode(
                 features,
                 torch.cat([bottom, features.bottom[songs]]),
                 torch.cat([owner, songs]),
                 Condition(
                     torch.cat([vector, self.stem_vector.expand(len(songs), -1)]),
-                    None if tracks is None else F.pad(tracks, silent),
+                    None if tracks is None else F.pad(tracks, (0, 0, 0, 0, 0, len(songs))),  # stems follow none
                 ),
-                None if chosen is None else F.pad(chosen, silent),
+                chosen,
+                len(songs),
             )
             asked_maps, stem_maps = maps.split([len(owner), len(songs)])
             stems = self._masks(self.stem_out(stem_maps), frames, real_mask)
@@ -407,9 +407,15 @@ class Hybrid(SeparationModel):
         return out
 
     def _decode(
-        self, features: Features, x: Tensor, owner: Tensor | None, condition: Condition, chosen: Tensor | None
+        self,
+        features: Features,
+        x: Tensor,
+        owner: Tensor | None,
+        condition: Condition,
+        chosen: Tensor | None,
+        unchosen: int = 0,
     ) -> Tensor:
-        """The decoder up to the last map before a head."""
+        """The decoder up to the last map before a head; the last `unchosen` rows refine no candidate."""
         x = self.middle(x, condition)
         hints: list[Tensor | None] = [None] * len(self.decoder)
         if chosen is not None:
@@ -418,7 +424,8 @@ class Hybrid(SeparationModel):
                 hints[level] = project(F.avg_pool2d(folded, 2**level) if level else folded)
         for up, block, skip, hint in zip(self.up, self.decoder, features.skips[::-1], hints[::-1], strict=True):
             skip = skip if owner is None else skip[owner]
-            skip = skip if hint is None else skip + hint
+            if hint is not None:
+                skip = skip + (F.pad(hint, (0, 0, 0, 0, 0, 0, 0, unchosen)) if unchosen else hint)
             x = up(F.relu(x))
             x = block(torch.cat([x, skip], 1) if self.config.skips == "concat" else x + skip, condition)
         return F.relu(x)
@@ -456,7 +463,12 @@ def _zero(layer: nn.Conv2d) -> nn.Conv2d:
     return layer
 
 
-def _check(config: HybridConfig) -> None:
+def check(config: HybridConfig) -> None:
+    """Refuse what cannot work.
+
+    Raises:
+        ConfigError: says what does not fit together.
+    """
     listener = config.listener
     if listener is not None:
         mine = (config.sample_rate, config.n_fft, config.hop, config.bands, config.dimension)

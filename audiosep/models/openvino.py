@@ -16,6 +16,7 @@ from torch import Tensor
 
 from audiosep.errors import DependencyError, ModelError
 from audiosep.models.base import Estimate, SeparationModel
+from audiosep.models.hybrid import QUERIES_TOGETHER
 from audiosep.models.mask_network import MaskNetwork, Outside, network_of
 from audiosep.models.stft import istft, power, stft
 
@@ -55,7 +56,8 @@ class OpenVinoModel(SeparationModel):
         """See `SeparationModel.forward`."""
         masks = self._masks[False]
         asked = (embeddings, torch.zeros_like(embeddings) if negatives is None else negatives)
-        groups = [asked] if masks.free else list(zip(*(x.split(1) for x in asked), strict=True))
+        together = QUERIES_TOGETHER["cpu"] if masks.free else 1
+        groups = zip(*(x.split(together) for x in asked), strict=True)
         return self._estimate(masks, mix, [(self._run(False), group) for group in groups])
 
     def stems(self, mix: Tensor) -> Estimate:
@@ -88,7 +90,7 @@ class OpenVinoModel(SeparationModel):
                         turned = turned * torch.complex(*answer["rotation"][k])
                     targets.append(istft(turned, masks.n_fft, masks.hop, mix.shape[-1])[..., :samples])
                 for name, values in said.items():
-                    values += [answer[name]] if name in answer else []
+                    values.extend([answer[name]] if name in answer else [])
             waveforms.append(torch.stack(targets))
             tops.append(torch.cat(said["top"])[:, :frames])
             scores += [torch.cat(said["presence"])] if said["presence"] else []
@@ -105,7 +107,7 @@ def compile_network(masks: MaskNetwork, precision: str) -> Compiled:
     """
     openvino = _package()
     network, count = Outside(masks).eval(), 2 if masks.free else 1
-    example = (torch.rand(masks.bins, TRACED_FRAMES), *(torch.rand(count, masks.model.dimension) for _ in masks.names))
+    example = (torch.ones(masks.bins, TRACED_FRAMES), *(torch.ones(count, masks.model.dimension) for _ in masks.names))
     with torch.inference_mode(), torch.autocast("cpu", enabled=False), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the tracer remarks on itself, and on shapes that are constant for a network
         names = list(network(*example))

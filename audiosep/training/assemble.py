@@ -17,7 +17,7 @@ from typing import Any
 from audiosep.checkpoint import load_model, read_config, save_model
 from audiosep.data.manifest import Clip, read_manifest
 from audiosep.errors import ConfigError
-from audiosep.models.hybrid import Hybrid
+from audiosep.models.hybrid import Hybrid, check
 from audiosep.models.listener import Listener
 from audiosep.query.mini import MiniEncoder
 from audiosep.training.alignment import load_listener
@@ -33,7 +33,7 @@ def assemble(
     out: Path,
     *,
     listener: Path | None = None,
-    floor: float = 0.0,
+    floor: float | None = None,
     name: str,
     licence: str,
 ) -> Path:
@@ -42,7 +42,7 @@ def assemble(
     Args:
         separator: folder that a separation run exported. text: folder that a text run exported, or a whole model.
         listener: what hears the audio queries, where the separator's own went on learning; see `load_listener`.
-        floor: see `HybridConfig`. out: made if missing. name, licence: of the weights.
+        floor: see `HybridConfig`; None for that of the run. out: made if missing. name, licence: of the weights.
 
     Raises:
         ConfigError: the separator has no listener, so it cannot hear audio queries.
@@ -50,7 +50,9 @@ def assemble(
     model, _ = load_model(separator)
     if not isinstance(model, Hybrid) or model.config.listener is None:
         raise ConfigError(f"{separator} is no hybrid with a listener")
-    model.config = replace(model.config, floor=floor)
+    if floor is not None:
+        check(replace(model.config, floor=floor))
+        model.config = replace(model.config, floor=floor)
     read = TowerEncoder.read(text)
     out.mkdir(parents=True, exist_ok=True)
     ears = model.listener
@@ -109,7 +111,7 @@ def main() -> None:
     parser.add_argument("--separator", type=Path, required=True)
     parser.add_argument("--text", type=Path, required=True)
     parser.add_argument("--listener", type=Path, help="what hears audio queries, if the separator's own was tuned")
-    parser.add_argument("--floor", type=float, default=0.0, help="amplitude that every query lets through (0)")
+    parser.add_argument("--floor", type=float, help="amplitude that every query lets through")
     parser.add_argument("--manifest", type=Path, required=True)
     parser.add_argument("--recipe", type=Path, nargs="+", required=True)
     parser.add_argument("--card", type=Path, required=True, help=f"model card with {TRAINED_ON} where the table goes")

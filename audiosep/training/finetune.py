@@ -41,6 +41,7 @@ logger = logging.getLogger(__name__)
 
 ADAPTER_FILE = "adapter.safetensors"
 SHORTEST = 2.0  # seconds of a piece that is worth holding back
+ROUNDING = 0.01  # dB: less than this is no gain
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,7 @@ def finetune(
     report = FinetuneReport(
         None, result.interrupted, labels, parameters, result.step, result.minutes, before, result.metrics
     )
-    if result.interrupted or result.best is None or result.best <= before["val/si_sdri"]:
+    if result.interrupted or result.best is None or result.best <= before["val/si_sdri"] + ROUNDING:
         return report
     tuned = _publish(run_dir / "best", target, folder, model, config.full)
     after = task.validate(tuned)
