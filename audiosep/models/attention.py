@@ -1,0 +1,93 @@
+"""How the decoder of the hybrid separator follows what its listener hears."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from audiosep.models.listener import ListenerConfig
+
+if TYPE_CHECKING:
+    from audiosep.models.hybrid import HybridConfig
+
+
+@dataclass
+class Heard:
+    """What the listener hears in each mixture, at every position (steps in time x rows in frequency).
+
+    Attributes:
+        local: (batch, hidden, steps, rows) features. joint: (batch, steps, rows, dimension) places in the joint space.
+        tags: (batch, steps, rows, classes) logits, where the decoder wants them.
+    """
+
+    local: Tensor
+    joint: Tensor
+    tags: Tensor | None
+
+
+class Attention(nn.Module):
+    """From what is heard and what is asked to tracks that modulate the decoder over time.
+
+    Product of projected features and projected query, similarities of local embeddings to query and negative. A place
+    in the joint space is where the loudest sound is, so it hides the fainter ones; the logits of the tags do not. With
+    `tags`, the query is therefore spread over the tags' names (a softmax of similarities) and meets the logits.
+    """
+
+    SHARPNESS = 1 / 0.06  # of that softmax
+    names: Tensor
+
+    def __init__(self, config: HybridConfig, listener: ListenerConfig) -> None:
+        super().__init__()
+        rows = listener.bands // listener.patch[1]
+        for _, stride in listener.strides:
+            rows //= stride
+        width = 128
+        self.local = nn.Linear(listener.hidden * rows, width)
+        self.normalise = nn.LayerNorm(width)
+        self.query = nn.Linear(config.features, width)
+        self.product = nn.Conv1d(config.dimension, 64, 1)
+        levels = 4 if config.tags else 2
+        self.mix = nn.Conv1d(2 * width + 64 + levels * (rows + 1), 160, 3, padding=1)
+        self.out = nn.Conv1d(160, config.tracks, 3, padding=1)
+        self.map = nn.Conv2d(levels, config.widths[-1], 1)
+        if config.tags:
+            self.register_buffer("names", torch.zeros(listener.tags, config.dimension))
+        nn.init.zeros_(self.map.weight)
+        nn.init.zeros_(self.map.bias)  # type: ignore[arg-type]
+
+    def forward(
+        self, heard: Heard, owner: Tensor, vector: Tensor, embeddings: Tensor, negatives: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Tracks (queries, tracks, steps) and similarity maps (queries, 2 or 4, steps, rows).
+
+        Args:
+            owner: (queries,) mixture of each query. vector: (queries, features) the projected query.
+            embeddings, negatives: (queries, dimension).
+        """
+        local = self.normalise(self.local(heard.local.permute(0, 2, 1, 3).flatten(2)))[owner]
+        joint = heard.joint[owner]
+        similarity = torch.stack(
+            [torch.einsum("qsrd,qd->qsr", joint, e.to(joint.dtype)) for e in (embeddings, negatives)], 1
+        )
+        similarity = similarity * 4
+        if heard.tags is not None:
+            similarity = torch.cat([similarity, self._answers(heard.tags, owner, embeddings)], 1)
+        whole = similarity.mean((2, 3), keepdim=True).expand(-1, -1, similarity.shape[2], 1)
+        level = torch.cat([similarity, whole], 3).transpose(2, 3).flatten(1, 2)
+        product = self.product((joint.mean(2) * embeddings[:, None] * embeddings.shape[1] ** 0.5).transpose(1, 2))
+        x = torch.cat([local, local * self.query(vector)[:, None]], 2).transpose(1, 2)
+        x = self.mix(torch.cat([x, product, level.to(x.dtype)], 1))
+        tracks: Tensor = F.silu(self.out(F.silu(x)))
+        return tracks, similarity
+
+    def _answers(self, tags: Tensor, owner: Tensor, embeddings: Tensor) -> Tensor:
+        """(queries, 2, steps, rows): logits of the tags that the query means, and these against all other tags'."""
+        with torch.autocast(tags.device.type, enabled=False):
+            logits, names = tags.float(), self.names.float()
+            share = (embeddings.float() @ names.T * self.SHARPNESS).softmax(-1)
+            meant = torch.einsum("qsrc,qc->qsr", logits[owner], share)
+            return 0.2 * torch.stack([meant, meant - logits.logsumexp(-1)[owner]], 1)
