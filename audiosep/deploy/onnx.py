@@ -22,12 +22,12 @@ from typing import Any, Literal, get_args
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from audiosep.deploy.sounds import tone_and_noise
 from audiosep.errors import DependencyError, InputError, ModelError
 from audiosep.models.base import SeparationModel
-from audiosep.models.mask_network import Inside, MaskNetwork, Outside, network_of
+from audiosep.models.mask_network import TRACED_FRAMES, InOrder, Inside, MaskNetwork, Outside, network_of
 from audiosep.models.stft import istft, power, stft
 from audiosep.query.query import Query
 from audiosep.query.resolve import resolve
@@ -36,7 +36,6 @@ from audiosep.separator import Separator
 logger = logging.getLogger(__name__)
 
 OPSET = 18
-TRACED_FRAMES = 50  # so few that the published network does not cut them into tiles, which a trace would keep
 BOUND = 1e-4
 
 Transforms = Literal["outside", "inside"]
@@ -183,7 +182,7 @@ def _trace(network: Outside | Inside, onnx: Any, metadata: dict[str, Any]) -> by
         # The newer exporter reasons about free axes symbolically: 120 s against 1 s for a small network, and its
         # result was off by 1e-4 where this one is exact to 2e-7 (torch 2.11).
         torch.onnx.export(
-            _Tuple(network).eval(),  # what is in training mode before is put back into it, with all its parts
+            InOrder(network).eval(),  # what is in training mode before is put back into it, with all its parts
             (signal, *asked),
             file,  # type: ignore[arg-type]  # the tracer takes file objects too
             dynamo=False,
@@ -214,17 +213,6 @@ _AXES = {
 
 def _fixed(axes: dict[int, str]) -> dict[int, str]:
     return {axis: name for axis, name in axes.items() if name != "queries"}
-
-
-class _Tuple(nn.Module):
-    """Outputs in order: the tracer takes no names."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        return tuple(self.network(*inputs).values())
 
 
 def _metadata(

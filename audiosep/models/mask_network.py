@@ -16,6 +16,7 @@ from audiosep.models.masks import share_out
 from audiosep.models.resunet import FLOOR, ResUNet30
 
 TOP_BAND = 1000.0  # Hz
+TRACED_FRAMES = 50  # so few that the published network does not cut them into tiles, which a trace would keep
 
 
 @dataclass
@@ -163,6 +164,18 @@ class Inside(nn.Module):
             "top": said.magnitude[:, self.masks.top].mean(1),
             **_there(presence=said.presence),
         }
+
+
+class InOrder(nn.Module):
+    """The outputs of a network in order, as tracing wants them."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """What `network` takes -> its outputs without their names."""
+        return tuple(self.network(*inputs).values())
 
 
 class Transform(nn.Module):

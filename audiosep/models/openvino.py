@@ -17,11 +17,10 @@ from torch import Tensor
 from audiosep.errors import DependencyError, ModelError
 from audiosep.models.base import Estimate, SeparationModel
 from audiosep.models.hybrid import QUERIES_TOGETHER
-from audiosep.models.mask_network import MaskNetwork, Outside, network_of
+from audiosep.models.mask_network import TRACED_FRAMES, InOrder, MaskNetwork, Outside, network_of
 from audiosep.models.stft import istft, power, stft
 
 PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
-TRACED_FRAMES = 50  # so few that the published network does not cut them into tiles, which a trace would keep
 
 Compiled = Callable[..., dict[str, Tensor]]
 
@@ -111,7 +110,7 @@ def compile_network(masks: MaskNetwork, precision: str) -> Compiled:
     with torch.inference_mode(), torch.autocast("cpu", enabled=False), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the tracer remarks on itself, and on shapes that are constant for a network
         names = list(network(*example))
-        converted = openvino.convert_model(_Tuple(network).eval(), example_input=example)
+        converted = openvino.convert_model(InOrder(network).eval(), example_input=example)
     hints = {
         "INFERENCE_PRECISION_HINT": PRECISIONS[precision],
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
@@ -124,17 +123,6 @@ def compile_network(masks: MaskNetwork, precision: str) -> Compiled:
         return {name: torch.from_numpy(answer[i].copy()) for i, name in enumerate(names)}
 
     return run
-
-
-class _Tuple(torch.nn.Module):
-    """Outputs in order, as tracing wants them."""
-
-    def __init__(self, network: Outside) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        return tuple(self.network(*inputs).values())
 
 
 def _package() -> Any:
