@@ -302,7 +302,7 @@ def test_two_processes_train_one_model_and_measure_what_one_process_measures(tmp
     task.model.load_state_dict(load_file(tmp_path / "model/model.safetensors"))
     with torch.no_grad():
         alone = task.validate(task.model.eval())
-    assert alone["val/si_sdri"] == pytest.approx(first["val/si_sdri"], abs=1e-6)
+    assert alone["val/si_sdri"] == pytest.approx(first["val/si_sdri"], abs=1e-3)
 
 
 @pytest.mark.gpu
