@@ -10,11 +10,12 @@ import soundfile
 import sounds
 
 from audiosep.deploy import latency
-from audiosep.deploy.latency import main, put, speed
+from audiosep.deploy.latency import main, speed
 from audiosep.errors import AudioSepError, InputError
 from audiosep.evaluation.runner import read_results
 from audiosep.evaluation.sets import load_set
 from audiosep.evaluation.systems import LiveSystem, identity, load_system
+from audiosep.pages import put
 from audiosep.query.query import Query
 
 RATE = 16000
@@ -90,6 +91,6 @@ def test_what_cannot_be_measured_is_told(tiny_folder: Path, songs: str, tmp_path
     with pytest.raises(InputError, match="name a model"):
         speed("mixture", 0.1)
     with pytest.raises(InputError, match="to put the table between"):
-        put("table", tiny_folder / "config.json")
+        put("table", tiny_folder / "config.json", "latency")
     with pytest.raises(AudioSepError):
         main([songs, "offline", "--model", str(tmp_path / "none")])

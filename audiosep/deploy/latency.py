@@ -9,7 +9,6 @@ is timed on a test sound of 44.1 kHz stereo; do that on a machine that does noth
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 import textwrap
 import time
@@ -26,6 +25,7 @@ from audiosep.evaluation.sets import load_set
 from audiosep.evaluation.summary import SystemSummary, summarise
 from audiosep.evaluation.systems import LiveSystem, load_system
 from audiosep.evaluation.worker import Settings
+from audiosep.pages import put
 from audiosep.separator import Separator
 from audiosep.streaming import Stream
 from audiosep.threads import use_threads
@@ -33,7 +33,6 @@ from audiosep.threads import use_threads
 WAYS = ("offline", "0.5", "0.3", "0.2", "0.1", "0.2,past=2", "0.2,past=4")
 _RATE, _CHANNELS, _BLOCK = 44100, 2, 882
 _QUERY = "speech"
-_PLACE = re.compile(r"(?<=<!-- latency -->\n).*?(?=<!-- end of latency -->)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -185,18 +184,6 @@ def draw(costs: Sequence[Cost], path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
-def put(text: str, path: Path) -> None:
-    """Put the table where the page has room for it, between `<!-- latency -->` and `<!-- end of latency -->`.
-
-    Raises:
-        InputError: it has none.
-    """
-    page = path.read_text(encoding="utf-8")
-    if not _PLACE.search(page):
-        raise InputError(f"{path} has no lines <!-- latency --> and <!-- end of latency --> to put the table between")
-    path.write_text(_PLACE.sub(lambda _: text, page), encoding="utf-8")
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line, see the module's description."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -222,7 +209,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     text = table(costs, benchmark, threads)
     if args.into is not None:
-        put(text, args.into)
+        put(text, args.into, "latency")
     if args.plot is not None:
         draw(costs, args.plot)
     print(text, end="")  # noqa: T201 - a command's answer

@@ -1,0 +1,103 @@
+"""Ablations: runs that differ in one thing, what they came to, and the table on a page."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_hybrid import SMALL
+from test_tasks import data, recipe  # noqa: F401 - fixtures
+
+from audiosep import configs
+from audiosep.errors import ConfigError, InputError, TrainingError
+from audiosep.models.hybrid import check
+from audiosep.training import ablation
+from audiosep.training.ablation import VARIANTS, configuration, main, result, run, table
+from audiosep.training.recipe import make_recipe
+from audiosep.training.separation import SeparationConfig
+
+
+@pytest.fixture
+def base(data: dict[str, str], recipe: str) -> dict[str, Any]:  # noqa: F811
+    labels = str(Path(data["manifest"]).with_name("labels.json"))
+    return {
+        "task": "separation",
+        "data": data,
+        "model": configs.to_dict(SMALL),
+        "options": {"validation": recipe, "labels": labels},
+        "sampling": {"seconds": 1.0},
+        "trainer": {"minutes": 600, "device": "cpu", "precision": "fp32", "init": "somewhere"},
+        "seed": 7,
+    }
+
+
+def flat(values: Any, place: str = "") -> dict[str, Any]:
+    if not isinstance(values, dict):
+        return {place: values}
+    return {key: value for name, part in values.items() for key, value in flat(part, f"{place}.{name}").items()}
+
+
+def test_every_run_is_a_valid_configuration_that_differs_in_what_it_says(base: dict[str, Any]) -> None:
+    first = flat(configuration(base, VARIANTS[0], 3))
+    assert first[".trainer.minutes"] == 3
+    assert first[".trainer.init"] is None
+    assert first[".data.manifest"] == base["data"]["manifest"]
+    seen = []
+    for variant in VARIANTS:
+        config = configuration(base, variant, 3)
+        checked = make_recipe(config)
+        check(configs.from_dict(SeparationConfig, checked.options).model)
+        differs = {key: value for key, value in flat(config).items() if first.get(key) != value}
+        assert set(differs) <= set(flat(dict(variant.change)))
+        seen.append(differs)
+    assert [not differs for differs in seen] == [True] + [False] * (len(VARIANTS) - 1)
+    assert len({variant.name for variant in VARIANTS}) == len(VARIANTS)
+
+
+def test_what_is_no_start_for_an_ablation_is_told(base: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="got task 'audio'"):
+        configuration(base | {"task": "audio"}, VARIANTS[0])
+    with pytest.raises(ConfigError, match=r"options\.validation"):
+        configuration(base | {"options": {}}, VARIANTS[0])
+    with pytest.raises(InputError, match="no finished run"):
+        table(tmp_path)
+    with pytest.raises(SystemExit):
+        main([str(tmp_path / "none.json"), "-o", str(tmp_path), "--only", "everything"])
+    with pytest.raises(SystemExit):
+        main([str(tmp_path / "none.json"), "-o", str(tmp_path)])
+
+
+def test_a_run_that_fails_or_was_stopped_is_no_result(
+    base: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codes = iter([2, 0])
+    monkeypatch.setattr(ablation.subprocess, "run", lambda *_, **__: type("Done", (), {"returncode": next(codes)}))
+    with pytest.raises(TrainingError, match="failed"):
+        run(base, VARIANTS[0], tmp_path)
+    with pytest.raises(TrainingError, match="was stopped"):
+        run(base, VARIANTS[0], tmp_path)
+
+
+@pytest.mark.slow
+def test_the_command_trains_compares_and_fills_the_page(
+    base: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, runs, page = tmp_path / "separator.json", tmp_path / "runs", tmp_path / "page.md"
+    path.write_text(json.dumps(base))
+    page.write_text("before\n<!-- ablation -->\nold\n<!-- end of ablation -->\nafter\n")
+    main([str(path), "-o", str(runs), "--only", "base,no-listener", "--minutes", "0.001", "--into", str(page)])
+    printed = capsys.readouterr().out
+    rows = [line.split(" | ") for line in printed.splitlines() if line.startswith("| ")]
+    assert [row[0] for row in rows] == ["| run", "| base", "| no-listener"]
+    assert float(rows[1][2]) > float(rows[2][2])  # the listener has parameters
+    assert int(rows[1][3]) > 0
+    assert page.read_text() == f"before\n<!-- ablation -->\n{printed}<!-- end of ablation -->\nafter\n"
+    finished = result(runs, VARIANTS[0])
+    assert finished is not None
+    assert f"{finished['val/a/si_sdri']:.2f}" == rows[1][4]
+    main([str(path), "-o", str(runs), "--only", "base", "--minutes", "0.001"])  # nothing is trained again
+    assert result(runs, VARIANTS[0]) == finished
+    with pytest.raises(ConfigError, match="another configuration"):
+        main([str(path), "-o", str(runs), "--only", "base", "--minutes", "0.002"])
