@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import corpora
 import numpy as np
 import pytest
@@ -67,6 +69,15 @@ def test_worker_processes_decode_the_same(tmp_path):
     alone, together = Cache(tmp_path / "a", 16000), Cache(tmp_path / "b", 16000)
     assert alone.fill(clips) == together.fill(clips, workers=2) == {}
     assert np.array_equal(alone.parts[0], together.parts[0])
+
+
+def test_processes_that_start_together_decode_once(tmp_path):
+    clips = [clip(corpora.write(tmp_path / f"{i}.wav", corpora.wave(i, 0.3, 16000))) for i in range(4)]
+    caches = [Cache(tmp_path / "c", 16000) for _ in range(3)]  # all see an empty folder
+    with ThreadPoolExecutor(3) as pool:
+        assert list(pool.map(lambda cache: cache.fill(clips), caches)) == [{}] * 3
+    assert len(list((tmp_path / "c").glob("*.i16"))) == 1
+    assert all(cache.find(one) == caches[0].find(one) for cache in caches for one in clips)
 
 
 def test_broken_files_are_all_named_and_skipped_only_when_asked(tmp_path, caplog):

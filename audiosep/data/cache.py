@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock
 from numpy.typing import NDArray
 
 from audiosep.data.decode import Samples, decode_many
@@ -55,11 +56,11 @@ class Cache:
         self.levels: list[NDArray[np.float32]] = []
         self._index: dict[str, Entry] = {}
         self._sizes: dict[str, tuple[int, int]] = {}
-        for index in sorted(self.folder.glob(f"{sample_rate}-*.json")):
-            self._load(index)
+        self._loaded: set[Path] = set()
+        self._refresh()
 
     def fill(self, clips: Sequence[Clip], workers: int = 0) -> dict[str, AudioError]:
-        """Decode what is missing.
+        """Decode what is missing. Where several processes ask at the same time, one decodes and the others wait for it.
 
         Args:
             clips: clips that will be asked for.
@@ -68,8 +69,15 @@ class Cache:
         Returns:
             id -> error of the clips that cannot be read.
         """
-        missing = {self._key(clip): clip for clip in clips}
-        missing = {key: clip for key, clip in missing.items() if key not in self._index}
+        wanted = {self._key(clip): clip for clip in clips}
+        if wanted.keys() <= self._index.keys():
+            return {}
+        # The system lets go of the lock of a process that died.
+        with FileLock(self.folder / f"{self.sample_rate}.lock"):
+            self._refresh()
+            return self._decode_missing({key: clip for key, clip in wanted.items() if key not in self._index}, workers)
+
+    def _decode_missing(self, missing: dict[str, Clip], workers: int) -> dict[str, AudioError]:
         if not missing:
             return {}
         log.info("decoding %d clips into %s", len(missing), self.folder)
@@ -122,7 +130,14 @@ class Cache:
         index = part.replace(part.with_suffix(".json"))  # the index last: a part without it does not count
         self._load(index)
 
+    def _refresh(self) -> None:
+        """Load the parts that are new, this process's own or another's."""
+        for index in sorted(self.folder.glob(f"{self.sample_rate}-*.json")):
+            if index not in self._loaded:
+                self._load(index)
+
     def _load(self, index: Path) -> None:
+        self._loaded.add(index)
         levels = np.load(index.with_suffix(".npy"))
         # Copy-on-write so that torch may wrap the pages without a warning; nobody writes.
         self.parts.append(np.memmap(index.with_suffix(".i16"), dtype="<i2", mode="c"))
