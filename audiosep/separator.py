@@ -321,7 +321,6 @@ class Separator:
         Args:
             ahead: a GPU may compute while the blocks before and after are decoded and written.
         """
-        above = self.sample_rate < sample_rate
         infer = partial(
             Inference,
             self.model,
@@ -329,7 +328,7 @@ class Separator:
             None if resolved is None else resolved.negatives,
             device=self.device,
             precision=self.precision,
-            top=above or (resolved is None and sample_rate != self.sample_rate),
+            top=self.sample_rate < sample_rate,
         )
         return Stream(
             infer(),

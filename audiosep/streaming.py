@@ -37,7 +37,7 @@ class Stream:
         names: of the targets.
         sample_rate, channels: of the mixture. model_rate, hop: of the model. windows: how it is applied.
         batch, shifts: as in `Separator.separate`. ahead: as in `OverlapAdd`.
-        closed: the targets are all there is: what else is left of the mixture is shared out among them.
+        closed: the targets are all there is: the last one is what the others leave of the mixture.
 
     Attributes:
         names, sample_rate, channels, model_rate, windows: as above.
@@ -69,9 +69,10 @@ class Stream:
         nothing = np.zeros((channels, 1), np.float32)
         self.mix: Any = nothing[:, :0]
         self._restore = as_array(nothing)[1]
-        self._inference, self._closed = inference, closed
+        self._inference = inference
+        self._closed = closed and len(self.names) > 1  # a single one is the mixture anyway
         self._high = model_rate < self.sample_rate
-        self._rows = len(self.names) * channels
+        self._rows = (len(self.names) - self._closed) * channels  # of the model's that are needed
         resampler = live_resampler if windows.lead else StreamResampler
         self._down = resampler(sample_rate, model_rate, channels)
         run = inference.begin if ahead else inference
@@ -110,7 +111,7 @@ class Stream:
         self._waiting.append(mix)
         self._separate(self._down.push(mix))
         ready = len(self._ready)
-        return self._take(min(ready, self._gains.ready) if self._inference.top else ready)
+        return self._take(min(ready, self._gains.ready) if self._high else ready)
 
     def finish(self) -> Any:
         """End the mixture; give back all (targets, channels, n) that are left.
@@ -139,9 +140,10 @@ class Stream:
         """Rows of the model, to the mixture's rate."""
         if rows is None:
             return
-        targets, gains = rows.numpy()[: self._rows], rows.numpy()[self._rows :]
-        self._gains.append(gains)
+        targets = rows.numpy()[: self._rows]
         if self._high:
+            first = self._inference.count * self.channels
+            self._gains.append(rows.numpy()[first : first + self._rows // self.channels])
             targets = np.concatenate([targets, self._waiting_low.take(targets.shape[1])])
         for start in range(0, targets.shape[1], _BLOCK):
             self._ready.append(self._up.push(targets[:, start : start + _BLOCK]))
@@ -152,12 +154,11 @@ class Stream:
             self.mix = self._restore(np.zeros((self.channels, 0), np.float32))
             return self._restore(np.zeros((len(self.names), self.channels, 0), np.float32))
         mix, ready = self._waiting.take(count), self._ready.take(count)
-        targets = ready[: self._rows].reshape(len(self.names), self.channels, count)
-        gains = self._gains.take(count) if self._inference.top else None
-        if self._high and gains is not None:
-            targets = targets + gains[:, None] * (mix - ready[self._rows :])
+        targets = ready[: self._rows].reshape(-1, self.channels, count)
+        if self._high:
+            targets = targets + self._gains.take(count)[:, None] * (mix - ready[self._rows :])
         if self._closed:
-            targets = close(mix, targets, gains)
+            targets = np.concatenate([targets, (mix - targets.sum(0))[None]])
         self.mix = self._restore(mix)
         return self._restore(targets)
 
@@ -219,29 +220,3 @@ class Gains:
         self._waiting.append(known[:, drop:].copy())
         self._dropped += drop
         return out
-
-
-def close(mix: Samples, targets: Samples, gains: Samples | None) -> Samples:
-    """Share out what the targets leave of the mixture, so that they sum to it in float32.
-
-    What is left lies at the edge of the model's band, so it goes by the gains there; without gains, in equal parts.
-    The rounding that remains goes to the target that is the loudest at that sample, where it is the least.
-
-    Args:
-        mix: (channels, samples). targets: (targets, channels, samples). gains: (targets, samples).
-
-    Returns:
-        (targets, channels, samples) whose sum, added up in this order, is within two units in the last place of
-        the largest operand at that sample.
-    """
-    shares = np.ones((len(targets), 1), np.float32) if gains is None else np.maximum(gains, 0) + np.float32(1e-6)
-    targets = targets + (shares / shares.sum(0))[:, None] * (mix - targets.sum(0))
-    magnitude = np.abs(targets)
-    loudest = magnitude.argmax(0)[None]
-    rounding = (mix - targets.sum(0))[None]
-    np.put_along_axis(targets, loudest, np.take_along_axis(targets, loudest, 0) + rounding, 0)
-    # Where partial sums are larger than the sum, their rounding still shows: there the last term makes up for it.
-    unit = np.spacing(np.maximum(np.abs(mix), magnitude.max(0)))
-    off = np.abs(mix - targets.sum(0)) > unit
-    targets[-1] = np.where(off, mix - targets[:-1].sum(0), targets[-1])
-    return targets

@@ -11,8 +11,6 @@ import pytest
 import torch
 from conftest import Mixture
 from doubles import STEMS, FakeEncoder, IdentityModel, TinyConfig, TinyModel
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import Tensor
 
 import audiosep
@@ -26,7 +24,6 @@ from audiosep.models.base import Estimate
 from audiosep.models.stft import hann
 from audiosep.query.resolve import resolve, unique_names
 from audiosep.separator import SeparationSystem, Separator
-from audiosep.streaming import close
 
 RATES = (8000, 16000, 22050, 44100, 48000)
 
@@ -305,17 +302,35 @@ def test_stems_without_queries(separator: Separator, mixture: Mixture) -> None:
     assert difference(out.rest("vocals"), out["drums"] + out["bass"] + out["other"]) < 1e-6
 
 
-@settings(deadline=None, max_examples=50)
-@given(seed=st.integers(0, 10_000), count=st.integers(1, 8), scale=st.sampled_from([1e-6, 1.0, 30.0]))
-def test_close_sums_to_the_mixture(seed: int, count: int, scale: float) -> None:
-    rng = np.random.default_rng(seed)
-    targets = (rng.standard_normal((count, 2, 500)) * 10 ** rng.uniform(-4, 0, (count, 1, 1))).astype(np.float32)
-    gains = rng.random((count, 500)).astype(np.float32)
-    mix = (targets.sum(0) + scale * 1e-3 * rng.standard_normal((2, 500))).astype(np.float32)
-    out = close(mix, targets, gains if seed % 2 else None)
-    largest = np.maximum(np.abs(mix), np.abs(out).max(0))
-    assert (np.abs(sum(out) - mix) <= 2 * np.spacing(largest)).all()
-    assert difference(out, targets) < scale * 0.01 + 1e-6
+@pytest.mark.parametrize("rate", RATES)
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 30.0])
+def test_the_last_stem_is_what_the_others_leave(
+    separator: Separator, mixture: Mixture, rate: int, scale: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x = np.float32(scale) * mixture(0.9, rate, 2)
+    out = separator.stems(x, sample_rate=rate)
+    parts = list(out.values())
+    largest = np.max([np.abs(part) for part in (*parts, x)], axis=0)
+    assert (np.abs(sum(parts) - x) <= 2 * np.spacing(largest)).all()
+    model = separator.model.stems
+
+    def without_the_last(mix: Tensor) -> Estimate:
+        whole = model(mix)
+        keep = torch.tensor([1.0, 1.0, 1.0, 0.0])
+        return Estimate(whole.waveforms * keep[:, None, None], whole.top * keep[:, None])
+
+    monkeypatch.setattr(separator.model, "stems", without_the_last)
+    assert all(np.array_equal(a, b) for a, b in zip(parts, separator.stems(x, sample_rate=rate).values(), strict=True))
+
+
+def test_a_model_with_a_single_stem_gives_it(separator: Separator, mixture: Mixture) -> None:
+    model = TinyModel()
+    both = model.stems
+    model.stem_names = ("vocals",)
+    model.stems = lambda mix: Estimate(both(mix).waveforms[:, :1], both(mix).top[:, :1])  # type: ignore[method-assign]
+    x = mixture(0.9, 44100, 2)
+    alone = Separator(model, None, "cpu", "fp32").stems(x, sample_rate=44100)
+    assert difference(alone["vocals"], separator.stems(x, sample_rate=44100)["vocals"]) < 1e-6
 
 
 # ---- progress and errors -------------------------------------------------------------------------------------------

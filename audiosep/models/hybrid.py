@@ -193,12 +193,15 @@ class Hybrid(SeparationModel):
         return mask
 
     def stems(self, mix: Tensor) -> Estimate:
-        """The fixed heads; their masks sum to one, so the stems sum to the mixture."""
+        """The fixed heads; their masks sum to one, so the last stem is what the others leave of the mixture."""
         if not self.config.stems:
             raise ModelError("this model has no fixed stems; load one that has, such as 'mini'")
-        spectrum = stft(mix.float(), self.config.n_fft, self.hop)
+        mix = mix.float()
+        spectrum = stft(mix, self.config.n_fft, self.hop)
         features = self.encode(self.energies(power(spectrum).mean(1)))
-        return self._targets(spectrum, share_out(self.stem_masks(features)), mix.shape[-1], None)
+        others = self._targets(spectrum, share_out(self.stem_masks(features))[:, :-1], mix.shape[-1], None)
+        waveforms = torch.cat([others.waveforms, (mix - others.waveforms.sum(1))[:, None]], 1)
+        return Estimate(waveforms, torch.cat([others.top, 1 - others.top.sum(1, keepdim=True)], 1))
 
     def _targets(self, spectrum: Tensor, mask: Tensor, samples: int, presence: Tensor | None) -> Estimate:
         """Masks (batch, queries, bands, frames) on spectra (batch, channels, bins, frames)."""
