@@ -17,9 +17,19 @@ def put(text: str, path: Path, name: str) -> None:
     Raises:
         InputError: the page has no such place.
     """
-    begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
-    place = re.compile(f"(?<={re.escape(begin)}\n).*?(?={re.escape(end)})", re.DOTALL)
+    start, end = find_place(path, name)
     page = path.read_text(encoding="utf-8")
-    if not place.search(page):
+    path.write_text(page[:start] + text + page[end:], encoding="utf-8")
+
+
+def find_place(path: Path, name: str) -> tuple[int, int]:
+    """Where the text of a place begins and ends, in characters of the page.
+
+    Raises:
+        InputError: the page has no such place.
+    """
+    begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
+    place = re.search(f"(?<={re.escape(begin)}\n).*?(?={re.escape(end)})", path.read_text(encoding="utf-8"), re.DOTALL)
+    if place is None:
         raise InputError(f"{path} has no lines {begin} and {end} to put the table between")
-    path.write_text(place.sub(lambda _: text, page), encoding="utf-8")
+    return place.span()

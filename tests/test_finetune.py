@@ -169,8 +169,9 @@ def test_the_command_hands_on_its_flags_and_shows_the_gain(tmp_path, capsys, mon
     assert json.loads(capsys.readouterr().out)["out"] is None
     stopped = replace(report, out=None, interrupted=True)
     monkeypatch.setattr("audiosep.training.finetune.finetune", lambda *a, **k: stopped)
-    with pytest.raises(SystemExit):
+    with pytest.raises(SystemExit) as done:
         app(arguments)
+    assert done.value.code == 130
     assert "stopped" in capsys.readouterr().out
 
 

@@ -90,3 +90,13 @@ def test_without_the_package_the_error_says_how_to_get_it(mini_folder: Path, mon
 def test_half_precision_is_refused_as_on_the_cpu(mini_folder: Path) -> None:
     with pytest.raises(InputError, match="fp16"):
         audiosep.load(mini_folder, device="openvino", precision="fp16")
+
+
+def test_what_openvino_cannot_compile_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise RuntimeError("no such instruction\nand more")
+
+    monkeypatch.setattr(sys.modules["openvino"], "compile_model", refuse)
+    model = OpenVinoModel(Hybrid(replace(SMALL, refine=False)).eval(), "fp32")
+    with torch.inference_mode(), pytest.raises(ModelError, match=r"\(no such instruction\); use device='cpu'"):
+        model.stems(torch.randn(1, 1, 3000))

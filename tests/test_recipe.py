@@ -49,6 +49,15 @@ def test_the_command_trains_into_a_run_folder_and_says_what_with(config, tmp_pat
     assert about["files"] == {str(tmp_path / "data.jsonl"): recipe.file_hash(tmp_path / "data.jsonl")}
 
 
+def test_a_run_that_was_stopped_says_so_to_scripts(config, tmp_path, capsys, monkeypatch):
+    from audiosep.cli.train import app
+
+    monkeypatch.setattr(FileTask, "from_config", classmethod(lambda cls, data, run_dir: cls(width=4, stop_at=2)))
+    arguments = [str(config), "--out", str(tmp_path / "run"), "--quiet"]
+    assert app(arguments, standalone_mode=False) == 130
+    assert "stopped after" in capsys.readouterr().out
+
+
 def test_the_command_can_only_check(config, tmp_path, capsys):
     from audiosep.cli.train import app
 

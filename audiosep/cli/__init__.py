@@ -22,7 +22,7 @@ __all__ = ["VERBS", "main"]
 VERBS = {
     "separate": "Separate the sounds you name out of recordings.",
     "stems": "Split songs into vocals, drums, bass and other.",
-    "data": "Make and check the manifest of a training corpus.",
+    "data": "Make and check the manifest of a training corpus, and hear what it teaches.",
     "train": "Train a model from a configuration.",
     "finetune": "Teach a model your own sounds.",
     "evaluate": "Measure models and baselines on test sets: quality, speed, memory.",

@@ -23,7 +23,7 @@ app = common.application()
 def bench(
     recording: Annotated[Path | None, typer.Argument(help="A recording; by default a test sound is made.")] = None,
     model: Annotated[list[str] | None, typer.Option("--model", "-m", help="Name, folder or hub id [mini].")] = None,
-    device: Annotated[list[str] | None, typer.Option(help="auto, cpu, cuda ... [auto]")] = None,
+    device: Annotated[list[str] | None, typer.Option(help="auto, cpu, openvino, cuda ... [auto]")] = None,
     precision: Annotated[list[str] | None, typer.Option(help="auto, fp32, bf16 or fp16 [auto].")] = None,
     threads: Annotated[list[str] | None, typer.Option(help="Threads of the CPU [as many as are sane].")] = None,
     queries: Annotated[list[str] | None, typer.Option(help="How many queries [1].")] = None,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from audiosep.data.check import Report
     from audiosep.data.manifest import Clip
 
-app = common.application("Make and check the manifest of a training corpus.")
+app = common.application("Make and check the manifest of a training corpus, and hear what it teaches.")
 
 SKIP = "Leave broken files out (each is named) instead of stopping."
 

@@ -21,7 +21,10 @@ from audiosep.cli import common
 
 app = common.application()
 
-OPTIONAL = ("transformers", "torchaudio", "av", "accelerate", "museval", "onnxruntime", "laion-clap", "ray")
+OPTIONAL = (
+    *("transformers", "torchaudio", "av", "accelerate", "matplotlib", "museval", "onnx", "onnxruntime", "openvino"),
+    *("laion-clap", "ray", "sounddevice"),
+)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,9 @@ def evaluate(
     model: Annotated[
         list[str] | None,
         typer.Option(
-            "--model", "-m", help="A model, MODEL:stems, a baseline, or oracles, classical, networks. Several allowed."
+            "--model",
+            "-m",
+            help="A model, MODEL:stems, MODEL:live=SECONDS, a baseline, or oracles, classical, networks (repeatable).",
         ),
     ] = None,
     sets: Annotated[

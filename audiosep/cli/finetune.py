@@ -84,6 +84,8 @@ def finetune(
         common.emit(dataclasses.asdict(report))
     else:
         _show(report)
+    if report.interrupted:
+        return common.CANCELLED
     return common.DONE if report.out is not None else common.FAILED
 
 

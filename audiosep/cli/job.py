@@ -46,10 +46,10 @@ Clip = Annotated[
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")]
 Overlap = Annotated[
     float | None,
-    typer.Option(metavar="SHARE", help="Share of a window that cross-fades with the next, 0 to below 1."),
+    typer.Option(metavar="SHARE", help="Share of a window that cross-fades with the next, 0 to below 1 (0.02)."),
 ]
 Shifts = Annotated[
-    int, typer.Option(metavar="N", min=0, help="Average over N shifted passes: slower, a little better.")
+    int, typer.Option(metavar="N", min=0, help="Average over N more passes, shifted in time: slower, a little better.")
 ]
 Batch = Annotated[int | None, typer.Option(metavar="N", min=1, help="Windows computed at once.")]
 MaxSeconds = Annotated[float | None, typer.Option(metavar="SECONDS", help="Refuse recordings longer than this.")]

@@ -35,7 +35,7 @@ def train(
     as_json: common.AsJson = False,
     verbose: common.Verbose = 1,
     quiet: common.Quiet = False,
-) -> None:
+) -> int:
     """Train into a run folder; the same command again goes on where it stopped.
 
     With several GPUs: accelerate launch -m audiosep train CONFIG. Ctrl-C writes a checkpoint and stops.
@@ -54,14 +54,14 @@ def train(
         trained = sum(p.numel() for p in task.model.parameters() if p.requires_grad)
         print(f"{config}: {recipe.task} would train {trained / 1e6:.2f} M parameters into {run_dir}")
         print(step_memory(task, recipe.trainer))
-        return
+        return common.DONE
     if profile is not None:
         found = throughput(task, recipe.trainer, profile)
         if as_json:
             common.emit(dataclasses.asdict(found) | {"share": found.share})
         else:
             print(found)
-        return
+        return common.DONE
     result = Trainer(task, recipe.trainer, run_dir, recipes.about(recipe)).fit()
     if as_json:
         common.emit(dataclasses.asdict(result))
@@ -70,3 +70,4 @@ def train(
         print(f"{ended} after {result.step} steps, {result.minutes:.1f} minutes: {run_dir}")
         for name, value in sorted(headline(result.metrics).items()):
             print(f"  {name:32} {value:8.3f}")
+    return common.CANCELLED if result.interrupted else common.DONE

@@ -146,7 +146,7 @@ def crew(nodes: Sequence[dict[str, float]], device: str, wanted: int | None, fil
 
     Args:
         nodes: the resources of each machine: CPU, GPU, and memory in bytes.
-        device: auto, cpu, cuda or mps.
+        device: auto, cpu, openvino, cuda or mps.
         wanted: workers; None for as many as are sane.
         files: that there are to separate; more workers than that are not hired.
 

@@ -110,7 +110,7 @@ def ledger(folder: Path) -> Iterator[Ledger]:
         InputError: another run has it, or what lies there is no report.
         AudioError: the folder cannot be made.
     """
-    import filelock  # comes with Ray
+    import filelock
 
     place, new = folder / PLACE, not folder.exists()
     make_folder(place)

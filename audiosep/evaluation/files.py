@@ -60,7 +60,8 @@ def scene(
 
     Args:
         mix: the file of the mixture; None: the sum of the sources.
-        sources: at least one; cut or padded by up to 0.1 s to the mixture's length.
+        sources: at least one; cut or padded by up to 4410 samples (0.1 s at 44.1 kHz) to the
+            mixture's length.
         rate: Hz to convert to. mono: average the channels.
         ratio: energy of the first source over each other one, in dB; None: as they are.
 

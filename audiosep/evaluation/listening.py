@@ -1,4 +1,4 @@
-"""Listening tests by ITU-R BS.1534-3 (MUSHRA): one HTML page from a folder of systems, and the analysis of the ratings.
+"""Listening tests by ITU-R BS.1534-3 (MUSHRA): one HTML page from a folder of systems, and reading the ratings.
 
 The page knows the versions only by meaningless names; which is which stands in the key, a file of its own, so that
 neither listener nor page can tell.

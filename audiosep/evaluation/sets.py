@@ -51,7 +51,7 @@ VALIDATION_GROUPS = {
 VALIDATION = Layout(
     "validation",
     "manifest.jsonl   (made by `audiosep data build`)\ncache/           (decoded audio; made when missing)",
-    "the corpus that the embedded model is trained on; see docs/evaluation.md",
+    "the corpus that the embedded model is trained on; see docs/mini.md",
 )
 MANIFEST = Layout(
     "a manifest",

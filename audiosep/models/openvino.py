@@ -103,6 +103,7 @@ def compile_network(masks: MaskNetwork, precision: str) -> Compiled:
 
     Raises:
         DependencyError: openvino is not installed.
+        ModelError: it cannot compile the network for this machine.
     """
     openvino = _package()
     network, count = Outside(masks).eval(), 2 if masks.free else 1
@@ -116,7 +117,11 @@ def compile_network(masks: MaskNetwork, precision: str) -> Compiled:
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         "PERFORMANCE_HINT": "LATENCY",
     }
-    compiled = openvino.compile_model(converted, "CPU", hints)
+    try:
+        compiled = openvino.compile_model(converted, "CPU", hints)
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ModelError(f"OpenVINO cannot compile this network ({reason}); use device='cpu'") from error
 
     def run(*inputs: Tensor) -> dict[str, Tensor]:
         answer = compiled([x.float().contiguous().numpy() for x in inputs])

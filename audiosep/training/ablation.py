@@ -4,8 +4,9 @@
     python -m audiosep.training.ablation separator.json -o runs/ablation --only base,wide   # others on another core
     python -m audiosep.training.ablation separator.json -o runs/ablation --table --into docs/mini.md
 
-Data, sampling and losses are those of the given configuration of a separation run; the network is made small and starts
-from nothing. All runs take the same minutes on the same machine, so that what a part costs in time counts against it.
+Data, captions, listener and most of the sampling are those of the given configuration of a separation run; the network
+is made small and starts from nothing but its trained listener, in batches of 4 mixtures, with Muon. All runs take the
+same minutes on the same machine, so that what a part costs in time counts against it.
 `base` runs a second time with another seed: differences no larger than between the two say nothing.
 """
 
@@ -21,16 +22,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from audiosep.errors import ConfigError, InputError, TrainingError
-from audiosep.pages import put
+from audiosep.errors import AudioSepError, ConfigError, InputError, TrainingError
+from audiosep.pages import find_place, put
 from audiosep.training.recipe import merged
 from audiosep.training.runlog import read_log
 from audiosep.training.state import write_text
 
 MINUTES = 8.0
+_LOSSES = ({"name": "band_snr", "weight": 0.15, "absent": 0.3}, {"name": "band_magnitude", "weight": 1.0})
+_SI_SDR = {"name": "band_si_sdr", "weight": 0.2}
 SHORT: dict[str, Any] = {
     "model": {"widths": [32, 64, 96, 128], "patch": [4, 4], "tags": True, "candidates": 0, "refine": False},
-    "options": {"validation_items": 450},
+    "options": {"validation_items": 450, "losses": [_SI_SDR, *_LOSSES]},
     "sampling": {"mixtures": 4},
     "trainer": {
         "init": None, "steps": None, "compile": False, "optimizer": "muon", "learning_rate": 0.008, "warmup": 40,
@@ -61,23 +64,8 @@ VARIANTS = (
     Variant("narrow", "16 to 64 channels", {"model": {"widths": [16, 32, 48, 64]}}),
     Variant("wide", "64 to 224 channels", {"model": {"widths": [64, 128, 160, 224]}}),
     Variant("fine", "patches of 2 x 2 in place of 4 x 4", {"model": {"patch": [2, 2]}}),
-    Variant(
-        "no-si-sdr",
-        "without SI-SDR in the loss",
-        {
-            "options": {
-                "losses": [
-                    {"name": "band_snr", "weight": 0.15, "absent": 0.3},
-                    {"name": "band_magnitude", "weight": 1.0},
-                ]
-            }
-        },
-    ),
-    Variant(
-        "magnitudes",
-        "magnitudes alone in the loss",
-        {"options": {"losses": [{"name": "band_magnitude", "weight": 1.0}]}},
-    ),
+    Variant("no-si-sdr", "without SI-SDR in the loss", {"options": {"losses": list(_LOSSES)}}),
+    Variant("magnitudes", "magnitudes alone in the loss", {"options": {"losses": list(_LOSSES[1:])}}),
 )
 # Column -> validation number and how it is written.
 _COLUMNS = {
@@ -115,7 +103,7 @@ def run(base: Mapping[str, Any], variant: Variant, folder: Path, minutes: float 
 
     Raises:
         ConfigError: as `configuration`.
-        TrainingError: the run failed; its own message stands above.
+        TrainingError: the run failed or was stopped; its own message stands above.
     """
     config = configuration(base, variant, minutes)
     folder.mkdir(parents=True, exist_ok=True)
@@ -126,10 +114,11 @@ def run(base: Mapping[str, Any], variant: Variant, folder: Path, minutes: float 
         return
     write_text(path, json.dumps(config, indent=1) + "\n")
     command = [sys.executable, "-m", "audiosep", "train", str(path), "-o", str(folder / variant.name)]
-    if subprocess.run(command, check=False).returncode:
-        raise TrainingError(f"the run {variant.name} failed")
+    code = subprocess.run(command, check=False).returncode
     if result(folder, variant) is None:
-        raise TrainingError(f"the run {variant.name} was stopped; the same command goes on with it")
+        raise TrainingError(
+            f"the run {variant.name} ended before its time (exit code {code}); the same command goes on with it"
+        )
 
 
 def result(folder: Path, variant: Variant) -> dict[str, Any] | None:
@@ -177,21 +166,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--only", help=f"some of {','.join(v.name for v in VARIANTS)}")
     parser.add_argument("--minutes", type=float, default=MINUTES, help=f"of training, each ({MINUTES:.0f})")
     parser.add_argument("--table", action="store_true", help="train nothing, only tabulate what is finished")
-    parser.add_argument("--into", type=Path, help="page with <!-- ablation --> that gets the table")
+    parser.add_argument("--into", type=Path, help="page with <!-- ablation --> and <!-- end of ablation -->")
     args = parser.parse_args(arguments)
     names = args.only.split(",") if args.only else [variant.name for variant in VARIANTS]
     unknown = sorted(set(names) - {variant.name for variant in VARIANTS})
     if unknown:
         parser.error(f"{unknown[0]!r} is not one of {', '.join(v.name for v in VARIANTS)}")
-    if not args.table:
-        try:
+    try:
+        if args.into is not None:
+            find_place(args.into, "ablation")  # better to hear now than after hours that there is none
+        if not args.table:
             base = json.loads(args.config.read_text(encoding="utf-8"))
-        except (OSError, json.JSONDecodeError) as error:
-            parser.error(f"{args.config}: {error}")
-        for variant in VARIANTS:
-            if variant.name in names:
-                run(base, variant, args.out, args.minutes)
-    text = table(args.out)
+            for variant in VARIANTS:
+                if variant.name in names:
+                    run(base, variant, args.out, args.minutes)
+        text = table(args.out)
+    except (AudioSepError, OSError, json.JSONDecodeError) as error:
+        parser.exit(1, f"{error}\n")
     if args.into is not None:
         put(text, args.into, "ablation")
     print(text, end="")  # noqa: T201 - a command's answer
