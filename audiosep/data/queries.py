@@ -43,6 +43,8 @@ class Asker:
         for clip in clips:
             self.texts[clip.label].update(clip.texts)
         self._related: dict[tuple[str, str], int] = {}
+        self._stems = {stem: [n for n, clip in self.clips.items() if clip.stem == stem] for stem in STEMS[:3]}
+        self._stems = {stem: numbers for stem, numbers in self._stems.items() if numbers}
 
     def apart(self, a: int, b: int, siblings: bool = False) -> bool:
         """May two clips be different sounds of one mixture?
@@ -119,13 +121,13 @@ class Asker:
         Args:
             pick: draws a clip. song: ask for a stem that the song lacks half of the time.
         """
+        there = {self.clips[number].stem for number in clips}
+        lacking = [stem for stem in self._stems if stem not in there] if song and rng.random() < 0.5 else []
         for _ in range(20):
-            clip = pick(rng)
+            stem = lacking[rng.integers(len(lacking))] if lacking else ""
+            clip = self._stems[stem][rng.integers(len(self._stems[stem]))] if stem else pick(rng)
             if all(self.apart(clip, number) for number in clips):
-                texts = self.clips[clip].texts
-                stem = self.clips[clip].stem
-                if song and stem in STEMS and stem not in {self.clips[number].stem for number in clips}:
-                    texts = STEM_CAPTIONS[stem] if stem != "other" else texts
+                texts = STEM_CAPTIONS[stem] if stem else self.clips[clip].texts
                 return clip, texts[rng.integers(len(texts))]
         return None
 

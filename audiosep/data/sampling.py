@@ -34,7 +34,7 @@ class SamplingConfig:
         siblings: share of sources that may be a near relative of another (male beside female speech).
         mix_audio: share of sources made of two segments of the same recording (Kong et al., ResUNetDecouple+, 2021).
         absent: share of mixtures with a query for what is not there. negatives: share of queries with a negative.
-        examples: share of queries with another recording of the sound.
+        examples: share of queries with another recording of the sound, absent ones too.
         stem_captions: share of queries in songs that ask for a whole stem.
         split: the split that is drawn from.
         channels: 1, or 2 for stereo mixtures: every source gets a place, a width and a polarity.
@@ -258,7 +258,8 @@ class Sampler:
         """Highest frequency (Hz) that a source can have: of its recording, moved by its speed, and of its low-pass."""
         nyquist = self.corpus.sample_rate / 2
         rate = self.corpus.clips[source.clip].source_rate
-        recorded = rate / 2 * source.pieces[0].speed / SPEED_STEP if rate else nyquist
+        # What lies above the corpus's own band was lost in decoding, before the speed moves the rest.
+        recorded = min(rate / 2 if rate else nyquist, nyquist) * source.pieces[0].speed / SPEED_STEP
         return min(nyquist, recorded, source.effects.lowpass or nyquist)
 
     # ---- queries ---------------------------------------------------------------------------------------------------
@@ -286,7 +287,9 @@ class Sampler:
             if absent is not None:
                 clip, caption = absent
                 info = self.corpus.clips[clip]
-                asks.append(Ask(mixture, (), caption, None, info.label, info.family))
+                asked_by = rng.random() < self.config.examples
+                example = Source((self._piece(rng, clip, samples),)) if asked_by else None
+                asks.append(Ask(mixture, (), caption, None, info.label, info.family, example))
         return asks
 
     def _complete(

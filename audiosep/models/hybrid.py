@@ -102,6 +102,7 @@ class Hybrid(SeparationModel):
 
     Config = HybridConfig
     config: HybridConfig
+    deaf = 0.0  # share of the listener's features that training drops, for a whole mixture
 
     def __init__(self, config: HybridConfig | None = None) -> None:
         super().__init__()
@@ -109,7 +110,7 @@ class Hybrid(SeparationModel):
         check(config)
         self.sample_rate, self.hop, self.dimension = config.sample_rate, config.hop, config.dimension
         self.window, self.context, self.stem_names = config.window, config.context, config.stems
-        self.alignment = config.patch[0] * 2 ** len(config.widths) * config.hop
+        self.alignment = _grid(config)[0] * config.hop
         able = {"text", "audio", "negative"}
         able |= {"stems"} if config.stems else set()
         self.capabilities = frozenset(able | ({"presence"} if config.presence else set()))
@@ -226,6 +227,8 @@ class Hybrid(SeparationModel):
         if self.config.listener is None:
             return None
         local = self.listener.local(energies)
+        if self.training and self.deaf:
+            local = F.dropout2d(local, self.deaf)
         positions = local.permute(0, 2, 3, 1)
         tags = self.listener.tags(positions) if self.config.tags else None
         return Heard(local, self.listener.embed_pooled(positions), tags)
@@ -244,7 +247,8 @@ class Hybrid(SeparationModel):
             x = F.avg_pool2d(x, 2)
         if heard is not None:
             # The separator sees half as many frames a position as it would need to recognise: the listener tells it.
-            x = x + F.interpolate(self.hearing(heard.local), size=x.shape[2:], mode="bilinear")
+            local = self._lasting(self.hearing(heard.local), energies)
+            x = x + F.interpolate(local, size=x.shape[2:], mode="bilinear")
         return Features(x, skips, heard, energies)
 
     def decode(
@@ -275,7 +279,9 @@ class Hybrid(SeparationModel):
         bottom = features.bottom[owner]
         if features.heard is not None:
             tracks, similarity = self.attention(features.heard, owner, vector, embeddings, negatives.float())
-            bottom = bottom + F.interpolate(self.attention.map(similarity), size=bottom.shape[2:], mode="bilinear")
+            tracks = self._lasting(tracks, features.energies)
+            answers = self._lasting(self.attention.map(similarity), features.energies)
+            bottom = bottom + F.interpolate(answers, size=bottom.shape[2:], mode="bilinear")
         if songs is None:
             asked_maps, stems = self._decode(features, bottom, owner, Condition(vector, tracks), chosen), None
         else:
@@ -321,9 +327,20 @@ class Hybrid(SeparationModel):
 
     def _fold(self, x: Tensor) -> Tensor:
         """(batch, 1, frames, bands) padded so that every level divides evenly, patches as channels."""
-        levels = 2 ** len(self.config.widths)
-        frames, bands = (-s % (levels * p) for s, p in zip(x.shape[2:], self.config.patch, strict=True))
+        frames, bands = (-s % grid for s, grid in zip(x.shape[2:], _grid(self.config), strict=True))
         return fold(F.pad(x, (0, bands, 0, frames)), self.config.patch)
+
+    def _lasting(self, x: Tensor, energies: Tensor) -> Tensor:
+        """(batch, channels, steps, ...) of the listener, its last step repeated until the decoder's padded frames end.
+
+        What is heard is stretched over these frames, so it has to last as long as they do: otherwise the end of a
+        recording would be told what was heard before.
+        """
+        grid = _grid(self.config)[0]
+        # Without negative numbers, which exports round another way, and in ranges, whose sizes they do not freeze.
+        steps = (energies.shape[-1] + grid - 1) // grid * grid // self.listener.config.step
+        last = torch.arange(x.shape[2], device=x.device)[-1:]
+        return x.index_select(2, torch.minimum(torch.arange(steps, device=x.device), last))
 
     def _fixed(self, features: Features, vector: Tensor, head: nn.Module) -> Tensor:
         """A decoder pass for all mixtures with one learned vector."""
@@ -375,6 +392,12 @@ class Hybrid(SeparationModel):
         return logits
 
 
+def _grid(config: HybridConfig) -> tuple[int, int]:
+    """Frames and bands that one position of the deepest level covers."""
+    levels = 2 ** len(config.widths)
+    return levels * config.patch[0], levels * config.patch[1]
+
+
 def _head(inputs: int, outputs: int) -> nn.Conv2d:
     head = nn.Conv2d(inputs, outputs, 1)
     nn.init.normal_(head.weight, std=0.02)
@@ -403,6 +426,11 @@ def check(config: HybridConfig) -> None:
             raise ConfigError(
                 "the listener hears the separator's own band energies: sample_rate, n_fft, hop, bands and dimension "
                 f"must be the same, got {mine} and {its}, and axis must be 'bands', got {config.axis!r}"
+            )
+        if _grid(config)[0] % listener.step:
+            raise ConfigError(
+                f"one position of the deepest level covers {_grid(config)[0]} frames, which must be a multiple of the "
+                f"{listener.step} frames of a step of the listener: use more widths or a longer patch"
             )
     if config.tags and listener is None:
         raise ConfigError("tags needs a listener")

@@ -7,6 +7,7 @@ mixture without a waveform: energies of a candidate are `mask^2 * energies`.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -41,6 +42,11 @@ class ListenerConfig:
     dimension: int = 512
     tags: int = 527
 
+    @property
+    def step(self) -> int:
+        """Frames between two local positions."""
+        return self.patch[0] * math.prod(time for time, _ in self.strides)
+
 
 class Listener(nn.Module):
     """Residual network on log band energies; every head works on a local position as on a whole recording."""
@@ -60,14 +66,6 @@ class Listener(nn.Module):
         self.joint = nn.Linear(config.hidden, config.dimension)
         self.tags = nn.Linear(config.hidden, config.tags)
 
-    @property
-    def step(self) -> int:
-        """Frames between two local positions."""
-        step = self.config.patch[0]
-        for time, _ in self.config.strides:
-            step *= time
-        return step
-
     def energies(self, waveforms: Tensor) -> Tensor:
         """(batch, samples) at `sample_rate` -> (batch, bands, frames) mean energy a bin."""
         return self.bands.mean(power(stft(waveforms.float(), self.config.n_fft, self.config.hop)))
@@ -85,7 +83,7 @@ class Listener(nn.Module):
         x = (energies + 1e-6 * floor + 1e-10).log()
         x = self.norm((x - x.mean((1, 2), keepdim=True)) * 0.25)
         x = x.transpose(1, 2)[:, None]
-        x = F.pad(x, (0, -x.shape[3] % self.config.patch[1], 0, -x.shape[2] % self.step))
+        x = F.pad(x, (0, -x.shape[3] % self.config.patch[1], 0, -x.shape[2] % self.config.step))
         x = self.stem(fold(x, self.config.patch).contiguous(memory_format=torch.channels_last))
         for stride, block in zip(self.config.strides, self.blocks, strict=True):
             x = block(F.avg_pool2d(x, stride) if stride != (1, 1) else x)

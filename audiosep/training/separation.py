@@ -46,10 +46,12 @@ class SeparationOptions:
         presence, stems, candidates: weights of those heads; 0 leaves their passes out.
         audio, mixed: share of queries given by a recording of the target, and by a blend of text and recording.
         drop: share of queries whose embedding is dropped, so that the decoder also follows the listener alone.
+        deaf: share of the listener's features that a mixture is heard without: the listener knows the clips of a
+            training better than any others, and the separator would learn to trust it too much.
         noise: standard deviation of noise on text embeddings, so that any text tower near the table's can take over.
         lowpass: share of band-limited mixtures whose input really is cut there (the loss always is).
         listener: trained listener: its file, the `model/` of a run, or a whole model. It hears the audio queries and
-            stays frozen for that.
+            stays frozen for that. The separator's own starts as a copy, or as that of `trainer.init`.
         tune: the separator's own copy of the listener goes on learning, from the separator's losses.
         labels: JSON list of the names of the listener's tags, where `model.tags` is set.
         text: text tower that read the captions: the `model/` of a run, or a whole model; what is exported then is a
@@ -67,6 +69,7 @@ class SeparationOptions:
     audio: float = 0.2
     mixed: float = 0.15
     drop: float = 0.2
+    deaf: float = 0.0
     noise: float = 0.02
     lowpass: float = 0.5
     listener: str = ""
@@ -80,7 +83,13 @@ class SeparationOptions:
         for name in ("presence", "stems", "candidates", "noise"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"options.{name} must not be negative, got {getattr(self, name)}")
-        for name, share in (("drop", self.drop), ("lowpass", self.lowpass), ("audio + mixed", self.audio + self.mixed)):
+        shares = {
+            "drop": self.drop,
+            "deaf": self.deaf,
+            "lowpass": self.lowpass,
+            "audio + mixed": self.audio + self.mixed,
+        }
+        for name, share in shares.items():
             if not 0 <= share <= 1 or min(self.audio, self.mixed) < 0:
                 raise ConfigError(f"options.{name} is a share and must lie in 0..1, got {share}")
 
@@ -159,15 +168,12 @@ class SeparationTask:
         if self.text is not None and config.model.listener is None:
             raise ConfigError("options.text: the query encoder needs the other tower too; set model.listener")
         self.corpus, self.captions = open_corpus(config.data, config.model.sample_rate)
-        if config.model.tags:
-            if not config.options.labels:
-                raise ConfigError("options.labels: model.tags needs the names of the listener's tags")
-            names = json.loads(Path(config.options.labels).read_text(encoding="utf-8"))
-            self.model.attention.names.copy_(self.captions[names])
+        self.model.deaf = config.options.deaf
         # What hears the audio queries, and is shipped for that: it has to stay where the captions are.
         self.listener: Listener | None = None
         if config.options.listener:
             self.listener = copy.deepcopy(self.model.listener).eval().requires_grad_(False)
+        self._name_tags()
         self.sampler = Sampler(self.corpus, config.sampling, config.seed)
         self.mixer = Mixer(self.corpus)
         self._loader: LoaderMixer | None = None
@@ -187,10 +193,19 @@ class SeparationTask:
 
     def prepare(self, device: torch.device) -> None:
         """Hold the corpus where training is, if it fits there, so that mixtures are made there too."""
+        self._name_tags()  # weights to start from came with places of their own
         if not self.config.data.workers:
             self.corpus.hold(device)
         if self.listener is not None:
             self.listener.to(device)
+
+    def _name_tags(self) -> None:
+        """Put the names of the tags where these captions place them."""
+        if self.config.model.tags:
+            if not self.config.options.labels:
+                raise ConfigError("options.labels: model.tags needs the names of the listener's tags")
+            names = json.loads(Path(self.config.options.labels).read_text(encoding="utf-8"))
+            self.model.attention.names.copy_(self.captions[names])
 
     # ---- batches ---------------------------------------------------------------------------------------------------
 
@@ -220,7 +235,10 @@ class SeparationTask:
             negative[with_negative] = self.captions[[str(mixtures.negatives[q]) for q in with_negative]]
         u = draw(count)
         kind = (u < options.audio + options.mixed).long() + ((u >= options.audio) & (u < options.audio + options.mixed))
-        kind = torch.where((mixtures.membership.sum(1) > 0).cpu(), kind, 0)
+        can_be_heard = (mixtures.membership.sum(1) > 0).cpu()
+        if mixtures.example_of is not None:
+            can_be_heard[mixtures.example_of.cpu()] = True
+        kind = torch.where(can_be_heard, kind, 0)
         keep = (draw(count) >= options.drop).float()[:, None]
         cut = draw(len(mixtures.cutoff)) < options.lowpass
         return QueryBatch(mixtures, F.normalize(text, dim=-1), negative, kind, keep, cut)
@@ -260,7 +278,7 @@ class SeparationTask:
         total = total + loss
         parts |= {"query": loss.detach(), "sdri": improvement}
         if decoded.presence is not None and options.presence:
-            there = (~queries.absent).float()
+            there = (mixtures.membership.sum(1) > 0).float()
             presence = F.binary_cross_entropy_with_logits(decoded.presence.float(), there)
             total, parts["presence"] = total + options.presence * presence, presence.detach()
         if songs is not None and decoded.stems is not None:

@@ -216,7 +216,7 @@ class Trainer:
         self._update(norm)
         minutes, stop = state.minutes + (time.perf_counter() - started) / 60, self._stop
         (state.minutes,) = distributed.agree([minutes], self.device)
-        self._stop = distributed.any_rank(stop, self.device)
+        self._stop = distributed.any_rank(stop, self.device) or self._stop
         if state.step % config.log_every == 0:
             self._log_step(rate, float(norm))
 
