@@ -24,6 +24,8 @@ def pick_device(device: str | torch.device = "auto") -> torch.device:
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    if str(device) == "openvino":
+        raise InputError("OpenVINO takes a network over as a whole: use audiosep.load(model, device='openvino')")
     try:
         picked = torch.device(device)
     except RuntimeError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -189,7 +190,7 @@ class _Job:
             ) as outputs:
                 for block in reader:
                     outputs.write(self._blocks(stream.push(block), stream))
-                    progress(reader.samples / info.sample_rate)
+                    progress(stream.returned / info.sample_rate)
                 outputs.write(self._blocks(stream.finish(), stream))
         return FileResult(
             input=recording.path,
@@ -227,6 +228,7 @@ class Plan:
         self._writing = writing
         self._originals = {_real(recording.path) for recording in recordings}
         self._taken = set(map(_folded, taken))
+        self._reached: dict[str, int] = {}  # number of the last recording of a name: thousands may share one
 
     def paths(self, recording: Recording) -> dict[str, Path]:
         """Name -> path of each output of a recording.
@@ -244,12 +246,15 @@ class Plan:
         plan = partial(
             plan_outputs, folder, self._names, file=file, format=self._writing.format, template=self._writing.template
         )
-        number, paths = 1, plan()
+        name = _folded(folder / file)
+        number = self._reached.get(name, 1)
+        paths = plan(number=number)
         while taken := [path for path in paths.values() if _folded(path) in self._taken]:
             number += 1
             before, paths = paths, plan(number=number)
             if paths == before:
                 raise AudioError(f"{taken[0]} is for another input of this job: put {{file}} into the template")
+        self._reached[name] = number
         if folder == STDOUT:
             return paths
         for path in paths.values():
@@ -289,7 +294,7 @@ def _seconds(path: Path) -> float:
         return _GUESS
     try:
         return probe(path).seconds or _GUESS
-    except AudioSepError:
+    except Exception:  # whatever it is, it must not keep the other recordings from being separated
         return 1.0
 
 
@@ -311,7 +316,7 @@ def find_recordings(
     for item in [inputs] if isinstance(inputs, str | Path) else inputs:
         path = Path(item)
         found = [Recording(path)]
-        if path.is_dir():
+        if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir fails where nobody may look, reading says why
             found = _search(path, outputs)
             if not found:
                 failures[path] = InputError(
@@ -332,7 +337,8 @@ def _search(folder: Path, outputs: Path) -> list[Recording]:
     root = _real(folder)
     inside = outputs != root and outputs.is_relative_to(root)
     files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
-    files = [p for p in files if p.is_file() and not (inside and _real(p).is_relative_to(outputs))]
+    there = (p for p in files if os.path.isfile(p))  # noqa: PTH113 - Path.is_file fails where nobody may look
+    files = [p for p in there if not (inside and _real(p).is_relative_to(outputs))]
     found = [Recording(file, file.parent.relative_to(folder)) for file in files]
     if not inside and any((outputs / recording.subfolder).is_relative_to(root) for recording in found):
         raise InputError(

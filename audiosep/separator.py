@@ -291,10 +291,12 @@ class Separator:
         for start in range(0, samples, _BLOCK):
             block = stream.push(mix[:, start : start + _BLOCK])
             targets[..., done : done + block.shape[-1]] = block
-            done += block.shape[-1]
-            if progress is not None and progress(min(1.0, (start + _BLOCK) / samples)) is False:
+            done = stream.returned
+            if progress is not None and progress(done / samples) is False:
                 raise Cancelled("cancelled by the progress callback")
         targets[..., done:] = stream.finish()
+        if progress is not None:
+            progress(1.0)
         return Separation(
             dict(zip(stream.names, map(recording.restore, targets), strict=True)),
             recording.restore(mix),

@@ -4,7 +4,8 @@
               |                                     `--> gain of its highest 1 kHz -->(x)----^
               `--> what the model's rate cannot hold ----------------------------------^
 
-At the model's own rate nothing is resampled, and a mixture with a lower rate has nothing above the model's band.
+At the model's own rate nothing is resampled, and a mixture with a lower rate has nothing above the model's band. What
+the filters take from the highest tenth of such a mixture stays in its residual, or in the last of stems that sum to it.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class Stream:
     Attributes:
         names, sample_rate, channels, model_rate, windows: as above.
         latency: once n samples are in, at least n - latency are out.
-        received: samples that are in.
+        received, returned: samples that are in, and out.
         mix: (channels, n), the stretch of the mixture that the last returned targets belong to.
     """
 
@@ -64,7 +65,7 @@ class Stream:
         self.names = tuple(names)
         self.sample_rate, self.channels = check_rate(sample_rate), check_channels(channels)
         self.model_rate, self.windows = model_rate, windows
-        self.received = 0
+        self.received = self.returned = 0
         self._finished = False
         nothing = np.zeros((channels, 1), np.float32)
         self.mix: Any = nothing[:, :0]
@@ -107,6 +108,7 @@ class Stream:
         mix, self._restore = as_array(block, empty=True)
         if mix.shape[0] != self.channels:
             raise InputError(f"this stream has {self.channels} channels, got a block of shape {mix.shape}")
+        mix = mix.copy()  # it waits here, and whoever pushed it may fill the same memory again
         self.received += mix.shape[1]
         self._waiting.append(mix)
         self._separate(self._down.push(mix))
@@ -153,6 +155,7 @@ class Stream:
         if not count:
             self.mix = self._restore(np.zeros((self.channels, 0), np.float32))
             return self._restore(np.zeros((len(self.names), self.channels, 0), np.float32))
+        self.returned += count
         mix, ready = self._waiting.take(count), self._ready.take(count)
         targets = ready[: self._rows].reshape(-1, self.channels, count)
         if self._high:

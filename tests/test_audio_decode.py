@@ -17,7 +17,7 @@ import soundfile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from audiosep.audio import AudioReader, probe, read_audio, write_audio
+from audiosep.audio import AudioReader, decode, probe, read_audio, write_audio
 from audiosep.audio.info import AudioInfo, ffmpeg_depth
 from audiosep.audio.probe import BACKENDS
 from audiosep.audio.source import Unreadable
@@ -371,6 +371,45 @@ def test_a_file_that_ends_early_is_read_to_its_end(
     caplog.clear()
     count(tmp_path / f"x.{extension}")
     assert caplog.text == ""
+
+
+@pytest.mark.parametrize("kept", [4, 5, 6, 12, 17, 20, 26])
+def test_an_ogg_that_ends_in_the_middle_of_a_header_is_read(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, kept: int
+) -> None:
+    only(monkeypatch, "soundfile")
+    write_audio(tmp_path / "x.ogg", noise(1, 200_000), RATE)
+    data = (tmp_path / "x.ogg").read_bytes()
+    (tmp_path / "cut.ogg").write_bytes(data[: data.rfind(b"OggS") + kept])
+    with caplog.at_level(logging.WARNING):
+        assert 100_000 < read_audio(tmp_path / "cut.ogg")[0].shape[1] <= 200_000
+    assert "ends early" in caplog.text
+
+
+@pytest.mark.skipif(os.name != "posix", reason="other systems have no such names")
+def test_a_name_that_is_no_unicode_is_read(tmp_path: Path) -> None:
+    x = noise(2, 4_000)
+    write_audio(tmp_path / "x.wav", x, RATE, depth="float")
+    odd = tmp_path / os.fsdecode(b"caf\xe9.wav")
+    (tmp_path / "x.wav").rename(odd)
+    np.testing.assert_array_equal(read_audio(odd)[0], x)
+
+
+def test_a_pipe_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decode, "_HEADERS", 1_000)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(bytes(3 << 20))))
+    with pytest.raises(InputError, match=r"does not end.*raise max_seconds"):
+        AudioReader("-", max_seconds=0.1)
+
+
+def test_a_full_disk_for_pipes_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(Full()))
+    with pytest.raises(AudioError, match=r"No space left on device.*TMPDIR"):
+        AudioReader("-")
 
 
 def test_a_wav_that_was_never_closed_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

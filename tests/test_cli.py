@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ import typer.main
 from audiosep import cli, registry
 from audiosep.audio import read_audio, write_audio
 from audiosep.cli import main
+from audiosep.cli.job import read_inputs
 from audiosep.cli.separate import build, read_embedding, split
 from audiosep.errors import InputError, QueryError
 
@@ -138,13 +140,13 @@ def test_queries_of_all_kinds(tmp_path: Path, song: Path) -> None:
     assert queries[2].embedding.shape == (16,)
 
 
-@pytest.mark.parametrize("content", [b"", b"no array", None, "matrix", "words"])
-def test_an_embedding_must_be_one_vector(tmp_path: Path, content: bytes | str | None) -> None:
+@pytest.mark.parametrize("content", [b"", b"no array", None, np.ones((2, 3)), np.array(["a", "b"]), np.float32(3)])
+def test_an_embedding_must_be_one_vector(tmp_path: Path, content: Any) -> None:
     path = tmp_path / "v.npy"
     if isinstance(content, bytes):
         path.write_bytes(content)
     elif content is not None:
-        np.save(path, np.ones((2, 3)) if content == "matrix" else np.array(["a", "b"]))
+        np.save(path, content)
     with pytest.raises(QueryError, match=r"v\.npy"):
         read_embedding(path)
 
@@ -420,6 +422,27 @@ def test_from_standard_input_to_standard_output(song: Path, tiny_folder: Path, t
     x, rate = soundfile.read(io.BytesIO(out))
     assert (x.shape, rate) == ((66150, 2), 44100)
     assert set(tmp_path.iterdir()) == {song.parent, tiny_folder}
+
+
+def test_a_reader_that_has_gone_is_no_full_disk(tmp_path: Path, tiny_folder: Path, mixture: Mixture) -> None:
+    write_audio(tmp_path / "long.wav", mixture(20, 44100, 2), 44100)
+    running = process("separate", tmp_path / "long.wav", "piano", "-o", "-", "-m", tiny_folder)
+    assert running.stdout is not None
+    running.stdout.close()
+    assert running.stderr is not None
+    err = running.stderr.read()
+    assert running.wait(timeout=120) == 1
+    assert b"the program that reads standard output has ended" in err
+    assert b"BrokenPipe" not in err
+
+
+def test_a_text_too_long_for_a_name_is_a_query() -> None:
+    assert split(["a.wav", 100 * "very long "], False) == (["a.wav"], [100 * "very long "])
+
+
+def test_a_list_of_inputs_may_come_from_any_editor(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_bytes("\ufeffa.wav\r\nb\u2028c.wav\r\n\r\n".encode())
+    assert read_inputs(tmp_path / "list.txt") == [str(tmp_path / "a.wav"), str(tmp_path / "b\u2028c.wav")]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

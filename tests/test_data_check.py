@@ -114,6 +114,12 @@ def test_two_sources_with_equal_names_get_ids_of_their_own(tmp_path):
     arguments = [str(tmp_path / "one"), str(tmp_path / "two"), "-o", str(tmp_path / "m.jsonl"), "--quiet"]
     assert main(["data", "build", *arguments]) == 0
     assert [clip.id for clip in read_manifest(tmp_path / "m.jsonl")] == ["kettle/1.wav", "two/kettle/1.wav"]
+    for year in ("2021", "2022", "2023"):  # the same name for the folder, too
+        corpora.write(tmp_path / year / "train/kettle/1.wav", corpora.wave(0, 0.2, 16000))
+    arguments[:2] = [str(tmp_path / year / "train") for year in ("2021", "2022", "2023")]
+    assert main(["data", "build", *arguments]) == 0
+    ids = [clip.id for clip in read_manifest(tmp_path / "m.jsonl")]
+    assert ids == ["kettle/1.wav", "train/kettle/1.wav", "train (2)/kettle/1.wav"]
     write_manifest(tmp_path / "empty.jsonl", [])
     assert main(["data", "check", str(tmp_path / "empty.jsonl")]) == 2
 

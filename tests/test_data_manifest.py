@@ -23,6 +23,12 @@ def test_round_trip_with_paths_relative_to_the_manifest(tmp_path):
     assert read_manifest(tmp_path.with_name("moved.jsonl"))[0].path == str(tmp_path.parent / "audio/ä.wav")
 
 
+def test_captions_may_hold_any_character(tmp_path):
+    clip = Clip("a", str(tmp_path / "a.wav"), "dog barking", captions=("a\u2028dog\x85barks",))
+    write_manifest(tmp_path / "m.jsonl", [clip])
+    assert read_manifest(tmp_path / "m.jsonl") == [clip]
+
+
 def test_texts_are_the_label_and_the_captions_once_each():
     assert Clip("a", "a.wav", "Dog barking", captions=("a dog ", "dog barking", "")).texts == ("dog barking", "a dog")
 

@@ -18,10 +18,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from audiosep import Query
+from audiosep import Query, files
 from audiosep.audio import probe, read_audio, write_audio
 from audiosep.audio.partial import PartialFile
 from audiosep.errors import AudioError, BatchError, Cancelled, InputError
+from audiosep.files import Plan, Recording, Writing
 from audiosep.models.base import Estimate
 from audiosep.outputs import Outputs, plan_outputs
 from audiosep.separation import Separation
@@ -52,6 +53,26 @@ def song(tmp_path: Path, mixture: Mixture) -> Path:
 
 def names(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def test_what_cannot_even_be_looked_at_is_one_failure(separator: Separator, song: Path, tmp_path: Path) -> None:
+    bad = tmp_path / (300 * "x" + ".wav")
+    report = separator.separate_files([song, bad], "piano", tmp_path / "out", progress=lambda _: True)
+    assert [result.input for result in report.results] == [song]
+    assert list(report.failures) == [bad]
+
+
+def test_thousands_of_one_name_are_planned_in_one_try_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[int] = []
+    monkeypatch.setattr(
+        files, "plan_outputs", lambda *a, number=1, **k: tried.append(number) or plan_outputs(*a, number=number, **k)
+    )
+    recordings = [Recording(tmp_path / str(i) / "mix.wav") for i in range(50)]
+    plan = Plan(["vocals"], Writing(tmp_path / "out"), recordings)
+    found = [plan.paths(recording)["vocals"].name for recording in recordings]
+    assert found[:3] == ["mix (vocals).wav", "mix (2) (vocals).wav", "mix (3) (vocals).wav"]
+    assert len(set(found)) == 50
+    assert len(tried) < 3 * 50
 
 
 # ---- what is written -----------------------------------------------------------------------------------------------

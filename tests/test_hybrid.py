@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from audiosep.errors import ConfigError, ModelError
 from audiosep.models.bands import Bands
@@ -16,6 +18,7 @@ from audiosep.models.hybrid import Hybrid, HybridConfig
 from audiosep.models.listener import Listener, ListenerConfig
 from audiosep.models.masks import share_out
 from audiosep.models.stft import istft, power, stft
+from audiosep.training.state import warm_start
 
 SMALL_LISTENER = ListenerConfig(
     n_fft=512, hop=128, bands=48, widths=(8, 16), strides=((1, 1), (2, 2)), hidden=24, dimension=16, tags=5
@@ -275,3 +278,30 @@ def test_impossible_configurations_are_refused() -> None:
         Hybrid(HybridConfig(listener=None, refine=True))
     with pytest.raises(ConfigError, match="window"):
         Hybrid(HybridConfig(window=1000))
+
+
+def test_what_is_heard_lasts_as_long_as_the_decoder(model: Hybrid) -> None:
+    """The last frame of a recording must be steered by the listener's last step, whatever the length."""
+    for frames in (24, 25, 29, 31, 32):
+        energies = torch.rand(1, 48, frames)
+        steps = model.listener.local(energies).shape[2]
+        heard = torch.arange(steps, dtype=torch.float32)[None, None]
+        lasting = model._lasting(heard, energies)
+        assert lasting.shape[2] * model.listener.config.step == -(-frames // 8) * 8
+        assert torch.equal(lasting[..., :steps], heard)
+        assert (lasting[..., steps:] == steps - 1).all()
+
+
+def test_growing_keeps_scales_and_shifts_apart(tmp_path: Path) -> None:
+    narrow, wide = Hybrid(SMALL), Hybrid(dataclasses.replace(SMALL, widths=(12, 16)))
+    save_file(narrow.state_dict(), tmp_path / "narrow.safetensors")
+    warm_start(wide, tmp_path / "narrow.safetensors")
+    before, after = narrow.decoder[1].film.vector.weight, wide.decoder[1].film.vector.weight
+    assert (len(before), len(after)) == (4 * 8, 4 * 12)
+    for old, new in zip(before.chunk(4), after.chunk(4), strict=True):
+        assert torch.equal(new[:8], old)
+
+
+def test_a_listener_that_the_decoder_cannot_follow_is_refused() -> None:
+    with pytest.raises(ConfigError, match="multiple of the 4 frames"):
+        Hybrid(dataclasses.replace(SMALL, widths=(8,), refine=False, patch=(1, 2)))

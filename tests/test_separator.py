@@ -414,6 +414,19 @@ def test_a_stream_gives_what_separate_gives(separator: Separator, mixture: Mixtu
     assert stream.received == x.shape[1]
 
 
+@pytest.mark.parametrize("rate", [16000, 44100])
+def test_what_is_pushed_may_be_overwritten(separator: Separator, mixture: Mixture, rate: int) -> None:
+    x = mixture(1.3, rate, 2)
+    stream = separator.stream("piano", sample_rate=rate, channels=2)
+    memory, parts = np.empty((2, 500), np.float32), []
+    for start in range(0, x.shape[1], 500):
+        block = x[:, start : start + 500]
+        memory[:, : block.shape[1]] = block
+        parts.append(stream.push(memory if block.shape[1] == 500 else block))
+    targets = np.concatenate([*parts, stream.finish()], axis=-1)
+    assert np.array_equal(targets[0], separator.separate(x, "piano", sample_rate=rate)["piano"])
+
+
 @pytest.mark.parametrize("rate", RATES)
 @pytest.mark.parametrize("latency", [0.1, 0.3, 3.0])
 def test_a_live_stream_keeps_its_latency(separator: Separator, mixture: Mixture, rate: int, latency: float) -> None:
@@ -529,7 +542,7 @@ def test_devices_and_precisions(caplog: pytest.LogCaptureFixture) -> None:
     cpu = torch.device("cpu")
     assert pick_precision("auto", cpu) in ("bf16", "fp32")
     assert pick_precision("fp32", cpu) == "fp32"
-    for device in ("warp", "cuda:99", "mps" if not torch.backends.mps.is_available() else "cuda:99"):
+    for device in ("warp", "openvino", "cuda:99", "mps" if not torch.backends.mps.is_available() else "cuda:99"):
         with pytest.raises(InputError, match="device"):
             pick_device(device)
     with pytest.raises(InputError, match="unknown precision"):

@@ -204,6 +204,12 @@ def test_minutes_end_a_run(tmp_path):
     assert 0.005 <= result.minutes < 0.05
 
 
+def test_a_finished_run_says_again_what_it_came_to(tmp_path):
+    first = Trainer(TinyTask(), CONFIG, tmp_path / "run").fit()
+    again = Trainer(TinyTask(), CONFIG, tmp_path / "run").fit()
+    assert again.metrics == first.metrics != {}
+
+
 def test_warm_start_copies_what_fits_and_grows_the_rest(tmp_path):
     narrow, wide = TinyTask(8).model, TinyTask(12).model
     save_file(dict(narrow.state_dict()), tmp_path / "narrow.safetensors")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import shutil
+import math
 import stat
 import sys
 import tempfile
@@ -11,16 +11,29 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
+from typing import IO
 
 import numpy as np
 
 from audiosep.audio.info import AudioInfo
-from audiosep.audio.limits import MAX_SECONDS, Array, check_channels, check_duration, check_finite, check_rate
+from audiosep.audio.limits import (
+    MAX_CHANNELS,
+    MAX_RATE,
+    MAX_SECONDS,
+    Array,
+    check_channels,
+    check_duration,
+    check_finite,
+    check_rate,
+)
 from audiosep.audio.probe import check_file, open_source
 from audiosep.audio.source import Unreadable
 from audiosep.errors import AudioError, InputError
 
 logger = logging.getLogger(__name__)
+
+_WIDEST = 8  # bytes of a sample
+_HEADERS = 2**26  # bytes of tags and pictures, with room
 
 
 class AudioReader:
@@ -50,7 +63,7 @@ class AudioReader:
         try:
             self._path = check_file(path) if self._folder is None else Path(self._folder.name, "pipe")
             if self._folder is not None:
-                _copy_pipe(path, self._path)
+                _copy_pipe(path, self._path, max_seconds)
             self._source = open_source(self._path, name=_name(path))
         except BaseException:
             self._remove_spool()
@@ -178,14 +191,34 @@ def _name(path: str | Path) -> str:
     return "standard input" if str(path) == "-" else str(path)
 
 
-def _copy_pipe(path: str | Path, target: Path) -> None:
+def _copy_pipe(path: str | Path, target: Path, max_seconds: float | None) -> None:
     if str(path) != "-":
-        with Path(path).open("rb") as pipe, target.open("wb") as file:
-            shutil.copyfileobj(pipe, file)
+        with Path(path).open("rb") as pipe:
+            _spool(pipe, target, max_seconds)
     elif sys.stdin is None or sys.stdin.isatty():
         raise InputError("no audio comes from standard input: pipe a file into it, as in `audiosep ... - < song.wav`")
     else:
-        with target.open("wb") as file:
-            shutil.copyfileobj(sys.stdin.buffer, file)
+        _spool(sys.stdin.buffer, target, max_seconds)
     if target.stat().st_size == 0:
         raise InputError(f"nothing came through {_name(path)}: check the command in front of it")
+
+
+def _spool(pipe: IO[bytes], target: Path, max_seconds: float | None) -> None:
+    """Copy a pipe; one that has brought more bytes than the longest recording could have is refused at once."""
+    most = math.inf if max_seconds is None else _HEADERS + max_seconds * MAX_CHANNELS * MAX_RATE * _WIDEST
+    copied = 0
+    try:
+        with target.open("wb") as file:
+            while data := pipe.read(1 << 20):
+                copied += len(data)
+                if copied > most:
+                    raise InputError(
+                        f"what comes through the pipe does not end: {copied} bytes are more than {max_seconds:.0f} s "
+                        "can have: raise max_seconds if that is right, or cut the recording"
+                    )
+                file.write(data)
+    except OSError as error:
+        raise AudioError(
+            f"a pipe is copied to {target.parent} first, and that fails ({error.strerror}): free space there, or name "
+            "another folder in TMPDIR"
+        ) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
 import shutil
 import stat
@@ -76,6 +77,10 @@ class PartialFile:
             else:
                 self.file.close()
                 self._temporary.replace(self.path)
+        except BrokenPipeError as error:
+            # Python would try to write the rest when it ends, and complain again.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise AudioError("the program that reads standard output has ended before all was written to it") from error
         except OSError as error:
             raise AudioError(
                 f"{self.path} cannot be written: {error.strerror}: free space or choose another folder"

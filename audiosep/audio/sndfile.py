@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,7 +35,8 @@ class SoundFileSource:
 
     def __init__(self, path: Path) -> None:
         try:
-            self._file = soundfile.SoundFile(path)
+            # As bytes, because soundfile does not take names that are no UTF-8.
+            self._file = soundfile.SoundFile(os.fsencode(path) if os.name == "posix" else path)
         except (soundfile.LibsndfileError, TypeError) as error:
             # TypeError: soundfile takes any .raw file for headerless samples and then misses their rate.
             raise Unreadable(_message(error)) from error

@@ -47,9 +47,11 @@ def build(
     for source in sources:
         found = read(source, kind, "skip" if skip else "raise")
         taken = {clip.id for clip in clips}
-        if any(clip.id in taken for clip in found):
-            found = [dataclasses.replace(clip, id=f"{source.name}/{clip.id}") for clip in found]
-        clips += found
+        prefix, number = "", 1
+        while any(prefix + clip.id in taken for clip in found):
+            prefix = f"{source.name}/" if number == 1 else f"{source.name} ({number})/"
+            number += 1
+        clips += [dataclasses.replace(clip, id=prefix + clip.id) for clip in found]
     if family is not None:
         clips = [dataclasses.replace(clip, family=family) for clip in clips]
     held_out: tuple[str, ...] = ()

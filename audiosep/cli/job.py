@@ -127,11 +127,12 @@ def read_inputs(path: Path) -> list[str]:
     """
     inputs = []
     try:
-        lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+        # At line breaks only: str.splitlines also breaks at characters that JSON leaves in captions.
+        lines = path.read_text(encoding="utf-8-sig", errors="surrogateescape").split("\n")
     except OSError as error:
         raise InputError(f"--manifest {path}: cannot be read ({error.strerror})") from error
-    for number, line in enumerate(lines, 1):
-        name = line
+    for number, text in enumerate(lines, 1):
+        name = line = text.removesuffix("\r")
         if line.startswith("{"):
             try:
                 clip = json.loads(line)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -125,7 +126,7 @@ def split(arguments: list[str], inputs_only: bool, listed: Sequence[str] = ()) -
         return [*listed, *arguments], []
     inputs, texts = (list(listed), arguments) if listed else (arguments[:1], arguments[1:])
     for text in texts:
-        if Path(text).exists():
+        if os.path.exists(text):  # noqa: PTH110 - Path.exists fails for a text that is too long for a name
             raise InputError(
                 f"{text!r} is a file or folder, and only the first argument is an input. For several inputs name "
                 f"the queries with -q: audiosep separate {' '.join(map(repr, arguments))} -q QUERY; "
@@ -169,6 +170,6 @@ def read_embedding(path: Path) -> object:
         vector = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise QueryError(f"--embedding {path}: cannot be read as a .npy file of numbers ({error})") from error
-    if not isinstance(vector, np.ndarray) or vector.dtype.kind not in "fiu" or vector.size != vector.shape[-1:][0]:
+    if not isinstance(vector, np.ndarray) or vector.dtype.kind not in "fiu" or not vector.shape[-1:] == (vector.size,):
         raise QueryError(f"--embedding {path}: expected one vector, got {getattr(vector, 'shape', type(vector))}")
     return vector.reshape(-1).astype(np.float32)

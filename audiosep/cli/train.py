@@ -52,8 +52,12 @@ def train(
     task = recipes.build_task(recipe, run_dir)
     if check:
         trained = sum(p.numel() for p in task.model.parameters() if p.requires_grad)
-        print(f"{config}: {recipe.task} would train {trained / 1e6:.2f} M parameters into {run_dir}")
-        print(step_memory(task, recipe.trainer))
+        memory = step_memory(task, recipe.trainer)
+        if as_json:
+            common.emit({"task": recipe.task, "run": str(run_dir), "parameters": trained, **dataclasses.asdict(memory)})
+        else:
+            print(f"{config}: {recipe.task} would train {trained / 1e6:.2f} M parameters into {run_dir}")
+            print(memory)
         return common.DONE
     if profile is not None:
         found = throughput(task, recipe.trainer, profile)

@@ -79,7 +79,8 @@ def read_manifest(path: str | Path) -> list[Clip]:
     clips: list[Clip] = []
     seen: dict[str, int] = {}
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # At line breaks only: str.splitlines also breaks at characters that JSON leaves in captions.
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except OSError as error:
         raise DataError(f"cannot read the manifest {path}: {error}; make one with `audiosep data build`") from error
     for number, line in enumerate(lines, 1):

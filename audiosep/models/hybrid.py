@@ -156,6 +156,10 @@ class Hybrid(SeparationModel):
         """The parts that training may compile."""
         return residual_blocks(self)
 
+    def stacked(self, name: str) -> int:
+        """Parts of equal size that a weight has along its first axis: the scales and shifts of a block's two norms."""
+        return 4 if ".film." in name and self.config.skips == "add" else 1
+
     # ---- inference -------------------------------------------------------------------------------------------------
 
     def forward(self, mix: Tensor, embeddings: Tensor, negatives: Tensor | None = None) -> Estimate:

@@ -84,6 +84,12 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     return lines
 
 
+def last_validation(path: Path) -> dict[str, float]:
+    """The numbers of the last validation in a `log.jsonl`; empty where there is none."""
+    found = [line for line in read_log(path) if line["event"] == "validation"] if path.is_file() else []
+    return {name: value for name, value in found[-1].items() if "/" in name} if found else {}
+
+
 def headline(values: Mapping[str, float]) -> dict[str, float]:
     """Validation numbers without those of single labels, of which there may be hundreds."""
     return {name: value for name, value in values.items() if "/label/" not in name}

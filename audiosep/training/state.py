@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -178,7 +178,8 @@ def warm_start(model: nn.Module, path: Path) -> WarmStart:
     """Copy the weights of another model as far as they fit.
 
     A weight of equal shape is copied. One with the same number of axes but other sizes (a wider layer, more inputs) is
-    copied into the corner that both share; the rest keeps its fresh values. Everything else keeps its fresh values.
+    copied into the corner that both share, part by part where a model stacks it from parts (`stacked(name)`: how many,
+    along the first axis). All other values stay fresh.
 
     Args:
         model: the model to be trained; changed in place.
@@ -190,6 +191,7 @@ def warm_start(model: nn.Module, path: Path) -> WarmStart:
     file = find_weights(path)
     given, report = load_file(file), WarmStart()
     state = model.state_dict()
+    stacked: Callable[[str], int] = getattr(model, "stacked", lambda name: 1)
     with torch.no_grad():
         for name, tensor in state.items():
             source = given.get(name)
@@ -199,8 +201,10 @@ def warm_start(model: nn.Module, path: Path) -> WarmStart:
                 tensor.copy_(source)
                 report.copied.append(name)
             else:
-                corner = tuple(slice(min(a, b)) for a, b in zip(source.shape, tensor.shape, strict=True))
-                tensor[corner].copy_(source[corner])
+                parts = stacked(name)
+                for into, part in zip(tensor.chunk(parts), source.chunk(parts), strict=True):
+                    corner = tuple(slice(min(a, b)) for a, b in zip(part.shape, into.shape, strict=True))
+                    into[corner].copy_(part[corner])
                 report.grown.append(name)
     report.unused = sorted(set(given) - set(state))
     if not report.copied and not report.grown:

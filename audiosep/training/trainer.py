@@ -22,7 +22,7 @@ from audiosep.training.config import TrainerConfig
 from audiosep.training.curves import draw_curves
 from audiosep.training.ema import WeightAverage
 from audiosep.training.muon import Muon, is_matrix
-from audiosep.training.runlog import Meter, RunLog, brief, environment, headline
+from audiosep.training.runlog import Meter, RunLog, brief, environment, headline, last_validation
 from audiosep.training.runtime import (
     Prefetcher,
     accelerator,
@@ -339,6 +339,8 @@ class Trainer:
         state, interrupted = self.progress, not self._finished()
         if not interrupted and state.validated != state.step:
             self._validate()
+        if not self._metrics and state.validated == state.step:  # by an earlier process
+            self._metrics = last_validation(self.run_dir / "log.jsonl")
         if self._saved != (state.step, state.validated):
             self._checkpoint()
         self._draw()
