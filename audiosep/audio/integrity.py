@@ -87,9 +87,10 @@ class OggEnd:
 def ogg_end(path: Path) -> OggEnd:
     """Compare the first and the last page of an Ogg file (RFC 3533)."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        last = max(0, data.rfind(b"OggS", 0, len(data) - 14))  # the last page that tells its stream
-        cut = data.rfind(b"OggS") > last
-        return OggEnd(joined=data[14:18] != data[last + 14 : last + 18], marked=bool(data[last + 5] & 4) and not cut)
+        last = max(0, data.rfind(b"OggS", 0, len(data) - 23))  # the last page with a whole header, of 27 bytes
+        segments = data[last + 27 : last + 27 + data[last + 26]]
+        whole = last + 27 + data[last + 26] + sum(segments) <= len(data) and data.rfind(b"OggS") <= last
+        return OggEnd(joined=data[14:18] != data[last + 14 : last + 18], marked=bool(data[last + 5] & 4) and whole)
 
 
 @dataclass(frozen=True)
