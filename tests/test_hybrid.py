@@ -181,6 +181,20 @@ def test_floor_lets_a_share_of_the_mixture_through(model: Hybrid) -> None:
         assert torch.equal(model.stems(mix).waveforms, other.stems(mix).waveforms)
 
 
+def test_outputs_are_weighed_by_the_presence(model: Hybrid) -> None:
+    other = Hybrid(dataclasses.replace(SMALL, weigh=True)).eval()
+    other.load_state_dict(model.state_dict())
+    mix, asked = mixture(), embedding(2)
+    with torch.no_grad():
+        plain, weighed = model(mix, asked), other(mix, asked)
+        assert plain.presence is not None
+        expected = plain.waveforms * plain.presence[:, :, None, None]
+        torch.testing.assert_close(weighed.waveforms, expected, atol=1e-6, rtol=1e-4)
+        assert torch.equal(weighed.presence, plain.presence)
+    with pytest.raises(ConfigError, match="weigh needs"):
+        Hybrid(dataclasses.replace(SMALL, weigh=True, presence=False))
+
+
 def test_candidates_sum_to_one(model: Hybrid) -> None:
     with torch.inference_mode():
         features = model.encode(model.energies(power(stft(mixture()[:, 0], 512, 128))))

@@ -78,7 +78,7 @@ def exported(
     request: pytest.FixtureRequest, kind: str, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Separator, Exported]:
     """A separator and its file, each kind with its transforms outside and inside."""
-    separator = resunet() if kind == "resunet30" else hybrid(gate=-0.5)
+    separator = resunet() if kind == "resunet30" else hybrid(weigh=True)
     path = tmp_path_factory.mktemp("onnx") / "m.onnx"
     known = () if kind == "stems" else ("piano", "dog")
     return separator, export(separator, path, transforms=request.param, stems=kind == "stems", queries=known)

@@ -47,8 +47,8 @@ class HybridConfig:
         tracks: channels of the part of the modulation that varies in time. listener: its shape, None for none.
         tags: the decoder also sees how well the listener's tags answer the query, everywhere (see `Attention`).
         stems: names of the fixed heads. candidates: query-free masks; refine: the query decoder sees the selected one.
-        presence: a head that says whether the queried sound is there; gate: its logit below which the output is
-            faded out, None for never.
+        presence: a head that says whether the queried sound is there; weigh: outputs are multiplied by what it says,
+            which makes them expectations: a sound that may not be there comes out more quietly.
         floor: amplitude of the mixture that every query lets through at inference, as spectral subtraction leaves one
             against musical noise (Berouti et al., 1979); a mask that took the wrong sound still holds the right one.
         window, context: samples of an inference window, and of each side that is computed only for context.
@@ -72,7 +72,7 @@ class HybridConfig:
     candidates: int = 4
     refine: bool = False
     presence: bool = True
-    gate: float | None = None
+    weigh: bool = False
     floor: float = 0.0
     window: int = 639 * 512
     context: int = 32 * 512
@@ -189,12 +189,12 @@ class Hybrid(SeparationModel):
         return mask, torch.sigmoid(decoded.presence.float().view(batch, count))
 
     def answer(self, decoded: Decoded) -> Tensor:
-        """(queries, bands, frames): the mask that is applied, above the floor and faded out by the gate."""
+        """(queries, bands, frames): the mask that is applied: above the floor, weighed by the presence."""
         mask = decoded.mask
         if self.config.floor:
             mask = self.config.floor + (1 - self.config.floor) * mask
-        if self.config.gate is not None and decoded.presence is not None:
-            mask = mask * torch.sigmoid(6 * (decoded.presence.float() - self.config.gate))[:, None, None]
+        if self.config.weigh and decoded.presence is not None:
+            mask = mask * torch.sigmoid(decoded.presence.float())[:, None, None]
         return mask
 
     def stems(self, mix: Tensor) -> Estimate:
@@ -440,6 +440,8 @@ def check(config: HybridConfig) -> None:
         raise ConfigError("tags needs a listener")
     if config.refine and (listener is None or not config.candidates):
         raise ConfigError("refine needs a listener and candidates")
+    if config.weigh and not config.presence:
+        raise ConfigError("weigh needs the presence head")
     if not 0 <= config.floor < 1:
         raise ConfigError(f"floor is an amplitude from 0 to below 1, got {config.floor}")
     if config.window % config.hop or config.context % config.hop or config.window <= 2 * config.context:

@@ -34,6 +34,7 @@ def assemble(
     *,
     listener: Path | None = None,
     floor: float | None = None,
+    weigh: bool | None = None,
     name: str,
     licence: str,
 ) -> Path:
@@ -42,7 +43,7 @@ def assemble(
     Args:
         separator: folder that a separation run exported. text: folder that a text run exported, or a whole model.
         listener: what hears the audio queries, where the separator's own went on learning; see `load_listener`.
-        floor: see `HybridConfig`; None for that of the run. out: made if missing. name, licence: of the weights.
+        floor, weigh: see `HybridConfig`; None for that of the run. out: made if missing. name, licence: of the weights.
 
     Raises:
         ConfigError: the separator has no listener, so it cannot hear audio queries.
@@ -50,9 +51,10 @@ def assemble(
     model, _ = load_model(separator)
     if not isinstance(model, Hybrid) or model.config.listener is None:
         raise ConfigError(f"{separator} is no hybrid with a listener")
-    if floor is not None:
-        check(replace(model.config, floor=floor))
-        model.config = replace(model.config, floor=floor)
+    given = {"floor": floor, "weigh": weigh}
+    config = replace(model.config, **{key: value for key, value in given.items() if value is not None})
+    check(config)
+    model.config = config
     read = TowerEncoder.read(text)
     out.mkdir(parents=True, exist_ok=True)
     ears = model.listener
@@ -112,6 +114,7 @@ def main() -> None:
     parser.add_argument("--text", type=Path, required=True)
     parser.add_argument("--listener", type=Path, help="what hears audio queries, if the separator's own was tuned")
     parser.add_argument("--floor", type=float, help="amplitude that every query lets through")
+    parser.add_argument("--weigh", action="store_true", default=None, help="multiply outputs by their presence")
     parser.add_argument("--manifest", type=Path, required=True)
     parser.add_argument("--recipe", type=Path, nargs="+", required=True)
     parser.add_argument("--card", type=Path, required=True, help=f"model card with {TRAINED_ON} where the table goes")
@@ -122,8 +125,8 @@ def main() -> None:
     card = args.card.read_text(encoding="utf-8")
     if TRAINED_ON not in card:
         raise ConfigError(f"{args.card} has no line {TRAINED_ON}")
-    named = {"name": args.name, "licence": args.licence}
-    folder = assemble(args.separator, args.text, args.out, listener=args.listener, floor=args.floor, **named)
+    settings = {"floor": args.floor, "weigh": args.weigh, "name": args.name, "licence": args.licence}
+    folder = assemble(args.separator, args.text, args.out, listener=args.listener, **settings)
     card = card.replace(TRAINED_ON, trained_on(read_manifest(args.manifest)))
     (folder / "MODEL_CARD.md").write_text(card, encoding="utf-8")
     (folder / "train.json").write_text(json.dumps(recipe(args.recipe), indent=2) + "\n", encoding="utf-8")
