@@ -209,7 +209,10 @@ def _scores(summaries: Sequence[SystemSummary], benchmark: Benchmark, idle: Sequ
 
 def _by_group(summaries: Sequence[SystemSummary], groups: Sequence[str], meaning: Mapping[str, str]) -> Table:
     rows = [[s.name, *(_group_cell(s.groups.get(group, {})) for group in groups)] for s in summaries]
-    note = "SI-SDRi in dB (share of clips that got better); where the sound is absent, how far the output went down."
+    note = (
+        "SI-SDRi in dB (share of clips that got better); where the sound is absent, by how much the output went down: "
+        "the median, and what 90% of the clips reach."
+    )
     if meaning:
         note += " " + "; ".join(f"{group}: {meaning[group]}" for group in groups if group in meaning) + "."
     return Table("By group", ["system", *groups], rows, note, _bounds(summaries))
@@ -239,7 +242,10 @@ def _cell(measure: str, stat: Stat | None) -> str:
 def _group_cell(stats: Mapping[str, Stat]) -> str:
     if "si_sdri" in stats:
         return f"{_number(stats['si_sdri'].mean)} ({100 * stats['better'].mean:.0f}%)"
-    return f"{0.0 - round(stats['suppression'].mean, 1):.1f} dB" if "suppression" in stats else NONE
+    if "suppression" in stats:
+        down = stats["suppression"]
+        return f"{0.0 - round(down.median, 1):.1f} dB (90%: {0.0 - round(down.tenth, 1):.1f})"
+    return NONE
 
 
 def _number(value: float) -> str:

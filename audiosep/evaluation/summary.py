@@ -24,13 +24,14 @@ class Stat:
 
     Attributes:
         mean: weighted by length where the measure says so. low, high: the interval.
-        median: of the clips. count: how many clips have the number.
+        median: of the clips. tenth: what nine tenths of them exceed. count: how many clips have the number.
     """
 
     mean: float
     low: float
     high: float
     median: float
+    tenth: float
     count: int
 
 
@@ -161,6 +162,6 @@ def _stats(points: Sequence[_Point], measures: Iterable[str] = tuple(MEASURES)) 
             seconds = np.array([point.seconds for point in known])
             weights = seconds if MEASURES[measure].weighted else np.ones_like(values)
             low, high = bootstrap(values, weights, [point.item for point in known])
-            mean, median = np.average(values, weights=weights), np.median(values)
-            stats[measure] = Stat(float(mean), low, high, float(median), len(known))
+            mean, median, tenth = np.average(values, weights=weights), np.median(values), np.quantile(values, 0.1)
+            stats[measure] = Stat(float(mean), low, high, float(median), float(tenth), len(known))
     return stats
