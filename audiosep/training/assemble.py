@@ -51,7 +51,7 @@ def assemble(
     model, _ = load_model(separator)
     if not isinstance(model, Hybrid) or model.config.listener is None:
         raise ConfigError(f"{separator} is no hybrid with a listener")
-    given = {"floor": floor, "weigh": weigh}
+    given: dict[str, Any] = {"floor": floor, "weigh": weigh}
     config = replace(model.config, **{key: value for key, value in given.items() if value is not None})
     check(config)
     model.config = config
@@ -125,7 +125,7 @@ def main() -> None:
     card = args.card.read_text(encoding="utf-8")
     if TRAINED_ON not in card:
         raise ConfigError(f"{args.card} has no line {TRAINED_ON}")
-    settings = {"floor": args.floor, "weigh": args.weigh, "name": args.name, "licence": args.licence}
+    settings: dict[str, Any] = {"floor": args.floor, "weigh": args.weigh, "name": args.name, "licence": args.licence}
     folder = assemble(args.separator, args.text, args.out, listener=args.listener, **settings)
     card = card.replace(TRAINED_ON, trained_on(read_manifest(args.manifest)))
     (folder / "MODEL_CARD.md").write_text(card, encoding="utf-8")
