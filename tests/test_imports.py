@@ -18,7 +18,7 @@ ROOT = Path(audiosep.__file__).parent
 # From the ground up: a part imports parts of lower floors, and its own modules. Function-level imports count too.
 FLOORS = (
     {"errors"},
-    {"configs", "registry", "chunking", "devices", "memory", "threads", "audio", "metrics", "query.space"},
+    {"configs", "registry", "chunking", "devices", "memory", "pages", "threads", "audio", "metrics", "query.space"},
     {"models"},
     {"checkpoint", "inference", "outputs"},
     {"convert"},

@@ -222,7 +222,7 @@ def test_groups_are_explained_under_their_table(tmp_path: Path) -> None:
     benchmark = replace(grouped(), groups={"absent": "nobody sings", "present": "somebody does"})
     outcome = run(["mixture"], [benchmark], tmp_path, HERE)
     text = Report([benchmark], outcome, tmp_path, HERE).markdown()
-    assert "| *mixture* | 0.0 dB | 0.00 (0%) |" in text
+    assert "| *mixture* | 0.0 dB (90%: 0.0) | 0.00 (0%) |" in text
     assert "absent: nobody sings; present: somebody does." in text
 
 
