@@ -152,8 +152,8 @@ def table(folder: Path) -> str:
     minutes = max(values["minutes"] for _, values in found)
     note = (
         f"{minutes:.0f} minutes of training each, from nothing. Queries: trained on in that time. a to g: SI-SDRi of "
-        "part of the validation recipe (see below for its groups); c: median level of the output where the sound is "
-        "absent, dB; AUC: of presence."
+        "part of the validation recipe, whose groups docs/mini.md tells; c: median level of the output where the sound "
+        "is absent, dB; AUC: of presence."
     )
     return "\n".join([*(f"| {row} |" for row in rows), "", *textwrap.wrap(note, 120)]) + "\n"
 
