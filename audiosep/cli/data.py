@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 app = common.application("Make and check the manifest of a training corpus, and hear what it teaches.")
 
+KIND = "auto, folders, songs, audiosep, csv, shards or huggingface."
+FAMILY = "Family of all clips, instead of what the reader says."
 SKIP = "Leave broken files out (each is named) instead of stopping."
 
 
@@ -29,8 +31,8 @@ def build(
         list[Path], typer.Argument(metavar="SOURCE...", help="Folders, AudioSep JSON files or CSV tables.")
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="The manifest to write (.jsonl).")],
-    kind: Annotated[str, typer.Option(help="auto, folders, songs, audiosep, csv, shards or huggingface.")] = "auto",
-    family: Annotated[str | None, typer.Option(help="Family of all clips, instead of what the reader says.")] = None,
+    kind: Annotated[str, typer.Option(help=KIND)] = "auto",
+    family: Annotated[str | None, typer.Option(help=FAMILY)] = None,
     zero: Annotated[int, typer.Option(help="Event labels to hold out of all training (0: none).")] = 0,
     split: Annotated[bool, typer.Option("--split/--no-split", help="Hold back 10% of each family, by group.")] = True,
     skip: Annotated[bool, typer.Option("--skip-broken", help=SKIP)] = False,
@@ -38,22 +40,11 @@ def build(
     quiet: common.Quiet = False,
 ) -> None:
     """Read recordings of any layout into one manifest."""
-    from audiosep.data.layouts import read
     from audiosep.data.manifest import write_manifest
     from audiosep.data.splits import assign_splits, zero_labels
 
     common.logs_to(common.console(), 0, quiet)
-    clips: list[Clip] = []
-    for source in sources:
-        found = read(source, kind, "skip" if skip else "raise")
-        taken = {clip.id for clip in clips}
-        prefix, number = "", 1
-        while any(prefix + clip.id in taken for clip in found):
-            prefix = f"{source.name}/" if number == 1 else f"{source.name} ({number})/"
-            number += 1
-        clips += [dataclasses.replace(clip, id=prefix + clip.id) for clip in found]
-    if family is not None:
-        clips = [dataclasses.replace(clip, family=family) for clip in clips]
+    clips = _read(sources, kind, family, skip)
     held_out: tuple[str, ...] = ()
     if split:
         # What a reader already put aside (the test half of MUSDB18) stays there.
@@ -69,6 +60,41 @@ def build(
             print(f"{name:6} {count:7} clips {hours:8.2f} h")
         if held_out:
             print(f"never trained on: {', '.join(held_out)}")
+        print(out)
+
+
+@app.command()
+@common.guarded
+def extend(
+    manifest: Annotated[Path, typer.Argument(help="The manifest (.jsonl) whose splits stay as they are.")],
+    sources: Annotated[list[Path], typer.Argument(metavar="SOURCE...", help="More to train on; see build.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The manifest to write (.jsonl).")],
+    kind: Annotated[str, typer.Option(help=KIND)] = "auto",
+    family: Annotated[str | None, typer.Option(help=FAMILY)] = None,
+    sound: Annotated[
+        bool, typer.Option("--sound/--no-sound", help="Also leave out what sounds like a held-back recording.")
+    ] = True,
+    skip: Annotated[bool, typer.Option("--skip-broken", help=SKIP)] = False,
+    as_json: common.AsJson = False,
+    quiet: common.Quiet = False,
+) -> None:
+    """Add recordings to a manifest for training alone; what would teach what is held back is left out."""
+    from audiosep.data.extend import extend as add
+    from audiosep.data.manifest import read_manifest, write_manifest
+
+    common.logs_to(common.console(), 0, quiet)
+    clips = read_manifest(manifest)
+    more = _read(sources, kind, family, skip, {clip.id for clip in clips})
+    with common.progress_bar(common.console(), "comparing", quiet or as_json or not sound) as progress:
+        found = add(clips, more, sound=sound, on_error="skip" if skip else "raise", progress=progress)
+    write_manifest(out, found.clips)
+    added = len(found.clips) - len(clips)
+    if as_json:
+        summary = {"manifest": str(out), "clips": len(found.clips), "added": added, "left_out": found.left_out}
+        common.emit(summary | {"splits": _splits(found.clips)})
+    elif not quiet:
+        _list("left out", [f"{name}: {reason}" for name, reason in found.left_out.items()])
+        print(f"{added} clips added, {sum(clip.seconds for clip in found.clips[len(clips) :]) / 3600:.2f} h")
         print(out)
 
 
@@ -129,6 +155,28 @@ def draw(
         for line in listing["queries"]:
             print(f"{line['file']}: {line['query']!r} out of {', '.join(line['mixture'])}")
         print(f"planned in {listing['plan_ms']:.1f} ms, rendered in {listing['render_ms']:.1f} ms")
+
+
+def _read(
+    sources: Sequence[Path], kind: str, family: str | None, skip: bool, taken: Collection[str] = ()
+) -> list[Clip]:
+    """Clips of all sources; ids that are taken already get the name of their source in front."""
+    from audiosep.data.layouts import read
+
+    clips: list[Clip] = []
+    used = set(taken)
+    for source in sources:
+        found = read(source, kind, "skip" if skip else "raise")
+        prefix, number = "", 1
+        while any(prefix + clip.id in used for clip in found):
+            prefix = f"{source.name}/" if number == 1 else f"{source.name} ({number})/"
+            number += 1
+        used |= {prefix + clip.id for clip in found}
+        clips += [
+            dataclasses.replace(clip, id=prefix + clip.id, family=clip.family if family is None else family)
+            for clip in found
+        ]
+    return clips
 
 
 def _splits(clips: Sequence[Clip]) -> dict[str, tuple[int, float]]:
