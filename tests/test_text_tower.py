@@ -173,12 +173,16 @@ def test_an_interrupted_embedding_is_continued(tmp_path: Path, monkeypatch: pyte
     torch.testing.assert_close(torch.from_numpy(np.load(tmp_path / "x.npy")).float(), expected, atol=1e-3, rtol=0)
 
 
-def test_batches_are_pure_and_cover_every_phrase_once(config: TextConfig) -> None:
+@pytest.mark.parametrize("together", [64, 7])  # one plan an epoch, and several of which the last is shorter
+def test_batches_are_pure_and_cover_every_phrase_once(
+    config: TextConfig, together: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(text, "_PLAN", together)
     task, other = TextDistillation(config), TextDistillation(config)
     batches = len(task.data.trained) // 16
     for step in (5, 0, batches + 1):
         torch.testing.assert_close(task.batch(step, 0, 1).ids, other.batch(step, 0, 1).ids)
-    targets = np.concatenate([task.batch(step, 0, 1).targets.numpy() for step in range(batches)])
+    targets = np.concatenate([task.batch(step, 0, 1).targets.numpy() for step in range(batches, 2 * batches)])
     trained = FakeTeacher().embed([task.data.phrases[row] for row in task.data.trained]).numpy()
     rows = (targets @ trained.T).argmax(1)
     assert len(rows) == 16 * batches

@@ -33,7 +33,7 @@ from audiosep.registry import locate
 from audiosep.training.teachers import SentenceTeacher
 from audiosep.training.textdata import TextData, TextDataConfig, prepare, synonym_targets
 
-# Batches of one plan.
+# Batches of one plan; the last of an epoch may have fewer.
 _PLAN = 64
 
 
@@ -140,12 +140,13 @@ class TextDistillation:
         """Ids and targets of one batch: its plan, some batches long, is read as a whole and cut by length."""
         size = self.config.options.batch
         batches = len(self.data.trained) // size
-        length = min(_PLAN, batches)
-        plan, place = divmod(index, length)
+        epoch, number = divmod(index, batches)
+        part, place = divmod(number, _PLAN)
+        plan = epoch * -(-batches // _PLAN) + part
         if self._plan[0] != plan:
-            epoch, part = divmod(plan, batches // length)
             order = np.random.default_rng([self.config.seed, epoch]).permutation(self.data.trained)
-            self._plan = (plan, self._cut(order[part * length * size : (part + 1) * length * size], plan))
+            rows = order[part * _PLAN * size : min((part + 1) * _PLAN, batches) * size]
+            self._plan = (plan, self._cut(rows, plan))
         return self._plan[1][place]
 
     def _cut(self, rows: np.ndarray[Any, Any], plan: int) -> list[tuple[Tensor, np.ndarray[Any, Any]]]:
