@@ -21,6 +21,7 @@ from audiosep.training import distributed
 from audiosep.training.config import TrainerConfig
 from audiosep.training.curves import draw_curves
 from audiosep.training.ema import WeightAverage
+from audiosep.training.health import Health
 from audiosep.training.muon import Muon, is_matrix
 from audiosep.training.runlog import Meter, RunLog, brief, environment, headline, last_validation
 from audiosep.training.runtime import (
@@ -157,6 +158,7 @@ class Trainer:
             if self.accelerator.scaler is not None:
                 self.accelerator.scaler.load_state_dict(training["scaler"])
         self.meter = Meter()
+        self._silent: set[str] = set()  # layers that were warned about
         self._describe()
 
     def _optimizer(self) -> torch.optim.Optimizer:
@@ -309,8 +311,20 @@ class Trainer:
     def _measure(self) -> dict[str, float]:
         distributed.same_buffers(self.model)
         self.model.eval()
-        with _eager(), torch.no_grad(), self.accelerator.autocast():
-            return self.task.validate(self.model)
+        with _eager(), torch.no_grad(), self.accelerator.autocast(), Health(self.model) as health:
+            metrics = self.task.validate(self.model)
+        health.join(distributed.gather([health.awake()]))
+        silent = [name for name in health.silent if name not in self._silent]
+        self._silent.update(silent)
+        if silent and self.main:
+            logger.warning(
+                "step %d: nothing but zeros reached %s in this validation; such parts cannot learn. Where a ReLU or a "
+                "weight has died, go back to a checkpoint before it with a lower trainer.learning_rate or more "
+                "trainer.weight_decay",
+                self.progress.step,
+                ", ".join(silent[:5]) + (f" and {len(silent) - 5} more" if len(silent) > 5 else ""),
+            )
+        return metrics | {"val/dead_channels": health.dead} if metrics else metrics
 
     def _export(self, folder: Path) -> None:
         if self.main:
