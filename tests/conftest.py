@@ -92,7 +92,8 @@ def tiny_folder(doubles_registered: None, tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def mini_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model folder of the bundled model's kind: hybrid network and embedded CLAP, small, with random weights."""
-    from audiosep.models.hybrid import Hybrid, HybridConfig
+    from audiosep.models.hybrid import Hybrid
+    from audiosep.models.hybrid_config import HybridConfig
     from audiosep.models.listener import Listener, ListenerConfig
     from audiosep.models.text import TextTower, TextTowerConfig
     from audiosep.query.mini import MiniEncoder

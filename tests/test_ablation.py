@@ -12,7 +12,7 @@ from test_tasks import data, recipe  # noqa: F401 - fixtures
 
 from audiosep import configs
 from audiosep.errors import ConfigError, InputError, TrainingError
-from audiosep.models.hybrid import check
+from audiosep.models.hybrid_config import check
 from audiosep.training import ablation
 from audiosep.training.ablation import VARIANTS, configuration, main, result, run, table
 from audiosep.training.recipe import make_recipe
@@ -25,7 +25,7 @@ def base(data: dict[str, str], recipe: str) -> dict[str, Any]:  # noqa: F811
     return {
         "task": "separation",
         "data": data,
-        "model": configs.to_dict(SMALL),
+        "model": configs.to_dict(SMALL) | {"relisten": True},
         "options": {"validation": recipe, "labels": labels},
         "sampling": {"seconds": 1.0},
         "trainer": {"minutes": 600, "device": "cpu", "precision": "fp32", "init": "somewhere", "log_every": 1},

@@ -11,7 +11,8 @@ from torch import nn
 
 from audiosep.errors import ConfigError, ModelError
 from audiosep.models.adapters import Adapter, AdapterConfig, adapter_info, apply_adapter, trainable_parameters
-from audiosep.models.hybrid import Hybrid, HybridConfig
+from audiosep.models.hybrid import Hybrid
+from audiosep.models.hybrid_config import HybridConfig
 from audiosep.models.listener import ListenerConfig
 
 

@@ -20,7 +20,8 @@ from audiosep.data.manifest import Clip, read_manifest, write_manifest
 from audiosep.errors import ConfigError, DataError, ModelError
 from audiosep.metrics import si_sdr
 from audiosep.models.adapters import AdapterConfig, adapter_info
-from audiosep.models.hybrid import Hybrid, HybridConfig
+from audiosep.models.hybrid import Hybrid
+from audiosep.models.hybrid_config import HybridConfig
 from audiosep.training.finetune import FinetuneConfig, FinetuneReport, finetune, gather_clips, hold_back
 from audiosep.training.finetune_task import FinetuneOptions, limited
 

@@ -12,12 +12,14 @@ from safetensors.torch import save_file
 
 from audiosep.errors import ConfigError, ModelError
 from audiosep.models.bands import Bands
-from audiosep.models.blocks import fold, unfold
+from audiosep.models.blocks import ResidualBlock, fold, unfold
 from audiosep.models.film import FilmNorm
-from audiosep.models.hybrid import Hybrid, HybridConfig
+from audiosep.models.hybrid import Hybrid
+from audiosep.models.hybrid_config import HybridConfig
 from audiosep.models.listener import Listener, ListenerConfig
 from audiosep.models.masks import share_out
 from audiosep.models.stft import istft, power, stft
+from audiosep.training.health import Health
 from audiosep.training.state import warm_start
 
 SMALL_LISTENER = ListenerConfig(
@@ -171,6 +173,35 @@ def test_presence_knows_the_level_of_the_output_but_does_not_change_it(model: Hy
     assert torch.autograd.grad(logits.sum(), mask, allow_unused=True)[0] is None
 
 
+def test_presence_hears_the_output_again() -> None:
+    torch.manual_seed(0)
+    model = Hybrid(dataclasses.replace(SMALL, relisten=True)).eval()
+    asked, energies = embedding(2), torch.rand(2, 48, 20)
+    half = torch.zeros(2, 48, 20)
+    half[:, :24] = 1.0
+    low, high, both = (model._heard_again(mask, energies, asked) for mask in (half, 1 - half, torch.ones_like(half)))
+    assert not torch.allclose(low, high)
+    heard = model.listener.embed_pooled(model.listener.pooled(energies))
+    torch.testing.assert_close(both[:, 0], (heard * asked).sum(-1))
+    logits = [model._presence(half, energies, torch.zeros(2, 2, 5, 3), answers) for answers in (low, high)]
+    assert not torch.equal(*logits)
+    result = model(mixture(), asked)
+    assert result.presence is not None
+    assert result.presence.shape == (2, 2)
+
+
+def test_blocks_that_drift_below_zero_stay_alive(model: Hybrid) -> None:
+    """A normalisation stands between a sum of blocks and the ReLU behind it: a drift would be for good."""
+    drifted = copy.deepcopy(model).train()
+    for block in (drifted.middle, *drifted.decoder):
+        assert isinstance(block, ResidualBlock)
+        torch.nn.init.constant_(block.conv2.weight, -1.0)
+    with Health(drifted) as health, torch.no_grad():
+        drifted(mixture(), embedding(2))
+    assert health.silent == []
+    assert health.dead < 0.2
+
+
 def test_floor_lets_a_share_of_the_mixture_through(model: Hybrid) -> None:
     other = Hybrid(dataclasses.replace(SMALL, floor=0.25)).eval()
     other.load_state_dict(model.state_dict())
@@ -290,6 +321,8 @@ def test_impossible_configurations_are_refused() -> None:
         Hybrid(HybridConfig(listener=None, tags=True))
     with pytest.raises(ConfigError, match="refine"):
         Hybrid(HybridConfig(listener=None, refine=True))
+    with pytest.raises(ConfigError, match="relisten"):
+        Hybrid(HybridConfig(listener=None, relisten=True))
     with pytest.raises(ConfigError, match="window"):
         Hybrid(HybridConfig(window=1000))
 

@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 
 from audiosep import metrics
-from audiosep.models.hybrid import Hybrid, HybridConfig
+from audiosep.models.hybrid import Hybrid
+from audiosep.models.hybrid_config import HybridConfig
 from audiosep.models.stft import power, stft
 from audiosep.training.config import TrainerConfig
 from audiosep.training.losses import Losses

@@ -83,7 +83,7 @@ def test_presets_lie_under_what_the_file_says():
 def test_presets_are_configurations(size):
     from audiosep import configs
     from audiosep.data.sampling import SamplingConfig
-    from audiosep.models.hybrid import HybridConfig
+    from audiosep.models.hybrid_config import HybridConfig
 
     values = presets.preset("separation", size)
     configs.from_dict(HybridConfig, values["model"])

@@ -22,7 +22,8 @@ from audiosep.data.manifest import Clip, write_manifest
 from audiosep.data.queries import STEM_CAPTIONS
 from audiosep.data.recipes import Drawer
 from audiosep.errors import ConfigError, DataError, ModelError
-from audiosep.models.hybrid import Hybrid, HybridConfig
+from audiosep.models.hybrid import Hybrid
+from audiosep.models.hybrid_config import HybridConfig
 from audiosep.models.listener import Listener
 from audiosep.models.stft import power, stft
 from audiosep.training import distributed

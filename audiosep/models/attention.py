@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from audiosep.models.listener import ListenerConfig
 
 if TYPE_CHECKING:
-    from audiosep.models.hybrid import HybridConfig
+    from audiosep.models.hybrid_config import HybridConfig
 
 
 @dataclass
@@ -27,6 +27,13 @@ class Heard:
     local: Tensor
     joint: Tensor
     tags: Tensor | None
+
+
+class ChannelNorm(nn.LayerNorm):
+    """Layer normalisation over the channels of (batch, channels, steps), at every step."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.transpose(1, 2)).transpose(1, 2)
 
 
 class Attention(nn.Module):
@@ -52,7 +59,9 @@ class Attention(nn.Module):
         self.product = nn.Conv1d(config.dimension, 64, 1)
         levels = 4 if config.tags else 2
         self.mix = nn.Conv1d(2 * width + 64 + levels * (rows + 1), 160, 3, padding=1)
+        self.mixed = ChannelNorm(160)
         self.out = nn.Conv1d(160, config.tracks, 3, padding=1)
+        self.tracks = ChannelNorm(config.tracks)
         self.map = nn.Conv2d(levels, config.widths[-1], 1)
         if config.tags:
             self.register_buffer("names", torch.zeros(listener.tags, config.dimension))
@@ -80,8 +89,8 @@ class Attention(nn.Module):
         level = torch.cat([similarity, whole], 3).transpose(2, 3).flatten(1, 2)
         product = self.product((joint.mean(2) * embeddings[:, None] * embeddings.shape[1] ** 0.5).transpose(1, 2))
         x = torch.cat([local, local * self.query(vector)[:, None]], 2).transpose(1, 2)
-        x = self.mix(torch.cat([x, product, level.to(x.dtype)], 1))
-        tracks: Tensor = F.silu(self.out(F.silu(x)))
+        x = self.mixed(self.mix(torch.cat([x, product, level.to(x.dtype)], 1)))
+        tracks: Tensor = self.tracks(self.out(F.silu(x)))
         return tracks, similarity
 
     def _answers(self, tags: Tensor, owner: Tensor, embeddings: Tensor) -> Tensor:

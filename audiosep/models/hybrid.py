@@ -11,21 +11,21 @@ mixture, the listener hears each, and the query decoder refines the candidate th
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from audiosep.errors import ConfigError, ModelError
+from audiosep.errors import ModelError
 from audiosep.models.attention import Attention, Heard
 from audiosep.models.bands import Bands
 from audiosep.models.base import Estimate, SeparationModel
 from audiosep.models.blocks import MOMENTUM, ResidualBlock, fold, residual_blocks, unfold
-from audiosep.models.film import Condition
-from audiosep.models.listener import Listener, ListenerConfig
+from audiosep.models.film import Condition, FilmNorm
+from audiosep.models.hybrid_config import HybridConfig, check
+from audiosep.models.listener import Listener
 from audiosep.models.masks import real_mask, share_out
 from audiosep.models.stft import istft, power, stft
 
@@ -33,49 +33,6 @@ TOP_BAND = 1000.0
 TINY = 1e-10  # far below the energy of silence in 16 bits
 # Each query that is decoded has activations of its own. On a CPU two at a time keep the embedded model below 900 MB.
 QUERIES_TOGETHER = {"cpu": 2, "mps": 4, "cuda": 16}
-
-
-@dataclass(frozen=True)
-class HybridConfig:
-    """Shape of a hybrid separator.
-
-    Attributes:
-        sample_rate: Hz. n_fft, hop: STFT, samples. axis: frequency axis of the network; bands: how many bands.
-        patch: frames x bands that become the channels of one position. widths: channels of each level.
-        skips: how the decoder takes up the encoder's features. mask: kind of mask.
-        dimension: size of a query embedding. features: size of the query vector that modulates the decoder.
-        tracks: channels of the part of the modulation that varies in time. listener: its shape, None for none.
-        tags: the decoder also sees how well the listener's tags answer the query, everywhere (see `Attention`).
-        stems: names of the fixed heads. candidates: query-free masks; refine: the query decoder sees the selected one.
-        presence: a head that says whether the queried sound is there; weigh: outputs are multiplied by what it says,
-            which makes them expectations: a sound that may not be there comes out more quietly.
-        floor: amplitude of the mixture that every query lets through at inference, as spectral subtraction leaves one
-            against musical noise (Berouti et al., 1979); a mask that took the wrong sound still holds the right one.
-        window, context: samples of an inference window, and of each side that is computed only for context.
-    """
-
-    sample_rate: int = 32000
-    n_fft: int = 2048
-    hop: int = 512
-    axis: Literal["bands", "bins"] = "bands"
-    bands: int = 192
-    patch: tuple[int, int] = (2, 2)
-    widths: tuple[int, ...] = (48, 96, 160, 224)
-    skips: Literal["add", "concat"] = "add"
-    mask: Literal["real"] = "real"
-    dimension: int = 512
-    features: int = 256
-    tracks: int = 96
-    listener: ListenerConfig | None = field(default_factory=ListenerConfig)
-    tags: bool = False
-    stems: tuple[str, ...] = ("vocals", "drums", "bass", "other")
-    candidates: int = 4
-    refine: bool = False
-    presence: bool = True
-    weigh: bool = False
-    floor: float = 0.0
-    window: int = 639 * 512
-    context: int = 32 * 512
 
 
 @dataclass
@@ -110,7 +67,7 @@ class Hybrid(SeparationModel):
         check(config)
         self.sample_rate, self.hop, self.dimension = config.sample_rate, config.hop, config.dimension
         self.window, self.context, self.stem_names = config.window, config.context, config.stems
-        self.alignment = _grid(config)[0] * config.hop
+        self.alignment = config.grid[0] * config.hop
         able = {"text", "audio", "negative"}
         able |= {"stems"} if config.stems else set()
         self.capabilities = frozenset(able | ({"presence"} if config.presence else set()))
@@ -125,11 +82,16 @@ class Hybrid(SeparationModel):
 
         tracks = config.tracks if config.listener else 0
         self.query = nn.Sequential(
-            nn.Linear(2 * config.dimension, config.features), nn.SiLU(), nn.Linear(config.features, config.features)
+            nn.Linear(2 * config.dimension, config.features),
+            nn.SiLU(),
+            nn.Linear(config.features, config.features),
+            nn.LayerNorm(config.features),
         )
         self.middle = ResidualBlock(widths[-1], widths[-1], config.features, tracks)
         up = list(pairwise((widths[-1], *widths[::-1])))
         self.up = nn.ModuleList(nn.ConvTranspose2d(i, o, 2, 2, bias=False) for i, o in up)
+        # Sums of blocks drift as they are trained; where a ReLU follows they would drift below zero for good.
+        self.norms = nn.ModuleList(FilmNorm(w, momentum=MOMENTUM) for w in (widths[-1], *widths[::-1]))
         joined = 2 if config.skips == "concat" else 1
         self.decoder = nn.ModuleList(ResidualBlock(joined * o, o, config.features, tracks) for _, o in up)
         self.out = _head(widths[0], area)
@@ -148,7 +110,7 @@ class Hybrid(SeparationModel):
             self.select_scale = nn.Parameter(torch.tensor(10.0))
         if config.presence:
             # A few numbers only: of hundreds of channels the head learns the training clips by heart.
-            heard = 0 if config.listener is None else 8 if config.tags else 4
+            heard = (0 if config.listener is None else 8 if config.tags else 4) + config.relisten
             self.presence = nn.Sequential(nn.Linear(3 + heard, 32), nn.SiLU(), nn.Linear(32, 1))
 
     @property
@@ -303,7 +265,11 @@ class Hybrid(SeparationModel):
             asked_maps, stem_maps = maps.split([len(owner), len(songs)])
             stems = self._masks(self.stem_out(stem_maps), frames, real_mask)
         mask = self._masks(self.out(asked_maps), frames, real_mask)[:, 0]
-        presence = self._presence(mask, features.energies[owner], similarity) if self.config.presence else None
+        presence = None
+        if self.config.presence:
+            energies = features.energies[owner]
+            again = self._heard_again(mask, energies, embeddings) if self.config.relisten else None
+            presence = self._presence(mask, energies, similarity, again)
         return Decoded(mask, presence, stems)
 
     def stem_masks(self, features: Features) -> Tensor:
@@ -331,7 +297,7 @@ class Hybrid(SeparationModel):
 
     def _fold(self, x: Tensor) -> Tensor:
         """(batch, 1, frames, bands) padded so that every level divides evenly, patches as channels."""
-        frames, bands = (-s % grid for s, grid in zip(x.shape[2:], _grid(self.config), strict=True))
+        frames, bands = (-s % grid for s, grid in zip(x.shape[2:], self.config.grid, strict=True))
         return fold(F.pad(x, (0, bands, 0, frames)), self.config.patch)
 
     def _lasting(self, x: Tensor, energies: Tensor) -> Tensor:
@@ -340,7 +306,7 @@ class Hybrid(SeparationModel):
         What is heard is stretched over these frames, so it has to last as long as they do: otherwise the end of a
         recording would be told what was heard before.
         """
-        grid = _grid(self.config)[0]
+        grid = self.config.grid[0]
         # Without negative numbers, which exports round another way, and in ranges, whose sizes they do not freeze.
         steps = (energies.shape[-1] + grid - 1) // grid * grid // self.listener.config.step
         last = torch.arange(x.shape[2], device=x.device)[-1:]
@@ -369,20 +335,29 @@ class Hybrid(SeparationModel):
             folded = self._fold(chosen.transpose(1, 2)[:, None])
             for level, project in enumerate(self.refine):
                 hints[level] = project(F.avg_pool2d(folded, 2**level) if level else folded)
-        for up, block, skip, hint in zip(self.up, self.decoder, features.skips[::-1], hints[::-1], strict=True):
+        levels = zip(self.norms[:-1], self.up, self.decoder, features.skips[::-1], hints[::-1], strict=True)
+        for norm, up, block, skip, hint in levels:
             skip = skip if owner is None else skip[owner]
             if hint is not None:
                 skip = skip + (F.pad(hint, (0, 0, 0, 0, 0, 0, 0, unchosen)) if unchosen else hint)
-            x = up(F.relu(x))
+            x = up(F.relu(norm(x)))
             x = block(torch.cat([x, skip], 1) if self.config.skips == "concat" else x + skip, condition)
-        return F.relu(x)
+        return F.relu(self.norms[-1](x))
 
     def _masks(self, x: Tensor, frames: int, shape: Callable[[Tensor], Tensor]) -> Tensor:
         """Folded outputs -> (batch, maps, bands, frames)."""
         maps = unfold(x, self.config.patch)[:, :, :frames, : self.bands.count]
         return shape(maps).transpose(2, 3)
 
-    def _presence(self, mask: Tensor, energies: Tensor, similarity: Tensor | None) -> Tensor:
+    @torch.no_grad()
+    def _heard_again(self, mask: Tensor, energies: Tensor, embeddings: Tensor) -> Tensor:
+        """(queries, 1): how much what the mask lets through sounds like the query to the listener."""
+        heard = self.listener.embed_pooled(self.listener.pooled(mask.float().square() * energies))
+        return (heard * embeddings).sum(-1, keepdim=True)
+
+    def _presence(
+        self, mask: Tensor, energies: Tensor, similarity: Tensor | None, again: Tensor | None = None
+    ) -> Tensor:
         """Logits (queries,) from how much the mask lets through and how well what is heard answers the query."""
         with torch.autocast(mask.device.type, enabled=False):
             kept = (mask.detach().float().square() * energies).sum(1)
@@ -392,14 +367,10 @@ class Hybrid(SeparationModel):
             parts = [torch.log10(share + 1e-4)[:, None], frames.mean(1)[:, None], frames.amax(1)[:, None]]
             if similarity is not None:
                 parts += [similarity.float().mean((2, 3)), similarity.float().amax((2, 3))]
+            if again is not None:
+                parts.append(4 * again.float())
             logits: Tensor = self.presence(torch.cat(parts, 1))[:, 0]
         return logits
-
-
-def _grid(config: HybridConfig) -> tuple[int, int]:
-    """Frames and bands that one position of the deepest level covers."""
-    levels = 2 ** len(config.widths)
-    return levels * config.patch[0], levels * config.patch[1]
 
 
 def _head(inputs: int, outputs: int) -> nn.Conv2d:
@@ -414,35 +385,3 @@ def _zero(layer: nn.Conv2d) -> nn.Conv2d:
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
     return layer
-
-
-def check(config: HybridConfig) -> None:
-    """Refuse what cannot work.
-
-    Raises:
-        ConfigError: says what does not fit together.
-    """
-    listener = config.listener
-    if listener is not None:
-        mine = (config.sample_rate, config.n_fft, config.hop, config.bands, config.dimension)
-        its = (listener.sample_rate, listener.n_fft, listener.hop, listener.bands, listener.dimension)
-        if config.axis != "bands" or mine != its:
-            raise ConfigError(
-                "the listener hears the separator's own band energies: sample_rate, n_fft, hop, bands and dimension "
-                f"must be the same, got {mine} and {its}, and axis must be 'bands', got {config.axis!r}"
-            )
-        if _grid(config)[0] % listener.step:
-            raise ConfigError(
-                f"one position of the deepest level covers {_grid(config)[0]} frames, which must be a multiple of the "
-                f"{listener.step} frames of a step of the listener: use more widths or a longer patch"
-            )
-    if config.tags and listener is None:
-        raise ConfigError("tags needs a listener")
-    if config.refine and (listener is None or not config.candidates):
-        raise ConfigError("refine needs a listener and candidates")
-    if config.weigh and not config.presence:
-        raise ConfigError("weigh needs the presence head")
-    if not 0 <= config.floor < 1:
-        raise ConfigError(f"floor is an amplitude from 0 to below 1, got {config.floor}")
-    if config.window % config.hop or config.context % config.hop or config.window <= 2 * config.context:
-        raise ConfigError("window and context must be multiples of hop, and the window longer than both its contexts")

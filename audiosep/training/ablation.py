@@ -37,11 +37,11 @@ SHORT: dict[str, Any] = {
     "sampling": {"mixtures": 4},
     "trainer": {
         "init": None, "steps": None, "compile": False, "optimizer": "muon", "learning_rate": 0.008, "warmup": 40,
-        "ema": 0.99, "validate_minutes": None, "validate_steps": None, "checkpoint_minutes": 5.0,
+        "weight_decay": 0.1, "ema": 0.99, "validate_minutes": None, "validate_steps": None, "checkpoint_minutes": 5.0,
     },
 }  # fmt: skip
 _DEAF: dict[str, Any] = {
-    "model": {"listener": None, "tags": False},
+    "model": {"listener": None, "tags": False, "relisten": False},
     "options": {"listener": "", "tune": False, "audio": 0.0, "mixed": 0.0},
 }
 

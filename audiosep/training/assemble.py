@@ -17,7 +17,8 @@ from typing import Any
 from audiosep.checkpoint import load_model, read_config, save_model
 from audiosep.data.manifest import Clip, read_manifest
 from audiosep.errors import ConfigError
-from audiosep.models.hybrid import Hybrid, check
+from audiosep.models.hybrid import Hybrid
+from audiosep.models.hybrid_config import check
 from audiosep.models.listener import Listener
 from audiosep.query.mini import MiniEncoder
 from audiosep.training.alignment import load_listener

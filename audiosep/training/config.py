@@ -26,7 +26,7 @@ class TrainerConfig:
         warmup: steps of warm-up.
         floor: last learning rate as a share of the peak.
         optimizer: "adamw", or "muon": the same for vectors, orthogonalised momentum for matrices and convolutions.
-        betas, weight_decay: of AdamW; vectors (biases, norms) are not decayed.
+        betas: of AdamW. weight_decay: of matrices; vectors (biases, norms) are not decayed.
         clip: largest norm of the gradient; 0 does not clip.
         accumulation: batches to a step.
         ema: decay of the averaged weights, which are what is validated and exported; 0 keeps no average.

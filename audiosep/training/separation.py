@@ -25,7 +25,8 @@ from audiosep.data.loading import LoaderMixer
 from audiosep.data.mixing import Mixer, MixtureBatch
 from audiosep.data.sampling import Sampler, SamplingConfig
 from audiosep.errors import ConfigError
-from audiosep.models.hybrid import Features, Hybrid, HybridConfig
+from audiosep.models.hybrid import Features, Hybrid
+from audiosep.models.hybrid_config import HybridConfig
 from audiosep.models.listener import Listener
 from audiosep.models.stft import istft, power, stft
 from audiosep.query.mini import MiniEncoder
