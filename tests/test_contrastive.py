@@ -106,7 +106,7 @@ def test_info_nce_with_one_positive_each_is_cross_entropy_and_more_positives_hel
 def test_learning_aligns_the_towers(places: dict[str, str], trained: bool, mini_folder: Path, tmp_path: Path) -> None:
     task = make(places, train_text=trained)
     result = Trainer(task, CONFIG, tmp_path / "run").fit()
-    assert {"val/top1", "zero/top1", "val/text"} == set(result.metrics)
+    assert {"val/top1", "zero/top1", "val/text", "val/dead_channels"} == set(result.metrics)
     log = [row for row in read_log(tmp_path / "run/log.jsonl") if row["event"] == "train"]
     assert sum(row["contrast"] for row in log[-4:]) < 0.9 * sum(row["contrast"] for row in log[:4])
     assert ("moved" in log[0]) == trained
