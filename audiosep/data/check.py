@@ -111,7 +111,7 @@ def _listen(
         if silent:
             report.silent.append(clip.id)
         else:  # all silence is alike
-            hashes[_hash(x, rate)].append(clip.id)
+            hashes[sample_hash(x, rate)].append(clip.id)
         if is_clipped(x):
             report.clipped.append(clip.id)
     shards.close()
@@ -132,7 +132,8 @@ def is_clipped(x: Samples) -> bool:
     return bool(runs.mean() > CLIPPED_SHARE)
 
 
-def _hash(x: Samples, rate: int) -> str:
+def sample_hash(x: Samples, rate: int) -> str:
+    """The same for the same samples x (samples, ...) of one rate, in 16 bits."""
     q = np.round(np.clip(x, -1, 1) * 32767).astype("<i2")
     return hashlib.sha256(f"{rate} {x.shape}".encode() + q.tobytes()).hexdigest()
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
-from audiosep.data.decode import Samples, decode_many
+from audiosep.data.check import sample_hash
+from audiosep.data.decode import decode_many
 from audiosep.data.fingerprint import RATE, Fingerprints
 from audiosep.data.manifest import Clip
 from audiosep.data.readers import OnError
@@ -115,8 +113,8 @@ def _by_ear(
                 found[clip.id] = str(broken.pop())
         elif number < len(held):
             known.add(x)
-            copies[_hash(x)] = clip.id
-        elif (copy := copies.get(_hash(x))) is not None:
+            copies[sample_hash(x, RATE)] = clip.id
+        elif (copy := copies.get(sample_hash(x, RATE))) is not None:
             found[clip.id] = f"a copy of {copy}, which is held back"
         elif (match := known.match(x)) is not None:
             found[clip.id] = f"sounds like {held[match[0]].id}, which is held back (correlation {match[1]:.2f})"
@@ -128,7 +126,3 @@ def _by_ear(
             "leave broken new files out with --skip-broken, or do not compare it, with --no-sound"
         )
     return found
-
-
-def _hash(x: Samples) -> str:
-    return hashlib.sha256(np.round(np.clip(x, -1, 1) * 32767).astype("<i2").tobytes()).hexdigest()
