@@ -25,7 +25,7 @@ def base(data: dict[str, str], recipe: str) -> dict[str, Any]:  # noqa: F811
     return {
         "task": "separation",
         "data": data,
-        "model": configs.to_dict(SMALL) | {"relisten": True},
+        "model": configs.to_dict(SMALL),
         "options": {"validation": recipe, "labels": labels},
         "sampling": {"seconds": 1.0},
         "trainer": {"minutes": 600, "device": "cpu", "precision": "fp32", "init": "somewhere", "log_every": 1},

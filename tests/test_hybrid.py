@@ -179,15 +179,113 @@ def test_presence_hears_the_output_again() -> None:
     asked, energies = embedding(2), torch.rand(2, 48, 20)
     half = torch.zeros(2, 48, 20)
     half[:, :24] = 1.0
-    low, high, both = (model._heard_again(mask, energies, asked) for mask in (half, 1 - half, torch.ones_like(half)))
+    low, high, both = (model._hear(mask, energies) for mask in (half, 1 - half, torch.ones_like(half)))
     assert not torch.allclose(low, high)
-    heard = model.listener.embed_pooled(model.listener.pooled(energies))
-    torch.testing.assert_close(both[:, 0], (heard * asked).sum(-1))
-    logits = [model._presence(half, energies, torch.zeros(2, 2, 5, 3), answers) for answers in (low, high)]
+    torch.testing.assert_close(both, model.listener.embed_pooled(model.listener.pooled(energies)))
+    answers = [(heard * asked).sum(-1, keepdim=True) for heard in (low, high)]
+    logits = [model._presence(half, energies, torch.zeros(2, 2, 5, 3), answer) for answer in answers]
     assert not torch.equal(*logits)
     result = model(mixture(), asked)
     assert result.presence is not None
     assert result.presence.shape == (2, 2)
+
+
+def test_a_second_pass_asks_for_what_the_first_answer_sounds_like_and_not_for_the_rest() -> None:
+    torch.manual_seed(0)
+    model = Hybrid(dataclasses.replace(SMALL, refine=False, relisten=True, passes=2)).eval()
+    asked, unwanted, owner = embedding(3)[:2], embedding(3)[2:].expand(2, -1), torch.zeros(2, dtype=torch.long)
+    with torch.no_grad():
+        features = model.encode(torch.rand(1, 48, 20))
+        first = model.decode(features, asked, unwanted, owner)
+        assert first.presence is not None
+        sure = torch.sigmoid(first.presence)[:, None]
+        energies = features.energies[owner]
+        heard, rest = (model._hear(part, energies) for part in (first.mask, 1 - first.mask))
+        left = ((1 - first.mask).square() * energies).sum((1, 2)) / energies.sum((1, 2))
+        by_hand = model.decode(features, asked + sure * heard, unwanted + (sure * left.sqrt()[:, None]) * rest, owner)
+        second = model.ask(features, asked, unwanted, owner)
+        torch.testing.assert_close(second.mask, by_hand.mask)
+        assert not torch.allclose(second.mask, first.mask)
+        # Whether the sound is there is still asked in the words of the question.
+        assert first.similarity is not None
+        assert second.similarity is not None
+        assert second.heard is not None
+        assert torch.equal(second.similarity, first.similarity)
+        answers = (second.heard * asked).sum(-1, keepdim=True)
+        expected = model._presence(second.mask, features.energies[owner], first.similarity, answers)
+        torch.testing.assert_close(second.presence, expected)
+        assert torch.equal(model.ask(features, asked, unwanted, owner, passes=1).mask, first.mask)
+        third = model.ask(features, asked, unwanted, owner, passes=3)
+        torch.testing.assert_close(third.mask, model.decode(features, asked, unwanted, owner, before=second).mask)
+
+
+def test_answers_are_mixed_by_how_well_they_fit() -> None:
+    torch.manual_seed(0)
+    twice = Hybrid(dataclasses.replace(SMALL, refine=False, relisten=True, passes=2)).eval()
+    torch.nn.init.normal_(twice.out.weight, std=0.5)
+    asked, owner, none = embedding(2), torch.zeros(2, dtype=torch.long), torch.zeros(2, 16)
+    with torch.no_grad():
+        features = twice.encode(torch.rand(1, 48, 20))
+        energies = features.energies[owner]
+        first = twice.decode(features, asked, none, owner)
+        second = twice.decode(features, asked, none, owner, before=first)
+        rest = 1 - first.mask.clamp(0, 1)
+        other = dataclasses.replace(first, mask=rest, heard=twice._hear(rest, energies))
+        wrong_way_round = twice.decode(features, asked, none, owner, before=other)
+        masks = torch.stack([first.mask, second.mask, wrong_way_round.mask])
+        fits = [((twice._hear(m, energies) - twice._hear(1 - m.clamp(0, 1), energies)) * asked).sum(-1) for m in masks]
+        for scale in (3.0, 1e6):
+            model = Hybrid(dataclasses.replace(twice.config, decide=scale)).eval()
+            model.load_state_dict(twice.state_dict())
+            given = model.decide(features, asked, none, owner)
+            weights = (scale * torch.stack(fits)).softmax(0)
+            torch.testing.assert_close(given.mask, (weights[..., None, None] * masks).sum(0), atol=1e-4, rtol=1e-3)
+            torch.testing.assert_close(given.presence, second.presence)
+    assert torch.equal(twice.decide(features, asked, none, owner).mask, second.mask)
+    with pytest.raises(ConfigError, match="decide needs"):
+        Hybrid(dataclasses.replace(SMALL, decide=1.0))
+
+
+def test_nothing_is_kept_out_where_the_first_answer_leaves_nothing() -> None:
+    model = Hybrid(dataclasses.replace(SMALL, refine=False, relisten=True, passes=2)).eval()
+    torch.nn.init.constant_(model.out.bias, 20.0)
+    energies, unwanted = torch.rand(2, 48, 20), embedding(4)[2:]
+    with torch.no_grad():
+        features = model.encode(energies)
+        owner = torch.arange(2)
+        everything = model.decode(features, embedding(2), unwanted, owner)
+        assert everything.mask.min() >= 1
+        _, kept_out = model._ask_again(everything, energies, embedding(2), unwanted)
+    torch.testing.assert_close(kept_out, unwanted)
+
+
+def test_passes_before_the_last_are_heard_but_not_trained_through() -> None:
+    model = Hybrid(dataclasses.replace(SMALL, refine=False, relisten=True, passes=3)).train()
+    features = model.encode(torch.rand(1, 48, 20))
+    before = model.decode(features, embedding(2), torch.zeros(2, 16), torch.zeros(2, dtype=torch.long))
+    assert before.mask.requires_grad
+    still = before.detach()
+    assert not any(x is not None and x.requires_grad for x in vars(still).values())
+    model.ask(features, embedding(2), torch.zeros(2, 16), torch.zeros(2, dtype=torch.long)).mask.sum().backward()
+    for name in ("query.0.weight", "up.0.weight", "out.weight"):
+        gradient = model.get_parameter(name).grad
+        assert gradient is not None
+        assert gradient.abs().max() > 0
+
+
+@pytest.mark.parametrize("refine", [False, True])
+def test_asked_twice_one_at_a_time_and_together_are_the_same(refine: bool) -> None:
+    torch.manual_seed(0)
+    model = Hybrid(dataclasses.replace(SMALL, refine=refine, relisten=True, passes=2, decide=5.0, tags=True)).eval()
+    mix, asked, unwanted = mixture(), embedding(6)[:3], 0.5 * embedding(6)[3:]
+    with torch.no_grad():
+        together = model(mix, asked, unwanted)
+        for k in range(3):
+            alone = model(mix[1:], asked[k : k + 1], unwanted[k : k + 1])
+            torch.testing.assert_close(alone.waveforms[0, 0], together.waveforms[1, k], atol=1e-5, rtol=1e-4)
+        none, zeros = model(mix, asked), model(mix, asked, torch.zeros_like(asked))
+    torch.testing.assert_close(none.waveforms, zeros.waveforms)
+    assert torch.equal(model(torch.zeros(1, 1, 5000), asked).waveforms, torch.zeros(1, 3, 1, 5000))
 
 
 def test_blocks_that_drift_below_zero_stay_alive(model: Hybrid) -> None:
@@ -212,18 +310,21 @@ def test_floor_lets_a_share_of_the_mixture_through(model: Hybrid) -> None:
         assert torch.equal(model.stems(mix).waveforms, other.stems(mix).waveforms)
 
 
-def test_outputs_are_weighed_by_the_presence(model: Hybrid) -> None:
-    other = Hybrid(dataclasses.replace(SMALL, weigh=True)).eval()
+@pytest.mark.parametrize("power", [1.0, 2.5])
+def test_outputs_are_weighed_by_the_presence(model: Hybrid, power: float) -> None:
+    other = Hybrid(dataclasses.replace(SMALL, weigh=power)).eval()
     other.load_state_dict(model.state_dict())
     mix, asked = mixture(), embedding(2)
     with torch.no_grad():
         plain, weighed = model(mix, asked), other(mix, asked)
         assert plain.presence is not None
-        expected = plain.waveforms * plain.presence[:, :, None, None]
+        expected = plain.waveforms * plain.presence[:, :, None, None] ** power
         torch.testing.assert_close(weighed.waveforms, expected, atol=1e-6, rtol=1e-4)
         assert torch.equal(weighed.presence, plain.presence)
     with pytest.raises(ConfigError, match="weigh needs"):
-        Hybrid(dataclasses.replace(SMALL, weigh=True, presence=False))
+        Hybrid(dataclasses.replace(SMALL, weigh=power, presence=False))
+    with pytest.raises(ConfigError, match="power of the presence"):
+        Hybrid(dataclasses.replace(SMALL, weigh=-power))
 
 
 def test_candidates_sum_to_one(model: Hybrid) -> None:
@@ -323,6 +424,9 @@ def test_impossible_configurations_are_refused() -> None:
         Hybrid(HybridConfig(listener=None, refine=True))
     with pytest.raises(ConfigError, match="relisten"):
         Hybrid(HybridConfig(listener=None, relisten=True))
+    for passes in (0, 2):
+        with pytest.raises(ConfigError, match="passes"):
+            Hybrid(dataclasses.replace(SMALL, passes=passes))
     with pytest.raises(ConfigError, match="window"):
         Hybrid(HybridConfig(window=1000))
 

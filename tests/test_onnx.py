@@ -78,7 +78,7 @@ def exported(
     request: pytest.FixtureRequest, kind: str, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Separator, Exported]:
     """A separator and its file, each kind with its transforms outside and inside."""
-    separator = resunet() if kind == "resunet30" else hybrid(weigh=True)
+    separator = resunet() if kind == "resunet30" else hybrid(weigh=2.0)
     path = tmp_path_factory.mktemp("onnx") / "m.onnx"
     known = () if kind == "stems" else ("piano", "dog")
     return separator, export(separator, path, transforms=request.param, stems=kind == "stems", queries=known)
@@ -117,6 +117,7 @@ def test_the_other_outputs_are_the_models(exported: tuple[Separator, Exported], 
     "changes",
     [
         {"listener": None, "refine": False},
+        {"relisten": True, "passes": 2, "decide": 5.0, "tags": True},
         {"axis": "bins", "listener": None, "refine": False, "skips": "concat", "presence": False, "candidates": 0},
     ],
 )

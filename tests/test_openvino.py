@@ -30,10 +30,10 @@ def close(ours: torch.Tensor, theirs: torch.Tensor) -> bool:
 
 
 @pytest.mark.parametrize("samples", [3000, 20000, 20123])
-@pytest.mark.parametrize("count", [1, 3])
-def test_hybrid_gives_the_same_targets(samples: int, count: int) -> None:
+@pytest.mark.parametrize(("count", "passes"), [(1, 1), (3, 1), (3, 2)])
+def test_hybrid_gives_the_same_targets(samples: int, count: int, passes: int) -> None:
     torch.manual_seed(0)
-    model = Hybrid(replace(SMALL, refine=False)).eval()
+    model = Hybrid(replace(SMALL, refine=False, relisten=True, passes=passes, decide=4.0 * (passes > 1))).eval()
     torch.nn.init.normal_(model.out.weight, std=0.5)
     other = OpenVinoModel(model, "fp32")
     mix, asked, negatives = torch.randn(2, 2, samples), queries(count, 16), 0.5 * queries(count, 16)

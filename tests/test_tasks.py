@@ -219,6 +219,31 @@ def test_separation_trains_every_part_but_the_listener(separation: SeparationTas
     assert not separation.model.listener.training
 
 
+def test_passes_take_turns_and_those_before_the_last_are_computed_as_they_will_be(data: dict[str, str]) -> None:
+    shape = dataclasses.replace(SMALL, refine=False, relisten=True, passes=2)
+    task = separation_task(data, shape=shape)
+    assert [task.batch(step, 0, 1).to(torch.device("cpu")).earlier for step in range(4)] == [0, 1, 0, 1]
+    task.train_mode(task.model)
+    missing = {n for n, p in task.model.named_parameters() if p.requires_grad and not n.endswith("bias")}
+    counted = task.model.norms[-1].num_batches_tracked
+    for step in range(4):
+        task.model.zero_grad()
+        seen = int(counted)
+        loss, parts = task.loss(task.model, task.batch(step, 0, 1))
+        assert ("sdri_again" in parts) == (step % 2 == 1)
+        assert int(counted) == seen + 1 + bool(task.config.options.candidates)
+        assert task.model.training
+        assert not task.model.listener.training
+        loss.backward()
+        if step % 2:
+            missing -= {n for n, p in task.model.named_parameters() if p.grad is not None and p.grad.any()}
+    assert not missing
+    with pytest.raises(ConfigError, match=r"options\.presence"):
+        separation_task(data, shape=shape, presence=0.0)
+    with pytest.raises(ConfigError, match=r"model\.relisten"):
+        separation_task(data, shape=shape, listener="mini", tune=True)
+
+
 def test_a_tuned_listener_learns_and_the_one_for_audio_queries_stays(data: dict[str, str], tmp_path: Path) -> None:
     listener = Listener(SMALL_LISTENER)
     torch.nn.init.normal_(listener.joint.bias)

@@ -4,14 +4,16 @@ A U-Net (Ronneberger et al., 2015) of residual blocks reads level-normalised log
 so all queries of a mixture share it; the decoder is modulated (FiLM) by a query embedding and by what the listener
 hears, or by learned embeddings for the stems and for query-free candidates. Its output is a magnitude mask.
 
-Sounds that it was never trained on go through separate, listen, select, refine: candidate masks that sum to the
-mixture, the listener hears each, and the query decoder refines the candidate that answers the query.
+Words find the place of a sound that it was never trained on only roughly, recordings find it well. So the listener
+hears the first answer and what it left of the mixture, and the decoder is asked again (`passes`) for what sounds like
+the one and not like the other. Or (`candidates`, `refine`) query-free masks that sum to the mixture are heard, and the
+decoder refines the one that answers the query.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
@@ -47,11 +49,26 @@ class Features:
 
 @dataclass
 class Decoded:
-    """Masks (queries, bands, frames), presence logits (queries,), and stems of songs (songs, stems, bands, frames)."""
+    """The answers of a decoder pass.
+
+    Attributes:
+        mask: (queries, bands, frames). presence: (queries,) logits. stems: (songs, stems, bands, frames).
+        similarity: how well the first question is answered by what is heard, everywhere (see `Attention`).
+        heard, rest: (queries, dimension) what the mask lets through, and what it leaves, sound like to the listener;
+            the latter where it was asked for.
+    """
 
     mask: Tensor
     presence: Tensor | None
     stems: Tensor | None
+    similarity: Tensor | None = None
+    heard: Tensor | None = None
+    rest: Tensor | None = None
+
+    def detach(self) -> Decoded:
+        """The same without what is kept for gradients."""
+        presence, similarity = (None if x is None else x.detach() for x in (self.presence, self.similarity))
+        return Decoded(self.mask.detach(), presence, None, similarity, self.heard, self.rest)
 
 
 class Hybrid(SeparationModel):
@@ -144,7 +161,7 @@ class Hybrid(SeparationModel):
         embeddings, negatives = embeddings.repeat(batch, 1), negatives.repeat(batch, 1)
         owner = torch.arange(batch, device=embeddings.device).repeat_interleave(count)
         chosen = self.select(features, embeddings, owner) if self.config.refine else None
-        decoded = self.decode(features, embeddings, negatives, owner, chosen)
+        decoded = self.decide(features, embeddings, negatives, owner, chosen)
         mask = self.answer(decoded).unflatten(0, (batch, count))
         if decoded.presence is None:
             return mask, mask.new_zeros(batch, count)
@@ -156,7 +173,7 @@ class Hybrid(SeparationModel):
         if self.config.floor:
             mask = self.config.floor + (1 - self.config.floor) * mask
         if self.config.weigh and decoded.presence is not None:
-            mask = mask * torch.sigmoid(decoded.presence.float())[:, None, None]
+            mask = mask * torch.sigmoid(decoded.presence.float()).pow(self.config.weigh)[:, None, None]
         return mask
 
     def stems(self, mix: Tensor) -> Estimate:
@@ -217,6 +234,56 @@ class Hybrid(SeparationModel):
             x = x + F.interpolate(local, size=x.shape[2:], mode="bilinear")
         return Features(x, skips, heard, energies)
 
+    def ask(
+        self,
+        features: Features,
+        embeddings: Tensor,
+        negatives: Tensor,
+        owner: Tensor,
+        chosen: Tensor | None = None,
+        vector_keep: Tensor | None = None,
+        passes: int | None = None,
+    ) -> Decoded:
+        """The answer of the last of some passes, by default of all; each hears the one before. `chosen` stays.
+
+        No gradient goes through the passes before the last one, but they are not computed without: the weights of
+        adapters, computed once a batch, would keep that.
+        """
+        query = (features, embeddings, negatives, owner, chosen, vector_keep)
+        decoded = self.decode(*query)
+        for _ in range((self.config.passes if passes is None else passes) - 1):
+            decoded = self.decode(*query, before=decoded.detach())
+        return decoded
+
+    def decide(
+        self, features: Features, embeddings: Tensor, negatives: Tensor, owner: Tensor, chosen: Tensor | None = None
+    ) -> Decoded:
+        """The answer that is given: the last one, or a mean of several (`HybridConfig.decide`).
+
+        Of two sounds the first answer may hold the wrong one, and then the second would, only more so. So the decoder
+        is also asked as if the rest had been the answer, and masks count by how much more what they let through sounds
+        like the question than what they leave.
+        """
+        query = (features, embeddings, negatives, owner, chosen)
+        if not self.config.decide:
+            return self.ask(*query)
+        energies = features.energies[owner]
+
+        def answer(before: Decoded | None) -> Decoded:
+            decoded = self.decode(*query, before=before)
+            return replace(decoded, rest=self._rest_of(decoded, energies))
+
+        answers: list[Decoded] = []
+        for _ in range(self.config.passes):
+            answers.append(answer(answers[-1] if answers else None))
+        first, last = answers[0], answers[-1]
+        answers.append(answer(replace(first, mask=_rest(first.mask), heard=first.rest, rest=first.heard)))
+        question = F.normalize(embeddings.float(), dim=-1)
+        heard, rests = (torch.stack([getattr(a, name) for a in answers]) for name in ("heard", "rest"))
+        weights = (self.config.decide * ((heard - rests) * question).sum(-1)).softmax(0)[..., None, None]
+        mask = torch.stack([a.mask.float() for a in answers]).mul(weights).sum(0)
+        return replace(last, mask=mask)
+
     def decode(
         self,
         features: Features,
@@ -226,8 +293,9 @@ class Hybrid(SeparationModel):
         chosen: Tensor | None = None,
         vector_keep: Tensor | None = None,
         songs: Tensor | None = None,
+        before: Decoded | None = None,
     ) -> Decoded:
-        """The query path.
+        """One pass of the query path.
 
         Args:
             embeddings, negatives: (queries, dimension). owner: (queries,) mixture of each query.
@@ -236,15 +304,19 @@ class Hybrid(SeparationModel):
                 learns to follow the listener alone.
             songs: (songs,) mixtures whose stems are wanted too: in training both kinds share a pass, so that the
                 batch normalisations see what their running statistics will be.
+            before: the answer of the pass before, which is heard, and what it left too.
         """
         frames = features.energies.shape[-1]
-        embeddings = F.normalize(embeddings.float(), dim=-1)
-        asked = torch.cat([embeddings, negatives.float()], 1) * (self.dimension**0.5 * 0.3)
+        question = wanted = F.normalize(embeddings.float(), dim=-1)
+        unwanted = negatives.float()
+        if before is not None:
+            wanted, unwanted = self._ask_again(before, features.energies[owner], question, unwanted)
+        asked = torch.cat([wanted, unwanted], 1) * (self.dimension**0.5 * 0.3)
         vector = self.query(asked if vector_keep is None else asked * vector_keep)
         tracks = similarity = None
         bottom = features.bottom[owner]
         if features.heard is not None:
-            tracks, similarity = self.attention(features.heard, owner, vector, embeddings, negatives.float())
+            tracks, similarity = self.attention(features.heard, owner, vector, wanted, unwanted)
             tracks = self._lasting(tracks, features.energies)
             answers = self._lasting(self.attention.map(similarity), features.energies)
             bottom = bottom + F.interpolate(answers, size=bottom.shape[2:], mode="bilinear")
@@ -265,12 +337,16 @@ class Hybrid(SeparationModel):
             asked_maps, stem_maps = maps.split([len(owner), len(songs)])
             stems = self._masks(self.stem_out(stem_maps), frames, real_mask)
         mask = self._masks(self.out(asked_maps), frames, real_mask)[:, 0]
-        presence = None
+        if before is not None:
+            similarity = before.similarity
+        presence = heard = None
         if self.config.presence:
-            energies = features.energies[owner]
-            again = self._heard_again(mask, energies, embeddings) if self.config.relisten else None
+            energies, again = features.energies[owner], None
+            if self.config.relisten:
+                heard = self._hear(mask, energies)
+                again = (heard * question).sum(-1, keepdim=True)
             presence = self._presence(mask, energies, similarity, again)
-        return Decoded(mask, presence, stems)
+        return Decoded(mask, presence, stems, similarity, heard)
 
     def stem_masks(self, features: Features) -> Tensor:
         """(batch, stems, bands, frames) masks before the rest is shared out."""
@@ -350,10 +426,24 @@ class Hybrid(SeparationModel):
         return shape(maps).transpose(2, 3)
 
     @torch.no_grad()
-    def _heard_again(self, mask: Tensor, energies: Tensor, embeddings: Tensor) -> Tensor:
-        """(queries, 1): how much what the mask lets through sounds like the query to the listener."""
-        heard = self.listener.embed_pooled(self.listener.pooled(mask.float().square() * energies))
-        return (heard * embeddings).sum(-1, keepdim=True)
+    def _hear(self, mask: Tensor, energies: Tensor) -> Tensor:
+        """(queries, dimension): what (queries, bands, frames) masks let through sounds like to the listener."""
+        return self.listener.embed_pooled(self.listener.pooled(mask.float().square() * energies))
+
+    def _rest_of(self, decoded: Decoded, energies: Tensor) -> Tensor:
+        """(queries, dimension): what an answer leaves sounds like to the listener."""
+        return self._hear(_rest(decoded.mask), energies) if decoded.rest is None else decoded.rest
+
+    @torch.no_grad()
+    def _ask_again(self, before: Decoded, energies: Tensor, wanted: Tensor, unwanted: Tensor) -> tuple[Tensor, Tensor]:
+        """What is wanted and unwanted, with what an answer and its rest sound like, as far as it seems to be right."""
+        assert before.presence is not None  # see `check`
+        assert before.heard is not None
+        sure = torch.sigmoid(before.presence.float())[:, None]
+        # The listener takes levels out: what hardly anything is left of must not be kept out as it is.
+        left = (_rest(before.mask).square() * energies).sum((1, 2)) / (energies.sum((1, 2)) + TINY)
+        unwanted = unwanted + sure * left.sqrt()[:, None] * self._rest_of(before, energies)
+        return F.normalize(wanted + sure * before.heard, dim=-1), unwanted
 
     def _presence(
         self, mask: Tensor, energies: Tensor, similarity: Tensor | None, again: Tensor | None = None
@@ -371,6 +461,11 @@ class Hybrid(SeparationModel):
                 parts.append(4 * again.float())
             logits: Tensor = self.presence(torch.cat(parts, 1))[:, 0]
         return logits
+
+
+def _rest(mask: Tensor) -> Tensor:
+    """The mask of what a mask leaves."""
+    return 1 - mask.float().clamp(0, 1)
 
 
 def _head(inputs: int, outputs: int) -> nn.Conv2d:

@@ -23,8 +23,12 @@ class HybridConfig:
         stems: names of the fixed heads. candidates: query-free masks; refine: the query decoder sees the selected one.
         presence: a head that says whether the queried sound is there. relisten: it also hears what the mask lets
             through, with the listener, which has to be the one that placed the queries.
-        weigh: outputs are multiplied by what it says, which makes them expectations: a sound that may not be there
-            comes out more quietly.
+        passes: how often the decoder is asked; from the second time on for what sounds like its answer before and not
+            like the rest of the mixture. Training takes turns with 1 to so many.
+        decide: at inference, mix the answers of all passes and one to the first answer's rest, by a softmax over how
+            much more they sound like the question than their rests do; this is its scale. 0: the last answer alone.
+        weigh: outputs are multiplied by this power of what it says: a sound that may not be there comes out more
+            quietly. 1 makes them expectations, 0 leaves them as they are.
         floor: amplitude of the mixture that every query lets through at inference, as spectral subtraction leaves one
             against musical noise (Berouti et al., 1979); a mask that took the wrong sound still holds the right one.
         window, context: samples of an inference window, and of each side that is computed only for context.
@@ -49,7 +53,9 @@ class HybridConfig:
     refine: bool = False
     presence: bool = True
     relisten: bool = False
-    weigh: bool = False
+    passes: int = 1
+    decide: float = 0.0
+    weigh: float = 0.0
     floor: float = 0.0
     window: int = 639 * 512
     context: int = 32 * 512
@@ -87,6 +93,14 @@ def check(config: HybridConfig) -> None:
         raise ConfigError("refine needs a listener and candidates")
     if config.relisten and (listener is None or not config.presence):
         raise ConfigError("relisten needs a listener and the presence head")
+    if config.passes < 1:
+        raise ConfigError(f"passes must be at least 1, got {config.passes}")
+    if config.passes > 1 and not config.relisten:
+        raise ConfigError("passes > 1 needs relisten")
+    if config.decide and config.passes == 1:
+        raise ConfigError("decide needs passes > 1")
+    if config.weigh < 0:
+        raise ConfigError(f"weigh is a power of the presence, 0 or more, got {config.weigh}")
     if config.weigh and not config.presence:
         raise ConfigError("weigh needs the presence head")
     if not 0 <= config.floor < 1:

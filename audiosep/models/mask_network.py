@@ -69,7 +69,7 @@ class HybridQueries(MaskNetwork):
         features = model.encode(model.energies(power[None]))
         owner = torch.zeros_like(embeddings[:, 0], dtype=torch.int64)
         chosen = model.select(features, embeddings, owner) if model.config.refine else None
-        decoded = model.decode(features, embeddings, negatives, owner, chosen)
+        decoded = model.decide(features, embeddings, negatives, owner, chosen)
         presence = None if decoded.presence is None else torch.sigmoid(decoded.presence)
         return Masks(model.bands.expand(model.answer(decoded)), presence=presence)
 

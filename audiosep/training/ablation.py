@@ -32,7 +32,10 @@ MINUTES = 8.0
 _LOSSES = ({"name": "band_snr", "weight": 0.15, "absent": 0.3}, {"name": "band_magnitude", "weight": 1.0})
 _SI_SDR = {"name": "band_si_sdr", "weight": 0.2}
 SHORT: dict[str, Any] = {
-    "model": {"widths": [32, 64, 96, 128], "patch": [4, 4], "tags": True, "candidates": 0, "refine": False},
+    "model": {
+        "widths": [32, 64, 96, 128], "patch": [4, 4], "tags": True, "candidates": 0, "refine": False,
+        "relisten": True, "passes": 2,
+    },
     "options": {"validation_items": 450, "losses": [_SI_SDR, *_LOSSES]},
     "sampling": {"mixtures": 4},
     "trainer": {
@@ -41,7 +44,7 @@ SHORT: dict[str, Any] = {
     },
 }  # fmt: skip
 _DEAF: dict[str, Any] = {
-    "model": {"listener": None, "tags": False, "relisten": False},
+    "model": {"listener": None, "tags": False, "relisten": False, "passes": 1},
     "options": {"listener": "", "tune": False, "audio": 0.0, "mixed": 0.0},
 }
 
@@ -56,8 +59,9 @@ class Variant:
 
 
 VARIANTS = (
-    Variant("base", "listener with tags, bands, 32 to 128 channels, three losses", {}),
+    Variant("base", "listener with tags, asked twice, bands, 32 to 128 channels, three losses", {}),
     Variant("again", "the same with another seed", {"seed": 1, "trainer": {"seed": 1}}),
+    Variant("once", "the decoder is asked once", {"model": {"passes": 1}}),
     Variant("no-tags", "the decoder does not see the listener's tags", {"model": {"tags": False}}),
     Variant("no-listener", "no listener, hence no audio queries", _DEAF),
     Variant("bins", "no listener, 1025 bins in place of 192 bands", merged(_DEAF, {"model": {"axis": "bins"}})),

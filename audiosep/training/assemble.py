@@ -35,7 +35,8 @@ def assemble(
     *,
     listener: Path | None = None,
     floor: float | None = None,
-    weigh: bool | None = None,
+    decide: float | None = None,
+    weigh: float | None = None,
     name: str,
     licence: str,
 ) -> Path:
@@ -52,7 +53,7 @@ def assemble(
     model, _ = load_model(separator)
     if not isinstance(model, Hybrid) or model.config.listener is None:
         raise ConfigError(f"{separator} is no hybrid with a listener")
-    given: dict[str, Any] = {"floor": floor, "weigh": weigh}
+    given: dict[str, Any] = {"floor": floor, "decide": decide, "weigh": weigh}
     config = replace(model.config, **{key: value for key, value in given.items() if value is not None})
     check(config)
     model.config = config
@@ -115,7 +116,8 @@ def main() -> None:
     parser.add_argument("--text", type=Path, required=True)
     parser.add_argument("--listener", type=Path, help="what hears audio queries, if the separator's own was tuned")
     parser.add_argument("--floor", type=float, help="amplitude that every query lets through")
-    parser.add_argument("--weigh", action="store_true", default=None, help="multiply outputs by their presence")
+    parser.add_argument("--decide", type=float, help="mix answers by how well they fit; the scale of it")
+    parser.add_argument("--weigh", type=float, help="multiply outputs by this power of their presence")
     parser.add_argument("--manifest", type=Path, required=True)
     parser.add_argument("--recipe", type=Path, nargs="+", required=True)
     parser.add_argument("--card", type=Path, required=True, help=f"model card with {TRAINED_ON} where the table goes")
@@ -126,7 +128,13 @@ def main() -> None:
     card = args.card.read_text(encoding="utf-8")
     if TRAINED_ON not in card:
         raise ConfigError(f"{args.card} has no line {TRAINED_ON}")
-    settings: dict[str, Any] = {"floor": args.floor, "weigh": args.weigh, "name": args.name, "licence": args.licence}
+    settings: dict[str, Any] = {
+        "floor": args.floor,
+        "decide": args.decide,
+        "weigh": args.weigh,
+        "name": args.name,
+        "licence": args.licence,
+    }
     folder = assemble(args.separator, args.text, args.out, listener=args.listener, **settings)
     card = card.replace(TRAINED_ON, trained_on(read_manifest(args.manifest)))
     (folder / "MODEL_CARD.md").write_text(card, encoding="utf-8")

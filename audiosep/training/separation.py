@@ -7,10 +7,11 @@ Losses on waveforms can be had too; their inverse STFTs cost time. Stereo mixtur
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,7 @@ class QueryBatch:
         text, negative: (queries, dimension) embeddings; zeros for no negative.
         kind: (queries,) 0 text, 1 audio, 2 blend of both. example: (queries, samples) recording for kinds 1 and 2.
         keep: (queries, 1) 0 where the embedding is dropped. cut: (mixtures,) the input ends at the cutoff.
+        earlier: passes of the decoder before the one that learns.
     """
 
     mixtures: MixtureBatch
@@ -122,11 +124,12 @@ class QueryBatch:
     kind: Tensor
     keep: Tensor
     cut: Tensor
+    earlier: int = 0
 
     def to(self, device: torch.device) -> QueryBatch:
         """The batch on another device."""
         moved = {k: getattr(self, k).to(device) for k in ("text", "negative", "kind", "keep", "cut")}
-        return QueryBatch(mixtures=self.mixtures.to(device), **moved)
+        return replace(self, mixtures=self.mixtures.to(device), **moved)
 
 
 @dataclass
@@ -163,6 +166,12 @@ class SeparationTask:
             raise ConfigError("options.listener and options.tune: the model has no listener; set model.listener")
         if config.options.tune and not config.options.listener:
             raise ConfigError("options.tune: audio queries need a listener that stays; set options.listener")
+        if config.options.tune and config.model.relisten:
+            raise ConfigError(
+                "options.tune: not with model.relisten, which hears with the listener that placed the queries"
+            )
+        if config.model.passes > 1 and not config.options.presence:
+            raise ConfigError("options.presence: model.passes ask again as far as the presence believes an answer")
         if config.options.listener:
             load_listener(self.model.listener, config.options.listener)
         self.text = TowerEncoder.read(config.options.text) if config.options.text else None
@@ -242,7 +251,8 @@ class SeparationTask:
         kind = torch.where(can_be_heard, kind, 0)
         keep = (draw(count) >= options.drop).float()[:, None]
         cut = draw(len(mixtures.cutoff)) < options.lowpass
-        return QueryBatch(mixtures, F.normalize(text, dim=-1), negative, kind, keep, cut)
+        earlier = step % self.config.model.passes
+        return QueryBatch(mixtures, F.normalize(text, dim=-1), negative, kind, keep, cut, earlier)
 
     def _embeddings(self, batch: QueryBatch, examples: Tensor) -> Tensor:
         """Text embeddings, some replaced by or blended with what is heard in `examples` (queries, samples)."""
@@ -274,10 +284,15 @@ class SeparationTask:
         if model.config.refine:
             chosen = model.select(features, embeddings, mixtures.owner)
         songs = self._songs(mixtures)
-        decoded = model.decode(features, embeddings, batch.negative, mixtures.owner, chosen, batch.keep, songs)
+        query = (features, embeddings, batch.negative, mixtures.owner, chosen, batch.keep)
+        before = None
+        if batch.earlier:
+            with self._as_used(model):
+                before = model.ask(*query, passes=batch.earlier)
+        decoded = model.decode(*query, songs, before)
         loss, improvement = self._mask_loss(decoded.mask, queries)
         total = total + loss
-        parts |= {"query": loss.detach(), "sdri": improvement}
+        parts |= {"query": loss.detach(), "sdri_again" if batch.earlier else "sdri": improvement}
         if decoded.presence is not None and options.presence:
             there = (mixtures.membership.sum(1) > 0).float()
             presence = F.binary_cross_entropy_with_logits(decoded.presence.float(), there)
@@ -286,6 +301,14 @@ class SeparationTask:
             stem_loss = self._stem_loss(model, decoded.stems, mixtures, songs, inside)
             total, parts["stems"] = total + options.stems * stem_loss, stem_loss.detach()
         return total, parts | {"items": torch.tensor(len(mixtures.owner))}
+
+    @contextlib.contextmanager
+    def _as_used(self, model: Hybrid) -> Iterator[None]:
+        """What is computed here is computed as at inference, and counts in no batch normalisation."""
+        model.eval()
+        with torch.no_grad():
+            yield
+        self.train_mode(model)
 
     def _mask_loss(self, mask: Tensor, energies: Energies) -> tuple[Tensor, Tensor]:
         """Loss of masks (n, bands, frames), and the SDR improvement (dB) where there is something to improve."""
