@@ -254,7 +254,8 @@ class Separator:
             queries: as in `separate`; None for the stems.
             sample_rate: Hz. channels: of the mixture.
             latency: seconds after which a sample must be there; a shorter one costs more and separates less well.
-                None for the model's own windows. What is reached stands in `Stream.latency`, in samples.
+                None for the model's own windows. Otherwise the model answers in its quickest way, too. What is reached
+                stands in `Stream.latency`, in samples.
             past: seconds of the past that each window of a stream with a latency hears again; None for what the model
                 needs. More costs more.
 
@@ -267,7 +268,8 @@ class Separator:
         resolved = None if queries is None else self._resolve(queries, sample_rate)
         check_rate(sample_rate)
         windows = self._windows(None) if latency is None else self._live_windows(latency, past, sample_rate)
-        return self._open(resolved, sample_rate, channels, windows, batch=1, ahead=False)
+        model = self.model if latency is None else self.model.quick()
+        return self._open(resolved, sample_rate, channels, windows, model=model, batch=1, ahead=False)
 
     # ---- one path for all ------------------------------------------------------------------------------------------
 
@@ -314,6 +316,7 @@ class Separator:
         channels: int,
         windows: Windows,
         *,
+        model: SeparationModel | None = None,
         batch: int | None = None,
         shifts: int = 0,
         ahead: bool = True,
@@ -321,11 +324,12 @@ class Separator:
         """A fresh stream of the queries' targets, or of the stems.
 
         Args:
+            model: what answers, if not the separator's model as it is.
             ahead: a GPU may compute while the blocks before and after are decoded and written.
         """
         infer = partial(
             Inference,
-            self.model,
+            model or self.model,
             None if resolved is None else resolved.embeddings,
             None if resolved is None else resolved.negatives,
             device=self.device,

@@ -19,6 +19,7 @@ from audiosep.models.hybrid_config import HybridConfig
 from audiosep.models.listener import Listener, ListenerConfig
 from audiosep.models.masks import share_out
 from audiosep.models.stft import istft, power, stft
+from audiosep.separator import Separator
 from audiosep.training.health import Health
 from audiosep.training.state import warm_start
 
@@ -244,6 +245,20 @@ def test_answers_are_mixed_by_how_well_they_fit() -> None:
     assert torch.equal(twice.decide(features, asked, none, owner).mask, second.mask)
     with pytest.raises(ConfigError, match="decide needs"):
         Hybrid(dataclasses.replace(SMALL, decide=1.0))
+
+
+def test_a_live_stream_asks_once() -> None:
+    model = Hybrid(dataclasses.replace(SMALL, refine=False, relisten=True, passes=2, decide=5.0)).eval()
+    live = Separator(model).stream(None, sample_rate=32000, channels=1, latency=0.2)
+    assert live._inference._model.config.passes == 1
+    once, mix, asked = model.quick(), mixture(), embedding(2)
+    plain = Hybrid(dataclasses.replace(model.config, passes=1, decide=0.0)).eval()
+    plain.load_state_dict(model.state_dict())
+    with torch.no_grad():
+        assert torch.equal(once(mix, asked).waveforms, plain(mix, asked).waveforms)
+        assert not torch.allclose(once(mix, asked).waveforms, model(mix, asked).waveforms)
+    assert once.quick() is once
+    assert next(once.parameters()) is next(model.parameters())
 
 
 def test_nothing_is_kept_out_where_the_first_answer_leaves_nothing() -> None:

@@ -12,6 +12,7 @@ decoder refines the one that answers the query.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -154,6 +155,14 @@ class Hybrid(SeparationModel):
         mask = torch.cat([mask for mask, _ in answers], 1)
         presence = torch.cat([p for _, p in answers], 1) if self.config.presence else None
         return self._targets(spectrum, mask, mix.shape[-1], presence)
+
+    def quick(self) -> Hybrid:
+        """The same weights, asked once."""
+        if self.config.passes == 1:
+            return self
+        once = copy.copy(self)
+        once.config = replace(self.config, passes=1, decide=0.0)
+        return once
 
     def _answer(self, features: Features, embeddings: Tensor, negatives: Tensor) -> tuple[Tensor, Tensor]:
         """Masks (batch, queries, bands, frames), and presence (batch, queries) where the model has it."""

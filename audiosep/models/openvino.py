@@ -65,6 +65,12 @@ class OpenVinoModel(SeparationModel):
             raise ModelError("this model has no fixed stems; load one that has, such as 'mini'")
         return self._estimate(self._masks[True], mix, [(self._run(True), ())])
 
+    def quick(self) -> SeparationModel:
+        """See `SeparationModel.quick`."""
+        model = self._masks[False].model
+        once = model.quick()
+        return self if once is model else OpenVinoModel(once, self._precision)
+
     def _run(self, stems: bool) -> Compiled:
         """The compiled network; compiled when it is first wanted."""
         if stems not in self._compiled:
