@@ -28,10 +28,11 @@ from audiosep.models.listener import Listener
 from audiosep.models.stft import power, stft
 from audiosep.training import distributed
 from audiosep.training.alignment import export_listener, load_listener
-from audiosep.training.captions import CaptionTable
+from audiosep.training.captions import CaptionTable, normalise
 from audiosep.training.clap import AudioDistillation
 from audiosep.training.config import TrainerConfig
 from audiosep.training.memory import step_memory
+from audiosep.training.naming import compare
 from audiosep.training.runlog import headline, read_log
 from audiosep.training.separation import SeparationTask, _with_channels
 from audiosep.training.trainer import Trainer
@@ -456,6 +457,25 @@ def test_listener_task_learns_and_exports_what_a_separator_takes(
         load_listener(
             Listener(dataclasses.replace(SMALL_LISTENER, hidden=32)), tmp_path / "run/model/listener.safetensors"
         )
+
+
+def test_towers_are_compared_with_their_teachers_on_the_same_clips(data: dict[str, str]) -> None:
+    class Sure:
+        """Hears the first tag in everything."""
+
+        def __call__(self, waveforms: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+            return torch.tensor([[100.0] + [0.0] * (len(TAGS) - 1)]).expand(len(waveforms), -1), None, None
+
+    corpus = Corpus(data["manifest"], data["cache"], 32000)
+    names = [TAGS[0]] * len(TAGS)
+    found = compare("mini", corpus, Sure(), names, HashedText())  # type: ignore[arg-type]
+    for split in ("val", "zero"):
+        own = [normalise(clip.label) for clip in corpus.clips if clip.split == split]
+        texts = HashedText().text(sorted(set(own)))
+        first = sorted(set(own))[int((HashedText().text(names[:1]) @ texts.T).argmax())]
+        assert found[f"{split}/teacher_top1"] == pytest.approx(own.count(first) / len(own))
+        assert 0 <= found[f"{split}/top1"] <= 1
+        assert found[f"{split}/ratio"] == pytest.approx(found[f"{split}/top1"] / max(own.count(first) / len(own), 1e-9))
 
 
 def test_clips_that_are_heard_again_come_in_other_company_and_the_same_after_a_resume(data: dict[str, str]) -> None:
