@@ -44,7 +44,7 @@ def compare(
     naming, names = Naming(corpus, count), sentences.text(list(labels))
     ours = naming(hearing(encoder.listener), TowerEncoder(encoder.tower, encoder.words).text)
     theirs = naming(lambda wave: F.normalize(tagger(wave)[0].softmax(-1) @ names, dim=-1), sentences.text)
-    found = {}
+    found: dict[str, float] = {}
     for split, top in ours.items():
         found |= {f"{split}/top1": top, f"{split}/teacher_top1": theirs[split]}
         found[f"{split}/ratio"] = top / max(theirs[split], 1e-9)
