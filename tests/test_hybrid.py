@@ -245,6 +245,8 @@ def test_answers_are_mixed_by_how_well_they_fit() -> None:
     assert torch.equal(twice.decide(features, asked, none, owner).mask, second.mask)
     with pytest.raises(ConfigError, match="decide needs"):
         Hybrid(dataclasses.replace(SMALL, decide=1.0))
+    with pytest.raises(ConfigError, match="decide is a scale"):
+        Hybrid(dataclasses.replace(SMALL, decide=-1.0))
 
 
 def test_a_live_stream_asks_once() -> None:

@@ -97,6 +97,8 @@ def check(config: HybridConfig) -> None:
         raise ConfigError(f"passes must be at least 1, got {config.passes}")
     if config.passes > 1 and not config.relisten:
         raise ConfigError("passes > 1 needs relisten")
+    if config.decide < 0:
+        raise ConfigError(f"decide is a scale, 0 or more, got {config.decide}")
     if config.decide and config.passes == 1:
         raise ConfigError("decide needs passes > 1")
     if config.weigh < 0:

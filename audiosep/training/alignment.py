@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from audiosep import configs
@@ -20,6 +21,7 @@ from audiosep.query.mini import MiniEncoder
 from audiosep.registry import locate
 from audiosep.training import distributed
 from audiosep.training.captions import normalise
+from audiosep.training.teachers import Tagger
 
 WEIGHTS, SHAPE = "listener.safetensors", "config.json"
 EXCLUDED = -1e4  # the logit of what takes no part in a softmax
@@ -102,10 +104,24 @@ class Naming:
         return found
 
 
+def beside(ours: Mapping[str, float], teachers: Mapping[str, float]) -> dict[str, float]:
+    """What `Naming` found, for a run's log: ".../top1", ".../teacher_top1" and their ".../ratio" of each split."""
+    found: dict[str, float] = {}
+    for split, top in ours.items():
+        teacher = teachers[split]
+        found |= {f"{split}/top1": top, f"{split}/teacher_top1": teacher, f"{split}/ratio": top / max(teacher, 1e-9)}
+    return found
+
+
 def hearing(listener: Listener) -> Callable[[Tensor], Tensor]:
     """A listener for `Naming`: waveforms and embeddings on the CPU, the work where the weights are."""
     device = next(listener.parameters()).device
     return lambda waveforms: listener.embed(waveforms.to(device)).cpu()
+
+
+def hearing_tags(tagger: Tagger, names: Tensor) -> Callable[[Tensor], Tensor]:
+    """A tagger for `Naming`: a sound lies where the names of its tags, (tags, dimension) embeddings, lie."""
+    return lambda waveforms: F.normalize(tagger(waveforms)[0].softmax(-1) @ names, dim=-1)
 
 
 def load_listener(listener: Listener, place: str | Path) -> None:

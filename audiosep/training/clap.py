@@ -30,7 +30,16 @@ from audiosep.errors import ConfigError
 from audiosep.models.blocks import residual_blocks
 from audiosep.models.listener import Listener, ListenerConfig
 from audiosep.models.stft import power, stft
-from audiosep.training.alignment import Naming, check_mono, export_listener, hearing, imperfect, info_nce
+from audiosep.training.alignment import (
+    Naming,
+    beside,
+    check_mono,
+    export_listener,
+    hearing,
+    hearing_tags,
+    imperfect,
+    info_nce,
+)
 from audiosep.training.captions import CaptionTable
 from audiosep.training.data import DataConfig, open_corpus
 from audiosep.training.teachers import Tagger
@@ -275,12 +284,8 @@ class Probe:
 
     def __init__(self, corpus: Corpus, table: CaptionTable, count: int, tagger: Tagger, labels: Tensor) -> None:
         self._naming, self._read = Naming(corpus, count), table.__getitem__
-        self._teacher = self._naming(lambda w: F.normalize(tagger(w)[0].softmax(-1) @ labels, dim=-1), self._read)
+        self._teacher = self._naming(hearing_tags(tagger, labels), self._read)
 
     def __call__(self, listener: Listener) -> dict[str, float]:
         """Top-1 of the listener, of the teachers, and their ratio, for held-back clips and never trained labels."""
-        out: dict[str, float] = {}
-        for split, top in self._naming(hearing(listener), self._read).items():
-            teacher = self._teacher[split]
-            out |= {f"{split}/top1": top, f"{split}/teacher_top1": teacher, f"{split}/ratio": top / max(teacher, 1e-9)}
-        return out
+        return beside(self._naming(hearing(listener), self._read), self._teacher)

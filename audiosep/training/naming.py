@@ -11,13 +11,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch.nn.functional as F
-
 from audiosep.checkpoint import read_config
 from audiosep.data.corpus import Corpus
 from audiosep.query.mini import MiniEncoder
 from audiosep.registry import locate
-from audiosep.training.alignment import Naming, hearing
+from audiosep.training.alignment import Naming, beside, hearing, hearing_tags
 from audiosep.training.captions import TextEncoder
 from audiosep.training.teachers import SentenceTeacher, Tagger
 from audiosep.training.text import TowerEncoder
@@ -43,12 +41,7 @@ def compare(
     encoder = MiniEncoder.from_config(read_config(folder)["query"], folder)
     naming, names = Naming(corpus, count), sentences.text(list(labels))
     ours = naming(hearing(encoder.listener), TowerEncoder(encoder.tower, encoder.words).text)
-    theirs = naming(lambda wave: F.normalize(tagger(wave)[0].softmax(-1) @ names, dim=-1), sentences.text)
-    found: dict[str, float] = {}
-    for split, top in ours.items():
-        found |= {f"{split}/top1": top, f"{split}/teacher_top1": theirs[split]}
-        found[f"{split}/ratio"] = top / max(theirs[split], 1e-9)
-    return found
+    return beside(ours, naming(hearing_tags(tagger, names), sentences.text))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
