@@ -180,9 +180,11 @@ def _check_ray(job: Job) -> None:
 def _here(job: Job, terminal: Console) -> tuple[BatchReport, dict[str, Any]]:
     """In this process; what the document says of it."""
     from audiosep.api import load_separator  # only now: it loads torch
+    from audiosep.memory import keep_freed_memory
     from audiosep.threads import use_threads
 
     use_threads(job.threads)
+    keep_freed_memory()
     separator = load_separator(job.model, job.device, job.precision, job.adapter)
     began = time.perf_counter()
     report = _separate(job, separator, terminal)

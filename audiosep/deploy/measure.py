@@ -18,7 +18,7 @@ import numpy as np
 
 from audiosep.deploy.sounds import tone_and_noise, write_test_sound
 from audiosep.errors import AudioSepError, InputError, ModelError
-from audiosep.memory import peak_memory
+from audiosep.memory import keep_freed_memory, peak_memory
 from audiosep.threads import use_threads
 
 if TYPE_CHECKING:
@@ -84,6 +84,7 @@ class Runner:
 
         self.case = case
         self.threads = use_threads(case.threads)
+        keep_freed_memory()
         self.separator: Separator = load_separator(case.model, case.device, case.precision)
         self.start_seconds = time.time() - began
         self.queries = None if case.queries is None else list(case.queries)

@@ -21,6 +21,7 @@ from audiosep.api import load_separator
 from audiosep.deploy.staging import Record, Staging
 from audiosep.errors import AudioSepError
 from audiosep.files import BatchReport, Writing
+from audiosep.memory import keep_freed_memory
 from audiosep.query.query import Query
 from audiosep.query.resolve import resolve
 from audiosep.registry import locate
@@ -159,6 +160,7 @@ class Worker:
 
     def __init__(self, settings: Settings, threads: int) -> None:
         use_threads(threads)
+        keep_freed_memory()
         self._settings = settings
         self._separator = settings.load()
         self._name = f"{socket.gethostname()}:{os.getpid()}"

@@ -8,10 +8,10 @@ Source Separation" (ISMIR 2021), https://arxiv.org/abs/2109.05418.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -20,14 +20,15 @@ from torch import Tensor, nn
 
 from audiosep.errors import ConfigError, ModelError
 from audiosep.models.base import Estimate, SeparationModel
+from audiosep.models.onednn import fuses, leaky_conv2d
 from audiosep.models.stft import istft, power, stft
+from audiosep.models.stretches import Stretch, in_stretches
 
 SLOPE = 0.01
 MOMENTUM = 0.01
 FLOOR = 1e-10
 TOP_BAND = 1000.0  # Hz
-TILE = 64  # frames
-REACH = 2  # frames at each side that an output of two 3 x 3 convolutions depends on
+TILE = 64  # frames in fp32; in half precision twice as many take as much memory
 
 
 @dataclass(frozen=True)
@@ -70,23 +71,38 @@ class ShiftedNorm(nn.BatchNorm2d):
 
     def forward(self, x: Tensor, query: Tensor) -> Tensor:  # type: ignore[override]  # takes the query too
         """(batch, channels, frames, bins) and (dimension,) -> (batch, channels, frames, bins)."""
-        if self.training:
-            return F.leaky_relu_(super().forward(x) + self.query(query)[None, :, None, None], SLOPE)
-        shift = self.bias + self.query(query).float()
-        normed = F.batch_norm(x, self.running_mean, self.running_var, self.weight, shift, eps=self.eps)
-        return F.leaky_relu_(normed, SLOPE)
+        return F.leaky_relu_(super().forward(x) + self.query(query)[None, :, None, None], SLOPE)
 
-    def after(self, conv: nn.Conv2d, x: Tensor, query: Tensor) -> Tensor:
-        """The same as `self(conv(x), query)`; at inference the affine step is folded into the convolution."""
+    def asked(self, query: Tensor) -> Callable[[Tensor], Tensor]:
+        """`self(x, query)` as a function of x; at inference what depends on the query alone is computed once."""
         if self.training:
-            out: Tensor = self(conv(x), query)
-            return out
+            return partial(self, query=query)
         assert self.running_mean is not None
+        scale, shift = self._scale(), self._shift(query)
+        weight, bias = scale[:, None, None, None].bfloat16(), shift - self.running_mean * scale
+
+        def run(x: Tensor) -> Tensor:
+            if fuses(x):  # as a convolution of each channel with one number
+                return leaky_conv2d(x, weight, bias, SLOPE, groups=len(scale))
+            x = F.batch_norm(x, self.running_mean, self.running_var, self.weight, shift, eps=self.eps)
+            out: Tensor = F.leaky_relu_(x, SLOPE)
+            return out
+
+        return run
+
+    def folded_into(self, conv: nn.Conv2d, query: Tensor) -> tuple[Tensor, Tensor]:
+        """Weight and bias of a convolution that computes `conv`, then the affine step of this normalisation."""
+        assert self.running_mean is not None
+        scale = self._scale()
+        return conv.weight * scale[:, None, None, None], self._shift(query) - self.running_mean * scale
+
+    def _scale(self) -> Tensor:
         assert self.running_var is not None
-        scale = self.weight * torch.rsqrt(self.running_var + self.eps)
-        shift = self.bias - self.running_mean * scale + self.query(query)
-        weight = conv.weight * scale[:, None, None, None]
-        return F.leaky_relu_(F.conv2d(x, weight, shift, padding=conv.padding), SLOPE)
+        return self.weight * torch.rsqrt(self.running_var + self.eps)
+
+    def _shift(self, query: Tensor) -> Tensor:
+        shift: Tensor = self.query(query)
+        return self.bias + shift.float()
 
 
 class Stem(nn.Conv2d):
@@ -102,9 +118,8 @@ class Stem(nn.Conv2d):
             out = super().forward(x)
             return out if device == "mps" else out.contiguous(memory_format=torch.channels_last)
         # A convolution would not come out channels last, since one input channel leaves the layout open.
-        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
         assert self.bias is not None
-        weight, bias, x = (v.to(dtype) for v in (self.weight.flatten(), self.bias, x.contiguous()))
+        weight, bias, x = (v.to(_dtype(x)) for v in (self.weight.flatten(), self.bias, x.contiguous()))
         return rearrange(torch.addcmul(bias, rearrange(x, "b 1 t f -> b t f 1"), weight), "b t f c -> b c t f")
 
 
@@ -121,9 +136,28 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor, query: Tensor) -> Tensor:
         """(batch, inputs, frames, bins) -> (batch, outputs, frames, bins)."""
-        out: Tensor = self.conv2(self.norm2.after(self.conv1, self.norm1(x, query), query))
+        out: Tensor = self.conv2(self.norm2(self.conv1(self.norm1(x, query)), query))
         out += self.shortcut(x)
         return out
+
+    def asked(self, query: Tensor) -> Callable[[Stretch, Tensor | None], Tensor]:
+        """The block for one query: a function of stretches, and of where to write what becomes of their own frames.
+
+        At inference what depends on the query alone is computed once for all stretches.
+        """
+        if self.training:
+            return lambda x, _: self(x.frames, query)
+        norm = self.norm1.asked(query)
+        (weight1, bias1), weight2 = self.norm2.folded_into(self.conv1, query), self.conv2.weight
+        dtype = _dtype(weight1)  # where autocast would go by itself, once for each stretch
+        weight1, weight2 = weight1.to(dtype), weight2.to(dtype)
+
+        def run(x: Stretch, out: Tensor | None) -> Tensor:
+            h = _convolve(partial(leaky_conv2d, weight=weight1, bias=bias1, slope=SLOPE), norm(x.frames), x)
+            h, shortcut = _convolve(partial(F.conv2d, weight=weight2), h, x), self.shortcut(x.own)
+            return h.add_(shortcut) if out is None else torch.add(h, shortcut, out=out)
+
+        return run
 
 
 class DecoderBlock(nn.Module):
@@ -135,35 +169,28 @@ class DecoderBlock(nn.Module):
         self.up = nn.ConvTranspose2d(inputs, outputs, pool, stride=pool, bias=False)
         self.block = ResidualBlock(2 * outputs, outputs, dimension)
 
-    def forward(self, x: Tensor, skip: Tensor, query: Tensor) -> Tensor:
-        """(batch, inputs, frames, bins) and a skip of pool times the size -> the skip's shape."""
-        out: Tensor = self.block(torch.cat((self.up(self.norm(x, query)), skip), dim=1), query)
-        return out
+    def asked(self, query: Tensor) -> Callable[[Tensor, Stretch, Tensor | None], Tensor]:
+        """The block for one query: a function of frames below, of the skip's stretch on them, and as for others."""
+        norm, block = self.norm.asked(query), self.block.asked(query)
+
+        def run(below: Tensor, skip: Stretch, out: Tensor | None) -> Tensor:
+            return block(skip.under(self.up(norm(below))), out)
+
+        return run
 
 
-def in_tiles(run: Callable[[slice], Tensor], frames: int, tile: int) -> Tensor:
-    """`run` over stretches of time, which bounds what a full-resolution level holds at a time.
+def _convolve(conv: Callable[..., Tensor], x: Tensor, stretch: Stretch) -> Tensor:
+    """A 3 x 3 convolution that takes a frame of each neighbour away, and sees zeros where there is none."""
+    if stretch.before and stretch.after:
+        return conv(x, padding=(0, 1))
+    out = conv(x, padding=(1, 1))
+    return out[:, :, 1:] if stretch.before else out[:, :, :-1] if stretch.after else out
 
-    Args:
-        run: gives (batch, channels, frames of the slice, bins) for a slice of frames; within `REACH` frames of a cut it
-            need not be right.
-        frames: in all. tile: frames of a stretch, an even number; 0 for all at once.
 
-    Returns:
-        (batch, channels, frames, bins), the same to the bit as without stretches.
-    """
-    if not tile or frames <= tile + REACH:
-        return run(slice(0, frames))
-    whole = None
-    for start in range(0, frames, tile):
-        first = max(start - REACH, 0)
-        part = run(slice(first, min(start + tile + REACH, frames)))[:, :, start - first : start - first + tile]
-        if whole is None:
-            size = (*part.shape[:2], frames, part.shape[3])
-            whole = torch.empty(size, dtype=part.dtype, device=part.device, memory_format=torch.channels_last)
-        whole[:, :, start : start + tile] = part
-    assert whole is not None
-    return whole
+def _dtype(x: Tensor) -> torch.dtype:
+    """What layers compute in."""
+    device = x.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
 
 
 class ResUNet30(SeparationModel):
@@ -190,7 +217,7 @@ class ResUNet30(SeparationModel):
         self.grid = 2 ** (levels - 1)
         self.alignment = self.grid * config.hop
         self.context = 2 * self.alignment
-        self.window = 40 * self.alignment
+        self.window = 40 * self.alignment - config.hop  # frames that fill the grid
         self.pools = [(2, 2)] * (levels - 1) + [(1, 2)]
         self.norm = nn.BatchNorm1d(config.n_fft // 2 + 1, momentum=MOMENTUM)
         self.stem = Stem(widths[0])
@@ -258,19 +285,17 @@ class ResUNet30(SeparationModel):
 
     def _unet(self, x: Tensor, query: Tensor) -> Tensor:
         """(batch, 1, frames, bins) -> (batch, 3, frames, bins)."""
-        tile = TILE if x.device.type == "cpu" and not torch.is_grad_enabled() else 0
+        tile = 4 // _dtype(x).itemsize * TILE if x.device.type == "cpu" and not torch.is_grad_enabled() else 0
+        block: Any  # modules in lists have lost their types
         skips = []
         stems = [self.stem, *[nn.Identity()] * (len(self.encoder) - 1)]
         for block, stem, pool in zip(self.encoder, stems, self.pools, strict=True):
-            run = partial(_encode, block, stem, x, query)
-            skips.append(in_tiles(run, x.shape[2], tile))
+            skips.append(in_stretches(partial(_encode, block.asked(query), stem), x, tile))
             x = F.avg_pool2d(skips[-1], pool)
-        x = self.bottleneck(x, query)
-        heads = [*[nn.Identity()] * (len(self.decoder) - 1), self.head]
+        x = self.bottleneck.asked(query)(Stretch(x), None)
+        heads = [*[None] * (len(self.decoder) - 1), self.head]
         for block, head, pool in zip(self.decoder, heads, self.pools[::-1], strict=True):
-            skip = skips.pop()
-            run = partial(_decode, block, head, pool[0], x, skip, query)
-            x = in_tiles(run, skip.shape[2], tile)
+            x = in_stretches(partial(_decode, block.asked(query), head, x, pool[0]), skips.pop(), tile)
         return x
 
     def _top(self, magnitude: Tensor) -> Tensor:
@@ -279,22 +304,24 @@ class ResUNet30(SeparationModel):
         return magnitude[:, -1 - bins : -1].mean(dim=1)
 
 
-def _encode(block: nn.Module, stem: nn.Module, x: Tensor, query: Tensor, frames: slice) -> Tensor:
+def _encode(
+    block: Callable[[Stretch, Tensor | None], Tensor], stem: nn.Module, x: Stretch, out: Tensor | None
+) -> Tensor:
     """A stretch of one level; `stem` is what widens the input of the first."""
-    out: Tensor = block(stem(_stretch(x, frames)), query)
-    return out
+    return block(replace(x, frames=stem(x.frames)), out)
 
 
 def _decode(
-    block: nn.Module, head: nn.Module, pool: int, x: Tensor, skip: Tensor, query: Tensor, frames: slice
+    block: Callable[[Tensor, Stretch, Tensor | None], Tensor],
+    head: nn.Module | None,
+    x: Tensor,
+    pool: int,
+    skip: Stretch,
+    out: Tensor | None,
 ) -> Tensor:
     """A stretch of one level; the last level's channels live only as long as a stretch."""
-    below = _stretch(x, slice(frames.start // pool, frames.stop // pool))
-    out: Tensor = head(block(below, skip[:, :, frames], query))
-    return out
-
-
-def _stretch(x: Tensor, frames: slice) -> Tensor:
-    """Some frames, laid out as they are without stretches: the layout decides how operations round."""
-    part = x[:, :, frames]
-    return part if x.device.type == "mps" else part.contiguous(memory_format=torch.channels_last)
+    below = skip.below(x, pool)
+    if head is None:
+        return block(below, skip, out)
+    mask: Tensor = head(block(below, skip, None))
+    return mask
