@@ -117,7 +117,7 @@ def compile_network(masks: MaskNetwork, precision: str) -> Compiled:
     with torch.inference_mode(), torch.autocast("cpu", enabled=False), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the tracer remarks on itself, and on shapes that are constant for a network
         names = list(network(*example))
-        converted = openvino.convert_model(InOrder(network).eval(), example_input=example)
+        converted = _converted(torch.jit.trace(InOrder(network).eval(), example, check_trace=False), example)
     hints = {
         "INFERENCE_PRECISION_HINT": PRECISIONS[precision],
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
@@ -136,8 +136,15 @@ def compile_network(masks: MaskNetwork, precision: str) -> Compiled:
     return run
 
 
-def _package() -> Any:
+def _converted(traced: Any, example: tuple[Tensor, ...]) -> Any:
+    """A traced network as OpenVINO's: its `convert_model` also does for seconds what compiling does once more."""
+    frontend = _package("openvino.frontend").FrontEndManager().load_by_framework("pytorch")
+    decoder = _package("openvino.frontend.pytorch.ts_decoder").TorchScriptPythonDecoder(traced, example_input=example)
+    return frontend.convert(frontend.load(decoder))
+
+
+def _package(name: str = "openvino") -> Any:
     try:
-        return importlib.import_module("openvino")
+        return importlib.import_module(name)
     except ImportError as error:
         raise DependencyError("device 'openvino' needs its package: pip install 'audiosep[openvino]'") from error
