@@ -1,6 +1,6 @@
 """The same window of a network on other engines than ours: torch.compile, ONNX Runtime, OpenVINO; also in 8 bits.
 
-python -m audiosep.deploy.engines -m mini examples/audio/song.flac --runs 5
+python -m audiosep.deploy.engines -m mini examples/audio/song.flac --query vocals --runs 5
 
 Engines whose package is not installed are left out. Runs take turns, so that what else happens falls on all alike.
 Quality is the SNR of the masked spectrum against torch in float32.
@@ -26,16 +26,18 @@ from torch import Tensor
 from audiosep.api import load_separator
 from audiosep.audio import read_audio
 from audiosep.audio.resample import resample
-from audiosep.deploy.onnx import export, random_queries
+from audiosep.deploy.onnx import export
 from audiosep.deploy.sounds import tone_and_noise
 from audiosep.devices import running
 from audiosep.errors import InputError
 from audiosep.models.mask_network import MaskNetwork, Outside, network_of
 from audiosep.models.openvino import compile_network
 from audiosep.models.stft import power, stft
+from audiosep.query.resolve import resolve
 from audiosep.separator import Separator
 from audiosep.threads import use_threads
 
+QUERY = "speech"
 CALIBRATION = 6  # windows that set the ranges of 8-bit activations
 
 Feed = dict[str, NDArray[np.float32]]
@@ -53,18 +55,19 @@ class Score:
     snr_db: float
 
 
-def compare_engines(separator: Separator, sound: NDArray[np.float32], runs: int = 5) -> list[Score]:
+def compare_engines(separator: Separator, sound: NDArray[np.float32], query: str = QUERY, runs: int = 5) -> list[Score]:
     """Time and quality of one window with one query on every engine that is installed.
 
     Args:
         separator: on the CPU.
         sound: (samples,) at the model's rate; its first window is timed, `CALIBRATION` more are for 8 bits.
+        query: what is asked.
         runs: timed runs of each engine, after one that is not.
 
     Returns:
         The reference, torch in float32, comes first.
     """
-    feeds = _windows(separator, sound)
+    feeds = _windows(separator, sound, query)
     spectrum = np.sqrt(feeds[0]["power"])
     with tempfile.TemporaryDirectory(prefix="audiosep-engines-") as folder:
         engines = dict(_engines(separator, feeds[1:], Path(folder)))
@@ -83,12 +86,15 @@ def compare_engines(separator: Separator, sound: NDArray[np.float32], runs: int 
     ]
 
 
-def _windows(separator: Separator, sound: NDArray[np.float32]) -> list[Feed]:
+def _windows(separator: Separator, sound: NDArray[np.float32], query: str) -> list[Feed]:
     model = separator.model
+    if separator.encoder is None:
+        raise InputError(f"{separator.name} answers no queries: name a model that does")
+    resolved = resolve(query, separator.encoder, None)
     n_fft, length = int(model.config.n_fft), model.window
     if len(sound) < length:
         sound = np.tile(sound, -(-length // len(sound)))
-    asked = {"embeddings": random_queries(1, model.dimension), "negatives": torch.zeros(1, model.dimension)}
+    asked = {"embeddings": resolved.embeddings, "negatives": resolved.negatives}
     feeds = []
     for start in np.linspace(0, len(sound) - length, CALIBRATION + 1).astype(int):
         spectrum = stft(torch.from_numpy(sound[None, start : start + length]), n_fft, model.hop)
@@ -103,6 +109,7 @@ def _engines(separator: Separator, calibration: list[Feed], folder: Path) -> Ite
     network = Outside(network_of(separator.model, stems=False)).eval()
     yield "torch fp32", _torch(network, "fp32")
     yield "torch bf16", _torch(network, "bf16")
+    torch._dynamo.config.recompile_limit = 64  # blocks of one class have more sizes than it compiles for by default
     yield "torch.compile fp32", _torch(torch.compile(network), "fp32")
     yield "torch.compile bf16", _torch(torch.compile(network), "bf16")
     if not _missing("onnx", "onnxruntime"):
@@ -172,6 +179,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m audiosep.deploy.engines", description=__doc__)
     parser.add_argument("recording", nargs="?", help="what is separated; a test sound by default")
     parser.add_argument("-m", "--model", default="mini")
+    parser.add_argument("--query", "-q", default=QUERY, help=f"({QUERY})")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--threads", type=int, help="as many as are sane by default")
     options = parser.parse_args(arguments)
@@ -185,9 +193,10 @@ def main(arguments: list[str] | None = None) -> None:
     else:
         audio, its_rate = read_audio(options.recording)
         sound = resample(audio, its_rate, rate).mean(0)
-    scores = compare_engines(separator, sound, options.runs)
+    scores = compare_engines(separator, sound, options.query, options.runs)
     ours = scores[0].seconds
-    lines = [f"{separator.name}, one window of {separator.model.window / rate:.1f} s, one query, {threads} threads"]
+    seconds = separator.model.window / rate
+    lines = [f"{separator.name}, one window of {seconds:.1f} s, query {options.query!r}, {threads} threads"]
     for score in scores:
         spread = f"({1000 * score.fastest:.0f} to {1000 * score.slowest:.0f})"
         quality = "" if score is scores[0] else f"  {score.snr_db:5.1f} dB"

@@ -63,12 +63,17 @@ class Bands(nn.Module):
             return torch.cat(parts, -2)
 
     def expand(self, mask: Tensor) -> Tensor:
-        """(..., bands, frames) -> (..., bins, frames) by linear interpolation between band centres."""
+        """(..., bands, frames) -> (..., bins, frames) by linear interpolation between band centres.
+
+        It lies in memory frame by frame, as spectra do: masks in the other order take several times as long.
+        """
         if self._identity:
             return mask
         with torch.autocast(mask.device.type, enabled=False):
-            parts = [self.weight[bins, bands] @ mask[..., bands, :] for bins, bands in self._of_bins]
-            return torch.cat(parts, -2)
+            parts = [
+                mask[..., bands, :].transpose(-2, -1) @ self.weight[bins, bands].T for bins, bands in self._of_bins
+            ]
+            return torch.cat(parts, -1).transpose(-2, -1)
 
     def mean(self, power: Tensor) -> Tensor:
         """(..., bins, frames) -> (..., bands, frames) mean energy a bin of each band."""

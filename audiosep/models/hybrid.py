@@ -30,7 +30,7 @@ from audiosep.models.film import Condition, FilmNorm
 from audiosep.models.hybrid_config import HybridConfig, check
 from audiosep.models.listener import Listener
 from audiosep.models.masks import real_mask, share_out
-from audiosep.models.stft import istft, power, stft
+from audiosep.models.stft import istft, mean_power, stft
 
 TOP_BAND = 1000.0
 TINY = 1e-10  # far below the energy of silence in 16 bits
@@ -145,7 +145,7 @@ class Hybrid(SeparationModel):
     def forward(self, mix: Tensor, embeddings: Tensor, negatives: Tensor | None = None) -> Estimate:
         """See `SeparationModel.forward`."""
         spectrum = stft(mix.float(), self.config.n_fft, self.hop)
-        features = self.encode(self.energies(power(spectrum).mean(1)))
+        features = self.encode(self.energies(mean_power(spectrum)))
         negatives = torch.zeros_like(embeddings) if negatives is None else negatives
         together = QUERIES_TOGETHER.get(mix.device.type, QUERIES_TOGETHER["cpu"])
         answers = [
@@ -191,7 +191,7 @@ class Hybrid(SeparationModel):
             raise ModelError("this model has no fixed stems; load one that has, such as 'mini'")
         mix = mix.float()
         spectrum = stft(mix, self.config.n_fft, self.hop)
-        features = self.encode(self.energies(power(spectrum).mean(1)))
+        features = self.encode(self.energies(mean_power(spectrum)))
         others = self._targets(spectrum, share_out(self.stem_masks(features))[:, :-1], mix.shape[-1], None)
         waveforms = torch.cat([others.waveforms, (mix - others.waveforms.sum(1))[:, None]], 1)
         return Estimate(waveforms, torch.cat([others.top, 1 - others.top.sum(1, keepdim=True)], 1))

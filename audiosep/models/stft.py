@@ -53,3 +53,11 @@ def istft(spectrum: Tensor, n_fft: int, hop: int, length: int) -> Tensor:
 def power(spectrum: Tensor) -> Tensor:
     """|spectrum|^2 without the square root that abs() would take."""
     return spectrum.real.square() + spectrum.imag.square()
+
+
+def mean_power(spectrum: Tensor) -> Tensor:
+    """(..., channels, bins, frames) -> (..., bins, frames): the mean of |spectrum|^2 over the channels.
+
+    In the order in which transforms lie in memory, frame by frame; a mean in the other is twice as slow.
+    """
+    return power(spectrum).mT.mean(-3).mT

@@ -29,7 +29,7 @@ from audiosep.errors import ConfigError
 from audiosep.models.hybrid import Features, Hybrid
 from audiosep.models.hybrid_config import HybridConfig
 from audiosep.models.listener import Listener
-from audiosep.models.stft import istft, power, stft
+from audiosep.models.stft import istft, mean_power, power, stft
 from audiosep.query.mini import MiniEncoder
 from audiosep.training.alignment import load_listener
 from audiosep.training.data import DataConfig, open_corpus
@@ -278,7 +278,7 @@ class SeparationTask:
             inside = self._limit(model, spectrum, mixtures.cutoff, torch.ones_like(batch.cut))
             queries = self._energies(model, inside, targets, mixtures.owner)
             embeddings = self._embeddings(batch, self._examples(mixtures, targets))
-        features = model.encode(model.energies(power(heard).mean(1)))
+        features = model.encode(model.energies(mean_power(heard)))
         total, parts = self._candidate_loss(model, features, mixtures, inside)
         chosen = None
         if model.config.refine:
