@@ -53,13 +53,13 @@ class FilmNorm(nn.BatchNorm2d):
     """Batch normalisation, then `x * (1 + scale) + shift`, as one affine step at inference."""
 
     def forward(self, x: Tensor, film: tuple[Tensor, Tensor] | None = None) -> Tensor:
-        if film is None:
-            return super().forward(x)
-        gain = 1 + film[0]
         if self.training:
-            return torch.addcmul(film[1], super().forward(x), gain)
+            h = super().forward(x)
+            return h if film is None else torch.addcmul(film[1], h, 1 + film[0])
         scale, shift = self._affine()
-        scale, shift = scale * gain, torch.addcmul(film[1], shift, gain)
+        if film is not None:
+            gain = 1 + film[0]
+            scale, shift = scale * gain, torch.addcmul(film[1], shift, gain)
         return torch.addcmul(shift.to(x.dtype), x, scale.to(x.dtype))
 
     def _affine(self) -> tuple[Tensor, Tensor]:
