@@ -27,6 +27,7 @@ from audiosep.cli import main
 from audiosep.cli.job import read_inputs
 from audiosep.cli.separate import build, read_embedding, split
 from audiosep.errors import InputError, QueryError
+from audiosep.models.base import SeparationModel
 
 ROOT = Path(__file__).parents[1]
 # The verbs of people who separate; those of people who train and measure leave their options to --help.
@@ -188,6 +189,17 @@ def test_a_job_computes_with_the_threads_it_is_given(
     assert run(verb[0], song, *verb[1:], *rest, "--threads", 1)[0] == 0
     assert used == [None, 1]  # None: as many as are sane
     assert run(verb[0], song, *verb[1:], *rest, "--threads", 0)[0] == 2
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_memory_is_kept_for_large_models(
+    run: Run, song: Path, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, large: bool
+) -> None:
+    kept: list[bool] = []
+    monkeypatch.setattr("audiosep.memory.keep_freed_memory", lambda: kept.append(True))
+    monkeypatch.setattr(SeparationModel, "large", large)
+    assert run("separate", song, "piano", "-m", tiny_folder, "-o", tmp_path / "out")[0] == 0
+    assert len(kept) == large
 
 
 def test_options_reach_the_separator(run: Run, song: Path, tiny_folder: Path, tmp_path: Path) -> None:

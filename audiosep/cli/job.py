@@ -184,8 +184,9 @@ def _here(job: Job, terminal: Console) -> tuple[BatchReport, dict[str, Any]]:
     from audiosep.threads import use_threads
 
     use_threads(job.threads)
-    keep_freed_memory()
     separator = load_separator(job.model, job.device, job.precision, job.adapter)
+    if separator.model.large:
+        keep_freed_memory()
     began = time.perf_counter()
     report = _separate(job, separator, terminal)
     seconds = round(time.perf_counter() - began, 3)

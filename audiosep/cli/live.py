@@ -74,7 +74,6 @@ def live(
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from audiosep.api import load_separator
     from audiosep.deploy.live import BLOCK_SECONDS, Live, warm_up
-    from audiosep.memory import keep_freed_memory
     from audiosep.query.query import Query
     from audiosep.threads import use_threads
 
@@ -83,7 +82,6 @@ def live(
     terminal = common.console()
     common.logs_to(terminal, verbose, quiet)
     use_threads(threads)
-    keep_freed_memory()
     separator = load_separator(model, device, precision, adapter)
     wanted = None if query is None else Query(text=query, negative=tuple(negative or ()) or None)
 

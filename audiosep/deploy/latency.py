@@ -25,7 +25,6 @@ from audiosep.evaluation.sets import load_set
 from audiosep.evaluation.summary import SystemSummary, summarise
 from audiosep.evaluation.systems import LiveSystem, load_system
 from audiosep.evaluation.worker import Settings
-from audiosep.memory import keep_freed_memory
 from audiosep.pages import put
 from audiosep.separator import Separator
 from audiosep.streaming import Stream
@@ -199,7 +198,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--plot", type=Path, help="a PNG picture to draw")
     args = parser.parse_args(arguments)
     threads = use_threads(args.threads)
-    keep_freed_memory()
     benchmark = load_set(args.set, limit=args.limit)
     costs = measure(
         args.model,

@@ -84,8 +84,9 @@ class Runner:
 
         self.case = case
         self.threads = use_threads(case.threads)
-        keep_freed_memory()
         self.separator: Separator = load_separator(case.model, case.device, case.precision)
+        if self.separator.model.large:
+            keep_freed_memory()
         self.start_seconds = time.time() - began
         self.queries = None if case.queries is None else list(case.queries)
         self._folder = tempfile.TemporaryDirectory(prefix="audiosep-bench-")

@@ -160,9 +160,10 @@ class Worker:
 
     def __init__(self, settings: Settings, threads: int) -> None:
         use_threads(threads)
-        keep_freed_memory()
         self._settings = settings
         self._separator = settings.load()
+        if self._separator.model.large:
+            keep_freed_memory()
         self._name = f"{socket.gethostname()}:{os.getpid()}"
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
