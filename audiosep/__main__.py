@@ -1,7 +1,5 @@
 """`python -m audiosep` is the `audiosep` command."""
 
-import sys
+from audiosep.cli import command
 
-from audiosep.cli import main
-
-sys.exit(main())
+command()

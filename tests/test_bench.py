@@ -21,7 +21,6 @@ from audiosep.deploy.measure import Facts, Reference, Runner, Times, Worker, fin
 from audiosep.deploy.roofline import Roofline
 from audiosep.errors import InputError, ModelError
 from audiosep.memory import peak_memory
-from audiosep.models.hybrid import Hybrid
 
 CPU = torch.device("cpu")
 
@@ -136,15 +135,6 @@ def test_a_run_has_its_parts(mini_folder: Path, tmp_path: Path) -> None:
     assert written == {f"test ({name}).wav" for name in ("piano", "dog", "residual")} | {
         "test.wav", "apart 0.wav", "apart 1.wav", "apart 2.wav",
     }  # fmt: skip
-
-
-@pytest.mark.parametrize("large", [False, True])
-def test_a_run_keeps_memory_as_the_verbs_do(mini_folder: Path, monkeypatch: pytest.MonkeyPatch, large: bool) -> None:
-    kept: list[bool] = []
-    monkeypatch.setattr("audiosep.deploy.measure.keep_freed_memory", lambda: kept.append(True))
-    monkeypatch.setattr(Hybrid, "large", large)
-    Runner(Case(str(mini_folder), "cpu", "fp32", 1, ("piano",), None, 1.0), 0.0)
-    assert len(kept) == large
 
 
 def test_cases_and_reference_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,7 +27,6 @@ from audiosep.cli import main
 from audiosep.cli.job import read_inputs
 from audiosep.cli.separate import build, read_embedding, split
 from audiosep.errors import InputError, QueryError
-from audiosep.models.base import SeparationModel
 
 ROOT = Path(__file__).parents[1]
 # The verbs of people who separate; those of people who train and measure leave their options to --help.
@@ -178,6 +177,30 @@ def test_separate_writes_targets_and_residual_that_sum_to_the_mixture(
     assert song.read_bytes() == before
 
 
+PROGRAM = """
+import atexit, sys, threading, time
+from audiosep import cli
+
+def late():
+    time.sleep(0.2)
+    print("thread", flush=True)
+
+threading.Thread(target=late).start()
+atexit.register(lambda: sys.stdout.write("put off"))
+sys.argv = ["audiosep", *sys.argv[1:]]
+cli.command()
+"""
+
+
+@pytest.mark.parametrize(("arguments", "code", "says"), [(["--version"], 0, "audiosep "), (["nonsense"], 2, "")])
+def test_the_program_ends_at_once_and_loses_nothing(arguments: list[str], code: int, says: str) -> None:
+    done = subprocess.run([sys.executable, "-c", PROGRAM, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == code
+    assert done.stdout.startswith(says)
+    assert done.stdout.endswith("thread\nput off")
+    assert ("no verb" in done.stderr) == (code == 2)
+
+
 @pytest.mark.parametrize("verb", [("separate", "piano"), ("stems",)])
 def test_a_job_computes_with_the_threads_it_is_given(
     run: Run, song: Path, tiny_folder: Path, tmp_path: Path, verb: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
@@ -189,17 +212,6 @@ def test_a_job_computes_with_the_threads_it_is_given(
     assert run(verb[0], song, *verb[1:], *rest, "--threads", 1)[0] == 0
     assert used == [None, 1]  # None: as many as are sane
     assert run(verb[0], song, *verb[1:], *rest, "--threads", 0)[0] == 2
-
-
-@pytest.mark.parametrize("large", [False, True])
-def test_memory_is_kept_for_large_models(
-    run: Run, song: Path, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, large: bool
-) -> None:
-    kept: list[bool] = []
-    monkeypatch.setattr("audiosep.memory.keep_freed_memory", lambda: kept.append(True))
-    monkeypatch.setattr(SeparationModel, "large", large)
-    assert run("separate", song, "piano", "-m", tiny_folder, "-o", tmp_path / "out")[0] == 0
-    assert len(kept) == large
 
 
 def test_options_reach_the_separator(run: Run, song: Path, tiny_folder: Path, tmp_path: Path) -> None:

@@ -185,8 +185,7 @@ def _here(job: Job, terminal: Console) -> tuple[BatchReport, dict[str, Any]]:
 
     use_threads(job.threads)
     separator = load_separator(job.model, job.device, job.precision, job.adapter)
-    if separator.model.large:
-        keep_freed_memory()
+    keep_freed_memory(separator.precision)
     began = time.perf_counter()
     report = _separate(job, separator, terminal)
     seconds = round(time.perf_counter() - began, 3)

@@ -37,8 +37,6 @@ class SeparationModel(nn.Module):
         alignment: samples; a window that starts at a multiple of it (and of `hop`) sees the pooling grid of the whole
             recording; 1 where any start is as good.
         engine: what computes the layers.
-        large: whether its layers take blocks of memory so large that processes of our own had better keep them
-            (`audiosep.memory.keep_freed_memory`).
     """
 
     Config: ClassVar[type[Any]]
@@ -52,7 +50,6 @@ class SeparationModel(nn.Module):
     context: int
     alignment: int = 1
     engine: str = "torch"
-    large: bool = False
 
     def forward(self, mix: Tensor, embeddings: Tensor, negatives: Tensor | None = None) -> Estimate:
         """Targets for each query.

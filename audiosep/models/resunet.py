@@ -206,7 +206,6 @@ class ResUNet30(SeparationModel):
 
     Config: ClassVar[type[ResUNet30Config]] = ResUNet30Config
     config: ResUNet30Config
-    large = True
 
     def __init__(self, config: ResUNet30Config) -> None:
         super().__init__()
