@@ -31,21 +31,21 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 _KEPT = 1 << 29
 
 
-def keep_freed_memory(precision: str) -> bool:
-    """Let this process keep the memory it frees for its next blocks: on Linux, where the C library is GNU's.
+def keep_freed_memory(where: str, precision: str) -> bool:
+    """Let this process keep the memory it frees for its next blocks: on Linux, where the C library is a newer GNU one.
 
     It would give large blocks back to the system, and the system clears every page of them when they are wanted again,
-    window after window: 7% of the time of resunet30, a fifth of mini's on two threads. For processes of our own: in
+    window after window: 7% of the time of resunet30 on one thread (docs/bench.md). For processes of our own: in
     somebody else's, memory that stays taken may be missed.
 
     Args:
-        precision: of the separator. In fp32 nothing is set: blocks are twice as large, and the holes between them would
-            bring resunet30 past 1.6 GB.
+        where, precision: of the separator. Nothing is set but for "cpu" in "bf16": in fp32 blocks are twice as large,
+            and the holes between them would bring resunet30 past 1.6 GB.
 
     Returns:
         Whether the C library took the setting.
     """
-    if precision == "fp32" or sys.platform != "linux":
+    if (where, precision) != ("cpu", "bf16") or sys.platform != "linux":
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     return mallopt is not None and bool(mallopt(_MMAP_THRESHOLD, _KEPT) and mallopt(_TRIM_THRESHOLD, _KEPT))

@@ -201,6 +201,25 @@ def test_the_program_ends_at_once_and_loses_nothing(arguments: list[str], code: 
     assert ("no verb" in done.stderr) == (code == 2)
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a file of Linux")
+def test_output_that_nobody_can_take_is_a_failure() -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    command = [sys.executable, "-m", "audiosep", "--version"]
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, env=environment, check=False)
+    assert done.returncode == 1
+    assert "cannot write to standard output" in done.stderr
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a shell's way to close it")
+def test_a_closed_standard_output_changes_no_exit_code() -> None:
+    done = subprocess.run(
+        ["sh", "-c", '"$0" -m audiosep nonsense >&-', sys.executable], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize("verb", [("separate", "piano"), ("stems",)])
 def test_a_job_computes_with_the_threads_it_is_given(
     run: Run, song: Path, tiny_folder: Path, tmp_path: Path, verb: tuple[str, ...], monkeypatch: pytest.MonkeyPatch

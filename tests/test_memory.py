@@ -15,7 +15,10 @@ import resource, sys
 import numpy as np
 from audiosep.memory import keep_freed_memory
 
-assert keep_freed_memory(sys.argv[1]) == (sys.argv[1] != "fp32")
+if sys.argv[1] == "bf16" and not keep_freed_memory("cpu", "bf16"):
+    sys.exit(3)
+assert not keep_freed_memory("cpu", "fp32")
+assert not keep_freed_memory("cuda:0", "bf16")
 for _ in range(10):
     np.ones(16_000_000, np.float32)  # 64 MB, more than the C library would keep
     faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -28,7 +31,9 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults)
 def test_freed_memory_is_used_again() -> None:
     faults = {}
     for way in ("bf16", "fp32"):
-        answer = subprocess.run([sys.executable, "-c", PAGES, way], capture_output=True, text=True, check=True)
+        answer = subprocess.run([sys.executable, "-c", PAGES, way], capture_output=True, text=True, check=False)
+        if answer.returncode == 3:
+            pytest.skip("a C library that keeps no blocks as large as these")
         faults[way] = int(answer.stdout)
     assert faults["bf16"] < 100
     assert faults["fp32"] > 10 * max(1, faults["bf16"])
@@ -37,10 +42,10 @@ def test_freed_memory_is_used_again() -> None:
 @pytest.mark.parametrize("system", ["darwin", "win32"])
 def test_other_systems_are_left_alone(monkeypatch: pytest.MonkeyPatch, system: str) -> None:
     monkeypatch.setattr(memory.sys, "platform", system)
-    assert not memory.keep_freed_memory("bf16")
+    assert not memory.keep_freed_memory("cpu", "bf16")
 
 
 def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory.sys, "platform", "linux")
     monkeypatch.setattr(memory.ctypes, "CDLL", lambda _: object())
-    assert not memory.keep_freed_memory("bf16")
+    assert not memory.keep_freed_memory("cpu", "bf16")

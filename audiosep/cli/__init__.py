@@ -58,12 +58,20 @@ def command() -> None:
 
     Python would take torch and its libraries apart first, which takes a quarter of a second and 80 MB for nothing.
     """
-    code = main()
-    threading._shutdown()  # type: ignore[attr-defined]  # as Python does before an end: wait for threads ...
+    try:
+        code = main()
+        threading._shutdown()  # type: ignore[attr-defined]  # as Python does before an end: wait for threads ...
+    except KeyboardInterrupt:
+        code = 130
     atexit._run_exitfuncs()  # ... and do what was put off until then
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):  # nobody reads any more
-            stream.flush()
+        try:
+            if stream is not None:
+                stream.flush()
+        except (OSError, ValueError) as error:
+            code = code or 1
+            if stream is sys.stdout and sys.stderr is not None and not isinstance(error, BrokenPipeError):
+                sys.stderr.write(f"audiosep: cannot write to standard output: {error}\n")
     os._exit(code)
 
 

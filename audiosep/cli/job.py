@@ -185,7 +185,7 @@ def _here(job: Job, terminal: Console) -> tuple[BatchReport, dict[str, Any]]:
 
     use_threads(job.threads)
     separator = load_separator(job.model, job.device, job.precision, job.adapter)
-    keep_freed_memory(separator.precision)
+    keep_freed_memory(separator.where, separator.precision)
     began = time.perf_counter()
     report = _separate(job, separator, terminal)
     seconds = round(time.perf_counter() - began, 3)

@@ -85,7 +85,7 @@ class Runner:
         self.case = case
         self.threads = use_threads(case.threads)
         self.separator: Separator = load_separator(case.model, case.device, case.precision)
-        keep_freed_memory(self.separator.precision)
+        keep_freed_memory(self.separator.where, self.separator.precision)
         self.start_seconds = time.time() - began
         self.queries = None if case.queries is None else list(case.queries)
         self._folder = tempfile.TemporaryDirectory(prefix="audiosep-bench-")

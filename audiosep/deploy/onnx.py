@@ -28,7 +28,7 @@ from audiosep.deploy.sounds import tone_and_noise
 from audiosep.errors import DependencyError, InputError, ModelError
 from audiosep.models.base import SeparationModel
 from audiosep.models.mask_network import TRACED_FRAMES, InOrder, Inside, MaskNetwork, Outside, network_of
-from audiosep.models.stft import istft, power, stft
+from audiosep.models.stft import istft, mean_power, stft
 from audiosep.query.query import Query
 from audiosep.query.resolve import resolve
 from audiosep.separator import Separator
@@ -149,7 +149,7 @@ def run(session: Any, mix: Tensor, embeddings: Tensor, negatives: Tensor) -> Ten
         said = dict(zip(names, session.run(None, {"mix": mix.numpy(), **asked}), strict=True))
         return torch.from_numpy(said["targets"])
     spectrum = stft(mix, about["n_fft"], about["hop"], about["pad"])
-    feed = {"power": power(spectrum).mean(0).numpy(), **asked}
+    feed = {"power": mean_power(spectrum).contiguous().numpy(), **asked}
     said = {name: torch.from_numpy(x) for name, x in zip(names, session.run(None, feed), strict=True)}
     mask = said["mask"]
     if "rotation" in said:

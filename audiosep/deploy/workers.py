@@ -162,7 +162,7 @@ class Worker:
         use_threads(threads)
         self._settings = settings
         self._separator = settings.load()
-        keep_freed_memory(self._separator.precision)
+        keep_freed_memory(self._separator.where, self._separator.precision)
         self._name = f"{socket.gethostname()}:{os.getpid()}"
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:

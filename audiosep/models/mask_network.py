@@ -16,7 +16,7 @@ from audiosep.models.masks import share_out
 from audiosep.models.resunet import FLOOR, ResUNet30
 
 TOP_BAND = 1000.0  # Hz
-TRACED_FRAMES = 50  # so few that the published network does not cut them into tiles, which a trace would keep
+TRACED_FRAMES = 50  # so few that the published network does not cut them into stretches, which a trace would keep
 
 
 @dataclass

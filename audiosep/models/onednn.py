@@ -33,7 +33,8 @@ def leaky_conv2d(
 
 def fuses(x: Tensor) -> bool:
     """Whether this is computed in one pass: for inference in bf16 on a CPU that has it (in fp32 it gains nothing)."""
-    return x.device.type == "cpu" and x.dtype == torch.bfloat16 and not torch.is_grad_enabled() and _works()
+    plain = x.device.type != "cpu" or x.dtype != torch.bfloat16 or torch.is_grad_enabled()
+    return not plain and not torch.compiler.is_compiling() and _works()  # a compiler fuses by itself
 
 
 def _fused(x: Tensor, weight: Tensor, bias: Tensor, slope: float, padding: tuple[int, int], groups: int) -> Tensor:
@@ -55,6 +56,6 @@ def _works() -> bool:
                 plain = F.leaky_relu(F.conv2d(x.float(), weight.float(), bias, padding=padding, groups=groups), 0.1)
                 fused = _fused(x, weight, bias, 0.1, padding, groups)
                 torch.testing.assert_close(fused.float(), plain, rtol=0.02, atol=0.02)
-    except (RuntimeError, AssertionError):
+    except Exception:  # whatever a later torch makes of it, there is the usual way
         return False
     return True

@@ -18,7 +18,7 @@ from audiosep.errors import DependencyError, ModelError
 from audiosep.models.base import Estimate, SeparationModel
 from audiosep.models.hybrid import QUERIES_TOGETHER
 from audiosep.models.mask_network import TRACED_FRAMES, InOrder, MaskNetwork, Outside, network_of
-from audiosep.models.stft import istft, power, stft
+from audiosep.models.stft import istft, mean_power, stft
 
 PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
 
@@ -88,7 +88,7 @@ class OpenVinoModel(SeparationModel):
             targets: list[Tensor] = []
             said: dict[str, list[Tensor]] = {"top": [], "presence": []}
             for run, asked in passes:
-                answer = run(power(spectrum).mean(0), *asked)
+                answer = run(mean_power(spectrum), *asked)
                 for k, mask in enumerate(answer["mask"]):
                     turned = spectrum * mask
                     if "rotation" in answer:

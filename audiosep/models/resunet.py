@@ -102,7 +102,7 @@ class ShiftedNorm(nn.BatchNorm2d):
 
     def _shift(self, query: Tensor) -> Tensor:
         shift: Tensor = self.query(query)
-        return self.bias + shift.float()
+        return self.bias + shift.to(self.bias.dtype)
 
 
 class Stem(nn.Conv2d):
@@ -285,7 +285,11 @@ class ResUNet30(SeparationModel):
 
     def _unet(self, x: Tensor, query: Tensor) -> Tensor:
         """(batch, 1, frames, bins) -> (batch, 3, frames, bins)."""
-        tile = 4 // _dtype(x).itemsize * TILE if x.device.type == "cpu" and not torch.is_grad_enabled() else 0
+        tile = (
+            (2 * TILE if _dtype(x).itemsize == 2 else TILE)
+            if x.device.type == "cpu" and not torch.is_grad_enabled()
+            else 0
+        )
         block: Any  # modules in lists have lost their types
         skips = []
         stems = [self.stem, *[nn.Identity()] * (len(self.encoder) - 1)]

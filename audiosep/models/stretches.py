@@ -58,8 +58,10 @@ def in_stretches(run: Callable[[Stretch, Tensor | None], Tensor], x: Tensor, len
     """A level, stretch by stretch.
 
     Args:
-        run: gives what becomes of the frames of a stretch that are its own; may write it where it is wanted at once.
-        x: the level. length: frames of a stretch; 0 for all at once. The last one is a little longer or shorter.
+        run: gives what becomes of the frames of a stretch that are its own; its second argument is where they are
+            wanted, or None: it may write there at once.
+        x: the level. length: frames of a stretch, an even number, as levels below have one for two; 0 for all at once.
+            The last one is a little longer or shorter.
     """
     frames = x.shape[2]
     cuts = [0, *range(length, max(length, frames - REACH), length)] if length else [0]
