@@ -192,6 +192,20 @@ def test_half_precision_is_close(tiny: ResUNet30) -> None:
     assert (half - exact).norm() / exact.norm() < 0.05
 
 
+@pytest.mark.slow
+def test_the_published_sizes_compute_what_their_layers_do_one_by_one(
+    network: ResUNet30, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    song, rate = read_audio(SONG)
+    sound = torch.from_numpy(resample(song, rate, network.sample_rate))[None, :, : 10 * network.alignment]
+    query = queries(1, network.dimension)
+    fast = run(network, sound, query)
+    monkeypatch.setattr(resunet, "TILE", 0)
+    monkeypatch.setattr(resunet.ResidualBlock, "asked", lambda block, asked: lambda x, _: block(x.frames, asked))
+    plain = run(network, sound, query)
+    assert (fast - plain).abs().max() < 1e-5 * plain.abs().max()
+
+
 def test_no_stems_names_a_model_that_has_them(tiny: ResUNet30) -> None:
     assert tiny.capabilities == {"text", "audio", "negative"}
     assert tiny.stem_names == ()
