@@ -209,6 +209,16 @@ def test_the_end_of_an_only_recording_is_held_back():
     assert only.split == "train"
 
 
+def test_songs_may_be_asked_for_whole_stems(sounds, quick, base, tmp_path):
+    stems = {"kettle": "drums", "tin whistle": "vocals"}
+    clips = [replace(clip, stem=stems[clip.label], song=Path(clip.path).stem) for clip in gather_clips(sounds, (), 0.2)]
+    write_manifest(tmp_path / "songs.jsonl", clips)
+    sampling = replace(quick.options.sampling, songs=0.5, mixed_songs=0.5, stem_captions=1.0)
+    config = replace(quick, steps=2, options=replace(quick.options, sampling=sampling))
+    report = finetune(tmp_path / "songs.jsonl", base, tmp_path / "out", config=config, run_dir=tmp_path / "run")
+    assert report.steps == 2
+
+
 def test_too_little_to_learn_from_says_what_to_add(sounds, base, tmp_path):
     for file in (sounds / "tin_whistle").iterdir():
         file.unlink()

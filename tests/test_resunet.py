@@ -16,8 +16,11 @@ from foreign import seeded
 from audiosep.audio import read_audio, resample
 from audiosep.convert import audiosep_ckpt
 from audiosep.errors import ConfigError, ModelError
+from audiosep.metrics import snr
 from audiosep.models import resunet
-from audiosep.models.resunet import ResUNet30, ResUNet30Config
+from audiosep.models.onednn import fuses
+from audiosep.models.resunet import ResUNet30, ResUNet30Config, ShiftedNorm
+from audiosep.models.stft import stft
 from audiosep.models.stretches import Stretch
 from audiosep.query.query import Query
 from audiosep.separator import Separator
@@ -192,18 +195,73 @@ def test_half_precision_is_close(tiny: ResUNet30) -> None:
     assert (half - exact).norm() / exact.norm() < 0.05
 
 
+def recording(model: ResUNet30) -> torch.Tensor:
+    song, rate = read_audio(SONG)
+    return torch.from_numpy(resample(song, rate, model.sample_rate))[None, :, : 10 * model.alignment]
+
+
+def one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on nothing is cut into stretches, folded or fused."""
+    monkeypatch.setattr(resunet, "TILE", 0)
+    monkeypatch.setattr(resunet.ResidualBlock, "asked", lambda block, asked: lambda x, _: block(x.frames, asked))
+
+
 @pytest.mark.slow
 def test_the_published_sizes_compute_what_their_layers_do_one_by_one(
     network: ResUNet30, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    song, rate = read_audio(SONG)
-    sound = torch.from_numpy(resample(song, rate, network.sample_rate))[None, :, : 10 * network.alignment]
-    query = queries(1, network.dimension)
+    sound, query = recording(network), queries(1, network.dimension)
     fast = run(network, sound, query)
-    monkeypatch.setattr(resunet, "TILE", 0)
-    monkeypatch.setattr(resunet.ResidualBlock, "asked", lambda block, asked: lambda x, _: block(x.frames, asked))
+    one_by_one(monkeypatch)
     plain = run(network, sound, query)
     assert (fast - plain).abs().max() < 1e-5 * plain.abs().max()
+
+
+@pytest.mark.slow
+def test_half_precision_loses_no_more_than_its_layers_one_by_one(
+    network: ResUNet30, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sound, query = recording(network), queries(1, network.dimension)[0]
+    features = network.features(stft(sound, network.config.n_fft, network.hop, pad_mode="reflect"))
+
+    def magnitude(half: bool) -> torch.Tensor:
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=half):
+            return network.mask(features, query, features.shape[2])[0]
+
+    fast = magnitude(half=True)
+    one_by_one(monkeypatch)
+    exact, plain = magnitude(half=False), magnitude(half=True)
+    assert (fast - exact).norm() < 1.05 * (plain - exact).norm()
+
+
+@pytest.mark.slow
+def test_half_precision_stays_forty_decibels_below_the_published_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    fresh = ResUNet30(ResUNet30Config()).eval()  # with the drawn weights phases are arbitrary, in any computation
+    sound, query = recording(fresh), queries(2, fresh.dimension)
+    with torch.autocast("cpu", torch.bfloat16):
+        fast = run(fresh, sound, query)
+    one_by_one(monkeypatch)
+    assert snr(fast, run(fresh, sound, query)).min() >= 40
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_norm_hands_on_what_rounding_takes_off_its_scale(dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(0)
+    norm = ShiftedNorm(8, 4).eval()
+    with torch.no_grad():
+        norm.weight.copy_(torch.randn(8, generator=generator).index_fill(0, torch.tensor([3]), 0.0))
+        norm.running_mean.copy_(torch.randn(8, generator=generator))
+        x = torch.randn(2, 8, 16, 16, generator=generator).to(dtype).contiguous(memory_format=torch.channels_last)
+        query = queries(1, 4)[0]
+        exact = norm(x.float(), query)
+        with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+            run, factors = norm.asked(query)
+            close = run(x).float() * factors[:, None, None]
+        # One rounding where it is fused, and none of the scale; two where it is not.
+        bound = 1e-6 if dtype == torch.float32 else 2**-8 if fuses(x) else 2**-7
+    assert (factors > 0).all()
+    assert ((close - exact).abs() <= bound * exact.abs() + 1e-6).all()
 
 
 def test_no_stems_names_a_model_that_has_them(tiny: ResUNet30) -> None:

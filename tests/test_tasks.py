@@ -19,7 +19,7 @@ from audiosep import configs
 from audiosep.checkpoint import load_model, load_state
 from audiosep.data.corpus import Corpus
 from audiosep.data.manifest import Clip, write_manifest
-from audiosep.data.queries import STEM_CAPTIONS
+from audiosep.data.queries import askable
 from audiosep.data.recipes import Drawer
 from audiosep.errors import ConfigError, DataError, ModelError
 from audiosep.models.hybrid import Hybrid
@@ -97,9 +97,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     clips = divided(make_clips(folder))
     write_manifest(folder / "manifest.jsonl", clips)
     Corpus(folder / "manifest.jsonl", folder / "cache", RATE)
-    texts = [text for clip in clips for text in clip.texts] + TAGS
-    texts += [text for names in STEM_CAPTIONS.values() for text in names]
-    CaptionTable.build(texts, HashedText()).save(folder / "captions.safetensors")
+    CaptionTable.build(askable(clips) | set(TAGS), HashedText()).save(folder / "captions.safetensors")
     (folder / "labels.json").write_text(json.dumps(TAGS))
     torch.jit.script(TinyTagger()).save(str(folder / "tagger.pt"))
     return {

@@ -19,6 +19,12 @@ STEM_CAPTIONS: dict[str, tuple[str, ...]] = {
 }
 
 
+def askable(clips: Sequence[Clip]) -> set[str]:
+    """Every text that may ask for something in mixtures of these clips."""
+    stems = {text for texts in STEM_CAPTIONS.values() for text in texts}
+    return stems | {text for clip in clips for text in clip.texts}
+
+
 @dataclass(frozen=True)
 class TextQuery:
     """A caption and the sources of the mixture that it asks for."""

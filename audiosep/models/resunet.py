@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from audiosep.errors import ConfigError, ModelError
 from audiosep.models.base import Estimate, SeparationModel
 from audiosep.models.onednn import fuses, leaky_conv2d
-from audiosep.models.stft import istft, power, stft
+from audiosep.models.stft import istft, mean_power, stft
 from audiosep.models.stretches import Stretch, in_stretches
 
 SLOPE = 0.01
@@ -73,22 +73,28 @@ class ShiftedNorm(nn.BatchNorm2d):
         """(batch, channels, frames, bins) and (dimension,) -> (batch, channels, frames, bins)."""
         return F.leaky_relu_(super().forward(x) + self.query(query)[None, :, None, None], SLOPE)
 
-    def asked(self, query: Tensor) -> Callable[[Tensor], Tensor]:
-        """`self(x, query)` as a function of x; at inference what depends on the query alone is computed once."""
+    def asked(self, query: Tensor) -> tuple[Callable[[Tensor], Tensor], Tensor]:
+        """`self(x, query)` as a function of x, up to a positive factor of each channel, and these factors.
+
+        The layer that follows multiplies its weights by them. At inference what depends on the query alone is computed
+        once.
+        """
         if self.training:
-            return partial(self, query=query)
+            return partial(self, query=query), torch.ones_like(self.bias)
         assert self.running_mean is not None
         scale, shift = self._scale(), self._shift(query)
-        weight, bias = scale[:, None, None, None].bfloat16(), shift - self.running_mean * scale
+        weight = scale.to(_dtype(scale))
+        if fuses(weight):  # a convolution of each channel with one number; what its rounding takes off is the factor
+            factors = torch.where(weight == 0, 1.0, scale / weight)
+            weight, bias = weight[:, None, None, None], (shift - self.running_mean * scale) / factors
+            return partial(leaky_conv2d, weight=weight, bias=bias, slope=SLOPE, groups=len(scale)), factors
 
         def run(x: Tensor) -> Tensor:
-            if fuses(x):  # as a convolution of each channel with one number
-                return leaky_conv2d(x, weight, bias, SLOPE, groups=len(scale))
             x = F.batch_norm(x, self.running_mean, self.running_var, self.weight, shift, eps=self.eps)
             out: Tensor = F.leaky_relu_(x, SLOPE)
             return out
 
-        return run
+        return run, torch.ones_like(scale)
 
     def folded_into(self, conv: nn.Conv2d, query: Tensor) -> tuple[Tensor, Tensor]:
         """Weight and bias of a convolution that computes `conv`, then the affine step of this normalisation."""
@@ -101,8 +107,9 @@ class ShiftedNorm(nn.BatchNorm2d):
         return self.weight * torch.rsqrt(self.running_var + self.eps)
 
     def _shift(self, query: Tensor) -> Tensor:
-        shift: Tensor = self.query(query)
-        return self.bias + shift.to(self.bias.dtype)
+        with torch.autocast(query.device.type, enabled=False):  # rounding it would move whole channels
+            shift: Tensor = self.query(query.to(self.bias.dtype))
+            return self.bias + shift
 
 
 class Stem(nn.Conv2d):
@@ -147,10 +154,10 @@ class ResidualBlock(nn.Module):
         """
         if self.training:
             return lambda x, _: self(x.frames, query)
-        norm = self.norm1.asked(query)
+        norm, factors = self.norm1.asked(query)
         (weight1, bias1), weight2 = self.norm2.folded_into(self.conv1, query), self.conv2.weight
         dtype = _dtype(weight1)  # where autocast would go by itself, once for each stretch
-        weight1, weight2 = weight1.to(dtype), weight2.to(dtype)
+        weight1, weight2 = (weight1 * factors[:, None, None]).to(dtype), weight2.to(dtype)
 
         def run(x: Stretch, out: Tensor | None) -> Tensor:
             h = _convolve(partial(leaky_conv2d, weight=weight1, bias=bias1, slope=SLOPE), norm(x.frames), x)
@@ -171,10 +178,12 @@ class DecoderBlock(nn.Module):
 
     def asked(self, query: Tensor) -> Callable[[Tensor, Stretch, Tensor | None], Tensor]:
         """The block for one query: a function of frames below, of the skip's stretch on them, and as for others."""
-        norm, block = self.norm.asked(query), self.block.asked(query)
+        (norm, factors), block = self.norm.asked(query), self.block.asked(query)
+        weight = self.up.weight * factors[:, None, None, None]
+        up = partial(F.conv_transpose2d, weight=weight.to(_dtype(weight)), stride=self.up.stride)
 
         def run(below: Tensor, skip: Stretch, out: Tensor | None) -> Tensor:
-            return block(skip.under(self.up(norm(below))), out)
+            return block(skip.under(up(norm(below))), out)
 
         return run
 
@@ -254,7 +263,7 @@ class ResUNet30(SeparationModel):
         Returns:
             (batch, 1, frames padded to the pooling grid, bins - 1): the normalised root mean power of the channels.
         """
-        magnitude = power(spectrum).mean(dim=1).clamp_min(FLOOR).sqrt()
+        magnitude = mean_power(spectrum).clamp_min(FLOOR).sqrt()
         x = self.norm(magnitude)[:, :-1]
         x = F.pad(x, (0, -x.shape[-1] % self.grid))
         return rearrange(x, "batch bins frames -> batch 1 frames bins")
@@ -285,11 +294,7 @@ class ResUNet30(SeparationModel):
 
     def _unet(self, x: Tensor, query: Tensor) -> Tensor:
         """(batch, 1, frames, bins) -> (batch, 3, frames, bins)."""
-        tile = (
-            (2 * TILE if _dtype(x).itemsize == 2 else TILE)
-            if x.device.type == "cpu" and not torch.is_grad_enabled()
-            else 0
-        )
+        tile = _tile(x)
         block: Any  # modules in lists have lost their types
         skips = []
         stems = [self.stem, *[nn.Identity()] * (len(self.encoder) - 1)]
@@ -306,6 +311,13 @@ class ResUNet30(SeparationModel):
         """(batch, frames) mean magnitude mask of the highest 1 kHz that the network sees."""
         bins = max(1, round(TOP_BAND * self.config.n_fft / self.sample_rate))
         return magnitude[:, -1 - bins : -1].mean(dim=1)
+
+
+def _tile(x: Tensor) -> int:
+    """Frames of a stretch; 0, all at once, where caches do not matter or everything is kept for a backward pass."""
+    if x.device.type != "cpu" or torch.is_grad_enabled():
+        return 0
+    return 2 * TILE if _dtype(x).itemsize == 2 else TILE
 
 
 def _encode(

@@ -73,7 +73,7 @@ def main() -> None:
     import argparse
 
     from audiosep.data.manifest import read_manifest
-    from audiosep.data.queries import STEM_CAPTIONS
+    from audiosep.data.queries import askable
     from audiosep.training.teachers import SentenceTeacher
 
     parser = argparse.ArgumentParser(description=__doc__)
@@ -83,10 +83,9 @@ def main() -> None:
     parser.add_argument("--teacher", type=Path, help="sentence encoder; default: the installed package")
     parser.add_argument("--model", help="a model (name or folder) or the folder of a trained text tower, to embed with")
     args = parser.parse_args()
-    texts = [t for clip in read_manifest(args.manifest) for t in (clip.label, *clip.captions)]
-    texts += [t for names in STEM_CAPTIONS.values() for t in names]
+    texts = askable(read_manifest(args.manifest))
     if args.labels:
-        texts += json.loads(args.labels.read_text())
+        texts |= set(json.loads(args.labels.read_text()))
     encoder: TextEncoder
     if args.model:
         from audiosep.training.text import TowerEncoder
