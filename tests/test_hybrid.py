@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from audiosep.models.hybrid import Hybrid
 from audiosep.models.hybrid_config import HybridConfig
 from audiosep.models.listener import Listener, ListenerConfig
 from audiosep.models.masks import share_out
+from audiosep.models.passes import question_after
 from audiosep.models.stft import istft, power, stft
 from audiosep.separator import Separator
 from audiosep.training.health import Health
@@ -272,7 +274,8 @@ def test_nothing_is_kept_out_where_the_first_answer_leaves_nothing() -> None:
         owner = torch.arange(2)
         everything = model.decode(features, embedding(2), unwanted, owner)
         assert everything.mask.min() >= 1
-        _, kept_out = model._ask_again(everything, energies, embedding(2), unwanted)
+        hear = functools.partial(model._hear, energies=energies)
+        _, kept_out = question_after(everything, hear, energies, embedding(2), unwanted)
     torch.testing.assert_close(kept_out, unwanted)
 
 

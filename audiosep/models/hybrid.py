@@ -4,10 +4,9 @@ A U-Net (Ronneberger et al., 2015) of residual blocks reads level-normalised log
 so all queries of a mixture share it; the decoder is modulated (FiLM) by a query embedding and by what the listener
 hears, or by learned embeddings for the stems and for query-free candidates. Its output is a magnitude mask.
 
-Words find the place of a sound that it was never trained on only roughly, recordings find it well. So the listener
-hears the first answer and what it left of the mixture, and the decoder is asked again (`passes`) for what sounds like
-the one and not like the other. Or (`candidates`, `refine`) query-free masks that sum to the mixture are heard, and the
-decoder refines the one that answers the query.
+The listener hears the first answer and what it left of the mixture, and the decoder is asked again (passes.py) for what
+sounds like the one and not like the other. Or (`candidates`, `refine`) query-free masks that sum to the mixture are
+heard, and the decoder refines the one that answers the query.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -30,10 +30,10 @@ from audiosep.models.film import Condition, FilmNorm
 from audiosep.models.hybrid_config import HybridConfig, check
 from audiosep.models.listener import Listener
 from audiosep.models.masks import real_mask, share_out
+from audiosep.models.passes import TINY, Decoded, last_answer, mixed_answer, question_after
 from audiosep.models.stft import istft, mean_power, stft
 
 TOP_BAND = 1000.0
-TINY = 1e-10  # far below the energy of silence in 16 bits
 # Each query that is decoded has activations of its own. On a CPU two at a time keep the embedded model below 900 MB.
 QUERIES_TOGETHER = {"cpu": 2, "mps": 4, "cuda": 16}
 
@@ -46,30 +46,6 @@ class Features:
     skips: list[Tensor]
     heard: Heard | None
     energies: Tensor
-
-
-@dataclass
-class Decoded:
-    """The answers of a decoder pass.
-
-    Attributes:
-        mask: (queries, bands, frames). presence: (queries,) logits. stems: (songs, stems, bands, frames).
-        similarity: how well the first question is answered by what is heard, everywhere (see `Attention`).
-        heard, rest: (queries, dimension) what the mask lets through, and what it leaves, sound like to the listener;
-            the latter where it was asked for.
-    """
-
-    mask: Tensor
-    presence: Tensor | None
-    stems: Tensor | None
-    similarity: Tensor | None = None
-    heard: Tensor | None = None
-    rest: Tensor | None = None
-
-    def detach(self) -> Decoded:
-        """The same without what is kept for gradients."""
-        presence, similarity = (None if x is None else x.detach() for x in (self.presence, self.similarity))
-        return Decoded(self.mask.detach(), presence, None, similarity, self.heard, self.rest)
 
 
 class Hybrid(SeparationModel):
@@ -253,45 +229,25 @@ class Hybrid(SeparationModel):
         vector_keep: Tensor | None = None,
         passes: int | None = None,
     ) -> Decoded:
-        """The answer of the last of some passes, by default of all; each hears the one before. `chosen` stays.
+        """The answer of the last of some passes, by default of all. `chosen` stays."""
 
-        No gradient goes through the passes before the last one, but they are not computed without: the weights of
-        adapters, computed once a batch, would keep that.
-        """
-        query = (features, embeddings, negatives, owner, chosen, vector_keep)
-        decoded = self.decode(*query)
-        for _ in range((self.config.passes if passes is None else passes) - 1):
-            decoded = self.decode(*query, before=decoded.detach())
-        return decoded
+        def decode(before: Decoded | None) -> Decoded:
+            return self.decode(features, embeddings, negatives, owner, chosen, vector_keep, before=before)
+
+        return last_answer(decode, self.config.passes if passes is None else passes)
 
     def decide(
         self, features: Features, embeddings: Tensor, negatives: Tensor, owner: Tensor, chosen: Tensor | None = None
     ) -> Decoded:
-        """The answer that is given: the last one, or a mean of several (`HybridConfig.decide`).
-
-        Of two sounds the first answer may hold the wrong one, and then the second would, only more so. So the decoder
-        is also asked as if the rest had been the answer, and masks count by how much more what they let through sounds
-        like the question than what they leave.
-        """
-        query = (features, embeddings, negatives, owner, chosen)
+        """The answer that is given: the last one, or a mean of several (`HybridConfig.decide`)."""
         if not self.config.decide:
-            return self.ask(*query)
-        energies = features.energies[owner]
+            return self.ask(features, embeddings, negatives, owner, chosen)
 
-        def answer(before: Decoded | None) -> Decoded:
-            decoded = self.decode(*query, before=before)
-            return replace(decoded, rest=self._rest_of(decoded, energies))
+        def decode(before: Decoded | None) -> Decoded:
+            return self.decode(features, embeddings, negatives, owner, chosen, before=before)
 
-        answers: list[Decoded] = []
-        for _ in range(self.config.passes):
-            answers.append(answer(answers[-1] if answers else None))
-        first, last = answers[0], answers[-1]
-        answers.append(answer(replace(first, mask=_rest(first.mask), heard=first.rest, rest=first.heard)))
-        question = F.normalize(embeddings.float(), dim=-1)
-        heard, rests = (torch.stack([getattr(a, name) for a in answers]) for name in ("heard", "rest"))
-        weights = (self.config.decide * ((heard - rests) * question).sum(-1)).softmax(0)[..., None, None]
-        mask = torch.stack([a.mask.float() for a in answers]).mul(weights).sum(0)
-        return replace(last, mask=mask)
+        hear = partial(self._hear, energies=features.energies[owner])
+        return mixed_answer(decode, hear, embeddings, self.config.passes, self.config.decide)
 
     def decode(
         self,
@@ -319,7 +275,9 @@ class Hybrid(SeparationModel):
         question = wanted = F.normalize(embeddings.float(), dim=-1)
         unwanted = negatives.float()
         if before is not None:
-            wanted, unwanted = self._ask_again(before, features.energies[owner], question, unwanted)
+            energies = features.energies[owner]
+            hear = partial(self._hear, energies=energies)
+            wanted, unwanted = question_after(before, hear, energies, question, unwanted)
         asked = torch.cat([wanted, unwanted], 1) * (self.dimension**0.5 * 0.3)
         vector = self.query(asked if vector_keep is None else asked * vector_keep)
         tracks = similarity = None
@@ -439,21 +397,6 @@ class Hybrid(SeparationModel):
         """(queries, dimension): what (queries, bands, frames) masks let through sounds like to the listener."""
         return self.listener.embed_pooled(self.listener.pooled(mask.float().square() * energies))
 
-    def _rest_of(self, decoded: Decoded, energies: Tensor) -> Tensor:
-        """(queries, dimension): what an answer leaves sounds like to the listener."""
-        return self._hear(_rest(decoded.mask), energies) if decoded.rest is None else decoded.rest
-
-    @torch.no_grad()
-    def _ask_again(self, before: Decoded, energies: Tensor, wanted: Tensor, unwanted: Tensor) -> tuple[Tensor, Tensor]:
-        """What is wanted and unwanted, with what an answer and its rest sound like, as far as it seems to be right."""
-        assert before.presence is not None  # see `check`
-        assert before.heard is not None
-        sure = torch.sigmoid(before.presence.float())[:, None]
-        # The listener takes levels out: what hardly anything is left of must not be kept out as it is.
-        left = (_rest(before.mask).square() * energies).sum((1, 2)) / (energies.sum((1, 2)) + TINY)
-        unwanted = unwanted + sure * left.sqrt()[:, None] * self._rest_of(before, energies)
-        return F.normalize(wanted + sure * before.heard, dim=-1), unwanted
-
     def _presence(
         self, mask: Tensor, energies: Tensor, similarity: Tensor | None, again: Tensor | None = None
     ) -> Tensor:
@@ -470,11 +413,6 @@ class Hybrid(SeparationModel):
                 parts.append(4 * again.float())
             logits: Tensor = self.presence(torch.cat(parts, 1))[:, 0]
         return logits
-
-
-def _rest(mask: Tensor) -> Tensor:
-    """The mask of what a mask leaves."""
-    return 1 - mask.float().clamp(0, 1)
 
 
 def _head(inputs: int, outputs: int) -> nn.Conv2d:
