@@ -244,7 +244,7 @@ def test_answers_are_mixed_by_how_well_they_fit() -> None:
             weights = (scale * torch.stack(fits)).softmax(0)
             torch.testing.assert_close(given.mask, (weights[..., None, None] * masks).sum(0), atol=1e-4, rtol=1e-3)
             torch.testing.assert_close(given.presence, second.presence)
-    assert torch.equal(twice.decide(features, asked, none, owner).mask, second.mask)
+        assert torch.equal(twice.decide(features, asked, none, owner).mask, second.mask)
     with pytest.raises(ConfigError, match="decide needs"):
         Hybrid(dataclasses.replace(SMALL, decide=1.0))
     with pytest.raises(ConfigError, match="decide is a scale"):

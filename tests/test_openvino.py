@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from test_hybrid import SMALL
 
 import audiosep
 from audiosep.errors import DependencyError, InputError, ModelError
+from audiosep.models import openvino
 from audiosep.models.hybrid import Hybrid
 from audiosep.models.openvino import OpenVinoModel
 from audiosep.models.resunet import ResUNet30, ResUNet30Config
@@ -93,10 +95,34 @@ def test_half_precision_is_refused_as_on_the_cpu(mini_folder: Path) -> None:
 
 
 def test_what_openvino_cannot_compile_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:
-        raise RuntimeError("no such instruction\nand more")
+    class Core:
+        def compile_model(self, *_: object) -> None:
+            raise RuntimeError("no such instruction\nand more")
 
-    monkeypatch.setattr(sys.modules["openvino"], "compile_model", refuse)
+    monkeypatch.setattr(openvino, "_core", Core)
     model = OpenVinoModel(Hybrid(replace(SMALL, refine=False)).eval(), "fp32")
     with torch.inference_mode(), pytest.raises(ModelError, match=r"\(no such instruction\); use device='cpu'"):
         model.stems(torch.randn(1, 1, 3000))
+
+
+SIGNALLED = """
+import os, signal, sys
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
+import torch
+from test_openvino import SMALL, Hybrid, OpenVinoModel, replace
+models = [OpenVinoModel(Hybrid(replace(SMALL, refine=False)).eval(), "fp32") for _ in range(2)]
+with torch.inference_mode():
+    for model in models:
+        model.stems(torch.randn(1, 1, 3000))
+del model
+models.pop(0)
+models.pop(0)
+os.kill(os.getpid(), signal.SIGTERM)
+signal.pause()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals as on POSIX")
+def test_signals_are_handled_when_networks_are_gone() -> None:
+    command = [sys.executable, "-c", SIGNALLED]
+    assert subprocess.run(command, cwd=Path(__file__).parent, timeout=300).returncode == 7

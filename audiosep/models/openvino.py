@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import warnings
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -111,7 +112,7 @@ def compile_network(masks: MaskNetwork, precision: str) -> Compiled:
         DependencyError: openvino is not installed.
         ModelError: it cannot compile the network for this machine.
     """
-    openvino = _package()
+    _package()
     network, count = Outside(masks).eval(), 2 if masks.free else 1
     example = (torch.ones(masks.bins, TRACED_FRAMES), *(torch.ones(count, masks.model.dimension) for _ in masks.names))
     with torch.inference_mode(), torch.autocast("cpu", enabled=False), warnings.catch_warnings():
@@ -124,7 +125,7 @@ def compile_network(masks: MaskNetwork, precision: str) -> Compiled:
         "PERFORMANCE_HINT": "LATENCY",
     }
     try:
-        compiled = openvino.compile_model(converted, "CPU", hints)
+        compiled = _core().compile_model(converted, "CPU", hints)
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[0]
         raise ModelError(f"OpenVINO cannot compile this network ({reason}); use device='cpu'") from error
@@ -141,6 +142,16 @@ def _converted(traced: Any, example: tuple[Tensor, ...]) -> Any:
     frontend = _package("openvino.frontend").FrontEndManager().load_by_framework("pytorch")
     decoder = _package("openvino.frontend.pytorch.ts_decoder").TorchScriptPythonDecoder(traced, example_input=example)
     return frontend.convert(frontend.load(decoder))
+
+
+@lru_cache
+def _core() -> Any:
+    """One for the process, never given back.
+
+    Its CPU plugin puts a stack for signal handlers in place, and when it goes, the one that it found. If the first of
+    two goes first, the second brings back a stack that is gone, and the next signal, such as Ctrl-C, is a crash.
+    """
+    return _package().Core()
 
 
 def _package(name: str = "openvino") -> Any:

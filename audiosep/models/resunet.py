@@ -130,6 +130,20 @@ class Stem(nn.Conv2d):
         return rearrange(torch.addcmul(bias, rearrange(x, "b 1 t f -> b t f 1"), weight), "b t f c -> b c t f")
 
 
+class Head(nn.Conv2d):
+    """The output layer, a 1 x 1 convolution to three maps; at inference in fp32, as nothing averages its rounding."""
+
+    def __init__(self, inputs: int) -> None:
+        super().__init__(inputs, 3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, inputs, frames, bins) -> (batch, 3, frames, bins)."""
+        if self.training:
+            return super().forward(x)
+        with torch.autocast(x.device.type, enabled=False):
+            return super().forward(x.float())
+
+
 class ResidualBlock(nn.Module):
     """Two pre-activated convolutions beside a shortcut (He et al., 2016)."""
 
@@ -236,7 +250,7 @@ class ResUNet30(SeparationModel):
             DecoderBlock(a, b, pool, config.dimension)
             for (a, b), pool in zip(pairwise((widths[-1], *widths[::-1])), self.pools[::-1], strict=True)
         )
-        self.head = nn.Conv2d(widths[0], 3, 1)
+        self.head = Head(widths[0])
 
     def forward(self, mix: Tensor, embeddings: Tensor, negatives: Tensor | None = None) -> Estimate:
         """See `SeparationModel.forward`; the negative moves the query to normalise(embedding - negative)."""
