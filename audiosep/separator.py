@@ -36,7 +36,9 @@ logger = logging.getLogger(__name__)
 Progress = Callable[[float], Any]
 Queries = str | Query | Sequence[str | Query]
 
-_PAST = 0.5  # of the context of whole recordings, for live windows: docs/live.md has what more would bring
+# Latencies in seconds from which two CPU cores have the time to hear more of the past again, and to ask as thoroughly
+# as for recordings: docs/live.md has what both cost and bring.
+_LONG_PAST, _THOROUGH = 0.2, 0.4
 _MOST_WINDOWS = 8  # at once; a GPU is busy with fewer
 _BLOCK = 65_536
 
@@ -247,6 +249,7 @@ class Separator:
         channels: int,
         latency: float | None = None,
         past: float | None = None,
+        thorough: bool | None = None,
     ) -> Stream:
         """A stream to push blocks of a mixture into.
 
@@ -254,10 +257,11 @@ class Separator:
             queries: as in `separate`; None for the stems.
             sample_rate: Hz. channels: of the mixture.
             latency: seconds after which a sample must be there; a shorter one costs more and separates less well.
-                None for the model's own windows. Otherwise the model answers in its quickest way, too. What is reached
-                stands in `Stream.latency`, in samples.
-            past: seconds of the past that each window of a stream with a latency hears again; None for what the model
-                needs. More costs more.
+                None for the model's own windows. What is reached stands in `Stream.latency`, in samples.
+            past: seconds of the past that each window of a stream with a latency hears again; None for what there is
+                time for. More costs more.
+            thorough: whether the model takes as much computation as for recordings or answers in its quickest way;
+                None for thorough unless there is a latency below 0.4 s.
 
         Raises:
             InputError: an impossible rate or number of channels, or a latency or past that the model cannot keep.
@@ -268,7 +272,9 @@ class Separator:
         resolved = None if queries is None else self._resolve(queries, sample_rate)
         check_rate(sample_rate)
         windows = self._windows(None) if latency is None else self._live_windows(latency, past, sample_rate)
-        model = self.model if latency is None else self.model.quick()
+        if thorough is None:
+            thorough = latency is None or latency >= _THOROUGH
+        model = self.model if thorough else self.model.quick()
         return self._open(resolved, sample_rate, channels, windows, model=model, batch=1, ahead=False)
 
     # ---- one path for all ------------------------------------------------------------------------------------------
@@ -373,7 +379,8 @@ class Separator:
         if not least <= latency < math.inf:
             raise InputError(f"{self.name} at {sample_rate} Hz needs a latency of {least:.3f} s or more, got {latency}")
         most = (model.window - 3 * model.hop) / model.sample_rate
-        past = _PAST * model.context / model.sample_rate if past is None else past
+        if past is None:
+            past = (model.past if latency >= _LONG_PAST else model.context // 2) / model.sample_rate
         if not 0 <= past <= most:
             raise InputError(f"{self.name} hears 0 to {most:.1f} s of the past again, got {past}")
         return Windows.live(

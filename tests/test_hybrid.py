@@ -251,10 +251,17 @@ def test_answers_are_mixed_by_how_well_they_fit() -> None:
         Hybrid(dataclasses.replace(SMALL, decide=-1.0))
 
 
-def test_a_live_stream_asks_once() -> None:
+def test_a_live_stream_in_a_hurry_asks_once() -> None:
     model = Hybrid(dataclasses.replace(SMALL, refine=False, relisten=True, passes=2, decide=5.0)).eval()
-    live = Separator(model).stream(None, sample_rate=32000, channels=1, latency=0.2)
-    assert live._inference._model.config.passes == 1
+    for how, passes in (
+        ({"latency": 0.2}, 1),
+        ({"latency": 0.2, "thorough": True}, 2),
+        ({"latency": 0.4}, 2),
+        ({"latency": 0.4, "thorough": False}, 1),
+        ({}, 2),
+    ):
+        live = Separator(model).stream(None, sample_rate=32000, channels=1, **how)  # type: ignore[arg-type]
+        assert live._inference._model.config.passes == passes
     once, mix, asked = model.quick(), mixture(), embedding(2)
     plain = Hybrid(dataclasses.replace(model.config, passes=1, decide=0.0)).eval()
     plain.load_state_dict(model.state_dict())
@@ -263,6 +270,15 @@ def test_a_live_stream_asks_once() -> None:
         assert not torch.allclose(once(mix, asked).waveforms, model(mix, asked).waveforms)
     assert once.quick() is once
     assert next(once.parameters()) is next(model.parameters())
+
+
+def test_a_live_stream_hears_more_of_the_past_where_there_is_time() -> None:
+    model = Hybrid(dataclasses.replace(SMALL, refine=False, window=400 * 128, context=16 * 128)).eval()
+    deaf = Hybrid(dataclasses.replace(SMALL, refine=False, listener=None, candidates=0, window=400 * 128)).eval()
+    assert (model.past, deaf.past) == (80 * 128, deaf.context // 2)
+    rate = model.sample_rate
+    given = [Separator(model).stream(None, sample_rate=rate, channels=1, latency=x).windows.left for x in (0.19, 0.2)]
+    assert given[0] < model.past <= given[1]
 
 
 def test_nothing_is_kept_out_where_the_first_answer_leaves_nothing() -> None:

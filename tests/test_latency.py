@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,19 +33,25 @@ def songs(tmp_path: Path) -> str:
     return f"folder={tmp_path / 'songs'}"
 
 
-@pytest.mark.parametrize(("way", "past"), [("0.1", None), ("0.25,past=0.2", 0.2)])
-def test_a_live_stream_is_a_system(tiny_folder: Path, songs: str, way: str, past: float | None) -> None:
+@pytest.mark.parametrize(
+    ("way", "options"),
+    [
+        ("0.1", {"latency": 0.1, "past": None, "thorough": None}),
+        ("0.25,past=0.2", {"latency": 0.25, "past": 0.2, "thorough": None}),
+        ("0.25,past=0.2,quick", {"latency": 0.25, "past": 0.2, "thorough": False}),
+        ("0.1,thorough", {"latency": 0.1, "past": None, "thorough": True}),
+    ],
+)
+def test_a_live_stream_is_a_system(tiny_folder: Path, songs: str, way: str, options: dict[str, Any]) -> None:
     system = load_system(f"{tiny_folder}:live={way}", "cpu", "fp32")
     assert isinstance(system, LiveSystem)
-    assert system.past == past
+    assert system.options == options
     mix = load_set(songs).items[0].load().mix
     queries = [Query(text="piano", name="a"), Query(text="voice", name="b")]
     out = system.separate(mix, queries, sample_rate=RATE)
     assert out.presence is not None
     assert list(out) == list(out.presence) == ["a", "b"]
-    stream = system.separator.stream(
-        ["piano", "voice"], sample_rate=RATE, channels=len(mix), latency=system.latency, past=past
-    )
+    stream = system.separator.stream(["piano", "voice"], sample_rate=RATE, channels=len(mix), **options)
     expected = np.concatenate([stream.push(mix), stream.finish()], axis=-1)
     assert np.array_equal(np.stack(list(out.values())), expected)
     with pytest.raises(InputError, match="sample rate"):
@@ -52,7 +59,7 @@ def test_a_live_stream_is_a_system(tiny_folder: Path, songs: str, way: str, past
 
 
 def test_each_way_has_results_of_its_own(tiny_folder: Path) -> None:
-    names = [str(tiny_folder), *(f"{tiny_folder}:live={way}" for way in ("0.1", "0.2", "0.2,past=1"))]
+    names = [str(tiny_folder), *(f"{tiny_folder}:live={way}" for way in ("0.1", "0.2", "0.2,past=1", "0.2,quick"))]
     assert len({identity(name) for name in names}) == len(names)
 
 
@@ -64,11 +71,11 @@ def test_the_table_and_the_picture(
     options = ["--model", str(tiny_folder), "--results", str(tmp_path / "results"), "--seconds", "0.5"]
     options += ["--into", str(page), "--plot", str(plot)]
     monkeypatch.setattr(latency, "use_threads", lambda count: count or 2)
-    main([songs, "offline", "0.2", "0.1,past=0.2", *options])
+    main([songs, "offline", "0.2,quick", "0.1,past=0.2", *options])
     said = capsys.readouterr().out
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in said.splitlines() if line[:1] == "|"]
     assert rows[0][:6] == ["latency", "window, s", "computed, s/s", "real-time factor", "SI-SDRi, dB", "better"]
-    assert [row[0] for row in rows[2:]] == ["whole recording", "200 ms", "100 ms, past 0.2 s"]
+    assert [row[0] for row in rows[2:]] == ["whole recording", "200 ms, quick", "100 ms, past 0.2 s"]
     offline, live, longer = ([float(cell) for cell in row[1:4]] for row in rows[2:])
     assert offline[1] < live[1] < longer[1]  # computed seconds a second
     assert all(factor > 0 for _, _, factor in (offline, live, longer))
@@ -81,7 +88,7 @@ def test_the_table_and_the_picture(
     assert plot.read_bytes().startswith(b"\x89PNG")
     results = read_results(tmp_path / "results" / "results.jsonl")
     assert len(results) == 9
-    main([songs, "offline", "0.2", "0.1,past=0.2", *options])  # nothing is evaluated again
+    main([songs, "offline", "0.2,quick", "0.1,past=0.2", *options])  # nothing is evaluated again
     assert read_results(tmp_path / "results" / "results.jsonl") == results
 
 

@@ -37,10 +37,14 @@ def live(
     rest: Annotated[bool, typer.Option("--rest", help="Give everything but the target.")] = False,
     latency: Annotated[
         float, typer.Option(metavar="SECONDS", help="Seconds that the output lies behind the input.")
-    ] = 0.3,
+    ] = 0.5,
     past: Annotated[
         float | None,
-        typer.Option(metavar="SECONDS", help="Past that is heard again with each new piece [what the model needs]."),
+        typer.Option(metavar="SECONDS", help="Past that is heard again with each new piece [what there is time for]."),
+    ] = None,
+    thorough: Annotated[
+        bool | None,
+        typer.Option("--thorough/--quick", help="Ask as for recordings, or once [thorough from 0.4 s of latency on]."),
     ] = None,
     rate: Annotated[int, typer.Option("--rate", "-r", metavar="HZ", help="Sample rate.")] = 44100,
     channels: Annotated[int, typer.Option("--channels", "-c", metavar="N", help="Channels.")] = 2,
@@ -86,7 +90,9 @@ def live(
     wanted = None if query is None else Query(text=query, negative=tuple(negative or ()) or None)
 
     def open_stream() -> Stream:
-        return separator.stream(wanted, sample_rate=rate, channels=channels, latency=latency, past=past)
+        return separator.stream(
+            wanted, sample_rate=rate, channels=channels, latency=latency, past=past, thorough=thorough
+        )
 
     target = Live(open_stream, stem, rest=rest)
     warm_up(open_stream)

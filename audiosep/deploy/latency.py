@@ -30,7 +30,7 @@ from audiosep.separator import Separator
 from audiosep.streaming import Stream
 from audiosep.threads import use_threads
 
-WAYS = ("offline", "0.5", "0.3", "0.2", "0.1", "0.2,past=2", "0.2,past=4")
+WAYS = ("offline", "0.5", "0.5,quick", "0.3,thorough", "0.3", "0.2", "0.1", "0.1,past=2")
 _RATE, _CHANNELS, _BLOCK = 44100, 2, 882
 _QUERY = "speech"
 
@@ -100,8 +100,7 @@ def speed(system: str, seconds: float) -> Speed:
     """
     loaded = load_system(system)
     if isinstance(loaded, LiveSystem):
-        options = {"latency": loaded.latency, "past": loaded.past}
-        stream = loaded.separator.stream(_QUERY, sample_rate=_RATE, channels=_CHANNELS, **options)
+        stream = loaded.separator.stream(_QUERY, sample_rate=_RATE, channels=_CHANNELS, **loaded.options)
         return _speed(stream, _under_way(stream, seconds), stream.latency / _RATE)
     if isinstance(loaded, Separator):
         sound = tone_and_noise(round(seconds * _RATE), _RATE)
@@ -160,8 +159,9 @@ def table(costs: Sequence[Cost], benchmark: Benchmark, threads: int) -> str:
 def _way(cost: Cost) -> str:
     if cost.speed.latency is None:
         return "whole recording"
-    _, _, past = cost.way.partition(",past=")
-    return f"{1000 * cost.speed.latency:.0f} ms" + (f", past {past} s" if past else "")
+    _, *options = cost.way.split(",")
+    said = [f"past {option.removeprefix('past=')} s" if option.startswith("past=") else option for option in options]
+    return ", ".join([f"{1000 * cost.speed.latency:.0f} ms", *said])
 
 
 def draw(costs: Sequence[Cost], path: Path) -> None:
@@ -188,7 +188,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Command line, see the module's description."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("set", help="NAME=PATH[,OPTION=VALUE...], as for audiosep evaluate")
-    parser.add_argument("ways", nargs="*", default=WAYS, help=f"offline, or SECONDS[,past=SECONDS] ({' '.join(WAYS)})")
+    parser.add_argument(
+        "ways", nargs="*", default=WAYS, help=f"offline, or SECONDS[,past=SECONDS][,thorough|,quick] ({' '.join(WAYS)})"
+    )
     parser.add_argument("--model", default="mini")
     parser.add_argument("--limit", type=int, help="items of the set")
     parser.add_argument("--seconds", type=float, default=20.0, help="sound that speed is measured on (20)")

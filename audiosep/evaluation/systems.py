@@ -21,7 +21,7 @@ from audiosep.registry import locate
 from audiosep.separator import Queries, Separation, SeparationSystem, Separator
 
 _STEMS = ":stems"
-_LIVE = re.compile(r":live=(?P<latency>[0-9.]+)(?:,past=(?P<past>[0-9.]+))?$")
+_LIVE = re.compile(r":live=(?P<latency>[0-9.]+)(?:,past=(?P<past>[0-9.]+))?(?:,(?P<effort>thorough|quick))?$")
 _BLOCK_SECONDS = 0.02
 _WHOLE_FILE = 1 << 28
 
@@ -58,14 +58,16 @@ class LiveSystem:
     """A model as a live stream: every sample is answered before much more than the latency is heard.
 
     Args:
-        separator: the model. latency, past: seconds, as in `Separator.stream`.
+        separator: the model. latency, past, thorough: as in `Separator.stream`.
     """
 
     targets: frozenset[str] | None = None
 
-    def __init__(self, separator: Separator, latency: float, past: float | None = None) -> None:
+    def __init__(
+        self, separator: Separator, latency: float, past: float | None = None, thorough: bool | None = None
+    ) -> None:
         self.separator = separator
-        self.latency, self.past = latency, past
+        self.options: dict[str, Any] = {"latency": latency, "past": past, "thorough": thorough}
         self.capabilities = separator.capabilities
 
     def separate(
@@ -74,9 +76,7 @@ class LiveSystem:
         """As the Protocol says; `mix` is (channels, samples), its sample rate is needed."""
         if sample_rate is None:
             raise InputError("a live stream does not know its sample rate: pass it")
-        stream = self.separator.stream(
-            queries, sample_rate=sample_rate, channels=len(mix), latency=self.latency, past=self.past
-        )
+        stream = self.separator.stream(queries, sample_rate=sample_rate, channels=len(mix), **self.options)
         block = max(1, round(_BLOCK_SECONDS * sample_rate))
         parts = [stream.push(mix[:, start : start + block]) for start in range(0, mix.shape[1], block)]
         targets = np.concatenate([*parts, stream.finish()], axis=-1)
@@ -88,7 +88,8 @@ def load_system(name: str, device: str = "auto", precision: str = "auto") -> Sep
 
     Args:
         name: as in `audiosep.load`; `MODEL:stems` for the fixed stems of a model, `MODEL:live=SECONDS` for a live
-            stream with this latency, `MODEL:live=SECONDS,past=SECONDS` for one that hears this much again.
+            stream with this latency, `MODEL:live=SECONDS,past=SECONDS` for one that hears this much again; with
+            `,thorough` or `,quick` behind it for one that answers so.
         device, precision: of a model.
 
     Raises:
@@ -97,9 +98,9 @@ def load_system(name: str, device: str = "auto", precision: str = "auto") -> Sep
     if name.endswith(_STEMS):
         return StemsSystem(load(name.removesuffix(_STEMS), device, precision))
     if live := _LIVE.search(name):
-        past = live["past"]
-        separator = load(name[: live.start()], device, precision)
-        return LiveSystem(separator, float(live["latency"]), None if past is None else float(past))
+        past = None if live["past"] is None else float(live["past"])
+        thorough = None if live["effort"] is None else live["effort"] == "thorough"
+        return LiveSystem(load(name[: live.start()], device, precision), float(live["latency"]), past, thorough)
     return load(name, device, precision)
 
 

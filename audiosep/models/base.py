@@ -36,6 +36,7 @@ class SeparationModel(nn.Module):
             context and thrown away.
         alignment: samples; a window that starts at a multiple of it (and of `hop`) sees the pooling grid of the whole
             recording; 1 where any start is as good.
+        past: samples of the past that a live window hears again where there is time to.
         engine: what computes the layers.
     """
 
@@ -69,6 +70,11 @@ class SeparationModel(nn.Module):
         """
         raise NotImplementedError
 
+    @property
+    def past(self) -> int:
+        """See the class."""
+        return self.context // 2
+
     def quick(self) -> SeparationModel:
-        """The same weights, answering with as little computation as they can: for live streams."""
+        """The same weights, answering with as little computation as they can: for live streams in a hurry."""
         return self

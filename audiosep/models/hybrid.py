@@ -133,6 +133,11 @@ class Hybrid(SeparationModel):
         presence = torch.cat([p for _, p in answers], 1) if self.config.presence else None
         return self._targets(spectrum, mask, mix.shape[-1], presence)
 
+    @property
+    def past(self) -> int:
+        """See `SeparationModel.past`: the listener needs more context than the masks."""
+        return self.config.window // 5 if self.config.listener else super().past
+
     def quick(self) -> Hybrid:
         """The same weights, asked once."""
         if self.config.passes == 1:

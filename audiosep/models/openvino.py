@@ -45,6 +45,7 @@ class OpenVinoModel(SeparationModel):
         self.sample_rate, self.hop, self.dimension = model.sample_rate, model.hop, model.dimension
         self.capabilities, self.stem_names = model.capabilities, model.stem_names
         self.window, self.context, self.alignment = model.window, model.context, model.alignment
+        self._past = model.past
         self._precision = precision
         self._masks = {False: network_of(model.eval())}
         if self.stem_names:
@@ -65,6 +66,11 @@ class OpenVinoModel(SeparationModel):
         if not self.stem_names:
             raise ModelError("this model has no fixed stems; load one that has, such as 'mini'")
         return self._estimate(self._masks[True], mix, [(self._run(True), ())])
+
+    @property
+    def past(self) -> int:
+        """See `SeparationModel.past`."""
+        return self._past
 
     def quick(self) -> SeparationModel:
         """See `SeparationModel.quick`."""
