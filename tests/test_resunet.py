@@ -203,6 +203,7 @@ def recording(model: ResUNet30) -> torch.Tensor:
 def one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """From now on nothing is cut into stretches, folded or fused."""
     monkeypatch.setattr(resunet, "TILE", 0)
+    monkeypatch.setattr(resunet, "fuses", lambda _: False)
     monkeypatch.setattr(resunet.ResidualBlock, "asked", lambda block, asked: lambda x, _: block(x.frames, asked))
 
 

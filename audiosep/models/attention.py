@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from audiosep.models.listener import ListenerConfig
-from audiosep.models.onednn import PackedConv2d
 
 if TYPE_CHECKING:
     from audiosep.models.hybrid_config import HybridConfig
@@ -63,7 +62,7 @@ class Attention(nn.Module):
         self.mixed = ChannelNorm(160)
         self.out = nn.Conv1d(160, config.tracks, 3, padding=1)
         self.tracks = ChannelNorm(config.tracks)
-        self.map = PackedConv2d(levels, config.widths[-1], 1)
+        self.map = nn.Conv2d(levels, config.widths[-1], 1)
         if config.tags:
             self.register_buffer("names", torch.zeros(listener.tags, config.dimension))
         nn.init.zeros_(self.map.weight)

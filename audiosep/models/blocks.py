@@ -6,7 +6,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from audiosep.models.film import Condition, Film, FilmNorm
-from audiosep.models.onednn import PackedConv2d
 
 MOMENTUM = 0.02
 
@@ -23,9 +22,9 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.norm1 = FilmNorm(inputs, momentum=MOMENTUM)
         self.norm2 = FilmNorm(outputs, momentum=MOMENTUM)
-        self.conv1 = PackedConv2d(inputs, outputs, 3, padding=1, bias=False)
-        self.conv2 = PackedConv2d(outputs, outputs, 3, padding=1, bias=False)
-        self.shortcut = PackedConv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
+        self.shortcut = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
         self.film = Film(features, tracks, (inputs, outputs)) if features else None
 
     def forward(self, x: Tensor, condition: Condition | None = None) -> Tensor:

@@ -30,7 +30,6 @@ from audiosep.models.film import Condition, FilmNorm
 from audiosep.models.hybrid_config import HybridConfig, check
 from audiosep.models.listener import Listener
 from audiosep.models.masks import real_mask, share_out
-from audiosep.models.onednn import PackedConv2d
 from audiosep.models.passes import TINY, Decoded, last_answer, mixed_answer, question_after
 from audiosep.models.stft import istft, mean_power, stft
 
@@ -71,9 +70,9 @@ class Hybrid(SeparationModel):
         self.bands = Bands(bins, bins if config.axis == "bins" else config.bands)
         self.norm = nn.BatchNorm1d(self.bands.count, momentum=MOMENTUM)
         widths, area = config.widths, config.patch[0] * config.patch[1]
-        self.pre = PackedConv2d(area, widths[0], 3, padding=1)
+        self.pre = nn.Conv2d(area, widths[0], 3, padding=1)
         self.encoder = nn.ModuleList(ResidualBlock(i, o) for i, o in pairwise((widths[0], *widths)))
-        self.skips = nn.ModuleList(PackedConv2d(w, w, 1) for w in widths)
+        self.skips = nn.ModuleList(nn.Conv2d(w, w, 1) for w in widths)
 
         tracks = config.tracks if config.listener else 0
         self.query = nn.Sequential(
@@ -93,7 +92,7 @@ class Hybrid(SeparationModel):
         if config.listener:
             self.listener = Listener(config.listener)
             self.attention = Attention(config, config.listener)
-            self.hearing = _zero(PackedConv2d(config.listener.hidden, widths[-1], 1))
+            self.hearing = _zero(nn.Conv2d(config.listener.hidden, widths[-1], 1))
         if config.stems:
             self.stem_vector = nn.Parameter(torch.randn(config.features) * 0.5)
             self.stem_out = _head(widths[0], area * len(config.stems))
@@ -101,7 +100,7 @@ class Hybrid(SeparationModel):
             self.candidate_vector = nn.Parameter(torch.randn(config.features) * 0.5)
             self.candidate_out = _head(widths[0], area * config.candidates)
         if config.refine:
-            self.refine = nn.ModuleList(_zero(PackedConv2d(area, w, 1)) for w in widths)
+            self.refine = nn.ModuleList(_zero(nn.Conv2d(area, w, 1)) for w in widths)
             self.select_scale = nn.Parameter(torch.tensor(10.0))
         if config.presence:
             # A few numbers only: of hundreds of channels the head learns the training clips by heart.
@@ -422,7 +421,7 @@ class Hybrid(SeparationModel):
 
 
 def _head(inputs: int, outputs: int) -> nn.Conv2d:
-    head = PackedConv2d(inputs, outputs, 1)
+    head = nn.Conv2d(inputs, outputs, 1)
     nn.init.normal_(head.weight, std=0.02)
     nn.init.zeros_(head.bias)  # type: ignore[arg-type]
     return head

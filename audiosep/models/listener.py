@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from audiosep.models.bands import Bands
 from audiosep.models.blocks import MOMENTUM, ResidualBlock, fold
-from audiosep.models.onednn import PackedConv2d
 from audiosep.models.stft import power, stft
 
 
@@ -60,10 +59,10 @@ class Listener(nn.Module):
         self.bands = Bands(config.n_fft // 2 + 1, config.bands)
         self.norm = nn.BatchNorm1d(config.bands, momentum=MOMENTUM)
         inputs = config.patch[0] * config.patch[1]
-        self.stem = PackedConv2d(inputs, config.widths[0], 3, padding=1)
+        self.stem = nn.Conv2d(inputs, config.widths[0], 3, padding=1)
         widths = (config.widths[0], *config.widths)
         self.blocks = nn.ModuleList(ResidualBlock(i, o) for i, o in pairwise(widths))
-        self.features = PackedConv2d(config.widths[-1], config.hidden, 1)
+        self.features = nn.Conv2d(config.widths[-1], config.hidden, 1)
         self.joint = nn.Linear(config.hidden, config.dimension)
         self.tags = nn.Linear(config.hidden, config.tags)
 

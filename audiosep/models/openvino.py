@@ -6,9 +6,9 @@ Measured by `python -m audiosep.deploy.engines`. The transforms, and everything 
 from __future__ import annotations
 
 import importlib
+import threading
 import warnings
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -24,6 +24,9 @@ from audiosep.models.stft import istft, mean_power, stft
 PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
 
 Compiled = Callable[..., dict[str, Tensor]]
+
+_ONE = threading.RLock()  # one thread at a time makes what is made once
+_CORES: list[Any] = []
 
 
 class OpenVinoModel(SeparationModel):
@@ -80,8 +83,9 @@ class OpenVinoModel(SeparationModel):
 
     def _run(self, stems: bool) -> Compiled:
         """The compiled network; compiled when it is first wanted."""
-        if stems not in self._compiled:
-            self._compiled[stems] = compile_network(self._masks[stems], self._precision)
+        with _ONE:
+            if stems not in self._compiled:
+                self._compiled[stems] = compile_network(self._masks[stems], self._precision)
         return self._compiled[stems]
 
     def _estimate(self, masks: MaskNetwork, mix: Tensor, passes: list[tuple[Compiled, tuple[Tensor, ...]]]) -> Estimate:
@@ -150,14 +154,16 @@ def _converted(traced: Any, example: tuple[Tensor, ...]) -> Any:
     return frontend.convert(frontend.load(decoder))
 
 
-@lru_cache
 def _core() -> Any:
     """One for the process, never given back.
 
     Its CPU plugin puts a stack for signal handlers in place, and when it goes, the one that it found. If the first of
     two goes first, the second brings back a stack that is gone, and the next signal, such as Ctrl-C, is a crash.
     """
-    return _package().Core()
+    with _ONE:
+        if not _CORES:
+            _CORES.append(_package().Core())
+    return _CORES[0]
 
 
 def _package(name: str = "openvino") -> Any:

@@ -25,7 +25,6 @@ import torch
 from audiosep.checkpoint import load_model, save_model
 from audiosep.data.corpus import Corpus
 from audiosep.data.manifest import Clip, read_manifest, write_manifest
-from audiosep.data.queries import askable
 from audiosep.data.readers import AUDIO, probed, read_folders
 from audiosep.errors import ConfigError, DataError
 from audiosep.models.adapters import Adapter, AdapterConfig, apply_adapter, trainable_parameters
@@ -293,6 +292,6 @@ def _known_test(known: Path, run_dir: Path, task: FinetuneTask) -> HeldBack:
     """All of `known`, as held-back clips."""
     clips = [dataclasses.replace(clip, split="val") for clip in _read(known)]
     corpus = Corpus(clips, run_dir / "cache", task.corpus.sample_rate)
-    captions = CaptionTable.build(askable(clips), task.encoder)
+    captions = CaptionTable.build({text for clip in clips for text in clip.texts}, task.encoder)
     labels, options = {clip.label for clip in clips}, task.options
     return HeldBack(corpus, captions, sorted(labels), options.sampling, options.held_back, task.seed + 1)
