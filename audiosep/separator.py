@@ -38,7 +38,7 @@ Queries = str | Query | Sequence[str | Query]
 
 # Latencies in seconds from which two CPU cores have the time to hear more of the past again, and to ask as thoroughly
 # as for recordings: docs/live.md has what both cost and bring.
-_LONG_PAST, _THOROUGH = 0.2, 0.4
+_LONG_PAST, _THOROUGH = 0.2, 0.3
 _MOST_WINDOWS = 8  # at once; a GPU is busy with fewer
 _BLOCK = 65_536
 
@@ -261,7 +261,7 @@ class Separator:
             past: seconds of the past that each window of a stream with a latency hears again; None for what there is
                 time for. More costs more.
             thorough: whether the model takes as much computation as for recordings or answers in its quickest way;
-                None for thorough unless there is a latency below 0.4 s.
+                None for thorough unless there is a latency below 0.3 s.
 
         Raises:
             InputError: an impossible rate or number of channels, or a latency or past that the model cannot keep.

@@ -256,8 +256,8 @@ def test_a_live_stream_in_a_hurry_asks_once() -> None:
     for how, passes in (
         ({"latency": 0.2}, 1),
         ({"latency": 0.2, "thorough": True}, 2),
-        ({"latency": 0.4}, 2),
-        ({"latency": 0.4, "thorough": False}, 1),
+        ({"latency": 0.3}, 2),
+        ({"latency": 0.3, "thorough": False}, 1),
         ({}, 2),
     ):
         live = Separator(model).stream(None, sample_rate=32000, channels=1, **how)  # type: ignore[arg-type]

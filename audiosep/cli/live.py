@@ -44,7 +44,7 @@ def live(
     ] = None,
     thorough: Annotated[
         bool | None,
-        typer.Option("--thorough/--quick", help="Ask as for recordings, or once [thorough from 0.4 s of latency on]."),
+        typer.Option("--thorough/--quick", help="Ask as for recordings, or once [thorough from 0.3 s of latency on]."),
     ] = None,
     rate: Annotated[int, typer.Option("--rate", "-r", metavar="HZ", help="Sample rate.")] = 44100,
     channels: Annotated[int, typer.Option("--channels", "-c", metavar="N", help="Channels.")] = 2,

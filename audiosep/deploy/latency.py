@@ -30,7 +30,7 @@ from audiosep.separator import Separator
 from audiosep.streaming import Stream
 from audiosep.threads import use_threads
 
-WAYS = ("offline", "0.5", "0.5,quick", "0.3,thorough", "0.3", "0.2", "0.1", "0.1,past=2")
+WAYS = ("offline", "0.5", "0.5,quick", "0.3", "0.3,quick", "0.2", "0.1", "0.1,past=2")
 _RATE, _CHANNELS, _BLOCK = 44100, 2, 882
 _QUERY = "speech"
 
