@@ -40,7 +40,7 @@ class TinyModel(SeparationModel):
         super().__init__()
         self.config = config = config or TinyConfig()
         self.sample_rate, self.hop, self.dimension = config.sample_rate, config.hop, config.dimension
-        self.window, self.context = config.window, config.context
+        self.window, self.context, self.past = config.window, config.context, config.context // 2
         self.stem_names = STEMS
         self.capabilities = frozenset({"text", "audio", "negative", "stems", "presence"})
         with torch.random.fork_rng():

@@ -316,7 +316,9 @@ def command(*arguments: object) -> subprocess.Popen[bytes]:
 
 def test_ctrl_c_ends_a_pipe_cleanly(tiny_folder: Path, mixture: Mixture) -> None:
     data = Pcm("s16le", 2).encode(mixture(1.0, RATE))[0]
-    running = command("piano", "-m", tiny_folder, "--rate", RATE, "--latency", 0.1, "--past", 0.2, "--threads", 1)
+    running = command(
+        "piano", "-m", tiny_folder, "--rate", RATE, "--latency", 0.1, "--past", 0.2, "--quick", "--threads", 1
+    )
     assert running.stdin is not None
     assert running.stdout is not None
     running.stdin.write(data)

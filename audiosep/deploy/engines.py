@@ -109,9 +109,8 @@ def _engines(separator: Separator, calibration: list[Feed], folder: Path) -> Ite
     network = Outside(network_of(separator.model, stems=False)).eval()
     yield "torch fp32", _torch(network, "fp32")
     yield "torch bf16", _torch(network, "bf16")
-    torch._dynamo.config.recompile_limit = max(
-        64, torch._dynamo.config.recompile_limit
-    )  # blocks of one class have more sizes than it compiles for by default
+    # Blocks of one class have more sizes than it compiles for by default.
+    torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
     yield "torch.compile fp32", _torch(torch.compile(network), "fp32")
     yield "torch.compile bf16", _torch(torch.compile(network), "bf16")
     if not _missing("onnx", "onnxruntime"):

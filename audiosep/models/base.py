@@ -36,7 +36,7 @@ class SeparationModel(nn.Module):
             context and thrown away.
         alignment: samples; a window that starts at a multiple of it (and of `hop`) sees the pooling grid of the whole
             recording; 1 where any start is as good.
-        past: samples of the past that a live window hears again where there is time to.
+        past: samples of the past that a live window hears again where there is time for more than half of the context.
         engine: what computes the layers.
     """
 
@@ -49,6 +49,7 @@ class SeparationModel(nn.Module):
     stem_names: tuple[str, ...]
     window: int
     context: int
+    past: int
     alignment: int = 1
     engine: str = "torch"
 
@@ -69,11 +70,6 @@ class SeparationModel(nn.Module):
             mix: (batch, channels, samples).
         """
         raise NotImplementedError
-
-    @property
-    def past(self) -> int:
-        """See the class."""
-        return self.context // 2
 
     def quick(self) -> SeparationModel:
         """The same weights, answering with as little computation as they can: for live streams in a hurry."""

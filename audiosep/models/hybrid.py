@@ -61,6 +61,7 @@ class Hybrid(SeparationModel):
         check(config)
         self.sample_rate, self.hop, self.dimension = config.sample_rate, config.hop, config.dimension
         self.window, self.context, self.stem_names = config.window, config.context, config.stems
+        self.past = config.window // 5 if config.listener else config.context // 2  # to listen takes more than to cut
         self.alignment = config.grid[0] * config.hop
         able = {"text", "audio", "negative"}
         able |= {"stems"} if config.stems else set()
@@ -131,11 +132,6 @@ class Hybrid(SeparationModel):
         mask = torch.cat([mask for mask, _ in answers], 1)
         presence = torch.cat([p for _, p in answers], 1) if self.config.presence else None
         return self._targets(spectrum, mask, mix.shape[-1], presence)
-
-    @property
-    def past(self) -> int:
-        """See `SeparationModel.past`: the listener needs more context than the masks."""
-        return self.config.window // 5 if self.config.listener else super().past
 
     def quick(self) -> Hybrid:
         """The same weights, asked once."""

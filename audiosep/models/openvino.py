@@ -47,8 +47,8 @@ class OpenVinoModel(SeparationModel):
         self.config = model.config
         self.sample_rate, self.hop, self.dimension = model.sample_rate, model.hop, model.dimension
         self.capabilities, self.stem_names = model.capabilities, model.stem_names
-        self.window, self.context, self.alignment = model.window, model.context, model.alignment
-        self._past = model.past
+        self.window, self.context, self.past = model.window, model.context, model.past
+        self.alignment = model.alignment
         self._precision = precision
         self._masks = {False: network_of(model.eval())}
         if self.stem_names:
@@ -69,11 +69,6 @@ class OpenVinoModel(SeparationModel):
         if not self.stem_names:
             raise ModelError("this model has no fixed stems; load one that has, such as 'mini'")
         return self._estimate(self._masks[True], mix, [(self._run(True), ())])
-
-    @property
-    def past(self) -> int:
-        """See `SeparationModel.past`."""
-        return self._past
 
     def quick(self) -> SeparationModel:
         """See `SeparationModel.quick`."""

@@ -245,6 +245,7 @@ class ResUNet30(SeparationModel):
         self.grid = 2 ** (levels - 1)
         self.alignment = self.grid * config.hop
         self.context = 2 * self.alignment
+        self.past = self.alignment
         self.window = 40 * self.alignment - config.hop  # frames that fill the grid
         self.pools = [(2, 2)] * (levels - 1) + [(1, 2)]
         self.norm = nn.BatchNorm1d(config.n_fft // 2 + 1, momentum=MOMENTUM)
