@@ -16,18 +16,18 @@ from numpy.typing import NDArray
 
 from audiosep.audio import AudioInfo, AudioReader, as_array, check_rate
 from audiosep.audio.polyphase import live_resampler
-from audiosep.chunking import Windows
-from audiosep.devices import pick_device, pick_precision, windows_at_once
 from audiosep.errors import Cancelled, InputError, ModelError, QueryError
-from audiosep.files import BatchReport, FileResult, Writing, separate_files
-from audiosep.inference import Inference
+from audiosep.inference.devices import pick_device, pick_precision, windows_at_once
+from audiosep.inference.overlap_add import Windows
+from audiosep.inference.stream import Stream
+from audiosep.inference.window_runner import WindowRunner
 from audiosep.models.base import SeparationModel
-from audiosep.outputs import TEMPLATE, OnClip
+from audiosep.output.batch import BatchReport, FileResult, Writing, separate_files
+from audiosep.output.files import TEMPLATE, OnClip
+from audiosep.output.separation import Separation
 from audiosep.query.encoder import QueryEncoder, Releasable, canary
 from audiosep.query.query import Query
 from audiosep.query.resolve import Resolved, as_queries, resolve
-from audiosep.separation import Separation
-from audiosep.streaming import Stream
 
 __all__ = ["BatchReport", "FileResult", "Progress", "Queries", "Separation", "SeparationSystem", "Separator", "Stream"]
 
@@ -334,7 +334,7 @@ class Separator:
             ahead: a GPU may compute while the blocks before and after are decoded and written.
         """
         infer = partial(
-            Inference,
+            WindowRunner,
             model or self.model,
             None if resolved is None else resolved.embeddings,
             None if resolved is None else resolved.negatives,
@@ -356,7 +356,7 @@ class Separator:
             closed=resolved is None,
         )
 
-    def _windows_at_once(self, infer: Callable[[], Inference], channels: int, size: int) -> int:
+    def _windows_at_once(self, infer: Callable[[], WindowRunner], channels: int, size: int) -> int:
         """Windows that the device computes at once; tried out when so many targets and channels come first."""
         inference = infer()
         key = (inference.count, inference.top, channels, size)

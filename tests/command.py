@@ -11,16 +11,18 @@ import os
 import sys
 from pathlib import Path
 
-from audiosep import query, registry
+from audiosep import query
 from audiosep.cli import main
+from audiosep.models.families import FAMILIES
+from audiosep.weights import catalogue
 
 
 def prepare() -> None:
     """Register the small models in this process."""
-    registry.FAMILIES["tiny"] = "doubles:TinyModel"
+    FAMILIES["tiny"] = "doubles:TinyModel"
     query.ENCODERS["fake"] = "doubles:FakeEncoder"
     if stand_in := os.environ.get("STAND_IN_FOR_MINI"):
-        registry.installed = lambda name: Path(stand_in) if name == "mini" else None
+        catalogue.installed = lambda name: Path(stand_in) if name == "mini" else None
 
 
 if __name__ == "__main__":

@@ -14,10 +14,11 @@ from doubles import FakeEncoder, IdentityModel, TinyModel
 from numpy.typing import NDArray
 from torch import nn
 
-from audiosep import query, registry
+from audiosep import query
 from audiosep.api import load
-from audiosep.checkpoint import save_model
+from audiosep.models.families import FAMILIES
 from audiosep.separator import Separator
+from audiosep.weights.checkpoint import save_model
 
 Mixture = Callable[..., NDArray[np.float32]]
 
@@ -79,7 +80,7 @@ def identity(encoder: FakeEncoder) -> Separator:
 @pytest.fixture
 def doubles_registered(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let checkpoints name the doubles."""
-    monkeypatch.setitem(registry.FAMILIES, "tiny", "doubles:TinyModel")
+    monkeypatch.setitem(FAMILIES, "tiny", "doubles:TinyModel")
     monkeypatch.setitem(query.ENCODERS, "fake", "doubles:FakeEncoder")
 
 

@@ -10,13 +10,13 @@ import pytest
 from test_hybrid import SMALL
 from test_tasks import data, recipe  # noqa: F401 - fixtures
 
-from audiosep import configs
 from audiosep.errors import ConfigError, InputError, TrainingError
 from audiosep.models.hybrid_config import check
-from audiosep.training import ablation
-from audiosep.training.ablation import VARIANTS, configuration, main, result, run, table
-from audiosep.training.recipe import make_recipe
-from audiosep.training.separation import SeparationConfig
+from audiosep.training.run_config import make_recipe
+from audiosep.training.separation.task import SeparationConfig
+from audiosep.weights import configs
+from research import ablation
+from research.ablation import VARIANTS, configuration, main, result, run, table
 
 
 @pytest.fixture

@@ -8,14 +8,14 @@ from pathlib import Path
 import torch
 from test_hybrid import SMALL, SMALL_LISTENER
 
-from audiosep.checkpoint import load_model, read_config, save_model
 from audiosep.data.manifest import Clip
 from audiosep.models.hybrid import Hybrid
 from audiosep.models.listener import Listener
 from audiosep.query.mini import MiniEncoder
-from audiosep.registry import locate
-from audiosep.training.alignment import export_listener
-from audiosep.training.assemble import assemble, trained_on
+from audiosep.training.towers.alignment import export_listener
+from audiosep.weights.catalogue import locate
+from audiosep.weights.checkpoint import load_model, read_config, save_model
+from research.assemble import assemble, trained_on
 
 CLIP = Clip(
     id="a", path="a.wav", seconds=3600.0, captions=("a dog",), label="dog", family="event", split="train",

@@ -173,7 +173,7 @@ def test_mp3_without_a_length_is_not_cut(tmp_path: Path) -> None:
 LONG = """
 import sys
 from audiosep.audio import probe
-from audiosep.memory import peak_memory
+from audiosep.inference.memory import peak_memory
 before = peak_memory()
 assert probe(sys.argv[1]).seconds > 1000
 print(peak_memory() - before)

@@ -7,14 +7,14 @@ import pytest
 import sounds
 import torch
 
-from audiosep.baselines import BASELINES, FLOORS, load_baseline
-from audiosep.baselines.base import Baseline, masked, spectrum
-from audiosep.baselines.gating import SpectralGating
-from audiosep.baselines.nmf import factorise
-from audiosep.baselines.oracle import IdealComplexMask
-from audiosep.baselines.repet import beat_spectrum, repeating_period
-from audiosep.baselines.rpca import robust_pca
 from audiosep.errors import DependencyError, InputError, ModelError, QueryError
+from audiosep.evaluation.baselines import BASELINES, FLOORS, load_baseline
+from audiosep.evaluation.baselines.base import Baseline, masked, spectrum
+from audiosep.evaluation.baselines.gating import SpectralGating
+from audiosep.evaluation.baselines.nmf import factorise
+from audiosep.evaluation.baselines.oracle import IdealComplexMask
+from audiosep.evaluation.baselines.repet import beat_spectrum, repeating_period
+from audiosep.evaluation.baselines.rpca import robust_pca
 from audiosep.metrics import sdr, si_sdri
 from audiosep.query.query import Query
 
@@ -265,7 +265,7 @@ def test_conv_tasnet_from_the_cache(tmp_path, monkeypatch) -> None:
 def test_hybrid_demucs_runs_in_windows_at_any_rate(channels: int, rate: int, monkeypatch) -> None:
     from torchaudio.models import HDemucs
 
-    from audiosep.baselines.neural import STEMS, HybridDemucs
+    from audiosep.evaluation.baselines.neural import STEMS, HybridDemucs
 
     torch.manual_seed(0)
     small = HDemucs(list(STEMS), channels=4).eval()
@@ -277,7 +277,7 @@ def test_hybrid_demucs_runs_in_windows_at_any_rate(channels: int, rate: int, mon
 
 
 def test_windows_of_an_identity_network_give_the_input_back() -> None:
-    from audiosep.baselines.neural import _in_windows
+    from audiosep.evaluation.baselines.neural import _in_windows
 
     x = torch.from_numpy(np.stack([sounds.voice(23, 100), sounds.noise(23, 100)]))[None]
     y = _in_windows(lambda w: torch.stack([w, 2 * w], 1), x, 100)

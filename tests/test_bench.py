@@ -13,14 +13,15 @@ import torch
 from torch import nn
 
 from audiosep.audio import write_audio
+from audiosep.bench import benchmark as bench
+from audiosep.bench import measure, roofline
+from audiosep.bench.benchmark import Against, Case, Measurement, Spread, benchmark, draw, environment, grid
+from audiosep.bench.measure import Facts, Reference, Runner, Times, Worker, find
+from audiosep.bench.roofline import Roofline
 from audiosep.cli import main
 from audiosep.cli.bench import _tasks, describe, document
-from audiosep.deploy import bench, measure, roofline
-from audiosep.deploy.bench import Against, Case, Measurement, Spread, benchmark, draw, environment, grid
-from audiosep.deploy.measure import Facts, Reference, Runner, Times, Worker, find
-from audiosep.deploy.roofline import Roofline
 from audiosep.errors import InputError, ModelError
-from audiosep.memory import peak_memory
+from audiosep.inference.memory import peak_memory
 
 CPU = torch.device("cpu")
 

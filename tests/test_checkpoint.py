@@ -13,12 +13,12 @@ from safetensors.torch import save_file
 from torch import nn
 
 import audiosep
-from audiosep.checkpoint import CONFIG, WEIGHTS, load_model, load_state, replace, save_model, save_state
 from audiosep.errors import ModelError
 from audiosep.models.adapters import Adapter
 from audiosep.models.hybrid import Hybrid
 from audiosep.models.hybrid_config import HybridConfig
 from audiosep.models.listener import ListenerConfig
+from audiosep.weights.checkpoint import CONFIG, WEIGHTS, load_model, load_state, replace, save_model, save_state
 
 SMALL = HybridConfig(widths=(8, 8), features=16, tracks=8, listener=None, candidates=0)
 

@@ -21,12 +21,13 @@ import pytest
 import soundfile
 import typer.main
 
-from audiosep import cli, registry
+from audiosep import cli
 from audiosep.audio import read_audio, write_audio
 from audiosep.cli import main
 from audiosep.cli.job import read_inputs
 from audiosep.cli.separate import build, read_embedding, split
 from audiosep.errors import InputError, QueryError
+from audiosep.weights import catalogue
 
 ROOT = Path(__file__).parents[1]
 # The verbs of people who separate; those of people who train and measure leave their options to --help.
@@ -225,7 +226,7 @@ def test_a_job_computes_with_the_threads_it_is_given(
     run: Run, song: Path, tiny_folder: Path, tmp_path: Path, verb: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     used: list[int | None] = []
-    monkeypatch.setattr("audiosep.threads.use_threads", used.append)
+    monkeypatch.setattr("audiosep.inference.threads.use_threads", used.append)
     rest = ("-m", tiny_folder, "--overwrite", "-o", tmp_path / "out")
     assert run(verb[0], song, *verb[1:], *rest)[0] == 0
     assert run(verb[0], song, *verb[1:], *rest, "--threads", 1)[0] == 0
@@ -347,24 +348,24 @@ def test_models_list_shows_what_was_downloaded_from_the_hub(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AUDIOSEP_HOME", str(tmp_path / "home"))
-    folder = registry.model_folder("me/my-model")
+    folder = catalogue.model_folder("me/my-model")
     folder.mkdir(parents=True)
     (folder / "config.json").write_text('{"format": 1, "family": "hybrid", "licence": "CC0", "model": {}}')
     (folder / "sources.json").write_text('{"model.safetensors": {"sha256": "0a", "bytes": 7}}')
     (folder.parent / ".new-me--half").mkdir()
-    registry.model_folder("me/broken").mkdir()
-    (registry.model_folder("me/broken") / "config.json").write_text("[]")
+    catalogue.model_folder("me/broken").mkdir()
+    (catalogue.model_folder("me/broken") / "config.json").write_text("[]")
     code, out, _ = run("models", "list", "--json")
     assert code == 0
     entries = {entry["name"]: entry for entry in json.loads(out)}
-    assert list(entries) == [*registry.MODELS, "me/broken", "me/my-model"]
+    assert list(entries) == [*catalogue.MODELS, "me/broken", "me/my-model"]
     assert all(entry.keys() == entries["mini"].keys() for entry in entries.values())
     mine = entries["me/my-model"]
     assert (mine["family"], mine["licence"], mine["folder"]) == ("hybrid", "CC0", str(folder))
     assert mine["sources"] == [{"repo": "me/my-model", "file": "model.safetensors", "bytes": 7, "sha256": "0a"}]
     code, out, _ = run("models", "list")
     assert re.search(r"me/my-model +installed +CC0 +.*hub", out)
-    monkeypatch.setattr(registry, "download", lambda name, **kwargs: registry.model_folder(name))
+    monkeypatch.setattr("audiosep.weights.download.download", lambda name, *_, **kwargs: catalogue.model_folder(name))
     code, out, _ = run("models", "download", "me/my-model", "--json")
     assert code == 0
     assert json.loads(out) == mine
@@ -374,7 +375,7 @@ def test_models_list_and_info(run: Run, tiny_folder: Path, tmp_path: Path, monke
     monkeypatch.setenv("AUDIOSEP_HOME", str(tmp_path / "home"))
     code, out, _ = run("models", "list", "--json")
     assert code == 0
-    assert [entry["name"] for entry in json.loads(out)] == list(registry.MODELS)
+    assert [entry["name"] for entry in json.loads(out)] == list(catalogue.MODELS)
     code, out, _ = run("models", "list")
     assert re.search(r"^audiosep-base +not installed", out, re.M)
     assert "(1.26 GB): audiosep models download audiosep-base\n" in out

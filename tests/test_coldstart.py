@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from audiosep.deploy.coldstart import HEADER, _written, cold_start, main
 from audiosep.errors import InputError, ModelError
+from research.coldstart import HEADER, _written, cold_start, main
 
 
 @pytest.mark.slow

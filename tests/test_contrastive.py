@@ -18,24 +18,24 @@ from test_hybrid import SMALL, SMALL_LISTENER
 from test_tasks import SAMPLING, divided
 
 import audiosep
-from audiosep import configs
-from audiosep.checkpoint import load_state, read_config
 from audiosep.data.manifest import Clip, write_manifest
 from audiosep.errors import ConfigError, ModelError, QueryError
 from audiosep.models.listener import Listener
 from audiosep.models.text import TextTower, TextTowerConfig
 from audiosep.query import load_encoder
 from audiosep.query.tokenizer import train_word_pieces
-from audiosep.training import captions
-from audiosep.training.alignment import export_listener, info_nce, load_listener
-from audiosep.training.assemble import assemble
-from audiosep.training.captions import CaptionTable
-from audiosep.training.config import TrainerConfig
-from audiosep.training.contrastive import Contrastive
-from audiosep.training.runlog import read_log
-from audiosep.training.separation import SeparationTask
-from audiosep.training.text import TowerEncoder, export_text_tower, read_text_tower
-from audiosep.training.trainer import Trainer
+from audiosep.training.engine.config import TrainerConfig
+from audiosep.training.engine.runlog import read_log
+from audiosep.training.engine.trainer import Trainer
+from audiosep.training.separation.task import SeparationTask
+from audiosep.training.towers import captions
+from audiosep.training.towers.alignment import export_listener, info_nce, load_listener
+from audiosep.training.towers.captions import CaptionTable
+from audiosep.training.towers.contrastive import Contrastive
+from audiosep.training.towers.text import TowerEncoder, export_text_tower, read_text_tower
+from audiosep.weights import configs
+from audiosep.weights.checkpoint import load_state, read_config
+from research.assemble import assemble
 
 SHAPE = dataclasses.replace(SMALL_LISTENER, dimension=512)
 UNSEEN = ["a violin", "train passing by", "wind", "crowd cheering loudly"]
@@ -76,7 +76,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 @pytest.fixture(autouse=True)
 def _no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing curves takes longer than these runs."""
-    monkeypatch.setattr("audiosep.training.trainer.draw_curves", lambda log, picture: False)
+    monkeypatch.setattr("audiosep.training.engine.trainer.draw_curves", lambda log, picture: False)
 
 
 def make(places: dict[str, str], **options: Any) -> Contrastive:

@@ -14,15 +14,15 @@ import pytest
 import torch
 from foreign import seeded, tokenizer
 
-from audiosep import registry
 from audiosep.api import load
-from audiosep.checkpoint import load_model
 from audiosep.convert import convert
 from audiosep.convert.audiosep_ckpt import separator
 from audiosep.convert.unpickle import read_pickle
 from audiosep.errors import ConfigError, ModelError
 from audiosep.query import load_encoder
 from audiosep.query.query import Query
+from audiosep.weights import catalogue
+from audiosep.weights.checkpoint import load_model
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def test_a_converted_model_loads_by_name(
     checkpoint: Path, tokens: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AUDIOSEP_HOME", str(tmp_path))
-    convert(checkpoint, registry.model_folder("audiosep-base"), tokenizer=tokens)
+    convert(checkpoint, catalogue.model_folder("audiosep-base"), tokenizer=tokens)
     separator = load("audiosep-base", device="cpu", precision="fp32")
     assert separator.capabilities == {"text", "audio", "negative"}
     mix = np.stack([seeded.sound(44100, 0, 44100), seeded.sound(44100, 1, 44100)])

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from audiosep.configs import from_dict
 from audiosep.data.augment import AugmentConfig
 from audiosep.data.corpus import Corpus
 from audiosep.data.labels import label_table
@@ -19,6 +18,7 @@ from audiosep.data.plan import Plan, Source
 from audiosep.data.queries import STEM_CAPTIONS, Asker
 from audiosep.data.sampling import Sampler, SamplingConfig
 from audiosep.errors import ConfigError, DataError
+from audiosep.weights.configs import from_dict
 
 PLAIN = AugmentConfig(speed=0, tempo=0, pitch=0, equalise=0, bandlimit=0, reverb=0, codec=0, polarity=0)
 EVERYTHING = AugmentConfig(speed=0.4, tempo=0.2, pitch=0.2, equalise=0.5, bandlimit=0.2, reverb=0.3, codec=0.2)

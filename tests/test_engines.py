@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from audiosep.api import load_separator
-from audiosep.deploy import engines
-from audiosep.deploy.engines import compare_engines, main
-from audiosep.deploy.sounds import tone_and_noise
+from audiosep.api import load
+from audiosep.audio.synthetic import tone_and_noise
 from audiosep.errors import InputError
+from research import engines
+from research.engines import compare_engines, main
 
 
 @pytest.fixture(autouse=True)
@@ -22,7 +22,7 @@ def no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_engine_gives_the_masks_of_torch_in_float32(mini_folder: Path) -> None:
-    separator = load_separator(mini_folder, "cpu", "fp32")
+    separator = load(mini_folder, "cpu", "fp32")
     sound = tone_and_noise(3 * separator.model.window, separator.model.sample_rate).mean(0)
     scores = {score.name: score for score in compare_engines(separator, sound, runs=1)}
     assert next(iter(scores)) == "torch fp32"
@@ -34,7 +34,7 @@ def test_every_engine_gives_the_masks_of_torch_in_float32(mini_folder: Path) -> 
 
 def test_engines_that_are_not_installed_are_left_out(mini_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engines, "_missing", lambda *packages: True)
-    separator = load_separator(mini_folder, "cpu", "fp32")
+    separator = load(mini_folder, "cpu", "fp32")
     short = np.random.default_rng(0).standard_normal(100).astype(np.float32)
     names = [score.name for score in compare_engines(separator, short, runs=1)]
     assert all(name.startswith("torch") for name in names)

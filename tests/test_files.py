@@ -18,14 +18,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from audiosep import Query, files
+from audiosep import Query
 from audiosep.audio import probe, read_audio, write_audio
 from audiosep.audio.partial import PartialFile
 from audiosep.errors import AudioError, BatchError, Cancelled, InputError
-from audiosep.files import Plan, Recording, Writing
 from audiosep.models.base import Estimate
-from audiosep.outputs import Outputs, plan_outputs
-from audiosep.separation import Separation
+from audiosep.output import batch as files
+from audiosep.output.batch import Plan, Recording, Writing
+from audiosep.output.files import Outputs, plan_outputs
+from audiosep.output.separation import Separation
 from audiosep.separator import Separator
 
 

@@ -14,7 +14,6 @@ import torch
 from tensorboard.backend.event_processing import event_accumulator
 
 from audiosep import query
-from audiosep.checkpoint import save_model
 from audiosep.cli.finetune import app
 from audiosep.data.manifest import Clip, read_manifest, write_manifest
 from audiosep.errors import ConfigError, DataError, ModelError
@@ -22,8 +21,9 @@ from audiosep.metrics import si_sdr
 from audiosep.models.adapters import AdapterConfig, adapter_info
 from audiosep.models.hybrid import Hybrid
 from audiosep.models.hybrid_config import HybridConfig
-from audiosep.training.finetune import FinetuneConfig, FinetuneReport, finetune, gather_clips, hold_back
-from audiosep.training.finetune_task import FinetuneOptions, limited
+from audiosep.training.finetune.session import FinetuneConfig, FinetuneReport, finetune, gather_clips, hold_back
+from audiosep.training.finetune.task import FinetuneOptions, limited
+from audiosep.weights.checkpoint import save_model
 
 RATE = 16000
 
@@ -116,8 +116,8 @@ def test_the_whole_model_can_be_trained(sounds, quick, base, tmp_path):
 
 @pytest.mark.slow
 def test_rehearsal_keeps_the_answers_to_known_words(sounds, quick, base, tmp_path):
-    from audiosep.checkpoint import load_model
     from audiosep.models.adapters import apply_adapter
+    from audiosep.weights.checkpoint import load_model
 
     before = load_model(base)[0]
     mix = torch.from_numpy(kettle(np.random.default_rng(5), 1.0)).float()[None, None]
@@ -151,7 +151,7 @@ def test_the_command_hands_on_its_flags_and_shows_the_gain(tmp_path, capsys, mon
         seen.update(options, sounds=sounds, base=base, out=out)
         return report
 
-    monkeypatch.setattr("audiosep.training.finetune.finetune", stub)
+    monkeypatch.setattr("audiosep.training.finetune.session.finetune", stub)
     arguments = ["my_sounds", "--from", "base", "--noise", "street", "--minutes", "5", "--rank", "4", "--keep", "0.1"]
     with pytest.raises(SystemExit) as done:
         app(arguments)
@@ -163,13 +163,13 @@ def test_the_command_hands_on_its_flags_and_shows_the_gain(tmp_path, capsys, mon
     assert "written: my.safetensors" in shown
     assert "1.00" in shown
     assert "5.00" in shown
-    monkeypatch.setattr("audiosep.training.finetune.finetune", lambda *a, **k: replace(report, out=None))
+    monkeypatch.setattr("audiosep.training.finetune.session.finetune", lambda *a, **k: replace(report, out=None))
     with pytest.raises(SystemExit) as done:
         app([*arguments, "--json"])
     assert done.value.code == 1
     assert json.loads(capsys.readouterr().out)["out"] is None
     stopped = replace(report, out=None, interrupted=True)
-    monkeypatch.setattr("audiosep.training.finetune.finetune", lambda *a, **k: stopped)
+    monkeypatch.setattr("audiosep.training.finetune.session.finetune", lambda *a, **k: stopped)
     with pytest.raises(SystemExit) as done:
         app(arguments)
     assert done.value.code == 130

@@ -11,9 +11,9 @@ import torch
 from test_trainer import CONFIG, TinyTask
 from torch import nn
 
-from audiosep.training.health import Health
-from audiosep.training.runlog import read_log
-from audiosep.training.trainer import Trainer
+from audiosep.training.engine.health import Health
+from audiosep.training.engine.runlog import read_log
+from audiosep.training.engine.trainer import Trainer
 
 
 class Net(nn.Module):

@@ -18,23 +18,23 @@ ROOT = Path(audiosep.__file__).parent
 # From the ground up: a part imports parts of lower floors, and its own modules. Function-level imports count too.
 FLOORS = (
     {"errors"},
-    {"configs", "registry", "chunking", "devices", "memory", "pages", "threads", "audio", "metrics", "query.space"},
+    {"metrics", "audio"},
     {"models"},
-    {"checkpoint", "inference", "outputs"},
-    {"convert"},
-    {"query"},
-    {"data", "streaming", "separation", "baselines"},
-    {"files"},
+    {"weights"},
+    {"inference"},
+    {"output", "convert"},
+    {"query", "data"},
     {"separator"},
     {"api"},
     {"evaluation", "training"},
-    {"deploy"},
+    {"export", "live"},
+    {"bench", "cluster"},
     {"cli"},
     {"__main__"},
 )
 FLOOR = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}
 # Who works for users through the public names.
-CUSTOMERS = {"cli", "deploy", "evaluation", "__main__"}
+CUSTOMERS = {"cli", "bench", "cluster", "export", "live", "evaluation", "__main__"}
 
 
 def modules() -> dict[str, Path]:
@@ -122,5 +122,9 @@ def test_the_command_without_a_verb_loads_nothing_heavy(arguments: list[str]) ->
     assert not loaded_by(code) & HEAVY
 
 
-def test_audio_and_registry_do_without_torch() -> None:
-    assert not loaded_by("import audiosep.audio, audiosep.registry") & {"torch", "transformers", "huggingface_hub"}
+def test_audio_and_catalogue_do_without_torch() -> None:
+    assert not loaded_by("import audiosep.audio, audiosep.weights.catalogue") & {
+        "torch",
+        "transformers",
+        "huggingface_hub",
+    }

@@ -10,14 +10,14 @@ import pytest
 import soundfile
 import sounds
 
-from audiosep.deploy import latency
-from audiosep.deploy.latency import main, speed
 from audiosep.errors import AudioSepError, InputError
 from audiosep.evaluation.runner import read_results
 from audiosep.evaluation.sets import load_set
 from audiosep.evaluation.systems import LiveSystem, identity, load_system
-from audiosep.pages import put
 from audiosep.query.query import Query
+from research import latency
+from research.latency import main, speed
+from research.pages import put
 
 RATE = 16000
 

@@ -19,12 +19,12 @@ import numpy as np
 import pytest
 
 from audiosep.cli import main
-from audiosep.deploy import live as module
-from audiosep.deploy.live import Delay, Live, Pcm, PipeSink, PipeSource, SoundCard, separate_live, warm_up
 from audiosep.errors import DependencyError, InputError
+from audiosep.inference.stream import Stream
+from audiosep.inference.threads import available_cpus, use_threads
+from audiosep.live import session as module
+from audiosep.live.session import Delay, Live, Pcm, PipeSink, PipeSource, SoundCard, separate_live, warm_up
 from audiosep.separator import Separator
-from audiosep.streaming import Stream
-from audiosep.threads import available_cpus, use_threads
 
 ROOT = Path(__file__).parents[1]
 RATE = 16000

@@ -10,8 +10,8 @@ import torch
 from audiosep.errors import ConfigError
 from audiosep.models.bands import Bands
 from audiosep.models.stft import istft, power, stft
-from audiosep.training import losses
-from audiosep.training.losses import BAND_LOSSES, WAVEFORM_LOSSES, Losses
+from audiosep.training.separation import losses
+from audiosep.training.separation.losses import BAND_LOSSES, WAVEFORM_LOSSES, Losses
 
 RATE = 16000
 

@@ -8,12 +8,12 @@ import sys
 
 import pytest
 
-from audiosep import memory
+from audiosep.inference import memory
 
 PAGES = """
 import resource, sys
 import numpy as np
-from audiosep.memory import keep_freed_memory
+from audiosep.inference.memory import keep_freed_memory
 
 if sys.argv[1] == "bf16" and not keep_freed_memory("cpu", "bf16"):
     sys.exit(3)

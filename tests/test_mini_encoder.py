@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from audiosep.checkpoint import load_state
 from audiosep.errors import ConfigError, ModelError, QueryError
 from audiosep.models.listener import Listener, ListenerConfig
 from audiosep.models.text import TextTower, TextTowerConfig
@@ -17,6 +16,7 @@ from audiosep.query import load_encoder
 from audiosep.query.encoder import QueryEncoder
 from audiosep.query.mini import MiniEncoder, pack_table, unpack_table
 from audiosep.query.tokenizer import WordPieces, train_word_pieces
+from audiosep.weights.checkpoint import load_state
 
 TEXTS = ["a dog barking", "an electric guitar solo", "rain"]
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from audiosep.deploy.roofline import count
+from audiosep.bench.roofline import count
 from audiosep.models import onednn
 from audiosep.models.onednn import leaky_conv2d
 

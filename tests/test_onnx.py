@@ -18,8 +18,8 @@ from torch import nn
 
 from audiosep.audio import read_audio, resample, write_audio
 from audiosep.cli import main
-from audiosep.deploy.onnx import Exported, compare, export, random_queries, run
 from audiosep.errors import InputError, ModelError
+from audiosep.export.onnx import Exported, compare, export, random_queries, run
 from audiosep.models.hybrid import Hybrid
 from audiosep.models.mask_network import Transform
 from audiosep.models.resunet import ResUNet30, ResUNet30Config

@@ -15,9 +15,9 @@ from test_hybrid import SMALL
 
 import audiosep
 from audiosep.errors import DependencyError, InputError, ModelError
-from audiosep.models import openvino
+from audiosep.inference import openvino
+from audiosep.inference.openvino import OpenVinoModel
 from audiosep.models.hybrid import Hybrid
-from audiosep.models.openvino import OpenVinoModel
 from audiosep.models.resunet import ResUNet30, ResUNet30Config
 
 pytest.importorskip("openvino")

@@ -15,9 +15,9 @@ from audiosep import metrics
 from audiosep.models.hybrid import Hybrid
 from audiosep.models.hybrid_config import HybridConfig
 from audiosep.models.stft import power, stft
-from audiosep.training.config import TrainerConfig
-from audiosep.training.losses import Losses
-from audiosep.training.trainer import Trainer
+from audiosep.training.engine.config import TrainerConfig
+from audiosep.training.engine.trainer import Trainer
+from audiosep.training.separation.losses import Losses
 
 AUDIO = Path(__file__).parents[1] / "examples/audio"
 SAMPLES = 48000  # 1.5 s at 32 kHz

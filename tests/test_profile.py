@@ -12,10 +12,10 @@ from test_recipe import config  # noqa: F401 - a fixture
 from test_trainer import CONFIG, TinyTask
 
 from audiosep.errors import TrainingError
-from audiosep.training import profile as module
-from audiosep.training import runtime
-from audiosep.training.profile import Throughput, profile
-from audiosep.training.runtime import Prefetcher
+from audiosep.training.engine import profile as module
+from audiosep.training.engine import runtime
+from audiosep.training.engine.profile import Throughput, profile
+from audiosep.training.engine.runtime import Prefetcher
 
 
 class Recorded(TinyTask):

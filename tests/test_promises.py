@@ -21,10 +21,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import audiosep
-from audiosep import registry
 from audiosep.audio import AudioWriter, probe, read_audio, write_audio
 from audiosep.errors import AudioError, InputError, ModelError, QueryError
 from audiosep.separator import Separator
+from audiosep.weights import catalogue
 
 TESTS = Path(__file__).parent
 
@@ -129,7 +129,7 @@ def test_2_nothing_wraps_and_one_gain_holds_for_all(separator: Separator, tmp_pa
 TINY = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from audiosep.memory import peak_memory
+from audiosep.inference.memory import peak_memory
 from doubles import FakeEncoder, TinyConfig, TinyModel
 from audiosep.separator import Separator
 separator = Separator(TinyModel(TinyConfig(channels=1, window=64 * 2500)), FakeEncoder(), "cpu", "fp32")
@@ -140,7 +140,7 @@ print(peak_memory())
 EMBEDDED = """
 import sys
 from audiosep.cli import main
-from audiosep.memory import peak_memory
+from audiosep.inference.memory import peak_memory
 options = ["--device", "cpu", "--threads", "2", "--quiet"]  # each thread has memory of its own
 assert main([*sys.argv[4:], sys.argv[2], "--out", sys.argv[3], *options]) == 0
 print(peak_memory())
@@ -177,7 +177,7 @@ def test_3_memory_does_not_grow_with_the_length(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="asks POSIX for the peak of memory")
-@pytest.mark.skipif(registry.installed("mini") is None, reason="the embedded model is not in this checkout")
+@pytest.mark.skipif(catalogue.installed("mini") is None, reason="the embedded model is not in this checkout")
 @pytest.mark.parametrize("verb", ["separate -q speech -q piano", "stems"])
 def test_3_the_embedded_model_keeps_its_memory(tmp_path: Path, verb: str) -> None:
     """Four more minutes of stereo at 44.1 kHz are 85 MB for the mixture, and as many for each target."""

@@ -26,14 +26,14 @@ from audiosep.audio import write_audio
 from audiosep.cli import main
 from audiosep.cli.job import read_inputs
 from audiosep.cli.separate import split
+from audiosep.cluster.jobs import RayReport, separate_files
+from audiosep.cluster.ledger import PLACE, REPORT, Ledger, ledger, source
+from audiosep.cluster.session import Crew, crew
+from audiosep.cluster.staging import Staging, settle_all
+from audiosep.cluster.workers import About, Settings, digest
 from audiosep.data.manifest import Clip, write_manifest
-from audiosep.deploy.cluster import Crew, crew
-from audiosep.deploy.ledger import PLACE, REPORT, Ledger, ledger, source
-from audiosep.deploy.ray import RayReport, separate_files
-from audiosep.deploy.staging import Staging, settle_all
-from audiosep.deploy.workers import About, Settings, digest
 from audiosep.errors import AudioError, AudioSepError, Cancelled, DependencyError, InputError, ModelError, QueryError
-from audiosep.files import Writing
+from audiosep.output.batch import Writing
 
 RATE = 16000
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed")

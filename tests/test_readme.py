@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 import typer.main
 
-from audiosep import registry
 from audiosep.cli import VERBS
+from audiosep.weights import catalogue
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -39,7 +39,7 @@ def place(tmp_path: Path, tiny_folder: Path) -> Path:
 
 def environment(place: Path, tiny_folder: Path) -> dict[str, str]:
     # Where the package has no weights, a tiny random model shows that all that is written runs.
-    stand_in = {} if registry.installed("mini") else {"STAND_IN_FOR_MINI": str(tiny_folder)}
+    stand_in = {} if catalogue.installed("mini") else {"STAND_IN_FOR_MINI": str(tiny_folder)}
     paths = {"PATH": f"{place / 'bin'}:{os.environ['PATH']}", "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
     return {**os.environ, **paths, **stand_in}
 

@@ -11,7 +11,8 @@ import pytest
 from test_trainer import TinyTask
 
 from audiosep.errors import ConfigError
-from audiosep.training import presets, recipe
+from audiosep.training import run_config as recipe
+from audiosep.training.engine import presets
 
 
 class FileTask(TinyTask):
@@ -81,9 +82,9 @@ def test_presets_lie_under_what_the_file_says():
 
 @pytest.mark.parametrize("size", presets.PRESETS)
 def test_presets_are_configurations(size):
-    from audiosep import configs
     from audiosep.data.sampling import SamplingConfig
     from audiosep.models.hybrid_config import HybridConfig
+    from audiosep.weights import configs
 
     values = presets.preset("separation", size)
     configs.from_dict(HybridConfig, values["model"])
@@ -143,7 +144,7 @@ def test_the_documentation_has_every_key_and_flag_with_its_default():
     import typer
 
     from audiosep.cli import finetune, train
-    from audiosep.training.config import TrainerConfig
+    from audiosep.training.engine.config import TrainerConfig
 
     rows = documented((Path(__file__).parents[1] / "docs/training.md").read_text())
     for field in dataclasses.fields(TrainerConfig):

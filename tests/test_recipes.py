@@ -16,8 +16,8 @@ from audiosep.data.labels import label_table
 from audiosep.data.manifest import write_manifest
 from audiosep.data.recipes import Drawer, Pieces, Recipe
 from audiosep.errors import DataError
-from audiosep.evaluation.validation import benchmark
-from audiosep.training.validation import summary
+from audiosep.evaluation.validation_set import benchmark
+from audiosep.training.separation.validation import summary
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,7 @@ def test_two_sources_meet_at_the_level_that_is_written_down(recipe: Recipe, corp
 
 
 def test_items_of_the_benchmark_are_the_recipe(recipe: Recipe, folder: Path, corpus: Corpus, monkeypatch) -> None:
-    monkeypatch.setattr("audiosep.evaluation.validation._OPEN", {})
+    monkeypatch.setattr("audiosep.evaluation.validation_set._OPEN", {})
     items = benchmark(folder / "recipe.json", folder / "manifest.jsonl", folder / "cache").items
     assert [item.id for item in items] == [entry.id for entry in recipe.entries]
     chosen = {item.group: (item, entry) for item, entry in zip(items, recipe.entries, strict=True)}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from audiosep.deploy import reference
+from research import reference
 
 
 @pytest.fixture

@@ -23,10 +23,10 @@ import sounds
 from audiosep.cli import main
 from audiosep.errors import DataError
 from audiosep.evaluation.benchmarks import Benchmark, Item, Scene, Target
-from audiosep.evaluation.pictures import spectrogram
 from audiosep.evaluation.report import Report
 from audiosep.evaluation.runner import choose_examples, read_results, run
 from audiosep.evaluation.sets import load_set
+from audiosep.evaluation.spectrograms import spectrogram
 from audiosep.evaluation.summary import Stat, bootstrap, roc_area, summarise
 from audiosep.evaluation.systems import StemsSystem, ask, load_system
 from audiosep.evaluation.worker import Settings, slug
@@ -427,7 +427,7 @@ def test_command_line_errors(tmp_path: Path, capsys) -> None:
 
 
 def test_listing_shows_every_set_and_baseline(capsys) -> None:
-    from audiosep.baselines import BASELINES, KINDS
+    from audiosep.evaluation.baselines import BASELINES, KINDS
     from audiosep.evaluation.sets import READERS
 
     assert {name for kind in KINDS.values() for name in kind} < set(BASELINES)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,9 +16,9 @@ from torch import Tensor
 import audiosep
 from audiosep import Query, api
 from audiosep.audio import write_audio
-from audiosep.baselines import BASELINES, BaselineName
-from audiosep.devices import pick_device, pick_precision, running
 from audiosep.errors import AudioError, Cancelled, InputError, ModelError, QueryError
+from audiosep.evaluation.systems import load_system
+from audiosep.inference.devices import pick_device, pick_precision, running
 from audiosep.metrics import si_sdr
 from audiosep.models.base import Estimate
 from audiosep.models.stft import hann
@@ -601,15 +601,8 @@ def test_the_doors(tiny_folder: Path, mixture: Mixture, monkeypatch: pytest.Monk
     audiosep.separate(x, "piano", sample_rate=16000, model=tiny_folder, device="cpu")
 
 
-def test_a_baseline_takes_no_adapter(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="'repet' is a baseline"):
-        audiosep.load("repet", adapter=tmp_path / "adapter.safetensors")
-
-
-def test_models_and_baselines_are_systems(separator: Separator, tiny_folder: Path, mixture: Mixture) -> None:
-    assert isinstance(separator, SeparationSystem)
-    assert set(get_args(BaselineName)) == set(BASELINES)
+def test_models_and_baselines_are_systems(tiny_folder: Path, mixture: Mixture) -> None:
     x = mixture(0.2)
-    for system in (audiosep.load("mixture"), audiosep.load(str(tiny_folder), "cpu", "fp32")):
+    for system in (load_system("mixture"), load_system(str(tiny_folder), "cpu", "fp32")):
         assert isinstance(system, SeparationSystem)
         assert system.separate(x, "piano", sample_rate=16000, references={"piano": x})["piano"].shape == x.shape

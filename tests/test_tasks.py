@@ -15,8 +15,6 @@ from corpora import make_clips
 from test_hybrid import SMALL, SMALL_LISTENER
 from test_trainer import in_two_processes, process
 
-from audiosep import configs
-from audiosep.checkpoint import load_model, load_state
 from audiosep.data.corpus import Corpus
 from audiosep.data.manifest import Clip, write_manifest
 from audiosep.data.queries import askable
@@ -26,17 +24,19 @@ from audiosep.models.hybrid import Hybrid
 from audiosep.models.hybrid_config import HybridConfig
 from audiosep.models.listener import Listener
 from audiosep.models.stft import power, stft
-from audiosep.training import distributed
-from audiosep.training.alignment import export_listener, load_listener
-from audiosep.training.captions import CaptionTable, normalise
-from audiosep.training.clap import AudioDistillation
-from audiosep.training.config import TrainerConfig
-from audiosep.training.memory import step_memory
-from audiosep.training.naming import compare
-from audiosep.training.runlog import headline, read_log
-from audiosep.training.separation import SeparationTask, _with_channels
-from audiosep.training.trainer import Trainer
-from audiosep.training.validation import summary
+from audiosep.training.engine import distributed
+from audiosep.training.engine.config import TrainerConfig
+from audiosep.training.engine.runlog import headline, read_log
+from audiosep.training.engine.step_memory import step_memory
+from audiosep.training.engine.trainer import Trainer
+from audiosep.training.separation.task import SeparationTask, _with_channels
+from audiosep.training.separation.validation import summary
+from audiosep.training.towers.alignment import export_listener, load_listener
+from audiosep.training.towers.audio import AudioDistillation
+from audiosep.training.towers.captions import CaptionTable, normalise
+from audiosep.weights import configs
+from audiosep.weights.checkpoint import load_model, load_state
+from research.naming import compare
 
 RATE = 32000
 TAGS = ["dog", "rain", "clock", "explosion", "speech"]

@@ -14,12 +14,13 @@ import torch.nn.functional as F
 from audiosep.data.phrases import PhraseConfig
 from audiosep.data.phrases.synonyms import Synonym
 from audiosep.errors import ConfigError, ModelError, QueryError
+from audiosep.models.joint_space import isometry
 from audiosep.models.text import TextTower, TextTowerConfig
-from audiosep.query.space import isometry
 from audiosep.query.tokenizer import WordPieces, train_word_pieces
-from audiosep.training import text, textdata
-from audiosep.training.text import TextConfig, TextDistillation, TextOptions, export_text_tower, read_text_tower
-from audiosep.training.textdata import TextDataConfig
+from audiosep.training.towers import text
+from audiosep.training.towers import text_data as textdata
+from audiosep.training.towers.text import TextConfig, TextDistillation, TextOptions, export_text_tower, read_text_tower
+from audiosep.training.towers.text_data import TextDataConfig
 
 TEXTS = ["a dog barking", "the barking dog", "electric guitar solo", "rain on a tin roof", "café crowd", "a hoover"] * 4
 

@@ -13,7 +13,7 @@ from audiosep.cli import common
 from audiosep.errors import InputError
 
 if TYPE_CHECKING:
-    from audiosep.deploy.bench import Measurement, Spread
+    from audiosep.bench.benchmark import Measurement, Spread
 
 app = common.application()
 
@@ -45,7 +45,7 @@ def bench(
 
     audiosep bench -m audiosep-base --precision fp32,bf16 --against my_module:separate
     """
-    from audiosep.deploy.bench import TEXTS, benchmark, draw, environment, grid
+    from audiosep.bench.benchmark import TEXTS, benchmark, draw, environment, grid
 
     terminal = common.console()
     common.logs_to(terminal, 0, quiet)

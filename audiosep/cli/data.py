@@ -140,10 +140,10 @@ def draw(
     quiet: common.Quiet = False,
 ) -> None:
     """Write one batch of training mixtures and their targets as audio files, to hear what a model is taught."""
-    from audiosep.configs import from_dict
     from audiosep.data.corpus import Corpus
     from audiosep.data.listing import write_batch
     from audiosep.data.sampling import Sampler, SamplingConfig
+    from audiosep.weights.configs import from_dict
 
     common.logs_to(common.console(), 1, quiet or as_json)
     settings = json.loads(config.read_text(encoding="utf-8")).get("sampling", {}) if config else {}

@@ -108,7 +108,7 @@ def _torch() -> Check:
 def _device() -> Check:
     import torch
 
-    from audiosep.devices import pick_device, pick_precision
+    from audiosep.inference.devices import pick_device, pick_precision
 
     device = pick_device("auto")
     found = f"{device}, precision {pick_precision('auto', device)}"
@@ -184,15 +184,15 @@ def _formats() -> Check:
 
 
 def _home() -> Check:
-    from audiosep import registry
+    from audiosep.weights import catalogue
 
-    home = registry.home()
+    home = catalogue.home()
     place = next(folder for folder in (home, *home.parents) if folder.exists())
     if not os.access(place, os.W_OK):
         return Check(
             "models folder", "note", f"{home} cannot be written", "set AUDIOSEP_HOME to a folder you may write to"
         )
-    names = [name for name, entry in registry.MODELS.items() if not entry.bundled and registry.installed(name)]
+    names = [name for name, entry in catalogue.MODELS.items() if not entry.bundled and catalogue.installed(name)]
     return Check("models folder", "ok", f"{home}, downloaded: {', '.join(names) or 'none'}")
 
 
@@ -200,12 +200,12 @@ def _model(name: str) -> Check:
     """Load the model on the CPU and separate a second of noise: the shortest proof that all of it is there."""
     import numpy as np
 
-    from audiosep.api import load_separator
+    from audiosep.api import load
     from audiosep.errors import AudioSepError
 
     label = f"model {name}"
     try:
-        separator = load_separator(name, device="cpu")
+        separator = load(name, device="cpu")
         rate = separator.sample_rate
         noise = np.random.default_rng(0).standard_normal(rate).astype(np.float32) * 0.1
         out = separator.separate(noise, "speech", sample_rate=rate)["speech"]

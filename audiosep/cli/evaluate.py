@@ -58,7 +58,7 @@ def evaluate(
     audiosep evaluate -m mini -m oracles -s esc50=ESC-50,pairs=esc50_eval.csv --workers 4
     """
     from audiosep.errors import InputError
-    from audiosep.evaluation import pictures
+    from audiosep.evaluation import spectrograms as pictures
     from audiosep.evaluation.worker import Settings
 
     if listing:
@@ -94,7 +94,7 @@ def _report(
     quiet: bool,
     verbose: int,
 ) -> Report:
-    from audiosep.baselines import FLOORS, KINDS
+    from audiosep.evaluation.baselines import FLOORS, KINDS
     from audiosep.evaluation.report import Report
     from audiosep.evaluation.runner import run
     from audiosep.evaluation.scores import Scorer
@@ -113,7 +113,7 @@ def _report(
 
 
 def _listing() -> str:
-    from audiosep.baselines import BASELINES, baseline_class
+    from audiosep.evaluation.baselines import BASELINES, baseline_class
     from audiosep.evaluation.sets import READERS, options
 
     lines = ["Test sets (--set NAME=PATH[,OPTION=VALUE...]):", ""]

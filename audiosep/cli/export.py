@@ -37,11 +37,11 @@ def export(
 
     audiosep export stems.onnx --stems --stft-inside
     """
-    from audiosep.api import load_separator
-    from audiosep.deploy import onnx
+    from audiosep.api import load
+    from audiosep.export import onnx
 
     common.logs_to(common.console(), verbose, quiet)
-    separator = load_separator(model, "cpu", "fp32", adapter)
+    separator = load(model, "cpu", "fp32", adapter)
     done = onnx.export(
         separator,
         path,

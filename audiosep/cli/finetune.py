@@ -11,7 +11,7 @@ import typer
 from audiosep.cli import common
 
 if TYPE_CHECKING:
-    from audiosep.training.finetune import FinetuneReport
+    from audiosep.training.finetune.session import FinetuneReport
 
 app = common.application()
 
@@ -60,8 +60,8 @@ def finetune(
     Ctrl-C writes a checkpoint; the same command goes on from there.
     """
     from audiosep.models.adapters import AdapterConfig
-    from audiosep.training import finetune as tuning
-    from audiosep.training.finetune_task import FinetuneOptions
+    from audiosep.training.finetune import session as tuning
+    from audiosep.training.finetune.task import FinetuneOptions
 
     common.logs_to(common.console(), verbose, quiet)
     options = FinetuneOptions(keep=keep)

@@ -16,13 +16,13 @@ import typer
 import audiosep
 from audiosep.cli import common
 from audiosep.errors import InputError
-from audiosep.outputs import TEMPLATE, OnClip
+from audiosep.output.files import TEMPLATE, OnClip
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from audiosep.deploy.ray import RayReport
-    from audiosep.files import BatchReport, FileResult
+    from audiosep.cluster.jobs import RayReport
+    from audiosep.output.batch import BatchReport, FileResult
     from audiosep.query.query import Query
     from audiosep.separator import Separator
 
@@ -179,12 +179,12 @@ def _check_ray(job: Job) -> None:
 
 def _here(job: Job, terminal: Console) -> tuple[BatchReport, dict[str, Any]]:
     """In this process; what the document says of it."""
-    from audiosep.api import load_separator  # only now: it loads torch
-    from audiosep.memory import keep_freed_memory
-    from audiosep.threads import use_threads
+    from audiosep.api import load  # only now: it loads torch
+    from audiosep.inference.memory import keep_freed_memory
+    from audiosep.inference.threads import use_threads
 
     use_threads(job.threads)
-    separator = load_separator(job.model, job.device, job.precision, job.adapter)
+    separator = load(job.model, job.device, job.precision, job.adapter)
     keep_freed_memory(separator.where, separator.precision)
     began = time.perf_counter()
     report = _separate(job, separator, terminal)
@@ -201,7 +201,7 @@ def _options(job: Job) -> dict[str, Any]:
 
 def _with_ray(job: Job, terminal: Console) -> tuple[RayReport, dict[str, Any]]:
     """In the workers of a Ray cluster; what the document says of it."""
-    from audiosep.deploy.ray import separate_files
+    from audiosep.cluster.jobs import separate_files
 
     began = time.perf_counter()
     # Ray reports the death of a worker on standard output, which is for paths or JSON.

@@ -20,8 +20,8 @@ from audiosep.errors import InputError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from audiosep.deploy.live import Live, Report
-    from audiosep.streaming import Stream
+    from audiosep.inference.stream import Stream
+    from audiosep.live.session import Live, Report
 
 app = common.application()
 
@@ -76,17 +76,17 @@ def live(
     """
     # Threads that spin while they wait would take the CPU from the programs at both ends of the pipe.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from audiosep.api import load_separator
-    from audiosep.deploy.live import BLOCK_SECONDS, Live, warm_up
+    from audiosep.api import load
+    from audiosep.inference.threads import use_threads
+    from audiosep.live.session import BLOCK_SECONDS, Live, warm_up
     from audiosep.query.query import Query
-    from audiosep.threads import use_threads
 
     if (query is None) == (stem is None):
         raise InputError("name what to separate: one query, or one --stem")
     terminal = common.console()
     common.logs_to(terminal, verbose, quiet)
     use_threads(threads)
-    separator = load_separator(model, device, precision, adapter)
+    separator = load(model, device, precision, adapter)
     wanted = None if query is None else Query(text=query, negative=tuple(negative or ()) or None)
 
     def open_stream() -> Stream:
@@ -121,7 +121,7 @@ def _pipes(
     watch: Callable[[Report], None],
 ) -> Report:
     """Standard input to standard output."""
-    from audiosep.deploy.live import Pcm, PipeSink, PipeSource, separate_live
+    from audiosep.live.session import Pcm, PipeSink, PipeSource, separate_live
 
     pcm = Pcm(encoding, channels)
     if sys.stdin.isatty() or sys.stdout.isatty():
@@ -145,7 +145,7 @@ def _pipes(
 
 def _card(target: Live, name: str, block: int, stop: threading.Event, watch: Callable[[Report], None]) -> Report:
     """What a sound card hears, back to it."""
-    from audiosep.deploy.live import SoundCard, separate_live
+    from audiosep.live.session import SoundCard, separate_live
 
     report = target.report
     device = None if name == "default" else int(name) if name.isdecimal() else name

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from audiosep import registry
 from audiosep.cli import common
 from audiosep.errors import ModelError
+from audiosep.weights import catalogue
 
 app = common.application("List, describe and download models.")
 
@@ -21,7 +21,7 @@ Name = Annotated[str, typer.Argument(metavar="MODEL", help="A name from `audiose
 @common.guarded
 def list_models(as_json: common.AsJson = False) -> None:
     """All models that have a name or were downloaded from the hub, and where the installed ones lie."""
-    entries = [_entry(name) for name in (*registry.MODELS, *registry.downloaded())]
+    entries = [_entry(name) for name in (*catalogue.MODELS, *catalogue.downloaded())]
     if as_json:
         common.emit(entries)
         return
@@ -30,7 +30,7 @@ def list_models(as_json: common.AsJson = False) -> None:
         state = "installed" if entry["folder"] else "not installed"
         print(f"{entry['name']:{width}}  {state:13}  {entry['licence'] or '-':12}  {entry['description']}")
         if not entry["folder"] and not entry["bundled"]:
-            size = registry.MODELS[entry["name"]].bytes / 1e9
+            size = catalogue.MODELS[entry["name"]].bytes / 1e9
             print(f"{'':{width}}  to fetch it ({size:.2f} GB): audiosep models download {entry['name']}")
 
 
@@ -41,10 +41,10 @@ def info(
     as_json: common.AsJson = False,
 ) -> None:
     """One model: capabilities, licence, size, configuration."""
-    known = model in registry.MODELS
+    known = model in catalogue.MODELS
     entry = _entry(model) if known else {"name": model}
     if not known or entry["folder"]:
-        entry |= _folder_facts(registry.locate(model))
+        entry |= _folder_facts(catalogue.locate(model))
     if as_json:
         common.emit(entry)
         return
@@ -68,7 +68,10 @@ def download(
         if not quiet:
             terminal.print(message, markup=False)
 
-    folder = registry.download(model, progress=say, token=token)
+    from audiosep.convert import convert
+    from audiosep.weights.download import download as fetch
+
+    folder = fetch(model, convert, progress=say, token=token)
     if as_json:
         common.emit(_entry(model))
     else:
@@ -76,10 +79,10 @@ def download(
 
 
 def _entry(name: str) -> dict[str, Any]:
-    folder = registry.installed(name)
-    if name not in registry.MODELS:
+    folder = catalogue.installed(name)
+    if name not in catalogue.MODELS:
         return _hub_entry(name, folder)
-    entry = registry.MODELS[name]
+    entry = catalogue.MODELS[name]
     return {
         "name": name,
         "description": entry.description,
@@ -98,7 +101,7 @@ def _entry(name: str) -> dict[str, Any]:
 def _hub_entry(name: str, folder: Path | None) -> dict[str, Any]:
     """A model that has only a hub id: what its files say, as far as they can be read."""
     config = _object(folder and folder / "config.json")
-    sources = _object(folder and folder / registry.RECORD)
+    sources = _object(folder and folder / catalogue.RECORD)
     return {
         "name": name,
         "description": "Downloaded from the hub.",

@@ -40,11 +40,11 @@ def train(
 
     With several GPUs: accelerate launch -m audiosep train CONFIG. Ctrl-C writes a checkpoint and stops.
     """
-    from audiosep.training import recipe as recipes
-    from audiosep.training.memory import step_memory
-    from audiosep.training.profile import profile as throughput
-    from audiosep.training.runlog import headline
-    from audiosep.training.trainer import Trainer
+    from audiosep.training import run_config as recipes
+    from audiosep.training.engine.profile import profile as throughput
+    from audiosep.training.engine.runlog import headline
+    from audiosep.training.engine.step_memory import step_memory
+    from audiosep.training.engine.trainer import Trainer
 
     common.logs_to(common.console(), verbose, quiet)
     recipe = recipes.read_recipe(config, overrides or (), preset)

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from torch import Tensor
 
-from audiosep.checkpoint import save_model
 from audiosep.convert.audiosep_ckpt import ENCODER, SEPARATOR, separator
 from audiosep.convert.laion_clap import write_clap
 from audiosep.convert.unpickle import read_pickle, state_dict
 from audiosep.errors import ConfigError, ModelError
+from audiosep.weights.checkpoint import save_model
 
 KINDS = ("auto", "audiosep", "clap")
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from audiosep.configs import from_dict, to_dict
 from audiosep.errors import ConfigError, DataError
+from audiosep.weights.configs import from_dict, to_dict
 
 Split = Literal["train", "val", "zero", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "zero", "test")

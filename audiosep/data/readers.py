@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from audiosep.audio import probe
-from audiosep.configs import from_dict
 from audiosep.data.decode import ShardReader
 from audiosep.data.manifest import STEMS, Clip, Split
 from audiosep.data.queries import STEM_CAPTIONS
 from audiosep.errors import AudioError, AudioSepError, ConfigError, DataError
+from audiosep.weights.configs import from_dict
 
 log = logging.getLogger(__name__)
 

@@ -17,11 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from audiosep.configs import from_dict, to_dict
 from audiosep.data.corpus import Corpus
 from audiosep.data.labels import label_table
 from audiosep.data.manifest import STEMS, Clip
 from audiosep.errors import DataError
+from audiosep.weights.configs import from_dict, to_dict
 
 SECONDS = 5.0
 SONG_SECONDS = 10.0

@@ -22,10 +22,10 @@ import numpy as np
 from scipy.signal import fftconvolve, firwin, kaiserord
 
 from audiosep.audio import write_audio
-from audiosep.configs import from_dict, to_dict
 from audiosep.errors import ConfigError, DataError
 from audiosep.evaluation.benchmarks import Array
 from audiosep.evaluation.files import AUDIO, Layout, Source, common_gain, loudest, scene
+from audiosep.weights.configs import from_dict, to_dict
 
 REFERENCE, ANCHOR, MID_ANCHOR = "reference", "anchor 3.5 kHz", "anchor 7 kHz"
 MOST_SIGNALS = 12

@@ -13,14 +13,14 @@ from string import Template
 from typing import Any
 
 import audiosep
-from audiosep.baselines import BASELINES, FLOORS, baseline_class
-from audiosep.evaluation import pictures
+from audiosep.evaluation import spectrograms as pictures
+from audiosep.evaluation.baselines import BASELINES, FLOORS, baseline_class
 from audiosep.evaluation.benchmarks import Benchmark
 from audiosep.evaluation.runner import Outcome
 from audiosep.evaluation.scores import MEASURES
 from audiosep.evaluation.summary import Stat, SystemSummary, summarise
 from audiosep.evaluation.worker import Settings, example_file, slug
-from audiosep.registry import MODELS
+from audiosep.weights.catalogue import MODELS
 
 NONE = "–"
 _ALWAYS = ("si_sdri", "better", "sdri")

@@ -23,8 +23,8 @@ from audiosep.errors import AudioSepError, DataError
 from audiosep.evaluation.benchmarks import Benchmark
 from audiosep.evaluation.systems import identity
 from audiosep.evaluation.worker import Failure, Job, Row, Settings, evaluate, kept, slug
+from audiosep.inference.threads import available_cpus
 from audiosep.query.query import Query
-from audiosep.threads import available_cpus
 
 logger = logging.getLogger(__name__)
 

@@ -29,7 +29,7 @@ class Reader:
 
 def read_validation(root: Path, *, cache: str = "", recipe: str = "") -> Benchmark:
     """The validation recipe of the embedded model: `root` is the corpus manifest, `cache` its decoded audio."""
-    from audiosep.evaluation.validation import benchmark
+    from audiosep.evaluation.validation_set import benchmark
 
     place = Path(recipe) if recipe else Path(str(resources.files("audiosep.evaluation") / "recipes" / "val.json"))
     if not place.is_file():

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from audiosep.baselines import FLOORS
+from audiosep.evaluation.baselines import FLOORS
 from audiosep.evaluation.benchmarks import Average, Benchmark
 from audiosep.evaluation.scores import MEASURES
 from audiosep.evaluation.systems import is_bound

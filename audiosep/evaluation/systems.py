@@ -13,12 +13,12 @@ import numpy as np
 
 import audiosep
 from audiosep.api import load
-from audiosep.baselines import BASELINES, FLOORS
 from audiosep.errors import InputError
+from audiosep.evaluation.baselines import BASELINES, FLOORS, load_baseline
 from audiosep.evaluation.benchmarks import Target
 from audiosep.query.query import Query, as_query
-from audiosep.registry import locate
 from audiosep.separator import Queries, Separation, SeparationSystem, Separator
+from audiosep.weights.catalogue import locate
 
 _STEMS = ":stems"
 _LIVE = re.compile(r":live=(?P<latency>[0-9.]+)(?:,past=(?P<past>[0-9.]+))?(?:,(?P<effort>thorough|quick))?$")
@@ -87,14 +87,16 @@ def load_system(name: str, device: str = "auto", precision: str = "auto") -> Sep
     """A system for evaluation.
 
     Args:
-        name: as in `audiosep.load`; `MODEL:stems` for the fixed stems of a model, `MODEL:live=SECONDS` for a live
-            stream with this latency, `MODEL:live=SECONDS,past=SECONDS` for one that hears this much again; with
-            `,thorough` or `,quick` behind it for one that answers so.
+        name: as in `audiosep.load`, or a baseline's; `MODEL:stems` for the fixed stems of a model,
+            `MODEL:live=SECONDS` for a live stream with this latency, `MODEL:live=SECONDS,past=SECONDS` for one that
+            hears this much again; with `,thorough` or `,quick` behind it for one that answers so.
         device, precision: of a model.
 
     Raises:
         ModelError, DependencyError: it cannot be loaded.
     """
+    if name in BASELINES:
+        return load_baseline(name)
     if name.endswith(_STEMS):
         return StemsSystem(load(name.removesuffix(_STEMS), device, precision))
     if live := _LIVE.search(name):

@@ -20,7 +20,7 @@ from audiosep.evaluation.benchmarks import Array, Item, Scene, Target
 from audiosep.evaluation.files import common_gain, loudest
 from audiosep.evaluation.scores import Scorer
 from audiosep.evaluation.systems import ask, load_system
-from audiosep.memory import peak_memory
+from audiosep.inference.memory import peak_memory
 from audiosep.separator import SeparationSystem
 
 logger = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from audiosep.query.space import TEACHER_DIMENSION, isometry
+from audiosep.models.joint_space import TEACHER_DIMENSION, isometry
 
 PAD = 0
 

@@ -17,10 +17,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from audiosep import configs
 from audiosep.audio import resample
 from audiosep.errors import DependencyError, ModelError, QueryError
 from audiosep.query.encoder import canary
+from audiosep.weights import configs
 
 _TEXTS, _PIECES = 32, 4  # at a time
 _FILES = ("*.json", "*.txt", "*.safetensors")  # of a repository; nothing that could be a pickle

@@ -15,10 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from audiosep import configs
 from audiosep.errors import DependencyError, ModelError, QueryError
 from audiosep.query.clap import ten_second_pieces
 from audiosep.query.encoder import canary
+from audiosep.weights import configs
 
 RATE = 48000
 _TEXTS = 32

@@ -11,15 +11,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from audiosep import configs
 from audiosep.audio.resample import resample
-from audiosep.checkpoint import load_into, load_state, save_state
 from audiosep.errors import QueryError
+from audiosep.models.joint_space import DIMENSION
 from audiosep.models.listener import Listener, ListenerConfig
 from audiosep.models.text import TextTower, TextTowerConfig
 from audiosep.query.encoder import canary
-from audiosep.query.space import DIMENSION
 from audiosep.query.tokenizer import WordPieces
+from audiosep.weights import configs
+from audiosep.weights.checkpoint import load_into, load_state, save_state
 
 WEIGHTS, TOKENIZER = "clap.safetensors", "tokenizer.json"
 _TABLE = "text.words.weight"

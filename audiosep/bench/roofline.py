@@ -1,0 +1,204 @@
+"""How near a network comes to what this machine can do (Williams et al., "Roofline", CACM 2009).
+
+A window costs operations and memory traffic; the machine has a measured peak of each. The longer of the two times is
+the bound that no implementation of the same layers passes, as long as each layer reads and writes memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
+
+from audiosep.inference.devices import PRECISIONS, running
+from audiosep.models.base import SeparationModel
+from audiosep.models.onednn import FUSED
+
+CHANNELS = (64, 128, 256)
+SIDE = 96
+COPIED = 1 << 26  # bytes
+MEASURED_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class Roofline:
+    """One window of a network against the machine.
+
+    Attributes:
+        window_seconds: of sound in a window.
+        operations: additions and multiplications of convolutions and matrix products (transforms are not counted).
+        bytes: that the layers read and write, each on its own.
+        seconds: that the window takes, median.
+        peak_operations: a second, of the best of some 3x3 convolutions in this precision and with these threads.
+        peak_bytes: a second, read and written by a large copy.
+    """
+
+    window_seconds: float
+    operations: int
+    bytes: int
+    seconds: float
+    peak_operations: float
+    peak_bytes: float
+
+    @property
+    def share(self) -> float:
+        """Part of the convolution peak that is reached."""
+        return self.operations / self.seconds / self.peak_operations
+
+    @property
+    def bound_seconds(self) -> float:
+        """The least time by the roofline."""
+        return max(self.operations / self.peak_operations, self.bytes / self.peak_bytes)
+
+    @property
+    def limit(self) -> str:
+        """Which of the two peaks is the bound: "arithmetic" or "memory"."""
+        arithmetic = self.operations / self.peak_operations >= self.bytes / self.peak_bytes
+        return "arithmetic" if arithmetic else "memory"
+
+
+class Traffic(TorchDispatchMode):
+    """Counts the bytes of tensors that go into and come out of every operation; views are free.
+
+    Attributes:
+        bytes: so far.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # torch has no annotation there
+        self.bytes = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Run the operation and count it."""
+        out = func(*args, **(kwargs or {}))
+        read, written = _tensors((args, kwargs)), _tensors(out)
+        places = {tensor.untyped_storage().data_ptr() for tensor in read}
+        view = all(tensor.untyped_storage().data_ptr() in places for tensor in written)
+        if not view or func._schema.is_mutable:
+            self.bytes += sum(tensor.nbytes for tensor in (*read, *written))
+        return out
+
+
+def count(run: Callable[[], object]) -> tuple[int, int]:
+    """Operations and bytes of what `run` computes, as in `Roofline`."""
+    counted = {} if FUSED is None else {FUSED: _convolution}
+    with (
+        torch.no_grad(),
+        FlopCounterMode(display=False, custom_mapping=counted) as operations,
+        Traffic() as traffic,
+    ):
+        run()
+    return int(operations.get_total_flops()), traffic.bytes
+
+
+def _convolution(x: Sequence[int], weight: Sequence[int], *_: Any, out_shape: Sequence[int], **__: Any) -> int:
+    """Operations of a convolution that torch's counter does not know (see `FUSED`)."""
+    return int(conv_flop_count(list(x), list(weight), list(out_shape)))
+
+
+def roofline(
+    model: SeparationModel, queries: int | None, *, device: torch.device, precision: str, runs: int = 3
+) -> Roofline:
+    """Measure one stereo window.
+
+    Args:
+        model: on `device`.
+        queries: asked at once; None for the stems.
+        device, precision: of the layers. runs: windows to take the median of.
+    """
+    generator = torch.Generator().manual_seed(0)
+    mix = 0.1 * torch.randn(1, 2, model.window, generator=generator).to(device)
+    asked = F.normalize(torch.randn(queries or 1, model.dimension, generator=generator), dim=-1).to(device)
+
+    def window() -> object:
+        return model.stems(mix) if queries is None else model(mix, asked)
+
+    def once() -> None:
+        with running(device, precision):
+            window()
+
+    def counted() -> None:
+        with _precision(device, precision):
+            window()
+
+    operations, traffic = count(counted)
+    once()
+    return Roofline(
+        window_seconds=model.window / model.sample_rate,
+        operations=operations,
+        bytes=traffic,
+        seconds=median(timed(once, device) for _ in range(runs)),
+        peak_operations=convolution_peak(device, precision),
+        peak_bytes=copy_peak(device),
+    )
+
+
+def convolution_peak(device: torch.device, precision: str) -> float:
+    """Operations a second of the best of some 3x3 convolutions."""
+    best = 0.0
+    for channels in CHANNELS:
+        x, weight = (
+            torch.ones(shape, dtype=PRECISIONS[precision], device=device).contiguous(memory_format=torch.channels_last)
+            for shape in ((1, channels, SIDE, SIDE), (channels, channels, 3, 3))
+        )
+
+        def convolve(x: Tensor = x, weight: Tensor = weight) -> None:
+            with running(device, "fp32"):
+                F.conv2d(x, weight, padding=1)
+
+        best = max(best, 2 * 9 * channels**2 * SIDE**2 / fastest(convolve, device))
+    return best
+
+
+def copy_peak(device: torch.device) -> float:
+    """Bytes a second that a large copy reads and writes."""
+    source = torch.zeros(COPIED // 4, device=device)
+    target = torch.empty_like(source)
+    return 2 * COPIED / fastest(lambda: target.copy_(source), device)
+
+
+def fastest(run: Callable[[], object], device: torch.device) -> float:
+    """Seconds of the fastest of several runs: what disturbs a measurement only makes it longer."""
+    run()
+    times: list[float] = []
+    while sum(times) < MEASURED_SECONDS or len(times) < 3:
+        times.append(timed(run, device))
+    return min(times)
+
+
+def timed(run: Callable[[], object], device: torch.device) -> float:
+    """Seconds of one run, until the device has finished."""
+    _synchronise(device)
+    began = time.perf_counter()
+    run()
+    _synchronise(device)
+    return time.perf_counter() - began
+
+
+def _synchronise(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def _precision(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:
+    if precision == "fp32":
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, PRECISIONS[precision])
+
+
+def _tensors(values: Any) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]

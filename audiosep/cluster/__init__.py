@@ -1,0 +1,1 @@
+"""Many recordings on several processes or machines, with Ray."""

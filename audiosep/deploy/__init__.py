@@ -1,1 +1,0 @@
-"""Speed, export, live and distributed use."""

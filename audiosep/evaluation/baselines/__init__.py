@@ -1,0 +1,67 @@
+"""What users compare with, behind the same interface as our models; names only, the code loads on first use."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+from audiosep.errors import ModelError
+
+if TYPE_CHECKING:
+    from audiosep.evaluation.baselines.base import Baseline
+
+FLOORS = ("best-gain", "mixture", "silence")
+"""The trivial answers that stand in every table."""
+
+KINDS: dict[str, tuple[str, ...]] = {
+    "oracles": ("oracle-ibm", "oracle-irm", "oracle-complex", "oracle-mwf", "oracle-nmf"),
+    "classical": ("nmf", "rpca", "repet", "repet-adaptive", "repet-sim", "hpss", "spectral-gating"),
+    "networks": ("hdemucs", "hdemucs-plus", "convtasnet", "demucs", "openunmix"),
+}
+"""Names for several baselines at once."""
+
+BASELINES: dict[str, str] = {
+    "mixture": "audiosep.evaluation.baselines.floors:Mixture",
+    "silence": "audiosep.evaluation.baselines.floors:Silence",
+    "best-gain": "audiosep.evaluation.baselines.floors:BestGain",
+    "oracle-ibm": "audiosep.evaluation.baselines.oracle:IdealBinaryMask",
+    "oracle-irm": "audiosep.evaluation.baselines.oracle:IdealRatioMask",
+    "oracle-complex": "audiosep.evaluation.baselines.oracle:IdealComplexMask",
+    "oracle-mwf": "audiosep.evaluation.baselines.oracle:MultichannelWiener",
+    "oracle-nmf": "audiosep.evaluation.baselines.nmf:OracleNmf",
+    "nmf": "audiosep.evaluation.baselines.nmf:ExampleNmf",
+    "rpca": "audiosep.evaluation.baselines.rpca:Rpca",
+    "repet": "audiosep.evaluation.baselines.repet:Repet",
+    "repet-adaptive": "audiosep.evaluation.baselines.repet:AdaptiveRepet",
+    "repet-sim": "audiosep.evaluation.baselines.repet:RepetSim",
+    "hpss": "audiosep.evaluation.baselines.hpss:Hpss",
+    "spectral-gating": "audiosep.evaluation.baselines.gating:SpectralGating",
+    "hdemucs": "audiosep.evaluation.baselines.neural:HybridDemucs",
+    "hdemucs-plus": "audiosep.evaluation.baselines.neural:HybridDemucsPlus",
+    "convtasnet": "audiosep.evaluation.baselines.neural:ConvTasNet",
+    "demucs": "audiosep.evaluation.baselines.neural:Demucs",
+    "openunmix": "audiosep.evaluation.baselines.neural:OpenUnmix",
+}
+
+
+def baseline_class(name: str) -> type[Baseline]:
+    """The class of a baseline in `BASELINES`; its weights are not touched.
+
+    Raises:
+        ModelError: an unknown name.
+    """
+    if name not in BASELINES:
+        raise ModelError(f"no baseline is called {name!r}; there are {', '.join(BASELINES)}")
+    module, cls = BASELINES[name].split(":")
+    found: type[Baseline] = getattr(importlib.import_module(module), cls)
+    return found
+
+
+def load_baseline(name: str) -> Baseline:
+    """A baseline by its name in `BASELINES`.
+
+    Raises:
+        ModelError: an unknown name, or weights that are not in the user's cache.
+        DependencyError: the package that the baseline needs is not installed.
+    """
+    return baseline_class(name)()

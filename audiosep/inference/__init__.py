@@ -1,0 +1,1 @@
+"""Running a model over signals of any length: windows, overlap-add, streams, devices, threads, engines."""

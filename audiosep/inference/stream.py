@@ -1,0 +1,225 @@
+"""From a mixture at its own sample rate to targets at that rate, block by block: the one path of every separation.
+
+    mixture --+--> model's rate --> windows --> model --> overlap-add --> mixture's rate -->(+)--> targets
+              |                                     `--> gain of its highest 1 kHz -->(x)----^
+              `--> what the model's rate cannot hold ----------------------------------^
+
+At the model's own rate nothing is resampled, and a mixture with a lower rate has nothing above the model's band. What
+the filters take from the highest tenth of such a mixture stays in its residual, or in the last of stems that sum to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from audiosep.audio.arrays import as_array
+from audiosep.audio.limits import check_channels, check_rate
+from audiosep.audio.polyphase import live_resampler
+from audiosep.audio.resample import StreamResampler
+from audiosep.errors import InputError
+from audiosep.inference.overlap_add import OverlapAdd, Shifts, Windows
+from audiosep.inference.window_runner import WindowRunner
+
+Samples = NDArray[np.float32]
+
+_BLOCK = 32_768  # resampled at a time: a window of many targets at once would need many copies of it
+
+
+class Stream:
+    """Targets of a mixture that arrives in blocks.
+
+    Args:
+        inference: the model and its queries.
+        names: of the targets.
+        sample_rate, channels: of the mixture. model_rate, hop: of the model. windows: how it is applied.
+        batch, shifts: as in `Separator.separate`. ahead: as in `OverlapAdd`.
+        closed: the targets are all there is: the last one is what the others leave of the mixture.
+
+    Attributes:
+        names, sample_rate, channels, model_rate, windows: as above.
+        latency: once n samples are in, at least n - latency are out.
+        received, returned: samples that are in, and out.
+        mix: (channels, n), the stretch of the mixture that the last returned targets belong to.
+    """
+
+    def __init__(
+        self,
+        inference: WindowRunner,
+        names: Sequence[str],
+        *,
+        sample_rate: int,
+        channels: int,
+        model_rate: int,
+        hop: int,
+        windows: Windows,
+        batch: int = 1,
+        ahead: int = 0,
+        shifts: int = 0,
+        closed: bool = False,
+    ) -> None:
+        self.names = tuple(names)
+        self.sample_rate, self.channels = check_rate(sample_rate), check_channels(channels)
+        self.model_rate, self.windows = model_rate, windows
+        self.received = self.returned = 0
+        self._finished = False
+        nothing = np.zeros((channels, 1), np.float32)
+        self.mix: Any = nothing[:, :0]
+        self._restore = as_array(nothing)[1]
+        self._inference = inference
+        self._closed = closed and len(self.names) > 1  # a single one is the mixture anyway
+        self._high = model_rate < self.sample_rate
+        self._rows = (len(self.names) - self._closed) * channels  # of the model's that are needed
+        resampler = live_resampler if windows.lead else StreamResampler
+        self._down = resampler(sample_rate, model_rate, channels)
+        run = inference.begin if ahead else inference
+        self._passes = Shifts(lambda: OverlapAdd(run, windows, batch=batch, ahead=ahead), shifts, windows, hop)
+        # The mixture goes up again beside its targets: what does not come back is above the model's band.
+        self._up = resampler(model_rate, sample_rate, self._rows + self._high * channels)
+        self._gains = Gains(model_rate, sample_rate)
+        self._waiting, self._waiting_low, self._ready = Queue(), Queue(), Queue()
+        behind = windows.latency + ((1 + ahead) * batch - 1) * windows.stride + self._up.latency
+        if model_rate != sample_rate:
+            behind = -(-(behind + 2) * sample_rate // model_rate) + 1
+        self.latency = self._down.latency + behind
+
+    @property
+    def presence(self) -> dict[str, float] | None:
+        """Target name -> highest score of any window so far, 0..1; None when the model does not say."""
+        scores = self._inference.presence
+        return None if scores is None else dict(zip(self.names, scores.tolist(), strict=True))
+
+    def push(self, block: Any) -> Any:
+        """Take a block, give back what is ready.
+
+        Args:
+            block: numpy or torch, (channels, any), or (any,) for one channel.
+
+        Returns:
+            (targets, channels, n) of the kind of `block`; n may be 0.
+
+        Raises:
+            InputError: another number of channels, NaN or infinity, or the stream was ended.
+        """
+        mix, self._restore = as_array(block, empty=True)
+        if mix.shape[0] != self.channels:
+            raise InputError(f"this stream has {self.channels} channels, got a block of shape {mix.shape}")
+        mix = mix.copy()  # it waits here, and whoever pushed it may fill the same memory again
+        self.received += mix.shape[1]
+        self._waiting.append(mix)
+        self._separate(self._down.push(mix))
+        ready = len(self._ready)
+        return self._take(min(ready, self._gains.ready) if self._high else ready)
+
+    def finish(self) -> Any:
+        """End the mixture; give back all (targets, channels, n) that are left.
+
+        Raises:
+            InputError: nothing was pushed, or the stream was ended before.
+        """
+        if self._finished:
+            raise InputError("this stream was ended before: open a new one for the next recording")
+        if not self.received:
+            raise InputError("the recording holds no samples")
+        self._finished = True
+        self._separate(self._down.finish())
+        self._raise(self._passes.finish())
+        self._ready.append(self._up.finish(self.received))
+        return self._take(len(self._ready))
+
+    def _separate(self, low: Samples) -> None:
+        """A block of the mixture at the model's rate, through the model."""
+        if low.shape[1]:
+            if self._high:
+                self._waiting_low.append(low)
+            self._raise(self._passes.push(torch.from_numpy(low if low.flags.writeable else low.copy())))
+
+    def _raise(self, rows: torch.Tensor | None) -> None:
+        """Rows of the model, to the mixture's rate."""
+        if rows is None:
+            return
+        targets = rows.numpy()[: self._rows]
+        if self._high:
+            first = self._inference.count * self.channels
+            self._gains.append(rows.numpy()[first : first + self._rows // self.channels])
+            targets = np.concatenate([targets, self._waiting_low.take(targets.shape[1])])
+        for start in range(0, targets.shape[1], _BLOCK):
+            self._ready.append(self._up.push(targets[:, start : start + _BLOCK]))
+
+    def _take(self, count: int) -> Any:
+        """The next `count` samples of all targets, complete."""
+        if not count:
+            self.mix = self._restore(np.zeros((self.channels, 0), np.float32))
+            return self._restore(np.zeros((len(self.names), self.channels, 0), np.float32))
+        self.returned += count
+        mix, ready = self._waiting.take(count), self._ready.take(count)
+        targets = ready[: self._rows].reshape(-1, self.channels, count)
+        if self._high:
+            targets = targets + self._gains.take(count)[:, None] * (mix - ready[self._rows :])
+        if self._closed:
+            targets = np.concatenate([targets, (mix - targets.sum(0))[None]])
+        self.mix = self._restore(mix)
+        return self._restore(targets)
+
+
+class Queue:
+    """Samples that wait: append (rows, any), take the first n."""
+
+    def __init__(self) -> None:
+        self._blocks: list[Samples] = []
+        self._length = 0
+
+    def __len__(self) -> int:
+        return self._length
+
+    def append(self, block: Samples) -> None:
+        """Put `block` at the end."""
+        self._blocks.append(block)
+        self._length += block.shape[1]
+
+    def take(self, count: int) -> Samples:
+        """The first `count` samples, which leave the queue."""
+        whole = np.concatenate(self._blocks, axis=1)
+        self._blocks = [whole[:, count:].copy()]
+        self._length -= count
+        return whole[:, :count]
+
+
+class Gains:
+    """Gains that change slowly, from one sample rate to another, in straight lines between the samples.
+
+    Args:
+        in_rate, out_rate: Hz.
+    """
+
+    def __init__(self, in_rate: int, out_rate: int) -> None:
+        self._in_rate, self._out_rate = in_rate, out_rate
+        self._waiting = Queue()
+        self._dropped = 0
+        self._taken = 0
+
+    @property
+    def ready(self) -> int:
+        """Samples that lie between two known gains."""
+        received = self._dropped + len(self._waiting)
+        return (received - 1) * self._out_rate // self._in_rate + 1 - self._taken if received else 0
+
+    def append(self, gains: Samples) -> None:
+        """Gains (rows, any) at `in_rate`."""
+        self._waiting.append(gains)
+
+    def take(self, count: int) -> Samples:
+        """The next (rows, count) gains at `out_rate`; beyond the last known one it goes on."""
+        position = np.arange(self._taken, self._taken + count, dtype=np.float64) * self._in_rate / self._out_rate
+        known = self._waiting.take(len(self._waiting))
+        at = np.arange(self._dropped, self._dropped + known.shape[1], dtype=np.float64)
+        out = np.stack([np.interp(position, at, row) for row in known]).astype(np.float32)
+        self._taken += count
+        drop = min(self._taken * self._in_rate // self._out_rate - self._dropped, known.shape[1])
+        self._waiting.append(known[:, drop:].copy())
+        self._dropped += drop
+        return out

@@ -1,0 +1,157 @@
+"""Windows through a model: device, precision, many queries, silence, memory that runs out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from audiosep.errors import ModelError
+from audiosep.inference.devices import enqueued, free_cache, host_buffer, is_out_of_memory, running, to_device
+from audiosep.models.base import Estimate, SeparationModel
+
+logger = logging.getLogger(__name__)
+
+# More queries than this go through a model in several passes: what they share is computed again in each, but the
+# embedded model stays below 900 MB in all.
+QUERIES_PER_PASS = 4
+
+
+class WindowRunner:
+    """A model bound to queries (or to its stems), as the function of windows that `OverlapAdd` wants.
+
+    Rows are the targets, channel by channel, then, if `top` is set, the gain above the model's band of each target.
+
+    Args:
+        model: in eval mode on `device`.
+        embeddings, negatives: (queries, dimension); None for the model's stems.
+        precision: of the network's layers.
+        top: whether the gains are wanted.
+
+    Attributes:
+        count: targets. top: as above.
+        presence: (targets,) highest score of any window so far, or None when the model has none.
+    """
+
+    def __init__(
+        self,
+        model: SeparationModel,
+        embeddings: Tensor | None,
+        negatives: Tensor | None,
+        *,
+        device: torch.device,
+        precision: str,
+        top: bool,
+    ) -> None:
+        self._model = model
+        self._embeddings = None if embeddings is None else embeddings.to(device)
+        self._negatives = None if negatives is None or not negatives.any() else negatives.to(device)
+        self._device = device
+        self._precision = precision
+        self.top = top
+        self.count = len(model.stem_names) if embeddings is None else len(embeddings)
+        scored = embeddings is not None and "presence" in model.capabilities
+        self.presence = torch.zeros(self.count) if scored else None
+        self._most: int | None = None  # windows at once, since more did not fit into memory
+
+    def __call__(self, windows: Tensor) -> Tensor:
+        """(windows, channels, samples) -> (windows, rows, samples), on the CPU."""
+        return self.begin(windows)()
+
+    def begin(self, windows: Tensor) -> Callable[[], Tensor]:
+        """As a call, but gives a function that waits for the rows: a GPU computes them meanwhile.
+
+        Raises:
+            ModelError: a single window does not fit into memory.
+        """
+        sounding = windows.flatten(1).any(1)
+        if sounding.all():
+            return self._begin(windows)
+        batch, channels, samples = windows.shape
+        wait = self._begin(windows[sounding]) if sounding.any() else None
+
+        def rows() -> Tensor:
+            rows = torch.zeros(batch, self.count * (channels + self.top), samples)
+            if wait is not None:
+                rows[sounding] = wait()
+            return rows
+
+        return rows
+
+    def _begin(self, windows: Tensor) -> Callable[[], Tensor]:
+        """As many windows at once as fit into memory: when it runs out, half of them, from then on."""
+        count = len(windows)
+        if self._most is not None and count > self._most:
+            parts = [self._begin(part) for part in windows.split(self._most)]
+            return lambda: torch.cat([wait() for wait in parts])
+        try:
+            return self._enqueue(windows)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            if count == 1:
+                raise ModelError(
+                    f"one window of {windows.shape[-1]} samples does not fit into the memory of {self._device}: close "
+                    "other programs that use it, ask fewer queries at once, or use device='cpu'"
+                ) from error
+            self._most = count // 2
+            logger.warning("%d windows at once do not fit into memory, going on with %d", count, self._most)
+        free_cache(self._device)  # only here: the error held the tensors of the pass that failed
+        return self._begin(windows)
+
+    def _enqueue(self, windows: Tensor) -> Callable[[], Tensor]:
+        batch, channels, samples = windows.shape
+        # Passes write into the rows at once: held back and joined, they would stand in memory twice. The windows come
+        # second, so that what a pass writes is one piece of memory, which is copied from a GPU while it computes on.
+        whole = host_buffer((self.count * (channels + self.top), batch, samples), self._device)
+        scores = None if self.presence is None else host_buffer((self.count, batch), self._device).zero_()
+        done = 0
+        with running(self._device, self._precision):
+            for estimate in self._passes(to_device(windows, self._device)):
+                upto = done + estimate.waveforms.shape[1]
+                waveforms = estimate.waveforms.flatten(1, 2).transpose(0, 1)
+                whole[done * channels : upto * channels].copy_(waveforms, non_blocking=True)
+                if self.top:
+                    first = self.count * channels
+                    gains = self._gains(estimate, samples).transpose(0, 1)
+                    whole[first + done : first + upto].copy_(gains, non_blocking=True)
+                if scores is not None and estimate.presence is not None:
+                    scores[done:upto].copy_(estimate.presence.float().T, non_blocking=True)
+                done = upto
+            wait = enqueued(self._device)
+
+        def rows() -> Tensor:
+            wait()
+            self._check(whole)
+            if self.presence is not None and scores is not None:
+                self._check(scores)
+                self.presence = torch.maximum(self.presence, scores.amax(1))
+            return whole.transpose(0, 1)
+
+        return rows
+
+    def _passes(self, mix: Tensor) -> Iterator[Estimate]:
+        """The model's answers, some queries at a time."""
+        if self._embeddings is None:
+            yield self._model.stems(mix)
+            return
+        for i in range(0, self.count, QUERIES_PER_PASS):
+            some = slice(i, i + QUERIES_PER_PASS)
+            negatives = None if self._negatives is None else self._negatives[some]
+            yield self._model(mix, self._embeddings[some], negatives)
+
+    def _check(self, output: Tensor) -> None:
+        if not torch.isfinite(output).all():
+            raise ModelError(
+                f"the model's output is not finite in {self._precision}; use precision='fp32', "
+                "or install the model again if that does not help"
+            )
+
+    def _gains(self, estimate: Estimate, samples: int) -> Tensor:
+        """(windows, targets, frames) -> (windows, targets, samples), linear between the frames' centres."""
+        size = (estimate.top.shape[-1] - 1) * self._model.hop + 1
+        gains = F.interpolate(estimate.top.float(), size=size, mode="linear", align_corners=True)
+        return F.pad(gains, (0, max(0, samples - size)), mode="replicate")[..., :samples]

@@ -1,0 +1,1 @@
+"""Separation of sound as it comes in: pipes and sound cards."""

@@ -1,0 +1,1 @@
+"""Targets on disk: file names, levels, jobs over many recordings."""

@@ -1,0 +1,1 @@
+"""The trainer: steps, schedules, checkpoints, logs. It knows tasks only by their interface."""

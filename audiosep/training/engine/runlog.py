@@ -1,0 +1,135 @@
+"""What a run writes about itself: log lines, log.jsonl and the facts of its start."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from audiosep.training.engine import distributed
+
+logger = logging.getLogger(__name__)
+
+
+class Meter:
+    """Means of what the task reports, over the steps since the last log line; values that are not finite are left out.
+
+    Sums stay on the device, so that measuring does not make the host wait for it.
+    """
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, Tensor] = {}
+
+    def add(self, metrics: Mapping[str, Tensor | float]) -> None:
+        """Take in the numbers of one batch; a tensor of several counts with its mean."""
+        for name, value in metrics.items():
+            tensor = torch.as_tensor(value).detach().float().mean()
+            good = torch.isfinite(tensor)
+            total = torch.where(good, tensor, torch.zeros_like(tensor))
+            self._sums[name] = self._sums.get(name, 0.0) + total
+            self._counts[name] = self._counts.get(name, 0) + good
+
+    def means(self) -> dict[str, float]:
+        """The means over all processes; the meter is empty afterwards. Every process must call it."""
+        mine = {name: (float(total), int(self._counts[name])) for name, total in self._sums.items()}
+        self._sums, self._counts = {}, {}
+        totals: dict[str, tuple[float, int]] = {}
+        for part in distributed.gather([mine]):
+            for name, (total, count) in part.items():
+                before = totals.get(name, (0.0, 0))
+                totals[name] = (before[0] + total, before[1] + count)
+        return {name: total / count for name, (total, count) in totals.items() if count}
+
+
+class RunLog:
+    """`log.jsonl`: one JSON object a line, for humans, curves and tests.
+
+    Args:
+        path: the file. A resumed run drops the lines after its checkpoint, because these steps are made again.
+        step: steps of the checkpoint that the run starts from.
+    """
+
+    def __init__(self, path: Path, step: int) -> None:
+        self.path = path
+        if path.is_file():
+            kept = [line for line in read_log(path) if line.get("step", 0) <= step]
+            path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+
+    def write(self, event: str, step: int, values: Mapping[str, Any]) -> None:
+        """Append a line."""
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"event": event, "step": step, **values}) + "\n")
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The lines of a `log.jsonl`; a last line that was cut off by a crash is left out."""
+    lines = []
+    for text in path.read_text(encoding="utf-8").splitlines():
+        try:
+            lines.append(json.loads(text))
+        except json.JSONDecodeError:
+            logger.warning("%s: skipped a damaged line", path)
+    return lines
+
+
+def last_validation(path: Path) -> dict[str, float]:
+    """The numbers of the last validation in a `log.jsonl`; empty where there is none."""
+    found = [line for line in read_log(path) if line["event"] == "validation"] if path.is_file() else []
+    return {name: value for name, value in found[-1].items() if "/" in name} if found else {}
+
+
+def headline(values: Mapping[str, float]) -> dict[str, float]:
+    """Validation numbers without those of single labels, of which there may be hundreds."""
+    return {name: value for name, value in values.items() if "/label/" not in name}
+
+
+def brief(values: Mapping[str, float]) -> str:
+    """Numbers for a log line."""
+    return "  ".join(f"{name} {value:.4g}" for name, value in values.items() if math.isfinite(value))
+
+
+def environment() -> dict[str, Any]:
+    """What a result may depend on: versions, processor, threads, git revision of the working directory."""
+    names = ("audiosep", "torch", "accelerate", "numpy", "transformers")
+    versions = {name: _version(name) for name in names}
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpu": gpu,
+        "processes": distributed.world(),
+        "versions": versions,
+        "git": _git_revision(),
+        "arguments": sys.argv[1:],
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _git_revision() -> str | None:
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None

