@@ -18,7 +18,7 @@ import numpy as np
 
 from audiosep.audio.synthetic import tone_and_noise, write_test_sound
 from audiosep.errors import AudioSepError, InputError, ModelError
-from audiosep.inference.memory import keep_freed_memory, peak_memory
+from audiosep.inference.memory import peak_memory
 from audiosep.inference.threads import use_threads
 
 if TYPE_CHECKING:
@@ -85,7 +85,6 @@ class Runner:
         self.case = case
         self.threads = use_threads(case.threads)
         self.separator: Separator = load(case.model, case.device, case.precision)
-        keep_freed_memory(self.separator.where, self.separator.precision)
         self.start_seconds = time.time() - began
         self.queries = None if case.queries is None else list(case.queries)
         self._folder = tempfile.TemporaryDirectory(prefix="audiosep-bench-")

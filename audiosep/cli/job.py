@@ -180,12 +180,10 @@ def _check_ray(job: Job) -> None:
 def _here(job: Job, terminal: Console) -> tuple[BatchReport, dict[str, Any]]:
     """In this process; what the document says of it."""
     from audiosep.api import load  # only now: it loads torch
-    from audiosep.inference.memory import keep_freed_memory
     from audiosep.inference.threads import use_threads
 
     use_threads(job.threads)
     separator = load(job.model, job.device, job.precision, job.adapter)
-    keep_freed_memory(separator.where, separator.precision)
     began = time.perf_counter()
     report = _separate(job, separator, terminal)
     seconds = round(time.perf_counter() - began, 3)

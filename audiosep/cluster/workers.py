@@ -20,7 +20,6 @@ import numpy as np
 from audiosep.api import load
 from audiosep.cluster.staging import Record, Staging
 from audiosep.errors import AudioSepError
-from audiosep.inference.memory import keep_freed_memory
 from audiosep.inference.threads import use_threads
 from audiosep.output.batch import BatchReport, Writing
 from audiosep.query.query import Query
@@ -162,7 +161,6 @@ class Worker:
         use_threads(threads)
         self._settings = settings
         self._separator = settings.load()
-        keep_freed_memory(self._separator.where, self._separator.precision)
         self._name = f"{socket.gethostname()}:{os.getpid()}"
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:

@@ -1,18 +1,20 @@
-"""How much memory a process has taken, and whether it keeps what it frees."""
+"""How much memory this process has used."""
 
 from __future__ import annotations
 
-import ctypes
 import sys
 from pathlib import Path
 
 
 def peak_memory(status: Path = Path("/proc/self/status")) -> int | None:
-    """The largest resident set of this process so far, in bytes; None where the system does not say.
+    """The largest resident set size of this process so far.
 
     Args:
-        status: where Linux tells it. What POSIX tells there, `ru_maxrss`, begins with the peak of the process that
-            started this one.
+        status: the file that Linux reports it in. It is preferred to POSIX's `ru_maxrss`, which on Linux starts at the
+            peak of the parent process.
+
+    Returns:
+        Bytes; None on systems that do not report it (Windows).
     """
     if status.is_file():
         for line in status.read_text(encoding="utf-8", errors="replace").splitlines():
@@ -24,28 +26,3 @@ def peak_memory(status: Path = Path("/proc/self/status")) -> int | None:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else 1024 * peak
-
-
-# Names in the GNU C library's malloc.h, and a size that no block of a model here reaches.
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
-_KEPT = 1 << 29
-
-
-def keep_freed_memory(where: str, precision: str) -> bool:
-    """Let this process keep the memory it frees for its next blocks: on Linux, where the C library is a newer GNU one.
-
-    It would give large blocks back to the system, and the system clears every page of them when they are wanted again,
-    window after window: 7% of the time of resunet30 on one thread (docs/bench.md). For processes of our own: in
-    somebody else's, memory that stays taken may be missed.
-
-    Args:
-        where, precision: of the separator. Nothing is set but for "cpu" in "bf16": in fp32 blocks are twice as large,
-            and the holes between them would bring resunet30 past 1.6 GB.
-
-    Returns:
-        Whether the C library took the setting.
-    """
-    if (where, precision) != ("cpu", "bf16") or sys.platform != "linux":
-        return False
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    return mallopt is not None and bool(mallopt(_MMAP_THRESHOLD, _KEPT) and mallopt(_TRIM_THRESHOLD, _KEPT))
