@@ -3,7 +3,16 @@
 from audiosep.audio.arrays import as_array
 from audiosep.audio.decode import AudioReader, read_audio
 from audiosep.audio.encode import AudioWriter, write_audio
-from audiosep.audio.formats import DEPTHS, FORMATS, can_clip, check_format, format_of, written_depth
+from audiosep.audio.formats import (
+    DEPTHS,
+    FORMATS,
+    SUFFIXES,
+    can_clip,
+    check_format,
+    format_of,
+    is_recording,
+    written_depth,
+)
 from audiosep.audio.info import AudioInfo
 from audiosep.audio.limits import (
     MAX_CHANNELS,
@@ -25,6 +34,7 @@ __all__ = [
     "MAX_RATE",
     "MAX_SECONDS",
     "MIN_RATE",
+    "SUFFIXES",
     "AudioInfo",
     "AudioReader",
     "AudioWriter",
@@ -37,6 +47,7 @@ __all__ = [
     "check_format",
     "check_rate",
     "format_of",
+    "is_recording",
     "probe",
     "read_audio",
     "resample",

@@ -1,4 +1,4 @@
-"""The formats that audiosep writes, and what each of them can hold."""
+"""File formats: the suffixes of recordings, the formats that audiosep writes, and what each of them can hold."""
 
 from __future__ import annotations
 
@@ -10,6 +10,13 @@ from typing import Any
 from audiosep.errors import AudioError, InputError
 
 DEPTHS = ("16", "24", "float")
+SUFFIXES = frozenset(
+    f".{name}"
+    for name in (
+        *("wav", "wave", "w64", "aif", "aiff", "aifc", "caf", "au", "flac", "alac", "ape", "wv"),
+        *("mp3", "m4a", "aac", "ogg", "oga", "opus", "wma", "mka", "mp4", "webm"),
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -56,6 +63,17 @@ FORMATS = {
     ),
 }
 _LIST = ", ".join(FORMATS)
+
+
+def is_recording(path: Path) -> bool:
+    """Whether a file of a folder is taken for a recording: by its suffix (SUFFIXES), and not when it is hidden.
+
+    A file that the user names is tried whatever its suffix.
+
+    Args:
+        path: any path; only its name counts.
+    """
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
 
 
 def format_of(path: str | Path) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from audiosep.audio import is_recording
 from audiosep.data import readers
 from audiosep.data.manifest import STEMS, Clip
 from audiosep.data.readers import OnError
@@ -109,8 +110,8 @@ def detect(path: str | Path) -> str:
         return "shards"
     if any((path / name).is_file() for name in ("dataset_info.json", "dataset_dict.json")):
         return "huggingface"
-    stems = {p.stem.lower() for p in path.glob("*/*") if p.suffix.lower() in readers.AUDIO}
-    stems |= {p.stem.lower() for p in path.glob("*/*/*") if p.suffix.lower() in readers.AUDIO}
+    stems = {p.stem.lower() for p in path.glob("*/*") if is_recording(p)}
+    stems |= {p.stem.lower() for p in path.glob("*/*/*") if is_recording(p)}
     return "songs" if {"vocals", "drums"} & stems and not stems - {*STEMS, "mixture", "mix"} else "folders"
 
 

@@ -11,7 +11,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal
 
-from audiosep.audio import probe
+from audiosep.audio import is_recording, probe
 from audiosep.data.decode import ShardReader
 from audiosep.data.manifest import STEMS, Clip, Split
 from audiosep.data.queries import STEM_CAPTIONS
@@ -21,24 +21,6 @@ from audiosep.weights.configs import from_dict
 log = logging.getLogger(__name__)
 
 OnError = Literal["raise", "skip"]
-AUDIO = frozenset(
-    {
-        ".wav",
-        ".flac",
-        ".ogg",
-        ".opus",
-        ".mp3",
-        ".aif",
-        ".aiff",
-        ".aifc",
-        ".m4a",
-        ".aac",
-        ".wma",
-        ".webm",
-        ".mp4",
-        ".mka",
-    }
-)
 SONG_SPLITS: dict[str, Split] = {"train": "train", "valid": "val", "validation": "val", "test": "test"}
 
 
@@ -95,7 +77,7 @@ def read_songs(folder: str | Path, on_error: OnError = "raise") -> list[Clip]:
     songs = sorted({p.parent for p in _audio_files(folder) if p.stem.lower() in STEMS})
     if not songs:
         raise DataError(f"{folder}: no song folders; expected {folder.name}/<song>/vocals.wav, drums.wav, ...")
-    files = [p for song in songs for p in sorted(song.iterdir()) if p.suffix.lower() in AUDIO]
+    files = [p for song in songs for p in sorted(song.iterdir()) if is_recording(p)]
     files = [p for p in files if p.stem.lower() not in ("mixture", "mix")]
 
     def clip(path: Path) -> Clip:
@@ -277,7 +259,7 @@ def label_of(name: str) -> str:
 def _audio_files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder")
-    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in AUDIO and not p.name.startswith("."))
+    return sorted(p for p in folder.rglob("*") if is_recording(p))
 
 
 def probed(path: Path, **values: Any) -> Clip:

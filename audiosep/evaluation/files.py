@@ -13,8 +13,6 @@ from audiosep.audio import read_audio, resample
 from audiosep.errors import DataError
 from audiosep.evaluation.benchmarks import Array, Scene
 
-AUDIO = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".m4a")
-
 
 @dataclass(frozen=True)
 class Layout:

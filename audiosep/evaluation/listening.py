@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 from scipy.signal import fftconvolve, firwin, kaiserord
 
-from audiosep.audio import write_audio
+from audiosep.audio import is_recording, write_audio
 from audiosep.errors import ConfigError, DataError
 from audiosep.evaluation.benchmarks import Array
-from audiosep.evaluation.files import AUDIO, Layout, Source, common_gain, loudest, scene
+from audiosep.evaluation.files import Layout, Source, common_gain, loudest, scene
 from audiosep.weights.configs import from_dict, to_dict
 
 REFERENCE, ANCHOR, MID_ANCHOR = "reference", "anchor 3.5 kHz", "anchor 7 kHz"
@@ -100,7 +100,7 @@ def make_test(
     Raises:
         DataError: a missing file, files that do not belong together, or more versions than 12.
     """
-    references = sorted(path for path in (folder / REFERENCE).glob("*") if path.suffix in AUDIO)
+    references = sorted(path for path in (folder / REFERENCE).glob("*") if is_recording(path))
     systems = sorted(path.name for path in folder.glob("*") if path.is_dir() and path.name != REFERENCE)
     if not references or not systems:
         raise LAYOUT.missing("no reference/ with recordings" if not references else "no folder of a system", folder)

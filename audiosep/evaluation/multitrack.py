@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
+from audiosep.audio import is_recording
 from audiosep.evaluation.benchmarks import Benchmark, Item, Target
-from audiosep.evaluation.files import AUDIO, Layout, Source, scene, version
+from audiosep.evaluation.files import Layout, Source, scene, version
 from audiosep.query.query import Query
 
 STEMS = ("vocals", "drums", "bass", "other")
@@ -166,7 +167,7 @@ def read_dnr(root: Path, *, split: str = "tt") -> Benchmark:
 def read_folder(root: Path) -> Benchmark:
     """Any folder that holds, at any depth, a mixture and its stems side by side."""
     layout = LAYOUTS["folder"]
-    found = sorted(path for path in root.rglob("mix*") if path.stem in ("mix", "mixture") and path.suffix in AUDIO)
+    found = sorted(path for path in root.rglob("mix*") if path.stem in ("mix", "mixture") and is_recording(path))
     if not found:
         raise layout.missing("no mix.wav", root)
     queries = root / "queries.json"
@@ -174,7 +175,7 @@ def read_folder(root: Path) -> Benchmark:
     items = []
     for mix in found:
         files = {
-            p.stem: p for p in sorted(mix.parent.iterdir()) if p.suffix in AUDIO and p.stem not in ("mix", "mixture")
+            p.stem: p for p in sorted(mix.parent.iterdir()) if is_recording(p) and p.stem not in ("mix", "mixture")
         }
         if not files:
             raise layout.missing(f"no stems beside {mix.name}", mix.parent)

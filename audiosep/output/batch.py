@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from audiosep.audio import MAX_SECONDS, AudioReader, probe
+from audiosep.audio import MAX_SECONDS, SUFFIXES, AudioReader, is_recording, probe
 from audiosep.errors import AudioError, AudioSepError, BatchError, Cancelled, InputError
 from audiosep.inference.stream import Stream
 from audiosep.output.files import STDOUT, TEMPLATE, OnClip, Outputs, check_options, plan_outputs
@@ -20,14 +20,6 @@ from audiosep.output.separation import RESIDUAL, remainder
 logger = logging.getLogger(__name__)
 
 Progress = Callable[[float], Any]
-# What counts as a recording in a folder; a file that is named outright is tried whatever its extension.
-SUFFIXES = frozenset(
-    f".{name}"
-    for name in (
-        *("wav", "wave", "w64", "aif", "aiff", "aifc", "caf", "au", "flac", "alac", "ape", "wv"),
-        *("mp3", "m4a", "aac", "ogg", "oga", "opus", "wma"),
-    )
-)
 _GUESS = 60.0  # seconds, for a recording whose length only decoding can tell
 
 
@@ -336,7 +328,7 @@ def _search(folder: Path, outputs: Path) -> list[Recording]:
     """
     root = _real(folder)
     inside = outputs != root and outputs.is_relative_to(root)
-    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+    files = sorted(p for p in folder.rglob("*") if is_recording(p))
     there = (p for p in files if os.path.isfile(p))  # noqa: PTH113 - Path.is_file fails where nobody may look
     files = [p for p in there if not (inside and _real(p).is_relative_to(outputs))]
     found = [Recording(file, file.parent.relative_to(folder)) for file in files]

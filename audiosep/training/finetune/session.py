@@ -22,9 +22,10 @@ from typing import Any
 
 import torch
 
+from audiosep.audio import is_recording
 from audiosep.data.corpus import Corpus
 from audiosep.data.manifest import Clip, read_manifest, write_manifest
-from audiosep.data.readers import AUDIO, probed, read_folders
+from audiosep.data.readers import probed, read_folders
 from audiosep.errors import ConfigError, DataError
 from audiosep.models.adapters import Adapter, AdapterConfig, apply_adapter, trainable_parameters
 from audiosep.models.base import SeparationModel
@@ -282,8 +283,8 @@ def _read(path: Path) -> list[Clip]:
 
 def _noise(path: Path) -> list[Clip]:
     """Noise may be a manifest, folders with names, or a heap of files."""
-    if path.is_dir() and any(p.suffix.lower() in AUDIO for p in path.iterdir()):
-        files = sorted(p for p in path.rglob("*") if p.suffix.lower() in AUDIO)
+    if path.is_dir() and any(is_recording(p) for p in path.iterdir()):
+        files = sorted(p for p in path.rglob("*") if is_recording(p))
         return [probed(p, id=p.relative_to(path).as_posix(), label="background noise", group=str(p)) for p in files]
     return _read(path)
 
