@@ -1,22 +1,27 @@
-# `make demo` separates two real recordings, `make test` checks everything; both set up .venv first if it is not there.
+# `make demo` separates two real recordings, `make test` checks everything, `make docs` builds the pages into site/.
+# Each sets up .venv first if it is not there.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test check
+.PHONY: demo test check docs
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/demo.py --out out
 
-test: $(VENV)/.test check
+test: $(VENV)/.test check docs
 	$(BIN)/python -m pytest -m "not gpu"
 
 check: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Strict: a warning fails the build. The variable silences an announcement that the theme prints.
+docs: $(VENV)/.test
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -29,5 +34,5 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.test: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing audiosep and what its tests need into $(VENV) (once, some minutes)"
-	$(INSTALL) --editable ".[train,eval,formats,ray,onnx,dev]"
+	$(INSTALL) --editable ".[train,eval,formats,ray,onnx,docs,dev]"
 	@touch $@

@@ -1,7 +1,7 @@
 """From finished runs to the folder that ships: separator, query encoder, recipe and model card in one place.
 
     python -m research.assemble --separator RUN/model --text RUN/model --manifest manifest.jsonl \\
-        --recipe listener.json separator.json --card docs/mini-card.md --out checkpoints/mini
+        --recipe listener.json separator.json --card research/mini-card.md --out checkpoints/mini
 """
 
 from __future__ import annotations

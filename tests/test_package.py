@@ -120,7 +120,7 @@ def test_constraints_pin_all_that_is_declared() -> None:
     extras = project["optional-dependencies"]
     declared = [
         *project["dependencies"],
-        *(item for name in ("train", "eval", "formats", "onnx", "dev") for item in extras[name]),
+        *(item for name in ("train", "eval", "formats", "onnx", "docs", "dev") for item in extras[name]),
     ]
     names = {item.split(">")[0].split("=")[0].split("[")[0].strip().lower().replace("_", "-") for item in declared}
     assert names <= pins

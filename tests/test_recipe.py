@@ -146,14 +146,16 @@ def test_the_documentation_has_every_key_and_flag_with_its_default():
     from audiosep.cli import finetune, train
     from audiosep.training.engine.config import TrainerConfig
 
-    rows = documented((Path(__file__).parents[1] / "docs/training.md").read_text())
+    docs = Path(__file__).parents[1] / "docs"
+    rows = documented((docs / "training.md").read_text())
     for field in dataclasses.fields(TrainerConfig):
         default = field.default
         if isinstance(default, tuple):
             default = ", ".join(map(str, default)) or None
         shown = str(default).lower()
         assert rows[field.name] == shown, field.name
-    for app in (finetune.app, train.app):
+    for app, page in ((finetune.app, "finetuning.md"), (train.app, "training.md")):
+        rows = documented((docs / page).read_text())
         for option in typer.main.get_command(app).params:
             flags = [flag for flag in option.opts if flag.startswith("--")]
             if not flags or flags[0] in ("--json", "--verbose", "--quiet", "--help"):
