@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ from audiosep.query.encoder import QueryEncoder, Releasable, canary
 from audiosep.query.query import Query
 from audiosep.query.resolve import Resolved, as_queries, resolve
 
-__all__ = ["BatchReport", "FileResult", "Progress", "Queries", "Separation", "SeparationSystem", "Separator", "Stream"]
+__all__ = ["BatchReport", "FileResult", "Progress", "Queries", "Separation", "Separator", "Stream"]
 
 logger = logging.getLogger(__name__)
 
@@ -41,23 +41,6 @@ Queries = str | Query | Sequence[str | Query]
 _LONG_PAST, _THOROUGH = 0.2, 0.3
 _MOST_WINDOWS = 8  # at once; a GPU is busy with fewer
 _BLOCK = 65_536
-
-
-@runtime_checkable
-class SeparationSystem(Protocol):
-    """Whatever can be evaluated: our models, and the baselines users compare with.
-
-    Attributes:
-        targets: names it can separate; None for free text.
-    """
-
-    targets: frozenset[str] | None
-
-    def separate(
-        self, mix: Any, queries: Queries, *, sample_rate: int | None = None, references: Mapping[str, Any] | None = None
-    ) -> Mapping[str, Any]:
-        """Name -> target, as long as the mixture; `references` are the true sources, which oracles need."""
-        ...
 
 
 class Separator:
@@ -76,14 +59,11 @@ class Separator:
         capabilities: what can be asked, from {"text", "audio", "negative", "stems", "presence"}.
         sample_rate: the model's, Hz; recordings may have any.
         stem_names: what `stems` gives.
-        targets: None: any words can be asked for.
 
     Raises:
         InputError: no such device or precision here.
         QueryError: the encoder understands nothing (promise of `query.encoder.canary`).
     """
-
-    targets: frozenset[str] | None = None
 
     def __init__(
         self,
@@ -124,7 +104,6 @@ class Separator:
         shifts: int = 0,
         batch: int | None = None,
         progress: Progress | None = None,
-        references: Mapping[str, Any] | None = None,
     ) -> Separation:
         """Separate the sounds that `queries` name from one recording.
 
@@ -136,7 +115,6 @@ class Separator:
             shifts: further passes over time-shifted windows, averaged: slower, a little better.
             batch: windows computed at once; None for one on a CPU, and on a GPU for as many as fit into its memory.
             progress: called with the fraction that is done; returning False cancels.
-            references: not used; other systems of the Protocol need it.
 
         Raises:
             InputError: a recording that cannot be separated (no samples, NaN, ...), or an impossible option.

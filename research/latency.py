@@ -23,11 +23,10 @@ from audiosep.evaluation.benchmarks import Benchmark
 from audiosep.evaluation.runner import run
 from audiosep.evaluation.sets import load_set
 from audiosep.evaluation.summary import SystemSummary, summarise
-from audiosep.evaluation.systems import LiveSystem, load_system
+from audiosep.evaluation.systems import LiveSystem, ModelSystem, load_system
 from audiosep.evaluation.worker import Settings
 from audiosep.inference.stream import Stream
 from audiosep.inference.threads import use_threads
-from audiosep.separator import Separator
 from research.pages import put
 
 WAYS = ("offline", "0.5", "0.5,quick", "0.3", "0.3,quick", "0.2", "0.1", "0.1,past=2")
@@ -102,13 +101,13 @@ def speed(system: str, seconds: float) -> Speed:
     if isinstance(loaded, LiveSystem):
         stream = loaded.separator.stream(_QUERY, sample_rate=_RATE, channels=_CHANNELS, **loaded.options)
         return _speed(stream, _under_way(stream, seconds), stream.latency / _RATE)
-    if isinstance(loaded, Separator):
+    if isinstance(loaded, ModelSystem):
         sound = tone_and_noise(round(seconds * _RATE), _RATE)
         loaded.separate(sound[:, :_RATE], _QUERY, sample_rate=_RATE)  # the first pass of a network is slower
         began = time.perf_counter()
         loaded.separate(sound, _QUERY, sample_rate=_RATE)
         taken = time.perf_counter() - began
-        stream = loaded.stream(_QUERY, sample_rate=_RATE, channels=_CHANNELS)
+        stream = loaded.separator.stream(_QUERY, sample_rate=_RATE, channels=_CHANNELS)
         return _speed(stream, taken / seconds, None)
     raise InputError(f"{system} cannot be run as a stream: name a model")
 

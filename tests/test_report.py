@@ -14,6 +14,7 @@ import time
 from dataclasses import astuple, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,7 +29,7 @@ from audiosep.evaluation.runner import choose_examples, read_results, run
 from audiosep.evaluation.sets import load_set
 from audiosep.evaluation.spectrograms import spectrogram
 from audiosep.evaluation.summary import Stat, bootstrap, roc_area, summarise
-from audiosep.evaluation.systems import StemsSystem, ask, load_system
+from audiosep.evaluation.systems import SeparationSystem, StemsSystem, ask, load_system
 from audiosep.evaluation.worker import Settings, slug
 from audiosep.query.query import Query
 
@@ -249,6 +250,17 @@ class FourStems:
                 return mix - self[name]
 
         return Parts(dict.fromkeys(self.stem_names, 0.25 * mix))
+
+
+@pytest.mark.parametrize("name", ["mixture", "oracle-irm", "MODEL", "MODEL:stems", "MODEL:live=0.3"])
+def test_models_and_baselines_are_systems(name: str, tiny_folder: Path, mixture: Any) -> None:
+    mix = mixture(0.2)
+    system = load_system(name.replace("MODEL", str(tiny_folder)), "cpu", "fp32")
+    assert isinstance(system, SeparationSystem)
+    query = Query("vocals", name="it")
+    estimate = system.separate(mix, query, sample_rate=16000, references={"it": 0.5 * mix})["it"]
+    assert estimate.shape == mix.shape
+    assert system.needs_references == (name == "oracle-irm")
 
 
 def test_stems_of_a_model_as_a_system() -> None:

@@ -17,13 +17,12 @@ import audiosep
 from audiosep import Query, api
 from audiosep.audio import write_audio
 from audiosep.errors import AudioError, Cancelled, InputError, ModelError, QueryError
-from audiosep.evaluation.systems import load_system
 from audiosep.inference.devices import pick_device, pick_precision, running
 from audiosep.metrics import si_sdr
 from audiosep.models.base import Estimate
 from audiosep.models.stft import hann
 from audiosep.query.resolve import resolve, unique_names
-from audiosep.separator import SeparationSystem, Separator
+from audiosep.separator import Separator
 
 RATES = (8000, 16000, 22050, 44100, 48000)
 
@@ -599,10 +598,3 @@ def test_the_doors(tiny_folder: Path, mixture: Mixture, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(api, "load", again)
     audiosep.separate(x, "piano", sample_rate=16000, model=tiny_folder, device="cpu")
-
-
-def test_models_and_baselines_are_systems(tiny_folder: Path, mixture: Mixture) -> None:
-    x = mixture(0.2)
-    for system in (load_system("mixture"), load_system(str(tiny_folder), "cpu", "fp32")):
-        assert isinstance(system, SeparationSystem)
-        assert system.separate(x, "piano", sample_rate=16000, references={"piano": x})["piano"].shape == x.shape

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -16,8 +16,9 @@ from audiosep.api import load
 from audiosep.errors import InputError
 from audiosep.evaluation.baselines import BASELINES, FLOORS, load_baseline
 from audiosep.evaluation.benchmarks import Target
-from audiosep.query.query import Query, as_query
-from audiosep.separator import Queries, Separation, SeparationSystem, Separator
+from audiosep.query.query import Query
+from audiosep.query.resolve import as_queries
+from audiosep.separator import Queries, Separation, Separator
 from audiosep.weights.catalogue import locate
 
 _STEMS = ":stems"
@@ -26,20 +27,89 @@ _BLOCK_SECONDS = 0.02
 _WHOLE_FILE = 1 << 28
 
 
+@runtime_checkable
+class SeparationSystem(Protocol):
+    """Whatever can be evaluated: a model used in one of several ways, or a baseline.
+
+    Attributes:
+        targets: the only names it can separate; None for any query.
+        capabilities: the kinds of query it takes, from {"text", "audio", "negative"}.
+        needs_references: it is told the true sources, so that its score is a bound and not a result.
+    """
+
+    @property
+    def targets(self) -> frozenset[str] | None:
+        """See the class."""
+        ...
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """See the class."""
+        ...
+
+    @property
+    def needs_references(self) -> bool:
+        """See the class."""
+        ...
+
+    def separate(
+        self, mix: Any, queries: Queries, *, sample_rate: int | None = None, references: Mapping[str, Any] | None = None
+    ) -> Mapping[str, Any]:
+        """Estimate each query's sound.
+
+        Args:
+            mix: (samples,) or (channels, samples), numpy or torch.
+            queries: one or several; the estimates are named by their labels.
+            sample_rate: Hz.
+            references: label -> true source, shaped like `mix`; only systems that need references use it.
+
+        Returns:
+            label -> estimate, of the kind and shape of `mix`.
+        """
+        ...
+
+
+class ModelSystem:
+    """A model that separates whole recordings by queries.
+
+    Args:
+        separator: the model.
+    """
+
+    targets: frozenset[str] | None = None
+    needs_references = False
+
+    def __init__(self, separator: Separator) -> None:
+        self.separator = separator
+        self.capabilities = separator.capabilities
+
+    def separate(
+        self, mix: Any, queries: Queries, *, sample_rate: int | None = None, references: Mapping[str, Any] | None = None
+    ) -> Separation:
+        """See `SeparationSystem.separate`; `references` is not used."""
+        return self.separator.separate(mix, queries, sample_rate=sample_rate)
+
+
 class StemsSystem:
     """The fixed stems of a model: one pass for all, and everything but the vocals as "accompaniment".
 
+    Args:
+        separator: the model.
+
     Attributes:
-        targets: the stems' names, and accompaniment where there are vocals.
+        targets: the stems' names, and "accompaniment" where there are vocals.
+
+    Raises:
+        InputError: the model has no stems.
     """
 
     capabilities = frozenset({"text"})
+    needs_references = False
 
     def __init__(self, separator: Separator) -> None:
         if not separator.stem_names:
             raise InputError(f"{separator.name} has no stems; evaluate it without {_STEMS!r}")
         self.separator = separator
-        self.name = separator.name + _STEMS
         self.targets: frozenset[str] | None = frozenset(separator.stem_names)
         if "vocals" in separator.stem_names:
             self.targets |= {"accompaniment"}
@@ -47,21 +117,24 @@ class StemsSystem:
     def separate(
         self, mix: Any, queries: Queries, *, sample_rate: int | None = None, references: Mapping[str, Any] | None = None
     ) -> Mapping[str, Any]:
-        """As the Protocol says; a query's text is the name of a stem."""
-        asked = [as_query(q) for q in ([queries] if isinstance(queries, str | Query) else queries)]
+        """See `SeparationSystem.separate`; a query's text is the name of a stem, `references` is not used."""
         stems = self.separator.stems(mix, sample_rate=sample_rate)
-        names = {query.label: str(query.text) for query in asked}
+        names = {query.label: str(query.text) for query in as_queries(queries)}
         return {k: stems.rest("vocals") if name == "accompaniment" else stems[name] for k, name in names.items()}
 
 
 class LiveSystem:
-    """A model as a live stream: every sample is answered before much more than the latency is heard.
+    """A model as a live stream, fed with blocks of 20 ms.
 
     Args:
-        separator: the model. latency, past, thorough: as in `Separator.stream`.
+        separator: the model.
+        latency: seconds, as in `Separator.stream`.
+        past: seconds, as in `Separator.stream`.
+        thorough: as in `Separator.stream`.
     """
 
     targets: frozenset[str] | None = None
+    needs_references = False
 
     def __init__(
         self, separator: Separator, latency: float, past: float | None = None, thorough: bool | None = None
@@ -73,7 +146,7 @@ class LiveSystem:
     def separate(
         self, mix: Any, queries: Queries, *, sample_rate: int | None = None, references: Mapping[str, Any] | None = None
     ) -> Separation:
-        """As the Protocol says; `mix` is (channels, samples), its sample rate is needed."""
+        """See `SeparationSystem.separate`; `mix` is a numpy array (channels, samples), `references` is not used."""
         if sample_rate is None:
             raise InputError("a live stream does not know its sample rate: pass it")
         stream = self.separator.stream(queries, sample_rate=sample_rate, channels=len(mix), **self.options)
@@ -88,9 +161,10 @@ def load_system(name: str, device: str = "auto", precision: str = "auto") -> Sep
 
     Args:
         name: as in `audiosep.load`, or a baseline's; `MODEL:stems` for the fixed stems of a model,
-            `MODEL:live=SECONDS` for a live stream with this latency, `MODEL:live=SECONDS,past=SECONDS` for one that
-            hears this much again; with `,thorough` or `,quick` behind it for one that answers so.
-        device, precision: of a model.
+            `MODEL:live=SECONDS` for a live stream with this latency, `MODEL:live=SECONDS,past=SECONDS` for one whose
+            windows reach this far into the past; a further `,thorough` or `,quick` sets `thorough` of the stream.
+        device: of a model, as in `audiosep.load`.
+        precision: of a model, as in `audiosep.load`.
 
     Raises:
         ModelError, DependencyError: it cannot be loaded.
@@ -103,7 +177,7 @@ def load_system(name: str, device: str = "auto", precision: str = "auto") -> Sep
         past = None if live["past"] is None else float(live["past"])
         thorough = None if live["effort"] is None else live["effort"] == "thorough"
         return LiveSystem(load(name[: live.start()], device, precision), float(live["latency"]), past, thorough)
-    return load(name, device, precision)
+    return ModelSystem(load(name, device, precision))
 
 
 def identity(name: str) -> str:
@@ -128,8 +202,8 @@ def ask(system: SeparationSystem, target: Target) -> Query | None:
         name = next((alias for alias in target.aliases if alias in system.targets), None)
         return None if name is None else Query(text=name, name=target.name)
     kind = "audio" if target.query.audio is not None else "text" if target.query.text is not None else "embedding"
-    takes = getattr(system, "capabilities", frozenset({"text", "audio"}))
-    # Whoever takes text takes an embedding made elsewhere.
+    takes = system.capabilities
+    # A system that takes text takes an embedding made elsewhere.
     if kind not in takes and not (kind == "embedding" and "text" in takes):
         return None
     return replace(target.query, name=target.name)

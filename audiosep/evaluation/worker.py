@@ -19,9 +19,8 @@ from audiosep.audio import write_audio
 from audiosep.evaluation.benchmarks import Array, Item, Scene, Target
 from audiosep.evaluation.files import common_gain, loudest
 from audiosep.evaluation.scores import Scorer
-from audiosep.evaluation.systems import ask, load_system
+from audiosep.evaluation.systems import SeparationSystem, ask, load_system
 from audiosep.inference.memory import peak_memory
-from audiosep.separator import SeparationSystem
 
 logger = logging.getLogger(__name__)
 
@@ -138,12 +137,11 @@ def _row(job: Job, settings: Settings, system: SeparationSystem) -> Row:
     }
     if not asked:
         return row
-    keep = {"references": {name: scene.reference(t) for name, (t, _) in asked.items()}}
-    references = keep if getattr(system, "needs_references", False) else {}
+    references = {name: scene.reference(t) for name, (t, _) in asked.items()} if system.needs_references else None
     memory = _Memory()
     start = time.perf_counter()
     answer = system.separate(
-        scene.mix, [query for _, query in asked.values()], sample_rate=scene.sample_rate, **references
+        scene.mix, [query for _, query in asked.values()], sample_rate=scene.sample_rate, references=references
     )
     row["wall"] = time.perf_counter() - start
     row |= memory.peaks()
