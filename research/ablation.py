@@ -22,9 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from audiosep.atomic import write_text
 from audiosep.errors import AudioSepError, ConfigError, InputError, TrainingError
 from audiosep.training.engine.runlog import read_log
-from audiosep.training.engine.state import write_text
 from audiosep.training.run_config import merged
 from research.pages import find_place, put
 

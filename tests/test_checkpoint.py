@@ -18,7 +18,7 @@ from audiosep.models.adapters import Adapter
 from audiosep.models.hybrid import Hybrid
 from audiosep.models.hybrid_config import HybridConfig
 from audiosep.models.listener import ListenerConfig
-from audiosep.weights.checkpoint import CONFIG, WEIGHTS, load_model, load_state, replace, save_model, save_state
+from audiosep.weights.checkpoint import CONFIG, WEIGHTS, load_model, load_state, save_model, save_state
 
 SMALL = HybridConfig(widths=(8, 8), features=16, tracks=8, listener=None, candidates=0)
 
@@ -67,18 +67,6 @@ def test_saving_again_replaces_and_leaves_other_files(tiny_folder: Path) -> None
     save_model(tiny_folder, TinyModel(), query=None, extra={"name": "second"})
     assert load_model(tiny_folder)[1]["name"] == "second"
     assert sorted(path.name for path in tiny_folder.iterdir()) == [CONFIG, WEIGHTS, "tokenizer.json"]
-
-
-def test_an_interrupted_save_leaves_the_old_file(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("old")
-
-    def interrupted(path: Path) -> None:
-        path.write_text("ne")
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        replace(tmp_path / "file", interrupted)
-    assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]
 
 
 def spoil_config(folder: Path, **changes: object) -> None:

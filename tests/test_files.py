@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from audiosep import Query
+from audiosep.atomic import PendingFile
 from audiosep.audio import probe, read_audio, write_audio
-from audiosep.audio.partial import PartialFile
 from audiosep.errors import AudioError, BatchError, Cancelled, InputError
 from audiosep.models.base import Estimate
 from audiosep.output import batch as files
@@ -502,10 +502,10 @@ def test_replaced_together_or_not_at_all(
 ) -> None:
     (tmp_path / "a.wav").write_text("old a")
     (tmp_path / "c.wav").write_text("old c")
-    replace = PartialFile.commit
+    replace = PendingFile.commit
     placed: Iterator[int] = iter(range(10))
 
-    def full(self: PartialFile) -> None:
+    def full(self: PendingFile) -> None:
         if next(placed) == fails_at:
             raise AudioError("no space left")
         replace(self)
@@ -513,7 +513,7 @@ def test_replaced_together_or_not_at_all(
     def unsupported(*args: Any, **kwargs: Any) -> None:
         raise OSError("no hard links here")
 
-    monkeypatch.setattr(PartialFile, "commit", full)
+    monkeypatch.setattr(PendingFile, "commit", full)
     if not links:
         monkeypatch.setattr(os, "link", unsupported)
     outputs = Outputs({name: tmp_path / f"{name}.wav" for name in "abc"}, 16000, 1, overwrite=True)
@@ -522,7 +522,7 @@ def test_replaced_together_or_not_at_all(
         outputs.close()
     assert names(tmp_path) == ["a.wav", "c.wav"]
     assert [(tmp_path / name).read_text() for name in ("a.wav", "c.wav")] == ["old a", "old c"]
-    monkeypatch.setattr(PartialFile, "commit", replace)
+    monkeypatch.setattr(PendingFile, "commit", replace)
     with Outputs({name: tmp_path / f"{name}.wav" for name in "abc"}, 16000, 1, overwrite=True) as outputs:
         outputs.write({name: np.zeros((1, 100), np.float32) for name in "abc"})
     assert names(tmp_path) == ["a.wav", "b.wav", "c.wav"]
@@ -536,9 +536,9 @@ def test_an_old_file_that_cannot_be_put_back_is_named(
     outputs = Outputs({name: tmp_path / f"{name}.wav" for name in "ab"}, 16000, 1, overwrite=True)
     outputs.write({name: np.zeros((1, 100), np.float32) for name in "ab"})
     placed: Iterator[int] = iter(range(10))
-    commit, replace = PartialFile.commit, Path.replace
+    commit, replace = PendingFile.commit, Path.replace
 
-    def full(self: PartialFile) -> None:
+    def full(self: PendingFile) -> None:
         if next(placed):
             raise AudioError("no space left")
         commit(self)
@@ -548,7 +548,7 @@ def test_an_old_file_that_cannot_be_put_back_is_named(
             raise OSError("the disk is gone")
         return replace(self, target)
 
-    monkeypatch.setattr(PartialFile, "commit", full)
+    monkeypatch.setattr(PendingFile, "commit", full)
     monkeypatch.setattr(Path, "replace", stuck)
     with pytest.raises(AudioError, match="no space"):
         outputs.close()

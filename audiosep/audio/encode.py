@@ -12,11 +12,12 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
+from audiosep.atomic import PendingFile
 from audiosep.audio.encoder import SndfileEncoder
 from audiosep.audio.formats import FORMATS, check_format, format_of, written_depth
 from audiosep.audio.info import clean_tags
 from audiosep.audio.limits import Array, check_channels, check_finite, check_rate
-from audiosep.audio.partial import PartialFile
+from audiosep.audio.stdout import PendingStdout
 from audiosep.audio.tags import id3v2
 from audiosep.audio.wav import WavFile
 from audiosep.errors import AudioError, InputError
@@ -66,12 +67,16 @@ class AudioWriter:
         self.samples = 0
         self.clipped = 0
         self._closed = False
-        self._partial = PartialFile(path, overwrite=overwrite)
+        self._pending = (
+            PendingStdout()
+            if str(path) == "-"
+            else PendingFile(self.path, overwrite=overwrite, durable=False, error=AudioError)
+        )
         try:
             with self._reporting():
-                self._encoder = self._open(self._partial.file, clean_tags(tags or {}))
+                self._encoder = self._open(self._pending.file, clean_tags(tags or {}))
         except BaseException:
-            self._partial.discard()
+            self._pending.discard()
             raise
 
     def _open(self, file: BinaryIO, tags: Mapping[str, str]) -> WavFile | SndfileEncoder:
@@ -162,9 +167,9 @@ class AudioWriter:
         try:
             with self._reporting():
                 self._encoder.close()
-            self._partial.commit()
+            self._pending.commit()
         finally:
-            self._partial.discard()
+            self._pending.discard()
 
     def discard(self) -> None:
         """Delete what was written; an earlier file at `path` stays as it was. Idempotent."""
@@ -174,7 +179,7 @@ class AudioWriter:
             with contextlib.suppress(Exception):
                 self._encoder.close()
         finally:
-            self._partial.discard()
+            self._pending.discard()
 
 
 def write_audio(

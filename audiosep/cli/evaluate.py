@@ -57,6 +57,7 @@ def evaluate(
 
     audiosep evaluate -m mini -m oracles -s esc50=ESC-50,pairs=esc50_eval.csv --workers 4
     """
+    from audiosep.atomic import write_text
     from audiosep.errors import InputError
     from audiosep.evaluation import spectrograms as pictures
     from audiosep.evaluation.worker import Settings
@@ -71,9 +72,9 @@ def evaluate(
     settings = Settings(tuple(measure or ()), clap, device, precision, workers, examples, seed)
     report = _report(model, sets, results, settings, limit, title, quiet, verbose)
     if markdown is not None:
-        _write(markdown, report.markdown())
+        write_text(markdown, report.markdown())
     if html is not None:
-        _write(html, report.html())
+        write_text(html, report.html())
     if as_json:
         common.emit({"sets": report.data(), "failures": report.failures()})
     else:
@@ -125,8 +126,3 @@ def _listing() -> str:
     lines += ["Baselines (--model NAME):", ""]
     lines += [f"  {name}: {baseline_class(name).about}" for name in BASELINES]
     return "\n".join(lines)
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")

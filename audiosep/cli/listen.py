@@ -48,12 +48,13 @@ def analyse(
 
     audiosep listen analyse test.key.json ratings-*.json
     """
+    from audiosep.atomic import write_text
     from audiosep.evaluation import ratings as analysis
     from audiosep.evaluation.listening import Key, read_ratings
 
     found = analysis.analyse(read_ratings(ratings, Key.load(key)))
     if markdown is not None:
-        markdown.write_text(found.markdown(), encoding="utf-8")
+        write_text(markdown, found.markdown())
     if as_json:
         common.emit(found.data())
     else:

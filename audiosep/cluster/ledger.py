@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from audiosep.audio.partial import PartialFile
+from audiosep.atomic import write_text
 from audiosep.cluster.staging import Record, Staging, settle_all
 from audiosep.errors import InputError
 from audiosep.output.files import make_folder
@@ -72,9 +72,7 @@ class Ledger:
             if key not in new and all((self.folder / output).is_file() for output in record["outputs"].values())
         ]
         document = {**document, "results": results, "failures": list(failures), "earlier": earlier}
-        report = PartialFile(self.folder / REPORT, overwrite=True)
-        report.file.write(json.dumps(document, indent=2).encode())
-        report.commit()
+        write_text(self.folder / REPORT, json.dumps(document, indent=2))
         for name in settled:
             self.staging(name).clear()
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 from torch import Tensor
 
+from audiosep.atomic import fill_folder
 from audiosep.convert.audiosep_ckpt import ENCODER, SEPARATOR, separator
 from audiosep.convert.laion_clap import write_clap
 from audiosep.convert.unpickle import read_pickle, state_dict
@@ -43,6 +41,7 @@ def convert(
     Raises:
         ModelError: the checkpoint is damaged, wants to run code, or lacks or has a key that it should not; the
             tokenizer cannot be had; or `out` is in use.
+        AudioSepError: the disk is full, or the folder of `out` is not writable.
     """
     source, out = Path(source), Path(out)
     if kind not in KINDS:
@@ -51,7 +50,7 @@ def convert(
     state = state_dict(read_pickle(source), source)
     if kind == "auto":
         kind = _kind(state, source)
-    with _appearing(out) as folder:
+    with fill_folder(out) as folder:
         if kind == "clap":
             write_clap(state, folder, tokenizer)
         else:
@@ -92,20 +91,6 @@ def _check_free(out: Path, overwrite: bool) -> None:
         raise ModelError(f"{out} exists; choose another folder, or overwrite it (--overwrite)")
     if not (out / "config.json").is_file():
         raise ModelError(f"{out} is not overwritten: it is not a model's folder (no config.json)")
-
-
-@contextlib.contextmanager
-def _appearing(out: Path) -> Iterator[Path]:
-    """A folder beside `out` that takes its place when all went well, and vanishes otherwise."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as place:
-        fresh = Path(place) / "new"
-        fresh.mkdir()
-        yield fresh
-        if out.exists():
-            out.rename(Path(place) / "old")
-        fresh.rename(out)
-    # The old folder, if any, went with the temporary one.
 
 
 __all__ = ["KINDS", "convert"]

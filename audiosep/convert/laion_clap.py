@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -62,8 +63,11 @@ def write_clap(state: Mapping[str, Tensor], folder: Path, tokenizer: str | Path 
     folder.mkdir(parents=True, exist_ok=True)
     model.config.save_pretrained(folder)
     tensors = {key: value.contiguous() for key, value in (model.state_dict() | weights).items()}
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    (folder / "model.safetensors").chmod(0o644)
+    try:
+        save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    except SafetensorError as error:
+        raise ModelError(f"{folder} cannot be written ({error}): free space or choose another folder") from error
+    (folder / "model.safetensors").chmod(0o644)  # safetensors makes it private to the user
     fusion = bool(sizes["audio_config"]["enable_fusion"])
     extractor = ClapFeatureExtractor(
         feature_size=sizes["audio_config"]["num_mel_bins"],

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from audiosep.atomic import write_text
 from audiosep.errors import ConfigError, DataError
 from audiosep.weights.configs import from_dict, to_dict
 
@@ -104,23 +104,16 @@ def write_manifest(path: str | Path, clips: Iterable[Clip]) -> None:
 
     Raises:
         DataError: two clips with one id.
+        AudioSepError: the file cannot be written.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     folder = path.parent.resolve()
-    seen: set[str] = set()
-    pending = folder / f"{path.name}.{os.getpid()}.part"
-    try:
-        with pending.open("w", encoding="utf-8") as file:
-            for clip in clips:
-                if clip.id in seen:
-                    raise DataError(f"two clips have the id {clip.id!r}; ids must be unique within {path.name}")
-                seen.add(clip.id)
-                audio = Path(clip.path).resolve()
-                relative = audio.relative_to(folder) if audio.is_relative_to(folder) else audio
-                row = to_dict(dataclasses.replace(clip, path=relative.as_posix()))
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
-        pending.replace(path)
-    except BaseException:
-        pending.unlink(missing_ok=True)
-        raise
+    lines: dict[str, str] = {}
+    for clip in clips:
+        if clip.id in lines:
+            raise DataError(f"two clips have the id {clip.id!r}; ids must be unique within {path.name}")
+        audio = Path(clip.path).resolve()
+        relative = audio.relative_to(folder) if audio.is_relative_to(folder) else audio
+        row = to_dict(dataclasses.replace(clip, path=relative.as_posix()))
+        lines[clip.id] = json.dumps(row, ensure_ascii=False) + "\n"
+    write_text(path, "".join(lines.values()))

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from audiosep.atomic import write_text
 from audiosep.data.corpus import Corpus
 from audiosep.data.labels import label_table
 from audiosep.data.manifest import STEMS, Clip
@@ -76,7 +77,7 @@ class Recipe:
         """Write a recipe, one entry a line."""
         head = {k: v for k, v in to_dict(self).items() if k != "entries"}
         lines = ",\n".join(json.dumps(to_dict(e), ensure_ascii=False) for e in self.entries)
-        Path(path).write_text(f'{json.dumps(head)[:-1]}, "entries": [\n{lines}\n]}}\n', encoding="utf-8")
+        write_text(path, f'{json.dumps(head)[:-1]}, "entries": [\n{lines}\n]}}\n')
 
 
 class Pieces:

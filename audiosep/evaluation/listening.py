@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from scipy.signal import fftconvolve, firwin, kaiserord
 
+from audiosep.atomic import write_text
 from audiosep.audio import is_recording, write_audio
 from audiosep.errors import ConfigError, DataError
 from audiosep.evaluation.benchmarks import Array
@@ -68,7 +69,7 @@ class Key:
 
     def save(self, path: Path) -> None:
         """Write the key."""
-        path.write_text(json.dumps(to_dict(self), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_text(path, json.dumps(to_dict(self), indent=1, ensure_ascii=False) + "\n")
 
     @classmethod
     def load(cls, path: Path) -> Key:
@@ -121,8 +122,7 @@ def make_test(
     document = json.dumps({"id": test, "trials": sorted(data, key=lambda trial: str(trial["id"]))})
     template = (resources.files("audiosep.evaluation") / "templates" / "listening.html").read_text(encoding="utf-8")
     filled = Template(template).substitute(title=html.escape(title), data=document.replace("</", "<\\/"))
-    page.parent.mkdir(parents=True, exist_ok=True)
-    page.write_text(filled, encoding="utf-8")
+    write_text(page, filled)
     key.save(key_path(page))
     return key
 

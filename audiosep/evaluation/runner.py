@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from audiosep.atomic import write_bytes
 from audiosep.errors import AudioSepError, DataError
 from audiosep.evaluation.benchmarks import Benchmark
 from audiosep.evaluation.systems import identity
@@ -107,7 +108,7 @@ def read_results(path: Path) -> dict[str, Row]:
         text = path.read_bytes()
         whole = text[: text.rfind(b"\n") + 1]
         if len(whole) < len(text):
-            path.write_bytes(whole)
+            write_bytes(path, whole)
         for line in whole.decode("utf-8").split("\n")[:-1]:
             row = json.loads(line)
             rows[row["key"]] = row

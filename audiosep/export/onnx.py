@@ -11,8 +11,6 @@ import importlib
 import io
 import json
 import logging
-import os
-import tempfile
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from audiosep.atomic import write_bytes
 from audiosep.audio.synthetic import tone_and_noise
 from audiosep.errors import DependencyError, InputError, ModelError
 from audiosep.models.base import SeparationModel
@@ -100,7 +99,7 @@ def export(
     deviation = compare(session, separator.model)
     if not deviation <= BOUND:
         raise ModelError(f"the exported network differs from torch by {deviation:.1e} (at most {BOUND:.0e} is allowed)")
-    _write(path, content)
+    write_bytes(path, content)
     logger.info("%s: %d bytes, deviation %.1e", path, len(content), deviation)
     return Exported(path, len(content), _shapes(session.get_inputs()), _shapes(session.get_outputs()), deviation)
 
@@ -243,20 +242,6 @@ def _metadata(
         "targets": list(masks.targets),
         "queries": known,
     }
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def _shapes(nodes: Sequence[Any]) -> dict[str, tuple[int | str, ...]]:

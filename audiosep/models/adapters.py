@@ -17,10 +17,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from audiosep.atomic import write_bytes
 from audiosep.errors import ConfigError, ModelError
 
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d, nn.ConvTranspose2d)
@@ -106,6 +107,9 @@ class Adapter:
             path: the file.
             base: name of the model it belongs to.
             about: further facts for the metadata, such as the labels; plain JSON.
+
+        Raises:
+            AudioSepError: the file cannot be written.
         """
         tensors: dict[str, Tensor] = {}
         for name in self._layers:
@@ -117,9 +121,7 @@ class Adapter:
             tensors[f"{name}.change"] = after - before.to(after.device)
         stored = {k: v.detach().to("cpu", copy=True).contiguous() for k, v in tensors.items()}
         facts = {_FORMAT: "1", "base": base, "base_hash": self.base_hash, "about": json.dumps(dict(about or {}))}
-        temporary = path.with_name(f".{path.name}.partial")
-        save_file(stored, temporary, metadata=facts)
-        temporary.replace(path)
+        write_bytes(path, save(stored, metadata=facts))
 
     def merge(self) -> None:
         """Add the changes to the weights and take the trainable parts away: a plain model again."""

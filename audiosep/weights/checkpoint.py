@@ -10,17 +10,16 @@ Nothing but numbers and JSON is read: a model from a stranger cannot run code.
 from __future__ import annotations
 
 import json
-import os
-import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
+from audiosep.atomic import write_bytes, write_text
 from audiosep.errors import ConfigError, ModelError
 from audiosep.models.base import SeparationModel
 from audiosep.models.families import family_class, family_of
@@ -53,15 +52,15 @@ def save_model(
 
     Raises:
         ModelError: the model's class is no registered family, or a weight does not fit into float16.
+        AudioSepError: the folder cannot be written to.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     config = {"format": FORMAT, "family": family_of(model), "model": to_dict(model.config)}
     config |= {"query": None if query is None else dict(query), **(extra or {})}
     text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
     # The configuration goes last: a folder without it is no model.
     save_state(folder / WEIGHTS, model.state_dict(), half=half)
-    replace(folder / CONFIG, lambda path: path.write_text(text, encoding="utf-8"))
+    write_text(folder / CONFIG, text)
     return folder
 
 
@@ -137,6 +136,7 @@ def save_state(path: str | Path, state: Mapping[str, Tensor], *, half: bool = Fa
 
     Raises:
         ModelError: a value does not fit into float16, or is not finite.
+        AudioSepError: the folder cannot be written to.
     """
     tensors = {}
     for key, tensor in state.items():
@@ -146,7 +146,7 @@ def save_state(path: str | Path, state: Mapping[str, Tensor], *, half: bool = Fa
         if kept.is_floating_point() and not torch.isfinite(kept).all():
             raise ModelError(f"{path}: {key!r} has values that are not finite{' in float16' if half else ''}")
         tensors[key] = kept.contiguous().clone()
-    replace(Path(path), lambda target: save_file(tensors, target))
+    write_bytes(path, save(tensors))
 
 
 def load_state(path: str | Path) -> dict[str, Tensor]:
@@ -166,15 +166,3 @@ def load_state(path: str | Path) -> dict[str, Tensor]:
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{path} is damaged ({error}); install or convert the model again") from error
     return {key: tensor.float() if tensor.is_floating_point() else tensor for key, tensor in state.items()}
-
-
-def replace(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file beside `path` and put it in its place only when it is whole."""
-    handle, name = tempfile.mkstemp(prefix=".audiosep-", dir=path.parent)
-    os.close(handle)
-    try:
-        write(Path(name))
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    finally:
-        Path(name).unlink(missing_ok=True)

@@ -7,10 +7,10 @@ import hashlib
 import json
 import logging
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from audiosep.atomic import fill_folder
 from audiosep.errors import ModelError
 from audiosep.models.families import FAMILIES
 from audiosep.weights.catalogue import HUB_ID, MODELS, RECORD, ModelEntry, home, locate, model_folder
@@ -46,7 +46,7 @@ def download(name: str, convert: Convert, progress: Say | None = None, token: st
     say(f"{name}: licence {entry.licence}" if entry else f"{name}: its page on the hub states the licence")
     fetched = home() / "downloads" / name.replace("/", "--")
     fetched.mkdir(parents=True, exist_ok=True)
-    with _installing(name) as folder:
+    with fill_folder(model_folder(name)) as folder:
         files = _fetch_sources(entry, fetched, say, token) if entry else _fetch_folder(name, fetched, say, token)
         record = _verify(name, files, {source.file: source.sha256 for source in entry.sources} if entry else {}, say)
         if entry:
@@ -155,20 +155,3 @@ def _verify(name: str, files: dict[str, Path], pinned: dict[str, str | None], sa
             )
         record[file] = {"sha256": digest, "bytes": path.stat().st_size}
     return record
-
-
-@contextlib.contextmanager
-def _installing(name: str) -> Iterator[Path]:
-    """A folder to fill, which takes the model's place when all went well."""
-    target = model_folder(name)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=".new-", dir=target.parent))
-    try:
-        yield fresh
-        fresh.chmod(0o755)
-        if target.exists():
-            target.rename(fresh.with_name(fresh.name.replace(".new-", ".old-")))
-        fresh.rename(target)
-        shutil.rmtree(fresh.with_name(fresh.name.replace(".new-", ".old-")), ignore_errors=True)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)

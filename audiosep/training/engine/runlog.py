@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from audiosep.atomic import write_text
 from audiosep.training.engine import distributed
 
 logger = logging.getLogger(__name__)
@@ -65,7 +66,7 @@ class RunLog:
         self.path = path
         if path.is_file():
             kept = [line for line in read_log(path) if line.get("step", 0) <= step]
-            path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+            write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
 
     def write(self, event: str, step: int, values: Mapping[str, Any]) -> None:
         """Append a line."""

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import logging
-import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from audiosep.atomic import fill_folder, remove_leftovers, write_text
 from audiosep.errors import ConfigError, ModelError
 from audiosep.training.engine.schedule import Clock
 
@@ -66,33 +66,6 @@ class WarmStart:
         return counts + (f" (such as {', '.join(examples)})" if examples else "")
 
 
-@contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
-    """A temporary folder that takes the place of `path` when the block ends well and is deleted when it does not."""
-    temporary = path.with_name(f".{path.name}.partial")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    try:
-        yield temporary
-        if path.exists():
-            old = path.with_name(f".{path.name}.old")
-            shutil.rmtree(old, ignore_errors=True)
-            path.replace(old)
-            temporary.replace(path)
-            shutil.rmtree(old)
-        else:
-            temporary.replace(path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file that is there whole or not at all."""
-    temporary = path.with_name(f".{path.name}.partial")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
-
-
 def save_checkpoint(
     folder: Path,
     model: nn.Module,
@@ -114,13 +87,14 @@ def save_checkpoint(
         The new checkpoint.
     """
     path = folder / f"step-{progress.step:08d}"
-    with whole_folder(path) as part:
-        save_file(_storable(model.state_dict()), part / MODEL)
-        save_file(_storable(average), part / AVERAGE)
-        torch.save(dict(training), part / OPTIMIZER)
-        write_text(part / TRAINER, json.dumps(dataclasses.asdict(progress)))
-        for file in part.iterdir():
-            _flush(file)
+    remove_leftovers(folder)
+    with fill_folder(path) as part:
+        (part / MODEL).write_bytes(save(_storable(model.state_dict())))
+        (part / AVERAGE).write_bytes(save(_storable(average)))
+        optimizer = io.BytesIO()  # in memory first: on a full disk `torch.save` raises what tells nothing of the disk
+        torch.save(dict(training), optimizer)
+        (part / OPTIMIZER).write_bytes(optimizer.getbuffer())
+        (part / TRAINER).write_text(json.dumps(dataclasses.asdict(progress)), encoding="utf-8")
     write_text(folder / "latest", path.name)
     for old in sorted(folder.glob("step-*"))[:-keep]:
         shutil.rmtree(old)
@@ -216,8 +190,3 @@ def warm_start(model: nn.Module, path: Path) -> WarmStart:
 def _storable(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     # safetensors refuses tensors that share memory or are not contiguous (channels-last weights are not).
     return {k: v.detach().to("cpu", copy=True).contiguous() for k, v in state.items()}
-
-
-def _flush(path: Path) -> None:
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())

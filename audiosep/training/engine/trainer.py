@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from audiosep.atomic import fill_folder, write_text
 from audiosep.errors import ConfigError, TrainingError
 from audiosep.training.engine import distributed
 from audiosep.training.engine.config import TrainerConfig
@@ -39,8 +40,6 @@ from audiosep.training.engine.state import (
     load_checkpoint,
     save_checkpoint,
     warm_start,
-    whole_folder,
-    write_text,
 )
 from audiosep.training.engine.task import StepModule, Task
 from audiosep.training.engine.trackers import Sample, log_samples, start_trackers
@@ -329,7 +328,7 @@ class Trainer:
     def _export(self, folder: Path) -> None:
         if self.main:
             self.model.eval()
-            with whole_folder(folder) as part:
+            with fill_folder(folder) as part:
                 self.task.export(self.model, part)
         self.accelerator.wait_for_everyone()
 

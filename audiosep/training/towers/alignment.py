@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from audiosep.atomic import write_text
 from audiosep.data.corpus import Corpus
 from audiosep.data.mixing import MixtureBatch
 from audiosep.data.sampling import SamplingConfig
@@ -150,7 +151,7 @@ def export_listener(listener: Listener, folder: Path) -> None:
     """Write `listener.safetensors` and its shape, `config.json`."""
     save_state(folder / WEIGHTS, listener.state_dict())
     text = json.dumps(configs.to_dict(listener.config), indent=2) + "\n"
-    (folder / SHAPE).write_text(text, encoding="utf-8")
+    write_text(folder / SHAPE, text)
 
 
 def _middle(x: Tensor, samples: int) -> Tensor:

@@ -12,9 +12,10 @@ from typing import Protocol
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
+from audiosep.atomic import write_bytes
 from audiosep.errors import DataError
 
 
@@ -58,7 +59,7 @@ class CaptionTable:
 
     def save(self, path: str | Path) -> None:
         """Write the table as safetensors, half precision."""
-        save_file({"embeddings": self.embeddings.half()}, str(path), {"captions": json.dumps(self.captions)})
+        write_bytes(path, save({"embeddings": self.embeddings.half()}, {"captions": json.dumps(self.captions)}))
 
     @classmethod
     def load(cls, path: str | Path) -> CaptionTable:

@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
+from audiosep.atomic import write_text
 from audiosep.data.phrases import misspell, prompts
 from audiosep.errors import ConfigError
 from audiosep.models.joint_space import DIMENSION, isometry
@@ -214,7 +215,7 @@ def export_text_tower(model: TextTower, tokenizer: Any, folder: Path) -> None:
     """Write `text.safetensors`, `text.json` (its shape) and `tokenizer.json`."""
     folder.mkdir(parents=True, exist_ok=True)
     save_state(folder / "text.safetensors", model.state_dict())
-    (folder / "text.json").write_text(json.dumps(configs.to_dict(model.config), indent=2) + "\n", encoding="utf-8")
+    write_text(folder / "text.json", json.dumps(configs.to_dict(model.config), indent=2) + "\n")
     tokenizer.save(str(folder / "tokenizer.json"))
 
 

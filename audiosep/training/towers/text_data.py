@@ -20,6 +20,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from audiosep.atomic import write_text
 from audiosep.data.phrases import (
     Lexicon,
     PhraseConfig,
@@ -34,7 +35,6 @@ from audiosep.data.phrases.synonyms import PhraseFilter, Synonym, draw_synonyms,
 from audiosep.data.phrases.wordnet import FOLDER, WordNet
 from audiosep.errors import DataError
 from audiosep.query.tokenizer import SPECIAL, train_word_pieces
-from audiosep.training.engine.state import write_text
 from audiosep.training.towers.teachers import SentenceTeacher
 
 logger = logging.getLogger(__name__)
