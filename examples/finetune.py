@@ -21,7 +21,7 @@ import audiosep
 from audiosep.audio import write_audio
 from audiosep.data.corpus import Corpus
 from audiosep.data.manifest import Clip, read_manifest, write_manifest
-from audiosep.training.finetune.session import FinetuneConfig, FinetuneReport, finetune
+from audiosep.training.finetune.finetuning import FinetuneConfig, FinetuneReport, finetune
 
 AUDIO = Path(__file__).parent / "audio"
 RECORDINGS = {"lead guitar": "lead_guitar", "rhythm guitar": "rhythm", "reading voice": "speech"}

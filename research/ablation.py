@@ -25,7 +25,7 @@ from typing import Any
 from audiosep.atomic import write_text
 from audiosep.errors import AudioSepError, ConfigError, InputError, TrainingError
 from audiosep.training.engine.runlog import read_log
-from audiosep.training.run_config import merged
+from audiosep.training.run_config import merge
 from research.pages import find_place, put
 
 MINUTES = 8.0
@@ -64,7 +64,7 @@ VARIANTS = (
     Variant("once", "the decoder is asked once", {"model": {"passes": 1}}),
     Variant("no-tags", "the decoder does not see the listener's tags", {"model": {"tags": False}}),
     Variant("no-listener", "no listener, hence no audio queries", _DEAF),
-    Variant("bins", "no listener, 1025 bins in place of 192 bands", merged(_DEAF, {"model": {"axis": "bins"}})),
+    Variant("bins", "no listener, 1025 bins in place of 192 bands", merge(_DEAF, {"model": {"axis": "bins"}})),
     Variant("narrow", "16 to 64 channels", {"model": {"widths": [16, 32, 48, 64]}}),
     Variant("wide", "64 to 224 channels", {"model": {"widths": [64, 128, 160, 224]}}),
     Variant("fine", "patches of 2 x 2 in place of 4 x 4", {"model": {"patch": [2, 2]}}),
@@ -98,8 +98,8 @@ def configuration(base: Mapping[str, Any], variant: Variant, minutes: float = MI
         )
     if not base.get("options", {}).get("validation"):
         raise ConfigError("options.validation: the runs are compared by a validation recipe; name one")
-    short = merged(merged(base, SHORT), {"trainer": {"minutes": minutes}})
-    return merged(short, variant.change)
+    short = merge(merge(base, SHORT), {"trainer": {"minutes": minutes}})
+    return merge(short, variant.change)
 
 
 def run(base: Mapping[str, Any], variant: Variant, folder: Path, minutes: float = MINUTES) -> None:

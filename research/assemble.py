@@ -20,8 +20,7 @@ from audiosep.models.hybrid import Hybrid
 from audiosep.models.hybrid_config import check
 from audiosep.models.listener import Listener
 from audiosep.query.mini import MiniEncoder
-from audiosep.training.towers.alignment import load_listener
-from audiosep.training.towers.text import TowerEncoder
+from audiosep.training.tower_files import TextTowerEncoder, load_listener
 from audiosep.weights.checkpoint import load_model, read_config, save_model
 
 TRAINED_ON = "<!-- trained on -->"
@@ -57,7 +56,7 @@ def assemble(
     config = replace(model.config, **{key: value for key, value in given.items() if value is not None})
     check(config)
     model.config = config
-    read = TowerEncoder.read(text)
+    read = TextTowerEncoder.read(text)
     out.mkdir(parents=True, exist_ok=True)
     ears = model.listener
     if listener is not None:

@@ -12,7 +12,7 @@ from audiosep.data.manifest import Clip
 from audiosep.models.hybrid import Hybrid
 from audiosep.models.listener import Listener
 from audiosep.query.mini import MiniEncoder
-from audiosep.training.towers.alignment import export_listener
+from audiosep.training.tower_files import export_listener
 from audiosep.weights.catalogue import locate
 from audiosep.weights.checkpoint import load_model, read_config, save_model
 from research.assemble import assemble, trained_on

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +23,21 @@ from audiosep.models.listener import Listener
 from audiosep.models.text import TextTower, TextTowerConfig
 from audiosep.query import load_encoder
 from audiosep.query.tokenizer import train_word_pieces
-from audiosep.training.engine.config import TrainerConfig
+from audiosep.training.caption_table import CaptionTable
 from audiosep.training.engine.runlog import read_log
 from audiosep.training.engine.trainer import Trainer
-from audiosep.training.separation.task import SeparationTask
-from audiosep.training.towers import captions
-from audiosep.training.towers.alignment import export_listener, info_nce, load_listener
-from audiosep.training.towers.captions import CaptionTable
+from audiosep.training.engine.trainer_config import TrainerConfig
+from audiosep.training.separation.separation_task import SeparationTask
+from audiosep.training.tower_files import (
+    TextTowerEncoder,
+    export_listener,
+    export_text_tower,
+    load_listener,
+    read_text_tower,
+)
+from audiosep.training.towers import embed_captions
 from audiosep.training.towers.contrastive import Contrastive
-from audiosep.training.towers.text import TowerEncoder, export_text_tower, read_text_tower
+from audiosep.training.towers.info_nce import info_nce
 from audiosep.weights import configs
 from audiosep.weights.checkpoint import load_state, read_config
 from research.assemble import assemble
@@ -87,8 +92,7 @@ def make(places: dict[str, str], **options: Any) -> Contrastive:
             "model": configs.to_dict(SHAPE),
             "options": {"text": places["text"], "phrases": 32} | options,
             "sampling": SAMPLING | {"mixtures": 6, "augment": {"speed": 0.0, "tempo": 0.0, "pitch": 0.0}},
-        },
-        Path(),
+        }
     )
 
 
@@ -134,7 +138,7 @@ def test_both_towers_start_from_a_whole_model(places: dict[str, str], mini_folde
         "model": configs.to_dict(encoder.listener.config),
         "options": {"text": str(mini_folder), "listener": str(mini_folder)},
     }
-    task = Contrastive.from_config(config, Path())
+    task = Contrastive.from_config(config)
     for mine, theirs in ((task.model.listener, encoder.listener), (task.model.text, encoder.tower)):
         assert all(torch.equal(value, theirs.state_dict()[key]) for key, value in mine.state_dict().items())
 
@@ -216,7 +220,7 @@ def test_the_anchor_keeps_what_the_separator_is_asked(places: dict[str, str]) ->
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-        now, start = TowerEncoder(task.model.text, task.words).text(UNSEEN), task.start.text(UNSEEN)
+        now, start = TextTowerEncoder(task.model.text, task.words).text(UNSEEN), task.start.text(UNSEEN)
         moved.append(float((1 - (now * start).sum(-1)).mean()))
     assert moved[1] < 0.5 * moved[0]
 
@@ -239,33 +243,26 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(places: dict[str,
     assert len(losses[0]) == 6
 
 
-def test_captions_are_embedded_by_the_trained_tower(
-    places: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_captions_are_embedded_by_the_trained_tower(places: dict[str, str], tmp_path: Path) -> None:
     out = tmp_path / "captions.safetensors"
-    monkeypatch.setattr(sys, "argv", ["captions", places["manifest"], str(out), "--model", places["text"]])
-    captions.main()
-    expected = TowerEncoder.read(Path(places["text"])).text(["heavy rain"])
+    embed_captions.main([places["manifest"], str(out), "--model", places["text"]])
+    expected = TextTowerEncoder.read(Path(places["text"])).text(["heavy rain"])
     torch.testing.assert_close(CaptionTable.load(out)[["heavy rain"]], expected, atol=1e-3, rtol=0)
 
 
-def test_from_captions_to_a_separator_that_can_be_asked(
-    places: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_from_captions_to_a_separator_that_takes_queries(places: dict[str, str], tmp_path: Path) -> None:
     """As docs/training.md has it: an embedded CLAP that exists, a caption table, a separator, `load`."""
     table, listener = tmp_path / "captions.safetensors", tmp_path / "listener"
     listener.mkdir()
     export_listener(Listener(SHAPE), listener)
-    monkeypatch.setattr(sys, "argv", ["captions", places["manifest"], str(table), "--model", places["text"]])
-    captions.main()
+    embed_captions.main([places["manifest"], str(table), "--model", places["text"]])
     task = SeparationTask.from_config(
         {
             "data": {key: places[key] for key in ("manifest", "cache")} | {"captions": str(table)},
             "model": configs.to_dict(dataclasses.replace(SMALL, dimension=512, listener=SHAPE)),
             "options": {"text": places["text"], "listener": str(listener)},
             "sampling": SAMPLING,
-        },
-        Path(),
+        }
     )
     Trainer(task, dataclasses.replace(CONFIG, steps=1, monitor="val/si_sdri"), tmp_path / "run").fit()
     separator = audiosep.load(tmp_path / "run/model", device="cpu", precision="fp32")
@@ -298,21 +295,21 @@ def test_impossible_configurations_are_refused(places: dict[str, str], tmp_path:
             make(places, **options)
     base = {"data": {key: places[key] for key in ("manifest", "cache")}, "options": {"text": places["text"]}}
     for wrong, match in (
-        ({"sampling": {"channels": 2}}, "hears mono"),
+        ({"sampling": {"channels": 2}}, "takes mono"),
         ({"model": {"dimension": 16}}, "dimension must be 512"),
         ({"options": {}}, "text"),
     ):
         with pytest.raises(ConfigError, match=match):
-            Contrastive.from_config(base | wrong, Path())
+            Contrastive.from_config(base | wrong)
     other = configs.to_dict(dataclasses.replace(SHAPE, hidden=32))
     load = {"text": places["text"], "listener": str(tmp_path / "listener")}
     (tmp_path / "listener").mkdir()
     export_listener(Listener(SHAPE), tmp_path / "listener")
-    with pytest.raises(ConfigError, match="another shape"):
-        Contrastive.from_config(base | {"model": other, "options": load}, Path())
+    with pytest.raises(ConfigError, match="another configuration"):
+        Contrastive.from_config(base | {"model": other, "options": load})
 
 
-def test_texts_that_the_tower_cannot_read_are_found_before_training(places: dict[str, str], tmp_path: Path) -> None:
+def test_texts_that_the_tower_cannot_read_are_refused_before_training(places: dict[str, str], tmp_path: Path) -> None:
     clips = divided(make_clips(tmp_path))
     clips[0] = dataclasses.replace(clips[0], captions=("鋼琴",))
     write_manifest(tmp_path / "manifest.jsonl", clips)

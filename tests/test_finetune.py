@@ -21,8 +21,8 @@ from audiosep.metrics import si_sdr
 from audiosep.models.adapters import AdapterConfig, adapter_info
 from audiosep.models.hybrid import Hybrid
 from audiosep.models.hybrid_config import HybridConfig
-from audiosep.training.finetune.session import FinetuneConfig, FinetuneReport, finetune, gather_clips, hold_back
-from audiosep.training.finetune.task import FinetuneOptions, limited
+from audiosep.training.finetune.finetune_task import FinetuneOptions, limited
+from audiosep.training.finetune.finetuning import FinetuneConfig, FinetuneReport, finetune, gather_clips, hold_back
 from audiosep.weights.checkpoint import save_model
 
 RATE = 16000
@@ -151,7 +151,7 @@ def test_the_command_hands_on_its_flags_and_shows_the_gain(tmp_path, capsys, mon
         seen.update(options, sounds=sounds, base=base, out=out)
         return report
 
-    monkeypatch.setattr("audiosep.training.finetune.session.finetune", stub)
+    monkeypatch.setattr("audiosep.training.finetune.finetuning.finetune", stub)
     arguments = ["my_sounds", "--from", "base", "--noise", "street", "--minutes", "5", "--rank", "4", "--keep", "0.1"]
     with pytest.raises(SystemExit) as done:
         app(arguments)
@@ -163,13 +163,13 @@ def test_the_command_hands_on_its_flags_and_shows_the_gain(tmp_path, capsys, mon
     assert "written: my.safetensors" in shown
     assert "1.00" in shown
     assert "5.00" in shown
-    monkeypatch.setattr("audiosep.training.finetune.session.finetune", lambda *a, **k: replace(report, out=None))
+    monkeypatch.setattr("audiosep.training.finetune.finetuning.finetune", lambda *a, **k: replace(report, out=None))
     with pytest.raises(SystemExit) as done:
         app([*arguments, "--json"])
     assert done.value.code == 1
     assert json.loads(capsys.readouterr().out)["out"] is None
     stopped = replace(report, out=None, interrupted=True)
-    monkeypatch.setattr("audiosep.training.finetune.session.finetune", lambda *a, **k: stopped)
+    monkeypatch.setattr("audiosep.training.finetune.finetuning.finetune", lambda *a, **k: stopped)
     with pytest.raises(SystemExit) as done:
         app(arguments)
     assert done.value.code == 130

@@ -22,8 +22,8 @@ from audiosep.models.masks import share_out
 from audiosep.models.passes import question_after
 from audiosep.models.stft import istft, power, stft
 from audiosep.separator import Separator
-from audiosep.training.engine.health import Health
-from audiosep.training.engine.state import warm_start
+from audiosep.training.engine.dead_channels import Health
+from audiosep.training.engine.run_state import warm_start
 
 SMALL_LISTENER = ListenerConfig(
     n_fft=512, hop=128, bands=48, widths=(8, 16), strides=((1, 1), (2, 2)), hidden=24, dimension=16, tags=5

@@ -15,8 +15,8 @@ from audiosep import metrics
 from audiosep.models.hybrid import Hybrid
 from audiosep.models.hybrid_config import HybridConfig
 from audiosep.models.stft import power, stft
-from audiosep.training.engine.config import TrainerConfig
 from audiosep.training.engine.trainer import Trainer
+from audiosep.training.engine.trainer_config import TrainerConfig
 from audiosep.training.separation.losses import Losses
 
 AUDIO = Path(__file__).parents[1] / "examples/audio"

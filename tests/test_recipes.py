@@ -17,7 +17,7 @@ from audiosep.data.manifest import write_manifest
 from audiosep.data.recipes import Drawer, Pieces, Recipe
 from audiosep.errors import DataError
 from audiosep.evaluation.validation_set import benchmark
-from audiosep.training.separation.validation import summary
+from audiosep.training.separation.validation_scores import summary
 
 
 @pytest.fixture(scope="module")

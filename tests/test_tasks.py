@@ -24,19 +24,19 @@ from audiosep.models.hybrid import Hybrid
 from audiosep.models.hybrid_config import HybridConfig
 from audiosep.models.listener import Listener
 from audiosep.models.stft import power, stft
+from audiosep.training.caption_table import CaptionTable, normalise_caption
 from audiosep.training.engine import distributed
-from audiosep.training.engine.config import TrainerConfig
 from audiosep.training.engine.runlog import headline, read_log
 from audiosep.training.engine.step_memory import step_memory
 from audiosep.training.engine.trainer import Trainer
-from audiosep.training.separation.task import SeparationTask, _with_channels
-from audiosep.training.separation.validation import summary
-from audiosep.training.towers.alignment import export_listener, load_listener
-from audiosep.training.towers.audio import AudioDistillation
-from audiosep.training.towers.captions import CaptionTable, normalise
+from audiosep.training.engine.trainer_config import TrainerConfig
+from audiosep.training.separation.separation_task import SeparationTask, _with_channels
+from audiosep.training.separation.validation_scores import summary
+from audiosep.training.tower_files import export_listener, load_listener
+from audiosep.training.towers.audio_distillation import AudioDistillation
 from audiosep.weights import configs
 from audiosep.weights.checkpoint import load_model, load_state
-from research.naming import compare
+from research.zero_shot import compare
 
 RATE = 32000
 TAGS = ["dog", "rain", "clock", "explosion", "speech"]
@@ -120,8 +120,7 @@ def separation_task(
             "model": configs.to_dict(shape),
             "options": {"candidates": 0.3, "audio": 0.3, "mixed": 0.3} | options,
             "sampling": SAMPLING | (sampling or {}),
-        },
-        Path(),
+        }
     )
 
 
@@ -328,11 +327,11 @@ def test_impossible_options_are_refused(data: dict[str, str]) -> None:
     ):
         with pytest.raises((ConfigError, ModelError), match=match):
             separation_task(data, **options)
-    with pytest.raises(ConfigError, match=r"options\.repeat"):
-        listener_task(data, repeat=0)
-    with pytest.raises(ConfigError, match="hears mono"):
+    with pytest.raises(ConfigError, match=r"options\.batch_reuse"):
+        listener_task(data, batch_reuse=0)
+    with pytest.raises(ConfigError, match="takes mono"):
         AudioDistillation.from_config(
-            {"data": data, "options": {"tagger": "", "labels": ""}, "sampling": {"channels": 2}}, Path()
+            {"data": data, "options": {"tagger": "", "labels": ""}, "sampling": {"channels": 2}}
         )
     deaf = dataclasses.replace(SMALL, listener=None, refine=False)
     for options in ({"listener": "mini"}, {"text": "mini"}):
@@ -431,8 +430,7 @@ def listener_task(data: dict[str, str], **options: Any) -> AudioDistillation:
             "model": configs.to_dict(SMALL_LISTENER),
             "options": {"tagger": str(folder / "tagger.pt"), "labels": str(folder / "labels.json")} | options,
             "sampling": SAMPLING | {"absent": 0.0},
-        },
-        Path(),
+        }
     )
 
 
@@ -449,7 +447,7 @@ def test_listener_task_learns_and_exports_what_a_separator_takes(
     load_listener(separation.model.listener, tmp_path / "run/model")
     state = load_state(tmp_path / "run/model/listener.safetensors")
     assert torch.equal(separation.model.listener.joint.weight, state["joint.weight"])
-    with pytest.raises(ConfigError, match="another shape"):
+    with pytest.raises(ConfigError, match="another configuration"):
         load_listener(Listener(dataclasses.replace(SMALL_LISTENER, hidden=32)), tmp_path / "run/model")
     with pytest.raises(ModelError, match="shape"):
         load_listener(
@@ -468,7 +466,7 @@ def test_towers_are_compared_with_their_teachers_on_the_same_clips(data: dict[st
     names = [TAGS[0]] * len(TAGS)
     found = compare("mini", corpus, Sure(), names, HashedText())  # type: ignore[arg-type]
     for split in ("val", "zero"):
-        own = [normalise(clip.label) for clip in corpus.clips if clip.split == split]
+        own = [normalise_caption(clip.label) for clip in corpus.clips if clip.split == split]
         texts = HashedText().text(sorted(set(own)))
         first = sorted(set(own))[int((HashedText().text(names[:1]) @ texts.T).argmax())]
         assert found[f"{split}/teacher_top1"] == pytest.approx(own.count(first) / len(own))
@@ -476,11 +474,11 @@ def test_towers_are_compared_with_their_teachers_on_the_same_clips(data: dict[st
         assert found[f"{split}/ratio"] == pytest.approx(found[f"{split}/top1"] / max(own.count(first) / len(own), 1e-9))
 
 
-def test_clips_that_are_heard_again_come_in_other_company_and_the_same_after_a_resume(data: dict[str, str]) -> None:
-    task = listener_task(data, repeat=4, memory=3)
+def test_reused_clips_are_mixed_with_others_and_the_same_after_a_resume(data: dict[str, str]) -> None:
+    task = listener_task(data, batch_reuse=4, cached_batches=3)
     batches = [task.batch(step, 0, 1) for step in range(24)]
-    assert len(task._memory) <= 3
-    again = listener_task(data, repeat=4, memory=3).batch(23, 0, 1)
+    assert len(task._cache) <= 3
+    again = listener_task(data, batch_reuse=4, cached_batches=3).batch(23, 0, 1)
     torch.testing.assert_close(again.energies, batches[23].energies)
     assert torch.equal(again.logits, batches[23].logits)
     assert not any(torch.equal(batches[23].logits, other.logits) for other in batches[:23])
@@ -494,9 +492,9 @@ def test_a_tagger_of_another_kind_is_named(data: dict[str, str], tmp_path: Path)
 
 def test_captions_of_other_splits_are_no_negatives(data: dict[str, str]) -> None:
     task = listener_task(data)
-    blast, bark = task.captions.row("blast"), task.captions.row("a dog barking")
-    assert task.place[blast] == -1
-    assert task.place[bark] >= 0
-    speech, man = (int(task.place[task.captions.row(text)]) for text in ("someone talking", "a man speaking"))
-    assert task.same[man, speech]
-    assert not task.same[man, task.place[bark]]
+    captions = task.training_captions
+    assert captions.index("blast") == -1
+    assert captions.index("a dog barking") >= 0
+    speech, man = (captions.index(text) for text in ("someone talking", "a man speaking"))
+    assert captions.same_sound[man, speech]
+    assert not captions.same_sound[man, captions.index("a dog barking")]

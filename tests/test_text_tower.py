@@ -17,10 +17,11 @@ from audiosep.errors import ConfigError, ModelError, QueryError
 from audiosep.models.joint_space import isometry
 from audiosep.models.text import TextTower, TextTowerConfig
 from audiosep.query.tokenizer import WordPieces, train_word_pieces
-from audiosep.training.towers import text
-from audiosep.training.towers import text_data as textdata
-from audiosep.training.towers.text import TextConfig, TextDistillation, TextOptions, export_text_tower, read_text_tower
+from audiosep.training.tower_files import export_text_tower, read_text_tower
+from audiosep.training.towers import text_data, text_distillation
 from audiosep.training.towers.text_data import TextDataConfig
+from audiosep.training.towers.text_distillation import TextConfig, TextDistillation, TextOptions
+from audiosep.training.towers.text_validation import without_words
 
 TEXTS = ["a dog barking", "the barking dog", "electric guitar solo", "rain on a tin roof", "café crowd", "a hoover"] * 4
 
@@ -119,8 +120,8 @@ class FakeTeacher:
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TextConfig:
     """A prepared folder of 600 phrases, and a small tower."""
-    monkeypatch.setattr(text, "SentenceTeacher", FakeTeacher)
-    monkeypatch.setattr(textdata, "SentenceTeacher", FakeTeacher)
+    monkeypatch.setattr(text_distillation, "SentenceTeacher", FakeTeacher)
+    monkeypatch.setattr(text_data, "SentenceTeacher", FakeTeacher)
     rng = np.random.default_rng(0)
     names = ["dog", "cat", "guitar", "piano", "rain", "wind", "drum", "voice", "bell", "train"]
     phrases = sorted({" ".join(rng.choice(names, 1 + i % 4)) for i in range(600)})
@@ -135,7 +136,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TextConfig:
 
 
 def test_prepared_data_holds_back_phrases(config: TextConfig) -> None:
-    data = textdata.prepare(config.data, config.model.vocabulary)
+    data = text_data.prepare(config.data, config.model.vocabulary)
     assert len(data.trained) + len(data.held_back) == len(data.phrases)
     assert set(data.trained).isdisjoint(data.held_back)
     assert len(data.held_back) > 10
@@ -145,7 +146,7 @@ def test_prepared_data_holds_back_phrases(config: TextConfig) -> None:
 
 
 def test_an_evaluation_needs_the_teacher_for_what_is_held_back_only(config: TextConfig) -> None:
-    data = textdata.prepare(config.data, config.model.vocabulary, to_train=False)
+    data = text_data.prepare(config.data, config.model.vocabulary, to_train=False)
     assert not list(Path(config.data.folder).glob("*.npy"))
     expected = FakeTeacher().embed([data.phrases[row] for row in data.held_back])
     found = torch.from_numpy(data.targets[data.held_back].astype(np.float32))
@@ -154,7 +155,7 @@ def test_an_evaluation_needs_the_teacher_for_what_is_held_back_only(config: Text
 
 
 def test_an_interrupted_embedding_is_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(textdata, "_CHUNK", 4)
+    monkeypatch.setattr(text_data, "_CHUNK", 4)
     calls = []
 
     class Dies(FakeTeacher):
@@ -166,9 +167,9 @@ def test_an_interrupted_embedding_is_continued(tmp_path: Path, monkeypatch: pyte
 
     texts = [f"dog {i}" for i in range(10)]
     with pytest.raises(KeyboardInterrupt):
-        textdata.embed_to_file(Dies(), texts, tmp_path / "x")  # type: ignore[arg-type]  # a stand-in
+        text_data.embed_to_file(Dies(), texts, tmp_path / "x")  # type: ignore[arg-type]  # a stand-in
     assert not (tmp_path / "x.npy").exists()
-    textdata.embed_to_file(Dies(), texts, tmp_path / "x")  # type: ignore[arg-type]
+    text_data.embed_to_file(Dies(), texts, tmp_path / "x")  # type: ignore[arg-type]
     assert [len(c) for c in calls] == [4, 4, 4, 2]
     expected = FakeTeacher().embed(texts)
     torch.testing.assert_close(torch.from_numpy(np.load(tmp_path / "x.npy")).float(), expected, atol=1e-3, rtol=0)
@@ -178,7 +179,7 @@ def test_an_interrupted_embedding_is_continued(tmp_path: Path, monkeypatch: pyte
 def test_batches_are_pure_and_cover_every_phrase_once(
     config: TextConfig, together: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(text, "_PLAN", together)
+    monkeypatch.setattr(text_distillation, "_GROUP", together)
     task, other = TextDistillation(config), TextDistillation(config)
     batches = len(task.data.trained) // 16
     for step in (5, 0, batches + 1):
@@ -210,7 +211,7 @@ def test_distillation_comes_close_to_the_teacher(config: TextConfig, tmp_path: P
     assert after["val/captions/cosine"] == pytest.approx(after["val/cosine"])
     task.export(task.model, tmp_path / "out")
     tower, tokenizer = read_text_tower(tmp_path / "out")
-    ids = task.read(["dog piano"])
+    ids = task.words(["dog piano"])
     torch.testing.assert_close(tower(ids), task.model.eval()(ids))
     assert tokenizer.get_vocab_size() == config.model.vocabulary
 
@@ -227,7 +228,7 @@ def test_words_that_no_phrase_uses_stay_where_the_teacher_put_them(config: TextC
 
 
 def test_a_removed_word_is_spelled(words: WordPieces) -> None:
-    spelled = WordPieces(text.without(words.tokenizer, ["guitar", "dog barking"]), words.vocabulary)
+    spelled = WordPieces(without_words(words.tokenizer, ["guitar", "dog barking"]), words.vocabulary)
     assert len(words(["guitar"])[0]) == 1
     assert len(spelled(["guitar"])[0]) > 1
     assert torch.equal(spelled(["dog barking"]), words(["dog barking"]))

@@ -21,13 +21,13 @@ from torch import Tensor, nn
 
 from audiosep.errors import ConfigError, DependencyError, ModelError, TrainingError
 from audiosep.training.engine import distributed
-from audiosep.training.engine.config import TrainerConfig
 from audiosep.training.engine.muon import Muon, is_matrix, orthogonal
+from audiosep.training.engine.run_state import latest_checkpoint, warm_start
 from audiosep.training.engine.runlog import read_log
 from audiosep.training.engine.schedule import Clock, due, learning_rate, progress
-from audiosep.training.engine.state import latest_checkpoint, warm_start
 from audiosep.training.engine.trackers import Sample, log_samples, spectrogram_image
 from audiosep.training.engine.trainer import Trainer
+from audiosep.training.engine.trainer_config import TrainerConfig
 
 
 class TinyTask:

@@ -11,7 +11,7 @@ import typer
 from audiosep.cli import common
 
 if TYPE_CHECKING:
-    from audiosep.training.finetune.session import FinetuneReport
+    from audiosep.training.finetune.finetuning import FinetuneReport
 
 app = common.application()
 
@@ -60,13 +60,13 @@ def finetune(
     Ctrl-C writes a checkpoint; the same command goes on from there.
     """
     from audiosep.models.adapters import AdapterConfig
-    from audiosep.training.finetune import session as tuning
-    from audiosep.training.finetune.task import FinetuneOptions
+    from audiosep.training.finetune import finetuning
+    from audiosep.training.finetune.finetune_task import FinetuneOptions
 
     common.logs_to(common.console(), verbose, quiet)
     options = FinetuneOptions(keep=keep)
     sampling = dataclasses.replace(options.sampling, mixtures=batch, seconds=seconds)
-    config = tuning.FinetuneConfig(
+    config = finetuning.FinetuneConfig(
         minutes=minutes,
         steps=steps,
         full=full,
@@ -79,7 +79,7 @@ def finetune(
         seed=seed,
         trackers=tuple(tracker or ()),
     )
-    report = tuning.finetune(sounds, base, out, noise=noise or (), known=known, config=config, run_dir=run)
+    report = finetuning.finetune(sounds, base, out, noise=noise or (), known=known, config=config, run_dir=run)
     if as_json:
         common.emit(dataclasses.asdict(report))
     else:

@@ -40,33 +40,35 @@ def train(
 
     With several GPUs: accelerate launch -m audiosep train CONFIG. Ctrl-C writes a checkpoint and stops.
     """
-    from audiosep.training import run_config as recipes
-    from audiosep.training.engine.profile import profile as throughput
     from audiosep.training.engine.runlog import headline
     from audiosep.training.engine.step_memory import step_memory
+    from audiosep.training.engine.throughput import measure_throughput
     from audiosep.training.engine.trainer import Trainer
+    from audiosep.training.run_config import build_task, provenance, read_run_config
 
     common.logs_to(common.console(), verbose, quiet)
-    recipe = recipes.read_recipe(config, overrides or (), preset)
+    run_config = read_run_config(config, overrides or (), preset)
     run_dir = out or Path("runs") / config.stem
-    task = recipes.build_task(recipe, run_dir)
+    task = build_task(run_config)
     if check:
         trained = sum(p.numel() for p in task.model.parameters() if p.requires_grad)
-        memory = step_memory(task, recipe.trainer)
+        memory = step_memory(task, run_config.trainer)
         if as_json:
-            common.emit({"task": recipe.task, "run": str(run_dir), "parameters": trained, **dataclasses.asdict(memory)})
+            common.emit(
+                {"task": run_config.task, "run": str(run_dir), "parameters": trained, **dataclasses.asdict(memory)}
+            )
         else:
-            print(f"{config}: {recipe.task} would train {trained / 1e6:.2f} M parameters into {run_dir}")
+            print(f"{config}: {run_config.task} would train {trained / 1e6:.2f} M parameters into {run_dir}")
             print(memory)
         return common.DONE
     if profile is not None:
-        found = throughput(task, recipe.trainer, profile)
+        found = measure_throughput(task, run_config.trainer, profile)
         if as_json:
             common.emit(dataclasses.asdict(found) | {"share": found.share})
         else:
             print(found)
         return common.DONE
-    result = Trainer(task, recipe.trainer, run_dir, recipes.about(recipe)).fit()
+    result = Trainer(task, run_config.trainer, run_dir, provenance(run_config)).fit()
     if as_json:
         common.emit(dataclasses.asdict(result))
     else:

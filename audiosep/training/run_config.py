@@ -1,9 +1,9 @@
-"""A training run as one JSON file.
+"""The configuration of a training run: one JSON file.
 
     {"task": "separation", "preset": "24", "seed": 0, "trainer": {...}, "model": {...}, "data": {...}, "options": {...}}
 
-`task` chooses the class, `trainer` is a `TrainerConfig`, everything else is the `Config` of the task. `preset` is a
-starting point for a size of memory, under what the file itself says.
+`task` chooses the class, `trainer` is a `TrainerConfig`, everything else is the `Config` of the task. `preset` gives
+default values for a memory size; values in the file take precedence.
 """
 
 from __future__ import annotations
@@ -17,40 +17,44 @@ from pathlib import Path
 from typing import Any
 
 from audiosep.errors import ConfigError
-from audiosep.training.engine.config import TrainerConfig
-from audiosep.training.engine.presets import preset
+from audiosep.training.engine.task import Task
+from audiosep.training.engine.trainer_config import TrainerConfig
+from audiosep.training.separation.presets import preset
 from audiosep.weights import configs
 
 TASKS = {
-    "separation": "audiosep.training.separation.task:SeparationTask",
-    "text": "audiosep.training.towers.text:TextDistillation",
-    "audio": "audiosep.training.towers.audio:AudioDistillation",
+    "separation": "audiosep.training.separation.separation_task:SeparationTask",
+    "text": "audiosep.training.towers.text_distillation:TextDistillation",
+    "audio": "audiosep.training.towers.audio_distillation:AudioDistillation",
     "contrastive": "audiosep.training.towers.contrastive:Contrastive",
 }
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """A checked configuration.
+class RunConfig:
+    """A checked configuration of a training run.
 
     Attributes:
         task: name in `TASKS`.
         trainer: the trainer's part.
-        options: the task's part: the configuration of the task's class.
+        task_options: everything else: the JSON data of the task's `Config`.
     """
 
     task: str
     trainer: TrainerConfig
-    options: dict[str, Any]
+    task_options: dict[str, Any]
 
 
-def read_recipe(path: Path | str, overrides: Sequence[str] = (), size: str | None = None) -> Recipe:
-    """Read a training configuration.
+def read_run_config(path: Path | str, overrides: Sequence[str] = (), size: str | None = None) -> RunConfig:
+    """Read the configuration of a training run.
 
     Args:
         path: the JSON file.
         overrides: "dotted.key=value" each, the value in JSON or a bare word: trainer.minutes=60.
-        size: memory preset in place of the file's, see `presets.preset`.
+        size: memory preset instead of the file's, see `presets.preset`.
+
+    Returns:
+        The checked configuration.
 
     Raises:
         ConfigError: no such file, no JSON, an unknown task or key, or an impossible value.
@@ -65,73 +69,110 @@ def read_recipe(path: Path | str, overrides: Sequence[str] = (), size: str | Non
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: expected an object with task, trainer, data ...")
     for text in overrides:
-        override(data, text)
-    return make_recipe(data, size)
+        set_value(data, text)
+    return parse_run_config(data, size)
 
 
-def make_recipe(data: Mapping[str, Any], size: str | None = None) -> Recipe:
-    """Check the JSON data of a configuration; see `read_recipe`."""
+def parse_run_config(data: Mapping[str, Any], size: str | None = None) -> RunConfig:
+    """Check the JSON data of a configuration.
+
+    Args:
+        data: the JSON data.
+        size: memory preset instead of the data's, see `presets.preset`.
+
+    Returns:
+        The checked configuration.
+
+    Raises:
+        ConfigError: an unknown task or key, or an impossible value.
+    """
     rest = dict(data)
-    task, chosen = rest.pop("task", None), size or rest.pop("preset", None)
-    rest.pop("preset", None)
+    task, file_size = rest.pop("task", None), rest.pop("preset", None)
+    size = size or file_size
     if task not in TASKS:
         raise ConfigError(f"task: {task!r} is not one of {', '.join(map(repr, TASKS))}")
-    if chosen is not None:
-        rest = merged(preset(task, str(chosen)), rest)
+    if size is not None:
+        rest = merge(preset(task, str(size)), rest)
     trainer = dict(rest.pop("trainer", {}))
     if "seed" in rest:
         trainer.setdefault("seed", rest["seed"])
-    return Recipe(task, configs.from_dict(TrainerConfig, trainer, "trainer"), rest)
+    return RunConfig(task, configs.from_dict(TrainerConfig, trainer, "trainer"), rest)
 
 
-def build_task(recipe: Recipe, run_dir: Path) -> Any:
-    """The task that a recipe describes.
+def build_task(config: RunConfig) -> Task:
+    """Build the task that a configuration describes.
+
+    Args:
+        config: the configuration.
+
+    Returns:
+        The task, with its data opened and its model built.
 
     Raises:
-        ConfigError: its configuration is wrong.
+        ConfigError: the task's part of the configuration is wrong.
     """
-    module, name = TASKS[recipe.task].split(":")
-    return getattr(importlib.import_module(module), name).from_config(recipe.options, run_dir)
+    module, name = TASKS[config.task].split(":")
+    task: Task = getattr(importlib.import_module(module), name).from_config(config.task_options)
+    return task
 
 
-def about(recipe: Recipe) -> dict[str, Any]:
-    """What the run folder shall know about its origin: the whole configuration, sha256 of the files it names."""
-    files = {text: file_hash(Path(text)) for text in _strings(recipe.options) if _is_file(text)}
-    return {"task": recipe.task, **recipe.options, "files": files}
+def provenance(config: RunConfig) -> dict[str, Any]:
+    """Collect what the run's config.json records: the task's configuration and the sha256 of each file it names.
+
+    Args:
+        config: the configuration.
+
+    Returns:
+        JSON data; `files` maps path to sha256.
+    """
+    files = {text: file_sha256(Path(text)) for text in _strings(config.task_options) if _is_file(text)}
+    return {"task": config.task, **config.task_options, "files": files}
 
 
-def file_hash(path: Path) -> str:
-    """sha256 of a file."""
+def file_sha256(path: Path) -> str:
+    """Compute the sha256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def override(data: dict[str, Any], text: str) -> None:
-    """Set one value of nested JSON data from "dotted.key=value".
+def set_value(data: dict[str, Any], text: str) -> None:
+    """Set one value of nested JSON data.
+
+    Args:
+        data: changed in place.
+        text: "dotted.key=value".
 
     Raises:
-        ConfigError: no "=", or the path leads through something that is no object.
+        ConfigError: no "=", or the key leads through a value that is no object.
     """
-    place, equals, value = text.partition("=")
+    key, equals, value = text.partition("=")
     if not equals:
         raise ConfigError(f"--set {text}: expected dotted.key=value, such as trainer.minutes=60")
-    *parents, key = place.split(".")
+    *parents, last = key.split(".")
     for parent in parents:
         data = data.setdefault(parent, {})
         if not isinstance(data, dict):
             raise ConfigError(f"--set {text}: {parent!r} holds no further keys")
     try:
-        data[key] = json.loads(value)
+        data[last] = json.loads(value)
     except json.JSONDecodeError:
-        data[key] = value
+        data[last] = value
 
 
-def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`over` laid over `base`, object by object."""
+def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge nested JSON objects.
+
+    Args:
+        base: the values to start from.
+        changes: the values that take precedence.
+
+    Returns:
+        A new object.
+    """
     result = dict(base)
-    for key, value in over.items():
+    for key, value in changes.items():
         both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
-        result[key] = merged(result[key], value) if both else value
+        result[key] = merge(result[key], value) if both else value
     return result
 
 

@@ -17,8 +17,8 @@ import torch
 from torch import nn
 
 from audiosep.errors import ConfigError, DependencyError
-from audiosep.training.engine.config import TrainerConfig, resolve_device
 from audiosep.training.engine.trackers import check_trackers
+from audiosep.training.engine.trainer_config import TrainerConfig, resolve_device
 
 try:
     from accelerate import Accelerator

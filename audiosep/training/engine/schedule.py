@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from audiosep.training.engine.config import TrainerConfig
+from audiosep.training.engine.trainer_config import TrainerConfig
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from audiosep.training.engine.config import TrainerConfig
 from audiosep.training.engine.runtime import step_seed
 from audiosep.training.engine.task import Task
+from audiosep.training.engine.trainer_config import TrainerConfig
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,17 @@ from torch import Tensor, nn
 from audiosep.atomic import fill_folder, write_text
 from audiosep.errors import ConfigError, TrainingError
 from audiosep.training.engine import distributed
-from audiosep.training.engine.config import TrainerConfig
 from audiosep.training.engine.curves import draw_curves
+from audiosep.training.engine.dead_channels import Health
 from audiosep.training.engine.ema import WeightAverage
-from audiosep.training.engine.health import Health
 from audiosep.training.engine.muon import Muon, is_matrix
+from audiosep.training.engine.run_state import (
+    Progress,
+    latest_checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+    warm_start,
+)
 from audiosep.training.engine.runlog import Meter, RunLog, brief, environment, headline, last_validation
 from audiosep.training.engine.runtime import (
     Prefetcher,
@@ -34,15 +40,9 @@ from audiosep.training.engine.runtime import (
     stopping,
 )
 from audiosep.training.engine.schedule import Clock, due, learning_rate, progress
-from audiosep.training.engine.state import (
-    Progress,
-    latest_checkpoint,
-    load_checkpoint,
-    save_checkpoint,
-    warm_start,
-)
 from audiosep.training.engine.task import StepModule, Task
 from audiosep.training.engine.trackers import Sample, log_samples, start_trackers
+from audiosep.training.engine.trainer_config import TrainerConfig
 from audiosep.weights import configs
 
 logger = logging.getLogger(__name__)

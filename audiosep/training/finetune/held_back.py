@@ -15,9 +15,9 @@ from audiosep.data.augment import AugmentConfig
 from audiosep.data.corpus import Corpus
 from audiosep.data.mixing import Mixer, MixtureBatch
 from audiosep.data.sampling import Sampler, SamplingConfig
+from audiosep.training.caption_table import CaptionTable
 from audiosep.training.engine import distributed
 from audiosep.training.engine.trackers import Sample, to_compare
-from audiosep.training.towers.captions import CaptionTable
 
 PLAIN = AugmentConfig(speed=0, tempo=0, pitch=0, equalise=0, bandlimit=0, reverb=0, codec=0, polarity=0)
 

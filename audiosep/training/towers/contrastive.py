@@ -1,11 +1,12 @@
 """Aligning both towers of the embedded CLAP: clips of recordings with texts that name them.
 
-Symmetric InfoNCE (van den Oord et al., 2018; Radford et al., 2021) within a batch. Every clip brings several of its
-captions; labels that answer one another (`data.labels`) are positives of each other, and what could be either is left
-out. Sounds that are near in meaning but others for sure meet more often than by chance (`data.near`).
+Symmetric InfoNCE (van den Oord et al., 2018; Radford et al., 2021) within a batch. A batch holds several captions of
+each clip. Clips of labels that include one another (`data.labels`) are positives of each other's captions; pairs that
+could be either are left out. Hard negatives, similar in meaning but surely other sounds, are drawn more often than by
+chance (`data.near`).
 
-The text tower may be trained too. The separator was trained with its embeddings, so an anchor keeps them near where
-they started: those of the batch's captions, and those of random phrases, which speak for all other queries.
+The text tower may be trained too. The separator was trained with its embeddings, so an anchor term keeps them near
+their start: those of the batch's captions, and those of random phrases, which represent all other queries.
 """
 
 from __future__ import annotations
@@ -31,18 +32,11 @@ from audiosep.models.listener import Listener, ListenerConfig
 from audiosep.models.stft import power, stft
 from audiosep.models.text import TextTower
 from audiosep.query.tokenizer import SPECIAL
-from audiosep.training.corpora import CorpusConfig, open_clips
-from audiosep.training.towers.alignment import (
-    EXCLUDED,
-    Naming,
-    check_mono,
-    export_listener,
-    hearing,
-    imperfect,
-    info_nce,
-    load_listener,
-)
-from audiosep.training.towers.text import TowerEncoder, export_text_tower
+from audiosep.training.data_config import CorpusConfig, open_corpus
+from audiosep.training.tower_files import TextTowerEncoder, export_listener, export_text_tower, load_listener
+from audiosep.training.towers.info_nce import EXCLUDED, info_nce
+from audiosep.training.towers.training_clips import check_mono, with_leakage
+from audiosep.training.towers.zero_shot import ZeroShotAccuracy, listener_embedder
 from audiosep.weights import configs
 
 _LONGEST_PHRASE = 4  # word pieces
@@ -50,20 +44,21 @@ _LONGEST_PHRASE = 4  # word pieces
 
 @dataclass(frozen=True)
 class ContrastiveOptions:
-    """Where the towers start, and what a batch is made of.
+    """The towers' initial weights, and the contents of a batch.
 
     Attributes:
         text: text tower to start from: the `model/` of a run, or a whole model (folder or name).
-        listener: listener to start from: its file, the `model/` of a run, or a whole model; "" starts afresh.
-        train_text: train the text tower too; otherwise it stays as it is, bit for bit.
-        anchor: weight of how far the text tower has moved (cosine distance). phrases: random phrases of one to four
-            word pieces that are kept in place beside the captions of the batch.
+        listener: listener to start from: its file, the `model/` of a run, or a whole model; "" starts with random
+            weights.
+        train_text: train the text tower too; otherwise it does not change.
+        anchor: weight of the text tower's distance from its start (cosine distance).
+        phrases: random phrases of one to four word pieces in the anchor term, besides the captions of the batch.
         captions: texts of one clip in a batch, at most.
-        near: share of the mixtures whose first sound is near in meaning to one drawn before; nearest: it is one of so
-            many labels.
+        near: share of the mixtures whose first sound is a hard negative of one drawn before.
+        nearest: number of labels, the nearest by their text embeddings, that hard negatives are drawn from.
         temperature: of the softmax.
-        leak: largest level of the others in an imperfect clip, dB.
-        validation_clips: held-back clips of each split to name at each validation.
+        leak_db: largest level of the other sources in a clip with leakage, dB.
+        validation_clips: held-back clips of each split to classify at each validation.
     """
 
     text: str
@@ -75,7 +70,7 @@ class ContrastiveOptions:
     near: float = 0.5
     nearest: int = 5
     temperature: float = 0.07
-    leak: float = -8.0
+    leak_db: float = -8.0
     validation_clips: int = 300
 
     def __post_init__(self) -> None:
@@ -90,8 +85,9 @@ class ContrastiveOptions:
 class ContrastiveConfig:
     """Configuration of the task: `{"task": "contrastive", "data": {...}, "options": {...}}`.
 
-    `model` is the listener's shape; the text tower has the shape of the one that it starts from. Of `sampling` the
-    scenes count (mixtures, seconds, queries, sources, families, levels, effects), not the songs and kinds of queries.
+    `model` configures the listener; the text tower has the configuration of the one that it starts from. Of
+    `sampling`, songs and kinds of queries are ignored; mixtures, seconds, queries, sources, families, levels and
+    effects are used.
     """
 
     data: CorpusConfig
@@ -102,12 +98,14 @@ class ContrastiveConfig:
 
 
 @dataclass
-class Pairs:
-    """n clips, the m different texts that they brought, and which belong together.
+class ContrastiveBatch:
+    """A batch of n clips and the m distinct texts of their captions.
 
     Attributes:
-        energies: (n, bands, frames). ids: (m, longest) word pieces.
-        positive, negative: (n, m) bool; what is neither is left out.
+        energies: (n, bands, frames).
+        ids: (m, longest) word pieces.
+        positive: (n, m) bool: which texts name a clip.
+        negative: (n, m) bool: which texts surely name another sound; a pair that is neither is left out.
         phrases: (p, 4) word pieces of random phrases.
     """
 
@@ -117,13 +115,13 @@ class Pairs:
     negative: Tensor
     phrases: Tensor
 
-    def to(self, device: torch.device) -> Pairs:
-        """The batch on another device."""
-        return Pairs(*(getattr(self, f.name).to(device) for f in fields(self)))
+    def to(self, device: torch.device) -> ContrastiveBatch:
+        """Return the batch on another device."""
+        return ContrastiveBatch(*(getattr(self, f.name).to(device) for f in fields(self)))
 
 
 class Towers(nn.Module):
-    """Both towers."""
+    """The listener and the text tower."""
 
     def __init__(self, listener: Listener, text: TextTower) -> None:
         super().__init__()
@@ -132,7 +130,16 @@ class Towers(nn.Module):
 
 
 class Contrastive:
-    """Task: see the module's description."""
+    """Task: see the module's description.
+
+    Args:
+        config: the task's configuration.
+
+    Raises:
+        ConfigError: the mixtures are stereo, or the towers have different dimensions.
+        ModelError: weights to start from are missing or damaged.
+        QueryError: a caption of the corpus that the text tower cannot read.
+    """
 
     Config = ContrastiveConfig
 
@@ -142,7 +149,7 @@ class Contrastive:
         listener = Listener(config.model)
         if options.listener:
             load_listener(listener, options.listener)
-        self.start = TowerEncoder.read(options.text)
+        self.start = TextTowerEncoder.read(options.text)
         self.start.tower.requires_grad_(False)
         self.words = self.start.words
         if self.start.dimension != config.model.dimension:
@@ -150,43 +157,43 @@ class Contrastive:
                 f"model.dimension must be {self.start.dimension}, as the text tower in {options.text} has"
             )
         self.model = Towers(listener, copy.deepcopy(self.start.tower).requires_grad_(options.train_text))
-        self.corpus = open_clips(config.data, config.model.sample_rate)
-        self.words(sorted({text for clip in self.corpus.clips for text in clip.texts}))  # unreadable ones, at once
+        self.corpus = open_corpus(config.data, config.model.sample_rate)
+        self.words(
+            sorted({text for clip in self.corpus.clips for text in clip.texts})
+        )  # fails now for texts without Latin letters
         self.sampler = NearSampler(
             self.corpus, config.sampling, config.seed, self.start.text, options.near, options.nearest
         )
         self.mixer = Mixer(self.corpus)
-        self._bands = copy.deepcopy(listener.bands)  # stays on the CPU, where batches are made
-        self._naming = Naming(self.corpus, options.validation_clips)
+        self._bands = copy.deepcopy(listener.bands)  # stays on the CPU, where batches are rendered
+        self._accuracy = ZeroShotAccuracy(self.corpus, options.validation_clips)
 
     @classmethod
-    def from_config(cls, data: Mapping[str, Any], run_dir: Path) -> Contrastive:
+    def from_config(cls, data: Mapping[str, Any]) -> Contrastive:
         """Build the task from its part of a training configuration."""
         return cls(configs.from_dict(ContrastiveConfig, data))
 
     def train_mode(self, model: nn.Module) -> None:
-        """A text tower that is not trained is not in training mode either."""
+        """Set training mode; a text tower that is not trained stays in evaluation mode."""
         assert isinstance(model, Towers)
         model.train()
         model.text.train(self.config.options.train_text)
 
-    # ---- batches ---------------------------------------------------------------------------------------------------
-
     @torch.no_grad()
-    def batch(self, step: int, rank: int, world: int) -> Pairs:
-        """Clean and imperfect clips with some of their captions."""
-        options, shape = self.config.options, self.config.model
+    def batch(self, step: int, rank: int, world: int) -> ContrastiveBatch:
+        """Render clips, some with leakage, and draw some of their captions."""
+        options, listener = self.config.options, self.config.model
         generator = torch.Generator().manual_seed(self.config.seed * 7_919 + step * 131 + rank)
         plan = self.sampler.plan(step, rank)
-        waveforms, queries = imperfect(self.mixer.render(plan), options.leak, generator)
+        waveforms, queries = with_leakage(self.mixer.render(plan), options.leak_db, generator)
         asks = [plan.asks[q] for q in queries]
         texts = self._texts(plan, asks, generator)
         positive, negative = self.matches([ask.label for ask in asks], texts)
-        energies = self._bands.mean(power(stft(waveforms, shape.n_fft, shape.hop)))
-        return Pairs(energies, self.words(list(texts)), positive, negative, self._phrases(generator))
+        energies = self._bands.mean(power(stft(waveforms, listener.n_fft, listener.hop)))
+        return ContrastiveBatch(energies, self.words(list(texts)), positive, negative, self._phrases(generator))
 
     def _texts(self, plan: Plan, asks: list[Ask], generator: torch.Generator) -> dict[str, set[str]]:
-        """Up to `captions` texts of each clip, and the labels of the clips that brought them."""
+        """Draw up to `captions` texts of each clip; each text with the labels of the clips that have it."""
         texts: dict[str, set[str]] = defaultdict(set)
         for ask in asks:
             known = self.corpus.clips[plan.mixtures[ask.mixture].sources[ask.members[0]].clip].texts
@@ -196,13 +203,14 @@ class Contrastive:
         return texts
 
     def matches(self, labels: list[str], texts: Mapping[str, set[str]]) -> tuple[Tensor, Tensor]:
-        """Which texts name a clip, and which surely do not.
+        """Decide which texts name a clip, and which surely do not.
 
         Args:
-            labels: of n clips. texts: m texts, with the labels of the clips that brought each.
+            labels: of n clips.
+            texts: m texts, each with the labels of the clips that have it.
 
         Returns:
-            positive, negative: (n, m) bool, never both.
+            positive and negative, (n, m) bool each, never both.
         """
         asker = self.sampler.asker
 
@@ -218,16 +226,14 @@ class Contrastive:
         return table > 0, table < 0
 
     def _phrases(self, generator: torch.Generator) -> Tensor:
-        """(phrases, 4) ids of one to four random word pieces."""
+        """Draw random phrases of one to four word pieces: (phrases, 4) ids."""
         shape = (self.config.options.phrases if self.config.options.train_text else 0, _LONGEST_PHRASE)
         ids = torch.randint(len(SPECIAL), self.words.vocabulary, shape, generator=generator)
         lengths = torch.randint(1, _LONGEST_PHRASE + 1, (shape[0], 1), generator=generator)
         return ids * (torch.arange(_LONGEST_PHRASE) < lengths)
 
-    # ---- loss ------------------------------------------------------------------------------------------------------
-
-    def loss(self, model: nn.Module, batch: Pairs) -> tuple[Tensor, dict[str, Tensor]]:
-        """Symmetric InfoNCE, and how far the text tower has moved."""
+    def loss(self, model: nn.Module, batch: ContrastiveBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return symmetric InfoNCE plus the text tower's weighted distance from its start, and both parts."""
         assert isinstance(model, Towers)
         options = self.config.options
         pooled, texts = model.listener.pooled(batch.energies), model.text(batch.ids).float()
@@ -242,26 +248,25 @@ class Contrastive:
         return loss, parts
 
     def _moved(self, texts: Tensor, ids: Tensor) -> Tensor:
-        """(m,) cosine distance of embeddings from where the tower put them before training."""
+        """(m,) cosine distance of embeddings from those of the initial text tower."""
         with torch.no_grad():
             before = self.start.tower.to(texts.device)(ids)
         # Normalised again: autocast rounds the towers' unit vectors.
         return 1 - F.cosine_similarity(texts.float(), before.float(), dim=-1)
 
-    # ---- validation and export -------------------------------------------------------------------------------------
-
     def validate(self, model: nn.Module) -> dict[str, float]:
-        """Zero-shot naming of held-back clips ("val/top1", "zero/top1"), and how near the text tower is to its start.
+        """Measure zero-shot accuracy on held-back clips ("val/top1", "zero/top1") and "val/text".
 
-        "val/text" is the mean cosine of all labels' embeddings to those before; 1 while the tower is frozen.
+        "val/text" is the mean cosine of all labels' embeddings to those of the initial text tower; 1 if it is frozen.
         """
         assert isinstance(model, Towers)
-        now, labels = TowerEncoder(model.text, self.words), sorted({clip.label for clip in self.corpus.clips})
-        found = {f"{split}/top1": top for split, top in self._naming(hearing(model.listener), now.text).items()}
-        return found | {"val/text": float(F.cosine_similarity(now.text(labels), self.start.text(labels)).mean())}
+        text, labels = TextTowerEncoder(model.text, self.words), sorted({clip.label for clip in self.corpus.clips})
+        accuracy = self._accuracy(listener_embedder(model.listener), text.text)
+        similarity = F.cosine_similarity(text.text(labels), self.start.text(labels)).mean()
+        return {f"{split}/top1": top for split, top in accuracy.items()} | {"val/text": float(similarity)}
 
     def export(self, model: nn.Module, folder: Path) -> None:
-        """Both towers: see `export_listener` and `export_text_tower`."""
+        """Write both towers, see `export_listener` and `export_text_tower`."""
         assert isinstance(model, Towers)
         export_listener(model.listener, folder)
         export_text_tower(model.text, self.words.tokenizer, folder)

@@ -30,11 +30,11 @@ from audiosep.errors import ConfigError, DataError
 from audiosep.models.adapters import Adapter, AdapterConfig, apply_adapter, trainable_parameters
 from audiosep.models.base import SeparationModel
 from audiosep.query import load_encoder
-from audiosep.training.engine.config import TrainerConfig
+from audiosep.training.caption_table import CaptionTable
 from audiosep.training.engine.trainer import Trainer
+from audiosep.training.engine.trainer_config import TrainerConfig
+from audiosep.training.finetune.finetune_task import NOISE, YOURS, FinetuneOptions, FinetuneTask
 from audiosep.training.finetune.held_back import HeldBack
-from audiosep.training.finetune.task import NOISE, YOURS, FinetuneOptions, FinetuneTask
-from audiosep.training.towers.captions import CaptionTable
 from audiosep.weights.catalogue import locate
 from audiosep.weights.checkpoint import load_model, save_model
 

@@ -29,12 +29,11 @@ from audiosep.models.hybrid_config import HybridConfig
 from audiosep.models.listener import Listener
 from audiosep.models.stft import istft, mean_power, power, stft
 from audiosep.query.mini import MiniEncoder
-from audiosep.training.corpora import DataConfig, open_corpus
+from audiosep.training.data_config import DataConfig, load_captions, open_corpus
 from audiosep.training.engine.trackers import Sample
 from audiosep.training.separation.losses import Losses, band_snr
-from audiosep.training.separation.validation import Validation
-from audiosep.training.towers.alignment import load_listener
-from audiosep.training.towers.text import TowerEncoder
+from audiosep.training.separation.validation_scores import ValidationScores
+from audiosep.training.tower_files import TextTowerEncoder, load_listener
 from audiosep.weights import configs
 from audiosep.weights.checkpoint import save_model
 
@@ -174,10 +173,11 @@ class SeparationTask:
             raise ConfigError("options.presence: model.passes ask again as far as the presence believes an answer")
         if config.options.listener:
             load_listener(self.model.listener, config.options.listener)
-        self.text = TowerEncoder.read(config.options.text) if config.options.text else None
+        self.text = TextTowerEncoder.read(config.options.text) if config.options.text else None
         if self.text is not None and config.model.listener is None:
             raise ConfigError("options.text: the query encoder needs the other tower too; set model.listener")
-        self.corpus, self.captions = open_corpus(config.data, config.model.sample_rate)
+        self.corpus = open_corpus(config.data, config.model.sample_rate)
+        self.captions = load_captions(config.data)
         self.model.deaf = config.options.deaf
         # What hears the audio queries, and is shipped for that: it has to stay where the captions are.
         self.listener: Listener | None = None
@@ -188,10 +188,10 @@ class SeparationTask:
         self.mixer = Mixer(self.corpus)
         self._loader: LoaderMixer | None = None
         self.losses = Losses(config.options.losses)
-        self._validation: Validation | None = None
+        self._validation: ValidationScores | None = None
 
     @classmethod
-    def from_config(cls, data: Mapping[str, Any], run_dir: Path) -> SeparationTask:
+    def from_config(cls, data: Mapping[str, Any]) -> SeparationTask:
         """Build the task from its part of a training configuration."""
         return cls(configs.from_dict(SeparationConfig, data))
 
@@ -417,11 +417,11 @@ class SeparationTask:
         held_back = self._held_back()
         return held_back.samples(model) if held_back else []
 
-    def _held_back(self) -> Validation | None:
+    def _held_back(self) -> ValidationScores | None:
         options = self.config.options
         if self._validation is None and options.validation:
             recipe = Path(options.validation)
-            self._validation = Validation(recipe, self.corpus, self.captions, options.validation_items)
+            self._validation = ValidationScores(recipe, self.corpus, self.captions, options.validation_items)
         return self._validation
 
     def export(self, model: nn.Module, folder: Path) -> None:

@@ -15,11 +15,11 @@ import torch
 from torch import nn
 
 from audiosep.errors import TrainingError
-from audiosep.training.engine.config import TrainerConfig, resolve_device
 from audiosep.training.engine.runlog import read_log
 from audiosep.training.engine.runtime import denormals_flushed, send_to_device, step_seed
 from audiosep.training.engine.task import Task
 from audiosep.training.engine.trainer import Trainer
+from audiosep.training.engine.trainer_config import TrainerConfig, resolve_device
 
 _TOGETHER = 4  # batches that lie ready for the network alone
 _POLL_SECONDS = 0.2
@@ -79,7 +79,7 @@ class _Quiet:
         pass
 
 
-def profile(task: Task, config: TrainerConfig, steps: int) -> Throughput:
+def measure_throughput(task: Task, config: TrainerConfig, steps: int) -> Throughput:
     """Train 2 x `steps` steps into a folder that is thrown away, and time the second half.
 
     Args:

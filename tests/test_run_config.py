@@ -11,15 +11,15 @@ import pytest
 from test_trainer import TinyTask
 
 from audiosep.errors import ConfigError
-from audiosep.training import run_config as recipe
-from audiosep.training.engine import presets
+from audiosep.training import run_config
+from audiosep.training.separation import presets
 
 
 class FileTask(TinyTask):
     """A task that takes what the recipe gives."""
 
     @classmethod
-    def from_config(cls, data, run_dir):
+    def from_config(cls, data):
         task = cls(width=data["model"]["width"])
         task.data = data
         return task
@@ -27,7 +27,7 @@ class FileTask(TinyTask):
 
 @pytest.fixture
 def config(tmp_path, monkeypatch):
-    monkeypatch.setitem(recipe.TASKS, "tiny", "test_recipe:FileTask")
+    monkeypatch.setitem(run_config.TASKS, "tiny", "test_run_config:FileTask")
     (tmp_path / "data.jsonl").write_text("{}\n")
     path = tmp_path / "tiny.json"
     data = {"manifest": str(tmp_path / "data.jsonl")}
@@ -47,13 +47,13 @@ def test_the_command_trains_into_a_run_folder_and_says_what_with(config, tmp_pat
     about = json.loads((tmp_path / "run/config.json").read_text())
     assert about["trainer"]["seed"] == about["seed"] == 5
     assert about["model"] == {"width": 4}
-    assert about["files"] == {str(tmp_path / "data.jsonl"): recipe.file_hash(tmp_path / "data.jsonl")}
+    assert about["files"] == {str(tmp_path / "data.jsonl"): run_config.file_sha256(tmp_path / "data.jsonl")}
 
 
 def test_a_run_that_was_stopped_says_so_to_scripts(config, tmp_path, capsys, monkeypatch):
     from audiosep.cli.train import app
 
-    monkeypatch.setattr(FileTask, "from_config", classmethod(lambda cls, data, run_dir: cls(width=4, stop_at=2)))
+    monkeypatch.setattr(FileTask, "from_config", classmethod(lambda cls, data: cls(width=4, stop_at=2)))
     arguments = [str(config), "--out", str(tmp_path / "run"), "--quiet"]
     assert app(arguments, standalone_mode=False) == 130
     assert "stopped after" in capsys.readouterr().out
@@ -70,14 +70,15 @@ def test_the_command_can_only_check(config, tmp_path, capsys):
 
 def test_presets_lie_under_what_the_file_says():
     data = {"task": "separation", "preset": "24", "sampling": {"mixtures": 7}, "trainer": {"minutes": 1.0}}
-    options = recipe.make_recipe(data).options
+    options = run_config.parse_run_config(data).task_options
     assert options["sampling"] == {"mixtures": 7, "seconds": 5.0}
     assert options["model"]["widths"] == presets.PRESETS["24"]["model"]["widths"]
-    assert recipe.make_recipe(data, "8").options["model"]["widths"] == presets.PRESETS["8"]["model"]["widths"]
+    small = run_config.parse_run_config(data, "8").task_options
+    assert small["model"]["widths"] == presets.PRESETS["8"]["model"]["widths"]
     with pytest.raises(ConfigError, match="preset"):
-        recipe.make_recipe(data, "12")
+        run_config.parse_run_config(data, "12")
     with pytest.raises(ConfigError, match="has none"):
-        recipe.make_recipe({"task": "text", "trainer": {"steps": 1}}, "24")
+        run_config.parse_run_config({"task": "text", "trainer": {"steps": 1}}, "24")
 
 
 @pytest.mark.parametrize("size", presets.PRESETS)
@@ -94,7 +95,7 @@ def test_presets_are_configurations(size):
 def test_every_task_of_the_registry_is_there():
     import importlib
 
-    for place in recipe.TASKS.values():
+    for place in run_config.TASKS.values():
         module, name = place.split(":")
         assert hasattr(getattr(importlib.import_module(module), name), "from_config")
 
@@ -112,26 +113,26 @@ def test_wrong_configurations_name_the_place(config, change, match):
     data = json.loads(config.read_text()) | change
     config.write_text(json.dumps(data))
     with pytest.raises(ConfigError, match=match):
-        recipe.read_recipe(config)
+        run_config.read_run_config(config)
 
 
 def test_overrides():
     data = {"trainer": {"steps": 3}}
     for text in ("trainer.minutes=1.5", 'trainer.trackers=["wandb"]', "data.manifest=a/b.jsonl"):
-        recipe.override(data, text)
+        run_config.set_value(data, text)
     assert data == {
         "trainer": {"steps": 3, "minutes": 1.5, "trackers": ["wandb"]}, "data": {"manifest": "a/b.jsonl"},
     }  # fmt: skip
     for wrong in ("trainer.minutes", "trainer.steps.more=1"):
         with pytest.raises(ConfigError, match="--set"):
-            recipe.override(data, wrong)
+            run_config.set_value(data, wrong)
 
 
 def test_files_that_are_no_json_are_refused(tmp_path):
     (tmp_path / "a.json").write_text("{")
     for name, match in (("a.json", "not JSON"), ("b.json", "cannot read")):
         with pytest.raises(ConfigError, match=match):
-            recipe.read_recipe(tmp_path / name)
+            run_config.read_run_config(tmp_path / name)
 
 
 def documented(text: str) -> dict[str, str]:
@@ -144,7 +145,7 @@ def test_the_documentation_has_every_key_and_flag_with_its_default():
     import typer
 
     from audiosep.cli import finetune, train
-    from audiosep.training.engine.config import TrainerConfig
+    from audiosep.training.engine.trainer_config import TrainerConfig
 
     docs = Path(__file__).parents[1] / "docs"
     rows = documented((docs / "training.md").read_text())
@@ -172,7 +173,7 @@ def test_the_documentation_has_every_key_and_flag_with_its_default():
 def test_the_documentation_has_every_option_of_a_task_with_its_default(task):
     import importlib
 
-    module, name = recipe.TASKS[task].split(":")
+    module, name = run_config.TASKS[task].split(":")
     config = getattr(importlib.import_module(module), name).Config
     (options,) = (field.type for field in dataclasses.fields(config) if field.name == "options")
     text = (Path(__file__).parents[1] / "docs/training.md").read_text()

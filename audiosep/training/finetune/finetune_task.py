@@ -28,10 +28,10 @@ from audiosep.data.sampling import Sampler, SamplingConfig
 from audiosep.errors import ConfigError
 from audiosep.models.base import SeparationModel
 from audiosep.query.encoder import QueryEncoder
+from audiosep.training.caption_table import CaptionTable
 from audiosep.training.engine.trackers import Sample
 from audiosep.training.finetune.held_back import HeldBack
 from audiosep.training.separation.losses import Losses
-from audiosep.training.towers.captions import CaptionTable
 
 YOURS, NOISE = "yours", "noise"
 EVERYDAY = (

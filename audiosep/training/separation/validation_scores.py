@@ -15,12 +15,12 @@ from audiosep.data.corpus import Corpus
 from audiosep.data.recipes import Entry, Pieces, Recipe
 from audiosep.metrics import sdr, si_sdr
 from audiosep.models.hybrid import Hybrid
+from audiosep.training.caption_table import CaptionTable
 from audiosep.training.engine import distributed
 from audiosep.training.engine.trackers import Sample, to_compare
-from audiosep.training.towers.captions import CaptionTable
 
 
-class Validation:
+class ValidationScores:
     """Scores of a network on part of a recipe; the processes of a run share the entries out."""
 
     def __init__(self, path: Path, corpus: Corpus, captions: CaptionTable, count: int) -> None:

@@ -8,14 +8,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from test_recipe import config  # noqa: F401 - a fixture
+from test_run_config import config  # noqa: F401 - a fixture
 from test_trainer import CONFIG, TinyTask
 
 from audiosep.errors import TrainingError
-from audiosep.training.engine import profile as module
-from audiosep.training.engine import runtime
-from audiosep.training.engine.profile import Throughput, profile
+from audiosep.training.engine import runtime, throughput
 from audiosep.training.engine.runtime import Prefetcher
+from audiosep.training.engine.throughput import Throughput, measure_throughput
 
 
 class Recorded(TinyTask):
@@ -38,7 +37,9 @@ class Recorded(TinyTask):
 @pytest.mark.parametrize("accumulation", [1, 2])
 def test_the_network_alone_gets_the_batches_of_the_measured_steps(accumulation):
     task = Recorded()
-    found = profile(task, replace(CONFIG, accumulation=accumulation, validate_steps=1, checkpoint_steps=1), 3)
+    found = measure_throughput(
+        task, replace(CONFIG, accumulation=accumulation, validate_steps=1, checkpoint_steps=1), 3
+    )
     assert (found.steps, found.items) == (3, 3 * 4 * accumulation)
     assert min(found.loop, found.network, found.rendering) > 0
     assert found.share == found.network / found.loop
@@ -52,7 +53,7 @@ def test_the_network_alone_gets_the_batches_of_the_measured_steps(accumulation):
 
 def test_a_signal_ends_it_without_figures():
     with pytest.raises(TrainingError, match="stopped"):
-        profile(TinyTask(stop_at=2), CONFIG, 3)
+        measure_throughput(TinyTask(stop_at=2), CONFIG, 3)
 
 
 def test_waiting_for_batches_is_counted(monkeypatch):
@@ -64,9 +65,9 @@ def test_waiting_for_batches_is_counted(monkeypatch):
 
 
 def test_the_gpu_is_asked_while_it_works(monkeypatch):
-    monkeypatch.setattr(module, "_POLL_SECONDS", 0.001)
+    monkeypatch.setattr(throughput, "_POLL_SECONDS", 0.001)
     monkeypatch.setattr(torch.cuda, "utilization", lambda device: 70)
-    with module._gpu_busy(torch.device("cuda")) as busy:
+    with throughput._gpu_busy(torch.device("cuda")) as busy:
         while len(busy) < 2:
             pass
     assert set(busy) == {0.7}
@@ -75,7 +76,7 @@ def test_the_gpu_is_asked_while_it_works(monkeypatch):
         raise ModuleNotFoundError("pynvml")
 
     monkeypatch.setattr(torch.cuda, "utilization", missing)
-    with module._gpu_busy(torch.device("cuda")) as busy:
+    with throughput._gpu_busy(torch.device("cuda")) as busy:
         pass
     assert busy == []
 

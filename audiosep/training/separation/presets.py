@@ -1,6 +1,6 @@
-"""Sizes of model and batch that fit a memory: starting points, under what a configuration says itself.
+"""Sizes of model and batch for a memory size; values in the configuration take precedence.
 
-Activations were counted with `audiosep train CONFIG --preset SIZE --check` and leave at least a quarter of the memory
+Activations were measured with `audiosep train CONFIG --preset SIZE --check` and leave at least a quarter of the memory
 for the corpus, the optimizer and the workspace.
 """
 
@@ -23,29 +23,32 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 def preset(task: str, size: str) -> dict[str, Any]:
-    """The part of a configuration that depends on memory.
+    """Return the part of a configuration that depends on memory.
 
     Args:
         task: name of the task; only separation has presets.
-        size: "cpu", "8", "16", "24", "80", "140" (GB of GPU memory), or "auto" for the device at hand.
+        size: "cpu", "8", "16", "24", "80", "140" (GB of GPU memory), or "auto" for this machine.
+
+    Returns:
+        JSON data with `model` and `sampling`.
 
     Raises:
         ConfigError: no such preset, or a GPU too small for any.
     """
     if task != "separation":
         raise ConfigError(f"preset: the task {task!r} has none; set sampling.mixtures yourself")
-    size = _here() if size == "auto" else size
+    size = _available_size() if size == "auto" else size
     if size not in PRESETS:
         raise ConfigError(f"preset: {size!r} is not one of auto, {', '.join(PRESETS)}")
     return {key: dict(values) for key, values in PRESETS[size].items()}
 
 
-def _here() -> str:
+def _available_size() -> str:
     if not torch.cuda.is_available():
         return "cpu"
     memory = torch.cuda.get_device_properties(0).total_memory / 1e9
     # A card sold as 24 GB may report a little less.
     fitting = [size for size in PRESETS if size.isdigit() and int(size) <= 1.05 * memory]
     if not fitting:
-        raise ConfigError(f"preset: auto knows nothing for a GPU of {memory:.1f} GB; use a smaller sampling.mixtures")
+        raise ConfigError(f"preset: auto has no size for a GPU of {memory:.1f} GB; use a smaller sampling.mixtures")
     return fitting[-1]

@@ -11,7 +11,7 @@ import torch
 from test_trainer import CONFIG, TinyTask
 from torch import nn
 
-from audiosep.training.engine.health import Health
+from audiosep.training.engine.dead_channels import Health
 from audiosep.training.engine.runlog import read_log
 from audiosep.training.engine.trainer import Trainer
 
