@@ -15,7 +15,7 @@ from torch import nn
 from audiosep.audio import write_audio
 from audiosep.bench import benchmark as bench
 from audiosep.bench import measure, roofline
-from audiosep.bench.benchmark import Against, Case, Measurement, Spread, benchmark, draw, environment, grid
+from audiosep.bench.benchmark import Against, Case, Measurement, Spread, benchmark, conditions, draw, grid
 from audiosep.bench.measure import Facts, Reference, Runner, Times, Worker, find
 from audiosep.bench.roofline import Roofline
 from audiosep.cli import main
@@ -243,7 +243,7 @@ def test_text_document_and_picture(tmp_path: Path) -> None:
     assert "machine" not in describe(bare)
     draw([measured, bare], tmp_path / "p.png")
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
-    assert {"cpu", "torch", "cpus", "load", "variables"} <= set(environment())
+    assert {"cpu", "versions", "threads", "load", "variables"} <= set(conditions())
 
 
 @pytest.fixture

@@ -140,7 +140,7 @@ def test_training_learns_and_leaves_a_run_folder_that_says_all(tmp_path):
         assert (tmp_path / name).is_file()
     config = json.loads((tmp_path / "config.json").read_text())
     assert config["trainer"]["steps"] == 60
-    assert {"git", "versions", "cores"} <= set(config["environment"])
+    assert {"git", "versions", "cpus", "processes"} <= set(config["environment"])
 
 
 def test_trackers_get_numbers_sounds_and_pictures(tmp_path):

@@ -9,19 +9,17 @@ from __future__ import annotations
 import datetime
 import itertools
 import os
-import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import audiosep
 from audiosep.bench.figures import rows_figure
 from audiosep.bench.measure import Case, Facts, Reference, Runner, Times, Worker
 from audiosep.errors import InputError
-from audiosep.inference.threads import available_cpus
+from audiosep.inference.environment import environment
 
 if TYPE_CHECKING:
     from audiosep.bench.roofline import Roofline
@@ -210,31 +208,14 @@ def _against(reference: str, ours: Sequence[Times], theirs: Sequence[float], wor
 # ---- what to make of it --------------------------------------------------------------------------------------------
 
 
-def environment() -> dict[str, Any]:
-    """What a measurement depends on besides the code."""
-    import torch
-
-    cuda = torch.cuda.is_available()
+def conditions() -> dict[str, Any]:
+    """The environment of a measurement, when it was made, and what else may slow it down."""
     return {
+        **asdict(environment()),
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "audiosep": audiosep.__version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "system": platform.platform(),
-        "cpu": _cpu(),
-        "cpus": available_cpus(),
         "load": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
-        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if cuda else [],
         "variables": {name: os.environ[name] for name in sorted(os.environ) if name.startswith(("OMP_", "MKL_"))},
     }
-
-
-def _cpu() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def draw(measurements: Sequence[Measurement], path: Path) -> None:

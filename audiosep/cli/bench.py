@@ -45,7 +45,7 @@ def bench(
 
     audiosep bench -m audiosep-base --precision fp32,bf16 --against my_module:separate
     """
-    from audiosep.bench.benchmark import TEXTS, benchmark, draw, environment, grid
+    from audiosep.bench.benchmark import TEXTS, benchmark, conditions, draw, grid
 
     terminal = common.console()
     common.logs_to(terminal, 0, quiet)
@@ -65,7 +65,7 @@ def bench(
     if plot is not None:
         draw(done, plot)
     if as_json:
-        common.emit({"environment": environment(), "cases": [document(one) for one in done]})
+        common.emit({"environment": conditions(), "cases": [document(one) for one in done]})
         return
     print("\n\n".join(describe(one) for one in done))
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import html
-import os
-import platform
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import resources
@@ -12,7 +10,6 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-import audiosep
 from audiosep.evaluation import spectrograms as pictures
 from audiosep.evaluation.baselines import BASELINES, FLOORS, baseline_class
 from audiosep.evaluation.benchmarks import Benchmark
@@ -20,6 +17,7 @@ from audiosep.evaluation.runner import Outcome
 from audiosep.evaluation.scores import MEASURES
 from audiosep.evaluation.summary import Stat, SystemSummary, summarise
 from audiosep.evaluation.worker import Settings, example_file, slug
+from audiosep.inference.environment import environment
 from audiosep.weights.catalogue import MODELS
 
 NONE = "–"
@@ -67,7 +65,7 @@ class Report:
         parts += ["## Systems", *(f"- **{name}**: {about}" for name, about in self.abouts().items())]
         parts += ["## Measures", *(f"- **{MEASURES[m].title}**: {MEASURES[m].definition}" for m in self.measures())]
         parts += [f"- {_INTERVAL_NOTE}"]
-        parts += ["## Machine", *(f"- {key}: {value}" for key, value in environment(self.settings).items())]
+        parts += ["## Machine", *(f"- {key}: {value}" for key, value in machine(self.settings).items())]
         if self.outcome.failures:
             parts += ["## Not evaluated", *(f"- {text}" for text in self.failures())]
         return _joined(parts)
@@ -87,7 +85,7 @@ class Report:
         parts += [_definitions("Systems", self.abouts())]
         measures = {MEASURES[m].title: MEASURES[m].definition for m in self.measures()}
         parts += [_definitions("Measures", measures | {"[low, high]": _INTERVAL_NOTE})]
-        parts += [_definitions("Machine", environment(self.settings))]
+        parts += [_definitions("Machine", machine(self.settings))]
         if self.outcome.failures:
             parts += ["<h2>Not evaluated</h2><ul>", *(f"<li>{_text(t)}</li>" for t in self.failures()), "</ul>"]
         template = (resources.files("audiosep.evaluation") / "templates" / "report.html").read_text(encoding="utf-8")
@@ -166,21 +164,17 @@ _AREA_NOTE = (
 _INTERVAL_NOTE = "95 % interval of the mean, bootstrap over items (1000 resamples, seed 0)."
 
 
-def environment(settings: Settings) -> dict[str, str]:
-    """What the figures were measured on."""
-    import torch
-
-    found = {
-        "audiosep": audiosep.__version__,
-        "torch": torch.__version__,
-        "Python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "CPU": f"{_cpu()}, {os.cpu_count()} cores",
+def machine(settings: Settings) -> dict[str, str]:
+    """What the figures were measured on, as name -> text."""
+    found = environment()
+    texts = {
+        "software": ", ".join(f"{name} {version}" for name, version in found.versions.items()),
+        "Python": found.python,
+        "system": found.system,
+        "CPU": f"{found.cpu}, {found.cpus} CPUs",
         "workers": f"{settings.workers}, device {settings.device}, precision {settings.precision}",
     }
-    if torch.cuda.is_available():
-        found["GPU"] = torch.cuda.get_device_name()
-    return found
+    return texts | ({"GPU": ", ".join(found.gpus)} if found.gpus else {})
 
 
 def _bounds(summaries: Sequence[SystemSummary]) -> frozenset[int]:
@@ -262,15 +256,6 @@ def _about(name: str) -> str:
         return baseline_class(name).about
     known = MODELS.get(name.partition(":")[0])
     return known.description if known else "a model in a folder"
-
-
-def _cpu() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def _markdown_table(table: Table) -> str:

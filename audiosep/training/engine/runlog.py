@@ -1,16 +1,11 @@
-"""What a run writes about itself: log lines, log.jsonl and the facts of its start."""
+"""What a run writes about its progress: log lines and log.jsonl."""
 
 from __future__ import annotations
 
 import json
 import logging
 import math
-import os
-import platform
-import subprocess
-import sys
 from collections.abc import Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -99,38 +94,3 @@ def headline(values: Mapping[str, float]) -> dict[str, float]:
 def brief(values: Mapping[str, float]) -> str:
     """Numbers for a log line."""
     return "  ".join(f"{name} {value:.4g}" for name, value in values.items() if math.isfinite(value))
-
-
-def environment() -> dict[str, Any]:
-    """What a result may depend on: versions, processor, threads, git revision of the working directory."""
-    names = ("audiosep", "torch", "accelerate", "numpy", "transformers")
-    versions = {name: _version(name) for name in names}
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "processor": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "gpu": gpu,
-        "processes": distributed.world(),
-        "versions": versions,
-        "git": _git_revision(),
-        "arguments": sys.argv[1:],
-    }
-
-
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _git_revision() -> str | None:
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip() or None

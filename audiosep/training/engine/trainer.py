@@ -6,9 +6,10 @@ import contextlib
 import json
 import logging
 import math
+import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 from audiosep.atomic import fill_folder, write_text
 from audiosep.errors import ConfigError, TrainingError
+from audiosep.inference.environment import environment
 from audiosep.training.engine import distributed
 from audiosep.training.engine.curves import draw_curves
 from audiosep.training.engine.dead_channels import Health
@@ -29,7 +31,7 @@ from audiosep.training.engine.run_state import (
     save_checkpoint,
     warm_start,
 )
-from audiosep.training.engine.runlog import Meter, RunLog, brief, environment, headline, last_validation
+from audiosep.training.engine.runlog import Meter, RunLog, brief, headline, last_validation
 from audiosep.training.engine.runtime import (
     Prefetcher,
     accelerator,
@@ -181,7 +183,7 @@ class Trainer:
         if not self.main:
             return
         self.log = RunLog(self.run_dir / "log.jsonl", self.progress.step)
-        facts = environment()
+        facts = asdict(environment()) | {"processes": distributed.world(), "arguments": sys.argv[1:]}
         describe: Callable[[], Mapping[str, Any]] | None = getattr(self.task, "describe", None)
         about = self.about | (dict(describe()) if describe else {})
         trained = sum(p.numel() for p in self._trained())
