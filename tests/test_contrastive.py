@@ -18,6 +18,7 @@ from test_tasks import SAMPLING, divided
 
 import audiosep
 from audiosep.data.manifest import Clip, write_manifest
+from audiosep.data.queries import Relation
 from audiosep.errors import ConfigError, ModelError, QueryError
 from audiosep.models.listener import Listener
 from audiosep.models.text import TextTower, TextTowerConfig
@@ -159,22 +160,24 @@ def test_labels_that_answer_are_positives_and_what_is_unclear_is_neither(places:
         [-1, -1, -1, 1, -1, 1],
         [-1, -1, -1, -1, 1, -1],
     ]
-    task.sampler.asker.texts["zipper"].add("zipping up in the rain")  # names the rain, but is no answer to it
+    task.sampler.query_builder.texts["zipper"].add("zipping up in the rain")  # mentions the rain, but does not match it
     positive, negative = task.matches(["rain"], {"zipping up in the rain": {"zipper"}})
     assert not positive.any()
     assert not negative.any()
 
 
-def test_hard_negatives_are_near_and_never_positives(places: dict[str, str]) -> None:
+def test_hard_negatives_are_the_nearest_labels_and_never_positives(places: dict[str, str]) -> None:
     hard, easy = (make(places, near=near, nearest=2).sampler for near in (1.0, 0.0))
-    table = hard.asker.table
-    for label in hard._labels:
-        near = hard.neighbours(label)
+    table = hard.query_builder.table
+    for label in hard.labels:
+        near = hard.hard_negatives(label)
         assert len(near) == 2
-        assert not any(table.answers(label, other) or table.answers(other, label) for other in near)
-        others = [o for o in hard._labels if hard.asker.relation(label, o) < 2 and o not in near]
-        furthest = min(hard._places[label] @ hard._places[o] for o in near)
-        assert all(hard._places[label] @ hard._places[o] <= furthest for o in others)
+        assert not any(table.implies(label, other) or table.implies(other, label) for other in near)
+        others = [
+            o for o in hard.labels if hard.query_builder.relation(label, o) < Relation.OVERLAPPING and o not in near
+        ]
+        furthest = min(hard.embeddings[label] @ hard.embeddings[o] for o in near)
+        assert all(hard.embeddings[label] @ hard.embeddings[o] <= furthest for o in others)
     shares = []
     for sampler in (hard, easy):
         assert sampler.plan(3, 1) == sampler.plan(3, 1) != sampler.plan(4, 1)
@@ -182,14 +185,16 @@ def test_hard_negatives_are_near_and_never_positives(places: dict[str, str]) -> 
         near = []
         for plan in plans:
             for number, mixture in enumerate(plan.mixtures):
-                before = {ask.label for ask in plan.asks if ask.mixture < number}
+                before = {query.label for query in plan.queries if query.mixture < number}
                 first = sampler.corpus.clips[mixture.sources[0].clip].label
-                near += [any(first in hard.neighbours(label) for label in before)] if before else []
+                near += [any(first in hard.hard_negatives(label) for label in before)] if before else []
         shares.append(sum(near) / len(near))
         for plan in plans:
-            for ask in plan.asks:
-                labels = {sampler.corpus.clips[plan.mixtures[ask.mixture].sources[m].clip].label for m in ask.members}
-                assert labels == {ask.label}
+            for query in plan.queries:
+                labels = {
+                    sampler.corpus.clips[plan.mixtures[query.mixture].sources[m].clip].label for m in query.members
+                }
+                assert labels == {query.label}
     assert shares[0] == 1.0
     assert shares[1] < 0.9
 

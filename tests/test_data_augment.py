@@ -10,15 +10,15 @@ import torch
 from audiosep.data.augment import (
     AugmentConfig,
     Effects,
-    Image,
+    StereoImage,
     apply_effects,
     draw_effects,
-    draw_image,
     draw_speed,
+    draw_stereo_image,
     equalise,
     mu_law_noise,
     reverberate,
-    spread,
+    to_stereo,
 )
 from audiosep.data.stretch import SPEED_STEP, resample_speed, stretch
 
@@ -133,15 +133,15 @@ def test_draws_follow_their_probabilities():
 
 def test_stereo_images():
     x = torch.stack([sound(i) for i in range(4)])
-    images = [Image(), Image(pan=-1.0), Image(width=0.5, delay=300), Image(flip=-1.0)]
-    y = spread(x, images)
+    images = [StereoImage(), StereoImage(pan=-1.0), StereoImage(width=0.5, delay=300), StereoImage(flip=-1.0)]
+    y = to_stereo(x, images)
     assert y.shape == (4, 2, x.shape[1])
     assert torch.allclose(y[0, 0], y[0, 1])
     assert torch.allclose(y[:2].square().sum(1).mean(-1), x[:2].square().mean(-1), rtol=1e-5)  # constant power
     assert y[1, 1].abs().max() < 1e-6
     assert torch.allclose(y[2].sum(0), x[2] * 2**0.5, atol=1e-6)  # the side signal leaves the sum
     assert y[3].sum(0).abs().max() < 1e-6
-    drawn = [draw_image(np.random.default_rng(i)) for i in range(300)]
+    drawn = [draw_stereo_image(np.random.default_rng(i)) for i in range(300)]
     assert min(i.pan for i in drawn) < -0.8
     assert max(i.pan for i in drawn) > 0.8
     assert 0 < sum(i.flip < 0 for i in drawn) < 60

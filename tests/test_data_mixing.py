@@ -1,4 +1,4 @@
-"""Mixtures: sums, levels, labels, queries, songs; the plan is a pure function and renders alike everywhere."""
+"""Mixtures: sums, levels, labels, queries, songs; plans are pure functions, rendered the same on every device."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import torch
 from audiosep.data.augment import AugmentConfig
 from audiosep.data.corpus import Corpus
 from audiosep.data.labels import label_table
-from audiosep.data.loading import LoaderMixer
+from audiosep.data.loading import MixtureLoader
 from audiosep.data.mixing import LEVEL, Mixer, MixtureBatch
-from audiosep.data.plan import Plan, Source
-from audiosep.data.queries import STEM_CAPTIONS, Asker
+from audiosep.data.plan import BatchPlan, PlannedSource
+from audiosep.data.queries import STEM_CAPTIONS, QueryBuilder
 from audiosep.data.sampling import Sampler, SamplingConfig
 from audiosep.errors import ConfigError, DataError
 from audiosep.weights.configs import from_dict
@@ -30,12 +30,12 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     return corpora.make_corpus(tmp_path_factory.mktemp("corpus"))
 
 
-def batches(corpus: Corpus, config: SamplingConfig, count: int = 20) -> list[tuple[Plan, MixtureBatch]]:
+def batches(corpus: Corpus, config: SamplingConfig, count: int = 20) -> list[tuple[BatchPlan, MixtureBatch]]:
     sampler, mixer = Sampler(corpus, config), Mixer(corpus)
     return [(plan, mixer.render(plan)) for plan in (sampler.plan(step) for step in range(count))]
 
 
-def label(corpus: Corpus, source: Source) -> str:
+def label(corpus: Corpus, source: PlannedSource) -> str:
     return corpus.clips[source.clip].label
 
 
@@ -49,14 +49,14 @@ def test_shapes_levels_and_meaning(corpus, config):
         peaks = batch.sources.sum(1).abs().amax(-1)
         assert torch.allclose(peaks, torch.tensor([m.peak for m in plan.mixtures]), atol=1e-4)
         assert min(len(m.sources) for m in plan.mixtures) >= 2
-        queries = len(plan.asks)
+        queries = len(plan.queries)
         assert batch.owner.shape == (queries,)
         assert batch.membership.shape == (queries, count)
         assert len(batch.captions) == len(batch.negatives) == len(batch.labels) == len(batch.families) == queries
-        for q, ask in enumerate(plan.asks):
-            there = len(plan.mixtures[ask.mixture].sources)
+        for q, query in enumerate(plan.queries):
+            there = len(plan.mixtures[query.mixture].sources)
             assert batch.membership[q, there:].sum() == 0
-            assert batch.membership[q].sum() == len(ask.members) < there
+            assert batch.membership[q].sum() == len(query.members) < there
             assert batch.captions[q] == batch.captions[q].lower()
 
 
@@ -90,7 +90,7 @@ def test_a_plan_is_a_pure_function_of_seed_step_and_rank(corpus):
 def test_workers_render_the_same_as_the_trainer(corpus):
     config = replace(BASE, augment=EVERYTHING, examples=1.0)
     sampler = Sampler(corpus, config)
-    loader = LoaderMixer(sampler, rank=1, workers=2, pin=False)
+    loader = MixtureLoader(sampler, rank=1, workers=2, pin=False)
     mixer = Mixer(corpus)
     for step in (5, 6, 2):  # in order, then a jump back as after a resume
         here, there = mixer.render(sampler.plan(step, 1)), loader.batch(step)
@@ -112,93 +112,93 @@ def test_the_accelerator_renders_the_same(corpus, tmp_path):
         assert torch.allclose(here.examples, there.examples.cpu(), atol=1e-4)
 
 
-def test_no_interferer_answers_the_query(corpus):
+def test_no_query_matches_a_source_outside_its_target(corpus):
     table = label_table()
     config = replace(BASE, songs=0, mixed_songs=0, equal=0.2, siblings=0.3, families={"event": 1, "speech": 1})
     for plan, _ in batches(corpus, config, 30):
-        for ask in plan.asks:
-            sources = plan.mixtures[ask.mixture].sources
+        for query in plan.queries:
+            sources = plan.mixtures[query.mixture].sources
             for j, source in enumerate(sources):
                 clip = corpus.clips[source.clip]
-                if j not in ask.members:
-                    assert not table.answers(clip.label, ask.label)
-                    assert ask.caption not in clip.texts
+                if j not in query.members:
+                    assert not table.implies(clip.label, query.label)
+                    assert query.caption not in clip.texts
                 else:
-                    assert table.answers(clip.label, ask.label) or table.answers(clip.label, ask.caption)
+                    assert table.implies(clip.label, query.label) or table.implies(clip.label, query.caption)
 
 
-def test_rain_on_a_surface_is_no_interferer_of_rain_but_siblings_may_meet(corpus):
-    asker = Asker(corpus.clips, range(len(corpus)))
+def test_labels_that_imply_each_other_are_never_mixed_but_siblings_may_be(corpus):
+    builder = QueryBuilder(corpus.clips, range(len(corpus)))
     number = {clip.label: i for i, clip in enumerate(corpus.clips)}
     rain, roof = number["rain"], number["rain on a surface"]
-    assert not asker.apart(rain, roof)
-    assert not asker.apart(rain, roof, siblings=True)
+    assert not builder.separable(rain, roof)
+    assert not builder.separable(rain, roof, siblings=True)
     man, woman = number["male speech"], number["female speech"]
-    assert not asker.apart(man, woman)
-    assert asker.apart(man, woman, siblings=True)
-    asked = {asker.ask(np.random.default_rng(i), [man, woman], 0) for i in range(40)}
-    assert {(q.caption, q.members) for q in asked} == {
+    assert not builder.separable(man, woman)
+    assert builder.separable(man, woman, siblings=True)
+    found = {builder.source_query(np.random.default_rng(i), [man, woman], 0) for i in range(40)}
+    assert {(q.caption, q.members) for q in found} == {
         ("male speech", (0,)),
         ("a man speaking", (0,)),
         ("speech", (0, 1)),
     }
-    both = asker.ask(np.random.default_rng(0), [rain, roof, man], 0)
+    both = builder.source_query(np.random.default_rng(0), [rain, roof, man], 0)
     assert both.members == (0, 1) or both.caption not in corpus.clips[roof].texts
 
 
 def test_two_clips_of_one_label_are_one_target(corpus):
     config = replace(BASE, songs=0, mixed_songs=0, equal=1.0, absent=0, queries=9)
     for plan, batch in batches(corpus, config, 5):
-        for q, ask in enumerate(plan.asks):
-            same = [j for j, s in enumerate(plan.mixtures[ask.mixture].sources) if label(corpus, s) == ask.label]
+        for q, query in enumerate(plan.queries):
+            same = [j for j, s in enumerate(plan.mixtures[query.mixture].sources) if label(corpus, s) == query.label]
             assert batch.membership[q, same].all()
-        assert any(len(ask.members) > 1 for ask in plan.asks)
+        assert any(len(query.members) > 1 for query in plan.queries)
 
 
-def test_absent_sounds_have_no_members_and_nothing_like_them_sounds(corpus):
+def test_absent_sounds_are_unrelated_to_every_source(corpus):
     table = label_table()
     absent = [
-        (plan, ask)
+        (plan, query)
         for plan, _ in batches(corpus, replace(BASE, absent=1.0), 10)
-        for ask in plan.asks
-        if not ask.members
+        for query in plan.queries
+        if not query.members
     ]
     assert len(absent) > 40
-    for plan, ask in absent:
-        for source in plan.mixtures[ask.mixture].sources:
-            assert not table.conflict(label(corpus, source), ask.label)
-            assert ask.caption not in corpus.clips[source.clip].texts
+    for plan, query in absent:
+        for source in plan.mixtures[query.mixture].sources:
+            assert not table.conflict(label(corpus, source), query.label)
+            assert query.caption not in corpus.clips[source.clip].texts
 
 
 def test_negatives_name_another_source_of_the_mixture(corpus):
     config = replace(BASE, negatives=1.0, absent=0, songs=0.3)
-    asks = [(plan, ask) for plan, _ in batches(corpus, config, 10) for ask in plan.asks]
-    assert sum(ask.negative is not None for _, ask in asks) > 0.8 * len(asks)
-    for plan, ask in asks:
-        if ask.negative is not None:
-            sources = plan.mixtures[ask.mixture].sources
+    queries = [(plan, query) for plan, _ in batches(corpus, config, 10) for query in plan.queries]
+    assert sum(query.negative is not None for _, query in queries) > 0.8 * len(queries)
+    for plan, query in queries:
+        if query.negative is not None:
+            sources = plan.mixtures[query.mixture].sources
             texts = [corpus.clips[s.clip].texts for s in sources]
-            assert any(ask.negative in texts[j] for j in range(len(sources)) if j not in ask.members)
-            assert not any(ask.negative in texts[j] for j in ask.members)
+            assert any(query.negative in texts[j] for j in range(len(sources)) if j not in query.members)
+            assert not any(query.negative in texts[j] for j in query.members)
 
 
 def test_examples_are_other_recordings_of_the_sound(corpus):
     for plan, batch in batches(corpus, replace(BASE, examples=1.0, absent=0.5), 5):
         assert batch.examples is not None
         assert batch.example_of is not None
-        asked = [plan.asks[q] for q in batch.example_of.tolist()]
-        assert len(asked) == len(plan.asks)  # absent sounds too
-        assert batch.examples.shape == (len(asked), 16000)
-        for ask in asked:
-            assert label(corpus, ask.example) == ask.label
-            used = {s.clip for s in plan.mixtures[ask.mixture].sources}
-            assert ask.example.clip not in used or "song" in corpus.clips[ask.example.clip].group
+        found = [plan.queries[q] for q in batch.example_of.tolist()]
+        assert len(found) == len(plan.queries)  # absent sounds too
+        assert batch.examples.shape == (len(found), 16000)
+        for query in found:
+            assert label(corpus, query.example) == query.label
+            used = {s.clip for s in plan.mixtures[query.mixture].sources}
+            assert query.example.clip not in used or "song" in corpus.clips[query.example.clip].group
     without = batches(corpus, replace(BASE, examples=0.0), 1)[0][1]
     assert without.examples is None
     assert without.example_of is None
 
 
-def test_independent_sounds_differ_by_the_level_asked_for(corpus):
+def test_independent_sounds_differ_by_the_configured_level(corpus):
     pairs = (1.0, 0.0, 0.0, 0.0)
     config = replace(BASE, songs=0, mixed_songs=0, equal=0, level_db=4.0, augment=PLAIN, sources=pairs)
     for plan, batch in batches(corpus, config, 5):
@@ -220,8 +220,8 @@ def test_songs_keep_their_balance_and_their_time(corpus):
         for m, mixture in enumerate(plan.mixtures):
             clips = [corpus.clips[s.clip] for s in mixture.sources]
             assert len({clip.song for clip in clips}) == 1
-            assert len({(s.pieces[0].start, s.pieces[0].speed) for s in mixture.sources}) == 1
-            start = mixture.sources[0].pieces[0].start
+            assert len({(s.segments[0].start, s.segments[0].speed) for s in mixture.sources}) == 1
+            start = mixture.sources[0].segments[0].start
             expected = torch.stack(
                 [
                     corpus.audio(s.clip)[start : start + 16000] * 10 ** (corpus.clips[s.clip].gain_db / 20)
@@ -237,28 +237,28 @@ def test_songs_keep_their_balance_and_their_time(corpus):
             assert batch.stems[m, :, len(clips) :].sum() == 0
 
 
-def test_stem_captions_ask_for_whole_stems_and_mixed_songs_are_songs(corpus):
+def test_stem_captions_are_queries_for_whole_stems_and_mixed_songs_are_songs(corpus):
     config = replace(BASE, songs=0.0, mixed_songs=1.0, stem_captions=1.0, absent=0)
     seen = set()
     for plan, batch in batches(corpus, config, 6):
         assert batch.has_stems.all()
         songs = [{corpus.clips[s.clip].song for s in m.sources} for m in plan.mixtures]
         assert any(len(s) > 1 for s in songs)
-        for ask in plan.asks:
-            stem = corpus.clips[plan.mixtures[ask.mixture].sources[ask.members[0]].clip].stem
-            assert ask.caption in STEM_CAPTIONS[stem]
+        for query in plan.queries:
+            stem = corpus.clips[plan.mixtures[query.mixture].sources[query.members[0]].clip].stem
+            assert query.caption in STEM_CAPTIONS[stem]
             seen.add(stem)
     assert len(seen) == 4
 
 
-def test_no_loss_is_asked_above_the_bandwidth_of_a_source(corpus):
+def test_the_cutoff_is_at_most_the_bandwidth_of_every_source(corpus):
     config = replace(BASE, songs=0, mixed_songs=0)
     cutoffs = []
     for plan, batch in batches(corpus, config, 10):
         for m, mixture in enumerate(plan.mixtures):
             narrow = [s for s in mixture.sources if label(corpus, s) == "clock ticking"]  # recorded at 8 kHz
             if narrow:
-                speed = max(s.pieces[0].speed for s in narrow) / 20
+                speed = max(s.segments[0].speed for s in narrow) / 20
                 assert batch.cutoff[m] <= 4000 * speed + 1
                 cutoffs.append(float(batch.cutoff[m]))
             for source in mixture.sources:
@@ -270,7 +270,9 @@ def test_no_loss_is_asked_above_the_bandwidth_of_a_source(corpus):
 def test_mix_audio_adds_another_segment_of_the_same_recording(corpus):
     config = replace(BASE, songs=0, mixed_songs=0, mix_audio=1.0)
     plan, batch = batches(corpus, config, 1)[0]
-    assert all(len(s.pieces) == 2 and len({p.clip for p in s.pieces}) == 1 for m in plan.mixtures for s in m.sources)
+    assert all(
+        len(s.segments) == 2 and len({p.clip for p in s.segments}) == 1 for m in plan.mixtures for s in m.sources
+    )
     assert torch.isfinite(batch.sources).all()
 
 

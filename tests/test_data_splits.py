@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from audiosep.data.labels import everyday_labels, label_table, names, tokens
+from audiosep.data.labels import everyday_labels, label_table, mentions, tokens
 from audiosep.data.manifest import Clip
 from audiosep.data.splits import assign_splits, groups, held_back_groups, zero_clips, zero_labels
 
@@ -31,7 +31,7 @@ TABLE = label_table()
     ],
 )
 def test_answers(label, query, answers):
-    assert TABLE.answers(label, query) is answers
+    assert TABLE.implies(label, query) is answers
 
 
 def test_conflicts_are_mutual_and_need_something_in_common():
@@ -41,8 +41,8 @@ def test_conflicts_are_mutual_and_need_something_in_common():
     assert TABLE.conflict("drum kit", "snare drum")
     assert not TABLE.conflict("dog barking", "rain")
     assert tokens("The sounds of DOGS playing") == {"dog"}
-    assert names("a small dog barking far away", "dog barking")
-    assert not names("a dog", "dog barking")
+    assert mentions("a small dog barking far away", "dog barking")
+    assert not mentions("a dog", "dog barking")
 
 
 def corpus(takes: int = 10, seconds: float = 3.0) -> list[Clip]:

@@ -17,7 +17,7 @@ from test_trainer import in_two_processes, process
 
 from audiosep.data.corpus import Corpus
 from audiosep.data.manifest import Clip, write_manifest
-from audiosep.data.queries import askable
+from audiosep.data.queries import query_texts
 from audiosep.data.recipes import Drawer
 from audiosep.errors import ConfigError, DataError, ModelError
 from audiosep.models.hybrid import Hybrid
@@ -97,7 +97,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     clips = divided(make_clips(folder))
     write_manifest(folder / "manifest.jsonl", clips)
     Corpus(folder / "manifest.jsonl", folder / "cache", RATE)
-    CaptionTable.build(askable(clips) | set(TAGS), HashedText()).save(folder / "captions.safetensors")
+    CaptionTable.build(query_texts(clips) | set(TAGS), HashedText()).save(folder / "captions.safetensors")
     (folder / "labels.json").write_text(json.dumps(TAGS))
     torch.jit.script(TinyTagger()).save(str(folder / "tagger.pt"))
     return {

@@ -80,7 +80,7 @@ class Effects:
 
 
 @dataclass(frozen=True)
-class Image:
+class StereoImage:
     """Where a source stands in a stereo mixture.
 
     Attributes:
@@ -95,14 +95,14 @@ class Image:
     flip: float = 1.0
 
 
-def draw_image(rng: np.random.Generator) -> Image:
+def draw_stereo_image(rng: np.random.Generator) -> StereoImage:
     """An image: centred, anywhere, wide, and rarely out of phase."""
     pan = 0.0 if rng.random() < 0.25 else float(rng.uniform(-1, 1))
     width = float(rng.uniform(0.1, 0.7)) if rng.random() < 0.3 else 0.0
-    return Image(pan, width, int(rng.integers(160, 800)), -1.0 if rng.random() < 0.05 else 1.0)
+    return StereoImage(pan, width, int(rng.integers(160, 800)), -1.0 if rng.random() < 0.05 else 1.0)
 
 
-def spread(x: Tensor, images: Sequence[Image]) -> Tensor:
+def to_stereo(x: Tensor, images: Sequence[StereoImage]) -> Tensor:
     """x (sources, samples) in stereo (sources, 2, samples); left + right is free of the side signal."""
     angle = (torch.tensor([image.pan for image in images], device=x.device) + 1) * (math.pi / 4)
     gains = torch.stack([angle.cos(), angle.sin()], -1)

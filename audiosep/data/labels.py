@@ -1,8 +1,8 @@
-"""Which label answers which query: the implication table behind label-aware mixtures and splits.
+"""Which labels imply which names: the table behind mixtures without ambiguous queries, and behind the splits.
 
-`labels.json` holds direct implications: "rain on a surface" answers "rain", "drum kit" contains "snare drum", "street
-traffic" contains "car engine". Names that are no label of any clip ("bird", "flowing water") tie labels together that
-a query could confuse.
+`labels.json` lists direct implications: "rain on a surface" is a kind of "rain", "drum kit" contains "snare drum",
+"street traffic" contains "car engine". Names that are no label of any clip ("bird", "flowing water") connect labels
+that one query could match.
 """
 
 from __future__ import annotations
@@ -24,54 +24,81 @@ _STOP = frozenset(
 
 
 class LabelTable:
-    """Implications between labels, closed over chains.
+    """Implications between labels, and those that follow from them.
 
     Args:
-        answers: label -> names that a clip of this label contains or is a kind of.
+        implications: label -> names that a clip of this label is a kind of, or contains.
     """
 
-    def __init__(self, answers: Mapping[str, Iterable[str]]) -> None:
-        self._answers = {name: frozenset(names) for name, names in answers.items()}
+    def __init__(self, implications: Mapping[str, Iterable[str]]) -> None:
+        self._direct = {label: frozenset(names) for label, names in implications.items()}
         self._closures: dict[str, frozenset[str]] = {}
 
     def implied(self, label: str) -> frozenset[str]:
-        """Every name that a clip of `label` answers, itself included."""
+        """Every name that `label` implies, directly or over other names, itself included.
+
+        Args:
+            label: any label; one that the table does not have implies itself only.
+        """
         if label not in self._closures:
             found, todo = {label}, [label]
             while todo:
-                fresh = self._answers.get(todo.pop(), frozenset()) - found
+                fresh = self._direct.get(todo.pop(), frozenset()) - found
                 found |= fresh
                 todo.extend(fresh)
             self._closures[label] = frozenset(found)
         return self._closures[label]
 
-    def answers(self, label: str, query: str) -> bool:
-        """Would a listener accept a clip of `label` as an answer to `query`? (kind of it, contains it, same name)"""
-        return query in self.implied(label)
+    def implies(self, label: str, name: str) -> bool:
+        """Whether every clip of `label` matches the query `name`: it is that, a kind of it, or contains it.
+
+        Args:
+            label: of a clip.
+            name: a label, or another name of the table.
+        """
+        return name in self.implied(label)
 
     def conflict(self, a: str, b: str) -> bool:
-        """May clips of the two labels not meet in one mixture as different sounds?
+        """Whether clips of two labels must not be different sources of one mixture.
 
-        They conflict when they imply a common name, one answering the other included, or share a telling word.
+        They conflict when they imply a common name (as they do when one implies the other) or share a significant word.
+
+        Args:
+            a: one label.
+            b: the other label.
         """
         return not self.implied(a).isdisjoint(self.implied(b)) or not tokens(a).isdisjoint(tokens(b))
 
     def related(self, label: str, labels: Iterable[str]) -> frozenset[str]:
-        """Those of `labels` that answer `label` or that it answers, itself included."""
-        return frozenset(other for other in labels if self.answers(other, label) or self.answers(label, other))
+        """Those of `labels` that imply `label` or that it implies, itself included.
+
+        Args:
+            label: any label.
+            labels: labels to choose from.
+        """
+        return frozenset(other for other in labels if self.implies(other, label) or self.implies(label, other))
 
 
 @functools.cache
 def tokens(text: str) -> frozenset[str]:
-    """The telling words of a label or caption: lower case, without function words and plural endings."""
+    """The significant words of a text: lower case, without function words, general words and plural endings.
+
+    Args:
+        text: a label or a caption.
+    """
     words = re.findall(r"[a-z0-9]+", text.lower())
     return frozenset(_singular(word) for word in words if word not in _STOP)
 
 
-def names(text: str, label: str) -> bool:
-    """Does `text` name `label`: are all telling words of the label in it?"""
-    telling = tokens(label)
-    return bool(telling) and telling <= tokens(text)
+def mentions(text: str, label: str) -> bool:
+    """Whether a text contains all significant words of a label.
+
+    Args:
+        text: a caption.
+        label: a label; one without significant words is never mentioned.
+    """
+    words = tokens(label)
+    return bool(words) and words <= tokens(text)
 
 
 def _singular(word: str) -> str:
@@ -86,15 +113,15 @@ def _file() -> dict[str, object]:
 
 @functools.cache
 def label_table() -> LabelTable:
-    """The table that ships with the package."""
-    answers = _file()["answers"]
-    assert isinstance(answers, dict)
-    return LabelTable(answers)
+    """The table of the package."""
+    implications = _file()["implications"]
+    assert isinstance(implications, dict)
+    return LabelTable(implications)
 
 
 @functools.cache
 def everyday_labels() -> frozenset[str]:
-    """The ten ESC-10 classes: sounds so common that they are never held out as zero-shot labels."""
+    """The ten ESC-10 classes: sounds so common that they are never zero-shot labels."""
     everyday = _file()["everyday"]
     assert isinstance(everyday, list)
     return frozenset(everyday)

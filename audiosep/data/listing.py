@@ -1,4 +1,4 @@
-"""A training batch as audio files, to be listened to."""
+"""A training batch as audio files."""
 
 from __future__ import annotations
 
@@ -15,16 +15,19 @@ from audiosep.data.sampling import Sampler
 
 
 def write_batch(sampler: Sampler, step: int, folder: Path) -> dict[str, Any]:
-    """Write mixtures, targets and examples of one step.
+    """Write the mixtures, targets and examples of one step.
 
     Args:
+        sampler: draws the batch.
+        step: of the training.
         folder: gets `00.wav` for a mixture, `00-1 (dog barking).wav` for a target, `00-1 (example).wav`.
 
     Returns:
-        What was asked, file by file, and the milliseconds that the second of two plans and renderings took.
+        `queries`: file, text, negative, absence and mixture of each query; `plan_ms` and `render_ms`: milliseconds that
+        drawing and rendering took, without the first time.
     """
     mixer = Mixer(sampler.corpus)
-    mixer.render(sampler.plan(step))  # fills filter caches and reads the audio from disk
+    mixer.render(sampler.plan(step))  # not measured: fills the filter caches and reads the audio from disk
     started = time.perf_counter()
     plan = sampler.plan(step)
     planned = time.perf_counter()
@@ -37,16 +40,16 @@ def write_batch(sampler: Sampler, step: int, folder: Path) -> dict[str, Any]:
     for number, mixture in enumerate(sources.sum(1)):
         write_audio(folder / f"{number:02d}.wav", mixture.cpu().numpy(), rate, overwrite=True)
     queries: list[dict[str, Any]] = []
-    for q, ask in enumerate(plan.asks):
-        stem = f"{ask.mixture:02d}-{q}"
-        target = torch.einsum("s,sct->ct", batch.membership[q], sources[ask.mixture])
-        file = f"{stem} ({re.sub(r'[^a-z0-9 ]', '', ask.caption)}).wav"
+    for q, query in enumerate(plan.queries):
+        stem = f"{query.mixture:02d}-{q}"
+        target = torch.einsum("s,sct->ct", batch.membership[q], sources[query.mixture])
+        file = f"{stem} ({re.sub(r'[^a-z0-9 ]', '', query.caption)}).wav"
         write_audio(folder / file, target.cpu().numpy(), rate, overwrite=True)
-        row = {"file": file, "query": ask.caption, "negative": ask.negative, "absent": not ask.members}
-        queries.append(row | {"mixture": names[ask.mixture]})
+        row = {"file": file, "query": query.caption, "negative": query.negative, "absent": not query.members}
+        queries.append(row | {"mixture": names[query.mixture]})
     if batch.examples is not None and batch.example_of is not None:
         for q, example in zip(batch.example_of.tolist(), batch.examples, strict=True):
-            file = f"{plan.asks[q].mixture:02d}-{q} (example).wav"
+            file = f"{plan.queries[q].mixture:02d}-{q} (example).wav"
             write_audio(folder / file, example[None].cpu().numpy(), rate, overwrite=True)
     times = {"plan_ms": 1000 * (planned - started), "render_ms": 1000 * (done - planned)}
     return {"queries": queries} | times

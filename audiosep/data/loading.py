@@ -12,7 +12,7 @@ from audiosep.data.mixing import Mixer, MixtureBatch
 from audiosep.data.sampling import Sampler
 
 
-class LoaderMixer:
+class MixtureLoader:
     """The batches of `Mixer.render(sampler.plan(step, rank))`, rendered ahead on the CPU by other processes.
 
     The plan is the same as on the accelerator, the waveforms agree within 1e-4. Steps are expected in order; another

@@ -1,4 +1,4 @@
-"""What the next batch is made of: sources, levels, effects and queries, as a pure function of (seed, step, rank)."""
+"""Drawing batches: sources, levels, effects and queries, as a pure function of (seed, step, rank)."""
 
 from __future__ import annotations
 
@@ -7,37 +7,49 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
-from audiosep.data.augment import AugmentConfig, Effects, Image, draw_effects, draw_image, draw_speed
+from audiosep.data.augment import AugmentConfig, Effects, StereoImage, draw_effects, draw_speed, draw_stereo_image
 from audiosep.data.corpus import Corpus
 from audiosep.data.manifest import STEMS
-from audiosep.data.plan import Ask, Mixture, Piece, Plan, Source
-from audiosep.data.queries import Asker
+from audiosep.data.plan import BatchPlan, PlannedMixture, PlannedQuery, PlannedSource, Segment
+from audiosep.data.queries import QueryBuilder, TextQuery
 from audiosep.data.stretch import SPEED_STEP
 from audiosep.errors import ConfigError, DataError
+
+_SEGMENT_TRIES = 3
+_SEGMENT_LEVEL = 0.05  # power of a segment relative to that of its clip, from which no other segment is tried
+_AUDIBLE_LEVEL = 0.005  # power of a segment relative to that of its clip, above which it can be queried
+_AUDIBLE_POWER = 1e-7  # and above this power: -70 dB of full scale
+_MOST_STEMS = 6  # of a song in one mixture
 
 
 @dataclass(frozen=True)
 class SamplingConfig:
-    """What batches look like.
+    """What batches consist of.
 
-    Attributes:
-        mixtures: mixtures a batch. seconds: length of each.
-        queries: most sources of one mixture that are asked for (absent targets come on top).
-        sources: weights of mixtures of 2, 3, 4, 5 sources.
-        families: weight of each family; a family that the corpus lacks does not count.
-        label_seconds: within a family labels are drawn alike, but one with less audio than this proportionally less.
-        songs: share of mixtures that are stems of one song; mixed_songs: of stems taken from different songs.
-        level_db: sources differ by up to this much (uniform +-) or with this deviation (gaussian), see `levels`.
-        song_level_db: the same around the balance of a song.
+    Args:
+        mixtures: mixtures of a batch.
+        seconds: length of each mixture.
+        queries: most queries of one mixture, absent targets not counted.
+        sources: weights of mixtures of 2, 3, 4 and 5 sources.
+        families: weight of each family; families that the corpus does not have are ignored.
+        label_seconds: labels of a family have equal weight from this much audio on, proportionally less below it.
+        songs: share of mixtures that are stems of one song.
+        mixed_songs: share of mixtures that are stems of different songs.
+        level_db: gains of independent sources, dB: a range (uniform) or a standard deviation (gaussian), see `levels`.
+        levels: distribution of these gains.
+        song_level_db: range of the gains around the balance of a song, dB.
         equal: share of mixtures in which two clips of one label are one target.
-        siblings: share of sources that may be a near relative of another (male beside female speech).
-        mix_audio: share of sources made of two segments of the same recording (Kong et al., ResUNetDecouple+, 2021).
-        absent: share of mixtures with a query for what is not there. negatives: share of queries with a negative.
-        examples: share of queries with another recording of the sound, absent ones too.
-        stem_captions: share of queries in songs that ask for a whole stem.
-        split: the split that is drawn from.
-        channels: 1, or 2 for stereo mixtures: every source gets a place, a width and a polarity.
+        siblings: share of mixtures in which siblings (male and female speech) may be different sources.
+        mix_audio: share of sources made of two segments of one recording (Kong et al., ResUNetDecouple+, 2021).
+        absent: share of mixtures with a query for an absent sound.
+        negatives: share of queries with a negative.
+        examples: share of queries with an example recording, absent sounds included.
+        stem_captions: share of queries in songs that are for a whole stem.
+        split: the split that clips are drawn from.
+        channels: 1, or 2 for stereo mixtures, in which every source has a random stereo image.
+        augment: effects on the sources.
     """
 
     mixtures: int = 12
@@ -87,12 +99,12 @@ class SamplingConfig:
 
 
 class Sampler:
-    """Draws plans.
+    """Draws the plans of batches.
 
     Args:
-        corpus: where the clips come from; only those of `config.split` are drawn.
-        config: see `SamplingConfig`.
-        seed: of everything.
+        corpus: the clips; only those of `config.split` are drawn.
+        config: what batches consist of.
+        seed: of all random choices.
 
     Raises:
         DataError: the corpus has fewer than two labels in that split.
@@ -101,7 +113,7 @@ class Sampler:
     def __init__(self, corpus: Corpus, config: SamplingConfig, seed: int = 0) -> None:
         self.corpus, self.config, self.seed = corpus, config, seed
         rows = [i for i, clip in enumerate(corpus.clips) if clip.split == config.split]
-        self.asker = Asker([corpus.clips[i] for i in rows], rows)
+        self.query_builder = QueryBuilder([corpus.clips[i] for i in rows], rows)
         self.by_label: dict[str, list[int]] = defaultdict(list)
         self.songs: dict[str, list[int]] = defaultdict(list)
         self.stems: dict[str, list[int]] = defaultdict(list)
@@ -123,12 +135,17 @@ class Sampler:
         counts = np.array(config.sources, float)
         self._counts = counts / counts.sum()
 
-    def plan(self, step: int, rank: int = 0) -> Plan:
-        """The batch of a step on a rank: always the same for the same seed, step and rank."""
+    def plan(self, step: int, rank: int = 0) -> BatchPlan:
+        """The plan of a batch, a pure function of the seed and the arguments.
+
+        Args:
+            step: of the training.
+            rank: of this process.
+        """
         rng = np.random.default_rng([self.seed, step, rank])
         samples = round(self.config.seconds * self.corpus.sample_rate)
-        mixtures: list[Mixture] = []
-        asks: list[Ask] = []
+        mixtures: list[PlannedMixture] = []
+        queries: list[PlannedQuery] = []
         for number in range(self.config.mixtures):
             kind = rng.random()
             if self._song_names and kind < self.config.songs:
@@ -138,12 +155,12 @@ class Sampler:
             else:
                 sources = self._scene(rng, samples)
             mixtures.append(self._mixture(rng, sources))
-            asks += self._asks(rng, number, sources, mixtures[-1].song, samples)
-        return Plan(samples, tuple(mixtures), tuple(asks), self.config.channels)
+            queries += self._queries(rng, number, sources, mixtures[-1].song, samples)
+        return BatchPlan(samples, tuple(mixtures), tuple(queries), self.config.channels)
 
-    def _mixture(self, rng: np.random.Generator, sources: tuple[Source, ...]) -> Mixture:
+    def _mixture(self, rng: np.random.Generator, sources: tuple[PlannedSource, ...]) -> PlannedMixture:
         peak = float(rng.uniform(0.1, 0.9))
-        return Mixture(sources, peak, sources[0].recorded, min(self._cutoff(source) for source in sources))
+        return PlannedMixture(sources, peak, sources[0].recorded, min(self._cutoff(source) for source in sources))
 
     # ---- sources ---------------------------------------------------------------------------------------------------
 
@@ -153,76 +170,76 @@ class Sampler:
         label = labels[rng.choice(len(labels), p=self._label_weights[family])]
         return label[rng.integers(len(label))]
 
-    def _weights(self, labels: list[list[int]]) -> np.ndarray:
+    def _weights(self, labels: list[list[int]]) -> NDArray[np.float64]:
         seconds = np.array([self.corpus.lengths[label].sum() / self.corpus.sample_rate for label in labels])
         weights = np.minimum(seconds, self.config.label_seconds)
-        normalised: np.ndarray = weights / weights.sum()
+        normalised: NDArray[np.float64] = weights / weights.sum()
         return normalised
 
-    def _scene(self, rng: np.random.Generator, samples: int, first: int | None = None) -> tuple[Source, ...]:
-        """Independent sounds, none of which answers another; with luck two of one label. `first` is among them."""
+    def _scene(self, rng: np.random.Generator, samples: int, first: int | None = None) -> tuple[PlannedSource, ...]:
+        """Independent sources of different labels; sometimes two clips of one label. `first`: clip of the first."""
         count = 2 + int(rng.choice(len(self._counts), p=self._counts))
         clips = [self._pick(rng) if first is None else first]
         if rng.random() < self.config.equal:
-            clips += self._others(rng, clips[0])
+            clips += self._other_recording(rng, clips[0])
             count = max(count, len(clips) + 1)
         siblings = rng.random() < self.config.siblings
         for _ in range(20 * count):
             if len(clips) == count:
                 break
             clip = self._pick(rng)
-            if all(self.asker.apart(clip, other, siblings) for other in clips):
+            if all(self.query_builder.separable(clip, other, siblings) for other in clips):
                 clips.append(clip)
         return tuple(self._source(rng, clip, samples) for clip in clips)
 
-    def _others(self, rng: np.random.Generator, clip: int) -> list[int]:
-        """Another clip of the same label, of another group if there is one."""
+    def _other_recording(self, rng: np.random.Generator, clip: int) -> list[int]:
+        """Another clip of the same label, of another group if there is one; empty if the label has no other clip."""
         clips = self.corpus.clips
         same = [i for i in self.by_label[clips[clip].label] if i != clip]
         better = [i for i in same if clips[i].group != clips[clip].group or not clips[i].group]
         pool = better or same
         return [pool[rng.integers(len(pool))]] if pool else []
 
-    def _source(self, rng: np.random.Generator, clip: int, samples: int) -> Source:
+    def _source(self, rng: np.random.Generator, clip: int, samples: int) -> PlannedSource:
         config = self.config
         speed, tempo = draw_speed(rng, config.augment)
-        pieces = [self._piece(rng, clip, samples, speed, tempo)]
+        segments = [self._segment(rng, clip, samples, speed, tempo)]
         if rng.random() < config.mix_audio:
-            pieces.append(self._piece(rng, clip, samples, speed, tempo))
+            segments.append(self._segment(rng, clip, samples, speed, tempo))
         gaussian = config.levels == "gaussian"
         gain = rng.normal(0, config.level_db) if gaussian else rng.uniform(-config.level_db, config.level_db)
         effects = draw_effects(rng, config.augment)
-        return Source(tuple(pieces), float(gain), effects=effects, image=self._image(rng))
+        return PlannedSource(tuple(segments), float(gain), effects=effects, image=self._image(rng))
 
-    def _image(self, rng: np.random.Generator) -> Image | None:
-        return draw_image(rng) if self.config.channels == 2 else None
+    def _image(self, rng: np.random.Generator) -> StereoImage | None:
+        return draw_stereo_image(rng) if self.config.channels == 2 else None
 
-    def _piece(
+    def _segment(
         self, rng: np.random.Generator, clip: int, samples: int, speed: int = SPEED_STEP, tempo: int = SPEED_STEP
-    ) -> Piece:
+    ) -> Segment:
         length = int(self.corpus.lengths[clip])
         need = _needed(samples, speed, tempo)
         if length < need:
             free = samples - length * SPEED_STEP // speed * SPEED_STEP // tempo
-            return Piece(clip, 0, length, int(rng.integers(0, max(free, 0) + 1)), speed, tempo)
-        return Piece(clip, self._start(rng, [clip], need), need, 0, speed, tempo)
+            return Segment(clip, 0, length, int(rng.integers(0, max(free, 0) + 1)), speed, tempo)
+        return Segment(clip, self._start(rng, [clip], need), need, 0, speed, tempo)
 
     def _start(self, rng: np.random.Generator, clips: list[int], need: int) -> int:
-        """Where to cut so that something is heard: the first of three places near the clip's own level, or the last."""
+        """First sample of a segment: of the first of three random segments that is not much quieter than its clip."""
         length = int(self.corpus.lengths[clips].min())
         envelope = self.corpus.envelope(clips[0])
         start = 0
-        for _ in range(3):
+        for _ in range(_SEGMENT_TRIES):
             start = int(rng.integers(0, max(1, length - need)))
             part = envelope[start // self.corpus.block : (start + need) // self.corpus.block + 1]
-            if part.mean() > 0.05 * envelope.mean():
+            if part.mean() > _SEGMENT_LEVEL * envelope.mean():
                 break
         return start
 
-    def _song(self, rng: np.random.Generator, samples: int) -> tuple[Source, ...]:
-        """Stems of one song from one place in it, at one speed."""
+    def _song(self, rng: np.random.Generator, samples: int) -> tuple[PlannedSource, ...]:
+        """Random stems of one song, all from the same time and at one speed."""
         stems = self.songs[self._song_names[rng.integers(len(self._song_names))]]
-        most = min(len(stems), 6)
+        most = min(len(stems), _MOST_STEMS)
         count = most if rng.random() < 0.5 else int(rng.integers(2, most + 1))
         clips = [stems[i] for i in rng.permutation(len(stems))[:count]]
         speed = self._song_speed(rng)
@@ -230,7 +247,7 @@ class Sampler:
         start = self._start(rng, clips, need)
         return tuple(self._stem(rng, clip, start, need, speed) for clip in clips)
 
-    def _mixed_song(self, rng: np.random.Generator, samples: int) -> tuple[Source, ...]:
+    def _mixed_song(self, rng: np.random.Generator, samples: int) -> tuple[PlannedSource, ...]:
         """One clip of each stem, each from any song."""
         present = [stem for stem in STEMS if stem in self.stems]
         order = [present[i] for i in rng.permutation(len(present))]
@@ -243,85 +260,81 @@ class Sampler:
             sources.append(self._stem(rng, clip, self._start(rng, [clip], need), need, speed))
         return tuple(sources)
 
-    def _stem(self, rng: np.random.Generator, clip: int, start: int, need: int, speed: int) -> Source:
+    def _stem(self, rng: np.random.Generator, clip: int, start: int, need: int, speed: int) -> PlannedSource:
         jitter = rng.uniform(-self.config.song_level_db, self.config.song_level_db)
         gain = self.corpus.clips[clip].gain_db + float(jitter)
         effects = Effects(polarity=-1.0 if rng.random() < self.config.augment.polarity else 1.0)
-        return Source((Piece(clip, start, need, 0, speed),), gain, True, effects, self._image(rng))
+        return PlannedSource((Segment(clip, start, need, 0, speed),), gain, True, effects, self._image(rng))
 
     def _song_speed(self, rng: np.random.Generator) -> int:
-        """One speed for all stems; no stretching, which would move them against each other."""
+        """One speed for all stems; no time-stretching, which would shift them against each other."""
         speed, tempo = draw_speed(rng, self.config.augment)
         return speed if tempo == SPEED_STEP else SPEED_STEP
 
-    def _cutoff(self, source: Source) -> float:
-        """Highest frequency (Hz) that a source can have: of its recording, moved by its speed, and of its low-pass."""
+    def _cutoff(self, source: PlannedSource) -> float:
+        """Bandwidth of a source in Hz: of its recording, scaled by the speed, or of its low-pass filter."""
         nyquist = self.corpus.sample_rate / 2
         rate = self.corpus.clips[source.clip].source_rate
-        # What lies above the corpus's own band was lost in decoding, before the speed moves the rest.
-        recorded = min(rate / 2 if rate else nyquist, nyquist) * source.pieces[0].speed / SPEED_STEP
+        # Decoding at the corpus' sample rate removed what was above its Nyquist frequency, before the speed changes.
+        recorded = min(rate / 2 if rate else nyquist, nyquist) * source.segments[0].speed / SPEED_STEP
         return min(nyquist, recorded, source.effects.lowpass or nyquist)
 
     # ---- queries ---------------------------------------------------------------------------------------------------
 
-    def _asks(
-        self, rng: np.random.Generator, mixture: int, sources: tuple[Source, ...], song: bool, samples: int
-    ) -> list[Ask]:
-        """Queries for up to `queries` different targets of a mixture, and with luck for something that is not there."""
+    def _queries(
+        self, rng: np.random.Generator, mixture: int, sources: tuple[PlannedSource, ...], song: bool, samples: int
+    ) -> list[PlannedQuery]:
+        """Queries for up to `queries` different targets of a mixture, and sometimes for an absent sound."""
         clips = [source.clip for source in sources]
-        heard = self._heard(sources)
-        asks: list[Ask] = []
+        audible = self._audible(sources)
+        builder = self.query_builder
+        queries: list[PlannedQuery] = []
         for i in rng.permutation(len(sources)):
-            if len(asks) == self.config.queries:
+            if len(queries) == self.config.queries:
                 break
             by_stem = song and rng.random() < self.config.stem_captions
-            query = self.asker.stem(rng, clips, int(i)) if by_stem else self.asker.ask(rng, clips, int(i))
-            taken = {ask.members for ask in asks}
+            query = builder.stem_query(rng, clips, int(i)) if by_stem else builder.source_query(rng, clips, int(i))
+            taken = {planned.members for planned in queries}
             if query is None or query.members in taken or len(query.members) == len(sources):
                 continue
-            if not any(heard[m] for m in query.members):
+            if not any(audible[m] for m in query.members):
                 continue
-            asks.append(self._complete(rng, mixture, clips, int(i), query.caption, query.members, samples))
+            queries.append(self._complete(rng, mixture, clips, int(i), query, samples))
         if rng.random() < self.config.absent:
-            absent = self.asker.absent(rng, clips, self._pick, song)
+            absent = builder.absent_query(rng, clips, self._pick, song)
             if absent is not None:
                 clip, caption = absent
                 info = self.corpus.clips[clip]
-                asked_by = rng.random() < self.config.examples
-                example = Source((self._piece(rng, clip, samples),)) if asked_by else None
-                asks.append(Ask(mixture, (), caption, None, info.label, info.family, example))
-        return asks
+                with_example = rng.random() < self.config.examples
+                example = PlannedSource((self._segment(rng, clip, samples),)) if with_example else None
+                queries.append(PlannedQuery(mixture, (), caption, None, info.label, info.family, example))
+        return queries
 
     def _complete(
-        self,
-        rng: np.random.Generator,
-        mixture: int,
-        clips: list[int],
-        source: int,
-        caption: str,
-        members: tuple[int, ...],
-        samples: int,
-    ) -> Ask:
+        self, rng: np.random.Generator, mixture: int, clips: list[int], source: int, query: TextQuery, samples: int
+    ) -> PlannedQuery:
+        """A text query for a source, with a negative and an example if the draw says so."""
         info = self.corpus.clips[clips[source]]
         negative = None
         if rng.random() < self.config.negatives:
-            negative = self.asker.negative(rng, clips, members)
+            negative = self.query_builder.negative_text(rng, clips, query.members)
         example = None
         if rng.random() < self.config.examples:
-            others = self._others(rng, clips[source]) or [clips[source]]
-            example = Source((self._piece(rng, others[0], samples),))
-        return Ask(mixture, members, caption, negative, info.label, info.family, example)
+            others = self._other_recording(rng, clips[source]) or [clips[source]]
+            example = PlannedSource((self._segment(rng, others[0], samples),))
+        return PlannedQuery(mixture, query.members, query.caption, negative, info.label, info.family, example)
 
-    def _heard(self, sources: tuple[Source, ...]) -> list[bool]:
-        """Which sources are not silent where they were cut (stems of a song may pause)."""
+    def _audible(self, sources: tuple[PlannedSource, ...]) -> list[bool]:
+        """Which sources are audible in their segment; stems of a song may pause there."""
         out = []
         for source in sources:
-            piece, envelope = source.pieces[0], self.corpus.envelope(source.clip)
-            part = envelope[piece.start // self.corpus.block : (piece.start + piece.length) // self.corpus.block + 1]
-            out.append(bool(part.mean() > max(1e-7, 0.005 * envelope.mean())))
+            segment, envelope = source.segments[0], self.corpus.envelope(source.clip)
+            block = self.corpus.block
+            part = envelope[segment.start // block : (segment.start + segment.length) // block + 1]
+            out.append(bool(part.mean() > max(_AUDIBLE_POWER, _AUDIBLE_LEVEL * envelope.mean())))
         return out
 
 
 def _needed(samples: int, speed: int, tempo: int = SPEED_STEP) -> int:
-    """Samples of a clip that make `samples` samples at a speed and a tempo."""
+    """Samples of a clip that become `samples` samples at a speed and a tempo."""
     return (samples * tempo // SPEED_STEP + 1) * speed // SPEED_STEP + 1

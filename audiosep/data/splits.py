@@ -7,7 +7,7 @@ import zlib
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 
-from audiosep.data.labels import LabelTable, everyday_labels, label_table, names
+from audiosep.data.labels import LabelTable, everyday_labels, label_table, mentions
 from audiosep.data.manifest import Clip, Split
 
 HELD_BACK = 0.10
@@ -144,7 +144,7 @@ def zero_clips(
     related = frozenset().union(*(table.related(label, present) for label in labels))
 
     def tells(clip: Clip) -> bool:
-        return clip.label in related or any(names(text, label) for text in clip.texts for label in labels)
+        return clip.label in related or any(mentions(text, label) for text in clip.texts for label in labels)
 
     of = of or groups(clips)
     out = {of[clip.id] for clip in clips if tells(clip)}

@@ -23,7 +23,7 @@ from torch.nn.utils import parametrize
 from audiosep.data.corpus import Corpus
 from audiosep.data.labels import label_table
 from audiosep.data.mixing import Mixer
-from audiosep.data.queries import askable
+from audiosep.data.queries import query_texts
 from audiosep.data.sampling import Sampler, SamplingConfig
 from audiosep.errors import ConfigError
 from audiosep.models.base import SeparationModel
@@ -143,7 +143,7 @@ class FinetuneTask:
         labels = {clip.label for clip in corpus.clips if clip.family == YOURS}
         self.labels = sorted(labels)
         self.known = [word for word in EVERYDAY if not any(label_table().conflict(word, label) for label in labels)]
-        self.captions = CaptionTable.build(askable(corpus.clips) | set(EVERYDAY), encoder)
+        self.captions = CaptionTable.build(query_texts(corpus.clips) | set(EVERYDAY), encoder)
         self.sampler = Sampler(corpus, options.sampling, seed)
         self.mixer = Mixer(corpus)
         self.held_back = HeldBack(corpus, self.captions, self.labels, options.sampling, options.held_back, seed + 1)

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from audiosep.data.loading import LoaderMixer
+from audiosep.data.loading import MixtureLoader
 from audiosep.data.mixing import Mixer, MixtureBatch
 from audiosep.data.sampling import Sampler, SamplingConfig
 from audiosep.errors import ConfigError
@@ -186,7 +186,7 @@ class SeparationTask:
         self._name_tags()
         self.sampler = Sampler(self.corpus, config.sampling, config.seed)
         self.mixer = Mixer(self.corpus)
-        self._loader: LoaderMixer | None = None
+        self._loader: MixtureLoader | None = None
         self.losses = Losses(config.options.losses)
         self._validation: ValidationScores | None = None
 
@@ -224,7 +224,7 @@ class SeparationTask:
         if not self.config.data.workers:
             return self.mixer.render(self.sampler.plan(step, rank))
         if self._loader is None:
-            self._loader = LoaderMixer(self.sampler, rank, self.config.data.workers)
+            self._loader = MixtureLoader(self.sampler, rank, self.config.data.workers)
         return self._loader.batch(step)
 
     def batch(self, step: int, rank: int, world: int) -> QueryBatch:

@@ -317,7 +317,7 @@ class TrainingCaptions:
         self.same_sound = torch.eye(len(rows), dtype=torch.bool)
         indices = {label: self._index[sorted(mine)] for label, mine in rows_of.items()}
         for a, b in itertools.product(rows_of, rows_of):
-            if labels.answers(a, b) or labels.answers(b, a):
+            if labels.implies(a, b) or labels.implies(b, a):
                 self.same_sound[indices[a][:, None], indices[b]] = True
 
     def index(self, caption: str) -> int:

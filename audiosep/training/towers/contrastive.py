@@ -3,7 +3,7 @@
 Symmetric InfoNCE (van den Oord et al., 2018; Radford et al., 2021) within a batch. A batch holds several captions of
 each clip. Clips of labels that include one another (`data.labels`) are positives of each other's captions; pairs that
 could be either are left out. Hard negatives, similar in meaning but surely other sounds, are drawn more often than by
-chance (`data.near`).
+chance (`data.hard_negatives`).
 
 The text tower may be trained too. The separator was trained with its embeddings, so an anchor term keeps them near
 their start: those of the batch's captions, and those of random phrases, which represent all other queries.
@@ -22,9 +22,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from audiosep.data.hard_negatives import HardNegativeSampler
 from audiosep.data.mixing import Mixer
-from audiosep.data.near import NearSampler
-from audiosep.data.plan import Ask, Plan
+from audiosep.data.plan import BatchPlan, PlannedQuery
+from audiosep.data.queries import Relation
 from audiosep.data.sampling import SamplingConfig
 from audiosep.errors import ConfigError
 from audiosep.models.blocks import residual_blocks
@@ -161,7 +162,7 @@ class Contrastive:
         self.words(
             sorted({text for clip in self.corpus.clips for text in clip.texts})
         )  # fails now for texts without Latin letters
-        self.sampler = NearSampler(
+        self.sampler = HardNegativeSampler(
             self.corpus, config.sampling, config.seed, self.start.text, options.near, options.nearest
         )
         self.mixer = Mixer(self.corpus)
@@ -186,20 +187,20 @@ class Contrastive:
         generator = torch.Generator().manual_seed(self.config.seed * 7_919 + step * 131 + rank)
         plan = self.sampler.plan(step, rank)
         waveforms, queries = with_leakage(self.mixer.render(plan), options.leak_db, generator)
-        asks = [plan.asks[q] for q in queries]
-        texts = self._texts(plan, asks, generator)
-        positive, negative = self.matches([ask.label for ask in asks], texts)
+        chosen = [plan.queries[q] for q in queries]
+        texts = self._texts(plan, chosen, generator)
+        positive, negative = self.matches([query.label for query in chosen], texts)
         energies = self._bands.mean(power(stft(waveforms, listener.n_fft, listener.hop)))
         return ContrastiveBatch(energies, self.words(list(texts)), positive, negative, self._phrases(generator))
 
-    def _texts(self, plan: Plan, asks: list[Ask], generator: torch.Generator) -> dict[str, set[str]]:
+    def _texts(self, plan: BatchPlan, queries: list[PlannedQuery], generator: torch.Generator) -> dict[str, set[str]]:
         """Draw up to `captions` texts of each clip; each text with the labels of the clips that have it."""
         texts: dict[str, set[str]] = defaultdict(set)
-        for ask in asks:
-            known = self.corpus.clips[plan.mixtures[ask.mixture].sources[ask.members[0]].clip].texts
+        for query in queries:
+            known = self.corpus.clips[plan.mixtures[query.mixture].sources[query.members[0]].clip].texts
             drawn = torch.randperm(len(known), generator=generator)[: self.config.options.captions]
             for number in drawn.tolist():
-                texts[known[number]].add(ask.label)
+                texts[known[number]].add(query.label)
         return texts
 
     def matches(self, labels: list[str], texts: Mapping[str, set[str]]) -> tuple[Tensor, Tensor]:
@@ -212,14 +213,14 @@ class Contrastive:
         Returns:
             positive and negative, (n, m) bool each, never both.
         """
-        asker = self.sampler.asker
+        builder = self.sampler.query_builder
 
         def match(label: str, text: str, owners: set[str]) -> int:
-            if text in asker.texts[label] or asker.table.answers(label, text):
+            if text in builder.texts[label] or builder.table.implies(label, text):
                 return 1
-            if any(asker.table.answers(label, b) or asker.table.answers(b, label) for b in owners):
+            if any(builder.table.implies(label, b) or builder.table.implies(b, label) for b in owners):
                 return 1
-            return -1 if all(asker.relation(label, b) < 2 for b in owners) else 0
+            return -1 if all(builder.relation(label, b) < Relation.OVERLAPPING for b in owners) else 0
 
         rows = {label: [match(label, *item) for item in texts.items()] for label in set(labels)}
         table = torch.tensor([rows[label] for label in labels]).view(len(labels), len(texts))

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from audiosep.data.manifest import read_manifest
-from audiosep.data.queries import askable
+from audiosep.data.queries import query_texts
 from audiosep.training.caption_table import CaptionTable, TextEncoder
 from audiosep.training.tower_files import TextTowerEncoder
 from audiosep.training.towers.teachers import SentenceTeacher
@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--teacher", type=Path, help="sentence encoder; default: the installed package")
     parser.add_argument("--model", help="a model (name or folder) or the folder of a trained text tower, to embed with")
     options = parser.parse_args(arguments)
-    texts = askable(read_manifest(options.manifest))
+    texts = query_texts(read_manifest(options.manifest))
     if options.labels:
         texts |= set(json.loads(options.labels.read_text(encoding="utf-8")))
     encoder: TextEncoder
