@@ -16,6 +16,7 @@ import pytest
 import soundfile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from mutagen import id3
 
 from audiosep.audio import AudioReader, decode, probe, read_audio, write_audio
 from audiosep.audio.info import AudioInfo, ffmpeg_depth
@@ -168,6 +169,29 @@ def test_mp3_without_a_length_is_not_cut(tmp_path: Path) -> None:
     assert (info.backend, info.samples, info.format) == ("PyAV", None, "mp3")
     # Without the header the encoder's delay and padding, under 3 frames, count as sound.
     assert 20 * RATE <= count(tmp_path / "bare.mp3") <= 20 * RATE + 3 * 1_152
+
+
+def test_tags_of_mp3_by_every_version_of_id3(tmp_path: Path) -> None:
+    path = tmp_path / "x.mp3"
+    write_audio(path, noise(1, 5_000), RATE)
+    frames = id3.ID3()
+    frames.add(id3.TIT2(encoding=3, text="Zoë"))
+    frames.add(id3.TPE1(encoding=3, text=["A", "B"]))
+    frames.add(id3.TDRC(encoding=3, text="2024-05-01"))
+    frames.add(id3.TCON(encoding=3, text="17"))
+    frames.add(id3.COMM(encoding=3, lang="eng", desc="data of a program", text="00 1F"))
+    frames.add(id3.COMM(encoding=3, lang="eng", desc="", text="live"))
+    tags = {"title": "Zoë", "artist": "A/B", "date": "2024-05-01", "genre": "Rock", "comment": "live"}
+    frames.save(path, v2_version=4)
+    assert dict(probe(path).tags) == tags
+    frames.update_to_v23()
+    frames.save(path, v2_version=3)
+    assert dict(probe(path).tags) == tags
+    id3.delete(path)
+    fields = (b"TAG", "Zoë".encode("latin-1"), b"A", b"", b"2024", b"live", b"\x11")
+    with path.open("ab") as file:
+        file.write(struct.pack("3s30s30s30s4s30ss", *fields))
+    assert dict(probe(path).tags) == {**tags, "artist": "A", "date": "2024"}
 
 
 LONG = """

@@ -163,6 +163,12 @@ def test_tags_survive(tmp_path: Path, format: str) -> None:
     assert read_audio(path)[0].shape == (2, 5_000)
 
 
+def test_a_date_of_mp3_is_a_year_and_a_day(tmp_path: Path) -> None:
+    for written, read in (("2021-03-04", "2021-03-04"), ("spring", None)):
+        write_audio(tmp_path / "x.mp3", noise(1, 5_000), 48_000, tags={"date": written}, overwrite=True)
+        assert probe(tmp_path / "x.mp3").tags.get("date") == read
+
+
 @pytest.mark.parametrize("format", FORMATS)
 def test_other_programs_read_the_same(tmp_path: Path, format: str) -> None:
     av = pytest.importorskip("av")

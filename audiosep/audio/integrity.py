@@ -3,6 +3,9 @@
 It stops where it first guessed that the file ends. For MPEG audio without a Xing header the guess assumes a constant
 bit rate; joined MPEG or Ogg files seem to end with the first of them; a WAV file whose recorder was switched off seems
 empty. In the other direction it corrects the length of a WAV or Ogg file that was cut off without a word.
+
+mutagen states the same wrong lengths, because it does not count frames either: 2.9 s for 20 s of variable bit rate
+without a Xing header, 20 s for three joined files of 20 s (mutagen 1.48).
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from audiosep.audio.info import AudioInfo, clean_tags, sndfile_depth
 from audiosep.audio.integrity import mpeg_length, ogg_end, wav_end
 from audiosep.audio.limits import Array
 from audiosep.audio.source import Unreadable
+from audiosep.audio.tags import read_id3
 
 logger = logging.getLogger(__name__)
 
@@ -50,9 +51,9 @@ class SoundFileSource:
     def _describe(self, path: Path) -> AudioInfo:
         file = self._file
         samples: int | None = file.frames if file.frames < _UNKNOWN_LENGTH else None
-        estimate = None
+        estimate, tags = None, file.copy_metadata()
         if file.subtype.startswith("MPEG_LAYER"):
-            length = mpeg_length(path)
+            length, tags = mpeg_length(path), read_id3(path) or tags
             if length.cut_at(file.frames):
                 raise Unreadable(f"it would read only {file.frames} of about {length.samples} samples")
             if not length.stated:
@@ -78,7 +79,7 @@ class SoundFileSource:
             format="opus" if file.subtype == "OPUS" else _FORMATS.get(file.format, file.format.lower()),
             encoding=file.subtype,
             backend="soundfile",
-            tags=clean_tags(file.copy_metadata()),
+            tags=clean_tags(tags),
             estimate=estimate,
         )
 

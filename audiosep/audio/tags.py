@@ -1,14 +1,19 @@
-"""Tags as bytes, for the two containers whose tags audiosep writes itself.
+"""Tags as bytes, for the containers where libsndfile loses some: ID3 of mp3 files, and RIFF INFO of wav files.
 
-libsndfile writes mp3 tags in Latin-1, which turns every other script into noise.
+libsndfile writes ID3 in Latin-1, which turns every other script into noise, and reads Latin-1 as UTF-8. What it writes
+into flac, ogg and opus files, and reads from them and from wav files, is right.
 """
 
 from __future__ import annotations
 
+import io
 import struct
 from collections.abc import Mapping
+from pathlib import Path
 
-# RIFF INFO (Multimedia Programming Interface and Data Specifications 1.0); ITRK is what most programs read for a track.
+from mutagen import MutagenError, id3
+
+# ITRK is what most programs read for a track.
 _RIFF = {
     "title": b"INAM",
     "artist": b"IART",
@@ -19,25 +24,28 @@ _RIFF = {
     "comment": b"ICMT",
     "copyright": b"ICOP",
 }
-# ID3v2.3: the version that also old players and Windows read.
-_ID3 = {
-    "title": b"TIT2",
-    "artist": b"TPE1",
-    "album": b"TALB",
-    "track": b"TRCK",
-    "date": b"TYER",
-    "genre": b"TCON",
-    "comment": b"COMM",
-    "copyright": b"TCOP",
+_ID3: dict[str, type[id3.TextFrame]] = {
+    "title": id3.TIT2,
+    "artist": id3.TPE1,
+    "album": id3.TALB,
+    "track": id3.TRCK,
+    "date": id3.TDRC,
+    "genre": id3.TCON,
+    "comment": id3.COMM,
+    "copyright": id3.TCOP,
 }
-_UTF16 = b"\x01"
 
 
 def riff_info(tags: Mapping[str, str]) -> bytes:
-    """A LIST INFO chunk in UTF-8, empty without tags.
+    """A LIST INFO chunk in UTF-8 (Multimedia Programming Interface and Data Specifications 1.0).
+
+    mutagen puts only ID3 into wav files, which few programs read there.
 
     Args:
         tags: by the names of AudioInfo.tags.
+
+    Returns:
+        The chunk; empty without tags.
     """
     items = b""
     for name, code in _RIFF.items():
@@ -48,20 +56,44 @@ def riff_info(tags: Mapping[str, str]) -> bytes:
 
 
 def id3v2(tags: Mapping[str, str]) -> bytes:
-    """An ID3v2.3 tag in UTF-16, empty without tags.
+    """An ID3v2.3 tag in UTF-16: the version and the encoding that also old players and Windows read.
 
     Args:
-        tags: by the names of AudioInfo.tags.
+        tags: by the names of AudioInfo.tags; of a date, version 2.3 holds no more than year, month and day.
+
+    Returns:
+        The tag; empty without tags.
     """
-    frames = b""
-    for name, code in _ID3.items():
+    frames = id3.ID3()
+    for name, kind in _ID3.items():
         if name in tags:
-            text = tags[name][:4] if code == b"TYER" else tags[name]
-            # A comment has a language and a short description in front, here unknown and empty.
-            prefix = b"und" + "\0".encode("utf-16") if code == b"COMM" else b""
-            body = _UTF16 + prefix + text.encode("utf-16")
-            frames += code + struct.pack(">IH", len(body), 0) + body
+            language = {"lang": "und", "desc": ""} if kind is id3.COMM else {}
+            frames.add(kind(encoding=id3.Encoding.UTF16, text=[tags[name]], **language))
+    frames.update_to_v23()
     if not frames:
         return b""
-    size = bytes(len(frames) >> shift & 0x7F for shift in (21, 14, 7, 0))
-    return b"ID3\x03\x00\x00" + size + frames
+    file = io.BytesIO()
+    frames.save(file, v1=id3.ID3v1SaveOptions.REMOVE, v2_version=3, padding=lambda info: 0)
+    return file.getvalue()
+
+
+def read_id3(path: Path) -> dict[str, str]:
+    """The tags of an mp3 file: ID3v2 of any version, else ID3v1.
+
+    Args:
+        path: the file.
+
+    Returns:
+        By the names of AudioInfo.tags; empty where there are none, or damaged ones.
+    """
+    try:
+        frames = id3.ID3(path)
+    except (MutagenError, OSError):
+        return {}
+    found = {}
+    for name, kind in _ID3.items():
+        # Programs keep data of their own in comments with a description; mutagen describes those of ID3v1.
+        texts = [f for f in frames.getall(kind.__name__) if getattr(f, "desc", "") in ("", "ID3v1 Comment")]
+        if texts:
+            found[name] = "/".join(map(str, texts[0].genres if kind is id3.TCON else texts[0].text))
+    return found
