@@ -20,8 +20,10 @@ from matplotlib.figure import Figure
 
 import audiosep
 from audiosep.metrics import si_sdr
+from audiosep.output.spectrogram import colours, mel, spectrogram
 
 AUDIO = Path(__file__).parent / "audio"
+TICKS = (250, 1000, 4000, 16000)
 
 
 def main() -> None:
@@ -79,12 +81,14 @@ def draw(sounds: dict[str, np.ndarray], sample_rate: int, path: Path) -> None:
         path: the PNG to write.
     """
     figure = Figure(figsize=(10, 2.2 * len(sounds)), layout="constrained")
+    levels = {title: spectrogram(np.asarray(x), sample_rate, columns=1000) for title, x in sounds.items()}
+    highest = max(float(level.max()) for level in levels.values())
     rows = figure.subplots(len(sounds), 1, sharex=True)
     for axes, (title, sound) in zip(rows, sounds.items(), strict=True):
-        mono = np.asarray(sound).mean(0)
-        floor = np.random.default_rng(0).normal(0, 1e-7, mono.shape)  # silence has no logarithm
-        axes.specgram(mono + floor, NFFT=2048, noverlap=1536, Fs=sample_rate, vmin=-130, vmax=-40, cmap="magma")
-        axes.set(title=title, ylabel="Hz", ylim=(0, 10000))
+        extent = (0, sound.shape[-1] / sample_rate, 0, mel(sample_rate / 2))
+        axes.imshow(colours(levels[title], highest), extent=extent, aspect="auto")
+        axes.set_yticks([mel(frequency) for frequency in TICKS], map(str, TICKS))
+        axes.set(title=title, ylabel="Hz")
     rows[-1].set_xlabel("seconds")
     figure.savefig(path, dpi=100)
 

@@ -27,7 +27,6 @@ from audiosep.evaluation.benchmarks import Benchmark, Item, Scene, Target
 from audiosep.evaluation.report import Report
 from audiosep.evaluation.runner import choose_examples, read_results, run
 from audiosep.evaluation.sets import load_set
-from audiosep.evaluation.spectrograms import spectrogram
 from audiosep.evaluation.summary import Stat, bootstrap, roc_area, summarise
 from audiosep.evaluation.systems import SeparationSystem, StemsSystem, ask, load_system
 from audiosep.evaluation.worker import Settings, slug
@@ -343,15 +342,6 @@ def test_slugs_never_collide() -> None:
     names = ["a b", "a_b", "a/b", "../etc", "..", "x" * 200, "x" * 201, "ä"]
     assert len({slug(name) for name in names}) == len(names)
     assert all(re.fullmatch(r"[\w.-]{1,120}", slug(name)) and not slug(name).startswith(".") for name in names)
-
-
-def test_spectrogram_puts_high_tones_on_top() -> None:
-    time_axis = np.arange(2 * RATE) / RATE
-    for pitch, half in ((300.0, slice(64, None)), (6000.0, slice(0, 64))):
-        image = spectrogram(np.sin(2 * np.pi * pitch * time_axis, dtype=np.float32)[None], RATE)
-        assert image.shape == (128, 400)
-        assert image[half].max() == image.max()
-    assert spectrogram(np.ones((2, 1), np.float32), 8000).shape == (128, 400)
 
 
 class Page(html.parser.HTMLParser):

@@ -25,7 +25,7 @@ from audiosep.training.engine.muon import Muon, is_matrix, orthogonal
 from audiosep.training.engine.run_state import latest_checkpoint, warm_start
 from audiosep.training.engine.runlog import read_log
 from audiosep.training.engine.schedule import Clock, due, learning_rate, progress
-from audiosep.training.engine.trackers import Sample, log_samples, spectrogram_image
+from audiosep.training.engine.trackers import log_samples, to_compare
 from audiosep.training.engine.trainer import Trainer
 from audiosep.training.engine.trainer_config import TrainerConfig
 
@@ -147,13 +147,13 @@ def test_trackers_get_numbers_sounds_and_pictures(tmp_path):
     events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     task = TinyTask()
     sound = torch.sin(torch.arange(8000.0) * 0.1)[None]
-    task.samples = lambda model: [Sample("sine", sound, 8000, spectrogram_image(sound))]
+    task.samples = lambda model: to_compare("a", 8000, {"sine": sound})
     Trainer(task, replace(CONFIG, steps=2, trackers=("tensorboard",)), tmp_path).fit()
     found = events.EventAccumulator(str(tmp_path / "audiosep")).Reload()
     assert "train/loss" in found.Tags()["scalars"]
     assert "val/si_sdri" in found.Tags()["scalars"]
-    assert found.Audio("sine")[0].sample_rate == 8000
-    assert found.Images("sine")[0].height == 513
+    assert found.Audio("a/sine")[0].sample_rate == 8000
+    assert found.Images("a/sine")[0].height == 128
 
 
 @pytest.mark.parametrize("library", ["wandb", "trackio"])
@@ -165,8 +165,10 @@ def test_other_trackers_get_arrays_in_their_own_layout(library, monkeypatch):
     monkeypatch.setitem(sys.modules, library, module)
     tracker = types.SimpleNamespace(name=library, log=lambda values, step: logged.update(values, step=step))
     sound = torch.zeros(2, 4000)
-    log_samples([tracker], [Sample("a", sound, 8000, spectrogram_image(sound))], 7)
-    assert logged == {"a": ("audio", (4000, 2), 8000), "a picture": ("image", (513, 8, 3)), "step": 7}
+    log_samples([tracker], to_compare("a", 8000, {"silence": sound}), 7)
+    assert logged == {
+        "a/silence": ("audio", (4000, 2), 8000), "a/silence picture": ("image", (128, 400, 3)), "step": 7
+    }  # fmt: skip
 
 
 def test_a_tracker_that_is_not_installed_is_refused(tmp_path, monkeypatch):

@@ -59,8 +59,8 @@ def evaluate(
     """
     from audiosep.atomic import write_text
     from audiosep.errors import InputError
-    from audiosep.evaluation import spectrograms as pictures
     from audiosep.evaluation.worker import Settings
+    from audiosep.output import spectrogram
 
     if listing:
         print(_listing())
@@ -68,7 +68,7 @@ def evaluate(
     if not model or not sets:
         raise InputError("say at least one --model and one --set; `audiosep evaluate --list` shows what there is")
     if html is not None:
-        pictures.painter()  # better to hear now than after hours that it is missing
+        spectrogram.matplotlib()  # an error now rather than after hours of evaluation
     settings = Settings(tuple(measure or ()), clap, device, precision, workers, examples, seed)
     report = _report(model, sets, results, settings, limit, title, quiet, verbose)
     if markdown is not None:

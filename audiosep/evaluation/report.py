@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import html
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -10,7 +11,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from audiosep.evaluation import spectrograms as pictures
+from audiosep.audio import read_audio
 from audiosep.evaluation.baselines import BASELINES, FLOORS, baseline_class
 from audiosep.evaluation.benchmarks import Benchmark
 from audiosep.evaluation.runner import Outcome
@@ -18,6 +19,7 @@ from audiosep.evaluation.scores import MEASURES
 from audiosep.evaluation.summary import Stat, SystemSummary, summarise
 from audiosep.evaluation.worker import Settings, example_file, slug
 from audiosep.inference.environment import environment
+from audiosep.output.spectrogram import png, spectrogram
 from audiosep.weights.catalogue import MODELS
 
 NONE = "–"
@@ -147,12 +149,12 @@ class Report:
             mix = example_file(folder, "mix")
             if not mix.is_file():
                 continue
-            top = pictures.loudest(*pictures.read(mix))
+            highest = float(spectrogram(*read_audio(mix)).max())
             yield f"<h3>{_text(item_id)}</h3>"
             for target in items[item_id].targets:
                 files = {"mixture": mix, "target": example_file(folder, "true", target.name)}
                 files |= {name: example_file(folder, "estimate", target.name, name) for name in names}
-                figures = "".join(_figure(name, path, top) for name, path in files.items() if path.is_file())
+                figures = "".join(_figure(name, path, highest) for name, path in files.items() if path.is_file())
                 asked = target.query.text or "(a recording)"
                 yield f'<p>asked for: <b>{_text(asked)}</b></p><div class="examples">{figures}</div>'
 
@@ -300,12 +302,17 @@ def _bar(label: str, stat: Stat, widest: float) -> str:
     return f"<span>{_text(label)}</span>{drawing}<span>{stat.mean:.1f} dB ({stat.count})</span>"
 
 
-def _figure(name: str, path: Path, top: float) -> str:
-    picture = pictures.data_address(pictures.strip(*pictures.read(path), top), "image/png")
-    sound = pictures.data_address(path.read_bytes(), "audio/flac")
+def _figure(name: str, path: Path, highest: float) -> str:
+    picture = _data_address(png(spectrogram(*read_audio(path)), highest), "image/png")
+    sound = _data_address(path.read_bytes(), "audio/flac")
     image = f'<img alt="spectrogram of {_text(name)}" src="{picture}">'
     player = f'<audio controls preload="none" src="{sound}"></audio>'
     return f"<figure>{image}{player}<figcaption>{_text(name)}</figcaption></figure>"
+
+
+def _data_address(content: bytes, kind: str) -> str:
+    """`content` inside an address, such as "data:image/png;base64,...", so that the page needs no other file."""
+    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
 def _text(text: str) -> str:

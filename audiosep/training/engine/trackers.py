@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from audiosep.errors import DependencyError
-from audiosep.models.stft import power, stft
+from audiosep.output.spectrogram import colours, spectrogram
 
 PROJECT = "audiosep"
 
@@ -71,23 +71,17 @@ def log_samples(trackers: Iterable[Any], samples: Iterable[Sample], step: int) -
 
 
 def to_compare(name: str, sample_rate: int, sounds: Mapping[str, Tensor]) -> list[Sample]:
-    """Sounds of one query, each (channels, samples), with their pictures; called `name`/their own name."""
-    return [Sample(f"{name}/{kind}", x, sample_rate, spectrogram_image(x)) for kind, x in sounds.items()]
-
-
-def spectrogram_image(waveform: Tensor, n_fft: int = 1024, range_db: float = 80.0) -> Tensor:
-    """A grey picture of the level over time (left to right) and frequency (bottom to top).
+    """Sounds of one query with their spectrograms, on one scale.
 
     Args:
-        waveform: (channels, samples). n_fft: STFT length, samples.
-        range_db: levels below the loudest that are shown, dB.
-
-    Returns:
-        (3, n_fft // 2 + 1, frames) uint8.
+        name: what the samples' names begin with.
+        sample_rate: Hz.
+        sounds: rest of the name -> (channels, samples).
     """
-    level = 10 * torch.log10(power(stft(waveform.float(), n_fft, n_fft // 2)).mean(0) + 1e-12)
-    grey = ((level - level.amax()) / range_db + 1).clamp(0, 1) * 255
-    return grey.flip(0).to(torch.uint8).cpu().expand(3, -1, -1)
+    levels = {kind: spectrogram(x.float().cpu().numpy(), sample_rate) for kind, x in sounds.items()}
+    highest = max(float(level.max()) for level in levels.values())
+    pictures = {kind: torch.from_numpy(colours(level, highest)).permute(2, 0, 1) for kind, level in levels.items()}
+    return [Sample(f"{name}/{kind}", x, sample_rate, pictures[kind]) for kind, x in sounds.items()]
 
 
 def _to_tensorboard(writer: Any, sample: Sample, step: int) -> None:
