@@ -111,7 +111,7 @@ def write_bytes(path: str | Path, content: bytes) -> None:
         AudioSepError: the disk is full, or the folder is not writable.
     """
     path = Path(path)
-    _make_parents(path)
+    make_folder(path.parent)
     pending = PendingFile(path, overwrite=True, durable=True)
     try:
         pending.file.write(content)
@@ -151,7 +151,7 @@ def fill_folder(path: str | Path) -> Iterator[Path]:
         AudioSepError: the disk is full, or the folder above `path` is not writable.
     """
     path = Path(path)
-    _make_parents(path)
+    make_folder(path.parent)
     if path.exists() and not path.is_dir():
         raise AudioSepError(f"{path} is a file, but a folder goes there: choose another name")
     temporary, old = _hidden(path), _hidden(path)
@@ -176,6 +176,22 @@ def fill_folder(path: str | Path) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+def make_folder(folder: Path, error: type[AudioSepError] = AudioSepError) -> None:
+    """Make a folder where there is none, with those above it.
+
+    Args:
+        folder: the folder.
+        error: the class of the error that is raised.
+
+    Raises:
+        AudioSepError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise error(f"the folder {folder} cannot be made ({problem.strerror}): choose another one") from problem
+
+
 def remove_leftovers(folder: Path) -> None:
     """Delete what killed processes left in a folder that no other process writes to.
 
@@ -191,13 +207,6 @@ def remove_leftovers(folder: Path) -> None:
 
 def _hidden(path: Path) -> Path:
     return path.with_name(f".audiosep-{secrets.token_hex(8)}.part")
-
-
-def _make_parents(path: Path) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as problem:
-        raise AudioSepError(_cannot_write(path, problem)) from problem
 
 
 def _cannot_write(path: Path, problem: OSError) -> str:

@@ -23,7 +23,8 @@ from audiosep.inference.stream import Stream
 from audiosep.inference.window_runner import WindowRunner
 from audiosep.models.base import SeparationModel
 from audiosep.output.batch import BatchReport, FileResult, Writing, separate_files
-from audiosep.output.files import TEMPLATE, OnClip
+from audiosep.output.files import OnClip
+from audiosep.output.names import TEMPLATE
 from audiosep.output.separation import Separation
 from audiosep.query.encoder import QueryEncoder, Releasable, canary
 from audiosep.query.query import Query

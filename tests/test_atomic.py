@@ -95,7 +95,7 @@ def test_a_folder_that_takes_no_files_is_an_error(tmp_path: Path, monkeypatch: p
     with pytest.raises(AudioSepError, match=r"new cannot be written: Permission denied: .* another folder"):
         write_text(tmp_path / "new", "text")
     monkeypatch.setattr(Path, "mkdir", refused)
-    with pytest.raises(AudioSepError, match="new cannot be written: Permission denied"), fill_folder(tmp_path / "new"):
+    with pytest.raises(AudioSepError, match="cannot be made"), fill_folder(tmp_path / "new"):
         pass
 
 
@@ -105,7 +105,7 @@ def test_the_place_of_a_file_is_checked(tmp_path: Path) -> None:
         write_text(tmp_path, "text")
     with pytest.raises(AudioSepError, match="is a file"), fill_folder(tmp_path / "file"):
         pass
-    with pytest.raises(AudioSepError, match="cannot be written"):
+    with pytest.raises(AudioSepError, match="cannot be made"):
         write_text(tmp_path / "file" / "below", "text")
     with pytest.raises(AudioError, match="exists already"):
         PendingFile(tmp_path / "file", overwrite=False, durable=False, error=AudioError)

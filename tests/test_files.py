@@ -25,7 +25,8 @@ from audiosep.errors import AudioError, BatchError, Cancelled, InputError
 from audiosep.models.base import Estimate
 from audiosep.output import batch as files
 from audiosep.output.batch import Plan, Recording, Writing
-from audiosep.output.files import Outputs, plan_outputs
+from audiosep.output.files import Outputs
+from audiosep.output.names import plan_outputs
 from audiosep.output.separation import Separation
 from audiosep.separator import Separator
 
@@ -189,6 +190,18 @@ def test_clipping_as_floats_or_saturated(loud: Separator, song: Path, tmp_path: 
         loud.separate_files(song, "a", tmp_path / "x", on_clip="float", format="flac")
     with pytest.raises(InputError, match="on_clip must be"):
         loud.separate_files(song, "a", tmp_path / "x", on_clip="wrap")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_the_gain_brings_the_peak_to_full_scale_and_no_further(tmp_path: Path, known: bool) -> None:
+    for number, peak in enumerate(np.random.default_rng(0).uniform(1, 3, 40).astype(np.float32)):
+        x = np.array([[0.5 * peak, peak, -peak]], np.float32)
+        path = tmp_path / f"{number}.flac"
+        with Outputs({"a": path}, 16000, 1, format="flac", peak=float(peak) if known else None) as outputs:
+            outputs.write({"a": x})
+        assert outputs.gain == np.float32(1 / peak)
+        assert outputs.clipped == 0
+        np.testing.assert_array_equal(soundfile.read(path, dtype="int16")[0], [16384, 32767, -32768])
 
 
 def test_a_quiet_file_is_not_turned_down(loud: Separator, tmp_path: Path, mixture: Mixture) -> None:

@@ -16,7 +16,8 @@ import typer
 import audiosep
 from audiosep.cli import common
 from audiosep.errors import InputError
-from audiosep.output.files import TEMPLATE, OnClip
+from audiosep.output.files import OnClip
+from audiosep.output.names import TEMPLATE
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -31,7 +31,8 @@ from audiosep.cluster.staging import Record, Staging
 from audiosep.cluster.workers import ATTEMPTS, TOLD, About, Settings, Worker, digest, inspect
 from audiosep.errors import AudioSepError, Cancelled, InputError, ModelError
 from audiosep.output.batch import BatchReport, FileResult, Plan, Progress, Recording, Writing, find_recordings
-from audiosep.output.files import TEMPLATE, OnClip
+from audiosep.output.files import OnClip
+from audiosep.output.names import TEMPLATE
 from audiosep.query.query import Query
 from audiosep.query.resolve import as_queries
 from audiosep.separator import Queries

@@ -9,10 +9,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from audiosep.atomic import write_text
+from audiosep.atomic import make_folder, write_text
 from audiosep.cluster.staging import Record, Staging, settle_all
-from audiosep.errors import InputError
-from audiosep.output.files import make_folder
+from audiosep.errors import AudioError, InputError
 
 logger = logging.getLogger(__name__)
 
@@ -111,7 +110,7 @@ def ledger(folder: Path) -> Iterator[Ledger]:
     import filelock
 
     place, new = folder / PLACE, not folder.exists()
-    make_folder(place)
+    make_folder(place, AudioError)
     lock = filelock.FileLock(place / "lock", blocking=False)
     try:
         lock.acquire()

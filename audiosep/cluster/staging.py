@@ -17,8 +17,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from audiosep.atomic import make_folder
 from audiosep.errors import AudioError, AudioSepError
-from audiosep.output.files import make_folder
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class Staging:
             AudioSepError: so many have died.
             AudioError: the disk refuses.
         """
-        make_folder(self.folder)
+        make_folder(self.folder, AudioError)
         try:
             dead = list(self.folder.glob("attempt-*"))
             for file in [file for attempt in dead for file in attempt.iterdir()]:

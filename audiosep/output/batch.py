@@ -14,7 +14,8 @@ from typing import Any
 from audiosep.audio import MAX_SECONDS, SUFFIXES, AudioReader, is_recording, probe
 from audiosep.errors import AudioError, AudioSepError, BatchError, Cancelled, InputError
 from audiosep.inference.stream import Stream
-from audiosep.output.files import STDOUT, TEMPLATE, OnClip, Outputs, check_options, plan_outputs
+from audiosep.output.files import OnClip, Outputs, check_options
+from audiosep.output.names import STDOUT, TEMPLATE, plan_outputs
 from audiosep.output.separation import RESIDUAL, remainder
 
 logger = logging.getLogger(__name__)

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from audiosep.audio import AudioInfo, as_array
-from audiosep.output.files import TEMPLATE, OnClip, Outputs, check_options, plan_outputs
+from audiosep.output.files import OnClip, Outputs, check_options
+from audiosep.output.names import TEMPLATE, plan_outputs
 
 RESIDUAL = "residual"
 _BLOCK = 65_536

@@ -1,0 +1,125 @@
+"""Names of output files: a template filled in, such that every file system takes them and no two are the same."""
+
+from __future__ import annotations
+
+import re
+import string
+import unicodedata
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from audiosep.errors import InputError
+
+TEMPLATE = "{file} ({stem}).{ext}"
+STDOUT = Path("-")
+_LONGEST = 255  # bytes of a file name on the usual file systems
+# What Windows does not take in a name; path separators everywhere.
+_FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f]')
+_RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{i}" for port in ("com", "lpt") for i in range(1, 10))}
+
+
+def check_template(template: str) -> None:
+    """Refuse a template that could not name the outputs of a recording.
+
+    Args:
+        template: as in `plan_outputs`.
+
+    Raises:
+        InputError: an unknown field, none for the output's name, or a path that leaves the folder.
+    """
+    try:
+        fields = {field for _, field, _, _ in string.Formatter().parse(template) if field is not None}
+    except ValueError as error:
+        raise InputError(f"template {template!r}: {error}") from error
+    if not fields <= {"file", "stem", "ext"} or "stem" not in fields:
+        raise InputError(
+            f"a template has {{stem}} and may have {{file}} and {{ext}}, such as {TEMPLATE!r}: {template!r}"
+        )
+    if Path(template).is_absolute() or ".." in Path(template).parts:
+        raise InputError(f"a template stays inside the output folder: {template!r}")
+
+
+def plan_outputs(
+    folder: str | Path,
+    names: Sequence[str],
+    *,
+    file: str,
+    format: str,
+    template: str = TEMPLATE,
+    number: int = 1,
+) -> dict[str, Path]:
+    """The path of each output.
+
+    Args:
+        folder: of the outputs; "-" for the only output to standard output.
+        names: of the outputs.
+        file: stem of the input's name.
+        format: one of `audio.FORMATS`, which is the extension.
+        template: with {file}, {stem} (the output's name) and {ext}; slashes make subfolders. See `check_template`.
+        number: of the input among those with this `file`; from 2 on it follows it, as in "song (2) (piano).wav".
+
+    Returns:
+        Name -> path. The paths differ, also where case does not count. In names that some file system refuses,
+        characters are replaced by "_", and long names are shortened.
+
+    Raises:
+        InputError: several outputs for standard output, or the template alone is longer than a file name may be.
+    """
+    if str(folder) == "-":
+        if len(names) != 1:
+            raise InputError(f"standard output takes one output, not {len(names)}: name a folder, or a single target")
+        return {names[0]: STDOUT}
+    paths: dict[str, Path] = {}
+    taken: set[str] = set()
+    fill = partial(_path, Path(folder), template, file, ext=format, file_mark=_mark(number))
+    for name in names:
+        count = 1
+        path = fill(name)
+        while str(path).casefold() in taken:
+            count += 1
+            path = fill(name, name_mark=_mark(count))
+        taken.add(str(path).casefold())
+        paths[name] = path
+    return paths
+
+
+def _mark(number: int) -> str:
+    """What follows the second and later ones of a name: " (2)"."""
+    return f" ({number})" if number > 1 else ""
+
+
+def _path(
+    folder: Path, template: str, file: str, name: str, *, ext: str, file_mark: str = "", name_mark: str = ""
+) -> Path:
+    """The template filled in. If a part is too long, the end of the output's name is cut off, then of the file's."""
+    file, name = _allowed(file), _allowed(name)
+    while True:
+        parts = Path(template.format(file=file + file_mark, stem=name + name_mark, ext=ext)).parts
+        parts = tuple(_unreserved(part) for part in parts)
+        excess = max(len(part.encode()) for part in parts) - _LONGEST
+        if excess <= 0:
+            return folder.joinpath(*parts)
+        if len(name) > 16 or (name and not file):
+            name = _cut(name, excess)
+        elif file:
+            file = _cut(file, excess)
+        else:
+            raise InputError(f"the template {template!r} makes names of more than {_LONGEST} bytes: shorten it")
+
+
+def _allowed(name: str) -> str:
+    """The name with "_" for what some file system refuses, in one Unicode form, as macOS has another than Linux."""
+    name = unicodedata.normalize("NFC", name).encode("utf-8", "replace").decode()
+    return _FORBIDDEN.sub("_", name).strip().rstrip(".") or "_"
+
+
+def _cut(name: str, excess: int) -> str:
+    """The name without its last `excess` bytes and without the rest of a character that they cut."""
+    return name.encode()[:-excess].decode(errors="ignore").rstrip()
+
+
+def _unreserved(name: str) -> str:
+    """The name, with "_" behind a device name of Windows, which is reserved with any extension."""
+    head, dot, rest = name.partition(".")
+    return f"{head}_{dot}{rest}" if head.strip().casefold() in _RESERVED else name
