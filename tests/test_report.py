@@ -27,7 +27,7 @@ from audiosep.evaluation.benchmarks import Benchmark, Item, Scene, Target
 from audiosep.evaluation.report import Report
 from audiosep.evaluation.runner import choose_examples, read_results, run
 from audiosep.evaluation.sets import load_set
-from audiosep.evaluation.summary import Stat, bootstrap, roc_area, summarise
+from audiosep.evaluation.summary import Stat, mean_interval, roc_auc, summarise
 from audiosep.evaluation.systems import SeparationSystem, StemsSystem, ask, load_system
 from audiosep.evaluation.worker import Settings, slug
 from audiosep.query.query import Query
@@ -304,11 +304,11 @@ def test_bootstrap_covers_the_mean_and_resamples_items() -> None:
     inside = 0
     for trial in range(100):
         values = random.normal(3, 2, 40)
-        low, high = bootstrap(values, np.ones(40), [str(i) for i in range(40)], seed=trial)
+        low, high = mean_interval(values, np.ones(40), [str(i) for i in range(40)], seed=trial)
         inside += low < 3 < high
     assert 85 <= inside <= 99
-    twice = bootstrap(np.repeat(values, 2), np.ones(80), [str(i // 2) for i in range(80)])
-    assert twice == pytest.approx(bootstrap(values, np.ones(40), [str(i) for i in range(40)]))
+    twice = mean_interval(np.repeat(values, 2), np.ones(80), [str(i // 2) for i in range(80)])
+    assert twice == pytest.approx(mean_interval(values, np.ones(40), [str(i) for i in range(40)]))
 
 
 def test_gnsdr_weights_by_length(tmp_path: Path) -> None:
@@ -323,10 +323,15 @@ def test_gnsdr_weights_by_length(tmp_path: Path) -> None:
     assert stats["sdri"].mean == 4
 
 
-def test_roc_area() -> None:
-    assert roc_area([3, 2], [1, 0]) == 1
-    assert roc_area([1, 0], [1, 0]) == 0.5
-    assert np.isnan(roc_area([1], []))
+def test_roc_auc() -> None:
+    assert roc_auc([3, 2], [1, 0]) == 1
+    assert roc_auc([1, 0], [1, 0]) == 0.5
+    assert roc_auc([2, 1, 1], [1, 0]) == pytest.approx(5 / 6)
+    assert np.isnan(roc_auc([1], []))
+
+
+def test_the_mean_of_one_item_has_no_spread() -> None:
+    assert mean_interval(np.array([1.0, 5.0]), np.array([3.0, 1.0]), ["a", "a"]) == (2.0, 2.0)
 
 
 def test_examples_take_turns_among_groups() -> None:
@@ -451,3 +456,15 @@ def test_workers_get_their_share_of_the_cores(monkeypatch) -> None:
         assert os.environ["MKL_NUM_THREADS"] == "7"
     assert "OMP_NUM_THREADS" not in os.environ
     assert os.environ["MKL_NUM_THREADS"] == "7"
+
+
+def test_without_scipy_the_remedy_is_named() -> None:
+    code = (
+        "import sys, importlib.util as u; f = u.find_spec\n"
+        "u.find_spec = lambda name, *rest: None if name == 'scipy' else f(name, *rest)\n"
+        "from audiosep.cli import main; sys.exit(main(['evaluate', '--list']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "pip install 'audiosep[eval]'" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import bootstrap, mannwhitneyu
 
 from audiosep.evaluation.baselines import FLOORS
 from audiosep.evaluation.benchmarks import Average, Benchmark
@@ -95,29 +96,54 @@ def summarise(rows: Sequence[Row], benchmark: Benchmark) -> list[SystemSummary]:
     return sorted(summaries, key=place)
 
 
-def bootstrap(values: Floats, weights: Floats, clusters: Sequence[str], seed: int = 0) -> tuple[float, float]:
-    """95 % percentile interval of a weighted mean, resampling whole clusters (the targets of one item vary together).
+def mean_interval(values: Floats, weights: Floats, clusters: Sequence[str], seed: int = 0) -> tuple[float, float]:
+    """95 % percentile interval of a weighted mean, by resampling whole clusters.
 
-    B. Efron, R. Tibshirani, "An introduction to the bootstrap", 1993, chapter 13.
+    The targets of one item are not independent of each other, so that items are drawn, not targets (B. Efron,
+    R. Tibshirani, "An introduction to the bootstrap", 1993, chapter 13).
 
     Args:
-        values, weights: (n,). clusters: (n,) names.
+        values: (n,).
+        weights: (n,).
+        clusters: (n,) names; equal names are drawn together.
+        seed: of the resampling.
+
+    Returns:
+        Lower and upper limit.
     """
     names, index = np.unique(np.asarray(clusters), return_inverse=True)
     sums = np.bincount(index, values * weights, len(names))
     sizes = np.bincount(index, weights, len(names))
-    draws = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), RESAMPLES)
-    low, high = np.percentile((draws @ sums) / (draws @ sizes), [2.5, 97.5])
-    return float(low), float(high)
+    if len(names) == 1:
+        return float(sums[0] / sizes[0]), float(sums[0] / sizes[0])
+    result = bootstrap(
+        (sums, sizes),
+        lambda s, n, axis: s.sum(axis) / n.sum(axis),
+        paired=True,
+        n_resamples=RESAMPLES,
+        batch=100,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    )
+    return float(result.confidence_interval.low), float(result.confidence_interval.high)
 
 
-def roc_area(present: Iterable[float], absent: Iterable[float]) -> float:
-    """Chance that a present sound scores higher than an absent one, ties counting half; NaN if one kind is missing."""
-    there, away = np.asarray(list(present)), np.asarray(list(absent))
-    if not len(there) or not len(away):
+def roc_auc(present: Sequence[float], absent: Sequence[float]) -> float:
+    """Area under the ROC curve of a score that should tell present sounds from absent ones.
+
+    It is the chance that a present sound scores higher than an absent one, ties counting half.
+
+    Args:
+        present: scores where the sound is in the mixture.
+        absent: scores where it is not.
+
+    Returns:
+        0 to 1, 0.5 for chance; NaN if one kind is missing.
+    """
+    if not len(present) or not len(absent):
         return float("nan")
-    higher = (there[:, None] > away).mean() + 0.5 * (there[:, None] == away).mean()
-    return float(higher)
+    pairs = len(present) * len(absent)
+    return float(mannwhitneyu(present, absent, method="asymptotic").statistic / pairs)
 
 
 def _system(name: str, rows: Sequence[Row], total: int, average: Average) -> SystemSummary:
@@ -135,7 +161,7 @@ def _system(name: str, rows: Sequence[Row], total: int, average: Average) -> Sys
         summary.labels |= {label: stat["si_sdri"]} if stat else {}
     for score in ("presence", "level"):
         known = [point for point in points if score in point.scores]
-        area = roc_area(*([p.scores[score] for p in known if p.present is kind] for kind in (True, False)))
+        area = roc_auc(*([p.scores[score] for p in known if p.present is kind] for kind in (True, False)))
         summary.auc |= {} if np.isnan(area) else {score: area}
     if average != "clips":
         middle: Callable[[list[float]], float] = np.mean if average == "classes" else np.median
@@ -161,7 +187,7 @@ def _stats(points: Sequence[_Point], measures: Iterable[str] = tuple(MEASURES)) 
             values = np.array([point.scores[measure] for point in known])
             seconds = np.array([point.seconds for point in known])
             weights = seconds if MEASURES[measure].weighted else np.ones_like(values)
-            low, high = bootstrap(values, weights, [point.item for point in known])
+            low, high = mean_interval(values, weights, [point.item for point in known])
             mean, median, tenth = np.average(values, weights=weights), np.median(values), np.quantile(values, 0.1)
             stats[measure] = Stat(float(mean), low, high, float(median), float(tenth), len(known))
     return stats

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.stats import mannwhitneyu
 from torch import Tensor
 
 from audiosep.data.corpus import Corpus
@@ -99,10 +100,11 @@ def summary(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
         levels = [r["level_db"] for r in mine if "level_db" in r]
         if levels:
             out[f"val/{name}/level_db"] = float(np.median(levels))
-    there = np.array([r["presence"] for r in first if "presence" in r])
-    away = np.array([r["presence"] for r in rows if r["group"] == "c" and "presence" in r])
+    there = [r["presence"] for r in first if "presence" in r]
+    away = [r["presence"] for r in rows if r["group"] == "c" and "presence" in r]
     if len(there) and len(away):
-        out["val/presence_auc"] = float((there[:, None] > away[None]).mean() + 0.5 * (there[:, None] == away).mean())
+        pairs = len(there) * len(away)
+        out["val/presence_auc"] = float(mannwhitneyu(there, away, method="asymptotic").statistic / pairs)
     if "val/a/si_sdri" in out:
         out["val/si_sdri"] = out["val/a/si_sdri"]
     return out
