@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from audiosep.audio.synthetic import tone_and_noise
-from audiosep.bench.figures import rows_figure
+from audiosep.bench.pictures import rows_figure
 from audiosep.errors import AudioSepError, InputError
 from audiosep.evaluation.benchmarks import Benchmark
 from audiosep.evaluation.runner import run

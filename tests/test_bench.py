@@ -1,4 +1,4 @@
-"""Benchmarks: what is measured, how it is counted and shown; never how long it took."""
+"""The bench: what is measured, counted and shown; no test depends on how long something takes."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ import torch
 from torch import nn
 
 from audiosep.audio import write_audio
-from audiosep.bench import benchmark as bench
-from audiosep.bench import measure, roofline
-from audiosep.bench.benchmark import Against, Case, Measurement, Spread, benchmark, conditions, draw, grid
-from audiosep.bench.measure import Facts, Reference, Runner, Times, Worker, find
+from audiosep.audio.synthetic import tone_and_noise
+from audiosep.bench import roofline, suite
+from audiosep.bench.case import Case, CaseFacts, CaseRunner, Times
+from audiosep.bench.comparison import OtherImplementation, find_callable
+from audiosep.bench.object_process import ObjectProcess
+from audiosep.bench.pictures import draw
 from audiosep.bench.roofline import Roofline
+from audiosep.bench.suite import Comparison, Measurement, Spread, conditions, grid, measure_cases
 from audiosep.cli import main
 from audiosep.cli.bench import _tasks, describe, document
 from audiosep.errors import InputError, ModelError
@@ -34,7 +37,7 @@ def threads_as_before() -> Iterator[None]:
 
 
 class Counter:
-    """What a worker can hold; as a reference it leaves a line in a file for each call."""
+    """An object to put into a process."""
 
     def __init__(self, start: int) -> None:
         self.value = start
@@ -51,7 +54,7 @@ class Counter:
 
 
 class Here:
-    """A worker in this process: the same calls without the seconds that a fresh process takes to start."""
+    """In place of `ObjectProcess`: the same calls in this process, which saves the start of another."""
 
     def __init__(self, make: type, *arguments: object) -> None:
         self.held = make(*arguments)
@@ -73,12 +76,12 @@ def reference(mix: np.ndarray, queries: list[str] | None, sample_rate: int) -> N
 
 def measurement(task: tuple[str, ...] | None = ("speech",), **changes: object) -> Measurement:
     spread = Spread.of([1.0, 2.0, 4.0])
-    facts = Facts("small", "cpu", "fp32", 1, 10.0, 44100, 2, 1.5, 0.5, 1.0)
+    facts = CaseFacts("small", "cpu", "fp32", 1, 10.0, 44100, 2, 1.5, 0.5, 1.0)
     values: dict[str, object] = {
         "case": Case("small", queries=task), "facts": facts, "runs": 3, "total": spread, "decode": spread,
         "separate": spread, "write": spread, "peak_memory_mb": 500.0, "peak_device_memory_mb": None,
         "roofline": Roofline(10.0, 4 * 10**9, 10**9, 0.5, 16e9, 8e9),
-        "against": Against("a:b", spread, spread, 1.0),
+        "against": Comparison("a:b", spread, spread, 1.0),
     }  # fmt: skip
     return Measurement(**{**values, **changes})  # type: ignore[arg-type]
 
@@ -93,7 +96,7 @@ def test_a_grid_has_all_combinations() -> None:
     with pytest.raises(InputError, match="query"):
         grid(["a"], tasks=[()])
     with pytest.raises(InputError, match="one run"):
-        benchmark(grid(["a"]), runs=0)
+        measure_cases(grid(["a"]), runs=0)
 
 
 def test_tasks_of_the_command_line() -> None:
@@ -112,21 +115,21 @@ def test_spread() -> None:
 
 
 @pytest.mark.slow
-def test_a_worker_is_a_fresh_process_and_says_when_it_dies() -> None:
-    worker = Worker(Counter, 3)
+def test_an_object_process_is_fresh_and_its_death_is_an_error() -> None:
+    worker = ObjectProcess(Counter, 3)
     assert [worker.call("run"), worker.call("run")] == [4, 5]
     memory, device = worker.memory()
     assert memory is None or 10 < memory < 5000
     assert device is None
     with pytest.raises(ModelError, match="memory"):
         worker.call("die")
-    worker = Worker(Counter, 0)
+    worker = ObjectProcess(Counter, 0)
     with pytest.raises(InputError, match="no"):
         worker.call("refuse")
 
 
 def test_a_run_has_its_parts(mini_folder: Path, tmp_path: Path) -> None:
-    runner = Runner(Case(str(mini_folder), "cpu", "fp32", 1, ("piano", "dog"), None, 2.0), 0.0)
+    runner = CaseRunner(Case(str(mini_folder), "cpu", "fp32", 1, ("piano", "dog"), None, 2.0), 0.0)
     times, facts = runner.run(), runner.facts()
     assert all(value > 0 for value in (times.total, times.decode, times.separate, times.write))
     assert (facts.audio_seconds, facts.sample_rate, facts.channels) == (2.0, 44100, 2)
@@ -134,16 +137,16 @@ def test_a_run_has_its_parts(mini_folder: Path, tmp_path: Path) -> None:
     assert 0 < facts.latency_seconds <= 2
     written = {path.name for path in runner.folder.rglob("*.wav")}
     assert written == {f"test ({name}).wav" for name in ("piano", "dog", "residual")} | {
-        "test.wav", "apart 0.wav", "apart 1.wav", "apart 2.wav",
+        "test.wav", "part 0.wav", "part 1.wav", "part 2.wav",
     }  # fmt: skip
 
 
-def test_cases_and_reference_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cases_and_the_other_implementation_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[str] = []
 
     class Fake:
         def __init__(self, make: type, case: Case, *rest: object) -> None:
-            self.name = f"{case.model}{'' if make is Runner else '!'}"
+            self.name = f"{case.model}{'' if make is CaseRunner else '!'}"
 
         def call(self, method: str) -> object:
             order.append(f"{self.name} {method}")
@@ -157,8 +160,8 @@ def test_cases_and_reference_take_turns(monkeypatch: pytest.MonkeyPatch) -> None
         def close(self) -> None:
             order.append(f"{self.name} closed")
 
-    monkeypatch.setattr(bench, "Worker", Fake)
-    done = benchmark(
+    monkeypatch.setattr(suite, "ObjectProcess", Fake)
+    done = measure_cases(
         grid(["a", "b"]), runs=2, roofline=False, against="x:y", progress=lambda f: order.append(f"{f:.0%}")
     )
     turn = ["a run", "a! run", "b run", "b! run"]
@@ -166,23 +169,25 @@ def test_cases_and_reference_take_turns(monkeypatch: pytest.MonkeyPatch) -> None
     assert order == [*start, *turn, "50%", *turn, "100%", "a closed", "b closed", "a! closed", "b! closed"]
     assert [one.against.ratio for one in done if one.against] == [Spread(3.0, 3.0, 3.0)] * 2
     order.clear()
-    monkeypatch.setattr(bench, "TOGETHER", 1)
-    benchmark(grid(["a", "b"]), runs=1, roofline=False)
+    monkeypatch.setattr(suite, "TOGETHER", 1)
+    measure_cases(grid(["a", "b"]), runs=1, roofline=False)
     assert order == ["a facts", "a run", "a closed", "b facts", "b run", "b closed"]
 
 
-def test_the_reference_gets_the_sound_and_the_queries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_implementation_gets_the_mixture_and_the_queries(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     log = tmp_path / "log"
     monkeypatch.setenv("AUDIOSEP_TEST_LOG", str(log))
     for queries in (("speech",), None):
-        other = Reference(Case("unused", queries=queries, seconds=0.5, threads=1), "test_bench:reference")
+        other = OtherImplementation(Case("unused", queries=queries, seconds=0.5, threads=1), "test_bench:reference")
         assert other.run() >= 0
-    said = [json.loads(line) for line in log.read_text().splitlines()]
-    assert said == [[[2, 22050], ["speech"], 44100], [[2, 22050], None, 44100]]
-    assert find("os.path:join") is os.path.join
+    calls = [json.loads(line) for line in log.read_text().splitlines()]
+    assert calls == [[[2, 22050], ["speech"], 44100], [[2, 22050], None, 44100]]
+    assert find_callable("os.path:join") is os.path.join
     for wrong in ("nonsense", "nonsense:f", "os:nothing", "os:sep"):
         with pytest.raises(InputError, match=wrong):
-            find(wrong)
+            find_callable(wrong)
 
 
 # ---- the roofline ----------------------------------------------------------------------------------------------------
@@ -219,16 +224,16 @@ def test_the_roofline_of_a_window(mini_folder: Path, monkeypatch: pytest.MonkeyP
         assert line.window_seconds == model.window / model.sample_rate
 
 
-def test_the_longer_of_two_times_is_the_bound() -> None:
+def test_the_longer_of_the_two_times_is_the_bound() -> None:
     arithmetic, memory = Roofline(1.0, 100, 10, 20.0, 10.0, 10.0), Roofline(1.0, 10, 100, 20.0, 10.0, 10.0)
     assert (arithmetic.limit, arithmetic.bound_seconds, arithmetic.share) == ("arithmetic", 10.0, 0.5)
     assert (memory.limit, memory.bound_seconds, memory.share) == ("memory", 10.0, 0.05)
 
 
-# ---- what people and machines read -----------------------------------------------------------------------------------
+# ---- output ----------------------------------------------------------------------------------------------------------
 
 
-def test_text_document_and_picture(tmp_path: Path) -> None:
+def test_measurements_as_text_json_and_picture(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     measured = measurement()
     text = describe(measured)
@@ -248,14 +253,14 @@ def test_text_document_and_picture(tmp_path: Path) -> None:
 
 @pytest.fixture
 def song(tmp_path: Path) -> Path:
-    write_audio(tmp_path / "song.wav", measure.tone_and_noise(32000, 32000), 32000)
+    write_audio(tmp_path / "song.wav", tone_and_noise(32000, 32000), 32000)
     return tmp_path / "song.wav"
 
 
-def test_the_verb(
+def test_the_command(
     mini_folder: Path, song: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(bench, "Worker", Here)
+    monkeypatch.setattr(suite, "ObjectProcess", Here)
     options = ["-m", str(mini_folder), "--runs", "1", "--no-roofline", "--device", "cpu"]
     assert main(["bench", str(song), *options, "--stems", "-q", "piano", "--threads", "1", "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
@@ -271,7 +276,7 @@ def test_the_verb(
 
 
 @pytest.mark.slow
-def test_the_verb_in_processes_of_its_own(
+def test_the_command_in_fresh_processes(
     mini_folder: Path, song: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "other.py").write_text("def separate(mix, queries, sample_rate):\n    assert queries == ['piano']\n")

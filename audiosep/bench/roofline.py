@@ -1,7 +1,7 @@
-"""How near a network comes to what this machine can do (Williams et al., "Roofline", CACM 2009).
+"""How close a network comes to the peaks of this machine (Williams et al., "Roofline", CACM 2009).
 
-A window costs operations and memory traffic; the machine has a measured peak of each. The longer of the two times is
-the bound that no implementation of the same layers passes, as long as each layer reads and writes memory.
+A window needs operations and memory traffic, and the machine has a measured peak rate of each. The longer of the two
+times is a lower bound for any implementation of the same layers that reads and writes memory in each layer.
 """
 
 from __future__ import annotations
@@ -32,15 +32,16 @@ MEASURED_SECONDS = 0.2
 
 @dataclass(frozen=True)
 class Roofline:
-    """One window of a network against the machine.
+    """One window of a network compared with the machine.
 
     Attributes:
-        window_seconds: of sound in a window.
+        window_seconds: length of the window, seconds of sound.
         operations: additions and multiplications of convolutions and matrix products (transforms are not counted).
-        bytes: that the layers read and write, each on its own.
-        seconds: that the window takes, median.
-        peak_operations: a second, of the best of some 3x3 convolutions in this precision and with these threads.
-        peak_bytes: a second, read and written by a large copy.
+        bytes: that the layers read and write, summed over the layers.
+        seconds: median computation time of the window.
+        peak_operations: operations per second of the fastest of some 3x3 convolutions, in this precision and with
+            these threads.
+        peak_bytes: bytes per second that a large copy reads and writes.
     """
 
     window_seconds: float
@@ -52,26 +53,26 @@ class Roofline:
 
     @property
     def share(self) -> float:
-        """Part of the convolution peak that is reached."""
+        """Operations per second as a fraction of the peak."""
         return self.operations / self.seconds / self.peak_operations
 
     @property
     def bound_seconds(self) -> float:
-        """The least time by the roofline."""
+        """The lower bound of the time."""
         return max(self.operations / self.peak_operations, self.bytes / self.peak_bytes)
 
     @property
     def limit(self) -> str:
-        """Which of the two peaks is the bound: "arithmetic" or "memory"."""
+        """Which of the two peaks sets the bound: "arithmetic" or "memory"."""
         arithmetic = self.operations / self.peak_operations >= self.bytes / self.peak_bytes
         return "arithmetic" if arithmetic else "memory"
 
 
 class Traffic(TorchDispatchMode):
-    """Counts the bytes of tensors that go into and come out of every operation; views are free.
+    """Counts the bytes of the input and output tensors of every operation, except views.
 
     Attributes:
-        bytes: so far.
+        bytes: counted so far.
     """
 
     def __init__(self) -> None:
@@ -81,7 +82,7 @@ class Traffic(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        """Run the operation and count it."""
+        """Run an operation and count its bytes."""
         out = func(*args, **(kwargs or {}))
         read, written = _tensors((args, kwargs)), _tensors(out)
         places = {tensor.untyped_storage().data_ptr() for tensor in read}
@@ -92,7 +93,7 @@ class Traffic(TorchDispatchMode):
 
 
 def count(run: Callable[[], object]) -> tuple[int, int]:
-    """Operations and bytes of what `run` computes, as in `Roofline`."""
+    """Count the operations and bytes of what `run` computes, as in `Roofline`."""
     counted = {} if FUSED is None else {FUSED: _convolution}
     with (
         torch.no_grad(),
@@ -114,16 +115,18 @@ def roofline(
     """Measure one stereo window.
 
     Args:
-        model: on `device`.
-        queries: asked at once; None for the stems.
-        device, precision: of the layers. runs: windows to take the median of.
+        model: the model, on `device`.
+        queries: number of queries in the window; None for the stems.
+        device: of the layers.
+        precision: of the layers.
+        runs: times that the window is computed; the median counts.
     """
     generator = torch.Generator().manual_seed(0)
     mix = 0.1 * torch.randn(1, 2, model.window, generator=generator).to(device)
-    asked = F.normalize(torch.randn(queries or 1, model.dimension, generator=generator), dim=-1).to(device)
+    embeddings = F.normalize(torch.randn(queries or 1, model.dimension, generator=generator), dim=-1).to(device)
 
     def window() -> object:
-        return model.stems(mix) if queries is None else model(mix, asked)
+        return model.stems(mix) if queries is None else model(mix, embeddings)
 
     def once() -> None:
         with running(device, precision):
@@ -146,7 +149,7 @@ def roofline(
 
 
 def convolution_peak(device: torch.device, precision: str) -> float:
-    """Operations a second of the best of some 3x3 convolutions."""
+    """Operations per second of the fastest of some 3x3 convolutions."""
     best = 0.0
     for channels in CHANNELS:
         x, weight = (
@@ -163,14 +166,14 @@ def convolution_peak(device: torch.device, precision: str) -> float:
 
 
 def copy_peak(device: torch.device) -> float:
-    """Bytes a second that a large copy reads and writes."""
+    """Bytes per second that a large copy reads and writes."""
     source = torch.zeros(COPIED // 4, device=device)
     target = torch.empty_like(source)
     return 2 * COPIED / fastest(lambda: target.copy_(source), device)
 
 
 def fastest(run: Callable[[], object], device: torch.device) -> float:
-    """Seconds of the fastest of several runs: what disturbs a measurement only makes it longer."""
+    """Seconds of the fastest of several runs; disturbances only make a run longer."""
     run()
     times: list[float] = []
     while sum(times) < MEASURED_SECONDS or len(times) < 3:
@@ -179,7 +182,7 @@ def fastest(run: Callable[[], object], device: torch.device) -> float:
 
 
 def timed(run: Callable[[], object], device: torch.device) -> float:
-    """Seconds of one run, until the device has finished."""
+    """Seconds of one run, including the work that it left on the device."""
     _synchronise(device)
     began = time.perf_counter()
     run()

@@ -13,7 +13,7 @@ from audiosep.cli import common
 from audiosep.errors import InputError
 
 if TYPE_CHECKING:
-    from audiosep.bench.benchmark import Measurement, Spread
+    from audiosep.bench.suite import Measurement, Spread
 
 app = common.application()
 
@@ -25,32 +25,33 @@ def bench(
     model: Annotated[list[str] | None, typer.Option("--model", "-m", help="Name, folder or hub id [mini].")] = None,
     device: Annotated[list[str] | None, typer.Option(help="auto, cpu, openvino, cuda ... [auto]")] = None,
     precision: Annotated[list[str] | None, typer.Option(help="auto, fp32, bf16 or fp16 [auto].")] = None,
-    threads: Annotated[list[str] | None, typer.Option(help="Threads of the CPU [as many as are sane].")] = None,
+    threads: Annotated[list[str] | None, typer.Option(help="CPU threads [the CPUs that this process may use].")] = None,
     queries: Annotated[list[str] | None, typer.Option(help="How many queries [1].")] = None,
     stems: Annotated[
-        bool, typer.Option("--stems", help="Also the stems; alone if --queries and -q are not given.")
+        bool, typer.Option("--stems", help="Also the stems; only the stems if --queries and -q are not given.")
     ] = False,
     query: Annotated[list[str] | None, typer.Option("--query", "-q", help="What to separate.")] = None,
     seconds: Annotated[list[str] | None, typer.Option(help="Length of the test sound [60].")] = None,
     runs: Annotated[int, typer.Option(min=1, help="Runs of each case.")] = 5,
     against: Annotated[str | None, typer.Option(help="Another implementation, as module:callable.")] = None,
-    roofline: Annotated[bool, typer.Option(help="Compare with the peaks of this machine.")] = True,
+    roofline: Annotated[bool, typer.Option(help="Compare a window with the peaks of this machine.")] = True,
     plot: Annotated[Path | None, typer.Option(help="A PNG picture to draw.")] = None,
     as_json: common.AsJson = False,
     quiet: common.Quiet = False,
 ) -> None:
-    """Measure speed and memory on this machine, over all combinations of what is given.
+    """Measure speed and memory on this machine, for all combinations of the given values.
 
     audiosep bench --queries 1,4 --stems --threads 1,2 --plot bench.png
 
     audiosep bench -m audiosep-base --precision fp32,bf16 --against my_module:separate
     """
-    from audiosep.bench.benchmark import TEXTS, benchmark, conditions, draw, grid
+    from audiosep.bench.pictures import draw
+    from audiosep.bench.suite import TEXTS, conditions, grid, measure_cases
 
     terminal = common.console()
     common.logs_to(terminal, 0, quiet)
     if against:
-        sys.path.insert(0, str(Path.cwd()))  # a script beside the user, as for python -m
+        sys.path.insert(0, str(Path.cwd()))  # a script in the current folder, as for python -m
     cases = grid(
         _values(model, "mini"),
         devices=_values(device, "auto"),
@@ -61,7 +62,7 @@ def bench(
         recording=None if recording is None else str(recording),
     )
     with common.progress_bar(terminal, "Measuring", quiet) as progress:
-        done = benchmark(cases, runs=runs, roofline=roofline, against=against, progress=progress)
+        done = measure_cases(cases, runs=runs, roofline=roofline, against=against, progress=progress)
     if plot is not None:
         draw(done, plot)
     if as_json:
@@ -71,7 +72,7 @@ def bench(
 
 
 def _values(given: list[str] | None, *default: str) -> list[str]:
-    """Options may be repeated, and hold several values with commas."""
+    """The values of an option, which may be repeated and may hold several values separated by commas."""
     return [value.strip() for text in given or default for value in text.split(",") if value.strip()]
 
 
@@ -91,7 +92,7 @@ def _tasks(
         texts = texts or usual
         for count in (int(_number("--queries", text)) for text in _values(counts, "1")):
             if not 0 < count <= len(texts):
-                raise InputError(f"--queries {count}: there are 1 to {len(texts)} texts to ask for; name more with -q")
+                raise InputError(f"--queries {count}: there are {len(texts)} queries; name more with -q")
             tasks.append(texts[:count])
     elif texts:
         tasks.append(texts)
@@ -99,7 +100,7 @@ def _tasks(
 
 
 def document(measured: Measurement) -> dict[str, Any]:
-    """A measurement for a machine."""
+    """A measurement as JSON values."""
     whole = dataclasses.asdict(measured)
     roofline = measured.roofline
     if roofline is not None:
@@ -108,13 +109,13 @@ def document(measured: Measurement) -> dict[str, Any]:
 
 
 def describe(measured: Measurement) -> str:
-    """A measurement for people."""
+    """A measurement as text."""
     facts, factor = measured.facts, measured.real_time_factor
     rows = {
         "model": f"{facts.model} on {facts.device}, {facts.precision}, {facts.threads} threads",
         "task": f"{measured.task}: {', '.join(measured.case.queries)}" if measured.case.queries else measured.task,
         "recording": f"{facts.audio_seconds:.1f} s, {facts.sample_rate} Hz, {facts.channels} channels",
-        "start": f"{facts.start_seconds:.2f} s until the model is loaded in a fresh process",
+        "start": f"{facts.start_seconds:.2f} s from a fresh process to the loaded model",
         "first sample": f"{facts.first_sample_seconds:.2f} s later, {facts.latency_seconds:.2f} s behind the input",
         "file to files": f"{_spread(measured.total)} s, median (least to largest) of {measured.runs}",
         "real-time factor": f"{factor:.3f} ({1 / factor:.1f} x real time)",

@@ -1,7 +1,7 @@
-"""How fast models are on this machine and how much memory they take: a grid of cases, measured in turns.
+"""Speed and memory of models on this machine: a grid of cases, measured in turns.
 
-Each case has a process of its own. The processes take turns run by run, so that what else happens on the machine, and
-how warm it is, falls on all of them alike.
+Each case has a process of its own. The processes take turns run by run, so that other load and the temperature of the
+processor affect all of them alike.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from audiosep.bench.figures import rows_figure
-from audiosep.bench.measure import Case, Facts, Reference, Runner, Times, Worker
+from audiosep.bench.case import Case, CaseFacts, CaseRunner, Times
+from audiosep.bench.comparison import OtherImplementation
+from audiosep.bench.object_process import ObjectProcess
 from audiosep.errors import InputError
 from audiosep.inference.environment import environment
 
@@ -30,7 +30,7 @@ TOGETHER = 8  # processes at a time
 
 @dataclass(frozen=True)
 class Spread:
-    """Of several runs."""
+    """Median, least and largest of several runs."""
 
     median: float
     low: float
@@ -38,13 +38,20 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Spread:
-        """Median, least and largest of `values`."""
+        """Describe `values`, at least one."""
         return cls(statistics.median(values), min(values), max(values))
 
 
 @dataclass(frozen=True)
-class Against:
-    """The reference beside a case. ratio: its seconds / our seconds for separating in memory, run by run."""
+class Comparison:
+    """Another implementation on the same case.
+
+    Attributes:
+        reference: its name, "module:callable".
+        seconds: of its separation in memory.
+        ratio: its seconds divided by ours for separating, run by run.
+        peak_memory_mb: its largest resident set, MB (10^6 bytes); None where it is not reported.
+    """
 
     reference: str
     seconds: Spread
@@ -54,18 +61,24 @@ class Against:
 
 @dataclass(frozen=True)
 class Measurement:
-    """One case, measured; all times in seconds.
+    """The result of one case.
 
     Attributes:
-        case, facts: what was measured.
-        total: from file to files. decode, separate, write: the parts of a further pass, each on its own clock.
-        peak_memory_mb: the largest resident set of the whole process, MB (10^6 bytes). peak_device_memory_mb: of
-            tensors on a CUDA device. None where nobody says.
-        roofline, against: None where not asked for.
+        case: what was measured.
+        facts: what was loaded for it.
+        runs: how many there were.
+        total: seconds from file to files.
+        decode: seconds of decoding, in a second pass.
+        separate: seconds of separating, in that pass.
+        write: seconds of writing, in that pass.
+        peak_memory_mb: largest resident set of the process, MB (10^6 bytes); None where it is not reported.
+        peak_device_memory_mb: of tensors on a CUDA device, MB; None without one.
+        roofline: of one window; None if it was not measured.
+        against: another implementation; None if there was none.
     """
 
     case: Case
-    facts: Facts
+    facts: CaseFacts
     runs: int
     total: Spread
     decode: Spread
@@ -74,17 +87,17 @@ class Measurement:
     peak_memory_mb: float | None
     peak_device_memory_mb: float | None
     roofline: Roofline | None
-    against: Against | None
+    against: Comparison | None
 
     @property
     def task(self) -> str:
-        """What was separated, in words."""
+        """What was separated: "stems", "1 query", "2 queries" ..."""
         count = 0 if self.case.queries is None else len(self.case.queries)
         return {0: "stems", 1: "1 query"}.get(count, f"{count} queries")
 
     @property
     def real_time_factor(self) -> float:
-        """Median seconds from file to files for a second of sound; below 1 is faster than real time."""
+        """Median seconds from file to files per second of sound; below 1 is faster than real time."""
         return self.total.median / self.facts.audio_seconds
 
 
@@ -98,11 +111,16 @@ def grid(
     lengths: Sequence[float] = (60.0,),
     recording: str | None = None,
 ) -> list[Case]:
-    """All combinations.
+    """All combinations, as cases.
 
     Args:
-        models, devices, precisions, threads: as in `Case`. tasks: queries of each, None for the stems.
-        lengths: seconds of the test sound. recording: a file to separate instead of it.
+        models: as `Case.model`.
+        devices: as `Case.device`.
+        precisions: as `Case.precision`.
+        threads: as `Case.threads`.
+        tasks: queries of each; None for the stems.
+        lengths: seconds of the test sound.
+        recording: a file to separate instead of the test sound.
 
     Raises:
         InputError: a length or a number of threads that is not positive, or a task without queries.
@@ -112,7 +130,7 @@ def grid(
     if any(count is not None and count < 1 for count in threads):
         raise InputError(f"threads must be at least 1, got {', '.join(map(str, threads))}")
     if any(task is not None and not task for task in tasks):
-        raise InputError("name at least one query, or measure the stems")
+        raise InputError("name at least one query, or measure the stems with --stems")
     axes = (models, devices, precisions, threads, tasks, lengths[:1] if recording else lengths)
     return [
         Case(model, device, precision, count, task, recording, seconds)
@@ -120,7 +138,7 @@ def grid(
     ]
 
 
-def benchmark(
+def measure_cases(
     cases: Sequence[Case],
     *,
     runs: int = 5,
@@ -131,15 +149,18 @@ def benchmark(
     """Measure cases, interleaved run by run.
 
     Args:
-        cases: what to measure; the processes of up to `TOGETHER` of them take turns.
-        runs: of each.
-        roofline: count a window's operations and bytes, and measure the machine's peaks.
-        against: "module:callable" of another implementation (see `measure.Reference`).
+        cases: what to measure; up to `TOGETHER` of them have processes at the same time.
+        runs: of each case.
+        roofline: also count a window's operations and bytes, and measure the machine's peaks.
+        against: "module:callable" of another implementation (see `OtherImplementation`).
         progress: called with the fraction that is done.
 
+    Returns:
+        One measurement for each case.
+
     Raises:
-        InputError: no case or no run, or a reference that cannot be called.
-        AudioSepError: what loading or separating raises.
+        InputError: no case or no run, or `against` cannot be called.
+        AudioSepError: whatever loading or separating raises.
     """
     if not cases or runs < 1:
         raise InputError(f"there must be at least one case and one run, got {len(cases)} and {runs}")
@@ -158,21 +179,21 @@ def benchmark(
 def _in_turns(
     cases: Sequence[Case], runs: int, roofline: bool, against: str | None, advance: Callable[[float], None]
 ) -> list[Measurement]:
-    ours: list[Worker] = []
-    theirs: list[Worker] = []
+    ours: list[ObjectProcess] = []
+    theirs: list[ObjectProcess] = []
     try:
         facts = []
         for case in cases:
-            ours.append(Worker(Runner, case, time.time()))
+            ours.append(ObjectProcess(CaseRunner, case, time.time()))
             facts.append(ours[-1].call("facts"))
             if against is not None:
-                theirs.append(Worker(Reference, case, against))
+                theirs.append(ObjectProcess(OtherImplementation, case, against))
                 theirs[-1].call("run")  # the first call may load and compile
         times: list[list[Times]] = [[] for _ in cases]
         seconds: list[list[float]] = [[] for _ in cases]
         for number in range(runs):
-            for i, worker in enumerate(ours):
-                times[i].append(worker.call("run"))
+            for i, process in enumerate(ours):
+                times[i].append(process.call("run"))
                 if theirs:
                     seconds[i].append(theirs[i].call("run"))
             advance((number + 1) / runs)
@@ -191,62 +212,25 @@ def _in_turns(
                     peak_memory_mb=memory,
                     peak_device_memory_mb=device_memory,
                     roofline=ours[i].call("roofline") if roofline else None,
-                    against=None if against is None else _against(against, times[i], seconds[i], theirs[i]),
+                    against=None if against is None else _compare(against, times[i], seconds[i], theirs[i]),
                 )
             )
         return done
     finally:
-        for worker in (*ours, *theirs):
-            worker.close()
+        for process in (*ours, *theirs):
+            process.close()
 
 
-def _against(reference: str, ours: Sequence[Times], theirs: Sequence[float], worker: Worker) -> Against:
+def _compare(reference: str, ours: Sequence[Times], theirs: Sequence[float], process: ObjectProcess) -> Comparison:
     ratios = [their / our.separate for our, their in zip(ours, theirs, strict=True)]
-    return Against(reference, Spread.of(theirs), Spread.of(ratios), worker.memory()[0])
-
-
-# ---- what to make of it --------------------------------------------------------------------------------------------
+    return Comparison(reference, Spread.of(theirs), Spread.of(ratios), process.memory()[0])
 
 
 def conditions() -> dict[str, Any]:
-    """The environment of a measurement, when it was made, and what else may slow it down."""
+    """The environment of a measurement, its time, the load of the machine and the variables that set threads."""
     return {
         **asdict(environment()),
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "load": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
         "variables": {name: os.environ[name] for name in sorted(os.environ) if name.startswith(("OMP_", "MKL_"))},
     }
-
-
-def draw(measurements: Sequence[Measurement], path: Path) -> None:
-    """A picture: the real-time factor of each case with its spread, and the share of each part.
-
-    Raises:
-        DependencyError: matplotlib is not installed.
-    """
-    figure = rows_figure(len(measurements))
-    axes = figure.subplots()
-    rows = list(range(len(measurements)))
-    left = [0.0] * len(measurements)
-    for part in ("decode", "separate", "write"):
-        widths = [getattr(m, part).median / m.facts.audio_seconds for m in measurements]
-        axes.barh(rows, widths, left=left, label=part)
-        left = [a + b for a, b in zip(left, widths, strict=True)]
-    totals = [m.real_time_factor for m in measurements]
-    spread = [
-        [(m.total.median - m.total.low) / m.facts.audio_seconds for m in measurements],
-        [(m.total.high - m.total.median) / m.facts.audio_seconds for m in measurements],
-    ]
-    axes.errorbar(totals, rows, xerr=spread, fmt="k|", capsize=3, label="file to files")
-    axes.set_yticks(rows, [label(m) for m in measurements])
-    axes.invert_yaxis()
-    axes.set_xlabel("seconds for a second of sound")
-    axes.legend()
-    figure.savefig(path, dpi=120)
-
-
-def label(measurement: Measurement) -> str:
-    """A case in a line."""
-    facts = measurement.facts
-    sound = f"{facts.audio_seconds:g} s"
-    return f"{facts.model}, {measurement.task}, {sound}, {facts.device} {facts.precision}, {facts.threads} threads"
