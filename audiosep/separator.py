@@ -18,9 +18,9 @@ from audiosep.audio import AudioInfo, AudioReader, as_array, check_rate
 from audiosep.audio.polyphase import live_resampler
 from audiosep.errors import Cancelled, InputError, ModelError, QueryError
 from audiosep.inference.devices import pick_device, pick_precision, windows_at_once
-from audiosep.inference.overlap_add import Windows
 from audiosep.inference.stream import Stream
 from audiosep.inference.window_runner import WindowRunner
+from audiosep.inference.windows import Windows
 from audiosep.models.base import SeparationModel
 from audiosep.output.batch import BatchReport, FileResult, Writing, separate_files
 from audiosep.output.files import OnClip

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from audiosep.errors import InputError
-from audiosep.inference.overlap_add import OverlapAdd, Shifts, Windows, mirrored
+from audiosep.inference.overlap_add import OverlapAdd, Shifts, mirrored
+from audiosep.inference.windows import Windows
 
 WINDOWS = {
     "plain": Windows(64, 8, 8, 16, 16),

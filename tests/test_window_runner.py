@@ -14,9 +14,10 @@ from torch import Tensor
 
 from audiosep.errors import ModelError
 from audiosep.inference.devices import is_out_of_memory, windows_at_once
-from audiosep.inference.overlap_add import OverlapAdd, Windows
+from audiosep.inference.overlap_add import OverlapAdd
 from audiosep.inference.stream import Stream
 from audiosep.inference.window_runner import WindowRunner
+from audiosep.inference.windows import Windows
 from audiosep.models.base import Estimate
 from audiosep.separator import Separator
 
@@ -112,6 +113,48 @@ def test_a_cpu_computes_one_window_at_a_time() -> None:
         raise AssertionError("nothing to try out")
 
     assert windows_at_once(torch.device("cpu"), run, 8) == 1
+
+
+class Followed(TinyModel):
+    """Targets are the mixture; the gain above the model's band follows the mixture's samples."""
+
+    def forward(self, mix: Tensor, embeddings: Tensor, negatives: Tensor | None = None) -> Estimate:
+        frames = mix[:, :1, :: self.hop]
+        missing = mix.shape[-1] // self.hop + 1 - frames.shape[-1]
+        top = torch.nn.functional.pad(frames, (0, missing), mode="replicate")
+        return Estimate(mix[:, None], top, None)
+
+
+@pytest.mark.parametrize("samples", [640, 647, 655])
+def test_gains_lie_at_the_centres_of_their_frames(samples: int) -> None:
+    model = Followed()
+    runner = WindowRunner(model, torch.ones(1, 16), None, device=torch.device("cpu"), precision="fp32", top=True)
+    ramp = torch.linspace(0.1, 1, samples)[None, None]
+    rows = runner(ramp)[0]
+    assert torch.equal(rows[0], ramp[0, 0])
+    known = samples - 1 - (samples - 1) % model.hop  # the centre of the last frame; its gain goes on to the end
+    torch.testing.assert_close(rows[1, : known + 1], ramp[0, 0, : known + 1], rtol=0, atol=1e-6)
+    torch.testing.assert_close(rows[1, known:], rows[1, known].expand(samples - known))
+
+
+@pytest.mark.parametrize("rate", [44100, 48000])
+@pytest.mark.parametrize("live", [False, True])
+def test_what_is_above_the_band_is_multiplied_by_the_gain_of_its_own_time(rate: int, live: bool) -> None:
+    model, time = Followed(), np.arange(2 * rate) / rate
+    level = (0.5 + 0.4 * np.sin(2 * np.pi * 10 * time)).astype(np.float32)
+    high = (0.1 * np.sin(2 * np.pi * 15_000 * time)).astype(np.float32)
+    plan = Windows.plan(model.window, model.context, hop=model.hop)
+    short = Windows.live(2000, model.past, size=model.window, context=model.context, hop=model.hop)
+    runner = WindowRunner(model, torch.ones(1, 16), None, device=torch.device("cpu"), precision="fp32", top=True)
+    stream = Stream(
+        runner, ["a"], sample_rate=rate, channels=1, model_rate=RATE, hop=model.hop, windows=short if live else plan
+    )
+    mix = (level + high)[None]
+    out = np.concatenate([stream.push(mix[:, : rate // 2]), stream.push(mix[:, rate // 2 :]), stream.finish()], -1)
+    inner = slice(rate // 10, -rate // 10)  # the filters of the resampler see the ends
+    error = out[0, 0, inner] - (level + level * high)[inner]
+    # A shift of the gain by 10 samples of the model would give 0.1 * 0.4 * 2 pi 10 * 10 / 16000 = 1.6e-3.
+    assert np.abs(error).max() < 1e-3
 
 
 @pytest.mark.parametrize("rate", [RATE, 44100])

@@ -1,4 +1,4 @@
-"""Where and how precisely a model runs."""
+"""Devices and precisions: choosing them, copying between them and the CPU, and their memory."""
 
 from __future__ import annotations
 
@@ -11,11 +11,17 @@ from torch import Tensor
 from audiosep.errors import InputError
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-_SHARE = 0.7  # of the free memory: other programs may want some, and blocks of memory do not fit side by side
+_SHARE = 0.7  # of the free memory; the rest is for other programs and for fragmentation
 
 
 def pick_device(device: str | torch.device = "auto") -> torch.device:
-    """The device a name stands for; "auto" is cuda, else mps, else cpu.
+    """The device of a name.
+
+    Args:
+        device: "auto" (cuda if there is one, else mps, else cpu), or a device of torch.
+
+    Returns:
+        The device.
 
     Raises:
         InputError: an unknown device, or one that this machine or this torch does not have.
@@ -37,9 +43,14 @@ def pick_device(device: str | torch.device = "auto") -> torch.device:
 
 
 def pick_precision(precision: str, device: torch.device) -> str:
-    """The precision of the network's layers; "auto" is the fastest that the hardware has units for.
+    """The precision of the network's layers; spectra and everything outside the network stay in fp32.
 
-    Spectra and everything outside the network stay in fp32.
+    Args:
+        precision: a key of PRECISIONS, or "auto" for the fastest that the device computes in hardware.
+        device: where the network runs.
+
+    Returns:
+        A key of PRECISIONS.
 
     Raises:
         InputError: an unknown precision, or fp16 on a CPU.
@@ -66,7 +77,7 @@ def _fastest(device: torch.device) -> str:
 
 @contextlib.contextmanager
 def running(device: torch.device, precision: str) -> Iterator[None]:
-    """Inference without gradients at a precision, by algorithms that give the same bytes each time."""
+    """Context for inference: no gradients, the given precision, algorithms that give the same bytes each time."""
     with contextlib.ExitStack() as stack:
         stack.enter_context(torch.inference_mode())
         if device.type == "cuda":
@@ -79,21 +90,18 @@ def running(device: torch.device, precision: str) -> Iterator[None]:
         yield
 
 
-# ---- to a device and back ------------------------------------------------------------------------------------------
-
-
 def to_device(x: Tensor, device: torch.device) -> Tensor:
-    """A tensor of the CPU on the device; a CUDA device fetches it while it computes what was asked before."""
+    """Copy a tensor from the CPU to the device; a CUDA device copies it while it computes what was enqueued before."""
     return x.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else x.to(device)
 
 
 def host_buffer(shape: tuple[int, ...], device: torch.device) -> Tensor:
-    """An empty tensor on the CPU that the device can write into while it goes on computing."""
+    """An empty tensor on the CPU, in pinned memory where the device is CUDA: it can copy into it while it computes."""
     return torch.empty(shape, pin_memory=device.type == "cuda")
 
 
 def enqueued(device: torch.device) -> Callable[[], None]:
-    """A function that waits until the device has done all that it was asked to do so far."""
+    """A function that waits until the device has done all work that is enqueued now."""
     if device.type == "cuda":
         event = torch.cuda.Event()
         event.record(torch.cuda.current_stream(device))
@@ -103,11 +111,8 @@ def enqueued(device: torch.device) -> Callable[[], None]:
     return lambda: None
 
 
-# ---- memory --------------------------------------------------------------------------------------------------------
-
-
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether an allocation failed; only CUDA has an error class for it."""
+    """Whether an error says that an allocation failed; only CUDA has an error class for it."""
     says = str(error).lower()
     return isinstance(error, torch.OutOfMemoryError) or any(
         words in says for words in ("out of memory", "not enough memory", "can't allocate memory")
@@ -115,7 +120,7 @@ def is_out_of_memory(error: RuntimeError) -> bool:
 
 
 def free_cache(device: torch.device) -> None:
-    """Give memory that torch keeps for later back to the device."""
+    """Release the memory that torch keeps allocated for later use."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
     elif device.type == "mps":
@@ -123,12 +128,14 @@ def free_cache(device: torch.device) -> None:
 
 
 def windows_at_once(device: torch.device, run: Callable[[], object], most: int) -> int:
-    """How many windows a device computes at once: as many as fit into most of its free memory.
+    """The number of windows in a batch, so that it fits into most of a CUDA device's free memory.
 
-    A CPU takes one at a time, as more do not make it faster; so does MPS, whose memory is that of the whole machine.
+    On a CPU it is 1, because more are not faster, and on MPS, whose memory is that of the whole machine.
 
     Args:
-        run: computes one window, to see what it takes. most: more do not make the device faster either.
+        device: where windows are computed.
+        run: computes one window, to measure its memory.
+        most: upper limit; larger batches are not faster.
     """
     if device.type != "cuda":
         return 1

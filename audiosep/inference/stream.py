@@ -22,8 +22,9 @@ from audiosep.audio.limits import check_channels, check_rate
 from audiosep.audio.polyphase import live_resampler
 from audiosep.audio.resample import StreamResampler
 from audiosep.errors import InputError
-from audiosep.inference.overlap_add import OverlapAdd, Shifts, Windows
+from audiosep.inference.overlap_add import OverlapAdd, Shifts
 from audiosep.inference.window_runner import WindowRunner
+from audiosep.inference.windows import Windows
 
 Samples = NDArray[np.float32]
 

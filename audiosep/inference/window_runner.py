@@ -1,4 +1,4 @@
-"""Windows through a model: device, precision, many queries, silence, memory that runs out."""
+"""Batches of windows through a model: on its device, at its precision, some queries at a time, within memory."""
 
 from __future__ import annotations
 
@@ -15,24 +15,29 @@ from audiosep.models.base import Estimate, SeparationModel
 
 logger = logging.getLogger(__name__)
 
-# More queries than this go through a model in several passes: what they share is computed again in each, but the
-# embedded model stays below 900 MB in all.
+# The most queries of one call of the model; more queries take several calls. Each call computes what queries share
+# (transform, encoder) again, but memory stays bounded: below 900 MB in all for the embedded model. Within a call the
+# model may decode fewer queries at a time (`models.hybrid.QUERIES_TOGETHER`) and computes what they share once.
 QUERIES_PER_PASS = 4
 
 
 class WindowRunner:
-    """A model bound to queries (or to its stems), as the function of windows that `OverlapAdd` wants.
+    """A model and its queries (or its stems), as the `run` of an `OverlapAdd`.
 
-    Rows are the targets, channel by channel, then, if `top` is set, the gain above the model's band of each target.
+    Its rows are the targets, channel by channel, and then, if `top` is set, one row of gains a target: by how much the
+    target keeps of what is above the model's band.
 
     Args:
         model: in eval mode on `device`.
-        embeddings, negatives: (queries, dimension); None for the model's stems.
-        precision: of the network's layers.
-        top: whether the gains are wanted.
+        embeddings: (queries, dimension); None for the model's stems.
+        negatives: (queries, dimension); None for none.
+        device: of the model.
+        precision: of the network's layers, a key of `devices.PRECISIONS`.
+        top: whether the rows of gains are wanted.
 
     Attributes:
-        count: targets. top: as above.
+        count: number of targets.
+        top: as above.
         presence: (targets,) highest score of any window so far, or None when the model has none.
     """
 
@@ -55,14 +60,30 @@ class WindowRunner:
         self.count = len(model.stem_names) if embeddings is None else len(embeddings)
         scored = embeddings is not None and "presence" in model.capabilities
         self.presence = torch.zeros(self.count) if scored else None
-        self._most: int | None = None  # windows at once, since more did not fit into memory
+        self._most: int | None = None  # windows at once, after more did not fit into memory
 
     def __call__(self, windows: Tensor) -> Tensor:
-        """(windows, channels, samples) -> (windows, rows, samples), on the CPU."""
+        """Compute a batch.
+
+        Args:
+            windows: (windows, channels, samples), on the CPU.
+
+        Returns:
+            (windows, rows, samples), on the CPU. Windows that are all zeros give zeros without computation.
+
+        Raises:
+            ModelError: a single window does not fit into memory, or the model's output is not finite.
+        """
         return self.begin(windows)()
 
     def begin(self, windows: Tensor) -> Callable[[], Tensor]:
-        """As a call, but gives a function that waits for the rows: a GPU computes them meanwhile.
+        """Begin to compute a batch, as a GPU does it beside the CPU.
+
+        Args:
+            windows: as for a call.
+
+        Returns:
+            A function that waits for the rows and returns them; it raises ModelError as a call does.
 
         Raises:
             ModelError: a single window does not fit into memory.
@@ -82,7 +103,7 @@ class WindowRunner:
         return rows
 
     def _begin(self, windows: Tensor) -> Callable[[], Tensor]:
-        """As many windows at once as fit into memory: when it runs out, half of them, from then on."""
+        """Begin with as many windows at once as fit into memory: half of them each time that it runs out."""
         count = len(windows)
         if self._most is not None and count > self._most:
             parts = [self._begin(part) for part in windows.split(self._most)]
@@ -95,7 +116,7 @@ class WindowRunner:
             if count == 1:
                 raise ModelError(
                     f"one window of {windows.shape[-1]} samples does not fit into the memory of {self._device}: close "
-                    "other programs that use it, ask fewer queries at once, or use device='cpu'"
+                    "other programs that use it, separate fewer queries at once, or use device='cpu'"
                 ) from error
             self._most = count // 2
             logger.warning("%d windows at once do not fit into memory, going on with %d", count, self._most)
@@ -104,8 +125,9 @@ class WindowRunner:
 
     def _enqueue(self, windows: Tensor) -> Callable[[], Tensor]:
         batch, channels, samples = windows.shape
-        # Passes write into the rows at once: held back and joined, they would stand in memory twice. The windows come
-        # second, so that what a pass writes is one piece of memory, which is copied from a GPU while it computes on.
+        # Each pass is copied into the buffer of all rows at once; passes kept and joined later would need the memory
+        # twice. The windows are the second axis, so that the rows of a pass are contiguous: only such copies from a GPU
+        # run while it goes on computing.
         whole = host_buffer((self.count * (channels + self.top), batch, samples), self._device)
         scores = None if self.presence is None else host_buffer((self.count, batch), self._device).zero_()
         done = 0
@@ -134,7 +156,7 @@ class WindowRunner:
         return rows
 
     def _passes(self, mix: Tensor) -> Iterator[Estimate]:
-        """The model's answers, some queries at a time."""
+        """The model's estimates of `QUERIES_PER_PASS` queries at a time."""
         if self._embeddings is None:
             yield self._model.stems(mix)
             return
@@ -151,7 +173,7 @@ class WindowRunner:
             )
 
     def _gains(self, estimate: Estimate, samples: int) -> Tensor:
-        """(windows, targets, frames) -> (windows, targets, samples), linear between the frames' centres."""
+        """(windows, targets, samples) gains, linear between the centres of the frames."""
         size = (estimate.top.shape[-1] - 1) * self._model.hop + 1
         gains = F.interpolate(estimate.top.float(), size=size, mode="linear", align_corners=True)
         return F.pad(gains, (0, max(0, samples - size)), mode="replicate")[..., :samples]

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from audiosep.audio import resample
 from audiosep.errors import DependencyError, ModelError
 from audiosep.evaluation.baselines.base import Array, FixedBaseline
-from audiosep.inference.overlap_add import OverlapAdd, Windows
+from audiosep.inference.overlap_add import OverlapAdd
+from audiosep.inference.windows import Windows
 
 STEMS = ("drums", "bass", "other", "vocals")
 
