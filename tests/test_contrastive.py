@@ -17,6 +17,7 @@ from test_hybrid import SMALL, SMALL_LISTENER
 from test_tasks import SAMPLING, divided
 
 import audiosep
+from audiosep.cli import main
 from audiosep.data.manifest import Clip, write_manifest
 from audiosep.data.queries import Relation
 from audiosep.errors import ConfigError, ModelError, QueryError
@@ -36,7 +37,6 @@ from audiosep.training.tower_files import (
     load_listener,
     read_text_tower,
 )
-from audiosep.training.towers import embed_captions
 from audiosep.training.towers.contrastive import Contrastive
 from audiosep.training.towers.info_nce import info_nce
 from audiosep.weights import configs
@@ -250,7 +250,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(places: dict[str,
 
 def test_captions_are_embedded_by_the_trained_tower(places: dict[str, str], tmp_path: Path) -> None:
     out = tmp_path / "captions.safetensors"
-    embed_captions.main([places["manifest"], str(out), "--model", places["text"]])
+    assert main(["data", "captions", places["manifest"], "-o", str(out), "-m", places["text"], "--quiet"]) == 0
     expected = TextTowerEncoder.read(Path(places["text"])).text(["heavy rain"])
     torch.testing.assert_close(CaptionTable.load(out)[["heavy rain"]], expected, atol=1e-3, rtol=0)
 
@@ -260,7 +260,7 @@ def test_from_captions_to_a_separator_that_takes_queries(places: dict[str, str],
     table, listener = tmp_path / "captions.safetensors", tmp_path / "listener"
     listener.mkdir()
     export_listener(Listener(SHAPE), listener)
-    embed_captions.main([places["manifest"], str(table), "--model", places["text"]])
+    assert main(["data", "captions", places["manifest"], "-o", str(table), "-m", places["text"], "--quiet"]) == 0
     task = SeparationTask.from_config(
         {
             "data": {key: places[key] for key in ("manifest", "cache")} | {"captions": str(table)},

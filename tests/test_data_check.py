@@ -10,7 +10,7 @@ import pytest
 import soundfile
 
 from audiosep.cli import main
-from audiosep.data.check import check, is_clipped, is_silent
+from audiosep.data.check import check_manifest, is_clipped, is_silent
 from audiosep.data.manifest import Clip, read_manifest, write_manifest
 
 
@@ -37,7 +37,7 @@ def clips(tmp_path) -> list[Clip]:
 
 def test_findings(clips):
     fractions: list[float] = []
-    report = check(clips, progress=fractions.append)
+    report = check_manifest(clips, progress=fractions.append)
     assert fractions[-1] == 1.0
     assert list(report.broken) == ["bad"]
     assert "bad.wav" in report.broken["bad"]
@@ -50,11 +50,11 @@ def test_findings(clips):
     assert report.labels["kettle"] == (4, 2.5)
     assert report.hours["val"]["event"] == pytest.approx(3 / 3600)
     assert not report.usable
-    assert check([clips[0], clips[5]]).usable
+    assert check_manifest([clips[0], clips[5]]).usable
 
 
 def test_without_audio_only_rows_are_examined(clips):
-    report = check(clips, audio=False)
+    report = check_manifest(clips, audio=False)
     assert report.seconds == len(clips)
     assert not report.broken
     assert list(report.leaks) == ["a"]

@@ -1,4 +1,4 @@
-"""More to train on: held-back sounds stay unheard, by name, by group and by ear."""
+"""Extending a manifest: nothing that is held back gets into training, by label, group or audio."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import sounds
 
 from audiosep.cli import main
 from audiosep.data import fingerprint
-from audiosep.data.extend import extend
+from audiosep.data.extend import extend_manifest
 from audiosep.data.fingerprint import RATE, Fingerprints
 from audiosep.data.manifest import Clip, read_manifest, write_manifest
 from audiosep.errors import AudioError, DataError
@@ -99,60 +99,60 @@ def corpus(tmp_path: Path) -> tuple[list[Clip], list[Clip]]:
     return clips, more
 
 
-def test_what_would_teach_what_is_held_back_is_left_out(corpus: tuple[list[Clip], list[Clip]]) -> None:
+def test_clips_that_leak_held_back_material_are_left_out(corpus: tuple[list[Clip], list[Clip]]) -> None:
     clips, more = corpus
     done: list[float] = []
-    found = extend(clips, more, progress=done.append)
+    found = extend_manifest(clips, more, progress=done.append)
     assert found.clips[:3] == clips
     assert found.clips[3:] == more[:1]
     reasons = {
-        "aside": "put aside by its source, for test",
-        "beside": "of the same group as aside, which is held back",
-        "group": "of the same group as b, which is held back",
-        "kind": "answers to a label that is never trained on",
-        "named": "answers to a label that is never trained on",
+        "aside": "its source assigns it to the split test",
+        "beside": "in the same group as aside, which is held back",
+        "group": "in the same group as b, which is held back",
+        "kind": "label or captions match a label held out of training",
+        "named": "label or captions match a label held out of training",
         "heard": "a copy of b, which is held back",
-        "again": "in the manifest already, as a",
+        "again": "already in the manifest, as a",
     }
     assert found.left_out == reasons
     assert done[-1] == 1.0
     assert done == sorted(done)
-    without = extend(clips, more, sound=False)
+    without = extend_manifest(clips, more, sound=False)
     assert [clip.id for clip in without.clips[3:]] == ["fine", "heard"]
 
 
-def test_a_piece_of_what_is_held_back_is_heard(corpus: tuple[list[Clip], list[Clip]], tmp_path: Path) -> None:
+def test_a_part_of_a_held_back_recording_is_left_out(corpus: tuple[list[Clip], list[Clip]], tmp_path: Path) -> None:
     clips, more = corpus
     path = corpora.write(tmp_path / "piece.flac", 0.5 * recording(1)[2 * RATE :], RATE)
-    found = extend(clips, [dataclasses.replace(more[0], path=str(path))])
-    assert found.left_out["fine"].startswith("sounds like b, which is held back")
+    found = extend_manifest(clips, [dataclasses.replace(more[0], path=str(path))])
+    assert found.left_out["fine"].startswith("shares audio with b, which is held back")
 
 
-def test_labels_that_only_went_along_may_be_trained_on(corpus: tuple[list[Clip], list[Clip]]) -> None:
-    """A rain in which it thunders is never trained on; other rain is, and may be added to."""
+def test_labels_of_the_zero_split_that_are_trained_on_may_be_added(corpus: tuple[list[Clip], list[Clip]]) -> None:
+    """Rain with thunder in it is in the zero split; other rain is trained on, and may be added."""
     clips, more = corpus
     along = dataclasses.replace(more[2], id="along", split="zero", captions=("rain and thunder",), group="along")
-    assert "fine" not in extend([*clips, along], more[:1], sound=False).left_out
+    assert "fine" not in extend_manifest([*clips, along], more[:1], sound=False).left_out
     alone = [clip for clip in clips if clip.label != "rain"]
-    assert "fine" in extend([*alone, along], more[:1], sound=False).left_out
+    assert "fine" in extend_manifest([*alone, along], more[:1], sound=False).left_out
 
 
 def test_wrong_clips_are_refused(corpus: tuple[list[Clip], list[Clip]], tmp_path: Path) -> None:
     clips, more = corpus
     with pytest.raises(DataError, match="two clips have the id 'a'"):
-        extend(clips, [dataclasses.replace(more[0], id="a")])
+        extend_manifest(clips, [dataclasses.replace(more[0], id="a")])
     with pytest.raises(DataError, match="two clips have the id 'fine'"):
-        extend(clips, [more[0], more[0]])
-    with pytest.raises(DataError, match="holds nothing back"):
-        extend(clips[:1], more)
+        extend_manifest(clips, [more[0], more[0]])
+    with pytest.raises(DataError, match="no held-back clips"):
+        extend_manifest(clips[:1], more)
     (tmp_path / "broken.wav").write_bytes(b"RIFF")
     broken = dataclasses.replace(more[0], id="broken", path=str(tmp_path / "broken.wav"))
     with pytest.raises(AudioError, match=r"broken\.wav.*--skip-broken"):
-        extend(clips, [broken])
-    found = extend(clips, [more[0], broken], on_error="skip")
+        extend_manifest(clips, [broken])
+    found = extend_manifest(clips, [more[0], broken], on_error="skip")
     assert [clip.id for clip in found.clips[3:]] == ["fine"]
     assert "broken.wav" in found.left_out["broken"]
-    assert extend(clips, [], progress=print).clips == clips
+    assert extend_manifest(clips, [], progress=print).clips == clips
 
 
 def test_the_command_extends_a_manifest(
@@ -172,10 +172,10 @@ def test_the_command_extends_a_manifest(
     assert main([*command, "--no-sound"]) == 0
     text = capsys.readouterr().out
     assert "2 clips added" in text
-    assert "thunder/3.wav: answers to a label that is never trained on" in text
+    assert "thunder/3.wav: label or captions match a label held out of training" in text
     before = out.read_bytes()
     assert main(["data", "extend", str(out), str(tmp_path / "sounds"), "-o", str(out), "--no-sound"]) == 0
-    assert "sounds/kettle/1.wav: in the manifest already, as kettle/1.wav" in capsys.readouterr().out
+    assert "sounds/kettle/1.wav: already in the manifest, as kettle/1.wav" in capsys.readouterr().out
     assert out.read_bytes() == before
     (tmp_path / "sounds/kettle/4.wav").write_bytes(b"RIFF")
     assert main(command) == 1

@@ -29,7 +29,7 @@ def test_folders(tmp_path):
     corpora.write(tmp_path / "my-cat/monday/b.flac", X)
     corpora.write(tmp_path / "loose.wav", X)
     (tmp_path / "my-cat/notes.txt").write_text("no audio")
-    clips = layouts.read(tmp_path)
+    clips = layouts.read_clips(tmp_path)
     assert [(c.label, c.group) for c in clips] == [
         ("tea kettle", "file:Tea_kettle/1.wav"),
         ("tea kettle", "file:Tea_kettle/2.opus"),
@@ -44,7 +44,7 @@ def test_songs(tmp_path):
     for name in ("vocals", "drums", "bass", "other", "mixture"):
         corpora.write(tmp_path / f"train/A - One/{name}.wav", X)
         corpora.write(tmp_path / f"test/B - Two/{name}.wav", X)
-    clips = layouts.read(tmp_path)
+    clips = layouts.read_clips(tmp_path)
     assert len(clips) == 8
     assert {c.song: c.split for c in clips} == {"train/A - One": "train", "test/B - Two": "test"}
     assert {c.label: c.stem for c in clips}["accompaniment"] == "other"
@@ -58,12 +58,12 @@ def test_audiosep_json(tmp_path):
     corpora.write(tmp_path / "audio/1.wav", X)
     rows = {"data": [{"wav": "audio/1.wav", "caption": "A dog barks"}, {"wav": "audio/1.wav", "caption": ["b", "c"]}]}
     (tmp_path / "d.json").write_text(json.dumps(rows))
-    clips = layouts.read(tmp_path / "d.json")
+    clips = layouts.read_clips(tmp_path / "d.json")
     assert [(c.label, c.captions) for c in clips] == [("a dog barks", ("A dog barks",)), ("b", ("b", "c"))]
     assert clips[0].group == clips[1].group
     (tmp_path / "d.json").write_text('[{"wav": "x"}]')
     with pytest.raises(DataError, match="caption"):
-        layouts.read(tmp_path / "d.json")
+        layouts.read_clips(tmp_path / "d.json")
 
 
 def test_csv(tmp_path):
@@ -72,15 +72,15 @@ def test_csv(tmp_path):
     table.write_text(
         "path,label,captions,start,seconds,split\na/1.flac,Kettle,boiling | steam,0.1,0.25,val\na/1.flac,pot,,,,\n"
     )
-    first, second = layouts.read(table)
+    first, second = layouts.read_clips(table)
     assert (first.label, first.captions, first.split) == ("kettle", ("boiling", "steam"), "val")
     assert heard([first, second]) == [4000, len(X)]
     table.write_text("path,label,colour\na/1.flac,x,red\n")
     with pytest.raises(DataError, match="unknown column 'colour'"):
-        layouts.read(table)
+        layouts.read_clips(table)
     table.write_text("path,label,seconds\na/1.flac,x,long\n")
     with pytest.raises(DataError, match=r"line 2.*long"):
-        layouts.read(table)
+        layouts.read_clips(table)
 
 
 def test_shards(tmp_path):
@@ -91,7 +91,7 @@ def test_shards(tmp_path):
         {"id": "song0/bass", "shard": "s-0.tar", "label": "bass", "song": "song0", "stem": "bass", "gain_db": -2.5},
     ]
     (tmp_path / "index.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    clips = layouts.read(tmp_path)
+    clips = layouts.read_clips(tmp_path)
     assert [(c.member, c.label, c.family) for c in clips] == [
         ("e1.opus", "rain", "event"),
         ("song0/bass.flac", "bass", "music"),
@@ -100,10 +100,10 @@ def test_shards(tmp_path):
     assert heard(clips) == [len(X)] * 2
     (tmp_path / "index.jsonl").write_text(json.dumps({"id": "e2", "shard": "s-0.tar", "label": "x"}))
     with pytest.raises(DataError, match=r"s-0.tar has no member for 'e2'"):
-        layouts.read(tmp_path)
+        layouts.read_clips(tmp_path)
     (tmp_path / "index.jsonl").write_text(json.dumps({"id": "e2", "shard": "s-0.tar"}))
     with pytest.raises(DataError, match="line 1: no 'label'"):
-        layouts.read(tmp_path)
+        layouts.read_clips(tmp_path)
 
 
 @pytest.mark.parametrize("caption", [False, True])
@@ -122,7 +122,7 @@ def test_huggingface(tmp_path, caption):
     rows = datasets.Dataset.from_dict(values, features=datasets.Features(features))
     rows = rows.cast_column("audio", datasets.Audio(decode=False))
     datasets.DatasetDict({"train": rows, "test": rows}).save_to_disk(str(tmp_path / "set"))
-    clips = layouts.read(tmp_path / "set")
+    clips = layouts.read_clips(tmp_path / "set")
     assert [(c.label, c.split) for c in clips] == [
         ("kettle", "train"), ("my cat", "train"), ("kettle", "test"), ("my cat", "test")
     ]  # fmt: skip
@@ -137,14 +137,14 @@ def test_broken_files_are_named_and_skipped_only_when_asked(tmp_path):
     (tmp_path / "kettle/empty.wav").write_bytes(b"")
     (tmp_path / "kettle/noise.flac").write_bytes(b"fLaC" + bytes(100))
     with pytest.raises(DataError, match=r"2 broken files(.|\n)*empty\.wav(.|\n)*noise\.flac"):
-        layouts.read(tmp_path)
-    assert [c.id for c in layouts.read(tmp_path, on_error="skip")] == ["kettle/good.wav"]
+        layouts.read_clips(tmp_path)
+    assert [c.id for c in layouts.read_clips(tmp_path, on_error="skip")] == ["kettle/good.wav"]
 
 
 def test_an_unknown_layout_says_what_is_expected(tmp_path):
     with pytest.raises(DataError, match="<label>"):
-        layouts.read(tmp_path)
+        layouts.read_clips(tmp_path)
     with pytest.raises(DataError, match=r"AudioSep's \.json"):
-        layouts.read(tmp_path / "nothing")
+        layouts.read_clips(tmp_path / "nothing")
     with pytest.raises(DataError, match="shards"):
-        layouts.read(tmp_path, kind="parquet")
+        layouts.read_clips(tmp_path, kind="parquet")

@@ -18,7 +18,7 @@ from test_trainer import in_two_processes, process
 from audiosep.data.corpus import Corpus
 from audiosep.data.manifest import Clip, write_manifest
 from audiosep.data.queries import query_texts
-from audiosep.data.recipes import Drawer
+from audiosep.data.recipe_drawing import draw_recipe
 from audiosep.errors import ConfigError, DataError, ModelError
 from audiosep.models.hybrid import Hybrid
 from audiosep.models.hybrid_config import HybridConfig
@@ -133,7 +133,7 @@ def separation(data: dict[str, str]) -> SeparationTask:
 def recipe(data: dict[str, str]) -> str:
     """A validation recipe of the small corpus."""
     path = Path(data["manifest"]).with_name("recipe.json")
-    Drawer(Corpus(data["manifest"], data["cache"], RATE)).recipe().save(path)
+    draw_recipe(Corpus(data["manifest"], data["cache"], RATE)).save(path)
     return str(path)
 
 

@@ -1,10 +1,10 @@
-"""`audiosep data`: from recordings to a manifest, and what is wrong with one."""
+"""`audiosep data`: manifests of training corpora, and what training makes from them before it starts."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
-from collections.abc import Collection, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,40 +14,55 @@ from audiosep.cli import common
 from audiosep.errors import InputError
 
 if TYPE_CHECKING:
-    from audiosep.data.check import Report
+    from audiosep.data.check import ManifestReport
     from audiosep.data.manifest import Clip
 
-app = common.application("Make and check the manifest of a training corpus, and hear what it teaches.")
+app = common.application("Make, extend and check the manifest of a training corpus, and prepare training with it.")
 
-KIND = "auto, folders, songs, audiosep, csv, shards or huggingface."
-FAMILY = "Family of all clips, instead of what the reader says."
-SKIP = "Leave broken files out (each is named) instead of stopping."
+Manifest = Annotated[Path, typer.Argument(metavar="MANIFEST", help="The manifest to read (.jsonl).")]
+Sources = Annotated[
+    list[Path], typer.Argument(metavar="SOURCE...", help="Folders of recordings, AudioSep JSON files or CSV tables.")
+]
+ManifestOut = Annotated[Path, typer.Option("--out", "-o", help="The manifest to write (.jsonl).")]
+Kind = Annotated[
+    str,
+    typer.Option(metavar="NAME", help="Layout: auto, folders, songs, audiosep, csv, shards or huggingface."),
+]
+Family = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Family of all clips [default: as the layout tells it].")
+]
+SkipBroken = Annotated[
+    bool, typer.Option("--skip-broken", help="Leave broken files out, with a warning for each, instead of stopping.")
+]
+Cache = Annotated[Path, typer.Option(metavar="FOLDER", help="Folder of the decoded audio; filled as needed.")]
+SampleRate = Annotated[int, typer.Option(metavar="HZ", help="Sample rate of the decoded audio, Hz.")]
 
 
 @app.command()
 @common.guarded
 def build(
-    sources: Annotated[
-        list[Path], typer.Argument(metavar="SOURCE...", help="Folders, AudioSep JSON files or CSV tables.")
-    ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The manifest to write (.jsonl).")],
-    kind: Annotated[str, typer.Option(help=KIND)] = "auto",
-    family: Annotated[str | None, typer.Option(help=FAMILY)] = None,
-    zero: Annotated[int, typer.Option(help="Event labels to hold out of all training (0: none).")] = 0,
-    split: Annotated[bool, typer.Option("--split/--no-split", help="Hold back 10% of each family, by group.")] = True,
-    skip: Annotated[bool, typer.Option("--skip-broken", help=SKIP)] = False,
+    sources: Sources,
+    out: ManifestOut,
+    kind: Kind = "auto",
+    family: Family = None,
+    zero: Annotated[int, typer.Option(metavar="N", help="Event labels to hold out of training, for zero-shot.")] = 0,
+    split: Annotated[
+        bool, typer.Option("--split/--no-split", help="Hold back 10% of each family for validation, in whole groups.")
+    ] = True,
+    skip: SkipBroken = False,
     as_json: common.AsJson = False,
     quiet: common.Quiet = False,
 ) -> None:
-    """Read recordings of any layout into one manifest."""
+    """Write the manifest of recordings in any known layout."""
+    from audiosep.data.layouts import read_sources
     from audiosep.data.manifest import write_manifest
     from audiosep.data.splits import assign_splits, zero_labels
 
     common.logs_to(common.console(), 0, quiet)
-    clips = _read(sources, kind, family, skip)
+    clips = read_sources(sources, kind, family, "skip" if skip else "raise")
     held_out: tuple[str, ...] = ()
     if split:
-        # What a reader already put aside (the test half of MUSDB18) stays there.
+        # Clips that their source assigns to another split (the test half of MUSDB18) keep it.
         free = [clip for clip in clips if clip.split == "train"]
         held_out = zero_labels(free, zero) if zero else ()
         assigned = {clip.id: clip for clip in assign_splits(free, held_out)}
@@ -59,66 +74,74 @@ def build(
         for name, (count, hours) in _splits(clips).items():
             print(f"{name:6} {count:7} clips {hours:8.2f} h")
         if held_out:
-            print(f"never trained on: {', '.join(held_out)}")
+            print(f"labels held out of training: {', '.join(held_out)}")
         print(out)
 
 
 @app.command()
 @common.guarded
 def extend(
-    manifest: Annotated[Path, typer.Argument(help="The manifest (.jsonl) whose splits stay as they are.")],
-    sources: Annotated[list[Path], typer.Argument(metavar="SOURCE...", help="More to train on; see build.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The manifest to write (.jsonl).")],
-    kind: Annotated[str, typer.Option(help=KIND)] = "auto",
-    family: Annotated[str | None, typer.Option(help=FAMILY)] = None,
+    manifest: Manifest,
+    sources: Sources,
+    out: ManifestOut,
+    kind: Kind = "auto",
+    family: Family = None,
     sound: Annotated[
-        bool, typer.Option("--sound/--no-sound", help="Also leave out what sounds like a held-back recording.")
+        bool,
+        typer.Option("--sound/--no-sound", help="Also decode the audio, and leave out what held-back clips contain."),
     ] = True,
-    skip: Annotated[bool, typer.Option("--skip-broken", help=SKIP)] = False,
+    skip: SkipBroken = False,
     as_json: common.AsJson = False,
     quiet: common.Quiet = False,
 ) -> None:
-    """Add recordings to a manifest for training alone; what would teach what is held back is left out."""
-    from audiosep.data.extend import extend as add
+    """Add training clips to a manifest; its splits do not change.
+
+    Clips that would leak held-back material into training are left out and listed: those of a held-back group, those
+    that match a label held out of training, and (--sound) those that share audio with a held-back clip.
+    """
+    from audiosep.data.extend import extend_manifest
+    from audiosep.data.layouts import read_sources
     from audiosep.data.manifest import read_manifest, write_manifest
 
     common.logs_to(common.console(), 0, quiet)
     clips = read_manifest(manifest)
-    more = _read(sources, kind, family, skip, {clip.id for clip in clips})
+    more = read_sources(sources, kind, family, "skip" if skip else "raise", {clip.id for clip in clips})
     with common.progress_bar(common.console(), "comparing", quiet or as_json or not sound) as progress:
-        found = add(clips, more, sound=sound, on_error="skip" if skip else "raise", progress=progress)
+        found = extend_manifest(clips, more, sound=sound, on_error="skip" if skip else "raise", progress=progress)
     write_manifest(out, found.clips)
-    added = len(found.clips) - len(clips)
+    added = found.clips[len(clips) :]
     if as_json:
-        summary = {"manifest": str(out), "clips": len(found.clips), "added": added, "left_out": found.left_out}
+        summary = {"manifest": str(out), "clips": len(found.clips), "added": len(added), "left_out": found.left_out}
         common.emit(summary | {"splits": _splits(found.clips)})
     elif not quiet:
         _list("left out", [f"{name}: {reason}" for name, reason in found.left_out.items()])
-        print(f"{added} clips added, {sum(clip.seconds for clip in found.clips[len(clips) :]) / 3600:.2f} h")
+        print(f"{len(added)} clips added, {sum(clip.seconds for clip in added) / 3600:.2f} h")
         print(out)
 
 
 @app.command()
 @common.guarded
 def check(
-    manifest: Annotated[Path, typer.Argument(help="The manifest (.jsonl).")],
-    audio: Annotated[bool, typer.Option("--audio/--no-audio", help="Decode every clip, or only read the rows.")] = True,
-    labels: Annotated[int, typer.Option(help="How many labels to list, the rarest first.")] = 20,
+    manifest: Manifest,
+    audio: Annotated[
+        bool, typer.Option("--audio/--no-audio", help="Decode every clip, or only read the manifest.")
+    ] = True,
+    labels: Annotated[int, typer.Option(metavar="N", help="Number of labels to list, the rarest first.")] = 20,
     as_json: common.AsJson = False,
     quiet: common.Quiet = False,
 ) -> int:
     """Report hours, labels, silence, clipping, broken files, duplicates and leaks between splits.
 
-    The exit code is 1 when files are broken or a group is on both sides of a split.
+    The exit code is 1 when files are broken, or clips of one group are in different splits.
     """
-    from audiosep.data.check import check as examine
+    from audiosep.data.check import check_manifest
     from audiosep.data.manifest import read_manifest
 
     clips = read_manifest(manifest)
     if not clips:
-        raise InputError(f"{manifest} has no clips")
-    with common.progress_bar(common.console(), "listening", quiet or as_json) as progress:
-        report = examine(clips, audio=audio, progress=progress)
+        raise InputError(f"{manifest} has no clips: make it again with `audiosep data build`")
+    with common.progress_bar(common.console(), "decoding", quiet or as_json) as progress:
+        report = check_manifest(clips, audio=audio, progress=progress)
     if as_json:
         common.emit(report.as_dict())
     else:
@@ -129,19 +152,19 @@ def check(
 @app.command()
 @common.guarded
 def draw(
-    manifest: Annotated[Path, typer.Argument(help="The manifest (.jsonl).")],
-    cache: Annotated[Path, typer.Option(help="Folder for the decoded audio.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for what was drawn.")],
+    manifest: Manifest,
+    cache: Cache,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the audio files.")],
     config: Annotated[Path | None, typer.Option(help="Training configuration whose `sampling` is used.")] = None,
-    step: Annotated[int, typer.Option(help="Which step of a training.")] = 0,
+    step: Annotated[int, typer.Option(help="Step of the training.")] = 0,
     seed: Annotated[int, typer.Option(help="Seed of the training.")] = 0,
-    sample_rate: Annotated[int, typer.Option(help="Hz.")] = 32000,
+    sample_rate: SampleRate = 32000,
     as_json: common.AsJson = False,
     quiet: common.Quiet = False,
 ) -> None:
-    """Write one batch of training mixtures and their targets as audio files, to hear what a model is taught."""
+    """Write one training batch as audio files: its mixtures, targets and examples."""
+    from audiosep.data.batch_files import write_batch
     from audiosep.data.corpus import Corpus
-    from audiosep.data.listing import write_batch
     from audiosep.data.sampling import Sampler, SamplingConfig
     from audiosep.weights.configs import from_dict
 
@@ -157,36 +180,74 @@ def draw(
         print(f"planned in {listing['plan_ms']:.1f} ms, rendered in {listing['render_ms']:.1f} ms")
 
 
-def _read(
-    sources: Sequence[Path], kind: str, family: str | None, skip: bool, taken: Collection[str] = ()
-) -> list[Clip]:
-    """Clips of all sources; ids that are taken already get the name of their source in front."""
-    from audiosep.data.layouts import read
+@app.command()
+@common.guarded
+def recipe(
+    manifest: Manifest,
+    cache: Cache,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The recipe to write (.json).")],
+    sample_rate: SampleRate = 32000,
+    as_json: common.AsJson = False,
+    quiet: common.Quiet = False,
+) -> None:
+    """Draw the validation recipe of a corpus: fixed mixtures of its held-back clips."""
+    from audiosep.data.corpus import Corpus
+    from audiosep.data.recipe_drawing import draw_recipe
 
-    clips: list[Clip] = []
-    used = set(taken)
-    for source in sources:
-        found = read(source, kind, "skip" if skip else "raise")
-        prefix, number = "", 1
-        while any(prefix + clip.id in used for clip in found):
-            prefix = f"{source.name}/" if number == 1 else f"{source.name} ({number})/"
-            number += 1
-        used |= {prefix + clip.id for clip in found}
-        clips += [
-            dataclasses.replace(clip, id=prefix + clip.id, family=clip.family if family is None else family)
-            for clip in found
-        ]
-    return clips
+    common.logs_to(common.console(), 1, quiet or as_json)
+    drawn = draw_recipe(Corpus(manifest, cache, sample_rate))
+    drawn.save(out)
+    groups = Counter(entry.group for entry in drawn.entries)
+    if as_json:
+        common.emit({"recipe": str(out), "entries": len(drawn.entries), "groups": dict(groups)})
+    elif not quiet:
+        print(f"{len(drawn.entries)} mixtures: " + ", ".join(f"{name} {count}" for name, count in groups.items()))
+        print(out)
+
+
+@app.command()
+@common.guarded
+def captions(
+    manifest: Manifest,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The caption table to write (.safetensors).")],
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", metavar="NAME", help="Model, or folder of a trained text tower, that embeds."),
+    ] = None,
+    teacher: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Without --model: sentence encoder [default: the installed one]."),
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="JSON list of further texts, such as a tagger's class names.")
+    ] = None,
+    as_json: common.AsJson = False,
+    quiet: common.Quiet = False,
+) -> None:
+    """Write the caption table of a corpus: the embeddings of all labels, captions and stem names."""
+    from audiosep.data.manifest import read_manifest
+    from audiosep.training.towers.embed_captions import embed_captions
+
+    common.logs_to(common.console(), 0, quiet)
+    more = json.loads(labels.read_text(encoding="utf-8")) if labels else []
+    table = embed_captions(read_manifest(manifest), model, teacher, more)
+    table.save(out)
+    if as_json:
+        common.emit({"captions": str(out), "texts": len(table.captions), "dimension": table.embeddings.shape[1]})
+    elif not quiet:
+        print(f"{len(table.captions)} texts")
+        print(out)
 
 
 def _splits(clips: Sequence[Clip]) -> dict[str, tuple[int, float]]:
+    """Split -> number of clips and hours."""
     from audiosep.data.manifest import SPLITS
 
     found = {name: [clip for clip in clips if clip.split == name] for name in SPLITS}
     return {name: (len(part), sum(c.seconds for c in part) / 3600) for name, part in found.items() if part}
 
 
-def _print(report: Report, labels: int, audio: bool) -> None:
+def _print(report: ManifestReport, labels: int, audio: bool) -> None:
     families = sorted({family for hours in report.hours.values() for family in hours})
     print(f"{report.clips} clips, {report.seconds / 3600:.2f} h, {len(report.labels)} labels")
     print("hours   " + "".join(f"{family:>14}" for family in families))
@@ -200,7 +261,8 @@ def _print(report: Report, labels: int, audio: bool) -> None:
         _list("silent", report.silent)
         _list("clipped", report.clipped)
         _list("duplicates", [" = ".join(ids) for ids in report.duplicates])
-        _list("wrong length", [f"{name}: {a} s, decoded {b} s" for name, (a, b) in report.wrong_lengths.items()])
+        lengths = [f"{name}: {stated} s, decoded {s} s" for name, (stated, s) in report.wrong_lengths.items()]
+        _list("wrong length", lengths)
     _list(
         "leaks",
         [f"{name}: {', '.join(f'{s} {i[0]}' for s, i in sides.items())}" for name, sides in report.leaks.items()],

@@ -1,4 +1,4 @@
-"""What is in a manifest, and what is wrong with it: silence, clipping, broken files, duplicates, leaks."""
+"""Checking a manifest: hours, labels, silence, clipping, broken files, duplicates and leaks between splits."""
 
 from __future__ import annotations
 
@@ -16,23 +16,24 @@ from audiosep.data.splits import groups
 from audiosep.errors import AudioError
 
 SILENT_DB = -60.0  # RMS of a clip, dB of full scale
-CLIPPED_SHARE = 1e-3  # of the samples at the peak, in runs of at least CLIPPED_RUN
-CLIPPED_RUN = 3
-CLIPPED_LEVEL = 0.98  # quieter peaks that are flat are square waves, not clipping
+CLIPPED_SHARE = 1e-3  # of the samples, in runs of at least three samples at the peak
+CLIPPED_LEVEL = 0.98  # of full scale; flat peaks below it are square waves, not clipping
 
 
 @dataclass
-class Report:
-    """Findings on a manifest.
+class ManifestReport:
+    """What a manifest holds, and what is wrong with it.
 
-    Attributes:
-        clips: number of clips. seconds: of the clips that can be read, or as the manifest says without audio.
+    Args:
+        clips: number of clips.
+        seconds: total length of the clips that can be decoded; as the manifest states it when no audio was decoded.
         hours: split -> family -> hours.
         labels: label -> (clips, seconds).
-        broken: id -> what is wrong with its file.
-        silent, clipped: ids.
-        duplicates: ids of clips with the same samples.
-        leaks: group -> split -> ids, of groups on more than one side; a duplicate across splits is a leak too.
+        broken: id -> why its file cannot be decoded.
+        silent: ids.
+        clipped: ids.
+        duplicates: lists of ids of clips with the same samples.
+        leaks: group -> split -> ids, of groups in several splits; so are duplicates in several splits.
         wrong_lengths: id -> (seconds in the manifest, seconds decoded), where they differ by more than 0.1 s.
     """
 
@@ -49,27 +50,29 @@ class Report:
 
     @property
     def usable(self) -> bool:
-        """Nothing that spoils training or its scores: no broken files, no leaks."""
+        """Whether there are no broken files and no leaks."""
         return not self.broken and not self.leaks
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """The report for JSON."""
         return {**vars(self), "usable": self.usable}
 
 
-def check(clips: Sequence[Clip], *, audio: bool = True, progress: Callable[[float], object] | None = None) -> Report:
-    """Examine a manifest.
+def check_manifest(
+    clips: Sequence[Clip], *, audio: bool = True, progress: Callable[[float], object] | None = None
+) -> ManifestReport:
+    """Check the clips of a manifest.
 
     Args:
         clips: its clips.
-        audio: decode every clip; without it only labels, hours and groups are examined.
-        progress: is called with the fraction that is done.
+        audio: decode every clip; otherwise only hours, labels and groups are checked.
+        progress: called with the fraction done, 0 to 1.
     """
-    report = Report(clips=len(clips))
+    report = ManifestReport(clips=len(clips))
     lengths = {clip.id: clip.seconds for clip in clips}
     hashes: dict[str, list[str]] = defaultdict(list)
     if audio:
-        _listen(clips, report, lengths, hashes, progress)
+        _check_audio(clips, report, lengths, hashes, progress)
     labels: Counter[str] = Counter()
     seconds: dict[str, float] = defaultdict(float)
     hours: dict[str, dict[str, float]] = {split: defaultdict(float) for split in SPLITS}
@@ -85,9 +88,9 @@ def check(clips: Sequence[Clip], *, audio: bool = True, progress: Callable[[floa
     return report
 
 
-def _listen(
+def _check_audio(
     clips: Sequence[Clip],
-    report: Report,
+    report: ManifestReport,
     lengths: dict[str, float],
     hashes: dict[str, list[str]],
     progress: Callable[[float], object] | None,
@@ -110,7 +113,7 @@ def _listen(
         silent = is_silent(x)
         if silent:
             report.silent.append(clip.id)
-        else:  # all silence is alike
+        else:  # silent clips are no duplicates
             hashes[sample_hash(x, rate)].append(clip.id)
         if is_clipped(x):
             report.clipped.append(clip.id)
@@ -118,22 +121,35 @@ def _listen(
 
 
 def is_silent(x: Samples) -> bool:
-    """Is the RMS of x (samples, channels) below SILENT_DB?"""
+    """Whether the RMS is below SILENT_DB.
+
+    Args:
+        x: (samples, channels).
+    """
     return bool(np.sqrt(np.mean(np.square(x, dtype=np.float64))) < 10 ** (SILENT_DB / 20))
 
 
 def is_clipped(x: Samples) -> bool:
-    """Does x (samples, channels) stay at its peak for runs of samples, CLIPPED_SHARE of the time?"""
+    """Whether more than CLIPPED_SHARE of the samples are in runs at the peak.
+
+    Args:
+        x: (samples, channels).
+    """
     peak = float(np.abs(x).max())
     if peak < CLIPPED_LEVEL:
         return False
     flat = (np.abs(x) >= peak * (1 - 1e-4)) & (np.abs(x) >= CLIPPED_LEVEL)
-    runs = flat[2:] & flat[1:-1] & flat[:-2]  # CLIPPED_RUN in a row
+    runs = flat[2:] & flat[1:-1] & flat[:-2]  # three in a row
     return bool(runs.mean() > CLIPPED_SHARE)
 
 
 def sample_hash(x: Samples, rate: int) -> str:
-    """The same for the same samples x (samples, ...) of one rate, in 16 bits."""
+    """A hash of the samples, rounded to 16 bits.
+
+    Args:
+        x: (samples, ...).
+        rate: Hz; equal samples at another rate have another hash.
+    """
     q = np.round(np.clip(x, -1, 1) * 32767).astype("<i2")
     return hashlib.sha256(f"{rate} {x.shape}".encode() + q.tobytes()).hexdigest()
 

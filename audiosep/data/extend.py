@@ -1,4 +1,4 @@
-"""More to train on without moving what is held back: the splits of a manifest stay, new clips are for training."""
+"""Adding training clips to a manifest whose splits stay as they are, so that scores stay comparable."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from audiosep.errors import AudioError, DataError
 
 @dataclass
 class Extension:
-    """What came of it.
+    """The result of `extend_manifest`.
 
-    Attributes:
+    Args:
         clips: those of the manifest, unchanged, then the new ones.
-        left_out: id of a new clip -> why it may not, or cannot, be trained on.
+        left_out: id of a new clip -> why it was left out.
     """
 
     clips: list[Clip]
     left_out: dict[str, str] = field(default_factory=dict)
 
 
-def extend(
+def extend_manifest(
     clips: Sequence[Clip],
     more: Sequence[Clip],
     *,
@@ -36,45 +36,41 @@ def extend(
     on_error: OnError = "raise",
     progress: Callable[[float], object] | None = None,
 ) -> Extension:
-    """Add clips for training.
+    """Add training clips, except those that would leak held-back material into training.
 
-    Left out is what would teach what is held back: clips that their source puts aside (the test half of a collection),
-    clips related to a label that is in the split "zero" and not trained on (as `zero_clips`), clips of a group that is
-    held back, and, by `sound`, those that share two seconds with a held-back recording or are a copy of one. So are
-    files that the manifest has already.
+    Left out are clips that their source assigns to another split (the test half of a collection), clips of a held-back
+    group, clips that match a zero-shot label (see `zero_clips`), clips that share two seconds of audio with a held-back
+    clip or are a copy of one, and clips that the manifest has already.
 
     Args:
         clips: of a manifest with splits.
-        more: new ones, of which those of the split "train" are added.
-        sound: decode and compare the audio too, of the new clips and of the held-back ones.
-        on_error: leave new clips out whose audio is broken, or raise.
-        progress: is called with the fraction that is done.
-
-    Returns:
-        All clips, and what was left out.
+        more: new clips.
+        sound: decode the new and the held-back clips and compare their audio.
+        on_error: what to do about new clips with broken audio: leave them out ("skip") or "raise".
+        progress: called with the fraction done, 0 to 1.
 
     Raises:
-        DataError: the manifest holds nothing back, or two clips have one id.
+        DataError: no clip of the manifest is held back, or two clips have one id.
         AudioError: broken audio; the message names the files.
     """
     held = [clip for clip in clips if clip.split != "train"]
     if not held:
-        raise DataError("the manifest holds nothing back; make one with `audiosep data build` (with --split)")
+        raise DataError("the manifest has no held-back clips; make one with `audiosep data build --split`")
     taken: set[str] = set()
     for clip in [*clips, *more]:
         if clip.id in taken:
             raise DataError(f"two clips have the id {clip.id!r}; give one of them another id")
         taken.add(clip.id)
-    left_out = _by_name(clips, more, held)
+    left_out = _leaks_by_name(clips, more, held)
     if sound:
-        left_out |= _by_ear([clip for clip in more if clip.id not in left_out], held, on_error, progress)
+        left_out |= _leaks_by_audio([clip for clip in more if clip.id not in left_out], held, on_error, progress)
     return Extension([*clips, *(clip for clip in more if clip.id not in left_out)], left_out)
 
 
-def _by_name(clips: Sequence[Clip], more: Sequence[Clip], held: Sequence[Clip]) -> dict[str, str]:
+def _leaks_by_name(clips: Sequence[Clip], more: Sequence[Clip], held: Sequence[Clip]) -> dict[str, str]:
     everything = [*clips, *more]
     of = groups(everything)
-    # The split "zero" also holds what had to go along with its labels, such as a rain in which it thunders.
+    # The split "zero" also has clips of other labels, such as rain with thunder in it; these labels are trained on.
     labels = {clip.label for clip in held if clip.split == "zero"} - {c.label for c in clips if c.split == "train"}
     never = zero_clips(everything, sorted(labels), of=of)
     back = {of[clip.id]: clip.id for clip in [*(c for c in more if c.split != "train"), *held]}
@@ -82,13 +78,13 @@ def _by_name(clips: Sequence[Clip], more: Sequence[Clip], held: Sequence[Clip]) 
     left_out = {}
     for clip in more:
         if clip.split != "train":
-            left_out[clip.id] = f"put aside by its source, for {clip.split}"
+            left_out[clip.id] = f"its source assigns it to the split {clip.split}"
         elif _place(clip) in known:
-            left_out[clip.id] = f"in the manifest already, as {known[_place(clip)]}"
+            left_out[clip.id] = f"already in the manifest, as {known[_place(clip)]}"
         elif of[clip.id] in back:
-            left_out[clip.id] = f"of the same group as {back[of[clip.id]]}, which is held back"
+            left_out[clip.id] = f"in the same group as {back[of[clip.id]]}, which is held back"
         elif clip.id in never:
-            left_out[clip.id] = "answers to a label that is never trained on"
+            left_out[clip.id] = "label or captions match a label held out of training"
     return left_out
 
 
@@ -96,10 +92,10 @@ def _place(clip: Clip) -> tuple[Path, str | None, float]:
     return Path(clip.path).resolve(), clip.member, clip.start
 
 
-def _by_ear(
+def _leaks_by_audio(
     new: Sequence[Clip], held: Sequence[Clip], on_error: OnError, progress: Callable[[float], object] | None
 ) -> dict[str, str]:
-    """New clips in which a held-back recording is heard, and those that cannot be heard."""
+    """New clips that share audio with a held-back clip, and those that cannot be decoded, with the reason."""
     if not new:
         return {}
     known, copies = Fingerprints(), dict[str, str]()
@@ -117,12 +113,12 @@ def _by_ear(
         elif (copy := copies.get(sample_hash(x, RATE))) is not None:
             found[clip.id] = f"a copy of {copy}, which is held back"
         elif (match := known.match(x)) is not None:
-            found[clip.id] = f"sounds like {held[match[0]].id}, which is held back (correlation {match[1]:.2f})"
+            found[clip.id] = f"shares audio with {held[match[0]].id}, which is held back (correlation {match[1]:.2f})"
         if progress is not None:
             progress((number + 1) / (len(held) + len(new)))
     if broken:
         raise AudioError(
-            f"{'; '.join(broken[:5])}{f'; and {len(broken) - 5} more' if len(broken) > 5 else ''}: repair the audio, "
-            "leave broken new files out with --skip-broken, or do not compare it, with --no-sound"
+            f"{'; '.join(broken[:5])}{f'; and {len(broken) - 5} more' if len(broken) > 5 else ''}: repair the files, "
+            "leave new ones out with --skip-broken, or do not compare audio (--no-sound)"
         )
     return found

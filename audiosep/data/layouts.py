@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import dataclasses
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -115,13 +116,53 @@ def detect(path: str | Path) -> str:
     return "songs" if {"vocals", "drums"} & stems and not stems - {*STEMS, "mixture", "mix"} else "folders"
 
 
-def read(path: str | Path, kind: str = "auto", on_error: OnError = "raise") -> list[Clip]:
-    """Clips of whatever lies at `path`.
+def read_clips(path: str | Path, kind: str = "auto", on_error: OnError = "raise") -> list[Clip]:
+    """Clips of a file or folder in any layout.
 
     Args:
+        path: the file or folder.
         kind: a key of READERS, or "auto".
+        on_error: what to do about broken files: leave them out ("skip") or "raise".
+
+    Raises:
+        DataError: an unknown kind, a layout that does not fit, or broken files.
     """
     chosen = detect(path) if kind == "auto" else kind
     if chosen not in READERS:
         raise DataError(f"there is no reader {kind!r}; readers are auto, {', '.join(READERS)}")
     return READERS[chosen](path, on_error)
+
+
+def read_sources(
+    paths: Sequence[Path],
+    kind: str = "auto",
+    family: str | None = None,
+    on_error: OnError = "raise",
+    taken: Collection[str] = (),
+) -> list[Clip]:
+    """Clips of several files or folders, with unique ids: where one is taken, all of its source get a prefix.
+
+    Args:
+        paths: files and folders.
+        kind: a key of READERS, or "auto".
+        family: of all clips; None keeps what the reader says.
+        on_error: as for `read_clips`.
+        taken: ids that are taken already.
+
+    Raises:
+        DataError: as for `read_clips`.
+    """
+    clips: list[Clip] = []
+    used = set(taken)
+    for path in paths:
+        found = read_clips(path, kind, on_error)
+        prefix, number = "", 1
+        while any(prefix + clip.id in used for clip in found):
+            prefix = f"{path.name}/" if number == 1 else f"{path.name} ({number})/"
+            number += 1
+        used |= {prefix + clip.id for clip in found}
+        clips += [
+            dataclasses.replace(clip, id=prefix + clip.id, family=clip.family if family is None else family)
+            for clip in found
+        ]
+    return clips

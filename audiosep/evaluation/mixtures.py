@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from audiosep.data import layouts
 from audiosep.data.decode import ShardReader, mono_clip
 from audiosep.data.labels import label_table
+from audiosep.data.layouts import read_clips
 from audiosep.data.manifest import SPLITS, Clip, read_manifest
 from audiosep.errors import DataError
 from audiosep.evaluation.benchmarks import Array, Benchmark, Item, Scene, Target
@@ -65,7 +65,7 @@ def read_manifest_mixtures(
     Raises:
         DataError: no such manifest, an impossible option, or too few different sounds.
     """
-    clips = read_manifest(root) if root.suffix == ".jsonl" else layouts.read(root)
+    clips = read_manifest(root) if root.suffix == ".jsonl" else read_clips(root)
     if split != "any":
         wanted = split.split("+")
         unknown = sorted(set(wanted) - set(SPLITS))

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from audiosep.data.corpus import Corpus
-from audiosep.data.recipes import SECONDS, Entry, Pieces, Recipe
+from audiosep.data.validation_recipe import RecipeAudio, RecipeEntry, ValidationRecipe
 from audiosep.evaluation.benchmarks import Benchmark, Item, Scene, Target
 from audiosep.query.query import Query
 
@@ -19,7 +19,7 @@ def benchmark(path: str | Path, manifest: str | Path, cache: str | Path) -> Benc
     Args:
         path: the recipe. manifest, cache: of the corpus it was drawn from.
     """
-    recipe = Recipe.load(path)
+    recipe = ValidationRecipe.load(path)
     version = f"{zlib.crc32(Path(path).read_bytes()):08x}"
     places = (str(manifest), str(cache))
     items = tuple(_item(recipe, entry, version, places) for entry in recipe.entries)
@@ -33,29 +33,29 @@ ALIASES: dict[str, dict[str, tuple[str, ...]]] = {
     "d": dict.fromkeys(("speech", "male speech", "female speech"), ("speech",)),
 }
 
-_OPEN: dict[tuple[str, str], Pieces] = {}
+_OPEN: dict[tuple[str, str], RecipeAudio] = {}
 
 
-def _pieces(places: tuple[str, str], sample_rate: int) -> Pieces:
-    """One corpus a process, however many items ask."""
+def _audio(places: tuple[str, str], sample_rate: int) -> RecipeAudio:
+    """The audio of a corpus, which each process opens once."""
     if places not in _OPEN:
-        _OPEN[places] = Pieces(Corpus(places[0], places[1], sample_rate))
+        _OPEN[places] = RecipeAudio(Corpus(places[0], places[1], sample_rate))
     return _OPEN[places]
 
 
-def _scene(recipe_rate: int, entry: Entry, places: tuple[str, str]) -> Scene:
-    parts = _pieces(places, recipe_rate).sources(entry).numpy()
+def _scene(recipe_rate: int, entry: RecipeEntry, places: tuple[str, str]) -> Scene:
+    parts = _audio(places, recipe_rate).sources(entry).numpy()
     mix = parts.sum(0)
     rest = {f"source {i}": parts[i][None] for i in range(len(parts)) if i not in entry.target}
     mine = {"target": parts[list(entry.target)].sum(0)[None]} if entry.target else {}
     return Scene(mix[None], mine | rest, recipe_rate)
 
 
-def _item(recipe: Recipe, entry: Entry, version: str, places: tuple[str, str]) -> Item:
+def _item(recipe: ValidationRecipe, entry: RecipeEntry, version: str, places: tuple[str, str]) -> Item:
     if entry.example is None:
         query = Query(text=entry.query, name="target")
     else:
-        x = _pieces(places, recipe.sample_rate).piece(entry.example, SECONDS).numpy()
+        x = _audio(places, recipe.sample_rate).excerpt(entry.example, entry.seconds).numpy()
         query = Query(audio=(x, recipe.sample_rate), name="target")
     target = Target("target", query, entry.label, ALIASES.get(entry.group, {}).get(entry.label, ()))
     load: Callable[[], Scene] = partial(_scene, recipe.sample_rate, entry, places)

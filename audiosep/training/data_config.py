@@ -26,7 +26,7 @@ class DataConfig(CorpusConfig):
     """Where the recordings and the embeddings of their captions are.
 
     Attributes:
-        captions: caption embeddings made by `python -m audiosep.training.towers.embed_captions`.
+        captions: caption embeddings made by `audiosep data captions`.
         workers: processes that render the mixtures, for a GPU that cannot hold the corpus; 0 renders them in a thread,
             on the GPU if it holds the corpus.
     """

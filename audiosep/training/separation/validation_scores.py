@@ -13,7 +13,7 @@ from scipy.stats import mannwhitneyu
 from torch import Tensor
 
 from audiosep.data.corpus import Corpus
-from audiosep.data.recipes import Entry, Pieces, Recipe
+from audiosep.data.validation_recipe import RecipeAudio, RecipeEntry, ValidationRecipe
 from audiosep.metrics import sdr, si_sdr
 from audiosep.models.hybrid import Hybrid
 from audiosep.training.caption_table import CaptionTable
@@ -25,8 +25,8 @@ class ValidationScores:
     """Scores of a network on part of a recipe; the processes of a run share the entries out."""
 
     def __init__(self, path: Path, corpus: Corpus, captions: CaptionTable, count: int) -> None:
-        self.recipe, self.pieces, self.captions = Recipe.load(path), Pieces(corpus), captions
-        groups: dict[tuple[str, str], list[Entry]] = {}
+        self.recipe, self.audio, self.captions = ValidationRecipe.load(path), RecipeAudio(corpus), captions
+        groups: dict[tuple[str, str], list[RecipeEntry]] = {}
         for entry in self.recipe.entries:
             if entry.group in "abceg":
                 groups.setdefault((entry.group, entry.family), []).append(entry)
@@ -50,12 +50,12 @@ class ValidationScores:
             found += to_compare(f"{entry.family} {entry.query}", self.recipe.sample_rate, sounds)
         return found
 
-    def _sounds(self, entry: Entry) -> tuple[Tensor, Tensor]:
+    def _sounds(self, entry: RecipeEntry) -> tuple[Tensor, Tensor]:
         """Mixture and target, (samples,) each, on the CPU; the target is silent when it is absent."""
-        sources = self.pieces.sources(entry).cpu()
+        sources = self.audio.sources(entry).cpu()
         return sources.sum(0), sources[list(entry.target)].sum(0)
 
-    def _ask(self, model: Hybrid, entry: Entry, mix: Tensor) -> tuple[Tensor, float | None]:
+    def _ask(self, model: Hybrid, entry: RecipeEntry, mix: Tensor) -> tuple[Tensor, float | None]:
         """The estimate (samples,) on the CPU, and the presence where the model has it."""
         device = next(model.parameters()).device
         mix = mix[None, None].to(device)
@@ -65,7 +65,7 @@ class ValidationScores:
         presence = None if result.presence is None else float(result.presence[0, 0])
         return result.waveforms[0, 0, 0].float().cpu(), presence
 
-    def _row(self, model: Hybrid, entry: Entry) -> dict[str, Any]:
+    def _row(self, model: Hybrid, entry: RecipeEntry) -> dict[str, Any]:
         mix, target = self._sounds(entry)
         estimate, presence = self._ask(model, entry, mix)
         row: dict[str, Any] = {"group": entry.group, "family": entry.family, "label": entry.label}

@@ -1,8 +1,9 @@
-"""Recipes of held-back mixtures: drawn once, rendered the same for ever."""
+"""Validation recipes: drawn the same every time, rendered the same for training and evaluation."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,14 @@ import pytest
 from corpora import RATE, make_clips
 from test_tasks import divided
 
-from audiosep.data import recipes
+from audiosep.cli import main
 from audiosep.data.corpus import Corpus
 from audiosep.data.labels import label_table
 from audiosep.data.manifest import write_manifest
-from audiosep.data.recipes import Drawer, Pieces, Recipe
+from audiosep.data.recipe_drawing import draw_recipe
+from audiosep.data.validation_recipe import RecipeAudio, ValidationRecipe
 from audiosep.errors import DataError
+from audiosep.evaluation import validation_set
 from audiosep.evaluation.validation_set import benchmark
 from audiosep.training.separation.validation_scores import summary
 
@@ -33,31 +36,43 @@ def corpus(folder: Path) -> Corpus:
 
 
 @pytest.fixture(scope="module")
-def recipe(corpus: Corpus, folder: Path) -> Recipe:
-    found = Drawer(corpus).recipe()
+def recipe(corpus: Corpus, folder: Path) -> ValidationRecipe:
+    found = draw_recipe(corpus)
     found.save(folder / "recipe.json")
     return found
 
 
-def test_a_recipe_is_drawn_alike_and_reads_back(recipe: Recipe, corpus: Corpus, folder: Path) -> None:
-    assert Drawer(corpus).recipe() == recipe
-    assert Recipe.load(folder / "recipe.json") == recipe
-    assert Drawer(corpus, seed=1).recipe() != recipe
+def test_a_recipe_depends_on_its_seed_only_and_reads_back(
+    recipe: ValidationRecipe, corpus: Corpus, folder: Path
+) -> None:
+    assert draw_recipe(corpus) == recipe
+    assert ValidationRecipe.load(folder / "recipe.json") == recipe
+    assert draw_recipe(corpus, seed=1) != recipe
 
 
-def test_a_corpus_of_ones_own_gets_the_groups_that_it_has_sounds_for(corpus: Corpus, folder: Path) -> None:
+def test_the_command_draws_the_same_recipe(
+    recipe: ValidationRecipe, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = folder / "drawn.json"
+    command = ["data", "recipe", str(folder / "manifest.jsonl"), "--cache", str(folder / "cache"), "-o", str(out)]
+    assert main([*command, "--sample-rate", str(RATE), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["entries"] == len(recipe.entries)
+    assert ValidationRecipe.load(out) == recipe
+
+
+def test_a_recipe_has_the_groups_that_its_corpus_has_clips_for(corpus: Corpus, folder: Path) -> None:
     mine = [dataclasses.replace(clip, family="mine") for clip in corpus.clips if not clip.song and clip.split != "zero"]
-    found = Drawer(Corpus(mine, folder / "cache", RATE)).recipe()
+    found = draw_recipe(Corpus(mine, folder / "cache", RATE))
     assert {(e.group, e.family) for e in found.entries} == {(group, "mine") for group in "abcf"}
     with pytest.raises(DataError, match="two held-back labels"):
-        Drawer(Corpus([clip for clip in mine if clip.split == "train"], folder / "cache", RATE))
+        draw_recipe(Corpus([clip for clip in mine if clip.split == "train"], folder / "cache", RATE))
 
 
-def test_groups_hold_what_they_promise(recipe: Recipe, corpus: Corpus) -> None:
-    pieces, table = Pieces(corpus), label_table()
+def test_entries_are_what_their_group_says(recipe: ValidationRecipe, corpus: Corpus) -> None:
+    audio, table = RecipeAudio(corpus), label_table()
     assert {e.group for e in recipe.entries} == set("abcdefg")
     for entry in recipe.entries:
-        clips = [pieces.clip(part.clip) for part in entry.sources]
+        clips = [audio.clip(part.clip) for part in entry.sources]
         assert all(clip.split != "train" for clip in clips)
         others = [clip for i, clip in enumerate(clips) if i not in entry.target]
         if entry.group != "e":
@@ -70,18 +85,20 @@ def test_groups_hold_what_they_promise(recipe: Recipe, corpus: Corpus) -> None:
             assert clips[0].family == "speech"
         if entry.group == "f":
             assert entry.example is not None
-            assert pieces.clip(entry.example.clip).label == entry.label
+            assert audio.clip(entry.example.clip).label == entry.label
             assert entry.example.clip != entry.sources[0].clip
 
 
-def test_two_sources_meet_at_the_level_that_is_written_down(recipe: Recipe, corpus: Corpus) -> None:
-    pieces = Pieces(corpus)
+def test_two_sources_have_equal_levels(recipe: ValidationRecipe, corpus: Corpus) -> None:
+    audio = RecipeAudio(corpus)
     for entry in [e for e in recipe.entries if e.group == "a"][::20]:
-        levels = 10 * np.log10(pieces.sources(entry).square().mean(-1).numpy())
+        levels = 10 * np.log10(audio.sources(entry).square().mean(-1).numpy())
         assert levels == pytest.approx([-26, -26], abs=0.1)
 
 
-def test_items_of_the_benchmark_are_the_recipe(recipe: Recipe, folder: Path, corpus: Corpus, monkeypatch) -> None:
+def test_items_of_the_benchmark_are_the_entries_of_the_recipe(
+    recipe: ValidationRecipe, folder: Path, corpus: Corpus, monkeypatch
+) -> None:
     monkeypatch.setattr("audiosep.evaluation.validation_set._OPEN", {})
     items = benchmark(folder / "recipe.json", folder / "manifest.jsonl", folder / "cache").items
     assert [item.id for item in items] == [entry.id for entry in recipe.entries]
@@ -92,7 +109,7 @@ def test_items_of_the_benchmark_are_the_recipe(recipe: Recipe, folder: Path, cor
         assert (target.query.audio is not None) == (group == "f")
         whole = scene.reference(target) + sum(scene.others(target).values())
         assert np.allclose(whole, scene.mix, atol=1e-6)
-        assert np.allclose(scene.mix[0], Pieces(corpus).sources(entry).sum(0).numpy(), atol=1e-6)
+        assert np.allclose(scene.mix[0], RecipeAudio(corpus).sources(entry).sum(0).numpy(), atol=1e-6)
 
 
 def test_summary_by_group_and_family() -> None:
@@ -113,8 +130,8 @@ def test_summary_by_group_and_family() -> None:
     assert found["val/label/man/better"] == 1.0
 
 
-def test_the_committed_recipe_is_whole() -> None:
-    entries = Recipe.load(Path(recipes.__file__).parents[1] / "evaluation/recipes/val.json").entries
+def test_the_packaged_recipe_has_all_groups() -> None:
+    entries = ValidationRecipe.load(Path(validation_set.__file__).parent / "recipes/val.json").entries
     assert len({e.id for e in entries}) == len(entries)
     assert {e.group for e in entries} == set("abcdefg")
     twins = {e.id[1:]: e for e in entries if e.group == "f"}
