@@ -33,8 +33,8 @@ _LOSSES = ({"name": "band_snr", "weight": 0.15, "absent": 0.3}, {"name": "band_m
 _SI_SDR = {"name": "band_si_sdr", "weight": 0.2}
 SHORT: dict[str, Any] = {
     "model": {
-        "widths": [32, 64, 96, 128], "patch": [4, 4], "tags": True, "candidates": 0, "refine": False,
-        "relisten": True, "passes": 2,
+        "widths": [32, 64, 96, 128], "patch": [4, 4], "tags": True,
+        "relisten": True, "refinements": 1,
     },
     "options": {"validation_items": 450, "losses": [_SI_SDR, *_LOSSES]},
     "sampling": {"mixtures": 4},
@@ -43,8 +43,8 @@ SHORT: dict[str, Any] = {
         "weight_decay": 0.1, "ema": 0.99, "validate_minutes": None, "validate_steps": None, "checkpoint_minutes": 5.0,
     },
 }  # fmt: skip
-_DEAF: dict[str, Any] = {
-    "model": {"listener": None, "tags": False, "relisten": False, "passes": 1},
+_NO_LISTENER: dict[str, Any] = {
+    "model": {"listener": None, "tags": False, "relisten": False, "refinements": 0, "mix_temperature": None},
     "options": {"listener": "", "tune": False, "audio": 0.0, "mixed": 0.0},
 }
 
@@ -59,12 +59,11 @@ class Variant:
 
 
 VARIANTS = (
-    Variant("base", "listener with tags, asked twice, bands, 32 to 128 channels, three losses", {}),
+    Variant("base", "listener with tags, one refinement, 32 to 128 channels, three losses", {}),
     Variant("again", "the same with another seed", {"seed": 1, "trainer": {"seed": 1}}),
-    Variant("once", "the decoder is asked once", {"model": {"passes": 1}}),
+    Variant("once", "no refinement", {"model": {"refinements": 0, "mix_temperature": None}}),
     Variant("no-tags", "the decoder does not see the listener's tags", {"model": {"tags": False}}),
-    Variant("no-listener", "no listener, hence no audio queries", _DEAF),
-    Variant("bins", "no listener, 1025 bins in place of 192 bands", merge(_DEAF, {"model": {"axis": "bins"}})),
+    Variant("no-listener", "no listener, hence no audio queries", _NO_LISTENER),
     Variant("narrow", "16 to 64 channels", {"model": {"widths": [16, 32, 48, 64]}}),
     Variant("wide", "64 to 224 channels", {"model": {"widths": [64, 128, 160, 224]}}),
     Variant("fine", "patches of 2 x 2 in place of 4 x 4", {"model": {"patch": [2, 2]}}),

@@ -30,9 +30,9 @@ from audiosep.audio.synthetic import tone_and_noise
 from audiosep.errors import InputError
 from audiosep.export.onnx import export
 from audiosep.inference.devices import running
-from audiosep.inference.openvino import compile_network
+from audiosep.inference.openvino import compile_graph
 from audiosep.inference.threads import use_threads
-from audiosep.models.mask_network import MaskNetwork, Outside, network_of
+from audiosep.models.mask_graph import MaskGraph
 from audiosep.models.stft import power, stft
 from audiosep.query.resolve import resolve
 from audiosep.separator import Separator
@@ -94,11 +94,11 @@ def _windows(separator: Separator, sound: NDArray[np.float32], query: str) -> li
     n_fft, length = int(model.config.n_fft), model.window
     if len(sound) < length:
         sound = np.tile(sound, -(-length // len(sound)))
-    asked = {"embeddings": resolved.embeddings, "negatives": resolved.negatives}
+    queries = {"embeddings": resolved.embeddings, "negatives": resolved.negatives}
     feeds = []
     for start in np.linspace(0, len(sound) - length, CALIBRATION + 1).astype(int):
         spectrum = stft(torch.from_numpy(sound[None, start : start + length]), n_fft, model.hop)
-        feeds.append({"power": power(spectrum)[0].numpy(), **{k: v.numpy() for k, v in asked.items()}})
+        feeds.append({"power": power(spectrum)[0].numpy(), **{k: v.numpy() for k, v in queries.items()}})
     return feeds
 
 
@@ -106,27 +106,27 @@ def _windows(separator: Separator, sound: NDArray[np.float32], query: str) -> li
 
 
 def _engines(separator: Separator, calibration: list[Feed], folder: Path) -> Iterator[tuple[str, Engine]]:
-    network = Outside(network_of(separator.model, stems=False)).eval()
-    yield "torch fp32", _torch(network, "fp32")
-    yield "torch bf16", _torch(network, "bf16")
+    graph = MaskGraph(separator.model).eval()
+    yield "torch fp32", _torch(graph, "fp32")
+    yield "torch bf16", _torch(graph, "bf16")
     # Blocks of one class have more sizes than it compiles for by default.
     torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
-    yield "torch.compile fp32", _torch(torch.compile(network), "fp32")
-    yield "torch.compile bf16", _torch(torch.compile(network), "bf16")
+    yield "torch.compile fp32", _torch(torch.compile(graph), "fp32")
+    yield "torch.compile bf16", _torch(torch.compile(graph), "bf16")
     if not _missing("onnx", "onnxruntime"):
         path = export(separator, folder / "model.onnx").path
         yield "ONNX Runtime fp32", _onnxruntime(path)
         yield "ONNX Runtime int8", _onnxruntime(_in_8_bits(path, calibration))
     if not _missing("openvino"):
-        yield "OpenVINO fp32", _openvino(network.masks, "fp32")
-        yield "OpenVINO bf16", _openvino(network.masks, "bf16")
+        yield "OpenVINO fp32", _openvino(graph, "fp32")
+        yield "OpenVINO bf16", _openvino(graph, "bf16")
 
 
-def _torch(network: Callable[..., dict[str, Tensor]], precision: str) -> Engine:
+def _torch(graph: Callable[..., tuple[Tensor, ...]], precision: str) -> Engine:
     def run(feed: Feed) -> NDArray[np.float32]:
         inputs = [torch.from_numpy(x) for x in feed.values()]
         with torch.inference_mode(), running(torch.device("cpu"), precision):
-            return network(*inputs)["mask"].float().numpy()
+            return graph(*inputs)[0].float().numpy()
 
     return run
 
@@ -161,8 +161,8 @@ def _in_8_bits(path: Path, calibration: list[Feed]) -> Path:
     return small
 
 
-def _openvino(masks: MaskNetwork, precision: str) -> Engine:
-    run = compile_network(masks, precision)
+def _openvino(graph: MaskGraph, precision: str) -> Engine:
+    run = compile_graph(graph, precision)
     return lambda feed: run(*(torch.from_numpy(x) for x in feed.values()))["mask"].numpy()
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from doubles import FakeEncoder, IdentityModel, TinyModel
+from doubles import PLAIN, FakeEncoder, IdentityModel, TinyModel
 from numpy.typing import NDArray
 from torch import nn
 
@@ -106,7 +106,7 @@ def mini_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         listener = ListenerConfig(n_fft=1024, bands=64, widths=(8, 8, 8, 8, 8), hidden=16, tags=4)
         shape = HybridConfig(
             n_fft=1024, bands=64, widths=(8, 8, 8), features=16, tracks=8, listener=listener,
-            window=63 * 512, context=16 * 512,
+            window=63 * 512, context=16 * 512, **PLAIN,
         )  # fmt: skip
         network = Hybrid(shape).eval()
         nn.init.normal_(network.out.weight, std=0.5)

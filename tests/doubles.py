@@ -16,6 +16,16 @@ from audiosep.models.base import Estimate, SeparationModel
 from audiosep.models.stft import istft, power, stft
 
 STEMS = ("vocals", "drums", "bass", "other")
+# A hybrid network without what the shipped one has beyond the U-Net: one decoder run, its mask applied as it is.
+PLAIN: dict[str, Any] = {
+    "patch": (2, 2),
+    "tags": False,
+    "relisten": False,
+    "refinements": 0,
+    "mix_temperature": None,
+    "presence_exponent": 0.0,
+    "mask_floor": 0.0,
+}
 
 
 @dataclass(frozen=True)

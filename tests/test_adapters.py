@@ -6,6 +6,7 @@ import copy
 
 import pytest
 import torch
+from doubles import PLAIN
 from safetensors.torch import save_file
 from torch import nn
 
@@ -18,7 +19,7 @@ from audiosep.models.listener import ListenerConfig
 
 def tiny() -> Hybrid:
     torch.manual_seed(0)
-    return Hybrid(HybridConfig(widths=(8, 12), features=16, tracks=8, listener=None, window=80 * 512)).eval()
+    return Hybrid(HybridConfig(widths=(8, 12), features=16, tracks=8, listener=None, window=80 * 512, **PLAIN)).eval()
 
 
 def run(model: Hybrid) -> torch.Tensor:
@@ -98,7 +99,7 @@ def test_half_precision_storage_of_the_base_does_not_matter(tmp_path):
 
 
 def test_the_listener_is_left_alone():
-    model = Hybrid(HybridConfig(widths=(8, 12), features=16, tracks=8, listener=ListenerConfig()))
+    model = Hybrid(HybridConfig(widths=(8, 12), features=16, tracks=8, listener=ListenerConfig(), **PLAIN))
     adapter = Adapter(model)
     assert not any(p.requires_grad for p in model.listener.parameters())
     assert any("attention" in name for name in adapter._layers)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from doubles import TinyConfig, TinyModel
+from doubles import PLAIN, TinyConfig, TinyModel
 from safetensors.torch import save_file
 from torch import nn
 
@@ -20,7 +20,7 @@ from audiosep.models.hybrid_config import HybridConfig
 from audiosep.models.listener import ListenerConfig
 from audiosep.weights.checkpoint import CONFIG, WEIGHTS, load_model, load_state, save_model, save_state
 
-SMALL = HybridConfig(widths=(8, 8), features=16, tracks=8, listener=None, candidates=0)
+SMALL = HybridConfig(widths=(8, 8), features=16, tracks=8, listener=None, **PLAIN)
 
 
 def test_round_trip(tiny_folder: Path) -> None:
@@ -36,7 +36,7 @@ def test_round_trip(tiny_folder: Path) -> None:
 
 @pytest.mark.parametrize("listener", [None, ListenerConfig()])
 def test_hybrid_round_trip_with_nested_config(tmp_path: Path, listener: ListenerConfig | None) -> None:
-    config = HybridConfig(widths=(8, 8, 8), features=16, tracks=8, listener=listener)
+    config = HybridConfig(widths=(8, 8, 8), features=16, tracks=8, listener=listener, **PLAIN)
     model = Hybrid(config).eval()
     read, _ = load_model(save_model(tmp_path / "m", model, query=None))
     assert read.config == config

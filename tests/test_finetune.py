@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from doubles import PLAIN
 from tensorboard.backend.event_processing import event_accumulator
 
 from audiosep import query
@@ -56,7 +57,7 @@ def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setitem(query.ENCODERS, "fake", "doubles:FakeEncoder")
     shape = HybridConfig(
         sample_rate=RATE, n_fft=512, hop=256, bands=48, widths=(8, 12), features=16, dimension=16, listener=None,
-        stems=(), candidates=0, window=80 * 256, context=16 * 256,
+        stems=(), window=80 * 256, context=16 * 256, **PLAIN,
     )  # fmt: skip
     torch.manual_seed(0)
     model, rng = Hybrid(shape).train(), np.random.default_rng(1)

@@ -1,14 +1,14 @@
-"""The hybrid network: bands, masks, stems, candidates, and that inference folds what training leaves apart."""
+"""The hybrid network: masks of queries and stems, presence, and what its configuration changes."""
 
 from __future__ import annotations
 
 import copy
 import dataclasses
-import functools
 from pathlib import Path
 
 import pytest
 import torch
+from doubles import PLAIN
 from safetensors.torch import save_file
 
 from audiosep.errors import ConfigError, ModelError
@@ -19,7 +19,6 @@ from audiosep.models.hybrid import Hybrid
 from audiosep.models.hybrid_config import HybridConfig
 from audiosep.models.listener import Listener, ListenerConfig
 from audiosep.models.masks import share_out
-from audiosep.models.passes import question_after
 from audiosep.models.stft import istft, power, stft
 from audiosep.separator import Separator
 from audiosep.training.engine.dead_channels import Health
@@ -37,10 +36,11 @@ SMALL = HybridConfig(
     features=12,
     tracks=6,
     listener=SMALL_LISTENER,
-    refine=True,
     window=64 * 128,
     context=8 * 128,
+    **PLAIN,
 )
+REFINED = dataclasses.replace(SMALL, relisten=True, refinements=1)
 
 
 def embedding(count: int, dimension: int = 16) -> torch.Tensor:
@@ -154,14 +154,14 @@ def test_stems_are_the_same_in_a_pass_of_their_own_and_beside_queries(model: Hyb
     model, mix = copy.deepcopy(model), mixture(3)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if name.endswith("bias"):  # those of tracks and candidates start at zero and would hide what is added
+            if name.endswith("bias"):  # those of tracks start at zero and would hide what is added
                 parameter.normal_(std=0.3)
         features = model.encode(model.energies(power(stft(mix, 512, 128)).mean(1)))
-        asked, owner, songs = embedding(3), torch.tensor([0, 1, 1]), torch.tensor([2, 0])
-        arguments = (features, asked, torch.zeros_like(asked), owner, model.select(features, asked, owner))
+        queries, owner, songs = embedding(3), torch.tensor([0, 1, 1]), torch.tensor([2, 0])
+        arguments = (features, queries, torch.zeros_like(queries), owner)
         both, alone = model.decode(*arguments, songs=songs), model.decode(*arguments)
         assert both.stems is not None
-        torch.testing.assert_close(both.stems, model.stem_masks(features)[songs])
+        torch.testing.assert_close(both.stems, model.decode_stems(features)[songs])
         torch.testing.assert_close(both.mask, alone.mask)
         torch.testing.assert_close(both.presence, alone.presence)
     assert alone.stems is None
@@ -176,152 +176,74 @@ def test_presence_knows_the_level_of_the_output_but_does_not_change_it(model: Hy
     assert torch.autograd.grad(logits.sum(), mask, allow_unused=True)[0] is None
 
 
-def test_presence_hears_the_output_again() -> None:
+def test_presence_depends_on_the_embedding_of_the_estimate() -> None:
     torch.manual_seed(0)
     model = Hybrid(dataclasses.replace(SMALL, relisten=True)).eval()
-    asked, energies = embedding(2), torch.rand(2, 48, 20)
-    half = torch.zeros(2, 48, 20)
-    half[:, :24] = 1.0
-    low, high, both = (model._hear(mask, energies) for mask in (half, 1 - half, torch.ones_like(half)))
-    assert not torch.allclose(low, high)
-    torch.testing.assert_close(both, model.listener.embed_pooled(model.listener.pooled(energies)))
-    answers = [(heard * asked).sum(-1, keepdim=True) for heard in (low, high)]
-    logits = [model._presence(half, energies, torch.zeros(2, 2, 5, 3), answer) for answer in answers]
-    assert not torch.equal(*logits)
-    result = model(mixture(), asked)
-    assert result.presence is not None
-    assert result.presence.shape == (2, 2)
-
-
-def test_a_second_pass_asks_for_what_the_first_answer_sounds_like_and_not_for_the_rest() -> None:
-    torch.manual_seed(0)
-    model = Hybrid(dataclasses.replace(SMALL, refine=False, relisten=True, passes=2)).eval()
-    asked, unwanted, owner = embedding(3)[:2], embedding(3)[2:].expand(2, -1), torch.zeros(2, dtype=torch.long)
+    mix, queries = mixture(), embedding(2)
     with torch.no_grad():
-        features = model.encode(torch.rand(1, 48, 20))
-        first = model.decode(features, asked, unwanted, owner)
-        assert first.presence is not None
-        sure = torch.sigmoid(first.presence)[:, None]
-        energies = features.energies[owner]
-        heard, rest = (model._hear(part, energies) for part in (first.mask, 1 - first.mask))
-        left = ((1 - first.mask).square() * energies).sum((1, 2)) / energies.sum((1, 2))
-        by_hand = model.decode(features, asked + sure * heard, unwanted + (sure * left.sqrt()[:, None]) * rest, owner)
-        second = model.ask(features, asked, unwanted, owner)
-        torch.testing.assert_close(second.mask, by_hand.mask)
-        assert not torch.allclose(second.mask, first.mask)
-        # Whether the sound is there is still asked in the words of the question.
-        assert first.similarity is not None
-        assert second.similarity is not None
-        assert second.heard is not None
-        assert torch.equal(second.similarity, first.similarity)
-        answers = (second.heard * asked).sum(-1, keepdim=True)
-        expected = model._presence(second.mask, features.energies[owner], first.similarity, answers)
-        torch.testing.assert_close(second.presence, expected)
-        assert torch.equal(model.ask(features, asked, unwanted, owner, passes=1).mask, first.mask)
-        third = model.ask(features, asked, unwanted, owner, passes=3)
-        torch.testing.assert_close(third.mask, model.decode(features, asked, unwanted, owner, before=second).mask)
+        before = model(mix, queries)
+        model.presence[0].weight[:, -1] += 1.0  # of its last input, the similarity of that embedding to the query
+        after = model(mix, queries)
+    assert torch.equal(before.waveforms, after.waveforms)
+    assert not torch.allclose(before.presence, after.presence)
 
 
-def test_answers_are_mixed_by_how_well_they_fit() -> None:
-    torch.manual_seed(0)
-    twice = Hybrid(dataclasses.replace(SMALL, refine=False, relisten=True, passes=2)).eval()
-    torch.nn.init.normal_(twice.out.weight, std=0.5)
-    asked, owner, none = embedding(2), torch.zeros(2, dtype=torch.long), torch.zeros(2, 16)
-    with torch.no_grad():
-        features = twice.encode(torch.rand(1, 48, 20))
-        energies = features.energies[owner]
-        first = twice.decode(features, asked, none, owner)
-        second = twice.decode(features, asked, none, owner, before=first)
-        rest = 1 - first.mask.clamp(0, 1)
-        other = dataclasses.replace(first, mask=rest, heard=twice._hear(rest, energies))
-        wrong_way_round = twice.decode(features, asked, none, owner, before=other)
-        masks = torch.stack([first.mask, second.mask, wrong_way_round.mask])
-        fits = [((twice._hear(m, energies) - twice._hear(1 - m.clamp(0, 1), energies)) * asked).sum(-1) for m in masks]
-        for scale in (3.0, 1e6):
-            model = Hybrid(dataclasses.replace(twice.config, decide=scale)).eval()
-            model.load_state_dict(twice.state_dict())
-            given = model.decide(features, asked, none, owner)
-            weights = (scale * torch.stack(fits)).softmax(0)
-            torch.testing.assert_close(given.mask, (weights[..., None, None] * masks).sum(0), atol=1e-4, rtol=1e-3)
-            torch.testing.assert_close(given.presence, second.presence)
-        assert torch.equal(twice.decide(features, asked, none, owner).mask, second.mask)
-    with pytest.raises(ConfigError, match="decide needs"):
-        Hybrid(dataclasses.replace(SMALL, decide=1.0))
-    with pytest.raises(ConfigError, match="decide is a scale"):
-        Hybrid(dataclasses.replace(SMALL, decide=-1.0))
-
-
-def test_a_live_stream_in_a_hurry_asks_once() -> None:
-    model = Hybrid(dataclasses.replace(SMALL, refine=False, relisten=True, passes=2, decide=5.0)).eval()
-    for how, passes in (
-        ({"latency": 0.2}, 1),
-        ({"latency": 0.2, "thorough": True}, 2),
-        ({"latency": 0.3}, 2),
-        ({"latency": 0.3, "thorough": False}, 1),
-        ({}, 2),
+def test_a_live_stream_of_short_latency_refines_nothing() -> None:
+    model = Hybrid(dataclasses.replace(REFINED, mix_temperature=0.2)).eval()
+    for how, refinements in (
+        ({"latency": 0.2}, 0),
+        ({"latency": 0.2, "thorough": True}, 1),
+        ({"latency": 0.3}, 1),
+        ({"latency": 0.3, "thorough": False}, 0),
+        ({}, 1),
     ):
         live = Separator(model).stream(None, sample_rate=32000, channels=1, **how)  # type: ignore[arg-type]
-        assert live._inference._model.config.passes == passes
-    once, mix, asked = model.quick(), mixture(), embedding(2)
-    plain = Hybrid(dataclasses.replace(model.config, passes=1, decide=0.0)).eval()
+        assert live._inference._model.config.refinements == refinements
+    once, mix, queries = model.quick(), mixture(), embedding(2)
+    plain = Hybrid(dataclasses.replace(model.config, refinements=0, mix_temperature=None)).eval()
     plain.load_state_dict(model.state_dict())
     with torch.no_grad():
-        assert torch.equal(once(mix, asked).waveforms, plain(mix, asked).waveforms)
-        assert not torch.allclose(once(mix, asked).waveforms, model(mix, asked).waveforms)
+        assert torch.equal(once(mix, queries).waveforms, plain(mix, queries).waveforms)
+        assert not torch.allclose(once(mix, queries).waveforms, model(mix, queries).waveforms)
     assert once.quick() is once
     assert next(once.parameters()) is next(model.parameters())
 
 
-def test_a_live_stream_hears_more_of_the_past_where_there_is_time() -> None:
-    model = Hybrid(dataclasses.replace(SMALL, refine=False, window=400 * 128, context=16 * 128)).eval()
-    deaf = Hybrid(dataclasses.replace(SMALL, refine=False, listener=None, candidates=0, window=400 * 128)).eval()
-    assert (model.past, deaf.past) == (80 * 128, deaf.context // 2)
+def test_a_live_window_covers_more_of_the_past_where_there_is_time() -> None:
+    model = Hybrid(dataclasses.replace(SMALL, window=400 * 128, context=16 * 128)).eval()
+    without_listener = Hybrid(dataclasses.replace(SMALL, listener=None, window=400 * 128)).eval()
+    assert (model.past, without_listener.past) == (80 * 128, without_listener.context // 2)
     rate = model.sample_rate
     given = [Separator(model).stream(None, sample_rate=rate, channels=1, latency=x).windows.left for x in (0.19, 0.2)]
     assert given[0] < model.past <= given[1]
 
 
-def test_nothing_is_kept_out_where_the_first_answer_leaves_nothing() -> None:
-    model = Hybrid(dataclasses.replace(SMALL, refine=False, relisten=True, passes=2)).eval()
-    torch.nn.init.constant_(model.out.bias, 20.0)
-    energies, unwanted = torch.rand(2, 48, 20), embedding(4)[2:]
-    with torch.no_grad():
-        features = model.encode(energies)
-        owner = torch.arange(2)
-        everything = model.decode(features, embedding(2), unwanted, owner)
-        assert everything.mask.min() >= 1
-        hear = functools.partial(model._hear, energies=energies)
-        _, kept_out = question_after(everything, hear, energies, embedding(2), unwanted)
-    torch.testing.assert_close(kept_out, unwanted)
-
-
-def test_passes_before_the_last_are_heard_but_not_trained_through() -> None:
-    model = Hybrid(dataclasses.replace(SMALL, refine=False, relisten=True, passes=3)).train()
+def test_no_gradient_goes_through_the_runs_before_the_last() -> None:
+    model = Hybrid(dataclasses.replace(REFINED, refinements=2)).train()
     features = model.encode(torch.rand(1, 48, 20))
-    before = model.decode(features, embedding(2), torch.zeros(2, 16), torch.zeros(2, dtype=torch.long))
-    assert before.mask.requires_grad
-    still = before.detach()
-    assert not any(x is not None and x.requires_grad for x in vars(still).values())
-    model.ask(features, embedding(2), torch.zeros(2, 16), torch.zeros(2, dtype=torch.long)).mask.sum().backward()
+    arguments = (features, embedding(2), torch.zeros(2, 16), torch.zeros(2, dtype=torch.long))
+    first = model.decode(*arguments)
+    assert first.mask.requires_grad
+    assert not any(x is not None and x.requires_grad for x in vars(first.detach()).values())
+    model.refine(*arguments).mask.sum().backward()
     for name in ("query.0.weight", "up.0.weight", "out.weight"):
         gradient = model.get_parameter(name).grad
         assert gradient is not None
         assert gradient.abs().max() > 0
 
 
-@pytest.mark.parametrize("refine", [False, True])
-def test_asked_twice_one_at_a_time_and_together_are_the_same(refine: bool) -> None:
+def test_refined_queries_one_at_a_time_and_together_are_the_same() -> None:
     torch.manual_seed(0)
-    model = Hybrid(dataclasses.replace(SMALL, refine=refine, relisten=True, passes=2, decide=5.0, tags=True)).eval()
-    mix, asked, unwanted = mixture(), embedding(6)[:3], 0.5 * embedding(6)[3:]
+    model = Hybrid(dataclasses.replace(REFINED, mix_temperature=0.2, tags=True)).eval()
+    mix, queries, negatives = mixture(), embedding(6)[:3], 0.5 * embedding(6)[3:]
     with torch.no_grad():
-        together = model(mix, asked, unwanted)
+        together = model(mix, queries, negatives)
         for k in range(3):
-            alone = model(mix[1:], asked[k : k + 1], unwanted[k : k + 1])
+            alone = model(mix[1:], queries[k : k + 1], negatives[k : k + 1])
             torch.testing.assert_close(alone.waveforms[0, 0], together.waveforms[1, k], atol=1e-5, rtol=1e-4)
-        none, zeros = model(mix, asked), model(mix, asked, torch.zeros_like(asked))
+        none, zeros = model(mix, queries), model(mix, queries, torch.zeros_like(queries))
     torch.testing.assert_close(none.waveforms, zeros.waveforms)
-    assert torch.equal(model(torch.zeros(1, 1, 5000), asked).waveforms, torch.zeros(1, 3, 1, 5000))
+    assert torch.equal(model(torch.zeros(1, 1, 5000), queries).waveforms, torch.zeros(1, 3, 1, 5000))
 
 
 def test_blocks_that_drift_below_zero_stay_alive(model: Hybrid) -> None:
@@ -336,39 +258,29 @@ def test_blocks_that_drift_below_zero_stay_alive(model: Hybrid) -> None:
     assert health.dead < 0.2
 
 
-def test_floor_lets_a_share_of_the_mixture_through(model: Hybrid) -> None:
-    other = Hybrid(dataclasses.replace(SMALL, floor=0.25)).eval()
+def test_mask_floor_lets_a_share_of_the_mixture_through(model: Hybrid) -> None:
+    other = Hybrid(dataclasses.replace(SMALL, mask_floor=0.25)).eval()
     other.load_state_dict(model.state_dict())
-    mix, asked = mixture(), embedding(2)
+    mix, queries = mixture(), embedding(2)
     with torch.no_grad():
-        plain, lifted = model(mix, asked).waveforms, other(mix, asked).waveforms
+        plain, lifted = model(mix, queries).waveforms, other(mix, queries).waveforms
         torch.testing.assert_close(lifted, 0.75 * plain + 0.25 * mix[:, None], atol=1e-5, rtol=1e-4)
         assert torch.equal(model.stems(mix).waveforms, other.stems(mix).waveforms)
 
 
 @pytest.mark.parametrize("power", [1.0, 2.5])
-def test_outputs_are_weighed_by_the_presence(model: Hybrid, power: float) -> None:
-    other = Hybrid(dataclasses.replace(SMALL, weigh=power)).eval()
+def test_masks_are_weighted_by_the_presence(model: Hybrid, power: float) -> None:
+    other = Hybrid(dataclasses.replace(SMALL, presence_exponent=power)).eval()
     other.load_state_dict(model.state_dict())
-    mix, asked = mixture(), embedding(2)
+    mix, queries = mixture(), embedding(2)
     with torch.no_grad():
-        plain, weighed = model(mix, asked), other(mix, asked)
+        plain, weighed = model(mix, queries), other(mix, queries)
         assert plain.presence is not None
         expected = plain.waveforms * plain.presence[:, :, None, None] ** power
         torch.testing.assert_close(weighed.waveforms, expected, atol=1e-6, rtol=1e-4)
         assert torch.equal(weighed.presence, plain.presence)
-    with pytest.raises(ConfigError, match="weigh needs"):
-        Hybrid(dataclasses.replace(SMALL, weigh=power, presence=False))
-    with pytest.raises(ConfigError, match="power of the presence"):
-        Hybrid(dataclasses.replace(SMALL, weigh=-power))
-
-
-def test_candidates_sum_to_one(model: Hybrid) -> None:
-    with torch.inference_mode():
-        features = model.encode(model.energies(power(stft(mixture()[:, 0], 512, 128))))
-        masks = model.candidate_masks(features)
-    assert masks.shape[:3] == (2, 4, 48)
-    assert (masks.sum(1) - 1).abs().max() < 1e-5
+    with pytest.raises(ConfigError, match="presence_exponent"):
+        Hybrid(dataclasses.replace(SMALL, presence_exponent=-power))
 
 
 def test_share_out_sums_to_one_and_keeps_complete_masks() -> None:
@@ -392,19 +304,13 @@ def test_level_does_not_matter(model: Hybrid) -> None:
     assert (loud - quiet * 100).abs().max() < 1e-3 * loud.abs().max()
 
 
-@pytest.mark.parametrize("skips", ["add", "concat"])
-def test_bins_axis_without_listener(skips: str) -> None:
+def test_without_listener_and_stems() -> None:
     torch.manual_seed(0)
-    config = HybridConfig(
-        n_fft=512, hop=128, axis="bins", widths=(8, 8), dimension=16, features=12, listener=None,
-        skips=skips, candidates=0, stems=(), presence=False, window=64 * 128, context=8 * 128,
-    )  # fmt: skip
-    model = Hybrid(config).eval()
-    assert model.capabilities == {"text", "audio", "negative"}
+    model = Hybrid(dataclasses.replace(SMALL, listener=None, stems=())).eval()
+    assert model.capabilities == {"text", "audio", "negative", "presence"}
     with torch.inference_mode():
         out = model(mixture(), embedding(2))
         assert out.waveforms.shape == (2, 2, 2, 5000)
-        assert out.presence is None
         with pytest.raises(ModelError, match="stems"):
             model.stems(mixture())
 
@@ -418,21 +324,19 @@ def test_gradients_reach_every_weight(tags: bool) -> None:
     features = model.encode(model.energies(power(stft(mixture()[:, 0], 512, 128))))
     owner = torch.tensor([0, 0, 1])
     queries = embedding(3)
-    chosen = model.select(features, queries, owner)
-    decoded = model.decode(features, queries, queries.flip(0), owner, chosen)
-    total = decoded.mask.sum() + decoded.presence.sum() + model.stem_masks(features).square().sum()
-    (total + model.candidate_masks(features).square().sum()).backward()
+    decoded = model.decode(features, queries, queries.flip(0), owner)
+    (decoded.mask.sum() + decoded.presence.sum() + model.decode_stems(features).square().sum()).backward()
     missing = {n for n, p in model.named_parameters() if p.grad is None}
     assert missing == (set() if tags else {"listener.tags.weight", "listener.tags.bias"})
 
 
-def test_tags_answer_the_query_that_means_them() -> None:
+def test_tags_match_the_query_that_means_them() -> None:
     torch.manual_seed(0)
     model = Hybrid(dataclasses.replace(SMALL, tags=True)).eval()
     names = torch.eye(16)[:5]
     model.attention.names.copy_(names)
     logits = torch.randn(2, 4, 3, 5)  # two mixtures, four moments, three rows, five tags
-    meant, against = model.attention._answers(logits, torch.tensor([1, 0]), names[[2, 4]]).unbind(1)
+    meant, against = model.attention._tag_matches(logits, torch.tensor([1, 0]), names[[2, 4]]).unbind(1)
     assert torch.allclose(meant, 0.2 * torch.stack([logits[1, ..., 2], logits[0, ..., 4]]), atol=1e-5)
     assert torch.allclose(against, 0.2 * logits.log_softmax(-1)[[1, 0], ..., [2, 4]], atol=1e-5)
 
@@ -450,33 +354,32 @@ def test_listener_hears_masks_as_it_hears_audio() -> None:
 
 
 def test_impossible_configurations_are_refused() -> None:
-    with pytest.raises(ConfigError, match="floor"):
-        Hybrid(dataclasses.replace(SMALL, floor=1.0))
-    with pytest.raises(ConfigError, match="listener"):
-        Hybrid(HybridConfig(hop=256, window=512 * 256, context=256))
-    with pytest.raises(ConfigError, match="tags needs a listener"):
-        Hybrid(HybridConfig(listener=None, tags=True))
-    with pytest.raises(ConfigError, match="refine"):
-        Hybrid(HybridConfig(listener=None, refine=True))
-    with pytest.raises(ConfigError, match="relisten"):
-        Hybrid(HybridConfig(listener=None, relisten=True))
-    for passes in (0, 2):
-        with pytest.raises(ConfigError, match="passes"):
-            Hybrid(dataclasses.replace(SMALL, passes=passes))
+    for changes, message in (
+        ({"mask_floor": 1.0}, "mask_floor"),
+        ({"bands": 40}, "listener"),
+        ({"listener": None, "tags": True}, "need a listener"),
+        ({"listener": None, "relisten": True}, "need a listener"),
+        ({"refinements": -1}, "refinements"),
+        ({"refinements": 1}, "need relisten"),
+        ({"mix_temperature": 0.0}, "greater than 0"),
+        ({"mix_temperature": 0.2}, "mix_temperature needs"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            dataclasses.replace(SMALL, **changes)
     with pytest.raises(ConfigError, match="window"):
         Hybrid(HybridConfig(window=1000))
 
 
-def test_what_is_heard_lasts_as_long_as_the_decoder(model: Hybrid) -> None:
-    """The last frame of a recording must be steered by the listener's last step, whatever the length."""
+def test_the_listeners_features_reach_the_end_of_the_padded_frames(model: Hybrid) -> None:
+    """The last frame of a recording must follow the listener's last step, whatever the length."""
     for frames in (24, 25, 29, 31, 32):
         energies = torch.rand(1, 48, frames)
         steps = model.listener.local(energies).shape[2]
-        heard = torch.arange(steps, dtype=torch.float32)[None, None]
-        lasting = model._lasting(heard, energies)
-        assert lasting.shape[2] * model.listener.config.step == -(-frames // 8) * 8
-        assert torch.equal(lasting[..., :steps], heard)
-        assert (lasting[..., steps:] == steps - 1).all()
+        numbered = torch.arange(steps, dtype=torch.float32)[None, None]
+        extended = model._extend(numbered, energies)
+        assert extended.shape[2] * model.listener.config.step == -(-frames // 8) * 8
+        assert torch.equal(extended[..., :steps], numbered)
+        assert (extended[..., steps:] == steps - 1).all()
 
 
 def test_growing_keeps_scales_and_shifts_apart(tmp_path: Path) -> None:
@@ -491,4 +394,4 @@ def test_growing_keeps_scales_and_shifts_apart(tmp_path: Path) -> None:
 
 def test_a_listener_that_the_decoder_cannot_follow_is_refused() -> None:
     with pytest.raises(ConfigError, match="multiple of the 4 frames"):
-        Hybrid(dataclasses.replace(SMALL, widths=(8,), refine=False, patch=(1, 2)))
+        Hybrid(dataclasses.replace(SMALL, widths=(8,), patch=(1, 2)))

@@ -21,7 +21,7 @@ from audiosep.cli import main
 from audiosep.errors import InputError, ModelError
 from audiosep.export.onnx import Exported, compare, export, random_queries, run
 from audiosep.models.hybrid import Hybrid
-from audiosep.models.mask_network import Transform
+from audiosep.models.mask_graph import ConvTransform
 from audiosep.models.resunet import ResUNet30, ResUNet30Config
 from audiosep.models.stft import istft, stft
 from audiosep.separator import Separator
@@ -36,7 +36,7 @@ SAME = 2e-5
 def hybrid(**changes: object) -> Separator:
     torch.manual_seed(0)
     model = Hybrid(replace(SMALL, **changes)).eval()
-    for name in ("out", "stem_out", "candidate_out"):
+    for name in ("out", "stem_out"):
         if hasattr(model, name):
             nn.init.normal_(getattr(model, name).weight, std=0.5)
     return Separator(model, FakeEncoder(16), device="cpu", precision="fp32", name="small")
@@ -78,7 +78,7 @@ def exported(
     request: pytest.FixtureRequest, kind: str, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Separator, Exported]:
     """A separator and its file, each kind with its transforms outside and inside."""
-    separator = resunet() if kind == "resunet30" else hybrid(weigh=2.0)
+    separator = resunet() if kind == "resunet30" else hybrid(presence_exponent=2.0)
     path = tmp_path_factory.mktemp("onnx") / "m.onnx"
     known = () if kind == "stems" else ("piano", "dog")
     return separator, export(separator, path, transforms=request.param, stems=kind == "stems", queries=known)
@@ -116,9 +116,9 @@ def test_the_other_outputs_are_the_models(exported: tuple[Separator, Exported], 
 @pytest.mark.parametrize(
     "changes",
     [
-        {"listener": None, "refine": False},
-        {"relisten": True, "passes": 2, "decide": 5.0, "tags": True},
-        {"axis": "bins", "listener": None, "refine": False, "skips": "concat", "presence": False, "candidates": 0},
+        {"listener": None},
+        {"relisten": True, "refinements": 1, "mix_temperature": 0.2, "tags": True},
+        {"listener": None, "stems": ()},
     ],
 )
 def test_every_shape_of_the_hybrid_can_be_exported(tmp_path: Path, changes: dict[str, object]) -> None:
@@ -127,7 +127,7 @@ def test_every_shape_of_the_hybrid_can_be_exported(tmp_path: Path, changes: dict
 
 @pytest.mark.parametrize(("pad", "samples"), [("constant", 1), ("constant", 700), ("reflect", 1000)])
 def test_the_transform_in_the_file_is_the_stft(pad: str, samples: int) -> None:
-    transform, x = Transform(256, 64, pad), torch.randn(2, samples, generator=torch.Generator().manual_seed(0))
+    transform, x = ConvTransform(256, 64, pad), torch.randn(2, samples, generator=torch.Generator().manual_seed(0))
     want = stft(x, 256, 64, pad)
     got = transform(x)
     assert torch.allclose(got, torch.cat([want.real, want.imag], 1), atol=1e-4)
@@ -152,7 +152,7 @@ def test_the_metadata_says_what_a_program_needs(exported: tuple[Separator, Expor
 
 def test_what_cannot_be_exported_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "m.onnx"
-    with pytest.raises(ModelError, match="cannot be exported"):
+    with pytest.raises(ModelError, match="not masks"):
         export(Separator(TinyModel(), FakeEncoder(), device="cpu"), path)
     with pytest.raises(ModelError, match="stems"):
         export(resunet(), path, stems=True)

@@ -32,10 +32,10 @@ def close(ours: torch.Tensor, theirs: torch.Tensor) -> bool:
 
 
 @pytest.mark.parametrize("samples", [3000, 20000, 20123])
-@pytest.mark.parametrize(("count", "passes"), [(1, 1), (3, 1), (3, 2)])
-def test_hybrid_gives_the_same_targets(samples: int, count: int, passes: int) -> None:
+@pytest.mark.parametrize(("count", "changes"), [(1, {}), (3, {}), (3, {"refinements": 1, "mix_temperature": 0.25})])
+def test_hybrid_gives_the_same_targets(samples: int, count: int, changes: dict[str, float]) -> None:
     torch.manual_seed(0)
-    model = Hybrid(replace(SMALL, refine=False, relisten=True, passes=passes, decide=4.0 * (passes > 1))).eval()
+    model = Hybrid(replace(SMALL, relisten=True, **changes)).eval()
     torch.nn.init.normal_(model.out.weight, std=0.5)
     other = OpenVinoModel(model, "fp32")
     mix, asked, negatives = torch.randn(2, 2, samples), queries(count, 16), 0.5 * queries(count, 16)
@@ -100,7 +100,7 @@ def test_what_openvino_cannot_compile_is_told(monkeypatch: pytest.MonkeyPatch) -
             raise RuntimeError("no such instruction\nand more")
 
     monkeypatch.setattr(openvino, "_core", Core)
-    model = OpenVinoModel(Hybrid(replace(SMALL, refine=False)).eval(), "fp32")
+    model = OpenVinoModel(Hybrid(SMALL).eval(), "fp32")
     with torch.inference_mode(), pytest.raises(ModelError, match=r"\(no such instruction\); use device='cpu'"):
         model.stems(torch.randn(1, 1, 3000))
 
@@ -110,7 +110,7 @@ import os, signal, sys
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
 import torch
 from test_openvino import SMALL, Hybrid, OpenVinoModel, replace
-models = [OpenVinoModel(Hybrid(replace(SMALL, refine=False)).eval(), "fp32") for _ in range(2)]
+models = [OpenVinoModel(Hybrid(SMALL).eval(), "fp32") for _ in range(2)]
 with torch.inference_mode():
     for model in models:
         model.stems(torch.randn(1, 1, 3000))

@@ -10,6 +10,7 @@ import soundfile
 import soxr
 import torch
 import torch.nn.functional as F
+from doubles import PLAIN
 
 from audiosep import metrics
 from audiosep.models.hybrid import Hybrid
@@ -44,7 +45,7 @@ class EightClips:
 
     def __init__(self) -> None:
         torch.manual_seed(0)
-        self.model = Hybrid(HybridConfig(widths=(24, 32, 48), features=64, listener=None, stems=(), candidates=0))
+        self.model = Hybrid(HybridConfig(widths=(24, 32, 48), features=64, listener=None, stems=(), **PLAIN))
         self.targets = torch.stack([clip(target, start) for target, _, start in PAIRS])
         others = torch.stack([clip(other, start) for _, other, start in PAIRS])
         self.mixes = self.targets + 10 ** (-LEVEL_DB / 20) * others

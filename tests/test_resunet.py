@@ -18,9 +18,8 @@ from audiosep.convert import audiosep_ckpt
 from audiosep.errors import ConfigError, ModelError
 from audiosep.metrics import snr
 from audiosep.models import resunet
-from audiosep.models.onednn import fuses
-from audiosep.models.resunet import ResUNet30, ResUNet30Config, ShiftedNorm
-from audiosep.models.stft import stft
+from audiosep.models.resunet import ResUNet30, ResUNet30Config
+from audiosep.models.stft import mean_power, stft
 from audiosep.models.stretches import Stretch
 from audiosep.query.query import Query
 from audiosep.separator import Separator
@@ -96,7 +95,7 @@ def test_inference_folds_what_training_computes_apart(tiny: ResUNet30) -> None:
     x, query = torch.randn(1, 4, 6, 8, generator=torch.Generator().manual_seed(0)), queries(1)[0]
     with torch.no_grad():
         for block in tiny.encoder:
-            folded = block.asked(query)(Stretch(x), None)
+            folded = block.bind_query(query)(Stretch(x), None)
             torch.testing.assert_close(folded, block(x, query))
             x = folded
 
@@ -137,7 +136,7 @@ def test_windows_sound_like_the_whole_file(
     assert 10 * np.log10((whole**2).sum() / ((windowed - whole) ** 2).sum()) > 40
 
 
-def test_one_channel_twice_is_the_mono_answer_twice(tiny: ResUNet30) -> None:
+def test_one_channel_twice_gives_the_mono_target_twice(tiny: ResUNet30) -> None:
     mix, query = noise(1, 1, 3000), queries(2)
     mono, stereo = run(tiny, mix, query), run(tiny, mix.expand(1, 2, -1), query)
     torch.testing.assert_close(stereo, mono.expand_as(stereo))
@@ -147,14 +146,14 @@ def test_channels_keep_their_image(tiny: ResUNet30) -> None:
     mix, query = noise(1, 1, 3000), queries(1)
     mono = run(tiny, mix, query)
     opposite = run(tiny, torch.cat([mix, -mix], dim=1), query)
-    torch.testing.assert_close(opposite, torch.cat([mono, -mono], dim=2))  # a mid downmix would have heard nothing
+    torch.testing.assert_close(opposite, torch.cat([mono, -mono], dim=2))  # a mid downmix would be silent
     three = torch.cat([mix, 0.2 * mix, 0 * mix], dim=1)
     left, right, empty = run(tiny, three, query)[0, 0]
     torch.testing.assert_close(right, 0.2 * left)
     assert not empty.any()
 
 
-def test_queries_do_not_hear_each_other(tiny: ResUNet30) -> None:
+def test_queries_do_not_depend_on_each_other(tiny: ResUNet30) -> None:
     mix, query = noise(2, 2, 3000), queries(3)
     together = run(tiny, mix, query)
     alone = torch.cat([run(tiny, mix, q[None]) for q in query], dim=1)
@@ -201,10 +200,9 @@ def recording(model: ResUNet30) -> torch.Tensor:
 
 
 def one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """From now on nothing is cut into stretches, folded or fused."""
+    """From now on nothing is cut into stretches or folded."""
     monkeypatch.setattr(resunet, "TILE", 0)
-    monkeypatch.setattr(resunet, "fuses", lambda _: False)
-    monkeypatch.setattr(resunet.ResidualBlock, "asked", lambda block, asked: lambda x, _: block(x.frames, asked))
+    monkeypatch.setattr(resunet.ResidualBlock, "bind_query", lambda block, query: lambda x, _: block(x.frames, query))
 
 
 @pytest.mark.slow
@@ -222,12 +220,12 @@ def test_the_published_sizes_compute_what_their_layers_do_one_by_one(
 def test_half_precision_loses_no_more_than_its_layers_one_by_one(
     network: ResUNet30, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sound, query = recording(network), queries(1, network.dimension)[0]
-    features = network.features(stft(sound, network.config.n_fft, network.hop, pad_mode="reflect"))
+    sound, query = recording(network), queries(1, network.dimension)
+    power = mean_power(stft(sound, network.n_fft, network.hop, pad_mode="reflect"))
 
     def magnitude(half: bool) -> torch.Tensor:
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=half):
-            return network.mask(features, query, features.shape[2])[0]
+            return next(network.masks(power, query, torch.zeros_like(query))).magnitude
 
     fast = magnitude(half=True)
     one_by_one(monkeypatch)
@@ -244,25 +242,6 @@ def test_half_precision_stays_forty_decibels_below_the_published_sizes(monkeypat
         fast = run(fresh, sound, query)
     one_by_one(monkeypatch)
     assert snr(fast, run(fresh, sound, query)).min() >= 40
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_norm_hands_on_what_rounding_takes_off_its_scale(dtype: torch.dtype) -> None:
-    generator = torch.Generator().manual_seed(0)
-    norm = ShiftedNorm(8, 4).eval()
-    with torch.no_grad():
-        norm.weight.copy_(torch.randn(8, generator=generator).index_fill(0, torch.tensor([3]), 0.0))
-        norm.running_mean.copy_(torch.randn(8, generator=generator))
-        x = torch.randn(2, 8, 16, 16, generator=generator).to(dtype).contiguous(memory_format=torch.channels_last)
-        query = queries(1, 4)[0]
-        exact = norm(x.float(), query)
-        with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
-            run, factors = norm.asked(query)
-            close = run(x).float() * factors[:, None, None]
-        # One rounding where it is fused, and none of the scale; two where it is not.
-        bound = 1e-6 if dtype == torch.float32 else 2**-8 if fuses(x) else 2**-7
-    assert (factors > 0).all()
-    assert ((close - exact).abs() <= bound * exact.abs() + 1e-6).all()
 
 
 def test_no_stems_names_a_model_that_has_them(tiny: ResUNet30) -> None:

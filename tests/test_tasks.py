@@ -30,7 +30,7 @@ from audiosep.training.engine.runlog import headline, read_log
 from audiosep.training.engine.step_memory import step_memory
 from audiosep.training.engine.trainer import Trainer
 from audiosep.training.engine.trainer_config import TrainerConfig
-from audiosep.training.separation.separation_task import SeparationTask, _with_channels
+from audiosep.training.separation.separation_task import SeparationTask
 from audiosep.training.separation.validation_scores import summary
 from audiosep.training.tower_files import export_listener, load_listener
 from audiosep.training.towers.audio_distillation import AudioDistillation
@@ -118,7 +118,7 @@ def separation_task(
         {
             "data": data,
             "model": configs.to_dict(shape),
-            "options": {"candidates": 0.3, "audio": 0.3, "mixed": 0.3} | options,
+            "options": {"audio": 0.3, "mixed": 0.3} | options,
             "sampling": SAMPLING | (sampling or {}),
         }
     )
@@ -182,34 +182,13 @@ def test_energies_give_the_error_of_the_masked_spectrum(separation: SeparationTa
     assert torch.allclose(error, power(0.7 * X - T * (X != 0)).sum((1, 2)), rtol=1e-3, atol=1e-4)
 
 
-def test_candidate_loss_finds_the_order(separation: SeparationTask) -> None:
-    """Ideal masks of the sources, in a wrong order, cost as little as in the right one."""
-    model, mixtures = separation.model, _with_channels(separation.batch(2, 0, 1).mixtures)
-    sources = mixtures.sources[:, :4, 0]
-    spectrum = stft(mixtures.sources.sum(1), model.config.n_fft, model.hop)
-    parts = torch.stack(
-        [model.bands.energy(power(stft(s, model.config.n_fft, model.hop))) for s in sources.unbind(1)], 1
-    )
-    ideal = parts.sqrt() / parts.sqrt().sum(1, keepdim=True).clamp_min(1e-9)
-    ideal = torch.nn.functional.pad(ideal, (0, 0, 0, 0, 0, 4 - ideal.shape[1]))
-    losses = []
-    for order in ([0, 1, 2, 3], [2, 0, 3, 1]):
-        model.candidate_masks = lambda features, order=order: ideal[:, order]  # type: ignore[method-assign]
-        losses.append(float(separation._candidate_loss(model, None, mixtures, spectrum)[0]))  # type: ignore[arg-type]
-    del model.candidate_masks
-    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
-    assert losses[0] < 0.3 * -0.2
-
-
 def test_separation_trains_every_part_but_the_listener(separation: SeparationTask) -> None:
     separation.train_mode(separation.model)
-    for layer in separation.model.refine:  # starts silent, which would keep the gradient from what chooses
-        torch.nn.init.normal_(layer.weight)
     missing = {n for n, p in separation.model.named_parameters() if p.requires_grad}
     for step in range(4):
         loss, parts = separation.loss(separation.model, separation.batch(step, 0, 1))
         assert torch.isfinite(loss)
-        assert {"query", "sdri", "presence", "candidates", "items"} <= set(parts)
+        assert {"query", "sdri", "presence", "items"} <= set(parts)
         loss.backward()
         missing -= {n for n, p in separation.model.named_parameters() if p.grad is not None and p.grad.any()}
     assert not {n for n in missing if not n.endswith("bias")}
@@ -217,10 +196,10 @@ def test_separation_trains_every_part_but_the_listener(separation: SeparationTas
     assert not separation.model.listener.training
 
 
-def test_passes_take_turns_and_those_before_the_last_are_computed_as_they_will_be(data: dict[str, str]) -> None:
-    shape = dataclasses.replace(SMALL, refine=False, relisten=True, passes=2)
+def test_refinements_take_turns_and_the_runs_before_the_last_are_computed_as_at_inference(data: dict[str, str]) -> None:
+    shape = dataclasses.replace(SMALL, relisten=True, refinements=1)
     task = separation_task(data, shape=shape)
-    assert [task.batch(step, 0, 1).to(torch.device("cpu")).earlier for step in range(4)] == [0, 1, 0, 1]
+    assert [task.batch(step, 0, 1).to(torch.device("cpu")).refinements for step in range(4)] == [0, 1, 0, 1]
     task.train_mode(task.model)
     missing = {n for n, p in task.model.named_parameters() if p.requires_grad and not n.endswith("bias")}
     counted = task.model.norms[-1].num_batches_tracked
@@ -228,8 +207,8 @@ def test_passes_take_turns_and_those_before_the_last_are_computed_as_they_will_b
         task.model.zero_grad()
         seen = int(counted)
         loss, parts = task.loss(task.model, task.batch(step, 0, 1))
-        assert ("sdri_again" in parts) == (step % 2 == 1)
-        assert int(counted) == seen + 1 + bool(task.config.options.candidates)
+        assert ("sdri_refined" in parts) == (step % 2 == 1)
+        assert int(counted) == seen + 1
         assert task.model.training
         assert not task.model.listener.training
         loss.backward()
@@ -278,7 +257,7 @@ def test_stereo_mixtures_teach_one_mask_for_both_channels(data: dict[str, str]) 
     loss, parts = task.loss(task.model, batch)
     loss.backward()
     assert torch.isfinite(loss)
-    assert {"query", "presence", "candidates"} <= set(parts)
+    assert {"query", "presence"} <= set(parts)
     # The same sound in both channels is the same task as that sound alone.
     twice = dataclasses.replace(
         flat,
@@ -292,7 +271,7 @@ def test_stereo_mixtures_teach_one_mask_for_both_channels(data: dict[str, str]) 
 
 def test_losses_on_waveforms_train_the_separator_too(data: dict[str, str]) -> None:
     terms = [{"name": "si_sdr", "weight": 0.1}, {"name": "l1"}]
-    task = separation_task(data, {"channels": 2, "songs": 0.9}, losses=terms, candidates=0.0, presence=0.0)
+    task = separation_task(data, {"channels": 2, "songs": 0.9}, losses=terms, presence=0.0)
     optimizer = torch.optim.AdamW(task.model.parameters(), 3e-3)
     batch, values = task.batch(1, 0, 1), []
     for _ in range(8):
@@ -333,10 +312,10 @@ def test_impossible_options_are_refused(data: dict[str, str]) -> None:
         AudioDistillation.from_config(
             {"data": data, "options": {"tagger": "", "labels": ""}, "sampling": {"channels": 2}}
         )
-    deaf = dataclasses.replace(SMALL, listener=None, refine=False)
+    without = dataclasses.replace(SMALL, listener=None)
     for options in ({"listener": "mini"}, {"text": "mini"}):
         with pytest.raises(ConfigError, match=r"set model\.listener"):
-            separation_task(data, shape=deaf, **options)
+            separation_task(data, shape=without, **options)
     with pytest.raises(ConfigError, match=r"set options\.listener"):
         separation_task(data, tune=True)
     with pytest.raises(ConfigError, match=r"options\.labels"):

@@ -18,11 +18,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
+from torch.utils.flop_counter import FlopCounterMode
 
 from audiosep.inference.devices import PRECISIONS, running
 from audiosep.models.base import SeparationModel
-from audiosep.models.onednn import FUSED
 
 CHANNELS = (64, 128, 256)
 SIDE = 96
@@ -94,19 +93,13 @@ class Traffic(TorchDispatchMode):
 
 def count(run: Callable[[], object]) -> tuple[int, int]:
     """Count the operations and bytes of what `run` computes, as in `Roofline`."""
-    counted = {} if FUSED is None else {FUSED: _convolution}
     with (
         torch.no_grad(),
-        FlopCounterMode(display=False, custom_mapping=counted) as operations,
+        FlopCounterMode(display=False) as operations,
         Traffic() as traffic,
     ):
         run()
     return int(operations.get_total_flops()), traffic.bytes
-
-
-def _convolution(x: Sequence[int], weight: Sequence[int], *_: Any, out_shape: Sequence[int], **__: Any) -> int:
-    """Operations of a convolution that torch's counter does not know (see `FUSED`)."""
-    return int(conv_flop_count(list(x), list(weight), list(out_shape)))
 
 
 def roofline(

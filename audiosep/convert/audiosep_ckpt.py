@@ -18,7 +18,7 @@ ENCODER = "query_encoder.model."
 # decoder blocks that the published forward pass never calls.
 UNUSED = re.compile(r"base\.i?stft\.|base\.decoder_block\d+\.bn2\.|film\.decoder_block\d+->beta2\.")
 
-_OUTER = {"norm": "bn0", "stem": "pre_conv", "head": "after_conv"}
+_OUTER = {"norm": "bn0", "input": "pre_conv", "head": "after_conv"}
 _NORMS = {"norm": ("bn1", "beta1"), "norm1": ("bn1", "beta1"), "norm2": ("bn2", "beta2")}
 
 

@@ -26,7 +26,7 @@ from audiosep.atomic import write_bytes
 from audiosep.audio.synthetic import tone_and_noise
 from audiosep.errors import DependencyError, InputError, ModelError
 from audiosep.models.base import SeparationModel
-from audiosep.models.mask_network import TRACED_FRAMES, InOrder, Inside, MaskNetwork, Outside, network_of
+from audiosep.models.mask_graph import MaskGraph, WaveformGraph
 from audiosep.models.stft import istft, mean_power, stft
 from audiosep.query.query import Query
 from audiosep.query.resolve import resolve
@@ -92,9 +92,9 @@ def export(
     if stems and "stems" not in separator.capabilities:
         raise ModelError(f"{separator.name} has no fixed stems; load a model that has them, such as 'mini'")
     onnx, runtime = _package("onnx"), _package("onnxruntime")
-    masks = network_of(separator.model, stems)
-    network = Inside(masks) if transforms == "inside" else Outside(masks)
-    content = _trace(network.eval(), onnx, _metadata(separator, masks, transforms, queries))
+    graph = MaskGraph(separator.model, stems=stems)
+    network = WaveformGraph(graph) if transforms == "inside" else graph
+    content = _trace(network.eval(), graph.any_queries, onnx, _metadata(separator, graph, transforms, queries))
     session = runtime.InferenceSession(content, providers=["CPUExecutionProvider"])
     deviation = compare(session, separator.model)
     if not deviation <= BOUND:
@@ -124,8 +124,8 @@ def compare(session: Any, model: SeparationModel, mixes: Sequence[Tensor] | None
         count = 1 + number if about["at_once"] == "any" else 1
         embeddings, negatives = random_queries(count, model.dimension), 0.5 * random_queries(count, model.dimension, 1)
         with torch.inference_mode():
-            said = model.stems(mix[None]) if about["targets"] else model(mix[None], embeddings, negatives)
-            want = said.waveforms[0]
+            estimate = model.stems(mix[None]) if about["targets"] else model(mix[None], embeddings, negatives)
+            want = estimate.waveforms[0]
             got = run(session, mix, embeddings, negatives)
         worst = max(worst, float((got - want).abs().max() / want.abs().max()))
     return worst
@@ -142,17 +142,17 @@ def run(session: Any, mix: Tensor, embeddings: Tensor, negatives: Tensor) -> Ten
         (queries, channels, samples).
     """
     about = json.loads(session.get_modelmeta().custom_metadata_map["audiosep"])
-    asked = {} if about["targets"] else {"embeddings": embeddings.numpy(), "negatives": negatives.numpy()}
+    queries = {} if about["targets"] else {"embeddings": embeddings.numpy(), "negatives": negatives.numpy()}
     names = [output.name for output in session.get_outputs()]
     if about["transforms"] == "inside":
-        said = dict(zip(names, session.run(None, {"mix": mix.numpy(), **asked}), strict=True))
-        return torch.from_numpy(said["targets"])
+        outputs = dict(zip(names, session.run(None, {"mix": mix.numpy(), **queries}), strict=True))
+        return torch.from_numpy(outputs["targets"])
     spectrum = stft(mix, about["n_fft"], about["hop"], about["pad"])
-    feed = {"power": mean_power(spectrum).contiguous().numpy(), **asked}
-    said = {name: torch.from_numpy(x) for name, x in zip(names, session.run(None, feed), strict=True)}
-    mask = said["mask"]
-    if "rotation" in said:
-        mask = mask * torch.complex(*said["rotation"].unbind(1))
+    feed = {"power": mean_power(spectrum).contiguous().numpy(), **queries}
+    outputs = {name: torch.from_numpy(x) for name, x in zip(names, session.run(None, feed), strict=True)}
+    mask = outputs["mask"]
+    if "rotation" in outputs:
+        mask = mask * torch.complex(*outputs["rotation"].unbind(1))
     return istft(spectrum * mask[:, None], about["n_fft"], about["hop"], mix.shape[-1])
 
 
@@ -164,31 +164,26 @@ def random_queries(count: int, dimension: int, seed: int = 0) -> Tensor:
 # ---- the file ------------------------------------------------------------------------------------------------------
 
 
-def _trace(network: Outside | Inside, onnx: Any, metadata: dict[str, Any]) -> bytes:
+def _trace(graph: MaskGraph | WaveformGraph, any_queries: bool, onnx: Any, metadata: dict[str, Any]) -> bytes:
     """The bytes of an ONNX file."""
-    masks = network.masks
-    inside = isinstance(network, Inside)
-    shape = (2, TRACED_FRAMES * masks.hop) if inside else (masks.bins, TRACED_FRAMES)
-    count = 2 if masks.free else 1
-    signal = torch.rand(shape, generator=torch.Generator().manual_seed(0))
-    asked = [random_queries(count, masks.model.dimension, seed) for seed, _ in enumerate(masks.names)]
-    inputs = ["mix" if inside else "power", *masks.names]
-    outputs = list(network(signal, *asked))
+    axes = {name: _AXES[name] for name in (*graph.inputs, *graph.outputs)}
+    if not any_queries:
+        axes = {name: {k: axis for k, axis in free.items() if axis != "queries"} for name, free in axes.items()}
     file = io.BytesIO()
     with warnings.catch_warnings(), torch.inference_mode():
-        # The tracer remarks on itself, and on shapes that are constant for a given network.
+        # The tracer warns about itself, and about shapes that are constant for a given network.
         warnings.simplefilter("ignore")
         # The newer exporter reasons about free axes symbolically: 120 s against 1 s for a small network, and its
         # result was off by 1e-4 where this one is exact to 2e-7 (torch 2.11).
         torch.onnx.export(
-            InOrder(network).eval(),  # what is in training mode before is put back into it, with all its parts
-            (signal, *asked),
+            graph,
+            graph.example(),
             file,  # type: ignore[arg-type]  # the tracer takes file objects too
             dynamo=False,
             opset_version=OPSET,
-            input_names=inputs,
-            output_names=outputs,
-            dynamic_axes={name: _AXES[name] if masks.free else _fixed(_AXES[name]) for name in (*inputs, *outputs)},
+            input_names=list(graph.inputs),
+            output_names=list(graph.outputs),
+            dynamic_axes=axes,
         )
     model = onnx.load_model_from_string(file.getvalue())
     onnx.helper.set_model_props(model, {"audiosep": json.dumps(metadata)})
@@ -210,18 +205,14 @@ _AXES = {
 }
 
 
-def _fixed(axes: dict[int, str]) -> dict[int, str]:
-    return {axis: name for axis, name in axes.items() if name != "queries"}
-
-
 def _metadata(
-    separator: Separator, masks: MaskNetwork, transforms: Transforms, queries: Sequence[str | Query]
+    separator: Separator, graph: MaskGraph, transforms: Transforms, queries: Sequence[str | Query]
 ) -> dict[str, Any]:
     """What a program needs to know; lengths in samples."""
-    model = separator.model
+    model = graph.model
     known: dict[str, list[float]] = {}
     if queries:
-        if separator.encoder is None or masks.targets:
+        if separator.encoder is None or graph.stems:
             raise InputError("only the query path of a model with a query encoder takes queries")
         resolved = resolve(list(queries), separator.encoder)
         known = dict(zip(resolved.names, resolved.embeddings.tolist(), strict=True))
@@ -231,15 +222,15 @@ def _metadata(
         "family": type(model).__name__.lower(),
         "transforms": transforms,
         "sample_rate": model.sample_rate,
-        "n_fft": masks.n_fft,
-        "hop": masks.hop,
-        "pad": masks.pad,
+        "n_fft": model.n_fft,
+        "hop": model.hop,
+        "pad": model.pad_mode,
         "window": model.window,
         "context": model.context,
         "grid": int(np.lcm(model.hop, model.alignment)),
         "dimension": model.dimension,
-        "at_once": "any" if masks.free else 1,
-        "targets": list(masks.targets),
+        "at_once": "any" if graph.any_queries else 1,
+        "targets": list(graph.targets),
         "queries": known,
     }
 

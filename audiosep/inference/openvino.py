@@ -1,4 +1,4 @@
-"""Networks on OpenVINO, which on CPUs computes the same masks faster than torch's layers one by one.
+"""Mask networks on OpenVINO, which on CPUs computes the same masks faster than torch's layers one by one.
 
 Measured by `python -m research.engines`. The transforms, and everything around the network, stay in torch.
 """
@@ -8,122 +8,100 @@ from __future__ import annotations
 import importlib
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from audiosep.errors import DependencyError, ModelError
-from audiosep.models.base import Estimate, SeparationModel
+from audiosep.models.base import SeparationModel
 from audiosep.models.hybrid import QUERIES_TOGETHER
-from audiosep.models.mask_network import TRACED_FRAMES, InOrder, MaskNetwork, Outside, network_of
-from audiosep.models.stft import istft, mean_power, stft
+from audiosep.models.mask_graph import MaskGraph
+from audiosep.models.mask_model import MaskModel, Masks
 
 PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
 
 Compiled = Callable[..., dict[str, Tensor]]
 
-_ONE = threading.RLock()  # one thread at a time makes what is made once
+_LOCK = threading.RLock()
 _CORES: list[Any] = []
 
 
-class OpenVinoModel(SeparationModel):
-    """A hybrid or resunet30 network whose layers run in OpenVINO, on the CPU.
+class OpenVinoModel(MaskModel):
+    """A mask network whose layers run in OpenVINO, on the CPU.
 
     Args:
-        model: the network, with its weights. precision: "fp32" or "bf16".
+        model: the network, with its weights.
+        precision: of its layers, "fp32" or "bf16".
 
     Raises:
         DependencyError: openvino is not installed.
-        ModelError: a family of networks that cannot be handed over.
+        ModelError: a network that does not compute masks.
     """
 
     engine = "openvino"
 
     def __init__(self, model: SeparationModel, precision: str) -> None:
         super().__init__()
-        self.config = model.config
-        self.sample_rate, self.hop, self.dimension = model.sample_rate, model.hop, model.dimension
-        self.capabilities, self.stem_names = model.capabilities, model.stem_names
-        self.window, self.context, self.past = model.window, model.context, model.past
-        self.alignment = model.alignment
-        self._precision = precision
-        self._masks = {False: network_of(model.eval())}
+        graphs = {False: MaskGraph(model.eval())}
+        network = graphs[False].model
+        self.config = network.config
+        self.sample_rate, self.hop, self.dimension = network.sample_rate, network.hop, network.dimension
+        self.n_fft, self.pad_mode, self.unseen_bins = network.n_fft, network.pad_mode, network.unseen_bins
+        self.queries_at_once = network.queries_at_once
+        self.capabilities, self.stem_names = network.capabilities, network.stem_names
+        self.window, self.context, self.past = network.window, network.context, network.past
+        self.alignment = network.alignment
         if self.stem_names:
-            self._masks[True] = network_of(model, stems=True)
+            graphs[True] = MaskGraph(network, stems=True)
+        self._precision = precision
+        self._graphs = graphs
         self._compiled: dict[bool, Compiled] = {}
         _package()
 
-    def forward(self, mix: Tensor, embeddings: Tensor, negatives: Tensor | None = None) -> Estimate:
-        """See `SeparationModel.forward`."""
-        masks = self._masks[False]
-        asked = (embeddings, torch.zeros_like(embeddings) if negatives is None else negatives)
-        together = QUERIES_TOGETHER["cpu"] if masks.free else 1
-        groups = zip(*(x.split(together) for x in asked), strict=True)
-        return self._estimate(masks, mix, [(self._run(False), group) for group in groups])
+    def masks(self, power: Tensor, embeddings: Tensor, negatives: Tensor) -> Iterator[Masks]:
+        """See `MaskModel.masks`."""
+        together = QUERIES_TOGETHER["cpu"] if self.queries_at_once else 1
+        for queries in zip(embeddings.split(together), negatives.split(together), strict=True):
+            yield self._run(power, *queries, stems=False)
 
-    def stems(self, mix: Tensor) -> Estimate:
-        """See `SeparationModel.stems`."""
-        if not self.stem_names:
-            raise ModelError("this model has no fixed stems; load one that has, such as 'mini'")
-        return self._estimate(self._masks[True], mix, [(self._run(True), ())])
+    def stem_masks(self, power: Tensor) -> Masks:
+        """See `MaskModel.stem_masks`."""
+        return self._run(power, stems=True)
 
     def quick(self) -> SeparationModel:
         """See `SeparationModel.quick`."""
-        model = self._masks[False].model
+        model = self._graphs[False].model
         once = model.quick()
         return self if once is model else OpenVinoModel(once, self._precision)
 
-    def _run(self, stems: bool) -> Compiled:
-        """The compiled network; compiled when it is first wanted."""
-        with _ONE:
+    def _run(self, power: Tensor, *queries: Tensor, stems: bool) -> Masks:
+        """Masks of (batch, bins, frames) power, one recording after the other; compiles the network at first."""
+        with _LOCK:
             if stems not in self._compiled:
-                self._compiled[stems] = compile_network(self._masks[stems], self._precision)
-        return self._compiled[stems]
-
-    def _estimate(self, masks: MaskNetwork, mix: Tensor, passes: list[tuple[Compiled, tuple[Tensor, ...]]]) -> Estimate:
-        samples, shortest = mix.shape[-1], masks.n_fft // 2 + 1
-        if masks.pad == "reflect" and samples < shortest:  # too short to be continued by reflection
-            mix = F.pad(mix, (0, shortest - samples))
-        spectra = stft(mix.float(), masks.n_fft, masks.hop, pad_mode=masks.pad)
-        frames = samples // masks.hop + 1
-        waveforms, tops, scores = [], [], []
-        for spectrum in spectra:
-            targets: list[Tensor] = []
-            said: dict[str, list[Tensor]] = {"top": [], "presence": []}
-            for run, asked in passes:
-                answer = run(mean_power(spectrum), *asked)
-                for k, mask in enumerate(answer["mask"]):
-                    turned = spectrum * mask
-                    if "rotation" in answer:
-                        turned = turned * torch.complex(*answer["rotation"][k])
-                    targets.append(istft(turned, masks.n_fft, masks.hop, mix.shape[-1])[..., :samples])
-                for name, values in said.items():
-                    values.extend([answer[name]] if name in answer else [])
-            waveforms.append(torch.stack(targets))
-            tops.append(torch.cat(said["top"])[:, :frames])
-            scores += [torch.cat(said["presence"])] if said["presence"] else []
-        return Estimate(torch.stack(waveforms), torch.stack(tops), torch.stack(scores) if scores else None)
+                self._compiled[stems] = compile_graph(self._graphs[stems], self._precision)
+        found = [self._compiled[stems](one, *queries) for one in power]
+        rotation, presence = (
+            torch.stack([one[name] for one in found]) if name in found[0] else None for name in ("rotation", "presence")
+        )
+        return Masks(torch.stack([one["mask"] for one in found]), rotation, presence)
 
 
-def compile_network(masks: MaskNetwork, precision: str) -> Compiled:
-    """A function from power (bins, frames), and embeddings and negatives (queries, dimension), to named outputs.
+def compile_graph(graph: MaskGraph, precision: str) -> Compiled:
+    """The graph as a function of tensors that gives its outputs by name.
 
-    Any number of frames, and of queries where `masks.free`.
+    It takes any number of frames, and any number of queries where `graph.any_queries`.
 
     Raises:
         DependencyError: openvino is not installed.
         ModelError: it cannot compile the network for this machine.
     """
     _package()
-    network, count = Outside(masks).eval(), 2 if masks.free else 1
-    example = (torch.ones(masks.bins, TRACED_FRAMES), *(torch.ones(count, masks.model.dimension) for _ in masks.names))
+    example = graph.eval().example()
     with torch.inference_mode(), torch.autocast("cpu", enabled=False), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the tracer remarks on itself, and on shapes that are constant for a network
-        names = list(network(*example))
-        converted = _converted(torch.jit.trace(InOrder(network).eval(), example, check_trace=False), example)
+        warnings.simplefilter("ignore")  # the tracer warns of itself and of shapes that are constant
+        converted = _converted(torch.jit.trace(graph, example, check_trace=False), example)
     hints = {
         "INFERENCE_PRECISION_HINT": PRECISIONS[precision],
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
@@ -133,29 +111,30 @@ def compile_network(masks: MaskNetwork, precision: str) -> Compiled:
         compiled = _core().compile_model(converted, "CPU", hints)
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[0]
-        raise ModelError(f"OpenVINO cannot compile this network ({reason}); use device='cpu'") from error
+        raise ModelError(f"OpenVINO cannot compile this network ({reason}); use the engine 'torch'") from error
 
     def run(*inputs: Tensor) -> dict[str, Tensor]:
-        answer = compiled([x.float().contiguous().numpy() for x in inputs])
-        return {name: torch.from_numpy(answer[i].copy()) for i, name in enumerate(names)}
+        outputs = compiled([x.float().contiguous().numpy() for x in inputs])
+        return {name: torch.from_numpy(outputs[i].copy()) for i, name in enumerate(graph.outputs)}
 
     return run
 
 
 def _converted(traced: Any, example: tuple[Tensor, ...]) -> Any:
-    """A traced network as OpenVINO's: its `convert_model` also does for seconds what compiling does once more."""
+    """A traced network as OpenVINO's; `openvino.convert_model` would compile it once more on the way, for seconds."""
     frontend = _package("openvino.frontend").FrontEndManager().load_by_framework("pytorch")
     decoder = _package("openvino.frontend.pytorch.ts_decoder").TorchScriptPythonDecoder(traced, example_input=example)
     return frontend.convert(frontend.load(decoder))
 
 
 def _core() -> Any:
-    """One for the process, never given back.
+    """One core for the process, never released.
 
-    Its CPU plugin puts a stack for signal handlers in place, and when it goes, the one that it found. If the first of
-    two goes first, the second brings back a stack that is gone, and the next signal, such as Ctrl-C, is a crash.
+    Its CPU plugin installs a stack for signal handlers, and when it is released, the one that it found. If the first
+    of two cores is released first, the second brings back a stack that is gone, and the next signal, such as Ctrl-C,
+    is a crash.
     """
-    with _ONE:
+    with _LOCK:
         if not _CORES:
             _CORES.append(_package().Core())
     return _CORES[0]
@@ -165,4 +144,4 @@ def _package(name: str = "openvino") -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise DependencyError("device 'openvino' needs its package: pip install 'audiosep[openvino]'") from error
+        raise DependencyError("the engine 'openvino' needs its package: pip install 'audiosep[openvino]'") from error

@@ -1,4 +1,4 @@
-"""How the decoder of the hybrid separator follows what its listener hears."""
+"""How the decoder of the hybrid separator follows what its listener recognises."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Heard:
-    """What the listener hears in each mixture, at every position (steps in time x rows in frequency).
+class ListenerFeatures:
+    """The listener's features of each mixture at every position (steps in time x rows in frequency).
 
     Attributes:
-        local: (batch, hidden, steps, rows) features. joint: (batch, steps, rows, dimension) places in the joint space.
-        tags: (batch, steps, rows, classes) logits, where the decoder wants them.
+        local: (batch, hidden, steps, rows).
+        joint: (batch, steps, rows, dimension), L2-normalised embeddings in the joint space.
+        tags: (batch, steps, rows, classes) logits, where the decoder uses them.
     """
 
     local: Tensor
@@ -37,11 +38,16 @@ class ChannelNorm(nn.LayerNorm):
 
 
 class Attention(nn.Module):
-    """From what is heard and what is asked to tracks that modulate the decoder over time.
+    """From the listener's features and a query to tracks that modulate the decoder over time.
 
-    Product of projected features and projected query, similarities of local embeddings to query and negative. A place
-    in the joint space is where the loudest sound is, so it hides the fainter ones; the logits of the tags do not. With
-    `tags`, the query is therefore spread over the tags' names (a softmax of similarities) and meets the logits.
+    Inputs are the product of projected features and projected query, and the similarities of local embeddings to query
+    and negative. A local embedding is where the loudest sound lies in the joint space, so it hides fainter ones; the
+    logits of the tags do not. With `tags`, the query is therefore spread over the tags' names (a softmax of
+    similarities), and the logits are averaged with these weights.
+
+    Args:
+        config: of the separator.
+        listener: shape of its listener.
     """
 
     SHARPNESS = 1 / 0.06  # of that softmax
@@ -69,22 +75,25 @@ class Attention(nn.Module):
         nn.init.zeros_(self.map.bias)  # type: ignore[arg-type]
 
     def forward(
-        self, heard: Heard, owner: Tensor, vector: Tensor, embeddings: Tensor, negatives: Tensor
+        self, features: ListenerFeatures, owner: Tensor, vector: Tensor, embeddings: Tensor, negatives: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Tracks (queries, tracks, steps) and similarity maps (queries, 2 or 4, steps, rows).
 
         Args:
-            owner: (queries,) mixture of each query. vector: (queries, features) the projected query.
-            embeddings, negatives: (queries, dimension).
+            features: of the mixtures.
+            owner: (queries,) mixture of each query.
+            vector: (queries, features) the projected query.
+            embeddings: (queries, dimension).
+            negatives: (queries, dimension).
         """
-        local = self.normalise(self.local(heard.local.permute(0, 2, 1, 3).flatten(2)))[owner]
-        joint = heard.joint[owner]
+        local = self.normalise(self.local(features.local.permute(0, 2, 1, 3).flatten(2)))[owner]
+        joint = features.joint[owner]
         similarity = torch.stack(
             [torch.einsum("qsrd,qd->qsr", joint, e.to(joint.dtype)) for e in (embeddings, negatives)], 1
         )
         similarity = similarity * 4
-        if heard.tags is not None:
-            similarity = torch.cat([similarity, self._answers(heard.tags, owner, embeddings)], 1)
+        if features.tags is not None:
+            similarity = torch.cat([similarity, self._tag_matches(features.tags, owner, embeddings)], 1)
         whole = similarity.mean((2, 3), keepdim=True).expand(-1, -1, similarity.shape[2], 1)
         level = torch.cat([similarity, whole], 3).transpose(2, 3).flatten(1, 2)
         product = self.product((joint.mean(2) * embeddings[:, None] * embeddings.shape[1] ** 0.5).transpose(1, 2))
@@ -93,8 +102,8 @@ class Attention(nn.Module):
         tracks: Tensor = self.tracks(self.out(F.silu(x)))
         return tracks, similarity
 
-    def _answers(self, tags: Tensor, owner: Tensor, embeddings: Tensor) -> Tensor:
-        """(queries, 2, steps, rows): logits of the tags that the query means, and these against all other tags'."""
+    def _tag_matches(self, tags: Tensor, owner: Tensor, embeddings: Tensor) -> Tensor:
+        """(queries, 2, steps, rows): mean logit of the tags the query means, and the same minus that of all tags."""
         with torch.autocast(tags.device.type, enabled=False):
             logits, names = tags.float(), self.names.float()
             share = (embeddings.float() @ names.T * self.SHARPNESS).softmax(-1)

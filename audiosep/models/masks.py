@@ -1,15 +1,15 @@
-"""From network outputs to masks, and from masks of stems to stems that sum to the mixture."""
+"""Magnitude masks from network outputs, and masks of stems that sum to one."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-CEILING = 1.1
+CEILING = 1.1  # in-phase sources can cancel in the mixture: a target may be louder than it
 
 
 def real_mask(x: Tensor) -> Tensor:
-    """A magnitude mask in 0 ... 1.1: a little above one, because in-phase sources can cancel in the mixture."""
+    """Network outputs of any shape -> magnitude masks from 0 to `CEILING`."""
     return torch.sigmoid(x.float()) * CEILING
 
 

@@ -7,7 +7,7 @@ Source Separation" (ISMIR 2021), https://arxiv.org/abs/2109.05418.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
@@ -18,16 +18,13 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from audiosep.errors import ConfigError, ModelError
-from audiosep.models.base import Estimate, SeparationModel
-from audiosep.models.onednn import fuses, leaky_conv2d
-from audiosep.models.stft import istft, mean_power, stft
+from audiosep.errors import ConfigError
+from audiosep.models.mask_model import MaskModel, Masks
 from audiosep.models.stretches import Stretch, in_stretches
 
 SLOPE = 0.01
 MOMENTUM = 0.01
 FLOOR = 1e-10
-TOP_BAND = 1000.0  # Hz
 TILE = 64  # frames in fp32; in half precision twice as many take as much memory
 
 
@@ -73,28 +70,18 @@ class ShiftedNorm(nn.BatchNorm2d):
         """(batch, channels, frames, bins) and (dimension,) -> (batch, channels, frames, bins)."""
         return F.leaky_relu_(super().forward(x) + self.query(query)[None, :, None, None], SLOPE)
 
-    def asked(self, query: Tensor) -> tuple[Callable[[Tensor], Tensor], Tensor]:
-        """`self(x, query)` as a function of x, up to a positive factor of each channel, and these factors.
-
-        The layer that follows multiplies its weights by them. At inference what depends on the query alone is computed
-        once.
-        """
+    def bind_query(self, query: Tensor) -> Callable[[Tensor], Tensor]:
+        """`self(x, query)` as a function of x; at inference what depends on the query alone is computed once."""
         if self.training:
-            return partial(self, query=query), torch.ones_like(self.bias)
-        assert self.running_mean is not None
-        scale, shift = self._scale(), self._shift(query)
-        weight = scale.to(_dtype(scale))
-        if fuses(weight):  # a convolution of each channel with one number; what its rounding takes off is the factor
-            factors = torch.where(weight == 0, 1.0, scale / weight)
-            weight, bias = weight[:, None, None, None], (shift - self.running_mean * scale) / factors
-            return partial(leaky_conv2d, weight=weight, bias=bias, slope=SLOPE, groups=len(scale)), factors
+            return partial(self, query=query)
+        shift = self._shift(query)
 
         def run(x: Tensor) -> Tensor:
             x = F.batch_norm(x, self.running_mean, self.running_var, self.weight, shift, eps=self.eps)
             out: Tensor = F.leaky_relu_(x, SLOPE)
             return out
 
-        return run, torch.ones_like(scale)
+        return run
 
     def folded_into(self, conv: nn.Conv2d, query: Tensor) -> tuple[Tensor, Tensor]:
         """Weight and bias of a convolution that computes `conv`, then the affine step of this normalisation."""
@@ -112,7 +99,7 @@ class ShiftedNorm(nn.BatchNorm2d):
             return self.bias + shift
 
 
-class Stem(nn.Conv2d):
+class InputConv(nn.Conv2d):
     """The input layer, a 1 x 1 convolution of the one input channel."""
 
     def __init__(self, outputs: int) -> None:
@@ -164,21 +151,20 @@ class ResidualBlock(nn.Module):
         out += self.shortcut(x)
         return out
 
-    def asked(self, query: Tensor) -> Callable[[Stretch, Tensor | None], Tensor]:
+    def bind_query(self, query: Tensor) -> Callable[[Stretch, Tensor | None], Tensor]:
         """The block for one query: a function of stretches, and of where to write what becomes of their own frames.
 
         At inference what depends on the query alone is computed once for all stretches.
         """
         if self.training:
             return lambda x, _: self(x.frames, query)
-        norm, factors = self.norm1.asked(query)
-        (weight1, bias1), weight2 = self.norm2.folded_into(self.conv1, query), self.conv2.weight
+        norm, (weight1, bias1) = self.norm1.bind_query(query), self.norm2.folded_into(self.conv1, query)
         dtype = _dtype(weight1)  # where autocast would go by itself, once for each stretch
-        weight1, weight2 = (weight1 * factors[:, None, None]).to(dtype), weight2.to(dtype)
+        weight1, bias1, weight2 = (x.to(dtype) for x in (weight1, bias1, self.conv2.weight))
 
         def run(x: Stretch, out: Tensor | None) -> Tensor:
-            h = _convolve(partial(leaky_conv2d, weight=weight1, bias=bias1, slope=SLOPE), norm(x.frames), x)
-            h, shortcut = _convolve(partial(F.conv2d, weight=weight2), h, x), self.shortcut(x.own)
+            h = F.leaky_relu_(_convolve(norm(x.frames), weight1, bias1, x), SLOPE)
+            h, shortcut = _convolve(h, weight2, None, x), self.shortcut(x.own)
             return h.add_(shortcut) if out is None else torch.add(h, shortcut, out=out)
 
         return run
@@ -193,25 +179,21 @@ class DecoderBlock(nn.Module):
         self.up = nn.ConvTranspose2d(inputs, outputs, pool, stride=pool, bias=False)
         self.block = ResidualBlock(2 * outputs, outputs, dimension)
 
-    def asked(self, query: Tensor) -> Callable[[Tensor, Stretch, Tensor | None], Tensor]:
-        """The block for one query: a function of frames below, of the skip's stretch on them, and as for others."""
-        (norm, factors), block = self.norm.asked(query), self.block.asked(query)
-        up: Callable[[Tensor], Tensor] = self.up
-        if not self.training:
-            weight = self.up.weight * factors[:, None, None, None]
-            up = partial(F.conv_transpose2d, weight=weight.to(_dtype(weight)), stride=self.up.stride)
+    def bind_query(self, query: Tensor) -> Callable[[Tensor, Stretch, Tensor | None], Tensor]:
+        """The block for one query: a function of the frames below, of the skip's stretch, and of where to write."""
+        norm, block = self.norm.bind_query(query), self.block.bind_query(query)
 
         def run(below: Tensor, skip: Stretch, out: Tensor | None) -> Tensor:
-            return block(skip.under(up(norm(below))), out)
+            return block(skip.under(self.up(norm(below))), out)
 
         return run
 
 
-def _convolve(conv: Callable[..., Tensor], x: Tensor, stretch: Stretch) -> Tensor:
+def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, stretch: Stretch) -> Tensor:
     """A 3 x 3 convolution that takes a frame of each neighbour away, and sees zeros where there is none."""
     if stretch.before and stretch.after:
-        return conv(x, padding=(0, 1))
-    out = conv(x, padding=(1, 1))
+        return F.conv2d(x, weight, bias, padding=(0, 1))
+    out = F.conv2d(x, weight, bias, padding=(1, 1))
     return out[:, :, 1:] if stretch.before else out[:, :, :-1] if stretch.after else out
 
 
@@ -221,10 +203,10 @@ def _dtype(x: Tensor) -> torch.dtype:
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
 
 
-class ResUNet30(SeparationModel):
+class ResUNet30(MaskModel):
     """Text-queried separation with a sigmoid magnitude mask and a phase rotation.
 
-    With one channel it computes what the published network computes. With more, the network hears the channels'
+    With one channel it computes what the published network computes. With more, the network reads the channels'
     root mean power, and all channels get the same mask, which keeps the stereo image. The query enters at the first
     level, so queries share only the spectrogram and the input layers; they run one after another, which bounds memory.
 
@@ -234,11 +216,15 @@ class ResUNet30(SeparationModel):
 
     Config: ClassVar[type[ResUNet30Config]] = ResUNet30Config
     config: ResUNet30Config
+    pad_mode = "reflect"
+    unseen_bins = 1
+    queries_at_once = False
 
     def __init__(self, config: ResUNet30Config) -> None:
         super().__init__()
         self.config = config
         self.sample_rate, self.hop, self.dimension = config.sample_rate, config.hop, config.dimension
+        self.n_fft = config.n_fft
         self.capabilities = frozenset({"text", "audio", "negative"})
         self.stem_names = ()
         widths, levels = config.widths, len(config.widths)
@@ -249,7 +235,7 @@ class ResUNet30(SeparationModel):
         self.window = 40 * self.alignment - config.hop  # frames that fill the grid
         self.pools = [(2, 2)] * (levels - 1) + [(1, 2)]
         self.norm = nn.BatchNorm1d(config.n_fft // 2 + 1, momentum=MOMENTUM)
-        self.stem = Stem(widths[0])
+        self.input = InputConv(widths[0])
         self.encoder = nn.ModuleList(ResidualBlock(a, b, config.dimension) for a, b in pairwise((widths[0], *widths)))
         self.bottleneck = ResidualBlock(widths[-1], widths[-1], config.dimension)
         self.decoder = nn.ModuleList(
@@ -258,79 +244,47 @@ class ResUNet30(SeparationModel):
         )
         self.head = Head(widths[0])
 
-    def forward(self, mix: Tensor, embeddings: Tensor, negatives: Tensor | None = None) -> Estimate:
-        """See `SeparationModel.forward`; the negative moves the query to normalise(embedding - negative)."""
-        queries = embeddings if negatives is None else F.normalize(embeddings - negatives, dim=-1)
-        samples, shortest = mix.shape[-1], self.config.n_fft // 2 + 1
-        if samples < shortest:  # too short to be continued by reflection
-            mix = F.pad(mix, (0, shortest - samples))
-        spectrum = stft(mix, self.config.n_fft, self.hop, pad_mode="reflect")
-        features = self.features(spectrum)
-        waveforms, top = [], []
-        for query in queries:
-            magnitude, phasor = self.mask(features, query, spectrum.shape[-1])
-            target = spectrum * (magnitude * phasor)[:, None]
-            waveforms.append(istft(target, self.config.n_fft, self.hop, mix.shape[-1])[..., :samples])
-            top.append(self._top(magnitude)[:, : samples // self.hop + 1])
-        return Estimate(torch.stack(waveforms, dim=1), torch.stack(top, dim=1))
+    def masks(self, power: Tensor, embeddings: Tensor, negatives: Tensor) -> Iterator[Masks]:
+        """See `MaskModel.masks`; a negative moves the query to normalise(embedding - negative).
 
-    def features(self, spectrum: Tensor) -> Tensor:
+        The rotation of the highest bin, which the network does not see, is 0 instead of a unit vector, as in the
+        published network: targets have nothing there.
+        """
+        x = self.features(power)
+        for query in F.normalize(embeddings - negatives, dim=-1).split(1):
+            logits = self._unet(x, query[0]).transpose(2, 3)
+            logits = F.pad(logits[..., : power.shape[-1]].float(), (0, 0, 0, 1))
+            rotation = torch.tanh(logits[:, 1:])
+            length = rotation.square().sum(1, keepdim=True).clamp_min(FLOOR**2).sqrt()
+            yield Masks(torch.sigmoid(logits[:, :1]), (rotation / length)[:, None])
+
+    def features(self, power: Tensor) -> Tensor:
         """What the U-Net reads, the same for every query.
 
         Args:
-            spectrum: (batch, channels, bins, frames) complex.
+            power: (batch, bins, frames), the mean over the channels.
 
         Returns:
-            (batch, 1, frames padded to the pooling grid, bins - 1): the normalised root mean power of the channels.
+            (batch, 1, frames padded to the pooling grid, bins - 1): the normalised root of the power.
         """
-        magnitude = mean_power(spectrum).clamp_min(FLOOR).sqrt()
-        x = self.norm(magnitude)[:, :-1]
+        x = self.norm(power.clamp_min(FLOOR).sqrt())[:, :-1]
         x = F.pad(x, (0, -x.shape[-1] % self.grid))
-        return rearrange(x, "batch bins frames -> batch 1 frames bins")
-
-    def mask(self, features: Tensor, query: Tensor, frames: int) -> tuple[Tensor, Tensor]:
-        """The mask of one query.
-
-        Args:
-            features: (batch, 1, padded frames, bins - 1). query: (dimension,). frames: to give back.
-
-        Returns:
-            Magnitude (batch, bins, frames) in 0 ... 1, and phasor, complex of the same shape. The highest bin, which
-            the network does not see, gets phasor 0 as in the published network.
-        """
-        logits = rearrange(self._unet(features, query), "batch mask frames bins -> mask batch bins frames")
-        logits = F.pad(logits[..., :frames].float(), (0, 0, 0, 1))
-        magnitude, real, imaginary = torch.sigmoid(logits[0]), torch.tanh(logits[1]), torch.tanh(logits[2])
-        length = (real.square() + imaginary.square()).clamp_min(FLOOR**2).sqrt()
-        return magnitude, torch.complex(real / length, imaginary / length)
-
-    def stems(self, mix: Tensor) -> Estimate:
-        """The published network has no fixed heads.
-
-        Raises:
-            ModelError: always; names a model that has them.
-        """
-        raise ModelError('resunet30 answers text and audio queries but has no stems; load("mini") has')
+        return x.transpose(1, 2)[:, None]
 
     def _unet(self, x: Tensor, query: Tensor) -> Tensor:
         """(batch, 1, frames, bins) -> (batch, 3, frames, bins)."""
         tile = _tile(x)
         block: Any  # modules in lists have lost their types
         skips = []
-        stems = [self.stem, *[nn.Identity()] * (len(self.encoder) - 1)]
-        for block, stem, pool in zip(self.encoder, stems, self.pools, strict=True):
-            skips.append(in_stretches(partial(_encode, block.asked(query), stem), x, tile))
+        inputs = [self.input, *[nn.Identity()] * (len(self.encoder) - 1)]
+        for block, widen, pool in zip(self.encoder, inputs, self.pools, strict=True):
+            skips.append(in_stretches(partial(_encode, block.bind_query(query), widen), x, tile))
             x = F.avg_pool2d(skips[-1], pool)
-        x = self.bottleneck.asked(query)(Stretch(x), None)
+        x = self.bottleneck.bind_query(query)(Stretch(x), None)
         heads = [*[None] * (len(self.decoder) - 1), self.head]
         for block, head, pool in zip(self.decoder, heads, self.pools[::-1], strict=True):
-            x = in_stretches(partial(_decode, block.asked(query), head, x, pool[0]), skips.pop(), tile)
+            x = in_stretches(partial(_decode, block.bind_query(query), head, x, pool[0]), skips.pop(), tile)
         return x
-
-    def _top(self, magnitude: Tensor) -> Tensor:
-        """(batch, frames) mean magnitude mask of the highest 1 kHz that the network sees."""
-        bins = max(1, round(TOP_BAND * self.config.n_fft / self.sample_rate))
-        return magnitude[:, -1 - bins : -1].mean(dim=1)
 
 
 def _tile(x: Tensor) -> int:
@@ -341,10 +295,10 @@ def _tile(x: Tensor) -> int:
 
 
 def _encode(
-    block: Callable[[Stretch, Tensor | None], Tensor], stem: nn.Module, x: Stretch, out: Tensor | None
+    block: Callable[[Stretch, Tensor | None], Tensor], widen: nn.Module, x: Stretch, out: Tensor | None
 ) -> Tensor:
-    """A stretch of one level; `stem` is what widens the input of the first."""
-    return block(replace(x, frames=stem(x.frames)), out)
+    """A stretch of one level; `widen` is the input layer for the first level."""
+    return block(replace(x, frames=widen(x.frames)), out)
 
 
 def _decode(

@@ -1,4 +1,4 @@
-"""Training the hybrid separator: text and audio queries, absent targets, negatives, stems and candidates at once.
+"""Training the hybrid separator: text and audio queries, absent targets, negatives and stems at once.
 
 All sources of a mixture are queries over one encoder pass, and losses are taken on band energies, which needs no
 inverse STFT: with mixture energy A, cross energy B and target energy C in a band, a mask m errs by m^2 A - 2 m B + C.
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import itertools
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -24,14 +23,14 @@ from audiosep.data.loading import MixtureLoader
 from audiosep.data.mixing import Mixer, MixtureBatch
 from audiosep.data.sampling import Sampler, SamplingConfig
 from audiosep.errors import ConfigError
-from audiosep.models.hybrid import Features, Hybrid
+from audiosep.models.hybrid import Hybrid
 from audiosep.models.hybrid_config import HybridConfig
 from audiosep.models.listener import Listener
 from audiosep.models.stft import istft, mean_power, power, stft
 from audiosep.query.mini import MiniEncoder
 from audiosep.training.data_config import DataConfig, load_captions, open_corpus
 from audiosep.training.engine.trackers import Sample
-from audiosep.training.separation.losses import Losses, band_snr
+from audiosep.training.separation.losses import Losses
 from audiosep.training.separation.validation_scores import ValidationScores
 from audiosep.training.tower_files import TextTowerEncoder, load_listener
 from audiosep.weights import configs
@@ -44,11 +43,11 @@ class SeparationOptions:
 
     Attributes:
         losses: terms on the masks of queries and stems, see `training.losses`.
-        presence, stems, candidates: weights of those heads; 0 leaves their passes out.
+        presence, stems: weights of those heads; 0 leaves their passes out.
         audio, mixed: share of queries given by a recording of the target, and by a blend of text and recording.
         drop: share of queries whose embedding is dropped, so that the decoder also follows the listener alone.
-        deaf: share of the listener's features that a mixture is heard without: the listener knows the clips of a
-            training better than any others, and the separator would learn to trust it too much.
+        listener_dropout: share of the listener's feature channels that are dropped for a whole mixture: the listener
+            was trained on the same clips, and the separator would learn to rely on it too much.
         noise: standard deviation of noise on text embeddings, so that any text tower near the table's can take over.
         lowpass: share of band-limited mixtures whose input really is cut there (the loss always is).
         listener: trained listener: its file, the `model/` of a run, or a whole model. It hears the audio queries and
@@ -66,11 +65,10 @@ class SeparationOptions:
     )
     presence: float = 0.1
     stems: float = 0.3
-    candidates: float = 0.0
     audio: float = 0.2
     mixed: float = 0.15
     drop: float = 0.2
-    deaf: float = 0.0
+    listener_dropout: float = 0.0
     noise: float = 0.02
     lowpass: float = 0.5
     listener: str = ""
@@ -81,12 +79,12 @@ class SeparationOptions:
     validation_items: int = 120
 
     def __post_init__(self) -> None:
-        for name in ("presence", "stems", "candidates", "noise"):
+        for name in ("presence", "stems", "noise"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"options.{name} must not be negative, got {getattr(self, name)}")
         shares = {
             "drop": self.drop,
-            "deaf": self.deaf,
+            "listener_dropout": self.listener_dropout,
             "lowpass": self.lowpass,
             "audio + mixed": self.audio + self.mixed,
         }
@@ -114,7 +112,7 @@ class QueryBatch:
         text, negative: (queries, dimension) embeddings; zeros for no negative.
         kind: (queries,) 0 text, 1 audio, 2 blend of both. example: (queries, samples) recording for kinds 1 and 2.
         keep: (queries, 1) 0 where the embedding is dropped. cut: (mixtures,) the input ends at the cutoff.
-        earlier: passes of the decoder before the one that learns.
+        refinements: runs of the decoder before the one that is trained.
     """
 
     mixtures: MixtureBatch
@@ -123,7 +121,7 @@ class QueryBatch:
     kind: Tensor
     keep: Tensor
     cut: Tensor
-    earlier: int = 0
+    refinements: int = 0
 
     def to(self, device: torch.device) -> QueryBatch:
         """The batch on another device."""
@@ -159,8 +157,6 @@ class SeparationTask:
     def __init__(self, config: SeparationConfig) -> None:
         self.config = config
         self.model = Hybrid(config.model)
-        if config.options.candidates and not config.model.candidates:
-            raise ConfigError("options.candidates: the model has none; set model.candidates")
         if config.model.listener is None and (config.options.listener or config.options.tune):
             raise ConfigError("options.listener and options.tune: the model has no listener; set model.listener")
         if config.options.tune and not config.options.listener:
@@ -169,8 +165,10 @@ class SeparationTask:
             raise ConfigError(
                 "options.tune: not with model.relisten, which hears with the listener that placed the queries"
             )
-        if config.model.passes > 1 and not config.options.presence:
-            raise ConfigError("options.presence: model.passes ask again as far as the presence believes an answer")
+        if config.model.refinements and not config.options.presence:
+            raise ConfigError(
+                "options.presence: model.refinements weight an estimate by its presence, which is not trained"
+            )
         if config.options.listener:
             load_listener(self.model.listener, config.options.listener)
         self.text = TextTowerEncoder.read(config.options.text) if config.options.text else None
@@ -178,7 +176,7 @@ class SeparationTask:
             raise ConfigError("options.text: the query encoder needs the other tower too; set model.listener")
         self.corpus = open_corpus(config.data, config.model.sample_rate)
         self.captions = load_captions(config.data)
-        self.model.deaf = config.options.deaf
+        self.model.listener_dropout = config.options.listener_dropout
         # What hears the audio queries, and is shipped for that: it has to stay where the captions are.
         self.listener: Listener | None = None
         if config.options.listener:
@@ -251,8 +249,8 @@ class SeparationTask:
         kind = torch.where(can_be_heard, kind, 0)
         keep = (draw(count) >= options.drop).float()[:, None]
         cut = draw(len(mixtures.cutoff)) < options.lowpass
-        earlier = step % self.config.model.passes
-        return QueryBatch(mixtures, F.normalize(text, dim=-1), negative, kind, keep, cut, earlier)
+        refinements = step % (1 + self.config.model.refinements)
+        return QueryBatch(mixtures, F.normalize(text, dim=-1), negative, kind, keep, cut, refinements)
 
     def _embeddings(self, batch: QueryBatch, examples: Tensor) -> Tensor:
         """Text embeddings, some replaced by or blended with what is heard in `examples` (queries, samples)."""
@@ -268,7 +266,7 @@ class SeparationTask:
     # ---- loss ------------------------------------------------------------------------------------------------------
 
     def loss(self, model: nn.Module, batch: QueryBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Weighted sum of the losses of queries, presence, stems and candidates."""
+        """Weighted sum of the losses of queries, presence and stems."""
         assert isinstance(model, Hybrid)
         mixtures, options = _with_channels(batch.mixtures), self.config.options
         with torch.no_grad(), torch.autocast(mixtures.sources.device.type, enabled=False):
@@ -279,21 +277,16 @@ class SeparationTask:
             queries = self._energies(model, inside, targets, mixtures.owner)
             embeddings = self._embeddings(batch, self._examples(mixtures, targets))
         features = model.encode(model.energies(mean_power(heard)))
-        total, parts = self._candidate_loss(model, features, mixtures, inside)
-        chosen = None
-        if model.config.refine:
-            chosen = model.select(features, embeddings, mixtures.owner)
         songs = self._songs(mixtures)
-        query = (features, embeddings, batch.negative, mixtures.owner, chosen, batch.keep)
-        before = None
-        if batch.earlier:
+        query = (features, embeddings, batch.negative, mixtures.owner, batch.keep)
+        previous = None
+        if batch.refinements:
             with self._as_used(model):
-                before = model.ask(*query, passes=batch.earlier)
-        decoded = model.decode(*query, songs, before)
-        loss, improvement = self._mask_loss(decoded.mask, queries)
-        total = total + loss
-        parts |= {"query": loss.detach(), "sdri_again" if batch.earlier else "sdri": improvement}
-        if decoded.presence is not None and options.presence:
+                previous = model.refine(*query, refinements=batch.refinements - 1)
+        decoded = model.decode(*query, songs, previous)
+        total, improvement = self._mask_loss(decoded.mask, queries)
+        parts = {"query": total.detach(), "sdri_refined" if batch.refinements else "sdri": improvement}
+        if options.presence:
             there = (mixtures.membership.sum(1) > 0).float()
             presence = F.binary_cross_entropy_with_logits(decoded.presence.float(), there)
             total, parts["presence"] = total + options.presence * presence, presence.detach()
@@ -345,32 +338,6 @@ class SeparationTask:
             waves = torch.einsum("mks,msct->mkct", mixtures.stems[songs], mixtures.sources[songs]).flatten(0, 1)
             energies = self._energies(model, spectrum, waves, songs.repeat_interleave(mixtures.stems.shape[1]))
         return self._mask_loss(masks.flatten(0, 1), energies)[0]
-
-    def _candidate_loss(
-        self, model: Hybrid, features: Features, mixtures: MixtureBatch, spectrum: Tensor
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Permutation-invariant thresholded SNR of the query-free masks (Yu et al., 2017) against the sources."""
-        weight, count = self.config.options.candidates, model.config.candidates
-        if not weight:
-            return torch.zeros((), device=spectrum.device), {}
-        with torch.no_grad(), torch.autocast(spectrum.device.type, enabled=False):
-            sources = mixtures.sources[:, :count].clone()
-            if mixtures.sources.shape[1] > count:
-                sources[:, -1] += mixtures.sources[:, count:].sum(1)
-            sources = F.pad(sources, (0, 0, 0, 0, 0, count - sources.shape[1]))
-            owner = torch.arange(len(sources), device=spectrum.device).repeat_interleave(count)
-            energies = self._energies(model, spectrum, sources.flatten(0, 1), owner)
-        masks = model.candidate_masks(features).float()
-        pairs = []
-        for shift in range(count):
-            shifted = masks.roll(shift, 1).flatten(0, 1)
-            pairs.append(band_snr(shifted, energies.mixture, energies.cross, energies.target).view(-1, count))
-        table = torch.stack(pairs, 2)  # (mixtures, sources, shift): source s against candidate (s - shift) mod count
-        orders = torch.tensor(list(itertools.permutations(range(count))), device=table.device)
-        shifts = (torch.arange(count, device=table.device) - orders) % count
-        costs = torch.stack([table[:, k, shifts[:, k]] for k in range(count)]).mean(0)
-        best = 0.1 * costs.min(1).values.mean()
-        return weight * best, {"candidates": best.detach()}
 
     # ---- energies --------------------------------------------------------------------------------------------------
 

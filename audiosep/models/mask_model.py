@@ -1,0 +1,145 @@
+"""From masks to waveforms: what is around every network that answers a power spectrum with masks.
+
+    mixture --STFT--> spectra --mean power--> network.masks --> mask x spectra --inverse STFT--> targets
+                                                         `----> mean mask of the highest 1 kHz: gain above the band
+
+A network computes `masks` and, if it has fixed stems, `stem_masks`; this module does the rest, for torch and for other
+engines alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from audiosep.errors import ModelError
+from audiosep.models.base import Estimate, SeparationModel
+from audiosep.models.stft import istft, mean_power, stft
+
+TOP_BAND = 1000.0  # Hz
+
+
+@dataclass
+class Masks:
+    """Masks of some targets.
+
+    Attributes:
+        magnitude: (batch, targets, bins, frames), at least 0.
+        rotation: (batch, targets, 2, bins, frames), cosine and sine of what is added to the mixture's phase; None to
+            keep that phase.
+        presence: (batch, targets) in 0..1, how sure the network is that the sound is there; None if it cannot tell.
+    """
+
+    magnitude: Tensor
+    rotation: Tensor | None = None
+    presence: Tensor | None = None
+
+    def of(self, target: int) -> Tensor:
+        """(batch, bins, frames): the mask of one target, complex if it rotates phases."""
+        magnitude = self.magnitude[:, target]
+        if self.rotation is None:
+            return magnitude
+        return magnitude * torch.complex(*self.rotation[:, target].unbind(1))
+
+
+class MaskModel(SeparationModel):
+    """A model whose network turns the mean power of a mixture's channels into masks, one for all channels.
+
+    Attributes:
+        n_fft: FFT length, samples.
+        pad_mode: how the STFT continues a signal beyond its ends, see `models.stft.stft`.
+        unseen_bins: highest bins that the network does not see; their masks are not part of the highest 1 kHz.
+        queries_at_once: whether `masks` takes any number of queries in one pass of the network's layers, or one by one.
+    """
+
+    n_fft: int
+    pad_mode: Literal["constant", "reflect"] = "constant"
+    unseen_bins: int = 0
+    queries_at_once: bool = True
+
+    @property
+    def bins(self) -> int:
+        """Bins of the STFT."""
+        return self.n_fft // 2 + 1
+
+    @property
+    def top_band(self) -> slice:
+        """The bins of the highest 1 kHz that the network sees."""
+        last = self.bins - self.unseen_bins
+        return slice(last - max(1, round(TOP_BAND * self.n_fft / self.sample_rate)), last)
+
+    def masks(self, power: Tensor, embeddings: Tensor, negatives: Tensor) -> Iterator[Masks]:
+        """Masks of the queries, in their order.
+
+        Args:
+            power: (batch, bins, frames), the mean over the channels.
+            embeddings: (queries, dimension), L2-normalised; the same queries for every mixture of the batch.
+            negatives: (queries, dimension), what to keep out, already scaled by its weight; zeros for nothing.
+
+        Yields:
+            Masks of as many queries as the network decodes together, until all are done.
+        """
+        raise NotImplementedError
+
+    def stem_masks(self, power: Tensor) -> Masks:
+        """Masks of the fixed stems; they sum to one.
+
+        Args:
+            power: (batch, bins, frames), the mean over the channels.
+        """
+        raise NotImplementedError
+
+    def forward(self, mix: Tensor, embeddings: Tensor, negatives: Tensor | None = None) -> Estimate:
+        """See `SeparationModel.forward`."""
+        spectrum, power = self._analyse(mix)
+        negatives = torch.zeros_like(embeddings) if negatives is None else negatives
+        targets = mix.new_empty(mix.shape[0], len(embeddings), *mix.shape[1:], dtype=torch.float32)
+        top = targets.new_empty(*targets.shape[:2], mix.shape[-1] // self.hop + 1)
+        scores: list[Tensor] = []
+        done = 0
+        for masks in self.masks(power, embeddings, negatives):
+            # One target at a time: spectra of all together would be the largest tensors of a pass.
+            for k in range(masks.magnitude.shape[1]):
+                targets[:, done], top[:, done] = self._target(masks, k, spectrum, mix.shape[-1])
+                done += 1
+            scores += [] if masks.presence is None else [masks.presence]
+        return Estimate(targets, top, torch.cat(scores, 1) if scores else None)
+
+    def stems(self, mix: Tensor) -> Estimate:
+        """See `SeparationModel.stems`; the last stem is what the others leave of the mixture.
+
+        Raises:
+            ModelError: the network has no fixed stems.
+        """
+        if not self.stem_names:
+            raise ModelError("this model has no fixed stems; load one that has, such as 'mini'")
+        mix = mix.float()
+        spectrum, power = self._analyse(mix)
+        masks = self.stem_masks(power)
+        targets = mix.new_empty(mix.shape[0], len(self.stem_names), *mix.shape[1:])
+        top = targets.new_empty(*targets.shape[:2], mix.shape[-1] // self.hop + 1)
+        last = len(self.stem_names) - 1
+        for k in range(last):
+            targets[:, k], top[:, k] = self._target(masks, k, spectrum, mix.shape[-1])
+        targets[:, last] = mix - targets[:, :last].sum(1)
+        top[:, last] = 1 - top[:, :last].sum(1)
+        return Estimate(targets, top)
+
+    def _analyse(self, mix: Tensor) -> tuple[Tensor, Tensor]:
+        """(batch, channels, samples) -> spectra (batch, channels, bins, frames), mean power (batch, bins, frames)."""
+        shortest = self.n_fft // 2 + 1
+        if self.pad_mode == "reflect" and mix.shape[-1] < shortest:  # too short to be continued by reflection
+            mix = F.pad(mix, (0, shortest - mix.shape[-1]))
+        spectrum = stft(mix.float(), self.n_fft, self.hop, pad_mode=self.pad_mode)
+        return spectrum, mean_power(spectrum)
+
+    def _target(self, masks: Masks, target: int, spectrum: Tensor, samples: int) -> tuple[Tensor, Tensor]:
+        """The waveform (batch, channels, samples) of a target, and its mean mask (batch, frames) of the top band."""
+        spectrum = spectrum * masks.of(target)[:, None]
+        top = masks.magnitude[:, target, self.top_band].mean(1)
+        return istft(spectrum, self.n_fft, self.hop, samples), top[:, : samples // self.hop + 1]

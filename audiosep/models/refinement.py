@@ -1,0 +1,133 @@
+"""Decoding again: the listener's embeddings of an estimate and of its residual sharpen the query.
+
+A text embedding points only roughly at a sound that was never trained on, the embedding of a recording points at it
+well; an estimate that is roughly right is such a recording.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+TINY = 1e-10  # far below the energy of silence in 16 bits
+
+
+@dataclass
+class Decoded:
+    """What one run of the decoder gives.
+
+    Attributes:
+        mask: (queries, bands, frames).
+        presence: (queries,) logits.
+        stems: (songs, stems, bands, frames), where they were decoded too.
+        similarity: of the listener's local features to the original query, see `Attention`.
+        embedding: (queries, dimension), the listener's embedding of the estimate.
+        residual_embedding: (queries, dimension), that of what the estimate leaves; None if it was not needed yet.
+    """
+
+    mask: Tensor
+    presence: Tensor
+    stems: Tensor | None
+    similarity: Tensor | None = None
+    embedding: Tensor | None = None
+    residual_embedding: Tensor | None = None
+
+    def detach(self) -> Decoded:
+        """The same without stems and without what is kept for gradients."""
+        similarity = None if self.similarity is None else self.similarity.detach()
+        embeddings = (self.embedding, self.residual_embedding)
+        return Decoded(self.mask.detach(), self.presence.detach(), None, similarity, *embeddings)
+
+
+Decode = Callable[[Decoded | None], Decoded]
+"""One run of the decoder, given the run before."""
+
+Embed = Callable[[Tensor], Tensor]
+"""Masks (queries, bands, frames) -> (queries, dimension), the listener's embeddings of the masked mixtures."""
+
+
+def decode_refined(decode: Decode, refinements: int) -> Decoded:
+    """The last of 1 + `refinements` runs of the decoder, each given the one before.
+
+    No gradient goes through the runs before the last one, but they are computed with gradients enabled: the weights of
+    adapters are computed once a batch, and would keep that they were computed without.
+    """
+    decoded = decode(None)
+    for _ in range(refinements):
+        decoded = decode(decoded.detach())
+    return decoded
+
+
+def decode_mixed(decode: Decode, embed: Embed, query: Tensor, refinements: int, temperature: float) -> Decoded:
+    """The last run of the decoder, with a weighted mean of the masks of all runs and of one more.
+
+    Of two sounds the first estimate may be the wrong one, and refining it would make that worse. So the decoder also
+    runs as if the first estimate and its residual had been swapped. Masks are weighted by a softmax over how much more
+    similar to the query the estimate is than its residual.
+
+    Args:
+        decode: one run of the decoder.
+        embed: embeddings of masked mixtures.
+        query: (queries, dimension) embeddings of the original queries.
+        refinements: runs after the first.
+        temperature: of the softmax.
+    """
+
+    def run(previous: Decoded | None) -> Decoded:
+        decoded = decode(previous)
+        return replace(decoded, residual_embedding=_residual_embedding(decoded, embed))
+
+    runs = [run(None)]
+    for _ in range(refinements):
+        runs.append(run(runs[-1]))
+    first, last = runs[0], runs[-1]
+    swapped = replace(
+        first,
+        mask=_residual_mask(first.mask),
+        embedding=first.residual_embedding,
+        residual_embedding=first.embedding,
+    )
+    runs.append(run(swapped))
+    query = F.normalize(query.float(), dim=-1)
+    estimates, residuals = (
+        torch.stack([getattr(r, name) for r in runs]) for name in ("embedding", "residual_embedding")
+    )
+    scale = 1 / temperature
+    weights = (scale * ((estimates - residuals) * query).sum(-1)).softmax(0)[..., None, None]
+    return replace(last, mask=torch.stack([r.mask.float() for r in runs]).mul(weights).sum(0))
+
+
+@torch.no_grad()
+def refined_query(
+    previous: Decoded, embed: Embed, energies: Tensor, positive: Tensor, negative: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Positive and negative of a query plus the embeddings of its estimate and residual, weighted by the presence.
+
+    Args:
+        previous: the run of the decoder before, with the embedding of its estimate.
+        embed: embeddings of masked mixtures.
+        energies: (queries, bands, frames) of the mixtures.
+        positive: (queries, dimension).
+        negative: (queries, dimension).
+    """
+    assert previous.embedding is not None  # `HybridConfig` asks for `relisten`
+    sure = torch.sigmoid(previous.presence.float())[:, None]
+    # Embeddings know no level: a residual without energy would be kept out as strongly as any other.
+    left = (_residual_mask(previous.mask).square() * energies).sum((1, 2)) / (energies.sum((1, 2)) + TINY)
+    negative = negative + sure * left.sqrt()[:, None] * _residual_embedding(previous, embed)
+    return F.normalize(positive + sure * previous.embedding, dim=-1), negative
+
+
+def _residual_mask(mask: Tensor) -> Tensor:
+    return 1 - mask.float().clamp(0, 1)
+
+
+def _residual_embedding(decoded: Decoded, embed: Embed) -> Tensor:
+    """(queries, dimension), the listener's embedding of what a mask leaves."""
+    if decoded.residual_embedding is not None:
+        return decoded.residual_embedding
+    return embed(_residual_mask(decoded.mask))

@@ -1,0 +1,92 @@
+"""Refinements: what the decoder is given in its next runs, and how the masks of all runs are mixed."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from audiosep.models.refinement import Decoded, decode_mixed, decode_refined, refined_query
+
+A, B, C = torch.eye(8)[:3]
+FRAMES = 6
+
+
+def decoded(mask: float, embedding: Tensor, presence: float = 20.0) -> Decoded:
+    """A run for one query with a constant mask."""
+    return Decoded(torch.full((1, 4, FRAMES), mask), torch.tensor([presence]), None, embedding=embedding[None])
+
+
+def by_level(mask: Tensor) -> Tensor:
+    """The embedding of a masked mixture in these tests: A where most is let through, else B."""
+    return A[None] if mask.mean() > 0.5 else B[None]
+
+
+class Decoder:
+    """A decoder whose runs are written down beforehand; remembers what each was given."""
+
+    def __init__(self, *runs: Decoded) -> None:
+        self.runs = list(runs)
+        self.given: list[Decoded | None] = []
+
+    def __call__(self, previous: Decoded | None) -> Decoded:
+        self.given.append(previous)
+        return self.runs[len(self.given) - 1]
+
+
+def test_each_run_is_given_the_run_before() -> None:
+    runs = [decoded(0.1, A), decoded(0.2, A), decoded(0.3, A)]
+    decoder = Decoder(*runs)
+    assert decode_refined(decoder, 2) is runs[2]
+    assert decoder.given[0] is None
+    assert [float(run.mask.mean()) for run in decoder.given[1:] if run] == pytest.approx([0.1, 0.2])
+    assert decode_refined(Decoder(runs[0]), 0) is runs[0]
+
+
+def test_the_last_run_of_a_mix_is_given_the_first_with_estimate_and_residual_swapped() -> None:
+    decoder = Decoder(decoded(0.2, A), decoded(0.2, A), decoded(0.2, A))
+    decode_mixed(decoder, by_level, A[None], 1, 0.1)
+    first, refined, swapped = decoder.given
+    assert first is None
+    assert refined is not None
+    assert swapped is not None
+    assert torch.equal(refined.embedding, A[None])
+    assert torch.equal(refined.residual_embedding, A[None])  # 1 - 0.2 lets most through
+    torch.testing.assert_close(swapped.mask, torch.full((1, 4, FRAMES), 0.8))
+    assert torch.equal(swapped.embedding, refined.residual_embedding)
+    assert torch.equal(swapped.residual_embedding, refined.embedding)
+
+
+def test_masks_count_by_how_much_more_their_estimate_is_like_the_query_than_their_residual() -> None:
+    # Residuals of these masks let most through, so they are embedded as A: estimates like C are better than like B.
+    runs = [decoded(0.1, B), decoded(0.2, B), decoded(0.4, C)]
+
+    def mixed(temperature: float, query: Tensor = C) -> Decoded:
+        return decode_mixed(Decoder(*runs), by_level, query[None], 1, temperature)
+
+    assert float(mixed(1e-4).mask.mean()) == pytest.approx(0.4)
+    assert float(mixed(1e4).mask.mean()) == pytest.approx((0.1 + 0.2 + 0.4) / 3, rel=1e-3)
+    assert float(mixed(1e-4, B).mask.mean()) == pytest.approx((0.1 + 0.2) / 2)
+    half = float(mixed(0.5).mask.mean())
+    assert 0.4 > half > (0.1 + 0.2 + 0.4) / 3
+    assert mixed(0.5).presence is runs[1].presence  # of the last refinement, not of the swapped run
+
+
+def test_a_query_moves_towards_the_estimate_and_keeps_the_residual_out() -> None:
+    energies, nothing = torch.ones(1, 4, FRAMES), torch.zeros(1, 8)
+    positive, negative = refined_query(decoded(0.2, C), by_level, energies, A[None], nothing)
+    torch.testing.assert_close(positive[0], (A + C) / 2**0.5)
+    torch.testing.assert_close(negative[0], 0.8 * A)  # by_level(1 - mask), as loud as it is
+
+
+def test_an_estimate_that_seems_absent_refines_nothing() -> None:
+    energies, nothing = torch.ones(1, 4, FRAMES), torch.zeros(1, 8)
+    positive, negative = refined_query(decoded(0.2, C, presence=-30.0), by_level, energies, A[None], nothing)
+    torch.testing.assert_close(positive[0], A)
+    torch.testing.assert_close(negative[0], nothing[0])
+
+
+def test_a_residual_without_energy_is_not_kept_out() -> None:
+    energies, unwanted = torch.rand(1, 4, FRAMES), B[None]
+    _, negative = refined_query(decoded(1.0, C), by_level, energies, A[None], unwanted)
+    torch.testing.assert_close(negative, unwanted)
