@@ -17,7 +17,6 @@ from typing import Any
 from audiosep.data.manifest import Clip, read_manifest
 from audiosep.errors import ConfigError
 from audiosep.models.hybrid import Hybrid
-from audiosep.models.hybrid_config import check
 from audiosep.models.listener import Listener
 from audiosep.query.mini import MiniEncoder
 from audiosep.training.tower_files import TextTowerEncoder, load_listener
@@ -33,9 +32,9 @@ def assemble(
     out: Path,
     *,
     listener: Path | None = None,
-    floor: float | None = None,
-    decide: float | None = None,
-    weigh: float | None = None,
+    mask_floor: float | None = None,
+    mix_temperature: float | None = None,
+    presence_exponent: float | None = None,
     name: str,
     licence: str,
 ) -> Path:
@@ -44,7 +43,9 @@ def assemble(
     Args:
         separator: folder that a separation run exported. text: folder that a text run exported, or a whole model.
         listener: what hears the audio queries, where the separator's own went on learning; see `load_listener`.
-        floor, weigh: see `HybridConfig`; None for that of the run. out: made if missing. name, licence: of the weights.
+        out: made if missing.
+        mask_floor, mix_temperature, presence_exponent: see `HybridConfig`; None for those of the run.
+        name, licence: of the weights.
 
     Raises:
         ConfigError: the separator has no listener, so it cannot hear audio queries.
@@ -52,9 +53,12 @@ def assemble(
     model, _ = load_model(separator)
     if not isinstance(model, Hybrid) or model.config.listener is None:
         raise ConfigError(f"{separator} is no hybrid with a listener")
-    given: dict[str, Any] = {"floor": floor, "decide": decide, "weigh": weigh}
+    given: dict[str, Any] = {
+        "mask_floor": mask_floor,
+        "mix_temperature": mix_temperature,
+        "presence_exponent": presence_exponent,
+    }
     config = replace(model.config, **{key: value for key, value in given.items() if value is not None})
-    check(config)
     model.config = config
     read = TextTowerEncoder.read(text)
     out.mkdir(parents=True, exist_ok=True)
@@ -114,9 +118,9 @@ def main() -> None:
     parser.add_argument("--separator", type=Path, required=True)
     parser.add_argument("--text", type=Path, required=True)
     parser.add_argument("--listener", type=Path, help="what hears audio queries, if the separator's own was tuned")
-    parser.add_argument("--floor", type=float, help="amplitude that every query lets through")
-    parser.add_argument("--decide", type=float, help="mix answers by how well they fit; the scale of it")
-    parser.add_argument("--weigh", type=float, help="multiply outputs by this power of their presence")
+    parser.add_argument("--mask-floor", type=float, help="smallest mask of a query, an amplitude")
+    parser.add_argument("--mix-temperature", type=float, help="temperature of the mean over all masks")
+    parser.add_argument("--presence-exponent", type=float, help="multiply masks by this power of their presence")
     parser.add_argument("--manifest", type=Path, required=True)
     parser.add_argument("--recipe", type=Path, nargs="+", required=True)
     parser.add_argument("--card", type=Path, required=True, help=f"model card with {TRAINED_ON} where the table goes")
@@ -128,9 +132,9 @@ def main() -> None:
     if TRAINED_ON not in card:
         raise ConfigError(f"{args.card} has no line {TRAINED_ON}")
     settings: dict[str, Any] = {
-        "floor": args.floor,
-        "decide": args.decide,
-        "weigh": args.weigh,
+        "mask_floor": args.mask_floor,
+        "mix_temperature": args.mix_temperature,
+        "presence_exponent": args.presence_exponent,
         "name": args.name,
         "licence": args.licence,
     }

@@ -346,7 +346,7 @@ class Hybrid(MaskModel):
 
 def _groups(embeddings: Tensor, negatives: Tensor) -> Iterable[tuple[Tensor, Tensor]]:
     """Queries and their negatives, as many at a time as the device decodes together."""
-    if torch.jit.is_tracing():  # a trace would keep the number of groups of its example
+    if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]  # a trace keeps its number of groups
         return [(embeddings, negatives)]
     together = QUERIES_TOGETHER.get(embeddings.device.type, QUERIES_TOGETHER["cpu"])
     return zip(embeddings.split(together), negatives.split(together), strict=True)
