@@ -67,6 +67,19 @@ def test_an_absent_target_asks_for_silence(name, signals):
     assert (quiet < loud).all()
 
 
+@pytest.mark.parametrize("absent", [0.1, 0.5])
+def test_queries_with_an_absent_target_count_with_their_own_weight(absent, signals):
+    target, mixture = signals
+    expected = torch.full((2,), absent * 10 * float(torch.log10(torch.tensor(0.25 + 1e-3))))
+    terms = Losses([{"name": "snr", "absent": absent}])
+    assert torch.allclose(terms.waveforms(0.5 * mixture, 0 * mixture, mixture)[0], expected, atol=1e-3)
+    _, _, _, (a, b, c) = band_energies(target, mixture)
+    terms, mask = Losses([{"name": "band_snr", "absent": absent}]), torch.full_like(a, 0.5)
+    assert torch.allclose(terms.bands(mask, a, 0 * b, 0 * c)[0], expected, atol=1e-3)
+    present = Losses([{"name": "band_snr", "absent": 1.0}])
+    assert torch.equal(terms.bands(mask, a, b, c)[0], present.bands(mask, a, b, c)[0])
+
+
 @pytest.mark.parametrize("name", sorted(set(WAVEFORM_LOSSES) - {"l1", "huber"}))
 def test_losses_do_not_depend_on_the_level(name, signals):
     target, mixture = signals

@@ -28,6 +28,7 @@ from audiosep.training.engine.schedule import Clock, due, learning_rate, progres
 from audiosep.training.engine.trackers import log_samples, to_compare
 from audiosep.training.engine.trainer import Trainer
 from audiosep.training.engine.trainer_config import TrainerConfig
+from audiosep.training.engine.weight_average import average_weights, update_average
 
 
 class TinyTask:
@@ -183,6 +184,32 @@ def test_steps_whose_gradient_is_not_finite_are_skipped(tmp_path):
     assert all(torch.isfinite(v).all() for v in task.model.state_dict().values())
     with pytest.raises(TrainingError, match="20 steps in a row"):
         Trainer(TinyTask(poison=frozenset(range(100))), replace(CONFIG, steps=50), tmp_path / "bad").fit()
+
+
+def test_the_average_starts_fast_and_frozen_weights_stay():
+    model = nn.Sequential(nn.Linear(1, 1), nn.BatchNorm1d(1))
+    model[0].bias.requires_grad_(False)
+    nn.init.zeros_(model[0].weight)
+    average = average_weights(model, 0.5)
+    expected = 0.0
+    for step, decay in enumerate((1 / 20, 2 / 21, 3 / 22)):
+        nn.init.constant_(model[0].weight, step + 1.0)
+        update_average(average, model, step)
+        expected = decay * expected + (1 - decay) * (step + 1.0)
+        assert float(average.module[0].weight.detach()) == pytest.approx(expected)
+    update_average(average, model, 10_000)
+    assert float(average.module[0].weight.detach()) == pytest.approx((expected + 3.0) / 2)
+    assert torch.equal(average.module[0].bias, model[0].bias)
+
+
+def test_the_exported_model_has_averaged_weights_and_the_latest_buffers(tmp_path):
+    task = TinyTask()
+    Trainer(task, replace(CONFIG, ema=0.9), tmp_path).fit()
+    exported, trained = load_file(tmp_path / "model/model.safetensors"), task.model.state_dict()
+    buffers = {name for name, _ in task.model.named_buffers()}
+    assert buffers
+    for name, value in trained.items():
+        assert torch.equal(exported[name], value) == (name in buffers), name
 
 
 def test_patience_ends_a_run_that_no_longer_improves(tmp_path):

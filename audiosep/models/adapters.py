@@ -100,24 +100,28 @@ class Adapter:
         if count >= LARGEST:
             raise ConfigError(f"adapter.rank {self.config.rank} needs {count:,} parameters; the limit is {LARGEST:,}")
 
-    def save(self, path: Path, *, base: str, about: Mapping[str, Any] | None = None) -> None:
+    def save(
+        self, path: Path, *, base: str, about: Mapping[str, Any] | None = None, model: nn.Module | None = None
+    ) -> None:
         """Write the adapter file (safetensors).
 
         Args:
             path: the file.
             base: name of the model it belongs to.
             about: further facts for the metadata, such as the labels; plain JSON.
+            model: a copy of the adapted model to take the values from, such as averaged ones; by default the model.
 
         Raises:
             AudioSepError: the file cannot be written.
         """
+        model = self.model if model is None else model
         tensors: dict[str, Tensor] = {}
         for name in self._layers:
-            change = self.model.get_submodule(f"{name}.parametrizations.weight.0")
+            change = model.get_submodule(f"{name}.parametrizations.weight.0")
             assert isinstance(change, LowRank)
             tensors[f"{name}.weight.a"], tensors[f"{name}.weight.b"] = change.a, change.b
         for name, before in self._vectors.items():
-            after = self.model.get_parameter(name)
+            after = model.get_parameter(name)
             tensors[f"{name}.change"] = after - before.to(after.device)
         stored = {k: v.detach().to("cpu", copy=True).contiguous() for k, v in tensors.items()}
         facts = {_FORMAT: "1", "base": base, "base_hash": self.base_hash, "about": json.dumps(dict(about or {}))}

@@ -17,7 +17,7 @@ class StepMemory:
     """Memory of one training step, bytes.
 
     Attributes:
-        state: weights, gradients, both moments of AdamW and the averaged weights, all float32.
+        state: weights and their average, and of trained weights gradients and both moments of AdamW, all float32.
         activations: what the forward pass keeps for the backward pass.
         items: training items (queries) of the measured batch.
     """
@@ -70,4 +70,4 @@ def step_memory(task: Task, config: TrainerConfig) -> StepMemory:
 def _state_bytes(model: nn.Module) -> int:
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     frozen = sum(p.numel() for p in model.parameters() if not p.requires_grad)
-    return 4 * (5 * trained + frozen)
+    return 4 * (5 * trained + 2 * frozen)

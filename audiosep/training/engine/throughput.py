@@ -90,7 +90,7 @@ def measure_throughput(task: Task, config: TrainerConfig, steps: int) -> Through
         TrainingError: stopped by a signal.
     """
     plain = dataclasses.replace(
-        config, steps=2 * steps, minutes=None, log_every=steps, patience=0, validate_raw=False, trackers=(),
+        config, steps=2 * steps, minutes=None, log_every=steps, patience=0, trackers=(),
         validate_minutes=None, validate_steps=None, checkpoint_minutes=None, checkpoint_steps=None,
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder, _gpu_busy(resolve_device(config.device)) as busy:

@@ -22,7 +22,6 @@ from audiosep.inference.environment import environment
 from audiosep.training.engine import distributed
 from audiosep.training.engine.curves import draw_curves
 from audiosep.training.engine.dead_channels import Health
-from audiosep.training.engine.ema import WeightAverage
 from audiosep.training.engine.muon import Muon, is_matrix
 from audiosep.training.engine.run_state import (
     Progress,
@@ -45,6 +44,7 @@ from audiosep.training.engine.schedule import Clock, due, learning_rate, progres
 from audiosep.training.engine.task import StepModule, Task
 from audiosep.training.engine.trackers import Sample, log_samples, start_trackers
 from audiosep.training.engine.trainer_config import TrainerConfig
+from audiosep.training.engine.weight_average import average_weights, restore_buffers, update_average
 from audiosep.weights import configs
 
 logger = logging.getLogger(__name__)
@@ -152,9 +152,9 @@ class Trainer:
         optimizer = self._optimizer()
         self._train_mode()  # what is frozen is no business of DDP and of the average
         self.step_module, self.optimizer = self.accelerator.prepare(StepModule(self.task), optimizer)
-        self.average = WeightAverage(model, config.ema)
+        self.average = average_weights(model, config.ema)
         if average is not None and training is not None:
-            self.average.load_state_dict(average)
+            self.average.module.load_state_dict(average)
             self.optimizer.load_state_dict(training["optimizer"])
             if self.accelerator.scaler is not None:
                 self.accelerator.scaler.load_state_dict(training["scaler"])
@@ -231,10 +231,10 @@ class Trainer:
         if good or self.accelerator.scaler is not None:
             self.optimizer.step()
         if good:
-            self.average.update(state.step)
+            update_average(self.average, self.model, state.step)
             state.skipped = 0
         else:
-            self.average.restore_buffers()
+            restore_buffers(self.model, self.average)
             state.skipped += 1
             logger.warning("step %d: the gradient is not finite; the step is skipped", state.step)
         self.optimizer.zero_grad(set_to_none=True)
@@ -271,23 +271,20 @@ class Trainer:
         """Measure the averaged weights, keep them in `best/` if they are the best so far."""
         state, monitor = self.progress, self.config.monitor
         started = time.perf_counter()
-        raw = self._measure() if self.config.validate_raw else {}
-        with self.average.applied():
-            metrics = self._measure()
-            if monitor not in metrics and (metrics or self.config.patience):
-                problem = f"trainer.monitor: validation gives no {monitor!r}, only {', '.join(headline(metrics))}"
-                if self.config.patience:
-                    raise ConfigError(problem)
-                logger.warning("%s; there will be no best/", problem)
-            value = metrics.get(monitor, math.nan)
-            if math.isfinite(value) and (state.best is None or value > state.best):
-                state.best, state.best_step, state.stale = value, state.step, 0
-                self._export(self.run_dir / "best")
-            else:
-                state.stale += 1
-            self._show()
+        self._metrics = metrics = self._measure()
+        if monitor not in metrics and (metrics or self.config.patience):
+            problem = f"trainer.monitor: validation gives no {monitor!r}, only {', '.join(headline(metrics))}"
+            if self.config.patience:
+                raise ConfigError(problem)
+            logger.warning("%s; there will be no best/", problem)
+        value = metrics.get(monitor, math.nan)
+        if math.isfinite(value) and (state.best is None or value > state.best):
+            state.best, state.best_step, state.stale = value, state.step, 0
+            self._export(self.run_dir / "best")
+        else:
+            state.stale += 1
+        self._show()
         state.validated = state.step
-        self._metrics = metrics | {f"raw/{k}": v for k, v in raw.items()}
         if self.main:
             seconds = time.perf_counter() - started
             self.log.write("validation", state.step, {**self._metrics, "minutes": state.minutes, "seconds": seconds})
@@ -307,13 +304,13 @@ class Trainer:
         samples: Callable[[nn.Module], list[Sample]] | None = getattr(self.task, "samples", None)
         if samples is not None and self.main and self.accelerator.trackers:
             with _eager(), torch.no_grad(), self.accelerator.autocast():
-                log_samples(self.accelerator.trackers, samples(self.model), self.progress.step)
+                log_samples(self.accelerator.trackers, samples(self.average.module), self.progress.step)
 
     def _measure(self) -> dict[str, float]:
-        distributed.same_buffers(self.model)
-        self.model.eval()
-        with _eager(), torch.no_grad(), self.accelerator.autocast(), Health(self.model) as health:
-            metrics = self.task.validate(self.model)
+        model: nn.Module = self.average.module.eval()
+        distributed.same_buffers(model)
+        with _eager(), torch.no_grad(), self.accelerator.autocast(), Health(model) as health:
+            metrics = self.task.validate(model)
         health.join(distributed.gather([health.awake()]))
         silent = [name for name in health.silent if name not in self._silent]
         self._silent.update(silent)
@@ -329,9 +326,8 @@ class Trainer:
 
     def _export(self, folder: Path) -> None:
         if self.main:
-            self.model.eval()
             with fill_folder(folder) as part:
-                self.task.export(self.model, part)
+                self.task.export(self.average.module.eval(), part)
         self.accelerator.wait_for_everyone()
 
     def _checkpoint(self) -> None:
@@ -343,7 +339,7 @@ class Trainer:
             }
             folder = self.run_dir / "checkpoints"
             path = save_checkpoint(
-                folder, self.model, self.average.state_dict(), training, self.progress, self.config.keep
+                folder, self.model, self.average.module.state_dict(), training, self.progress, self.config.keep
             )
             logger.info("saved %s", path)
         self.accelerator.wait_for_everyone()
@@ -359,8 +355,7 @@ class Trainer:
         if self._saved != (state.step, state.validated):
             self._checkpoint()
         self._draw()
-        with self.average.applied():
-            self._export(self.run_dir / "model")
+        self._export(self.run_dir / "model")
         self.accelerator.end_training()
         return FitResult(state.step, state.minutes, self._metrics, state.best, interrupted)
 

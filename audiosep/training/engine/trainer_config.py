@@ -37,7 +37,6 @@ class TrainerConfig:
         seed: with the step and the rank it decides every random number of the run.
         log_every: steps between log lines.
         validate_minutes, validate_steps: interval of validation; neither: only at the end.
-        validate_raw: validate the raw weights too (names get a prefix "raw/").
         checkpoint_minutes, checkpoint_steps: interval of checkpoints; one is always written at the end.
         keep: checkpoints kept.
         monitor: validation number of which the best model is kept in `best/`; higher is better.
@@ -66,7 +65,6 @@ class TrainerConfig:
     log_every: int = 50
     validate_minutes: float | None = None
     validate_steps: int | None = None
-    validate_raw: bool = False
     checkpoint_minutes: float | None = 10.0
     checkpoint_steps: int | None = None
     keep: int = 3

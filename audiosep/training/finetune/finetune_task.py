@@ -121,7 +121,7 @@ class FinetuneTask:
         corpus: clips of the families `YOURS` and `NOISE`, of the splits "train" and "val".
         options: see `FinetuneOptions`.
         seed: of every random number.
-        save: writes the result into a folder; called with the averaged weights in the model.
+        save: writes a model with the trained weights into a folder.
     """
 
     def __init__(
@@ -132,7 +132,7 @@ class FinetuneTask:
         corpus: Corpus,
         options: FinetuneOptions,
         seed: int,
-        save: Callable[[Path], None],
+        save: Callable[[SeparationModel, Path], None],
     ) -> None:
         self.model: nn.Module = model
         self.base = copy.deepcopy(base).eval().requires_grad_(False)
@@ -234,7 +234,8 @@ class FinetuneTask:
 
     def export(self, model: nn.Module, folder: Path) -> None:
         """The adapter, or the whole model."""
-        self._save(folder)
+        assert isinstance(model, SeparationModel)
+        self._save(model, folder)
 
     def describe(self) -> dict[str, Any]:
         """Labels and sizes, for the run's config.json."""

@@ -196,9 +196,10 @@ def _saver(model: SeparationModel, config: FinetuneConfig, name: str, labels: li
             parameter.requires_grad_(not part.startswith(tuple(f"{frozen}." for frozen in config.adapter.exclude)))
         extra = {k: v for k, v in facts.items() if k not in ("format", "family", "model", "query")}
         extra |= {"name": f"{name} + {', '.join(labels)}", "base": name}
-        return lambda folder: save_model(folder, model, query=facts["query"], extra=extra)
+        return lambda tuned, folder: save_model(folder, tuned, query=facts["query"], extra=extra)
     adapter = Adapter(model, config.adapter)
-    return lambda folder: adapter.save(folder / ADAPTER_FILE, base=name, about={"labels": labels})
+    about = {"labels": labels}
+    return lambda tuned, folder: adapter.save(folder / ADAPTER_FILE, base=name, about=about, model=tuned)
 
 
 def _publish(best: Path, target: Path, base: Path, model: SeparationModel, full: bool) -> SeparationModel:
