@@ -24,7 +24,7 @@ from typing import Any
 
 from audiosep.atomic import write_text
 from audiosep.errors import AudioSepError, ConfigError, InputError, TrainingError
-from audiosep.training.engine.runlog import read_log
+from audiosep.training.engine.run_log import read_log
 from audiosep.training.run_config import merge
 from research.pages import find_place, put
 

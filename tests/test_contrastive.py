@@ -26,7 +26,7 @@ from audiosep.models.text import TextTower, TextTowerConfig
 from audiosep.query import load_encoder
 from audiosep.query.tokenizer import train_word_pieces
 from audiosep.training.caption_table import CaptionTable
-from audiosep.training.engine.runlog import read_log
+from audiosep.training.engine.run_log import read_log
 from audiosep.training.engine.trainer import Trainer
 from audiosep.training.engine.trainer_config import TrainerConfig
 from audiosep.training.separation.separation_task import SeparationTask

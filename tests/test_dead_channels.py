@@ -1,4 +1,4 @@
-"""Dead parts of a network are seen."""
+"""Dead channels of a network are counted and reported."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import torch
 from test_trainer import CONFIG, TinyTask
 from torch import nn
 
-from audiosep.training.engine.dead_channels import Health
-from audiosep.training.engine.runlog import read_log
+from audiosep.training.engine.dead_channels import DeadChannels
+from audiosep.training.engine.run_log import read_log
 from audiosep.training.engine.trainer import Trainer
 
 
@@ -31,50 +31,50 @@ class Net(nn.Module):
         return self.last(self.second(self.first(x).relu()).mean((2, 3)))
 
 
-def test_a_channel_that_no_input_wakes_is_dead() -> None:
+def test_a_channel_that_is_zero_for_every_input_is_dead() -> None:
     net = Net()
     with torch.no_grad():
         net.first.bias[:3] = torch.tensor([-10.0, -0.5, -0.5])
-    with Health(net) as health:
+    with DeadChannels(net) as channels:
         net(torch.zeros(1, 1, 2, 2))
-        assert health.silent == ["first", "second"]
-        net(torch.rand(2, 1, 3, 3) + 1)  # wakes the second and third
-    assert health.silent == []
-    assert health.dead == pytest.approx(1 / 7)  # of 1 + 4 + 2 channels
+        assert channels.zero_layers == ["first", "second"]
+        net(torch.rand(2, 1, 3, 3) + 1)  # the second and third become active
+    assert channels.zero_layers == []
+    assert channels.share == pytest.approx(1 / 7)  # of 1 + 4 + 2 channels
     net(torch.zeros(1, 1, 2, 2))
-    assert health.dead == pytest.approx(1 / 7)  # nothing is watched any more
+    assert channels.share == pytest.approx(1 / 7)  # outside the block nothing is recorded
 
 
-def test_a_layer_behind_a_dead_relu_is_deaf_and_frozen_ones_do_not_count() -> None:
+def test_a_layer_behind_a_dead_relu_is_a_zero_layer_and_frozen_ones_do_not_count() -> None:
     net = Net()
     nn.init.constant_(net.first.bias, -10.0)
-    with Health(net) as health:
+    with DeadChannels(net) as channels:
         net(torch.rand(1, 1, 2, 2))
-    assert health.silent == ["second"]
+    assert channels.zero_layers == ["second"]
     net.second.requires_grad_(False)
-    with Health(net) as health:
+    with DeadChannels(net) as channels:
         net(torch.rand(1, 1, 2, 2))
-    assert health.silent == []
-    assert health.dead == 0.0
+    assert channels.zero_layers == []
+    assert channels.share == 0.0
 
 
-def test_what_other_processes_saw_counts_and_inputs_of_any_shape_do() -> None:
+def test_other_processes_and_inputs_of_any_shape_count() -> None:
     net = Net()
-    with Health(net) as here:
-        net.first(torch.zeros(1, 2, 2))  # one picture, not a batch
+    with DeadChannels(net) as here:
+        net.first(torch.zeros(1, 2, 2))  # one image, not a batch
         net.last(torch.tensor([1.0, 0.0]))
-        net.last(input=torch.full((3, 2), float("nan")))  # neither alive nor an error
-    assert here.silent == ["first"]
-    assert here.dead == pytest.approx(2 / 3)
-    with Health(net) as there:
+        net.last(input=torch.full((3, 2), float("nan")))  # not active, and no error
+    assert here.zero_layers == ["first"]
+    assert here.share == pytest.approx(2 / 3)
+    with DeadChannels(net) as there:
         net.first(torch.ones(1, 1, 2, 2))
         net.second(torch.zeros(1, 4, 2, 2))
-    here.join([here.awake(), there.awake()])
-    assert here.silent == ["second"]
-    assert here.dead == pytest.approx(5 / 7)
+    here.merge([here.active(), there.active()])
+    assert here.zero_layers == ["second"]
+    assert here.share == pytest.approx(5 / 7)
 
 
-def test_a_training_says_what_has_died(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_training_warns_of_dead_layers(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     def train(task: TinyTask, name: str) -> dict[str, float]:
         caplog.clear()
         Trainer(task, replace(CONFIG, steps=2), tmp_path / name).fit()
@@ -83,8 +83,8 @@ def test_a_training_says_what_has_died(tmp_path: Path, caplog: pytest.LogCapture
     with caplog.at_level(logging.WARNING):
         well = train(TinyTask(), "well")["val/dead_channels"]
         assert 0 <= well < 5 / 17  # of 1 + 8 + 8 channels
-        assert "zeros" not in caplog.text
+        assert "were zero" not in caplog.text
         ill = TinyTask()
         nn.init.constant_(ill.model[1].bias, -100.0)  # the batch normalisation in front of the first ReLU
         assert train(ill, "ill")["val/dead_channels"] >= 8 / 17
-        assert "nothing but zeros reached 4 in this validation" in caplog.text
+        assert "all inputs of 4 were zero in this validation" in caplog.text

@@ -21,8 +21,8 @@ from audiosep.models.listener import Listener, ListenerConfig
 from audiosep.models.masks import share_out
 from audiosep.models.stft import istft, power, stft
 from audiosep.separator import Separator
-from audiosep.training.engine.dead_channels import Health
-from audiosep.training.engine.run_state import warm_start
+from audiosep.training.engine.dead_channels import DeadChannels
+from audiosep.training.engine.warm_start import warm_start
 
 SMALL_LISTENER = ListenerConfig(
     n_fft=512, hop=128, bands=48, widths=(8, 16), strides=((1, 1), (2, 2)), hidden=24, dimension=16, tags=5
@@ -252,10 +252,10 @@ def test_blocks_that_drift_below_zero_stay_alive(model: Hybrid) -> None:
     for block in (drifted.middle, *drifted.decoder):
         assert isinstance(block, ResidualBlock)
         torch.nn.init.constant_(block.conv2.weight, -1.0)
-    with Health(drifted) as health, torch.no_grad():
+    with DeadChannels(drifted) as channels, torch.no_grad():
         drifted(mixture(), embedding(2))
-    assert health.silent == []
-    assert health.dead < 0.2
+    assert channels.zero_layers == []
+    assert channels.share < 0.2
 
 
 def test_mask_floor_lets_a_share_of_the_mixture_through(model: Hybrid) -> None:

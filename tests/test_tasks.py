@@ -26,7 +26,7 @@ from audiosep.models.listener import Listener
 from audiosep.models.stft import power, stft
 from audiosep.training.caption_table import CaptionTable, normalise_caption
 from audiosep.training.engine import distributed
-from audiosep.training.engine.runlog import headline, read_log
+from audiosep.training.engine.run_log import read_log, without_labels
 from audiosep.training.engine.step_memory import step_memory
 from audiosep.training.engine.trainer import Trainer
 from audiosep.training.engine.trainer_config import TrainerConfig
@@ -331,7 +331,7 @@ def test_validation_is_shared_out_and_told_by_group_family_and_label(
     assert {"val/si_sdri", "val/presence_auc", "val/c/level_db", "val/e/sdri", "val/speech/better"} <= set(whole)
     labels = {name for name in whole if name.startswith("val/label/")}
     assert len(labels) >= 6
-    assert set(headline(whole)) == set(whole) - labels
+    assert set(without_labels(whole)) == set(whole) - labels
     # Two processes: each measures half, both report the whole.
     monkeypatch.setattr(distributed, "world", lambda: 2)
     parts: list[list[Any]] = []

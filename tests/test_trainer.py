@@ -22,12 +22,13 @@ from torch import Tensor, nn
 from audiosep.errors import ConfigError, DependencyError, ModelError, TrainingError
 from audiosep.training.engine import distributed
 from audiosep.training.engine.muon import Muon, is_matrix, orthogonal
-from audiosep.training.engine.run_state import latest_checkpoint, warm_start
-from audiosep.training.engine.runlog import read_log
+from audiosep.training.engine.run_log import read_log
+from audiosep.training.engine.run_state import latest_checkpoint
 from audiosep.training.engine.schedule import Clock, due, learning_rate, progress
 from audiosep.training.engine.trackers import log_samples, to_compare
 from audiosep.training.engine.trainer import Trainer
 from audiosep.training.engine.trainer_config import TrainerConfig
+from audiosep.training.engine.warm_start import warm_start
 from audiosep.training.engine.weight_average import average_weights, update_average
 
 
@@ -102,12 +103,12 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path, precisi
         assert all(torch.equal(a[k], b[k]) for k in a)
 
 
-def test_muon_gives_matrices_even_steps_and_vectors_those_of_adamw():
+def test_muon_orthogonalises_steps_of_matrices_and_leaves_vectors_to_adamw():
     torch.manual_seed(0)
     tall = torch.randn(96, 32) @ torch.diag(torch.logspace(-2, 1, 32))
     for matrix in (tall, tall.T):
         values = torch.linalg.svdvals(orthogonal(matrix).float())
-        assert values[:-6].min() > 0.5  # what is a thousand times weaker than the strongest grows, but not to one
+        assert values[:-6].min() > 0.5  # the weakest, a thousand times below the strongest, grow but not to one
         assert values.max() < 1.3
     weights = [nn.Parameter(torch.randn(shape)) for shape in ((32, 16, 3, 3), (20,), (4, 16))]
     before = [weight.detach().clone() for weight in weights]
@@ -117,14 +118,14 @@ def test_muon_gives_matrices_even_steps_and_vectors_those_of_adamw():
     plain = [nn.Parameter(weight.detach().clone()) for weight in weights[1:]]
     for weight, same in zip(weights[1:], plain, strict=True):
         same.grad = weight.grad.clone()
-    Muon([{"params": weights[:1], "matrix": True}, {"params": weights[1:]}], 0.01).step()
+    Muon([{"params": weights[:1], "matrix": True}, {"params": weights[1:]}], 0.01, (0.9, 0.98)).step()
     torch.optim.AdamW(plain, 0.01, betas=(0.9, 0.98)).step()
     assert all(torch.allclose(a, b) for a, b in zip(weights[1:], plain, strict=True))
     moved = (weights[0].detach() - before[0] * (1 - 0.01 * 0.01)).square().mean().sqrt()
     assert 0.7 < float(moved) / (0.01 * 0.2) < 1.3
 
 
-def test_training_learns_and_leaves_a_run_folder_that_says_all(tmp_path):
+def test_training_learns_and_writes_a_complete_run_folder(tmp_path):
     result = Trainer(TinyTask(), replace(CONFIG, steps=60, validate_steps=20, log_every=10), tmp_path).fit()
     log = read_log(tmp_path / "log.jsonl")
     train = [line for line in log if line["event"] == "train"]
@@ -219,7 +220,7 @@ def test_patience_ends_a_run_that_no_longer_improves(tmp_path):
     assert result.step == 8
 
 
-def test_a_monitored_number_that_is_not_there_is_said(tmp_path, caplog):
+def test_a_monitored_number_that_is_missing_is_reported(tmp_path, caplog):
     Trainer(TinyTask(), replace(CONFIG, steps=1, monitor="val/top1"), tmp_path / "a").fit()
     assert "no 'val/top1', only val/si_sdri" in caplog.text
     assert not (tmp_path / "a/best").exists()
@@ -233,7 +234,7 @@ def test_minutes_end_a_run(tmp_path):
     assert 0.005 <= result.minutes < 0.05
 
 
-def test_a_finished_run_says_again_what_it_came_to(tmp_path):
+def test_a_finished_run_returns_its_metrics_again(tmp_path):
     first = Trainer(TinyTask(), CONFIG, tmp_path / "run").fit()
     again = Trainer(TinyTask(), CONFIG, tmp_path / "run").fit()
     assert again.metrics == first.metrics != {}
@@ -283,12 +284,12 @@ def test_compile_needs_a_model_that_names_its_parts(tmp_path):
 
 
 def test_schedule():
-    config = TrainerConfig(steps=1000, warmup=10, learning_rate=1.0, floor=0.1, device="cpu")
+    config = TrainerConfig(steps=1000, warmup=10, learning_rate=1.0, device="cpu")
     rates = [learning_rate(config, Clock(step)) for step in range(1001)]
     assert rates[0] == pytest.approx(0.1)
     assert max(rates) == pytest.approx(1.0, abs=1e-3)
-    assert rates[1000] == pytest.approx(0.1)
-    assert rates[500] == pytest.approx(0.55)
+    assert rates[1000] == pytest.approx(0.02)
+    assert rates[500] == pytest.approx(0.51)
     assert progress(replace(config, minutes=2.0), Clock(100, 1.0)) == 0.5
     assert [due(Clock(s), Clock(s + 1), steps=3, minutes=None) for s in range(4)] == [False, False, True, False]
     assert due(Clock(0, 0.9), Clock(1, 1.1), steps=None, minutes=0.5)

@@ -40,7 +40,7 @@ def train(
 
     With several GPUs: accelerate launch -m audiosep train CONFIG. Ctrl-C writes a checkpoint and stops.
     """
-    from audiosep.training.engine.runlog import headline
+    from audiosep.training.engine.run_log import without_labels
     from audiosep.training.engine.step_memory import step_memory
     from audiosep.training.engine.throughput import measure_throughput
     from audiosep.training.engine.trainer import Trainer
@@ -74,6 +74,6 @@ def train(
     else:
         ended = "stopped" if result.interrupted else "finished"
         print(f"{ended} after {result.step} steps, {result.minutes:.1f} minutes: {run_dir}")
-        for name, value in sorted(headline(result.metrics).items()):
+        for name, value in sorted(without_labels(result.metrics).items()):
             print(f"  {name:32} {value:8.3f}")
     return common.CANCELLED if result.interrupted else common.DONE

@@ -1,4 +1,4 @@
-"""`curves.png`: the log of a run as a picture."""
+"""Drawing the log of a run: `curves.png`."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ import math
 from pathlib import Path
 from typing import Any
 
-from audiosep.training.engine.runlog import read_log
+from audiosep.training.engine.run_log import read_log
 
 logger = logging.getLogger(__name__)
 
-_ALWAYS = ("loss", "learning_rate", "grad_norm", "items_per_second")
-_NEVER = {"minutes", "items", "seconds"}
+_FIRST_PANELS = ("loss", "learning_rate", "grad_norm", "items_per_second")
+_NOT_DRAWN = {"minutes", "items", "seconds"}
 
 
 def draw_curves(log: Path, picture: Path) -> bool:
-    """Draw what a `log.jsonl` holds: the loss and its parts, the validation numbers, learning rate and throughput.
+    """Draw the numbers of a `log.jsonl`: loss and its parts, validation, learning rate and throughput.
 
     Args:
         log: the log file.
         picture: the PNG file to write.
 
     Returns:
-        Whether it was drawn: matplotlib is an optional package, and a log may be empty.
+        Whether it was drawn; it is not if matplotlib is missing or the log is empty.
     """
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -38,8 +38,8 @@ def draw_curves(log: Path, picture: Path) -> bool:
     rows = math.ceil(len(panels) / columns)
     figure = Figure(figsize=(5 * columns, 3 * rows), layout="constrained")
     FigureCanvasAgg(figure)
-    for place, (title, lines) in enumerate(panels.items(), 1):
-        axes = figure.add_subplot(rows, columns, place)
+    for number, (title, lines) in enumerate(panels.items(), 1):
+        axes = figure.add_subplot(rows, columns, number)
         axes.set_title(title)
         axes.set_xlabel("step")
         axes.grid(alpha=0.3)
@@ -53,13 +53,13 @@ def draw_curves(log: Path, picture: Path) -> bool:
 
 def _panels(lines: list[dict[str, Any]]) -> dict[str, dict[str, list[tuple[int, float]]]]:
     """{title: {curve: [(step, value)]}}; validation numbers of one kind ("si_sdri") share a panel."""
-    panels: dict[str, dict[str, list[tuple[int, float]]]] = {name: {} for name in _ALWAYS}
+    panels: dict[str, dict[str, list[tuple[int, float]]]] = {name: {} for name in _FIRST_PANELS}
     for line in lines:
         if line["event"] not in ("train", "validation"):
             continue
         for name, value in line.items():
             usable = isinstance(value, int | float) and math.isfinite(value)
-            if not usable or name in _NEVER or name in ("event", "step"):
+            if not usable or name in _NOT_DRAWN or name in ("event", "step"):
                 continue
             *group, kind = name.split("/")
             if "label" in group:

@@ -1,4 +1,4 @@
-"""Sharing work between the processes of a run; with one process everything here is the identity."""
+"""Sharing work between the processes of a run; with one process every function returns its input."""
 
 from __future__ import annotations
 
@@ -13,25 +13,28 @@ T = TypeVar("T")
 
 
 def rank() -> int:
-    """Number of this process among those of the run, from 0."""
+    """Return the number of this process in the run, from 0."""
     return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
 
 
 def world() -> int:
-    """How many processes train together."""
+    """Return the number of processes of the run."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def share(items: Sequence[T]) -> list[T]:
-    """This process's part of `items`: every world-th, from its rank on."""
+    """Return this process's part of `items`: every world-th, starting with its rank."""
     return list(items[rank() :: world()])
 
 
 def gather(rows: Sequence[T]) -> list[T]:
-    """The rows of all processes in the order of the sequence that `share` divided; the same list everywhere.
+    """Collect the results of all processes.
 
     Args:
         rows: one result for each item that `share` gave to this process.
+
+    Returns:
+        The results in the order of the sequence that `share` divided; the same list on every process.
     """
     if world() == 1:
         return list(rows)
@@ -42,7 +45,7 @@ def gather(rows: Sequence[T]) -> list[T]:
 
 
 def agree(values: Sequence[float], device: torch.device) -> list[float]:
-    """Rank 0's values on every rank, so that decisions by the clock are the same everywhere."""
+    """Return rank 0's values on every rank, so that all make the same decisions by the clock."""
     if world() == 1:
         return list(values)
     tensor = torch.tensor(values, dtype=torch.float64, device=device)
@@ -51,7 +54,7 @@ def agree(values: Sequence[float], device: torch.device) -> list[float]:
 
 
 def any_rank(flag: bool, device: torch.device) -> bool:
-    """Whether `flag` is set on at least one rank."""
+    """Return whether `flag` is set on at least one rank."""
     if world() == 1:
         return flag
     tensor = torch.tensor([int(flag)], device=device)
@@ -61,7 +64,7 @@ def any_rank(flag: bool, device: torch.device) -> bool:
 
 @torch.no_grad()
 def same_buffers(model: nn.Module) -> None:
-    """Rank 0's buffers (batch statistics) on every rank: between steps each process has its own."""
+    """Copy rank 0's buffers (batch statistics) to every rank: between steps each process has its own."""
     if world() > 1:
         for buffer in model.buffers():
             dist.broadcast(buffer, 0)

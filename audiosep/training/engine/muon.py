@@ -1,9 +1,9 @@
-"""Muon: matrices take steps whose directions all have the same length; everything else takes AdamW's.
+"""Muon: orthogonalised steps for weight matrices, AdamW for everything else.
 
 The momentum of a weight matrix is replaced by the nearest matrix with orthonormal rows or columns (Jordan et al., 2024,
 https://kellerjordan.github.io/posts/muon/), found by five Newton-Schulz iterations in bfloat16. Scaled to the size of
 AdamW's steps (Liu et al., 2025, "Muon is scalable for LLM training"), its learning rate is near AdamW's.
-Convolutions count as matrices (outputs x everything else). PyTorch has it for two-dimensional weights alone.
+Convolutions count as matrices (outputs x everything else). PyTorch's own Muon takes two-dimensional weights only.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 _ITERATIONS = 5
 _MOMENTUM = 0.95
-SMALLEST = 16  # a side of fewer rows or columns (a head with four outputs) has no directions to balance
+SMALLEST = 16  # rows or columns; a smaller matrix, such as a head with four outputs, takes AdamW
 
 
 class Muon(torch.optim.AdamW):
@@ -25,34 +25,36 @@ class Muon(torch.optim.AdamW):
 
     Args:
         groups: parameter groups; those with `"matrix": True` hold weights of two or more dimensions.
-        The rest is AdamW's.
+        learning_rate: of both.
+        betas: of AdamW.
+        fused: of AdamW.
     """
 
     def __init__(
         self,
         groups: list[dict[str, Any]],
         learning_rate: float,
-        betas: tuple[float, float] = (0.9, 0.98),
+        betas: tuple[float, float],
         fused: bool | None = None,
     ) -> None:
         super().__init__([{"matrix": False, **group} for group in groups], learning_rate, betas=betas, fused=fused)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One step; gradients of matrices are used up."""
-        assert closure is None, "gradients are there already"
+        """Make one step; gradients of matrices are set to None."""
+        assert closure is None, "gradients must be computed before"
         for group in self.param_groups:
             if group["matrix"]:
                 for weight in group["params"]:
                     if weight.grad is not None:
                         self._step(weight, weight.grad, group["lr"], group["weight_decay"])
-                        weight.grad = None  # AdamW passes over what has no gradient
+                        weight.grad = None  # AdamW skips weights without a gradient
         return super().step()
 
     def _step(self, weight: Tensor, gradient: Tensor, rate: float, decay: float) -> None:
         state = self.state[weight]
         if not state:
-            state["step"] = torch.zeros((), device=weight.device)  # AdamW wants one of every weight when it loads
+            state["step"] = torch.zeros((), device=weight.device)  # AdamW expects one for every weight when it loads
             state["momentum"] = torch.zeros_like(gradient)
         state["step"] += 1
         momentum = state["momentum"].lerp_(gradient, 1 - _MOMENTUM)
@@ -63,12 +65,19 @@ class Muon(torch.optim.AdamW):
 
 
 def is_matrix(weight: Tensor) -> bool:
-    """Whether a weight has enough rows and columns for Muon."""
+    """Return whether a weight has enough rows and columns for Muon."""
     return weight.ndim > 1 and min(weight.flatten(1).shape) >= SMALLEST
 
 
 def orthogonal(matrix: Tensor) -> Tensor:
-    """(rows, columns) -> bfloat16 matrix of the same singular vectors, with singular values near one."""
+    """Replace the singular values of a matrix by values near one.
+
+    Args:
+        matrix: (rows, columns).
+
+    Returns:
+        (rows, columns) bfloat16.
+    """
     x = matrix.bfloat16()
     tall = x.shape[0] > x.shape[1]
     x = x.T if tall else x

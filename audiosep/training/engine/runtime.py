@@ -1,4 +1,4 @@
-"""The surroundings of a run: processes and precision (Accelerate), batches ahead of time, signals, compilation."""
+"""Accelerate, prefetching of batches, signals, denormals, compilation and seeds of a run."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ logger = logging.getLogger(__name__)
 
 @contextmanager
 def stopping(stop: Callable[[], bool]) -> Iterator[None]:
-    """Turn SIGTERM and the first Ctrl-C into a call of `stop`; a second Ctrl-C interrupts at once.
+    """Call `stop` on SIGTERM and on the first Ctrl-C; a second Ctrl-C raises KeyboardInterrupt.
 
     Args:
-        stop: asks the run to end after the current step; returns whether it had been asked before.
+        stop: ends the run after the current step; returns whether it had been called before.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -60,7 +60,7 @@ def stopping(stop: Callable[[], bool]) -> Iterator[None]:
 
 @contextmanager
 def denormals_flushed(device: torch.device) -> Iterator[None]:
-    """Treat tiny float32 numbers as zero while the block runs on a CPU, which is many times slower with them."""
+    """Treat denormal float32 numbers as zero in the block; a CPU is many times slower with them."""
     wanted = device.type == "cpu" and torch.set_flush_denormal(True)
     try:
         yield
@@ -70,11 +70,12 @@ def denormals_flushed(device: torch.device) -> Iterator[None]:
 
 
 class Prefetcher:
-    """Makes the next batch in one thread while the current one trains.
+    """Makes the next batch in a thread during the step on the current one.
 
     Args:
-        make: from the number of a batch to the batch. first: number of the first one.
-        device: where training is; what is made on a GPU is made on a stream beside that of the training.
+        make: makes the batch of an index.
+        first: index of the first batch.
+        device: of the training; on a GPU batches are made on a stream of their own.
 
     Attributes:
         waited: seconds that `next` has waited for batches.
@@ -99,16 +100,16 @@ class Prefetcher:
         self._pool.shutdown(cancel_futures=True)
 
     def next(self) -> Any:
-        """The batch of the next index."""
-        current = self._next or self._pool.submit(self._made, self._index)
+        """Return the batch of the next index."""
+        current = self._next or self._pool.submit(self._make_on_stream, self._index)
         self._index += 1
         started = time.perf_counter()
         batch = current.result()
         self.waited += time.perf_counter() - started
-        self._next = self._pool.submit(self._made, self._index)
+        self._next = self._pool.submit(self._make_on_stream, self._index)
         return batch
 
-    def _made(self, index: int) -> Any:
+    def _make_on_stream(self, index: int) -> Any:
         if self._stream is None:
             return self._make(index)
         with torch.cuda.stream(self._stream):
@@ -118,7 +119,11 @@ class Prefetcher:
 
 
 def accelerator(config: TrainerConfig, run_dir: Path) -> Any:
-    """The Accelerator of a run: device, precision, processes and trackers.
+    """Make the `accelerate.Accelerator` of a run: device, precision, processes and trackers.
+
+    Args:
+        config: the run's.
+        run_dir: the run folder; made if missing.
 
     Raises:
         DependencyError: a tracker is not installed.
@@ -142,7 +147,10 @@ def accelerator(config: TrainerConfig, run_dir: Path) -> Any:
 
 
 def compile_parts(model: nn.Module) -> None:
-    """torch.compile the submodules and methods that the model names in its attribute `compilable`.
+    """Apply torch.compile to the submodules that the model names in its attribute `compilable`.
+
+    Args:
+        model: changed in place.
 
     Raises:
         ConfigError: it names none.
@@ -152,12 +160,12 @@ def compile_parts(model: nn.Module) -> None:
         raise ConfigError(
             "trainer.compile: this model names no parts to compile (attribute `compilable`); set it false"
         )
-    # The blocks of a network share one forward(); each of them counts as a recompilation of it.
+    # The blocks of a network share one forward(); each block counts as a recompilation of it.
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 4 * len(names))
     for name in names:
         model.get_submodule(name).compile()
 
 
 def step_seed(seed: int, index: int, rank: int) -> int:
-    """Seed of the torch generators for one batch on one rank."""
+    """Return the seed of the torch generators for one batch on one rank."""
     return (seed * 1_000_003 + index) * 65_537 + rank

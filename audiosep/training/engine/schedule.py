@@ -1,4 +1,4 @@
-"""When things happen in a run: the learning rate, and what is due every so many steps or minutes."""
+"""The learning rate over a run, and which intervals of steps or minutes are due."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 
 from audiosep.training.engine.trainer_config import TrainerConfig
+
+LAST_SHARE = 0.02  # last learning rate relative to the peak
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class Clock:
 
 
 def progress(config: TrainerConfig, clock: Clock) -> float:
-    """Share of the run that is done, 0..1: the larger of the steps' and the minutes' share."""
+    """Share of the run that is done, 0..1: the larger of the shares of steps and minutes."""
     shares = [0.0]
     if config.steps is not None:
         shares.append(clock.step / config.steps)
@@ -32,20 +34,21 @@ def progress(config: TrainerConfig, clock: Clock) -> float:
 
 
 def learning_rate(config: TrainerConfig, clock: Clock) -> float:
-    """Linear warm-up by steps times half a cosine over the run (Loshchilov and Hutter 2017, without restarts).
+    """Linear warm-up by steps times half a cosine over the run (Loshchilov and Hutter, 2017, without restarts).
 
-    peak * min(1, (step + 1) / warmup) * (floor + (1 - floor) * (1 + cos(pi * progress)) / 2)
+    peak * min(1, (step + 1) / warmup) * (last + (1 - last) * (1 + cos(pi * progress)) / 2) with last = `LAST_SHARE`.
     """
     warm = min(1.0, (clock.step + 1) / config.warmup) if config.warmup else 1.0
     cosine = 0.5 * (1.0 + math.cos(math.pi * progress(config, clock)))
-    return config.learning_rate * warm * (config.floor + (1.0 - config.floor) * cosine)
+    return config.learning_rate * warm * (LAST_SHARE + (1.0 - LAST_SHARE) * cosine)
 
 
 def due(before: Clock, after: Clock, *, steps: int | None, minutes: float | None) -> bool:
-    """Whether a multiple of the interval was passed between two moments; it keeps no state, so resuming cannot lose it.
+    """Whether a multiple of the interval lies between two moments; there is no state that a resume could lose.
 
     Args:
-        before: the clock before the step. after: the clock after it.
+        before: the clock before the step.
+        after: the clock after it.
         steps: interval in steps, or None.
         minutes: interval in minutes, or None.
     """

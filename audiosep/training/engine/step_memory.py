@@ -1,4 +1,4 @@
-"""How much memory a training step takes, counted before a run instead of found out in the middle of it."""
+"""How much memory a training step takes, measured before a run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from audiosep.training.engine.runtime import step_seed
-from audiosep.training.engine.task import Task
+from audiosep.training.engine.task import Task, set_train_mode
 from audiosep.training.engine.trainer_config import TrainerConfig
 
 
@@ -18,7 +18,7 @@ class StepMemory:
 
     Attributes:
         state: weights and their average, and of trained weights gradients and both moments of AdamW, all float32.
-        activations: what the forward pass keeps for the backward pass.
+        activations: tensors that the forward pass keeps for the backward pass.
         items: training items (queries) of the measured batch.
     """
 
@@ -35,12 +35,13 @@ class StepMemory:
 
 
 def step_memory(task: Task, config: TrainerConfig) -> StepMemory:
-    """Run the forward pass of a task's first batch on the CPU and count what it keeps.
+    """Run the forward pass of a task's first batch on the CPU and count the tensors it keeps.
 
-    A GPU takes the same and some workspace on top; leave it a quarter.
+    A GPU needs the same and some workspace; leave a quarter of its memory free.
 
     Args:
-        task: the task. config: for the precision and the seed.
+        task: the task.
+        config: for the precision and the seed.
     """
     model = task.model
     kept: dict[int, int] = {}
@@ -56,8 +57,7 @@ def step_memory(task: Task, config: TrainerConfig) -> StepMemory:
         batch = task.batch(0, 0, 1)
     torch.manual_seed(step_seed(config.seed, 0, 0))
     dtype = {"bf16": torch.bfloat16, "fp16": torch.bfloat16}.get(config.precision)
-    train_mode = getattr(task, "train_mode", nn.Module.train)
-    train_mode(model)
+    set_train_mode(task, model)
     with (
         torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor),
         torch.autocast("cpu", dtype=dtype, enabled=dtype is not None),

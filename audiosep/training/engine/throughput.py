@@ -1,4 +1,4 @@
-"""How fast a run would train, measured against its network alone: `audiosep train CONFIG --profile STEPS`."""
+"""How fast a run would train, compared with its network alone: `audiosep train CONFIG --profile STEPS`."""
 
 from __future__ import annotations
 
@@ -15,25 +15,26 @@ import torch
 from torch import nn
 
 from audiosep.errors import TrainingError
-from audiosep.training.engine.runlog import read_log
+from audiosep.training.engine.run_log import read_log
 from audiosep.training.engine.runtime import denormals_flushed, send_to_device, step_seed
-from audiosep.training.engine.task import Task
+from audiosep.training.engine.task import Task, set_train_mode
 from audiosep.training.engine.trainer import Trainer
 from audiosep.training.engine.trainer_config import TrainerConfig, resolve_device
 
-_TOGETHER = 4  # batches that lie ready for the network alone
+_PREPARED = 4  # batches made in advance for the network alone
 _POLL_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
 class Throughput:
-    """What a step takes, seconds; the same steps for all three.
+    """Seconds a step takes, measured on the same steps three times.
 
     Attributes:
-        steps: that were measured, after as many to warm up. items: training items (queries) in them.
-        loop: the trainer's whole loop, with batches, optimizer, average and log.
-        network: forward and backward pass alone, on batches that lie ready.
-        rendering: making the batches alone.
+        steps: measured steps, after as many for warm-up.
+        items: training items (queries) in them.
+        loop: seconds of the trainer's whole loop, with batches, optimizer, average and log.
+        network: seconds of forward and backward pass alone, on batches made in advance.
+        rendering: seconds of making the batches alone.
         waiting: share of the loop's time in which it waited for a batch.
         gpu_busy: mean utilisation of the GPU during the loop, 0..1; None without a GPU, or without nvidia-ml-py.
     """
@@ -48,7 +49,7 @@ class Throughput:
 
     @property
     def share(self) -> float:
-        """How much of the network's own speed the trainer reaches, 0..1."""
+        """The trainer's speed relative to that of the network alone, 0..1."""
         return self.network / self.loop
 
     def __str__(self) -> str:
@@ -63,8 +64,8 @@ class Throughput:
         return "\n".join(lines + ([f"GPU      {self.gpu_busy:8.0%} busy"] if self.gpu_busy is not None else []))
 
 
-class _Quiet:
-    """A task that is neither validated nor exported."""
+class _TrainingOnly:
+    """A task without validation and export."""
 
     def __init__(self, task: Task) -> None:
         self.model: nn.Module = task.model
@@ -80,11 +81,12 @@ class _Quiet:
 
 
 def measure_throughput(task: Task, config: TrainerConfig, steps: int) -> Throughput:
-    """Train 2 x `steps` steps into a folder that is thrown away, and time the second half.
+    """Train 2 x `steps` steps into a temporary folder, and time the second half.
 
     Args:
-        task: the task; its weights change. config: the run's; its validations, checkpoints and trackers are left out.
-        steps: how many are measured.
+        task: the task; its weights change.
+        config: the run's; its validations, checkpoints and trackers are left out.
+        steps: number of measured steps.
 
     Raises:
         TrainingError: stopped by a signal.
@@ -94,31 +96,31 @@ def measure_throughput(task: Task, config: TrainerConfig, steps: int) -> Through
         validate_minutes=None, validate_steps=None, checkpoint_minutes=None, checkpoint_steps=None,
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder, _gpu_busy(resolve_device(config.device)) as busy:
-        if Trainer(_Quiet(task), plain, folder).fit().interrupted:
+        if Trainer(_TrainingOnly(task), plain, folder).fit().interrupted:
             raise TrainingError("stopped before the steps were measured")
         before, line = (row for row in read_log(Path(folder) / "log.jsonl") if row["event"] == "train")
     items = int(line["items"] - before["items"])
     loop = items / line["items_per_second"] / steps
-    network, rendering = _alone(task, plain, range(steps * config.accumulation, 2 * steps * config.accumulation))
+    batches = steps * config.accumulation
+    network, rendering = _network_alone(task, plain, range(batches, 2 * batches))
     usage = sum(busy) / len(busy) if busy else None
     return Throughput(steps, items, loop, network / steps, rendering / steps, line["waiting"], usage)
 
 
-def _alone(task: Task, config: TrainerConfig, indices: range) -> tuple[float, float]:
-    """Seconds of the forward and backward passes of all batches, and of making them."""
+def _network_alone(task: Task, config: TrainerConfig, indices: range) -> tuple[float, float]:
+    """Time the forward and backward passes of all batches, and the making of the batches, seconds."""
     device, model = resolve_device(config.device), task.model
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(config.precision)
     rendering = network = 0.0
     with denormals_flushed(device):
-        for first in range(indices.start, indices.stop, _TOGETHER):
-            some = indices[first - indices.start :][:_TOGETHER]
+        for first in range(indices.start, indices.stop, _PREPARED):
+            some = indices[first - indices.start :][:_PREPARED]
             started = time.perf_counter()
             with torch.no_grad():
                 made = [task.batch(index, 0, 1) for index in some]
             rendering += time.perf_counter() - started
             batches = [send_to_device(batch, device) for batch in made]
-            train_mode = getattr(task, "train_mode", nn.Module.train)
-            train_mode(model)
+            set_train_mode(task, model)
             _synchronise(device)
             started = time.perf_counter()
             for index, batch in zip(some, batches, strict=True):
@@ -139,7 +141,7 @@ def _synchronise(device: torch.device) -> None:
 
 @contextmanager
 def _gpu_busy(device: torch.device) -> Iterator[list[float]]:
-    """Utilisation of the GPU, 0..1, again and again until the block ends; empty where it cannot be told."""
+    """Poll the utilisation of the GPU, 0..1, until the block ends; the list stays empty if it cannot be read."""
     found: list[float] = []
     if device.type != "cuda":
         yield found

@@ -1,4 +1,4 @@
-"""One trainer for everything: the task says what a batch, a loss and a validation are, the trainer does the rest."""
+"""The trainer: the task defines batch, loss and validation, the trainer does everything else."""
 
 from __future__ import annotations
 
@@ -21,16 +21,9 @@ from audiosep.errors import ConfigError, TrainingError
 from audiosep.inference.environment import environment
 from audiosep.training.engine import distributed
 from audiosep.training.engine.curves import draw_curves
-from audiosep.training.engine.dead_channels import Health
-from audiosep.training.engine.muon import Muon, is_matrix
-from audiosep.training.engine.run_state import (
-    Progress,
-    latest_checkpoint,
-    load_checkpoint,
-    save_checkpoint,
-    warm_start,
-)
-from audiosep.training.engine.runlog import Meter, RunLog, brief, headline, last_validation
+from audiosep.training.engine.optimizer import build_optimizer
+from audiosep.training.engine.run_log import MetricMeans, RunLog, format_values, last_validation, without_labels
+from audiosep.training.engine.run_state import Progress, latest_checkpoint, load_checkpoint, save_checkpoint
 from audiosep.training.engine.runtime import (
     Prefetcher,
     accelerator,
@@ -41,15 +34,18 @@ from audiosep.training.engine.runtime import (
     stopping,
 )
 from audiosep.training.engine.schedule import Clock, due, learning_rate, progress
-from audiosep.training.engine.task import StepModule, Task
-from audiosep.training.engine.trackers import Sample, log_samples, start_trackers
+from audiosep.training.engine.task import StepModule, Task, set_train_mode
+from audiosep.training.engine.trackers import start_trackers
 from audiosep.training.engine.trainer_config import TrainerConfig
+from audiosep.training.engine.validation import Validator
+from audiosep.training.engine.warm_start import warm_start
 from audiosep.training.engine.weight_average import average_weights, restore_buffers, update_average
 from audiosep.weights import configs
 
 logger = logging.getLogger(__name__)
 
-TOO_MANY_SKIPS = 20
+MAX_SKIPPED_STEPS = 20
+LARGEST_GRADIENT_NORM = 1.0
 
 
 @dataclass(frozen=True)
@@ -57,10 +53,11 @@ class FitResult:
     """How a run ended.
 
     Attributes:
-        step: optimizer steps done. minutes: minutes of training done.
+        step: optimizer steps done.
+        minutes: minutes of training done.
         metrics: the last validation, empty if there was none.
         best: best value of the monitored number, if it was ever measured.
-        interrupted: ended by a signal, with a checkpoint to resume from.
+        interrupted: whether a signal ended it, with a checkpoint to resume from.
     """
 
     step: int
@@ -71,7 +68,7 @@ class FitResult:
 
 
 class Trainer:
-    """Train a task into a run folder; started again with the same folder, it goes on where it stopped.
+    """Trains a task into a run folder; started again with the same folder, it resumes.
 
     The folder holds `config.json` (configuration and environment), `log.jsonl`, `curves.png`, `checkpoints/`, `model/`
     (the last averaged weights, as the task exports them) and `best/` (the best by `monitor`).
@@ -94,8 +91,9 @@ class Trainer:
         self.device: torch.device = self.accelerator.device
         self.main: bool = self.accelerator.is_main_process
         self.model = task.model
+        self.validator = Validator(task, self.accelerator)
         self._stop = False
-        self._saved = (-1, -1)
+        self._saved = (-1, -1)  # step and validated step of the newest checkpoint
         self._drawn = time.monotonic()
         self._metrics: dict[str, float] = {}
 
@@ -104,6 +102,9 @@ class Trainer:
 
         SIGTERM and the first Ctrl-C write a checkpoint after the current step and return.
 
+        Returns:
+            How the run ended.
+
         Raises:
             ConfigError: the configuration does not fit the task or the checkpoint in the run folder.
             TrainingError: the gradient was not finite 20 times in a row, or the device ran out of memory.
@@ -111,19 +112,19 @@ class Trainer:
         self._prepare()
         with denormals_flushed(self.device):
             self._loop()
-            return self._end()
+            return self._finish()
 
     def _loop(self) -> None:
         start = self.progress.step * self.config.accumulation
-        with stopping(self._ask_to_stop), Prefetcher(self._batch, start, self.device) as self._batches:
-            self._interval = self._now()
+        with stopping(self._request_stop), Prefetcher(self._batch, start, self.device) as self._batches:
+            self._interval = self._totals()
             while not self._finished() and not self._stop:
                 before = self.progress.clock
                 try:
                     self._train_step()
                 except torch.OutOfMemoryError as error:
                     raise TrainingError(
-                        "the device ran out of memory: lower sampling.mixtures and raise trainer.accumulation, "
+                        "the device ran out of memory: lower the batch size and raise trainer.accumulation, "
                         f"or choose a smaller preset ({str(error).splitlines()[0]})"
                     ) from error
                 if self._due("validate", before):
@@ -132,7 +133,7 @@ class Trainer:
                     self._checkpoint()
 
     def _prepare(self) -> None:
-        """Weights, optimizer and counters: of the newest checkpoint, else of `init`, else fresh."""
+        """Set weights, optimizer and counters: from the newest checkpoint, else from `init`, else initial ones."""
         config, model = self.config, self.model
         checkpoint = latest_checkpoint(self.run_dir / "checkpoints")
         self.progress, average, training = Progress(), None, None
@@ -149,8 +150,8 @@ class Trainer:
             prepare(self.device)
         if config.compile:
             compile_parts(model)
-        optimizer = self._optimizer()
-        self._train_mode()  # what is frozen is no business of DDP and of the average
+        optimizer = build_optimizer(model, config, self.device)
+        set_train_mode(self.task, model)  # DDP must see which weights are frozen
         self.step_module, self.optimizer = self.accelerator.prepare(StepModule(self.task), optimizer)
         self.average = average_weights(model, config.ema)
         if average is not None and training is not None:
@@ -158,26 +159,11 @@ class Trainer:
             self.optimizer.load_state_dict(training["optimizer"])
             if self.accelerator.scaler is not None:
                 self.accelerator.scaler.load_state_dict(training["scaler"])
-        self.meter = Meter()
-        self._silent: set[str] = set()  # layers that were warned about
-        self._describe()
+        self.means = MetricMeans()
+        self._write_config()
 
-    def _optimizer(self) -> torch.optim.Optimizer:
-        trained = [p for p in self.model.parameters() if p.requires_grad]
-        if not trained:
-            raise ConfigError("the task's model has no weights to train")
-        config = self.config
-        matrices = {p for p in trained if is_matrix(p)} if config.optimizer == "muon" else set()
-        groups = [
-            {"params": [p for p in trained if p in matrices], "weight_decay": config.weight_decay, "matrix": True},
-            {"params": [p for p in trained if p.ndim > 1 and p not in matrices], "weight_decay": config.weight_decay},
-            {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-        ]
-        fused = self.device.type in ("cpu", "cuda") and config.precision != "fp16"
-        kind = Muon if config.optimizer == "muon" else torch.optim.AdamW
-        return kind([g for g in groups if g["params"]], config.learning_rate, betas=config.betas, fused=fused)
-
-    def _describe(self) -> None:
+    def _write_config(self) -> None:
+        """Write config.json and start the log and the trackers."""
         if self.config.trackers:
             start_trackers(self.accelerator, self.run_dir, configs.to_dict(self.config))
         if not self.main:
@@ -202,7 +188,7 @@ class Trainer:
         rate = learning_rate(config, state.clock)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        self._train_mode()
+        set_train_mode(self.task, self.model)
         for part in range(config.accumulation):
             index = state.step * config.accumulation + part
             batch = send_to_device(self._batches.next(), self.device)
@@ -212,10 +198,9 @@ class Trainer:
                 with self.accelerator.autocast():
                     loss, metrics = self.step_module(batch)
                 self.accelerator.backward(loss / config.accumulation)
-            items = int(metrics.pop("items", 1)) * distributed.world()
-            state.items += items
-            self.meter.add({"loss": loss, **metrics})
-        norm = self.accelerator.clip_grad_norm_(self._trained(), config.clip or math.inf)
+            state.items += int(metrics.pop("items", 1)) * distributed.world()
+            self.means.add({"loss": loss, **metrics})
+        norm = self.accelerator.clip_grad_norm_(self._trained(), LARGEST_GRADIENT_NORM)
         self._update(norm)
         minutes, stop = state.minutes + (time.perf_counter() - started) / 60, self._stop
         (state.minutes,) = distributed.agree([minutes], self.device)
@@ -224,13 +209,13 @@ class Trainer:
             self._log_step(rate, float(norm))
 
     def _update(self, norm: Tensor) -> None:
-        """Step the optimizer, or throw the step away when its gradient is not finite."""
+        """Step the optimizer, or skip the step if its gradient is not finite."""
         state = self.progress
-        good = bool(torch.isfinite(norm))
+        finite = bool(torch.isfinite(norm))
         # With fp16 the scaler itself skips the step, and has to see it to lower its scale.
-        if good or self.accelerator.scaler is not None:
+        if finite or self.accelerator.scaler is not None:
             self.optimizer.step()
-        if good:
+        if finite:
             update_average(self.average, self.model, state.step)
             state.skipped = 0
         else:
@@ -239,15 +224,15 @@ class Trainer:
             logger.warning("step %d: the gradient is not finite; the step is skipped", state.step)
         self.optimizer.zero_grad(set_to_none=True)
         state.step += 1
-        if state.skipped >= TOO_MANY_SKIPS:
+        if state.skipped >= MAX_SKIPPED_STEPS:
             raise TrainingError(
-                f"the gradient was not finite for {TOO_MANY_SKIPS} steps in a row at step {state.step}: "
+                f"the gradient was not finite for {MAX_SKIPPED_STEPS} steps in a row at step {state.step}: "
                 "lower trainer.learning_rate, or check the data with `audiosep data check`"
             )
 
     def _log_step(self, rate: float, norm: float) -> None:
-        state, means, before = self.progress, self.meter.means(), self._interval
-        self._interval = self._now()
+        state, means, before = self.progress, self.means.collect(), self._interval
+        self._interval = self._totals()
         seconds, items, waited = (b - a for a, b in zip(before, self._interval, strict=True))
         values = {
             **means, "learning_rate": rate, "grad_norm": norm, "minutes": state.minutes, "items": float(state.items),
@@ -255,74 +240,55 @@ class Trainer:
         }  # fmt: skip
         if self.main:
             self.log.write("train", state.step, values)
-            logger.info(
-                "step %d  %.1f min  %s",
-                state.step,
-                state.minutes,
-                brief(means | {"items/s": values["items_per_second"], "waiting": values["waiting"], "lr": rate}),
-            )
+            speed = {"items/s": values["items_per_second"], "waiting": values["waiting"], "lr": rate}
+            logger.info("step %d  %.1f min  %s", state.step, state.minutes, format_values(means | speed))
         self.accelerator.log({f"train/{k}": v for k, v in values.items()}, step=state.step)
 
-    def _now(self) -> tuple[float, int, float]:
-        """Time, items and seconds waited for batches so far: the next log line speaks of what came since."""
+    def _totals(self) -> tuple[float, int, float]:
+        """Time, items and seconds waited for batches so far; a log line reports the differences to the last one."""
         return time.perf_counter(), self.progress.items, self._batches.waited
 
     def _validate(self) -> None:
-        """Measure the averaged weights, keep them in `best/` if they are the best so far."""
-        state, monitor = self.progress, self.config.monitor
-        started = time.perf_counter()
-        self._metrics = metrics = self._measure()
-        if monitor not in metrics and (metrics or self.config.patience):
-            problem = f"trainer.monitor: validation gives no {monitor!r}, only {', '.join(headline(metrics))}"
-            if self.config.patience:
-                raise ConfigError(problem)
-            logger.warning("%s; there will be no best/", problem)
-        value = metrics.get(monitor, math.nan)
+        """Measure the averaged weights; export them to `best/` if they are the best so far."""
+        state, started = self.progress, time.perf_counter()
+        model: nn.Module = self.average.module
+        self._metrics = self.validator(model, state.step)
+        value = self._monitored(self._metrics)
         if math.isfinite(value) and (state.best is None or value > state.best):
             state.best, state.best_step, state.stale = value, state.step, 0
             self._export(self.run_dir / "best")
         else:
             state.stale += 1
-        self._show()
+        self.validator.log_samples(model, state.step)
         state.validated = state.step
         if self.main:
             seconds = time.perf_counter() - started
             self.log.write("validation", state.step, {**self._metrics, "minutes": state.minutes, "seconds": seconds})
-            logger.info("step %d validation (%.0f s)  %s", state.step, seconds, brief(headline(self._metrics)))
+            shown = format_values(without_labels(self._metrics))
+            logger.info("step %d validation (%.0f s)  %s", state.step, seconds, shown)
             self._draw(every=60.0)
         self.accelerator.log(self._metrics, step=state.step)
-        self._interval = self._now()
+        self._interval = self._totals()
+
+    def _monitored(self, metrics: Mapping[str, float]) -> float:
+        """The number that decides which model is the best; NaN if the validation does not give it.
+
+        Raises:
+            ConfigError: it is missing, and `patience` needs it.
+        """
+        monitor, patience = self.config.monitor, self.config.patience
+        if monitor not in metrics and (metrics or patience):
+            problem = f"trainer.monitor: validation gives no {monitor!r}, only {', '.join(without_labels(metrics))}"
+            if patience:
+                raise ConfigError(problem)
+            logger.warning("%s; there will be no best/", problem)
+        return metrics.get(monitor, math.nan)
 
     def _draw(self, every: float = 0.0) -> None:
-        """`curves.png`, unless it is younger than `every` seconds."""
+        """Write `curves.png`, unless it is younger than `every` seconds."""
         if self.main and time.monotonic() - self._drawn >= every:
             draw_curves(self.log.path, self.run_dir / "curves.png")
             self._drawn = time.monotonic()
-
-    def _show(self) -> None:
-        """Give the task's sounds and pictures to the trackers."""
-        samples: Callable[[nn.Module], list[Sample]] | None = getattr(self.task, "samples", None)
-        if samples is not None and self.main and self.accelerator.trackers:
-            with _eager(), torch.no_grad(), self.accelerator.autocast():
-                log_samples(self.accelerator.trackers, samples(self.average.module), self.progress.step)
-
-    def _measure(self) -> dict[str, float]:
-        model: nn.Module = self.average.module.eval()
-        distributed.same_buffers(model)
-        with _eager(), torch.no_grad(), self.accelerator.autocast(), Health(model) as health:
-            metrics = self.task.validate(model)
-        health.join(distributed.gather([health.awake()]))
-        silent = [name for name in health.silent if name not in self._silent]
-        self._silent.update(silent)
-        if silent and self.main:
-            logger.warning(
-                "step %d: nothing but zeros reached %s in this validation; such parts cannot learn. Where a ReLU or a "
-                "weight has died, go back to a checkpoint before it with a lower trainer.learning_rate or more "
-                "trainer.weight_decay",
-                self.progress.step,
-                ", ".join(silent[:5]) + (f" and {len(silent) - 5} more" if len(silent) > 5 else ""),
-            )
-        return metrics | {"val/dead_channels": health.dead} if metrics else metrics
 
     def _export(self, folder: Path) -> None:
         if self.main:
@@ -332,25 +298,24 @@ class Trainer:
 
     def _checkpoint(self) -> None:
         if self.main:
-            scaler = self.accelerator.scaler
+            scaler, average = self.accelerator.scaler, self.average.module.state_dict()
             training = {
                 "optimizer": self.optimizer.state_dict(),
                 "scaler": scaler.state_dict() if scaler is not None else {},
             }
             folder = self.run_dir / "checkpoints"
-            path = save_checkpoint(
-                folder, self.model, self.average.module.state_dict(), training, self.progress, self.config.keep
-            )
+            path = save_checkpoint(folder, self.model, average, training, self.progress, self.config.keep)
             logger.info("saved %s", path)
         self.accelerator.wait_for_everyone()
         self._saved = (self.progress.step, self.progress.validated)
-        self._interval = self._now()
+        self._interval = self._totals()
 
-    def _end(self) -> FitResult:
+    def _finish(self) -> FitResult:
+        """Validate, write the last checkpoint and export, unless an earlier process of the run did."""
         state, interrupted = self.progress, not self._finished()
         if not interrupted and state.validated != state.step:
             self._validate()
-        if not self._metrics and state.validated == state.step:  # by an earlier process
+        if not self._metrics and state.validated == state.step:
             self._metrics = last_validation(self.run_dir / "log.jsonl")
         if self._saved != (state.step, state.validated):
             self._checkpoint()
@@ -370,19 +335,7 @@ class Trainer:
     def _trained(self) -> list[nn.Parameter]:
         return [p for p in self.model.parameters() if p.requires_grad]
 
-    def _train_mode(self) -> None:
-        mode: Callable[[nn.Module], None] | None = getattr(self.task, "train_mode", None)
-        if mode is not None:
-            mode(self.model)
-        else:
-            self.model.train()
-
-    def _ask_to_stop(self) -> bool:
+    def _request_stop(self) -> bool:
+        """End the run after the current step; returns whether that was already requested."""
         before, self._stop = self._stop, True
         return before
-
-
-def _eager() -> contextlib.AbstractContextManager[None]:
-    """Without compiling: validation meets many lengths once each, which would cost more than it saves."""
-    stance: contextlib.AbstractContextManager[None] = torch.compiler.set_stance("force_eager")
-    return stance

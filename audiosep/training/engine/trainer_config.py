@@ -1,4 +1,4 @@
-"""What a training run is told: one annotated dataclass, checked before anything is loaded."""
+"""The trainer's configuration: one dataclass, checked before anything is loaded."""
 
 from __future__ import annotations
 
@@ -14,35 +14,35 @@ TRACKERS = ("tensorboard", "wandb", "trackio")
 
 @dataclass(frozen=True)
 class TrainerConfig:
-    """How to train, whatever is trained.
+    """How to train, for all tasks.
 
     At least one of `steps` and `minutes` ends the run; with both, whichever comes first. Minutes are minutes of
-    training steps: start-up, validation and saving do not count, and a resumed run goes on counting.
+    training steps: start-up, validation and saving do not count, and a resumed run continues the count.
 
     Attributes:
         steps: optimizer steps in all.
         minutes: minutes of training in all.
-        learning_rate: peak of the schedule: linear warm-up, then half a cosine down to `floor` times the peak.
+        learning_rate: peak of the schedule: linear warm-up, then half a cosine.
         warmup: steps of warm-up.
-        floor: last learning rate as a share of the peak.
-        optimizer: "adamw", or "muon": the same for vectors, orthogonalised momentum for matrices and convolutions.
-        betas: of AdamW. weight_decay: of matrices; vectors (biases, norms) are not decayed.
-        clip: largest norm of the gradient; 0 does not clip.
-        accumulation: batches to a step.
-        ema: decay of the averaged weights, which are what is validated and exported; 0 keeps no average.
-        precision: of the convolutions and matrix products (autocast); weights and optimizer stay float32.
+        optimizer: "adamw", or "muon": orthogonalised momentum for matrices and convolutions, AdamW for the rest.
+        weight_decay: of matrices and convolutions; vectors (biases, norms) are not decayed.
+        accumulation: batches of one optimizer step.
+        ema: decay of the averaged weights, which are validated and exported; 0 keeps no average.
+        precision: of convolutions and matrix products (autocast); weights and optimizer stay float32.
         device: "auto" takes a GPU if there is one; under `accelerate launch` each process takes its own.
         channels_last: memory layout of convolution weights.
-        compile: torch.compile around the parts that the model names in its attribute `compilable`.
-        seed: with the step and the rank it decides every random number of the run.
+        compile: torch.compile for the parts that the model names in its attribute `compilable`.
+        seed: with the step and the rank it determines every random number of the run.
         log_every: steps between log lines.
-        validate_minutes, validate_steps: interval of validation; neither: only at the end.
-        checkpoint_minutes, checkpoint_steps: interval of checkpoints; one is always written at the end.
-        keep: checkpoints kept.
-        monitor: validation number of which the best model is kept in `best/`; higher is better.
+        validate_minutes: minutes between validations; without an interval only the end is validated.
+        validate_steps: steps between validations.
+        checkpoint_minutes: minutes between checkpoints; the last one is written at the end.
+        checkpoint_steps: steps between checkpoints.
+        keep: number of checkpoints that are kept.
+        monitor: validation number by which the best model is kept in `best/`; higher is better.
         patience: stop after this many validations in a row without a new best; 0 never stops.
-        init: weights to start from: a model folder, a run, a checkpoint or a .safetensors file. Weights whose shape
-            has grown are copied into the corner of the larger ones. A run that resumes ignores it.
+        init: weights to start from: a model folder, a run, a checkpoint or a .safetensors file. A smaller weight is
+            copied into the corner of the larger one. A run that resumes ignores it.
         trackers: any of "tensorboard", "wandb", "trackio".
     """
 
@@ -50,11 +50,8 @@ class TrainerConfig:
     minutes: float | None = None
     learning_rate: float = 1.2e-3
     warmup: int = 150
-    floor: float = 0.02
     optimizer: Literal["adamw", "muon"] = "adamw"
-    betas: tuple[float, float] = (0.9, 0.98)
     weight_decay: float = 1e-2
-    clip: float = 1.0
     accumulation: int = 1
     ema: float = 0.998
     precision: Literal["bf16", "fp16", "fp32"] = "bf16"
@@ -83,12 +80,11 @@ class TrainerConfig:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ConfigError(f"trainer.{name} must be greater than 0, got {value}")
-        for name in ("warmup", "weight_decay", "clip", "patience", "seed"):
+        for name in ("warmup", "weight_decay", "patience", "seed"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"trainer.{name} must not be negative, got {getattr(self, name)}")
-        for name, value in (("floor", self.floor), ("ema", self.ema), *(("betas", b) for b in self.betas)):
-            if not 0 <= value < 1:
-                raise ConfigError(f"trainer.{name} must lie in [0, 1), got {value}")
+        if not 0 <= self.ema < 1:
+            raise ConfigError(f"trainer.ema must lie in [0, 1), got {self.ema}")
         if self.patience and self.validate_minutes is None and self.validate_steps is None:
             raise ConfigError("trainer.patience needs validation: set validate_minutes or validate_steps")
         unknown = sorted(set(self.trackers) - set(TRACKERS))
@@ -99,21 +95,19 @@ class TrainerConfig:
     def _check_device(self) -> None:
         kind = resolve_device(self.device).type
         if self.precision == "fp16" and kind != "cuda":
-            raise ConfigError(
-                f"trainer.precision: fp16 trains on CUDA devices only, this one is {kind}; use bf16 or fp32"
-            )
+            raise ConfigError(f"trainer.precision: fp16 needs a CUDA device, this one is {kind}; use bf16 or fp32")
         if self.precision == "bf16" and kind == "cuda" and not torch.cuda.is_bf16_supported():
             raise ConfigError("trainer.precision: this GPU has no bf16; use fp16 or fp32")
 
 
 def resolve_device(name: str = "auto") -> torch.device:
-    """The device a run of this process trains on.
+    """Choose the device of a run.
 
     Args:
         name: "auto", "cpu", "cuda" or "mps".
 
     Raises:
-        ConfigError: the device is not there.
+        ConfigError: the machine has no such device.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+Tensors = tuple[Tensor, ...] | list[Tensor]
+
 
 def average_weights(model: nn.Module, decay: float) -> AveragedModel:
     """Start the moving average of a model.
@@ -21,7 +23,7 @@ def average_weights(model: nn.Module, decay: float) -> AveragedModel:
         The average; its `module` is a model with the averaged weights.
     """
 
-    def average(averages: list[Tensor], weights: list[Tensor], count: Tensor | int) -> None:
+    def average(averages: Tensors, weights: Tensors, count: Tensor | int) -> None:
         steps = int(count)
         get_ema_multi_avg_fn(min(decay, steps / (steps + 19)))(averages, weights, count)
 

@@ -1,4 +1,4 @@
-"""What a run writes about its progress: log lines and log.jsonl."""
+"""The log of a run: means of its numbers, log.jsonl and log lines."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from audiosep.training.engine import distributed
 logger = logging.getLogger(__name__)
 
 
-class Meter:
-    """Means of what the task reports, over the steps since the last log line; values that are not finite are left out.
+class MetricMeans:
+    """Means of the task's numbers over the steps since the last log line, without values that are not finite.
 
-    Sums stay on the device, so that measuring does not make the host wait for it.
+    Sums stay on the device, so that the host does not wait for it at each step.
     """
 
     def __init__(self) -> None:
@@ -29,16 +29,16 @@ class Meter:
         self._counts: dict[str, Tensor] = {}
 
     def add(self, metrics: Mapping[str, Tensor | float]) -> None:
-        """Take in the numbers of one batch; a tensor of several counts with its mean."""
+        """Add the numbers of one batch; a tensor of several values counts with its mean."""
         for name, value in metrics.items():
             tensor = torch.as_tensor(value).detach().float().mean()
-            good = torch.isfinite(tensor)
-            total = torch.where(good, tensor, torch.zeros_like(tensor))
+            finite = torch.isfinite(tensor)
+            total = torch.where(finite, tensor, torch.zeros_like(tensor))
             self._sums[name] = self._sums.get(name, 0.0) + total
-            self._counts[name] = self._counts.get(name, 0) + good
+            self._counts[name] = self._counts.get(name, 0) + finite
 
-    def means(self) -> dict[str, float]:
-        """The means over all processes; the meter is empty afterwards. Every process must call it."""
+    def collect(self) -> dict[str, float]:
+        """Return the means over all processes and start again; every process must call it."""
         mine = {name: (float(total), int(self._counts[name])) for name, total in self._sums.items()}
         self._sums, self._counts = {}, {}
         totals: dict[str, tuple[float, int]] = {}
@@ -50,10 +50,10 @@ class Meter:
 
 
 class RunLog:
-    """`log.jsonl`: one JSON object a line, for humans, curves and tests.
+    """`log.jsonl`: one JSON object a line.
 
     Args:
-        path: the file. A resumed run drops the lines after its checkpoint, because these steps are made again.
+        path: the file. A resumed run drops the lines after its checkpoint, because these steps are repeated.
         step: steps of the checkpoint that the run starts from.
     """
 
@@ -70,7 +70,7 @@ class RunLog:
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The lines of a `log.jsonl`; a last line that was cut off by a crash is left out."""
+    """Read the lines of a `log.jsonl`; a damaged line, such as one cut off by a crash, is left out."""
     lines = []
     for text in path.read_text(encoding="utf-8").splitlines():
         try:
@@ -81,16 +81,16 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 
 
 def last_validation(path: Path) -> dict[str, float]:
-    """The numbers of the last validation in a `log.jsonl`; empty where there is none."""
+    """Read the numbers of the last validation in a `log.jsonl`; empty if there is none."""
     found = [line for line in read_log(path) if line["event"] == "validation"] if path.is_file() else []
     return {name: value for name, value in found[-1].items() if "/" in name} if found else {}
 
 
-def headline(values: Mapping[str, float]) -> dict[str, float]:
-    """Validation numbers without those of single labels, of which there may be hundreds."""
+def without_labels(values: Mapping[str, float]) -> dict[str, float]:
+    """Leave out the validation numbers of single labels, of which there may be hundreds."""
     return {name: value for name, value in values.items() if "/label/" not in name}
 
 
-def brief(values: Mapping[str, float]) -> str:
-    """Numbers for a log line."""
+def format_values(values: Mapping[str, float]) -> str:
+    """Format numbers for a log line."""
     return "  ".join(f"{name} {value:.4g}" for name, value in values.items() if math.isfinite(value))
