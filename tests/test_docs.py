@@ -149,3 +149,13 @@ def test_the_examples_of_a_page_run(page: Path, tmp_path: Path, tiny_folder: Pat
         assert any(out.iterdir()) if out.is_dir() else out.with_suffix(".wav").stat().st_size
     for file in re.findall(r"reading \(\w+\)\.flac", text):
         assert (place / "out" / file).is_file()
+
+
+def test_the_site_loads_nothing_from_elsewhere() -> None:
+    site = ROOT / "site"
+    if not (site / "index.html").is_file():
+        pytest.skip("`make docs` builds the site")
+    for page in site.rglob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        loaded = re.findall(r'<(?:script|img|iframe|link)\b[^>]*?(?:src|href)="(https?:[^"]*)"', text)
+        assert loaded == [], page
