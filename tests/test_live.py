@@ -1,4 +1,4 @@
-"""Live separation: every sample that goes in comes out, in its place, whatever the blocks and however late."""
+"""Live separation: as many samples out as in, each in its place, for any block size and any delay."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ import pytest
 from audiosep.cli import main
 from audiosep.errors import DependencyError, InputError
 from audiosep.inference.stream import Stream
-from audiosep.inference.threads import available_cpus, use_threads
-from audiosep.live import session as module
-from audiosep.live.session import Delay, Live, Pcm, PipeSink, PipeSource, SoundCard, separate_live, warm_up
+from audiosep.live.loop import BLOCK_SECONDS, LiveTarget, separate_live, warm_up
+from audiosep.live.pipe import PipeInput, PipeOutput, RawFormat
+from audiosep.live.sound_card import DelayLine, SoundCard
 from audiosep.separator import Separator
 
 ROOT = Path(__file__).parents[1]
@@ -36,7 +36,7 @@ def opener(separator: Separator, queries: Any = "piano", channels: int = 2) -> C
 
 
 class Blocks:
-    """A source of given blocks, and a sink that keeps what it gets."""
+    """An input of given blocks, and an output that keeps what is written."""
 
     def __init__(self, blocks: list[np.ndarray]) -> None:
         self._blocks = blocks
@@ -55,30 +55,28 @@ class Blocks:
 
 
 @pytest.mark.parametrize("encoding", ["s16le", "f32le"])
-def test_a_pipe_through_the_identity_comes_out_as_it_went_in(
-    identity: Separator, mixture: Mixture, encoding: str
-) -> None:
-    pcm = Pcm(encoding, 2)
-    data = pcm.encode(mixture(1.0))[0]
+def test_an_identity_model_returns_the_bytes_of_the_pipe(identity: Separator, mixture: Mixture, encoding: str) -> None:
+    raw = RawFormat(encoding, 2)
+    data = raw.encode(mixture(1.0))[0]
     out = io.BytesIO()
-    # Reads of any size: frames are put together again.
+    # Reads of any size, also of incomplete frames.
     pieces = iter([data[:7], data[7:1001], data[1001:], b"", b""])
-    source = PipeSource(SimpleNamespace(read=lambda n: next(pieces)), pcm, 10**6)
-    report = separate_live(source, PipeSink(out, pcm), Live(opener(identity)))
+    source = PipeInput(SimpleNamespace(read=lambda n: next(pieces)), raw, 10**6)
+    report = separate_live(source, PipeOutput(out, raw), LiveTarget(opener(identity)))
     assert out.getvalue() == data
     assert report.received == report.written == RATE
     assert (report.dropped, report.clipped) == (0, 0)
 
 
-def test_the_blocks_change_nothing_and_the_latency_is_kept(separator: Separator, mixture: Mixture) -> None:
+def test_the_block_size_changes_nothing_and_the_latency_is_kept(separator: Separator, mixture: Mixture) -> None:
     mix = mixture(1.0)
     outs = []
     for size in (16000, 320, 77):
-        live = Live(opener(separator))
+        live = LiveTarget(opener(separator))
         behind = []
         sink = Blocks([mix[:, i : i + size] for i in range(0, RATE, size)])
         separate_live(sink, sink, live, watch=lambda r, b=behind: b.append(r.received - r.written))
-        assert max(behind[:-1], default=0) <= live.report.latency <= 0.1 * RATE
+        assert max(behind[:-1], default=0) <= live.statistics.latency <= 0.1 * RATE
         outs.append(sink.out)
     assert outs[0].shape == mix.shape
     assert np.array_equal(outs[0], outs[1])
@@ -90,7 +88,7 @@ def test_target_and_rest_sum_to_the_mixture(separator: Separator, mixture: Mixtu
     parts = []
     for rest in (False, True):
         sink = Blocks([mix])
-        separate_live(sink, sink, Live(opener(separator, None), "drums", rest=rest))
+        separate_live(sink, sink, LiveTarget(opener(separator, None), "drums", rest=rest))
         parts.append(sink.out)
     assert parts[0].any()
     assert np.allclose(sum(parts), mix, atol=1e-6)
@@ -98,26 +96,24 @@ def test_target_and_rest_sum_to_the_mixture(separator: Separator, mixture: Mixtu
 
 def test_one_target_must_be_named(separator: Separator) -> None:
     with pytest.raises(InputError, match="vocals, drums"):
-        Live(opener(separator, None))
+        LiveTarget(opener(separator, None))
     with pytest.raises(InputError, match="violin"):
-        Live(opener(separator, None), "violin")
+        LiveTarget(opener(separator, None), "violin")
 
 
-def test_blocks_that_are_too_late_are_dropped_and_silence_keeps_their_place(
-    identity: Separator, mixture: Mixture
-) -> None:
+def test_late_blocks_are_dropped_and_replaced_by_silence(identity: Separator, mixture: Mixture) -> None:
     mix = mixture(3.0)
     blocks = [mix[:, i : i + 160] for i in range(0, 3 * RATE, 160)]
     held = threading.Event()
 
     class Slow(Blocks):
-        """A second arrives in time, another while the sink hangs, the last after that."""
+        """The first second arrives in time, the second while the output blocks, the third after that."""
 
         def blocks(self) -> Iterator[np.ndarray]:
             for number, block in enumerate(self._blocks):
                 if number == 200:
                     held.set()
-                while number >= 200 and live.report.received < 160 * number:
+                while number >= 200 and live.statistics.received < 160 * number:
                     time.sleep(0.001)
                 yield block
 
@@ -125,7 +121,7 @@ def test_blocks_that_are_too_late_are_dropped_and_silence_keeps_their_place(
             held.wait(30)
             return super().write(samples)
 
-    both, live = Slow(blocks), Live(opener(identity))
+    both, live = Slow(blocks), LiveTarget(opener(identity))
     report = separate_live(both, both, live, slack=0.5)
     out = both.out
     assert out.shape == mix.shape
@@ -138,7 +134,7 @@ def test_blocks_that_are_too_late_are_dropped_and_silence_keeps_their_place(
     assert not sounding.all()
 
 
-def test_without_slack_the_source_waits(identity: Separator, mixture: Mixture) -> None:
+def test_without_slack_the_input_waits(identity: Separator, mixture: Mixture) -> None:
     mix = mixture(1.0)
     made = []
 
@@ -152,22 +148,22 @@ def test_without_slack_the_source_waits(identity: Separator, mixture: Mixture) -
             assert len(made) - report.blocks < 12
             return super().write(samples)
 
-    live = Live(opener(identity))
-    report = live.report
+    live = LiveTarget(opener(identity))
+    report = live.statistics
     both = Eager([])
     separate_live(both, both, live)
     assert np.array_equal(both.out, mix)
 
 
-def test_stopping_finishes_what_is_under_way(identity: Separator, mixture: Mixture) -> None:
+def test_stopping_writes_what_was_received(identity: Separator, mixture: Mixture) -> None:
     mix, stop = mixture(1.0), threading.Event()
     both = Blocks([mix[:, i : i + 800] for i in range(0, RATE, 800)])
-    report = separate_live(both, both, Live(opener(identity)), stop=stop, watch=lambda r: stop.set())
+    report = separate_live(both, both, LiveTarget(opener(identity)), stop=stop, watch=lambda r: stop.set())
     assert (report.received, report.blocks) == (800, 1)
     assert np.array_equal(both.out, mix[:, :800])
 
 
-def test_an_error_of_the_source_is_raised(identity: Separator) -> None:
+def test_an_error_of_the_input_is_raised(identity: Separator) -> None:
     class Broken(Blocks):
         def blocks(self) -> Iterator[np.ndarray]:
             yield np.zeros((2, 10), np.float32)
@@ -175,39 +171,39 @@ def test_an_error_of_the_source_is_raised(identity: Separator) -> None:
 
     both = Broken([])
     with pytest.raises(OSError, match="unplugged"):
-        separate_live(both, both, Live(opener(identity)))
+        separate_live(both, both, LiveTarget(opener(identity)))
 
 
-def test_nothing_in_nothing_out(identity: Separator) -> None:
+def test_an_empty_input_gives_an_empty_output(identity: Separator) -> None:
     both = Blocks([])
-    assert separate_live(both, both, Live(opener(identity))).received == 0
+    assert separate_live(both, both, LiveTarget(opener(identity))).received == 0
     assert both.out.shape == (2, 0)
 
 
 def test_the_real_time_factor_leaves_the_start_out(identity: Separator, mixture: Mixture) -> None:
     mix = mixture(1.0)
     both = Blocks([mix[:, i : i + 800] for i in range(0, RATE, 800)])
-    live = Live(opener(identity))
-    assert live.report.real_time_factor is None
+    live = LiveTarget(opener(identity))
+    assert live.statistics.real_time_factor is None
     warm_up(opener(identity))
     report = separate_live(both, both, live)
     assert 0 < report.steady < report.busy
     assert report.real_time_factor == report.steady / (report.steady_samples / RATE)
 
 
-def test_integers_saturate_and_are_counted() -> None:
-    data, clipped = Pcm("s16le", 1).encode(np.array([[1.5, -1.5, 0.5, 32767 / 32768]], np.float32))
+def test_clipped_integers_are_counted() -> None:
+    data, clipped = RawFormat("s16le", 1).encode(np.array([[1.5, -1.5, 0.5, 32767 / 32768]], np.float32))
     assert np.frombuffer(data, "<i2").tolist() == [32767, -32768, 16384, 32767]
     assert clipped == 2
     with pytest.raises(InputError, match="f32le"):
-        Pcm("u8", 1)
+        RawFormat("u8", 1)
 
 
 # ---- the sound card --------------------------------------------------------------------------------------------------
 
 
-def test_what_comes_too_late_is_not_played() -> None:
-    delay = Delay(1, 4)
+def test_late_samples_are_not_played() -> None:
+    delay = DelayLine(1, 4)
     assert delay.take(3).tolist() == [[0, 0, 0]]
     delay.put(np.array([[1, 2, 3]], np.float32))
     assert delay.take(3).tolist() == [[0, 1, 2]]
@@ -218,7 +214,7 @@ def test_what_comes_too_late_is_not_played() -> None:
 
 
 class FakeDriver:
-    """A card that hands over what it is told to hear, and keeps what it plays."""
+    """A sound card that records a given mixture and keeps what it plays."""
 
     class PortAudioError(Exception):
         pass
@@ -254,7 +250,7 @@ def test_a_sound_card_plays_the_target_after_the_delay(
     delay, stop = 8000, threading.Event()
     with SoundCard(RATE, 2, delay, block=160) as card:
         threading.Thread(target=lambda: (driver.thread.join(), stop.set()), daemon=True).start()
-        report = separate_live(card, card, Live(opener(identity)), slack=10.0, stop=stop)
+        report = separate_live(card, card, LiveTarget(opener(identity)), slack=10.0, stop=stop)
     played = np.concatenate(driver.played, axis=1)
     sounding = played.any(0)
     assert not sounding[:delay].any()
@@ -270,38 +266,7 @@ def test_a_sound_card_needs_its_package(monkeypatch: pytest.MonkeyPatch) -> None
         SoundCard(RATE, 2, 100, block=160)
 
 
-# ---- threads ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("limit", "cpus"), [("max 100000", None), ("150000 100000", 1), ("50000 100000", 1), ("?", None)]
-)
-def test_a_containers_share_counts(tmp_path: Path, limit: str, cpus: int | None) -> None:
-    (tmp_path / "cpu.max").write_text(limit)
-    assert available_cpus(tmp_path) == (cpus or available_cpus(tmp_path / "none"))
-
-
-def test_an_older_containers_share_counts(tmp_path: Path) -> None:
-    (tmp_path / "cpu").mkdir()
-    (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text("100000")
-    (tmp_path / "cpu" / "cpu.cfs_period_us").write_text("100000")
-    assert available_cpus(tmp_path) == 1
-
-
-def test_threads_are_set_and_never_raised_on_their_own() -> None:
-    import torch
-
-    before = torch.get_num_threads()
-    try:
-        assert use_threads(1) == 1
-        assert use_threads() == 1
-        with pytest.raises(InputError):
-            use_threads(0)
-    finally:
-        torch.set_num_threads(before)
-
-
-# ---- the verb --------------------------------------------------------------------------------------------------------
+# ---- the command -----------------------------------------------------------------------------------------------------
 
 
 def command(*arguments: object) -> subprocess.Popen[bytes]:
@@ -315,7 +280,7 @@ def command(*arguments: object) -> subprocess.Popen[bytes]:
 
 
 def test_ctrl_c_ends_a_pipe_cleanly(tiny_folder: Path, mixture: Mixture) -> None:
-    data = Pcm("s16le", 2).encode(mixture(1.0, RATE))[0]
+    data = RawFormat("s16le", 2).encode(mixture(1.0, RATE))[0]
     running = command(
         "piano", "-m", tiny_folder, "--rate", RATE, "--latency", 0.1, "--past", 0.2, "--quick", "--threads", 1
     )
@@ -335,8 +300,8 @@ def test_ctrl_c_ends_a_pipe_cleanly(tiny_folder: Path, mixture: Mixture) -> None
 
 
 @pytest.mark.slow
-def test_a_listener_that_goes_away_ends_it(tiny_folder: Path, mixture: Mixture) -> None:
-    data = Pcm("f32le", 1).encode(mixture(1.0, RATE, 1))[0]
+def test_a_closed_output_pipe_ends_it(tiny_folder: Path, mixture: Mixture) -> None:
+    data = RawFormat("f32le", 1).encode(mixture(1.0, RATE, 1))[0]
     running = command("--stem", "bass", "-m", tiny_folder, "-r", RATE, "-c", 1, "-e", "f32le", "--realtime")
     assert running.stdin is not None
     assert running.stdout is not None
@@ -370,5 +335,5 @@ def test_a_sound_card_from_the_command_line(
     threading.Thread(target=interrupt, daemon=True).start()
     assert main(["live", "piano", "--sound-card", "3", "-r", "32000", "-m", str(mini_folder)]) == 0
     assert driver.options["device"] == 3
-    assert driver.options["blocksize"] == round(module.BLOCK_SECONDS * 32000)
+    assert driver.options["blocksize"] == round(BLOCK_SECONDS * 32000)
     assert "blocks dropped" in capsys.readouterr().err

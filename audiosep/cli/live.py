@@ -1,4 +1,4 @@
-"""`audiosep live`: separation of what comes in now."""
+"""`audiosep live`: separation of a pipe or a sound card while the sound comes in."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from audiosep.inference.stream import Stream
-    from audiosep.live.session import Live, Report
+    from audiosep.live.loop import LiveStatistics, LiveTarget
 
 app = common.application()
 
@@ -34,17 +34,17 @@ def live(
     negative: Annotated[
         list[str] | None, typer.Option("--not", metavar="TEXT", help="A sound to keep out of the target.")
     ] = None,
-    rest: Annotated[bool, typer.Option("--rest", help="Give everything but the target.")] = False,
+    rest: Annotated[bool, typer.Option("--rest", help="Give the mixture without the target.")] = False,
     latency: Annotated[
         float, typer.Option(metavar="SECONDS", help="Seconds that the output lies behind the input.")
     ] = 0.5,
     past: Annotated[
         float | None,
-        typer.Option(metavar="SECONDS", help="Past that is heard again with each new piece [what there is time for]."),
+        typer.Option(metavar="SECONDS", help="Past that each window contains again [as much as there is time for]."),
     ] = None,
     thorough: Annotated[
         bool | None,
-        typer.Option("--thorough/--quick", help="Ask as for recordings, or once [thorough from 0.3 s of latency on]."),
+        typer.Option("--thorough/--quick", help="Decode as for recordings, or once [thorough from 0.3 s latency on]."),
     ] = None,
     rate: Annotated[int, typer.Option("--rate", "-r", metavar="HZ", help="Sample rate.")] = 44100,
     channels: Annotated[int, typer.Option("--channels", "-c", metavar="N", help="Channels.")] = 2,
@@ -52,7 +52,10 @@ def live(
         str, typer.Option("--encoding", "-e", metavar="NAME", help="Samples in the pipes: s16le or f32le.")
     ] = "s16le",
     realtime: Annotated[
-        bool, typer.Option("--realtime", help="Drop what cannot be separated in time instead of making the pipe wait.")
+        bool,
+        typer.Option(
+            "--realtime", help="Drop input that cannot be separated in time, instead of making the pipe wait."
+        ),
     ] = False,
     sound_card: Annotated[
         str | None,
@@ -68,17 +71,17 @@ def live(
     quiet: common.Quiet = False,
     verbose: common.Verbose = 0,
 ) -> int:
-    """Separate while it sounds: raw samples from pipe to pipe, or what a sound card hears. Ctrl-C ends it.
+    """Separate while the sound comes in: raw samples from pipe to pipe, or a sound card. Ctrl-C ends it.
 
     arecord -f cd -t raw | audiosep live speech | aplay -f cd -t raw
 
     audiosep live --stem vocals --rest --sound-card default
     """
-    # Threads that spin while they wait would take the CPU from the programs at both ends of the pipe.
+    # OpenMP threads that spin while they wait take CPU time from the programs at both ends of the pipe.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from audiosep.api import load
     from audiosep.inference.threads import use_threads
-    from audiosep.live.session import BLOCK_SECONDS, Live, warm_up
+    from audiosep.live.loop import BLOCK_SECONDS, LiveTarget, warm_up
     from audiosep.query.query import Query
 
     if (query is None) == (stem is None):
@@ -94,72 +97,76 @@ def live(
             wanted, sample_rate=rate, channels=channels, latency=latency, past=past, thorough=thorough
         )
 
-    target = Live(open_stream, stem, rest=rest)
+    target = LiveTarget(open_stream, stem, rest=rest)
     warm_up(open_stream)
     if not quiet:
         terminal.print(
-            f"{separator.name} on {separator.where}, {target.report.latency / rate:.3f} s behind; Ctrl-C ends"
+            f"{separator.name} on {separator.where}, {target.statistics.latency / rate:.3f} s behind; Ctrl-C ends"
         )
     block = max(1, round(BLOCK_SECONDS * rate))
     with _ending() as stop:
         if sound_card is None:
-            report = _pipes(target, encoding, channels, block, realtime, stop, _watch(terminal, quiet))
+            statistics = _pipes(target, encoding, channels, block, realtime, stop, _watch(terminal, quiet))
         else:
-            report = _card(target, sound_card, block, stop, _watch(terminal, quiet))
+            statistics = _card(target, sound_card, block, stop, _watch(terminal, quiet))
     if not quiet:
-        terminal.print(_summary(report))
+        terminal.print(_summary(statistics))
     return common.DONE
 
 
 def _pipes(
-    target: Live,
+    target: LiveTarget,
     encoding: str,
     channels: int,
     block: int,
     realtime: bool,
     stop: threading.Event,
-    watch: Callable[[Report], None],
-) -> Report:
-    """Standard input to standard output."""
-    from audiosep.live.session import Pcm, PipeSink, PipeSource, separate_live
+    watch: Callable[[LiveStatistics], None],
+) -> LiveStatistics:
+    """Separate standard input to standard output."""
+    from audiosep.live.loop import separate_live
+    from audiosep.live.pipe import PipeInput, PipeOutput, RawFormat
 
-    pcm = Pcm(encoding, channels)
+    raw = RawFormat(encoding, channels)
     if sys.stdin.isatty() or sys.stdout.isatty():
         raise InputError("live reads and writes raw samples: connect both ends with pipes, or use --sound-card default")
-    # Without a buffer: a read gives what is there, and no lock keeps the program from ending.
-    with open(0, "rb", buffering=0, closefd=False) as heard, open(1, "wb", closefd=False) as said:
+    # Without a buffer a read returns what is there, and no lock of a buffer can block the exit.
+    with open(0, "rb", buffering=0, closefd=False) as stdin, open(1, "wb", closefd=False) as stdout:
         try:
             return separate_live(
-                PipeSource(heard, pcm, block),
-                PipeSink(said, pcm),
+                PipeInput(stdin, raw, block),
+                PipeOutput(stdout, raw),
                 target,
-                slack=max(0.5, target.report.latency / target.report.sample_rate) if realtime else None,
+                slack=max(0.5, target.statistics.latency / target.statistics.sample_rate) if realtime else None,
                 stop=stop,
                 watch=watch,
             )
         except BrokenPipeError:
-            # Whoever listened has gone: that ends a session like Ctrl-C does.
+            # The reader of the output has closed it: end as with Ctrl-C, and let nothing else be written there.
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-            return target.report
+            return target.statistics
 
 
-def _card(target: Live, name: str, block: int, stop: threading.Event, watch: Callable[[Report], None]) -> Report:
-    """What a sound card hears, back to it."""
-    from audiosep.live.session import SoundCard, separate_live
+def _card(
+    target: LiveTarget, name: str, block: int, stop: threading.Event, watch: Callable[[LiveStatistics], None]
+) -> LiveStatistics:
+    """Separate what a sound card records, and play it there."""
+    from audiosep.live.loop import separate_live
+    from audiosep.live.sound_card import SoundCard
 
-    report = target.report
+    statistics = target.statistics
     device = None if name == "default" else int(name) if name.isdecimal() else name
-    # Room for the computation itself: half the latency, as the real-time factor should be below a half.
-    delay = report.latency + block + report.latency // 2
-    with SoundCard(report.sample_rate, target.channels, delay, block=block, device=device) as card:
-        separate_live(card, card, target, slack=delay / report.sample_rate, stop=stop, watch=watch)
-        report.missed = card.missed
-    return report
+    # Time for the computation: half the latency, which is enough for real-time factors below 0.5.
+    delay = statistics.latency + block + statistics.latency // 2
+    with SoundCard(statistics.sample_rate, target.channels, delay, block=block, device=device) as card:
+        separate_live(card, card, target, slack=delay / statistics.sample_rate, stop=stop, watch=watch)
+        statistics.missed = card.missed
+    return statistics
 
 
 @contextlib.contextmanager
 def _ending() -> Iterator[threading.Event]:
-    """An event that the first Ctrl-C or polite kill sets; the second interrupts."""
+    """An event that the first SIGINT (Ctrl-C) or SIGTERM sets; the second raises KeyboardInterrupt."""
     stop = threading.Event()
 
     def end(number: int, frame: FrameType | None) -> None:
@@ -178,27 +185,27 @@ def _ending() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def _watch(terminal: Console, quiet: bool) -> Callable[[Report], None]:
-    """Once a second on a terminal, and whenever blocks were dropped."""
+def _watch(terminal: Console, quiet: bool) -> Callable[[LiveStatistics], None]:
+    """Print the counts once a second on a terminal, elsewhere only when blocks were dropped."""
     shown = {"time": time.monotonic(), "dropped": 0.0}
 
-    def watch(report: Report) -> None:
+    def watch(statistics: LiveStatistics) -> None:
         now = time.monotonic()
-        if not quiet and now - shown["time"] >= 1 and (terminal.is_terminal or report.dropped > shown["dropped"]):
-            shown.update(time=now, dropped=report.dropped)
-            terminal.print(_summary(report), end="\r" if terminal.is_terminal else "\n")
+        if not quiet and now - shown["time"] >= 1 and (terminal.is_terminal or statistics.dropped > shown["dropped"]):
+            shown.update(time=now, dropped=statistics.dropped)
+            terminal.print(_summary(statistics), end="\r" if terminal.is_terminal else "\n")
 
     return watch
 
 
-def _summary(report: Report) -> str:
-    factor = report.real_time_factor
+def _summary(statistics: LiveStatistics) -> str:
+    factor = statistics.real_time_factor
     parts = [
-        f"{report.received / report.sample_rate:.1f} s",
+        f"{statistics.received / statistics.sample_rate:.1f} s",
         f"real-time factor {'-' if factor is None else f'{factor:.3f}'}",
-        f"latency {report.latency / report.sample_rate:.3f} s",
-        f"{report.dropped} of {report.blocks} blocks dropped",
+        f"latency {statistics.latency / statistics.sample_rate:.3f} s",
+        f"{statistics.dropped} of {statistics.blocks} blocks dropped",
     ]
-    parts += [f"{report.missed / report.sample_rate:.2f} s played as silence"] if report.missed else []
-    parts += [f"{report.clipped} samples saturated"] if report.clipped else []
+    parts += [f"{statistics.missed / statistics.sample_rate:.2f} s played as silence"] if statistics.missed else []
+    parts += [f"{statistics.clipped} samples clipped"] if statistics.clipped else []
     return ", ".join(parts)

@@ -1,4 +1,4 @@
-"""How many threads are sane on this machine."""
+"""How many threads to compute with."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from audiosep.errors import InputError
 
 
 def available_cpus(root: Path = Path("/sys/fs/cgroup")) -> int:
-    """CPUs that this process may use: its affinity, and in a container its share, which torch does not ask for.
+    """CPUs that this process may use: its affinity, limited by the CPU quota of its container.
+
+    torch does not look at the quota.
 
     Args:
-        root: of the control groups.
+        root: where Linux mounts the control groups.
     """
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = _quota(root)
@@ -20,7 +22,7 @@ def available_cpus(root: Path = Path("/sys/fs/cgroup")) -> int:
 
 
 def _quota(root: Path) -> float | None:
-    """CPUs that the control group of a container grants; None for no limit."""
+    """The CPU quota of the control group (version 2 or 1), in CPUs; None for no limit."""
     try:
         if (file := root / "cpu.max").is_file():
             limit, period = file.read_text().split()
@@ -32,16 +34,15 @@ def _quota(root: Path) -> float | None:
 
 
 def use_threads(count: int | None = None) -> int:
-    """Set the threads that torch computes with in this process.
+    """Set the number of threads that torch computes with in this process.
 
-    More threads than CPUs are much slower than fewer: all wait for the one that has no CPU. So they are limited to what
-    is available; what the user set (`OMP_NUM_THREADS`) is not raised.
+    More threads than CPUs are much slower than fewer, because all of them wait for the one that has no CPU.
 
     Args:
-        count: threads; None for as many as are sane.
+        count: threads; None for torch's number (which `OMP_NUM_THREADS` sets), at most `available_cpus`.
 
     Returns:
-        The threads in use.
+        The number of threads in use.
 
     Raises:
         InputError: not a positive number.

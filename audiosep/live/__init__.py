@@ -1,1 +1,1 @@
-"""Separation of sound as it comes in: pipes and sound cards."""
+"""Live separation: of raw samples in pipes or of what a sound card records, while it comes in."""

@@ -1,0 +1,237 @@
+"""Live separation: blocks from an input go through a stream to an output.
+
+    AudioInput --blocks--> queue --> LiveTarget (a Stream that is opened again after a gap) --> AudioOutput
+
+The output is as long as the input and lies behind it by the latency. An input that cannot wait (a sound card, a pipe
+with `slack`) is never blocked: when the computation falls behind by more than the slack, the blocks in the queue are
+dropped, silence replaces them, and a new stream is opened, so that the latency does not grow.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from audiosep.errors import InputError
+from audiosep.inference.stream import Stream
+
+Samples = NDArray[np.float32]
+
+BLOCK_SECONDS = 0.02
+
+
+@dataclass
+class LiveStatistics:
+    """Counts of a live separation.
+
+    Attributes:
+        sample_rate: Hz.
+        latency: samples that the output lies behind the input.
+        received: samples in.
+        written: samples out.
+        blocks: blocks that came in.
+        dropped: blocks of these that were not separated because they were too late.
+        clipped: samples that the output format could not hold.
+        busy: seconds of computation.
+        steady: seconds of computation after the first output.
+        steady_samples: samples that came in after the first output.
+        missed: samples that a sound card played as silence because the target was not ready in time.
+    """
+
+    sample_rate: int
+    latency: int
+    received: int = 0
+    written: int = 0
+    blocks: int = 0
+    dropped: int = 0
+    clipped: int = 0
+    busy: float = 0.0
+    steady: float = 0.0
+    steady_samples: int = 0
+    missed: int = 0
+
+    @property
+    def real_time_factor(self) -> float | None:
+        """Seconds of computation per second of sound, after the first output; None before it."""
+        return self.steady / (self.steady_samples / self.sample_rate) if self.steady_samples else None
+
+
+class LiveTarget:
+    """One target of a live mixture, as long as the mixture, with silence where blocks were dropped.
+
+    Args:
+        open_stream: opens a new stream.
+        target: name of the target; None for the only one.
+        rest: give the mixture without the target instead of the target.
+
+    Attributes:
+        channels: of the mixture and the target.
+        statistics: counts so far.
+
+    Raises:
+        InputError: no such target, or several and no name.
+    """
+
+    def __init__(self, open_stream: Callable[[], Stream], target: str | None = None, *, rest: bool = False) -> None:
+        self._open, self._rest = open_stream, rest
+        self._stream = open_stream()
+        names = self._stream.names
+        if (target is None and len(names) > 1) or (target is not None and target not in names):
+            raise InputError(f"name one target of {', '.join(names)}, got {target}")
+        self._index = 0 if target is None else names.index(target)
+        self.channels = self._stream.channels
+        self.statistics = LiveStatistics(self._stream.sample_rate, self._stream.latency)
+
+    def push(self, block: Samples) -> Samples:
+        """Separate the next block, (channels, any).
+
+        Returns:
+            (channels, any), the samples that are ready.
+        """
+        started = self.statistics.written > 0
+        self.statistics.blocks += 1
+        self.statistics.received += block.shape[1]
+        began = time.perf_counter()
+        ready = self._choose(self._stream.push(block))
+        seconds = time.perf_counter() - began
+        self.statistics.busy += seconds
+        if started:
+            self.statistics.steady += seconds
+            self.statistics.steady_samples += block.shape[1]
+        return ready
+
+    def skip(self, samples: int, blocks: int) -> Samples:
+        """Drop input, and open a new stream behind it.
+
+        Args:
+            samples: of the dropped input.
+            blocks: of the dropped input.
+
+        Returns:
+            Silence for the dropped samples and for those that the old stream had not returned yet.
+        """
+        self.statistics.received += samples
+        self.statistics.blocks += blocks
+        self.statistics.dropped += blocks
+        silence = np.zeros((self.channels, self.statistics.received - self.statistics.written), np.float32)
+        self.statistics.written = self.statistics.received
+        self._stream = self._open()
+        return silence
+
+    def finish(self) -> Samples:
+        """The samples that are left when the mixture has ended."""
+        if not self._stream.received:
+            return np.zeros((self.channels, 0), np.float32)
+        began = time.perf_counter()
+        left = self._choose(self._stream.finish())
+        self.statistics.busy += time.perf_counter() - began
+        return left
+
+    def _choose(self, targets: Samples) -> Samples:
+        chosen: Samples = targets[self._index]
+        self.statistics.written += chosen.shape[1]
+        return self._stream.mix - chosen if self._rest else chosen
+
+
+class AudioInput(Protocol):
+    """Where the mixture comes from."""
+
+    def blocks(self) -> Iterator[Samples]:
+        """Blocks of (channels, any), until the mixture ends."""
+        ...
+
+
+class AudioOutput(Protocol):
+    """Where the target goes."""
+
+    def write(self, samples: Samples) -> int:
+        """Write (channels, any).
+
+        Returns:
+            How many samples had to be clipped.
+        """
+        ...
+
+
+def separate_live(
+    source: AudioInput,
+    sink: AudioOutput,
+    target: LiveTarget,
+    *,
+    slack: float | None = None,
+    stop: threading.Event | None = None,
+    watch: Callable[[LiveStatistics], None] | None = None,
+) -> LiveStatistics:
+    """Separate until the source ends or `stop` is set, and write everything that was received before.
+
+    Args:
+        source: of the mixture.
+        sink: of the target.
+        target: what is separated.
+        slack: seconds of input that may wait before they are dropped; None drops nothing and makes the source wait.
+        stop: set by another thread or a signal handler to end the separation.
+        watch: called after each block.
+
+    Returns:
+        The counts of the separation.
+    """
+    waiting: BlockQueue = queue.Queue(0 if slack is not None else 8)
+    limit = None if slack is None else round(slack * target.statistics.sample_rate)
+    threading.Thread(target=_fill, args=(source, waiting), name="live input", daemon=True).start()
+    ended = False
+    while not ended and not (stop is not None and stop.is_set()):
+        blocks, ended = _take(waiting, everything=limit is not None)
+        late = sum(block.shape[1] for block in blocks)
+        if limit is not None and late > limit:
+            target.statistics.clipped += sink.write(target.skip(late, len(blocks)))
+            continue
+        for block in blocks:
+            target.statistics.clipped += sink.write(target.push(block))
+            if watch is not None:
+                watch(target.statistics)
+    target.statistics.clipped += sink.write(target.finish())
+    return target.statistics
+
+
+def warm_up(open_stream: Callable[[], Stream]) -> None:
+    """Separate a little noise, because the first pass of a network takes much longer than the others."""
+    stream = open_stream()
+    noise = np.random.default_rng(0).standard_normal((stream.channels, stream.sample_rate // 10)).astype(np.float32)
+    while not stream.push(0.1 * noise).shape[-1]:
+        pass
+
+
+BlockQueue = queue.Queue[Samples | Exception | None]
+
+
+def _fill(source: AudioInput, waiting: BlockQueue) -> None:
+    try:
+        for block in source.blocks():
+            waiting.put(block)
+        waiting.put(None)
+    except Exception as error:
+        waiting.put(error)
+
+
+def _take(waiting: BlockQueue, everything: bool) -> tuple[list[Samples], bool]:
+    """The next block, or all that wait, or none after 0.1 s; and whether the source has ended."""
+    blocks: list[Samples] = []
+    wait = 0.1
+    with contextlib.suppress(queue.Empty):
+        while everything or not blocks:
+            item = waiting.get(timeout=wait) if wait else waiting.get_nowait()
+            if isinstance(item, Exception):
+                raise item
+            if item is None:
+                return blocks, True
+            blocks.append(item)
+            wait = 0
+    return blocks, False

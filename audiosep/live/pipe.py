@@ -1,0 +1,100 @@
+"""Raw samples in pipes: reading and writing interleaved integers or floats."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import BinaryIO
+
+import numpy as np
+
+from audiosep.audio.limits import check_channels
+from audiosep.errors import InputError
+from audiosep.live.loop import Samples
+
+
+class RawFormat:
+    """Samples as raw bytes, channels interleaved.
+
+    Args:
+        encoding: s16le (16-bit integers) or f32le (floats), little-endian.
+        channels: in a frame.
+
+    Attributes:
+        channels: in a frame.
+        frame_bytes: size of one sample of all channels.
+
+    Raises:
+        InputError: another encoding, or too many channels.
+    """
+
+    def __init__(self, encoding: str, channels: int) -> None:
+        if encoding not in ("s16le", "f32le"):
+            raise InputError(f"raw samples are s16le or f32le, got {encoding!r}")
+        self._type = np.dtype("<i2" if encoding == "s16le" else "<f4")
+        self.channels = check_channels(channels)
+        self.frame_bytes = self._type.itemsize * channels
+
+    def decode(self, data: bytes) -> Samples:
+        """Convert whole frames to (channels, samples)."""
+        x = np.frombuffer(data, self._type).reshape(-1, self.channels).T
+        decoded = np.ascontiguousarray(x, np.float32)
+        return decoded * np.float32(1 / 32768) if self._type.kind == "i" else decoded
+
+    def encode(self, samples: Samples) -> tuple[bytes, int]:
+        """Convert (channels, samples) to bytes.
+
+        Returns:
+            The bytes, and how many samples were clipped; floats hold any level.
+        """
+        if self._type.kind == "f":
+            return samples.T.astype(self._type).tobytes(), 0
+        scaled = np.rint(samples.T * 32768)
+        clipped = int(((scaled < -32768) | (scaled > 32767)).sum())
+        return np.clip(scaled, -32768, 32767).astype(self._type).tobytes(), clipped
+
+
+class PipeInput:
+    """Blocks from a file of raw samples.
+
+    Args:
+        file: unbuffered, so that a read returns what is there instead of waiting for more.
+        raw: format of its samples.
+        samples: most samples of a block.
+    """
+
+    def __init__(self, file: BinaryIO, raw: RawFormat, samples: int) -> None:
+        self._file, self._raw, self._samples = file, raw, samples
+
+    def blocks(self) -> Iterator[Samples]:
+        """See `AudioInput`; an incomplete frame at the end is dropped."""
+        left = b""
+        while data := self._file.read(self._samples * self._raw.frame_bytes - len(left)):
+            data = left + data
+            whole = len(data) // self._raw.frame_bytes * self._raw.frame_bytes
+            left = data[whole:]
+            if whole:
+                yield self._raw.decode(data[:whole])
+
+
+class PipeOutput:
+    """Writes raw samples to a file and flushes each block.
+
+    Args:
+        file: to write to.
+        raw: format of its samples.
+    """
+
+    def __init__(self, file: BinaryIO, raw: RawFormat) -> None:
+        self._file, self._raw = file, raw
+
+    def write(self, samples: Samples) -> int:
+        """See `AudioOutput`.
+
+        Raises:
+            BrokenPipeError: the reader of the pipe has closed it.
+        """
+        data, clipped = self._raw.encode(samples)
+        if data:
+            self._file.write(data)
+            self._file.flush()
+        return clipped
