@@ -1,0 +1,125 @@
+"""What is around every mask network: transforms, one mask for all channels, the top band, the last stem."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor
+
+from audiosep.errors import ModelError
+from audiosep.models.mask_graph import MaskGraph, WaveformGraph
+from audiosep.models.mask_model import MaskModel, Masks
+from audiosep.models.stft import mean_power, stft
+
+N_FFT, HOP, RATE = 256, 64, 16000
+BINS = N_FFT // 2 + 1
+
+
+class FixedMasks(MaskModel):
+    """Masks that are given, whatever the mixture; remembers the power that it was shown."""
+
+    def __init__(self, magnitudes: list[Tensor], rotation: Tensor | None = None, presence: bool = False) -> None:
+        super().__init__()
+        self.n_fft, self.hop, self.sample_rate, self.dimension = N_FFT, HOP, RATE, 4
+        self.stem_names = tuple(f"stem {k}" for k in range(len(magnitudes)))
+        self.magnitudes, self.rotation, self.presence = magnitudes, rotation, presence
+        self.powers: list[Tensor] = []
+
+    def masks(self, power: Tensor, embeddings: Tensor, negatives: Tensor) -> Iterator[Masks]:
+        self.powers.append(power)
+        for k in range(len(embeddings)):  # one at a time
+            magnitude = self.magnitudes[k][None, None, :, None].expand(len(power), 1, -1, power.shape[-1])
+            rotation = None
+            if self.rotation is not None:
+                rotation = self.rotation[None, None, :, None, None].expand(len(power), 1, 2, *power.shape[1:])
+            yield Masks(magnitude, rotation, torch.full((len(power), 1), 0.1 * k) if self.presence else None)
+
+    def stem_masks(self, power: Tensor) -> Masks:
+        stacked = torch.stack(self.magnitudes)[None, :, :, None]
+        return Masks(stacked.expand(len(power), -1, -1, power.shape[-1]))
+
+
+def mixture(channels: int = 2, samples: int = 3000) -> Tensor:
+    return torch.randn(2, channels, samples, generator=torch.Generator().manual_seed(0))
+
+
+QUERIES = torch.eye(4)[:2]
+
+
+def test_a_mask_of_ones_gives_the_mixture_and_a_scale_scales_it() -> None:
+    mix = mixture()
+    out = FixedMasks([torch.ones(BINS), torch.full((BINS,), 0.25)])(mix, QUERIES)
+    torch.testing.assert_close(out.waveforms[:, 0], mix, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(out.waveforms[:, 1], 0.25 * mix, atol=1e-5, rtol=1e-5)
+    assert out.presence is None
+
+
+def test_networks_see_the_mean_power_of_the_channels_and_not_a_downmix() -> None:
+    left = mixture(1)
+    model = FixedMasks([torch.ones(BINS)])
+    model(torch.cat([left, -left], 1), QUERIES[:1])
+    torch.testing.assert_close(model.powers[0], mean_power(stft(left, N_FFT, HOP)))
+
+
+def test_a_rotation_turns_phases() -> None:
+    mix = mixture()
+    opposite = FixedMasks([torch.ones(BINS)], rotation=torch.tensor([-1.0, 0.0]))(mix, QUERIES[:1])
+    torch.testing.assert_close(opposite.waveforms[:, 0], -mix, atol=1e-5, rtol=1e-5)
+
+
+def test_presence_comes_in_the_order_of_the_queries() -> None:
+    out = FixedMasks([torch.ones(BINS)] * 2, presence=True)(mixture(), QUERIES)
+    torch.testing.assert_close(out.presence, torch.tensor([[0.0, 0.1]]).expand(2, 2))
+
+
+@pytest.mark.parametrize("unseen", [0, 1])
+def test_the_top_band_is_the_highest_kilohertz_that_the_network_sees(unseen: int) -> None:
+    bins = round(1000 * N_FFT / RATE)
+    rising = torch.zeros(BINS)
+    rising[BINS - unseen - bins : BINS - unseen] = torch.arange(1.0, bins + 1) / bins
+    model = FixedMasks([rising])
+    model.unseen_bins = unseen
+    out = model(mixture(samples=1000), QUERIES[:1])
+    assert out.top.shape == (2, 1, 1000 // HOP + 1)
+    torch.testing.assert_close(out.top, torch.full_like(out.top, (bins + 1) / (2 * bins)))
+
+
+def test_the_last_stem_is_what_the_others_leave() -> None:
+    mix = mixture()
+    model = FixedMasks([torch.full((BINS,), 0.2), torch.full((BINS,), 0.3), torch.full((BINS,), 0.1)])
+    out = model.stems(mix)
+    torch.testing.assert_close(out.waveforms[:, 2], 0.5 * mix, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(out.waveforms.sum(1), mix, atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(out.top[:, 2], torch.full_like(out.top[:, 2], 0.5))
+    model.stem_names = ()
+    with pytest.raises(ModelError, match="mini"):
+        model.stems(mix)
+
+
+@pytest.mark.parametrize("pad_mode", ["constant", "reflect"])
+@pytest.mark.parametrize("samples", [1, 40, 128, 129, 1000])
+def test_any_length_comes_back_whole(pad_mode: str, samples: int) -> None:
+    model, mix = FixedMasks([torch.ones(BINS)]), mixture(3, samples)
+    model.pad_mode = pad_mode  # type: ignore[assignment]
+    out = model(mix, QUERIES[:1])
+    assert out.top.shape[-1] == samples // HOP + 1
+    torch.testing.assert_close(out.waveforms[:, 0], mix, atol=1e-5, rtol=1e-5)
+
+
+def test_graphs_give_what_the_model_gives() -> None:
+    mix = mixture()[0]
+    model = FixedMasks([torch.linspace(0, 1, BINS)], rotation=torch.tensor([0.6, 0.8]), presence=True)
+    model.queries_at_once = False
+    want = model(mix[None], QUERIES[:1])
+    graph = MaskGraph(model)
+    assert graph.outputs == ("mask", "top", "rotation", "presence")
+    found = dict(
+        zip(graph.outputs, graph(mean_power(stft(mix, N_FFT, HOP)), QUERIES[:1], 0 * QUERIES[:1]), strict=True)
+    )
+    torch.testing.assert_close(found["top"], want.top[0])
+    torch.testing.assert_close(found["presence"], want.presence[0])
+    whole = WaveformGraph(graph)
+    targets = dict(zip(whole.outputs, whole(mix, QUERIES[:1], 0 * QUERIES[:1]), strict=True))["targets"]
+    torch.testing.assert_close(targets, want.waveforms[0], atol=1e-5, rtol=1e-4)
