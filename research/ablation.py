@@ -2,7 +2,7 @@
 
     python -m research.ablation separator.json -o runs/ablation
     python -m research.ablation separator.json -o runs/ablation --only base,wide   # others on another core
-    python -m research.ablation separator.json -o runs/ablation --table --into docs/mini.md
+    python -m research.ablation separator.json -o runs/ablation --table --into research/mini.md
 
 Data, captions, listener and most of the sampling are those of the given configuration of a separation run; the network
 is made small and starts from nothing but its trained listener, in batches of 4 mixtures, with Muon. All runs take the
