@@ -1,4 +1,4 @@
-"""Fine-tuning on a folder of recordings: splits, the adapter file, the whole model, memory of what was known."""
+"""Fine-tuning on a folder of recordings: splits, the adapter file, the whole model, rehearsal of known sounds."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ from audiosep.metrics import si_sdr
 from audiosep.models.adapters import AdapterConfig, adapter_info
 from audiosep.models.hybrid import Hybrid
 from audiosep.models.hybrid_config import HybridConfig
-from audiosep.training.finetune.finetune_task import FinetuneOptions, limited
-from audiosep.training.finetune.finetuning import FinetuneConfig, FinetuneReport, finetune, gather_clips, hold_back
+from audiosep.training.finetune.finetune_task import FinetuneOptions, band_limited
+from audiosep.training.finetune.finetuning import FinetuneConfig, FinetuneReport, finetune
+from audiosep.training.finetune.user_clips import gather_clips, hold_back
 from audiosep.weights.checkpoint import save_model
 
 RATE = 16000
@@ -70,12 +71,12 @@ def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def quick() -> FinetuneConfig:
-    options = FinetuneOptions(held_back=2, losses=({"name": "snr", "weight": 0.1},), keep=0.0)
+    options = FinetuneOptions(validation_batches=2, losses=({"name": "snr", "weight": 0.1},), rehearsal=0.0)
     options = replace(options, sampling=replace(options.sampling, seconds=0.75))
-    return FinetuneConfig(steps=40, options=options, device="cpu", precision="fp32", learning_rate=0.02, accumulation=1)
+    return FinetuneConfig(steps=40, options=options, device="cpu", precision="fp32", learning_rate=0.02)
 
 
-def test_an_adapter_makes_the_model_better_and_stacks_on_the_base(sounds, quick, base, tmp_path):
+def test_an_adapter_improves_the_model(sounds, quick, base, tmp_path):
     out = tmp_path / "mine.safetensors"
     config = replace(quick, trackers=("tensorboard",))
     report = finetune(sounds, base, out, config=config, known=sounds, run_dir=tmp_path / "run")
@@ -116,17 +117,17 @@ def test_the_whole_model_can_be_trained(sounds, quick, base, tmp_path):
 
 
 @pytest.mark.slow
-def test_rehearsal_keeps_the_answers_to_known_words(sounds, quick, base, tmp_path):
+def test_rehearsal_keeps_the_estimates_of_known_sounds(sounds, quick, base, tmp_path):
     from audiosep.models.adapters import apply_adapter
     from audiosep.weights.checkpoint import load_model
 
     before = load_model(base)[0]
     mix = torch.from_numpy(kettle(np.random.default_rng(5), 1.0)).float()[None, None]
     changes = []
-    for keep in (0.0, 1.0):
-        config = replace(quick, options=replace(quick.options, keep=keep))
-        out = tmp_path / f"{keep}.safetensors"
-        finetune(sounds, base, out, config=config, run_dir=tmp_path / f"run{keep}")
+    for rehearsal in (0.0, 1.0):
+        config = replace(quick, options=replace(quick.options, rehearsal=rehearsal))
+        out = tmp_path / f"{rehearsal}.safetensors"
+        finetune(sounds, base, out, config=config, run_dir=tmp_path / f"run{rehearsal}")
         tuned = load_model(base)[0]
         if out.is_file():  # rehearsal alone may bring no gain, and then nothing is written
             apply_adapter(tuned, out)
@@ -143,7 +144,7 @@ def load_words(folder: Path) -> torch.Tensor:
     return load_encoder({"encoder": "fake"}, folder).text(["speech", "piano", "rain", "siren"])
 
 
-def test_the_command_hands_on_its_flags_and_shows_the_gain(tmp_path, capsys, monkeypatch):
+def test_the_command_passes_its_flags_on_and_shows_the_gain(tmp_path, capsys, monkeypatch):
     seen = {}
     scores = {"val/si_sdri": 1.0, "val/better": 0.5}, {"val/si_sdri": 5.0, "val/better": 1.0}
     report = FinetuneReport("my.safetensors", False, ["kettle"], 1000, 40, 2.0, *scores, *scores)
@@ -153,13 +154,25 @@ def test_the_command_hands_on_its_flags_and_shows_the_gain(tmp_path, capsys, mon
         return report
 
     monkeypatch.setattr("audiosep.training.finetune.finetuning.finetune", stub)
-    arguments = ["my_sounds", "--from", "base", "--noise", "street", "--minutes", "5", "--rank", "4", "--keep", "0.1"]
+    arguments = [
+        "my_sounds",
+        "--from",
+        "base",
+        "--noise",
+        "street",
+        "--minutes",
+        "5",
+        "--rank",
+        "4",
+        "--rehearsal",
+        "0.1",
+    ]
     with pytest.raises(SystemExit) as done:
         app(arguments)
     assert done.value.code == 0
     assert (seen["sounds"], seen["base"], seen["noise"]) == (Path("my_sounds"), "base", [Path("street")])
     config = seen["config"]
-    assert (config.minutes, config.adapter.rank, config.options.keep, config.full) == (5.0, 4, 0.1, False)
+    assert (config.minutes, config.adapter.rank, config.options.rehearsal, config.full) == (5.0, 4, 0.1, False)
     shown = capsys.readouterr().out
     assert "written: my.safetensors" in shown
     assert "1.00" in shown
@@ -177,7 +190,7 @@ def test_the_command_hands_on_its_flags_and_shows_the_gain(tmp_path, capsys, mon
     assert "stopped" in capsys.readouterr().out
 
 
-def test_nothing_is_written_when_nothing_got_better(sounds, quick, base, tmp_path):
+def test_nothing_is_written_without_an_improvement(sounds, quick, base, tmp_path):
     config = replace(quick, steps=1, learning_rate=1e-9)
     report = finetune(sounds, base, tmp_path / "mine.safetensors", config=config, run_dir=tmp_path / "run")
     assert report.out is None
@@ -192,10 +205,10 @@ def test_whole_files_are_held_back(sounds):
     assert clips == gather_clips(sounds, (), 0.2)
 
 
-def test_noise_may_be_a_heap_of_files_or_folders_with_names(sounds, tmp_path):
+def test_noise_may_be_a_folder_of_files_or_folders_with_names(sounds, tmp_path):
     clips = gather_clips(sounds, (sounds / "kettle", sounds), 0.2)
-    heap = [clip for clip in clips if clip.id.startswith("noise0/")]
-    assert {clip.label for clip in heap} == {"background noise"}
+    unnamed = [clip for clip in clips if clip.id.startswith("noise0/")]
+    assert {clip.label for clip in unnamed} == {"background noise"}
     assert {clip.label for clip in clips if clip.id.startswith("noise1/")} == {"kettle", "tin whistle"}
     assert {clip.family for clip in clips if clip.id.startswith("noise")} == {"noise"}
     assert len({clip.id for clip in clips}) == len(clips) == 25
@@ -210,7 +223,7 @@ def test_the_end_of_an_only_recording_is_held_back():
     assert only.split == "train"
 
 
-def test_songs_may_be_asked_for_whole_stems(sounds, quick, base, tmp_path):
+def test_songs_may_be_queried_for_whole_stems(sounds, quick, base, tmp_path):
     stems = {"kettle": "drums", "tin whistle": "vocals"}
     clips = [replace(clip, stem=stems[clip.label], song=Path(clip.path).stem) for clip in gather_clips(sounds, (), 0.2)]
     write_manifest(tmp_path / "songs.jsonl", clips)
@@ -220,7 +233,7 @@ def test_songs_may_be_asked_for_whole_stems(sounds, quick, base, tmp_path):
     assert report.steps == 2
 
 
-def test_too_little_to_learn_from_says_what_to_add(sounds, base, tmp_path):
+def test_too_few_recordings_are_refused_with_what_to_add(sounds, base, tmp_path):
     for file in (sounds / "tin_whistle").iterdir():
         file.unlink()
     with pytest.raises(DataError, match="--noise"):
@@ -233,9 +246,9 @@ def test_too_little_to_learn_from_says_what_to_add(sounds, base, tmp_path):
         FinetuneConfig(held_back=1.5)
 
 
-def test_sources_are_limited_to_what_the_poorest_recording_has():
+def test_sources_are_limited_to_the_lowest_bandwidth():
     sources = torch.randn(2, 3, 8000, generator=torch.Generator().manual_seed(0))
-    result = limited(sources, torch.tensor([4000.0, 8000.0]), RATE)
+    result = band_limited(sources, torch.tensor([4000.0, 8000.0]), RATE)
     spectrum = torch.fft.rfft(result).abs()
     assert spectrum[0, :, 2100:].max() < 1e-3
     assert torch.equal(result[1], sources[1])

@@ -25,7 +25,7 @@ from audiosep.training.engine.muon import Muon, is_matrix, orthogonal
 from audiosep.training.engine.run_log import read_log
 from audiosep.training.engine.run_state import latest_checkpoint
 from audiosep.training.engine.schedule import Clock, due, learning_rate, progress
-from audiosep.training.engine.trackers import log_samples, to_compare
+from audiosep.training.engine.trackers import comparison_samples, log_samples
 from audiosep.training.engine.trainer import Trainer
 from audiosep.training.engine.trainer_config import TrainerConfig
 from audiosep.training.engine.warm_start import warm_start
@@ -149,7 +149,7 @@ def test_trackers_get_numbers_sounds_and_pictures(tmp_path):
     events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     task = TinyTask()
     sound = torch.sin(torch.arange(8000.0) * 0.1)[None]
-    task.samples = lambda model: to_compare("a", 8000, {"sine": sound})
+    task.samples = lambda model: comparison_samples("a", 8000, {"sine": sound})
     Trainer(task, replace(CONFIG, steps=2, trackers=("tensorboard",)), tmp_path).fit()
     found = events.EventAccumulator(str(tmp_path / "audiosep")).Reload()
     assert "train/loss" in found.Tags()["scalars"]
@@ -167,7 +167,7 @@ def test_other_trackers_get_arrays_in_their_own_layout(library, monkeypatch):
     monkeypatch.setitem(sys.modules, library, module)
     tracker = types.SimpleNamespace(name=library, log=lambda values, step: logged.update(values, step=step))
     sound = torch.zeros(2, 4000)
-    log_samples([tracker], to_compare("a", 8000, {"silence": sound}), 7)
+    log_samples([tracker], comparison_samples("a", 8000, {"silence": sound}), 7)
     assert logged == {
         "a/silence": ("audio", (4000, 2), 8000), "a/silence picture": ("image", (128, 400, 3)), "step": 7
     }  # fmt: skip

@@ -21,33 +21,36 @@ app = common.application()
 def finetune(
     sounds: Annotated[
         Path,
-        typer.Argument(metavar="SOUNDS", help="A folder with a folder a sound (its name is the query), or a manifest."),
+        typer.Argument(
+            metavar="SOUNDS", help="A folder with a folder for each sound, named as its query, or a manifest."
+        ),
     ],
     base: Annotated[str, typer.Option("--from", help="Model to start from: a name or a folder.")] = "mini",
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="File to write; by default <name of SOUNDS>.safetensors.")
     ] = None,
     noise: Annotated[
-        list[Path] | None, typer.Option("--noise", help="Folder of what else sounds there (repeatable).")
+        list[Path] | None, typer.Option("--noise", help="Folder of other sounds to mix with (repeatable).")
     ] = None,
     known: Annotated[
-        Path | None, typer.Option("--known", help="Sounds the model knows, to measure that it still does.")
+        Path | None,
+        typer.Option("--known", help="Recordings of sounds the model knows, to measure the loss."),
     ] = None,
     minutes: Annotated[float, typer.Option(help="Longest training, minutes.")] = 20.0,
     steps: Annotated[int | None, typer.Option(help="Train this many steps instead.")] = None,
     full: Annotated[bool, typer.Option("--full", help="Train everything; writes a whole model folder.")] = False,
     rank: Annotated[int, typer.Option(help="Size of the adapter.")] = 8,
     learning_rate: Annotated[float | None, typer.Option(help="Peak; by default 0.003, with --full 0.0001.")] = None,
-    held_back: Annotated[float, typer.Option(help="Share of each sound's files to measure with.")] = 0.2,
-    keep: Annotated[float, typer.Option(help="Share of mixtures that also rehearse everyday sounds.")] = 0.5,
+    held_back: Annotated[float, typer.Option(help="Share of each sound's files for validation only.")] = 0.2,
+    rehearsal: Annotated[float, typer.Option(help="Share of mixtures that also rehearse everyday sounds.")] = 0.5,
     seconds: Annotated[float, typer.Option(help="Length of a training mixture.")] = 3.0,
-    batch: Annotated[int, typer.Option(help="Mixtures a step.")] = 4,
+    batch: Annotated[int, typer.Option(help="Mixtures in a step.")] = 4,
     run: Annotated[
         Path | None, typer.Option("--run", help="Run folder; by default runs/finetune-<name of SOUNDS>.")
     ] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")] = "auto",
     precision: Annotated[str, typer.Option("--precision", help="bf16, fp16 or fp32.")] = "bf16",
-    seed: Annotated[int, typer.Option(help="Of every random number.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of all random numbers.")] = 0,
     tracker: Annotated[
         list[str] | None, typer.Option("--tracker", help="tensorboard, wandb or trackio (repeatable).")
     ] = None,
@@ -57,14 +60,14 @@ def finetune(
 ) -> int:
     """Teach a model your own sounds; use the result with `audiosep separate --adapter FILE`.
 
-    Ctrl-C writes a checkpoint; the same command goes on from there.
+    Ctrl-C writes a checkpoint; the same command resumes from there.
     """
     from audiosep.models.adapters import AdapterConfig
     from audiosep.training.finetune import finetuning
     from audiosep.training.finetune.finetune_task import FinetuneOptions
 
     common.logs_to(common.console(), verbose, quiet)
-    options = FinetuneOptions(keep=keep)
+    options = FinetuneOptions(rehearsal=rehearsal)
     sampling = dataclasses.replace(options.sampling, mixtures=batch, seconds=seconds)
     config = finetuning.FinetuneConfig(
         minutes=minutes,
@@ -100,8 +103,8 @@ def _show(report: FinetuneReport) -> None:
                 label = prefix + name.removeprefix("val/").replace("si_sdri", "SI-SDRi").replace("/", " ")
                 print(f"{label:44} {before[name]:6.2f} {unit} {after.get(name, float('nan')):6.2f} {unit}")
     if report.interrupted:
-        print("stopped: the same command goes on from here")
+        print("stopped: the same command resumes")
     elif report.out is None:
-        print("nothing better than the base: add recordings, or give it more --minutes in another --run folder")
+        print("not better than the base: add recordings, or train with more --minutes in another --run folder")
     else:
         print(f"written: {report.out}")

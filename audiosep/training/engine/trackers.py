@@ -70,7 +70,7 @@ def log_samples(trackers: Iterable[Any], samples: Iterable[Sample], step: int) -
                 tracker.log(values, step=step)
 
 
-def to_compare(name: str, sample_rate: int, sounds: Mapping[str, Tensor]) -> list[Sample]:
+def comparison_samples(name: str, sample_rate: int, sounds: Mapping[str, Tensor]) -> list[Sample]:
     """Sounds of one query with their spectrograms, on one scale.
 
     Args:

@@ -1,4 +1,4 @@
-"""Measuring a model on held-back clips of a corpus: mixtures of two at 0 dB, drawn once from a seed."""
+"""Scores of a model on mixtures of two held-back clips at 0 dB, which are drawn once from a seed."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from audiosep.data.mixing import Mixer, MixtureBatch
 from audiosep.data.sampling import Sampler, SamplingConfig
 from audiosep.training.caption_table import CaptionTable
 from audiosep.training.engine import distributed
-from audiosep.training.engine.trackers import Sample, to_compare
+from audiosep.training.engine.trackers import Sample, comparison_samples
 
-PLAIN = AugmentConfig(speed=0, tempo=0, pitch=0, equalise=0, bandlimit=0, reverb=0, codec=0, polarity=0)
+NO_EFFECTS = AugmentConfig(speed=0, tempo=0, pitch=0, equalise=0, bandlimit=0, reverb=0, codec=0, polarity=0)
 
 
 @dataclass(frozen=True)
 class Score:
-    """One query: improvements over the mixture, dB."""
+    """Improvements of one query over the mixture, dB."""
 
     label: str
     si_sdri: float
     sdri: float
 
 
-class HeldBack:
-    """Mixtures of two held-back clips at 0 dB, without effects, and text queries for both.
+class HeldBackScores:
+    """Mixtures of two held-back clips at 0 dB, without effects, with text queries for both.
 
     Args:
-        corpus: its clips of the split "val" are used.
+        corpus: clips of its split "val" are used.
         captions: embeddings of their captions.
-        labels: the sounds that count.
+        labels: the sounds that are measured.
         sampling: seconds and number of mixtures of a batch.
-        batches: how many batches.
+        batches: number of batches.
         seed: of the draw.
 
     Raises:
@@ -57,7 +57,7 @@ class HeldBack:
     ) -> None:
         plain = dataclasses.replace(
             sampling, split="val", sources=(1.0, 0.0, 0.0, 0.0), level_db=0.0, songs=0.0, mixed_songs=0.0, equal=0.0,
-            siblings=0.0, mix_audio=0.0, absent=0.0, negatives=0.0, examples=0.0, augment=PLAIN,
+            siblings=0.0, mix_audio=0.0, absent=0.0, negatives=0.0, examples=0.0, augment=NO_EFFECTS,
         )  # fmt: skip
         sampler, mixer = Sampler(corpus, plain, seed), Mixer(corpus)
         self.labels = frozenset(labels)
@@ -67,13 +67,17 @@ class HeldBack:
 
     @torch.no_grad()
     def __call__(self, model: nn.Module) -> dict[str, float]:
-        """Means as `summary` names them; every process of a run measures its share."""
+        """Return the means, see `summary`; every process of a run measures its share.
+
+        Args:
+            model: a `SeparationModel` on any device.
+        """
         mine = [list(self._scores(model, number)) for number in distributed.share(range(len(self._batches)))]
         return summary([score for scores in distributed.gather(mine) for score in scores])
 
     @torch.no_grad()
     def samples(self, model: nn.Module, count: int = 3) -> list[Sample]:
-        """Mixture, target and estimate of the first queries, to listen to and to look at."""
+        """Return mixture, target and estimate of the first queries with their spectrograms."""
         batch, device, rate = self._batches[0], next(model.parameters()).device, self._sample_rate
         found: list[Sample] = []
         for query, label in list(enumerate(batch.labels))[:count]:
@@ -82,11 +86,11 @@ class HeldBack:
             embedding = self._embeddings[0][query][None].to(device)
             estimate = model(mix[None].to(device), embedding).waveforms[0, 0].float().cpu()
             sounds = {"mixture": mix, "target": target, "estimate": estimate}
-            found += to_compare(f"{query} {label}", rate, sounds)
+            found += comparison_samples(f"{query} {label}", rate, sounds)
         return found
 
     def _scores(self, model: nn.Module, number: int) -> Iterator[Score]:
-        """All queries of a mixture in one forward pass."""
+        """Separate all queries of a mixture in one forward pass."""
         batch: MixtureBatch = self._batches[number]
         device = next(model.parameters()).device
         for mixture, sources in enumerate(batch.sources):
@@ -98,13 +102,16 @@ class HeldBack:
             output = model(mix[None, None].to(device), self._embeddings[number][rows].to(device)).waveforms[0, :, 0]
             estimates = output.float().cpu()
             si_sdri, sdri = metrics.si_sdri(estimates, targets, mix), metrics.snri(estimates, targets, mix)
-            for place, row in enumerate(rows):
-                if bool(torch.isfinite(si_sdri[place])):
-                    yield Score(batch.labels[row], float(si_sdri[place]), float(sdri[place]))
+            for position, row in enumerate(rows):
+                if bool(torch.isfinite(si_sdri[position])):
+                    yield Score(batch.labels[row], float(si_sdri[position]), float(sdri[position]))
 
 
 def summary(scores: Sequence[Score]) -> dict[str, float]:
-    """Flat means of each label and over the labels.
+    """Compute means of each label and over the labels.
+
+    Args:
+        scores: one for each query.
 
     Returns:
         "val/<label>/si_sdri" and "val/si_sdri" (dB), the same for "sdri", and "better", the share above 0 dB SI-SDRi.

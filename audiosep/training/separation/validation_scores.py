@@ -18,7 +18,7 @@ from audiosep.metrics import sdr, si_sdr
 from audiosep.models.hybrid import Hybrid
 from audiosep.training.caption_table import CaptionTable
 from audiosep.training.engine import distributed
-from audiosep.training.engine.trackers import Sample, to_compare
+from audiosep.training.engine.trackers import Sample, comparison_samples
 
 
 class ValidationScores:
@@ -47,7 +47,7 @@ class ValidationScores:
         for entry in list({e.family: e for e in self.entries if e.group == "a"}.values())[:count]:
             mix, target = self._sounds(entry)
             sounds = {"mixture": mix[None], "target": target[None], "estimate": self._ask(model, entry, mix)[0][None]}
-            found += to_compare(f"{entry.family} {entry.query}", self.recipe.sample_rate, sounds)
+            found += comparison_samples(f"{entry.family} {entry.query}", self.recipe.sample_rate, sounds)
         return found
 
     def _sounds(self, entry: RecipeEntry) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,106 @@
+"""The user's recordings as clips of a corpus, divided into those to train on and those held back."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import zlib
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+from audiosep.audio import is_recording
+from audiosep.data.manifest import Clip, read_manifest
+from audiosep.data.readers import probed, read_folders
+from audiosep.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+TARGET, NOISE = "target", "noise"  # families of the clips
+MIN_HELD_BACK_SECONDS = 2.0  # of a recording that is cut into a part to train on and a part to hold back
+
+
+def gather_clips(sounds: Path, noise: Sequence[Path | str], held_back: float) -> list[Clip]:
+    """Read the user's clips and noise, and divide them into the splits "train" and "val".
+
+    Args:
+        sounds: a folder for each label, or a manifest.
+        noise: folders of other sounds.
+        held_back: share of each label's files that goes to "val".
+
+    Returns:
+        Clips of the families `TARGET` and `NOISE`.
+
+    Raises:
+        DataError: a split has fewer than two kinds of sound.
+    """
+    clips = [dataclasses.replace(clip, family=TARGET) for clip in read_clips(sounds)]
+    for number, folder in enumerate(noise):
+        for clip in _read_noise(Path(folder)):
+            clips.append(dataclasses.replace(clip, id=f"noise{number}/{clip.id}", family=NOISE))
+    clips = hold_back(clips, held_back)
+    for split in ("train", "val"):
+        kinds = {clip.label for clip in clips if clip.split == split}
+        if len(kinds) < 2:
+            use = "train on" if split == "train" else "hold back"
+            raise DataError(
+                f"{sounds}: mixtures need two kinds of sound, to {use} there is only {', '.join(kinds) or 'none'}: "
+                "add another folder of sounds, more files, or --noise"
+            )
+    return clips
+
+
+def hold_back(clips: Sequence[Clip], share: float) -> list[Clip]:
+    """Give each clip its split, by whole groups (files) of each label.
+
+    The groups are ordered by their names' crc32; at least one of each label is held back. The only file of a label is
+    cut in time instead: its end is held back.
+
+    Args:
+        clips: the clips.
+        share: of each label's groups that is held back.
+
+    Returns:
+        The clips with the split "train" or "val".
+    """
+    groups: dict[str, dict[str, list[Clip]]] = defaultdict(lambda: defaultdict(list))
+    for clip in clips:
+        groups[clip.label][clip.group or clip.path].append(clip)
+    result: list[Clip] = []
+    for label, members in sorted(groups.items()):
+        order = sorted(members, key=lambda name: (zlib.crc32(name.encode()), name))
+        count = max(1, round(share * len(order)))
+        if len(order) == 1:
+            pieces = [piece for clip in members[order[0]] for piece in _cut(clip, share)]
+            if all(piece.split == "train" for piece in pieces):
+                logger.warning("%s: one short recording only; it is used for training and not for validation", label)
+            result += pieces
+            continue
+        for position, name in enumerate(order):
+            split = "val" if position < count else "train"
+            result += [dataclasses.replace(clip, split=split) for clip in members[name]]  # type: ignore[arg-type]
+    return result
+
+
+def _cut(clip: Clip, share: float) -> list[Clip]:
+    """Cut a recording into a part to train on and, if it is long enough, a part to hold back."""
+    end = share * clip.seconds
+    if min(end, clip.seconds - end) < MIN_HELD_BACK_SECONDS:
+        return [dataclasses.replace(clip, split="train")]
+    first = dataclasses.replace(clip, seconds=clip.seconds - end, split="train")
+    start = clip.start + clip.seconds - end
+    last = dataclasses.replace(clip, id=f"{clip.id}#end", start=start, seconds=end, split="val")
+    return [first, last]
+
+
+def read_clips(path: Path) -> list[Clip]:
+    """Read a manifest, or a folder with a folder for each label."""
+    return read_manifest(path) if path.suffix == ".jsonl" else read_folders(path)
+
+
+def _read_noise(path: Path) -> list[Clip]:
+    """Noise may be a manifest, a folder with a folder for each label, or a folder of files without labels."""
+    if path.is_dir() and any(is_recording(p) for p in path.iterdir()):
+        files = sorted(p for p in path.rglob("*") if is_recording(p))
+        return [probed(p, id=p.relative_to(path).as_posix(), label="background noise", group=str(p)) for p in files]
+    return read_clips(path)
