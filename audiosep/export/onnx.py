@@ -136,7 +136,8 @@ def run(session: Any, mix: Tensor, embeddings: Tensor, negatives: Tensor) -> Ten
 
     Args:
         session: of ONNX Runtime.
-        mix: (channels, samples). embeddings, negatives: (queries, dimension); not used where the targets are stems.
+        mix: (channels, samples).
+        embeddings, negatives: (queries, dimension); not used where the targets are stems.
 
     Returns:
         (queries, channels, samples).

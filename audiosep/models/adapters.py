@@ -54,7 +54,8 @@ class LowRank(nn.Module):
     """W -> W + b a, with W seen as (outputs, everything else). Starts as the identity.
 
     Args:
-        weight: the weight to be changed. rank: of the change.
+        weight: the weight to be changed.
+        rank: of the change.
     """
 
     def __init__(self, weight: Tensor, rank: int) -> None:

@@ -29,14 +29,17 @@ class SeparationModel(nn.Module):
 
     Attributes:
         config: the frozen dataclass (class attribute `Config`) the network was built from.
-        sample_rate: Hz. hop: samples between STFT frames. dimension: size of a query embedding.
+        sample_rate: Hz.
+        hop: samples between STFT frames.
+        dimension: size of a query embedding.
         capabilities: what it can do, from {"text", "audio", "negative", "stems", "presence"}.
         stem_names: names of the fixed heads in output order; empty when there are none.
-        window: samples a window has by default. context: samples at each side of a window that are computed for
-            context and thrown away.
+        window: samples a window has by default.
+        context: samples at each side of a window that are computed for context and thrown away.
         alignment: samples; a window that starts at a multiple of it (and of `hop`) sees the pooling grid of the whole
             recording; 1 where any start is as good.
-        past: samples of the past that a live window hears again where there is time for more than half of the context.
+        past: samples of the past that a live window covers again, where the latency leaves time for more than half of
+            the context.
         engine: what computes the layers.
     """
 
@@ -72,5 +75,5 @@ class SeparationModel(nn.Module):
         raise NotImplementedError
 
     def quick(self) -> SeparationModel:
-        """The same weights, answering with as little computation as they can: for live streams in a hurry."""
+        """The same weights with as little computation as they allow, for live streams of short latency."""
         return self

@@ -24,7 +24,8 @@ class Film(nn.Module):
     """Scales and shifts for several normalisations of one block, computed together.
 
     Args:
-        features: size of the query vector. tracks: channels of the time-varying part; 0 for none.
+        features: size of the query vector.
+        tracks: channels of the time-varying part; 0 for none.
         channels: channels of each normalisation.
     """
 

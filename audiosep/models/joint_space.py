@@ -1,7 +1,7 @@
 """The joint 512-d space of the embedded CLAP: an isometric image of the sentence teacher's 384-d space.
 
-Because the map is fixed before any training, the separator, the text tower and the audio tower can be trained at
-the same time and meet in the same place.
+The map is fixed before any training, so the separator, the text tower and the audio tower can be trained at the same
+time, and their embeddings lie in the same space.
 """
 
 from __future__ import annotations

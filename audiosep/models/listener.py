@@ -1,8 +1,8 @@
-"""The listener: a compact convolutional network that hears what is in band energies.
+"""The listener: a compact convolutional network that recognises sounds in band energies.
 
 It is the audio tower of the embedded CLAP (one embedding a recording) and gives the separator local features (a few
-steps a second x a few bands). Because it works on the separator's own band energies, it can also hear a masked
-mixture without a waveform: energies of a candidate are `mask^2 * energies`.
+steps a second x a few bands). Because it works on the separator's own band energies, it also takes a masked
+mixture without a waveform: its energies are `mask^2 * energies`.
 """
 
 from __future__ import annotations
@@ -25,10 +25,15 @@ class ListenerConfig:
     """Shape of a listener.
 
     Attributes:
-        sample_rate: Hz. n_fft, hop: STFT, samples. bands: frequency bands.
+        sample_rate: Hz.
+        n_fft, hop: STFT, samples.
+        bands: frequency bands.
         patch: frames x bands that become the channels of one position.
-        widths: channels of each stage. strides: (time, frequency) pooling before each stage.
-        hidden: features of a local position. dimension: size of the joint space. tags: classes of the tagging head.
+        widths: channels of each stage.
+        strides: (time, frequency) pooling before each stage.
+        hidden: features of a local position.
+        dimension: size of the joint space.
+        tags: classes of the tagging head.
     """
 
     sample_rate: int = 32000

@@ -33,7 +33,8 @@ class ResUNet30Config:
     """Sizes of the network; the defaults are the published ones.
 
     Attributes:
-        sample_rate: Hz. n_fft, hop: samples.
+        sample_rate: Hz.
+        n_fft, hop: samples.
         dimension: size of a query embedding.
         widths: channels of the encoder's levels. Every level halves the frequencies, all but the last halve the time.
     """
@@ -59,7 +60,8 @@ class ShiftedNorm(nn.BatchNorm2d):
     """Batch normalisation, a shift given by the query, leaky ReLU.
 
     Args:
-        channels: of the input. dimension: size of a query embedding.
+        channels: of the input.
+        dimension: size of a query embedding.
     """
 
     def __init__(self, channels: int, dimension: int) -> None:

@@ -21,7 +21,8 @@ def stft(x: Tensor, n_fft: int, hop: int, pad_mode: str = "constant") -> Tensor:
 
     Args:
         x: (..., samples), float32.
-        n_fft: window length in samples. hop: samples between frames.
+        n_fft: window length in samples.
+        hop: samples between frames.
         pad_mode: how the signal goes on beyond its ends: "constant" (zeros) or "reflect" (needs more than
             n_fft / 2 samples).
 

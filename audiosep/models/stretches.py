@@ -1,4 +1,4 @@
-"""A level of a U-Net in stretches of time: what is held of full resolution stays small, and in the caches.
+"""A level of a U-Net computed in stretches of time, so that its full-resolution activations fit into the caches.
 
 Layout: (batch, channels, frames, bins). A stretch comes with the frames of its neighbours that it depends on.
 """
@@ -16,11 +16,12 @@ REACH = 2  # frames at each side that an output of two 3 x 3 convolutions depend
 
 @dataclass(frozen=True)
 class Stretch:
-    """Some frames of a level, and those beside them that they depend on.
+    """Some frames of a level, with the neighbouring frames that their outputs depend on.
 
     Attributes:
-        frames: all of them. start: the first one's place in the level.
-        before, after: how many at each side are the neighbours'; 0 where the level ends.
+        frames: (batch, channels, frames, bins), neighbouring frames included.
+        start: index in the level of the first of them.
+        before, after: neighbouring frames at each side; 0 where the level ends.
     """
 
     frames: Tensor
@@ -30,16 +31,16 @@ class Stretch:
 
     @property
     def own(self) -> Tensor:
-        """The frames that are not the neighbours'."""
+        """The frames without the neighbouring ones."""
         return self.frames[:, :, self.before : self.frames.shape[2] - self.after] if self.cut else self.frames
 
     @property
     def cut(self) -> bool:
-        """Whether the level is longer."""
+        """Whether this is only a part of the level."""
         return self.before > 0 or self.after > 0
 
     def under(self, channels: Tensor) -> Stretch:
-        """The stretch with further channels before its own."""
+        """The stretch with further channels (batch, more, frames, bins) in front of its own."""
         if not self.cut:
             return replace(self, frames=torch.cat((channels, self.frames), 1))
         # Several times as fast as `torch.cat`, which joins runs of as many numbers as there are channels.
@@ -50,17 +51,18 @@ class Stretch:
         return replace(self, frames=both)
 
     def below(self, level: Tensor, pool: int) -> Tensor:
-        """The frames that it stands on, of a level that has one for `pool` of its own."""
+        """The frames of the next deeper level that these are upsampled from, `pool` of these from one of those."""
         return level[:, :, self.start // pool : (self.start + self.frames.shape[2]) // pool] if self.cut else level
 
 
 def in_stretches(run: Callable[[Stretch, Tensor | None], Tensor], x: Tensor, length: int) -> Tensor:
-    """A level, stretch by stretch.
+    """Compute a level stretch by stretch.
 
     Args:
-        run: gives what becomes of the frames of a stretch that are its own; its second argument is where they are
-            wanted, or None: it may write there at once.
-        x: the level. length: frames of a stretch, an even number, as levels below have one for two; 0 for all at once.
+        run: computes the outputs of a stretch's own frames; its second argument is a view that they may be written to
+            at once, or None.
+        x: the level, (batch, channels, frames, bins).
+        length: frames of a stretch, an even number, as levels below have one for two; 0 for all at once.
             The last one is a little longer or shorter.
     """
     frames = x.shape[2]

@@ -1,8 +1,8 @@
 """The text tower of the embedded CLAP: a small transformer over word pieces, distilled from a sentence encoder.
 
 Its word table lives in the sentence encoder's own space (its leading principal axes), so the mean of the words of a
-phrase, mapped back, is already a fair guess: the transformer weighs the words and adds what their order and company
-change.
+phrase, mapped back, is already a fair guess: the transformer weights the words and adds what depends on their order and
+on each other.
 """
 
 from __future__ import annotations
@@ -24,8 +24,10 @@ class TextTowerConfig:
 
     Attributes:
         vocabulary: word pieces, with the padding (0) and the unknown piece.
-        width: features of a piece. layers, heads, feedforward: of the transformer.
-        hidden: of the output layers. length: most pieces of a phrase; what is longer is cut.
+        width: features of a piece.
+        layers, heads, feedforward: of the transformer.
+        hidden: of the output layers.
+        length: most pieces of a phrase; what is longer is cut.
     """
 
     vocabulary: int = 20480
@@ -62,7 +64,7 @@ class TextTower(nn.Module):
 
     @torch.no_grad()
     def start(self, table: Tensor, axes: Tensor) -> None:
-        """Start as the mean of the words' own meanings.
+        """Initialise the tower so that a phrase is the mean of the embeddings of its pieces.
 
         Args:
             table: (vocabulary, 384) the sentence encoder's embedding of each piece alone.
