@@ -293,7 +293,7 @@ def test_an_encoder_that_was_downloaded_with_its_model(
 
 
 def test_an_encoder_by_its_hub_id_asks_the_hub(cache: Path, asked: list[object]) -> None:
-    with pytest.raises(ModelError, match="could not be had from the hub"):
+    with pytest.raises(ModelError, match="could not be downloaded from the hub"):
         ClapEncoder("nobody/no-such-clap")
     assert asked
 

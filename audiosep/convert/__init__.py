@@ -1,4 +1,4 @@
-"""Foreign checkpoints -> folders that this library reads; the only place that opens a pickle."""
+"""Converting published checkpoints to folders that this library reads; only this package opens pickles."""
 
 from __future__ import annotations
 
@@ -24,23 +24,24 @@ def convert(
     tokenizer: str | Path | None = None,
     overwrite: bool = False,
 ) -> Path:
-    """Turn a published checkpoint into a folder.
+    """Convert a published checkpoint.
 
     Args:
         source: AudioSep's Lightning `.ckpt`, or LAION's CLAP `.pt`.
         out: folder to make. From AudioSep comes a model for `load`, with its CLAP in `clap/`; from a CLAP comes a
             folder for `transformers.ClapModel`, which a model's `config.json` may name as its query encoder.
-        kind: "audiosep", "clap", or "auto" to tell by the names of the weights.
+        kind: "audiosep", "clap", or "auto" to find out by the names of the weights.
         tokenizer: RoBERTa's tokenizer, which the checkpoints do not hold: a folder with tokenizer.json (or vocab.json
-            and merges.txt) or a hub id; None fetches it from the hub.
+            and merges.txt) or a hub id; None: it is downloaded from the hub.
         overwrite: replace `out` if it holds a converted model.
 
     Returns:
-        `out`, which appears only when everything is in it.
+        `out`, which appears only when it is complete.
 
     Raises:
-        ModelError: the checkpoint is damaged, wants to run code, or lacks or has a key that it should not; the
-            tokenizer cannot be had; or `out` is in use.
+        ConfigError: an unknown kind.
+        ModelError: the checkpoint is damaged, would run code, or has missing or unknown keys; there is no tokenizer;
+            or `out` exists and may not be replaced.
         AudioSepError: the disk is full, or the folder of `out` is not writable.
     """
     source, out = Path(source), Path(out)
@@ -84,7 +85,7 @@ def _kind(state: dict[str, Tensor], source: Path) -> str:
 
 
 def _check_free(out: Path, overwrite: bool) -> None:
-    """Only an empty place, or what is visibly a model when asked to overwrite, may be replaced."""
+    """Refuse to replace anything but an empty folder or, with `overwrite`, the folder of a model."""
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     if not overwrite:

@@ -1,4 +1,4 @@
-"""Names and sizes of the published AudioSep separator -> `ResUNet30`."""
+"""The published AudioSep separator as a `ResUNet30`: sizes and names of its tensors."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def published(key: str) -> str:
 
 
 def _sizes(state: Mapping[str, Tensor]) -> ResUNet30Config:
-    """The configuration whose tensors have the shapes of `state`; rate and hop leave no trace and are the published."""
+    """The configuration whose tensors have the shapes of `state`; sample rate and hop are the published ones."""
     try:
         bins = state["base.bn0.weight"].shape[0]
         dimension = state["film.conv_block7a->conv_block1->beta1.weight"].shape[1]

@@ -1,4 +1,4 @@
-"""Names and sizes of LAION's CLAP checkpoints -> a folder of `transformers.ClapModel`.
+"""LAION's CLAP checkpoints as a folder of `transformers.ClapModel`: sizes and names of their tensors.
 
 Wu et al., "Large-Scale Contrastive Language-Audio Pretraining with Feature Fusion and Keyword-to-Caption
 Augmentation" (ICASSP 2023), https://arxiv.org/abs/2211.06687: HTS-AT as audio tower, RoBERTa as text tower.
@@ -98,7 +98,7 @@ def laion_name(key: str) -> str:
 
 
 def write_tokenizer(source: str | Path | None, folder: Path, vocabulary: int) -> None:
-    """RoBERTa's tokenizer, which the checkpoints do not hold, in `folder`.
+    """Write RoBERTa's tokenizer, which the checkpoints do not hold.
 
     Args:
         source: a folder with tokenizer.json, or with vocab.json and merges.txt; a hub id; None for `TOKENIZER`.
@@ -165,7 +165,7 @@ def _split(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _sizes(state: Mapping[str, Tensor]) -> dict[str, Any]:
     """Arguments of `ClapConfig` whose tensors have the shapes of `state`.
 
-    Heads of the text tower leave no trace in the shapes: RoBERTa has one for each 64 features.
+    The shapes do not tell the number of heads of the text tower: RoBERTa has one for each 64 features.
     """
     try:
         return {

@@ -1,4 +1,4 @@
-"""Renaming the tensors of a checkpoint so that nothing is lost or invented on the way."""
+"""Renaming the tensors of a checkpoint, with a check that none is missing or left over."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ def rename(
     """The tensors of `state` under our names.
 
     Args:
-        state: foreign name -> tensor.
-        names: foreign name -> our name, for every tensor that we need.
+        state: the checkpoint's name -> tensor.
+        names: the checkpoint's name -> our name, for every tensor that we need.
         expected: our name -> a tensor of the right shape.
-        unused: matches the start of the foreign names that we do not need.
+        unused: matches the start of the checkpoint's names that we do not need.
 
     Raises:
         ModelError: a tensor is missing, unknown or of the wrong shape; the message names it.

@@ -1,7 +1,7 @@
-"""Reading foreign checkpoints without letting them run code.
+"""Reading published checkpoints without letting them run code.
 
-A pickle is a program: it names functions and calls them. Only those that build tensors, containers and NumPy numbers
-may be named here; any other name ends the reading before anything is called.
+A pickle is a program: it names functions and calls them. Here it may name only those that build tensors, containers and
+NumPy numbers; any other name is an error before anything is called.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import torch
 from audiosep.errors import ModelError
 
 _SCALAR: Any = np.float64(0).__reduce__()[0]
-# Trainers leave NumPy numbers among their counters; both modules' names are in use, by NumPy's major version.
+# Trainers store NumPy numbers among their counters; the module's name depends on NumPy's major version.
 _ALLOWED: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
     np.dtype,
     (_SCALAR, "numpy.core.multiarray.scalar"),
@@ -29,10 +29,16 @@ _ALLOWED: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
 
 
 def read_pickle(path: Path) -> Any:
-    """What a file of `torch.save` holds; tensors stay on disk until they are used.
+    """Read a file of `torch.save`; tensors stay on the disk until they are used.
+
+    Args:
+        path: the file.
+
+    Returns:
+        What was saved.
 
     Raises:
-        ModelError: the file is missing or damaged, or names something that is not on the list; nothing was run.
+        ModelError: the file is missing or damaged, or names a function that is not allowed; nothing was run.
     """
     try:
         with torch.serialization.safe_globals(_ALLOWED):
@@ -44,7 +50,7 @@ def read_pickle(path: Path) -> Any:
         if named:
             name = next(part for part in named.groups() if part)
             raise ModelError(
-                f"{path} was refused, and nothing in it was run: it wants to use {name}, which is none of the tensors, "
+                f"{path} was refused, and nothing in it was run: it uses {name}, which is none of the tensors, "
                 "containers and numbers that weights are made of; get the weights from their authors again"
             ) from error
         raise ModelError(f"{path} is no checkpoint of PyTorch, or is damaged; download it again") from error
@@ -57,7 +63,8 @@ def state_dict(content: Any, path: Path) -> dict[str, torch.Tensor]:
     """The weights in a checkpoint: itself, or its "state_dict" entry; "module." of parallel training is cut.
 
     Args:
-        content: from `read_pickle`. path: for messages.
+        content: from `read_pickle`.
+        path: for messages.
 
     Raises:
         ModelError: it holds no weights.

@@ -1,7 +1,7 @@
-"""LAION's CLAP through `transformers.ClapModel`: what the published AudioSep was trained with.
+"""LAION's CLAP through `transformers.ClapModel`: the encoder with which the published AudioSep was trained.
 
-transformers is imported only when an encoder is made. Three of its habits are guarded against here: a folder without
-tokenizer files gives an empty tokenizer that turns every prompt into the same ids; weights that are missing are drawn
+transformers is imported only when an encoder is made. Three of its behaviours are guarded against here: from a folder
+without tokenizer files it makes an empty tokenizer that turns every prompt into the same ids; missing weights are drawn
 at random with no more than a log line; and the feature extractor crops long recordings at random places.
 """
 
@@ -17,12 +17,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from audiosep.audio import resample
 from audiosep.errors import DependencyError, ModelError, QueryError
-from audiosep.query.encoder import canary
+from audiosep.query.encoder import canary, example_at_rate
 from audiosep.weights import configs
 
-_TEXTS, _PIECES = 32, 4  # at a time
+_TEXTS, _PIECES = 32, 4  # in a batch
 _FILES = ("*.json", "*.txt", "*.safetensors")  # of a repository; nothing that could be a pickle
 
 
@@ -33,7 +32,8 @@ class ClapConfig:
     Attributes:
         model: a folder, relative to the model's; or a hub id, which is looked for in the model's folder too, where
             `audiosep models download` puts it, and then in the hub's cache on this machine.
-        encoder: always "clap". revision: of a hub id.
+        encoder: always "clap".
+        revision: of a hub id.
     """
 
     model: str
@@ -42,15 +42,15 @@ class ClapConfig:
 
 
 class ClapEncoder:
-    """Text and audio to CLAP's joint space.
+    """Embeddings of text and audio in CLAP's joint space.
 
-    The towers are loaded one by one when they are first needed: most users never ask by example, and the text tower
-    is two thirds of the weights.
+    Each tower is loaded when it is first needed: most users never give an example recording, and the text tower is two
+    thirds of the weights.
 
     Args:
         model: folder in the format of `transformers.ClapModel`, or a hub id such as "laion/larger_clap_general".
         revision: of a hub id.
-        download: whether what is not in the hub's cache on this machine is fetched.
+        download: whether files that are not in the hub's cache on this machine are downloaded.
 
     Raises:
         ModelError: the folder or the hub lacks a file, or a file is damaged.
@@ -66,7 +66,7 @@ class ClapEncoder:
         self._label = str(model)
         self._remedy = "convert or install the model again" if local else f"`{_fetch(model, revision)}` fetches it anew"
         self._place: dict[str, Any] = {"pretrained_model_name_or_path": str(folder), "local_files_only": True}
-        with _explaining(self._label, self._remedy):
+        with _explained(self._label, self._remedy):
             from transformers import AutoConfig, AutoTokenizer
 
             self._config = AutoConfig.from_pretrained(**self._place)
@@ -83,11 +83,15 @@ class ClapEncoder:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], folder: Path) -> ClapEncoder:
-        """The encoder that a model's `config.json` names, from this machine: whoever loads a model asks for no network.
+        """The encoder that a model's `config.json` names, without a network.
+
+        Args:
+            config: the "query" object.
+            folder: the model's.
 
         Raises:
             ConfigError: an unknown or missing key in `config`.
-            ModelError: it is not on this machine; says how to fetch it.
+            ModelError: it is not on this machine; the message has the command that downloads it.
         """
         named = configs.from_dict(ClapConfig, config, "query")
         inside = folder / named.model
@@ -124,8 +128,8 @@ class ClapEncoder:
     def audio(self, waveforms: Sequence[Tensor], sample_rate: int) -> Tensor:
         """(n, dimension) L2-normalised embeddings of n mono recordings, each (samples,) at `sample_rate` Hz.
 
-        Up to ten seconds it is what the model was trained to give: shorter recordings are repeated. Longer ones are
-        heard in pieces of ten seconds, evenly placed, whose embeddings are averaged; published code hears one piece at
+        Recordings of up to ten seconds are repeated to ten seconds, as in the model's training. Longer ones are cut
+        into evenly spaced pieces of ten seconds, whose embeddings are averaged; the published code takes one piece at
         a random place.
 
         Raises:
@@ -134,11 +138,11 @@ class ClapEncoder:
         """
         if self._audio is None:
             self._audio = self._tower("ClapAudioModelWithProjection")
-            with _explaining(self._label, self._remedy):
+            with _explained(self._label, self._remedy):
                 from transformers import AutoFeatureExtractor
 
                 self._extractor = AutoFeatureExtractor.from_pretrained(**self._place)
-        found = [self._hear(self._audio, waveform, sample_rate) for waveform in waveforms]
+        found = [self._embed(self._audio, waveform, sample_rate) for waveform in waveforms]
         return torch.stack(found) if found else torch.zeros(0, self.dimension)
 
     def to(self, device: torch.device | str) -> ClapEncoder:
@@ -150,29 +154,29 @@ class ClapEncoder:
         return self
 
     def release(self) -> None:
-        """Let go of the towers; the next query loads them again."""
+        """Release the towers; the next query loads them again."""
         self._text = self._audio = None
 
-    def _hear(self, tower: nn.Module, waveform: Tensor, sample_rate: int) -> Tensor:
+    def _embed(self, tower: nn.Module, waveform: Tensor, sample_rate: int) -> Tensor:
         pieces = [piece.numpy() for piece in ten_second_pieces(waveform, sample_rate, self._extractor.sampling_rate)]
         total = torch.zeros(self.dimension, device=self.device)
         for i in range(0, len(pieces), _PIECES):
             features = self._extractor(
                 pieces[i : i + _PIECES], sampling_rate=self._extractor.sampling_rate, return_tensors="pt"
             )
-            # The extractor marks a recording at random as long where none is, for the sake of training.
+            # If no recording of a batch is long, the extractor marks one at random as long, for training.
             longer = torch.zeros_like(features["is_longer"]).to(self.device)
             out = tower(input_features=features["input_features"].float().to(self.device), is_longer=longer)
             total += F.normalize(out.audio_embeds.float(), dim=-1).sum(0)
         return F.normalize(total, dim=-1)
 
     def _tower(self, class_name: str) -> nn.Module:
-        """One tower with its projection, all of whose weights came out of the checkpoint."""
-        with _explaining(self._label, self._remedy):
+        """One tower with its projection; all of its weights must be in the checkpoint."""
+        with _explained(self._label, self._remedy):
             import transformers
 
             load: Callable[..., tuple[nn.Module, dict[str, Any]]] = getattr(transformers, class_name).from_pretrained
-            # Only safetensors: the other format is a pickle, which `audiosep convert` alone opens.
+            # Only safetensors: the other format is a pickle, which only `audiosep convert` opens.
             tower, report = load(**self._place, use_safetensors=True, dtype=torch.float32, output_loading_info=True)
             lost = [*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])]
             if lost:
@@ -183,7 +187,7 @@ class ClapEncoder:
         return tower.eval().requires_grad_(False).to(self.device)
 
     def _check_tokenizer(self) -> None:
-        """The tokenizer is the model's: an empty one would turn every prompt into the same ids."""
+        """Check that the tokenizer is the model's: an empty one would turn every prompt into the same ids."""
         text = self._config.text_config
         if len(self._tokenizer) != text.vocab_size or self._tokenizer.pad_token_id != text.pad_token_id:
             raise QueryError(
@@ -194,19 +198,20 @@ class ClapEncoder:
 
 
 def ten_second_pieces(waveform: Tensor, sample_rate: int, rate: int) -> list[Tensor]:
-    """A recording at `rate` Hz in pieces of at most ten seconds, evenly placed so that they cover it.
+    """A recording in pieces of at most ten seconds, evenly spaced so that they cover it.
 
     Args:
-        waveform: (samples,) at `sample_rate` Hz.
+        waveform: (samples,).
+        sample_rate: Hz, of the waveform.
+        rate: Hz, of the pieces.
+
+    Returns:
+        Pieces (samples,) at `rate`; they overlap where the length is no multiple of ten seconds.
 
     Raises:
-        QueryError: it is empty or silent.
+        QueryError: the recording is empty or silent.
     """
-    if waveform.ndim != 1 or not waveform.numel() or not bool(waveform.abs().max() > 0):
-        raise QueryError("an audio query is empty or silent: give a recording in which the sound can be heard")
-    x = waveform.detach().float().cpu()
-    if sample_rate != rate:
-        x = torch.from_numpy(resample(x[None].numpy(), sample_rate, rate))[0]
+    x = example_at_rate(waveform, sample_rate, rate)
     size = 10 * rate
     count = -(-len(x) // size)
     starts = [round(i * (len(x) - size) / (count - 1)) for i in range(count)] if count > 1 else [0]
@@ -214,7 +219,7 @@ def ten_second_pieces(waveform: Tensor, sample_rate: int, rate: int) -> list[Ten
 
 
 def _cached(model: str, revision: str | None, download: bool) -> Path:
-    """The folder of a hub id in the hub's cache; it is fetched to there if `download` allows it.
+    """The folder of a hub id in the hub's cache, downloaded to there if `download` allows it.
 
     Raises:
         ModelError: it is not there, and cannot or may not be fetched.
@@ -228,22 +233,22 @@ def _cached(model: str, revision: str | None, download: bool) -> Path:
     except Exception as error:  # no network, no such repository, no access: each raises its own kind
         fetch = _fetch(model, revision)
         if download:
-            reason = f"no folder here and could not be had from the hub ({type(error).__name__})"
+            reason = f"no folder here and could not be downloaded from the hub ({type(error).__name__})"
             remedy = f"on a machine with a network: `{fetch} --local-dir FOLDER`, then name that folder"
         else:
-            reason = "not on this machine, and nothing is fetched unasked"
+            reason = "not on this machine, and loading a model downloads nothing"
             remedy = f"`{fetch}` fetches it; `audiosep models download` fetches models of the hub with their encoder"
         raise ModelError(f"the query encoder {model} is {reason}: {remedy}") from error
 
 
 def _fetch(model: str | Path, revision: str | None) -> str:
-    """The command that fetches a repository of the hub."""
+    """The command that downloads a repository of the hub."""
     return f"hf download {model}" + (f" --revision {revision}" if revision else "")
 
 
 @contextlib.contextmanager
-def _explaining(place: str, remedy: str) -> Iterator[None]:
-    """transformers without its progress bars and reports, and with errors that say what to do."""
+def _explained(place: str, remedy: str) -> Iterator[None]:
+    """Silence the progress bars and reports of transformers, and turn its errors into ours, with the remedy."""
     try:
         from transformers.utils import logging
     except Exception as error:  # a broken torchaudio or torchvision beside it raises almost anything
@@ -258,7 +263,7 @@ def _explaining(place: str, remedy: str) -> Iterator[None]:
     except (ModelError, QueryError):
         raise
     except Exception as error:  # missing, truncated and foreign files each raise their own kind
-        # Only their first sentence: the others advise on a hub that nobody asked.
+        # Only their first sentence: the others are about a hub that was not used.
         reason = str(error).strip().splitlines()[0].split(". ")[0][:300] if str(error).strip() else type(error).__name__
         raise ModelError(
             f"the query encoder {place} cannot be read ({reason}): a file is missing or damaged; {remedy}"

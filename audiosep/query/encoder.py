@@ -1,4 +1,4 @@
-"""The interface between queries and embeddings, and the canary that catches an encoder that understands nothing."""
+"""The interface of query encoders, and what they share: checks of their input and of their output."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from audiosep.audio import resample
 from audiosep.errors import QueryError
 
 CANARY = ("a dog barking", "an electric guitar solo")
@@ -18,7 +19,7 @@ class QueryEncoder(Protocol):
     """Text and audio in one joint space.
 
     Attributes:
-        name: of the weights, for messages.
+        name: of the weights, for messages and caches.
         dimension: size of an embedding.
     """
 
@@ -40,21 +41,44 @@ class QueryEncoder(Protocol):
 
 @runtime_checkable
 class Releasable(Protocol):
-    """An encoder so large that its weights are worth letting go between queries."""
+    """An encoder so large that its weights should not stay in memory between queries."""
 
     def release(self) -> None:
-        """Let go of the weights; the next query loads them again."""
+        """Release the weights; the next query loads them again."""
         ...
 
 
-def canary(encoder: QueryEncoder) -> None:
-    """Check that two different prompts embed apart.
+def example_at_rate(waveform: Tensor, sample_rate: int, rate: int) -> Tensor:
+    """An example recording as an encoder takes it.
 
-    Tokenizers whose files are missing can come up empty and turn every prompt into the same ids: every query would
-    then silently give the same sound.
+    Args:
+        waveform: (samples,), on any device.
+        sample_rate: Hz, of the waveform.
+        rate: Hz, of the encoder.
+
+    Returns:
+        (samples,) at `rate`, float32 on the CPU.
 
     Raises:
-        QueryError: the two prompts embed alike, or not to finite unit vectors.
+        QueryError: the recording is empty or silent.
+    """
+    if waveform.ndim != 1 or not waveform.numel() or not bool(waveform.abs().max() > 0):
+        raise QueryError("an audio query is empty or silent: give a recording in which the sound can be heard")
+    x = waveform.detach().float().cpu()
+    return x if sample_rate == rate else torch.from_numpy(resample(x[None].numpy(), sample_rate, rate))[0]
+
+
+def canary(encoder: QueryEncoder) -> None:
+    """Check that two different prompts have different embeddings.
+
+    A tokenizer whose files are missing may be loaded empty and turn every prompt into the same ids: every query would
+    then give the same sound, without an error.
+
+    Args:
+        encoder: to check.
+
+    Raises:
+        QueryError: the two embeddings are nearly the same, or no finite unit vectors.
     """
     a, b = encoder.text(CANARY)
     norms = torch.stack([a, b]).norm(dim=-1)

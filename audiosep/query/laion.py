@@ -1,7 +1,7 @@
 """LAION's CLAP through `laion-clap` itself, for users who have that package and its checkpoints.
 
-An optional extra in an environment of its own: laion-clap 1.1.7 needs NumPy 1 and torchvision, and asks the hub for
-three tokenizers when it is imported.
+An optional extra that needs an environment of its own: laion-clap 1.1.7 needs NumPy 1 and torchvision, and downloads
+three tokenizers from the hub when it is imported.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ class LaionConfig:
 
     Attributes:
         checkpoint: LAION's `.pt`, relative to the model's folder.
-        encoder: always "laion". audio_model, fusion: what the checkpoint was trained with.
+        encoder: always "laion".
+        audio_model: of the checkpoint, as in `LaionEncoder`.
+        fusion: of the checkpoint, as in `LaionEncoder`.
     """
 
     checkpoint: str
@@ -44,16 +46,17 @@ class LaionConfig:
 
 
 class LaionEncoder:
-    """Text and audio to CLAP's joint space.
+    """Embeddings of text and audio in CLAP's joint space.
 
     Args:
         checkpoint: LAION's `.pt`, read without running its pickle.
-        audio_model: "HTSAT-base" or "HTSAT-tiny". fusion: whether it was trained with feature fusion.
+        audio_model: "HTSAT-base" or "HTSAT-tiny".
+        fusion: whether the checkpoint was trained with feature fusion.
 
     Raises:
         DependencyError: laion-clap is missing or broken.
         ModelError: the checkpoint is damaged, or not of this audio model.
-        QueryError: the tokenizer is not RoBERTa's, or different prompts embed alike.
+        QueryError: the tokenizer is not RoBERTa's, or different prompts have the same embedding.
     """
 
     def __init__(self, checkpoint: str | Path, *, audio_model: str = "HTSAT-base", fusion: bool = False) -> None:
@@ -79,6 +82,10 @@ class LaionEncoder:
     @classmethod
     def from_config(cls, config: Mapping[str, Any], folder: Path) -> LaionEncoder:
         """The encoder that a model's `config.json` names.
+
+        Args:
+            config: the "query" object.
+            folder: the model's.
 
         Raises:
             ConfigError: an unknown or missing key in `config`.
@@ -106,7 +113,7 @@ class LaionEncoder:
     def audio(self, waveforms: Sequence[Tensor], sample_rate: int) -> Tensor:
         """(n, dimension) L2-normalised embeddings of n mono recordings, each (samples,) at `sample_rate` Hz.
 
-        Recordings of more than ten seconds are heard in pieces, as by `ClapEncoder.audio`.
+        Recordings of more than ten seconds are cut into pieces, as by `ClapEncoder.audio`.
 
         Raises:
             QueryError: a recording is empty or silent.
@@ -114,8 +121,8 @@ class LaionEncoder:
         found = []
         for waveform in waveforms:
             pieces = ten_second_pieces(waveform, sample_rate, RATE)
-            heard: Tensor = self._module.get_audio_embedding_from_data(pieces, use_tensor=True)
-            found.append(F.normalize(heard.sum(0), dim=-1))
+            embeddings: Tensor = self._module.get_audio_embedding_from_data(pieces, use_tensor=True)
+            found.append(F.normalize(embeddings.sum(0), dim=-1))
         return torch.stack(found) if found else torch.zeros(0, self.dimension)
 
     def to(self, device: torch.device | str) -> LaionEncoder:

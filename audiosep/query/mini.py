@@ -1,4 +1,4 @@
-"""The embedded CLAP: our own text tower and listener, read from a model's folder. No hub, no transformers."""
+"""The embedded CLAP: our own text tower and listener, read from a model's folder without hub or transformers."""
 
 from __future__ import annotations
 
@@ -11,12 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from audiosep.audio.resample import resample
-from audiosep.errors import QueryError
 from audiosep.models.joint_space import DIMENSION
 from audiosep.models.listener import Listener, ListenerConfig
 from audiosep.models.text import TextTower, TextTowerConfig
-from audiosep.query.encoder import canary
+from audiosep.query.encoder import canary, example_at_rate
 from audiosep.query.tokenizer import WordPieces
 from audiosep.weights import configs
 from audiosep.weights.checkpoint import load_into, load_state, save_state
@@ -24,7 +22,7 @@ from audiosep.weights.checkpoint import load_into, load_state, save_state
 WEIGHTS, TOKENIZER = "clap.safetensors", "tokenizer.json"
 _TABLE = "text.words.weight"
 _BATCH = 64
-# A recording is heard in pieces of this length, so that a long example needs no more memory than a short one.
+# Recordings are embedded in pieces of this length, so that a long example needs no more memory than a short one.
 _PIECE_SECONDS = 20.0
 _SHORTEST_SECONDS = 0.5
 
@@ -35,7 +33,9 @@ class MiniConfig:
 
     Attributes:
         encoder: always "mini".
-        name: of the weights. text, listener: shapes of the two towers.
+        name: of the weights.
+        text: shape of the text tower.
+        listener: shape of the audio tower.
     """
 
     encoder: str = "mini"
@@ -45,10 +45,12 @@ class MiniConfig:
 
 
 class MiniEncoder:
-    """Text and audio to the joint 512-d space, with two small networks of our own.
+    """Embeddings of text and audio in the joint 512-d space, by two small networks of our own.
 
     Args:
-        tower: the text tower. words: its tokenizer. listener: the audio tower.
+        tower: the text tower.
+        words: its tokenizer.
+        listener: the audio tower.
         name: of the weights.
 
     Raises:
@@ -67,7 +69,11 @@ class MiniEncoder:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], folder: Path) -> MiniEncoder:
-        """Read `clap.safetensors` and `tokenizer.json` in `folder`.
+        """Read `clap.safetensors` and `tokenizer.json` of a model's folder.
+
+        Args:
+            config: the "query" object of its `config.json`.
+            folder: the model's.
 
         Raises:
             ConfigError: an unknown or missing key in `config`.
@@ -81,7 +87,14 @@ class MiniEncoder:
         return cls(tower, WordPieces.read(folder / TOKENIZER, shape.text.vocabulary), listener, shape.name)
 
     def save(self, folder: Path) -> dict[str, Any]:
-        """Write the two files and return the "query" object that `from_config` reads back."""
+        """Write the two files.
+
+        Args:
+            folder: the model's.
+
+        Returns:
+            The "query" object that `from_config` reads.
+        """
         named = torch.nn.ModuleDict({"text": self.tower, "listener": self.listener})
         save_state(folder / WEIGHTS, pack_table(named.state_dict()), half=True)
         self.words.tokenizer.save(str(folder / TOKENIZER), pretty=False)
@@ -105,7 +118,7 @@ class MiniEncoder:
         Raises:
             QueryError: a recording is empty or silent.
         """
-        found = [self._hear(waveform, sample_rate) for waveform in waveforms]
+        found = [self._embed(waveform, sample_rate) for waveform in waveforms]
         return torch.stack(found) if found else torch.zeros(0, DIMENSION)
 
     def to(self, device: torch.device | str) -> MiniEncoder:
@@ -115,13 +128,9 @@ class MiniEncoder:
         self.listener.to(self.device)
         return self
 
-    def _hear(self, waveform: Tensor, sample_rate: int) -> Tensor:
+    def _embed(self, waveform: Tensor, sample_rate: int) -> Tensor:
         rate = self.listener.config.sample_rate
-        if waveform.numel() == 0 or not bool(waveform.abs().max() > 0):
-            raise QueryError("an audio query is empty or silent: give a recording in which the sound can be heard")
-        x = waveform.detach().float().cpu()
-        if sample_rate != rate:
-            x = torch.from_numpy(resample(x[None].numpy(), sample_rate, rate))[0]
+        x = example_at_rate(waveform, sample_rate, rate)
         shortest = int(_SHORTEST_SECONDS * rate)
         if len(x) < shortest:
             x = x.repeat(-(-shortest // len(x)))
@@ -133,7 +142,7 @@ class MiniEncoder:
 
 
 def pack_table(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The state with the word table, half of the text tower, as int8 and one scale a row."""
+    """The state with the embedding table of word pieces, half of the text tower, as int8 with one scale a row."""
     packed = dict(state)
     table = packed.pop(_TABLE).float()
     scale = table.abs().amax(1).clamp_min(1e-8) / 127

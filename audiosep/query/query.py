@@ -1,4 +1,4 @@
-"""What a user asks for: words, an example recording, or an embedding, minus what to keep out."""
+"""A query: words, an example recording or an embedding of the wanted sound, and what to keep out."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from audiosep.errors import QueryError
 class Query:
     """One sound to separate.
 
-    Exactly one of `text`, `audio` and `embedding` says what is wanted.
+    Exactly one of `text`, `audio` and `embedding` describes the sound.
 
     Args:
         text: words, such as "piano" or "a dog barking far away".
@@ -71,6 +71,9 @@ class Query:
 
 def as_query(item: str | Query) -> Query:
     """Words or a Query as a Query.
+
+    Args:
+        item: either.
 
     Raises:
         QueryError: `item` is neither.

@@ -1,4 +1,4 @@
-"""From what users ask for to what models take: names, embeddings, negatives."""
+"""Queries as models take them: names, embeddings, negatives."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from audiosep.errors import QueryError
 from audiosep.query.encoder import QueryEncoder
 from audiosep.query.query import Query, as_query
 
-_RESERVED = ("residual",)  # the name of what no query asked for
+_RESERVED = ("residual",)  # the output that no query is for
 _CACHE_SIZE = 4096
-# By encoder and not by its name: two models that were trained alike call their encoders the same.
+# By encoder and not by its name, which two models may share.
 _caches: WeakKeyDictionary[QueryEncoder, OrderedDict[str, Tensor]] = WeakKeyDictionary()
 
 
@@ -48,8 +48,11 @@ def resolve(
 
     Args:
         queries: one or several.
-        encoder: of the model that will take them.
-        sample_rate: Hz, of audio examples given as bare arrays.
+        encoder: of the model that will separate them.
+        sample_rate: Hz, of audio examples that are arrays without one.
+
+    Returns:
+        Names, embeddings and negatives.
 
     Raises:
         QueryError: no query, an embedding of the wrong size, an array without a sample rate.
@@ -70,6 +73,9 @@ def resolve(
 def as_queries(queries: str | Query | Sequence[str | Query]) -> list[Query]:
     """One or several queries as a list.
 
+    Args:
+        queries: one or several.
+
     Raises:
         QueryError: none, or something that is no query.
     """
@@ -80,7 +86,11 @@ def as_queries(queries: str | Query | Sequence[str | Query]) -> list[Query]:
 
 
 def unique_names(labels: Sequence[str]) -> tuple[str, ...]:
-    """Labels with repeated ones numbered: "piano", "piano (2)"."""
+    """Labels with repeated ones numbered: "piano", "piano (2)".
+
+    Args:
+        labels: of the queries, in order.
+    """
     names: list[str] = []
     for label in labels:
         name, number = label, 1
@@ -107,7 +117,7 @@ def _embed(queries: Sequence[Query], encoder: QueryEncoder, sample_rate: int | N
 
 
 def _texts(texts: Sequence[str], encoder: QueryEncoder) -> dict[str, Tensor]:
-    """Embeddings of texts; those seen before come out of the cache."""
+    """Embeddings of texts; the cache holds those of earlier calls."""
     cache = _caches.setdefault(encoder, OrderedDict())
     missing = [text for text in dict.fromkeys(texts) if text not in cache]
     if missing:

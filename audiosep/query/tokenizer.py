@@ -1,7 +1,7 @@
-"""The embedded CLAP's own word pieces: training the vocabulary, and reading it back with a check.
+"""The word pieces of the embedded CLAP: training the vocabulary, and reading it with a check.
 
-Letters and digits only: case, accents and punctuation do not change a query. Every Latin word can be spelled, so a
-misspelled or invented word is still read, piece by piece.
+Only letters and digits count: case, accents and punctuation do not change a query. There is a piece for each Latin
+letter, so a misspelled or invented word is still encoded, piece by piece.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _LONGEST_WORD = 40
 
 
 class WordPieces:
-    """Texts to ids.
+    """A tokenizer: texts to the ids of word pieces.
 
     Args:
         tokenizer: a WordPiece tokenizer whose first pieces are the padding and the unknown piece.
@@ -47,6 +47,10 @@ class WordPieces:
     def read(cls, path: Path, vocabulary: int) -> WordPieces:
         """Read `tokenizer.json`.
 
+        Args:
+            path: the file.
+            vocabulary: pieces that the weights were trained with.
+
         Raises:
             ModelError: the file is missing, unreadable or of another size.
         """
@@ -62,7 +66,7 @@ class WordPieces:
         """(n, longest) int64 ids of n texts, padded with 0.
 
         Raises:
-            QueryError: nothing of a text is left: it has no Latin letter or digit.
+            QueryError: a text has no Latin letter or digit.
         """
         encoded = [e.ids for e in self.tokenizer.encode_batch(list(texts))]
         for text, ids in zip(texts, encoded, strict=True):
@@ -75,13 +79,13 @@ class WordPieces:
 
 
 def train_word_pieces(texts: Iterable[str], whole: Iterable[str], size: int, spelled: int = 4096) -> Any:
-    """A vocabulary for these texts: pieces to spell any word with, and the words that matter most whole.
+    """A vocabulary for these texts: pieces from which any word can be made, and whole words.
 
     Args:
         texts: training text.
         whole: words that become one piece before the most frequent words of the texts do.
         size: pieces in all.
-        spelled: of these, how many come out of WordPiece training (the rest are whole words).
+        spelled: how many of these come from WordPiece training; the rest are whole words.
 
     Returns:
         A `tokenizers.Tokenizer`.
@@ -91,7 +95,7 @@ def train_word_pieces(texts: Iterable[str], whole: Iterable[str], size: int, spe
     for text in texts:
         counts.update(base.normalizer.normalize_str(text).split())
     words = sorted(counts, key=lambda word: (-counts[word], word))
-    # Pieces should spell rare words, so a frequent word must not outweigh a hundred rare ones.
+    # The pieces are for rare words, so a frequent word counts at most 20 times.
     trainer = trainers.WordPieceTrainer(
         vocab_size=spelled, special_tokens=list(SPECIAL), initial_alphabet=list(_LETTERS), show_progress=False
     )

@@ -1,4 +1,4 @@
-"""Names of models, and where their weights lie on this machine.
+"""Names of models, and the folders of their weights on this machine.
 
     load("mini")            weights in the package                     checkpoints/mini
     load("audiosep-base")   published weights, downloaded, converted   $AUDIOSEP_HOME/models/audiosep-base
@@ -28,11 +28,14 @@ HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 @dataclass(frozen=True)
 class PublishedFile:
-    """One published file.
+    """A file of a repository on the hub.
 
     Attributes:
-        repo, file: on the hub. repo_type: "model" or "space".
-        sha256, bytes: of the file; None where nobody has published them: then they are recorded at first use.
+        repo: id of the repository.
+        file: path in it.
+        sha256: of the file; None where it is not published: then it is recorded at the first download.
+        bytes: size of the file; None where it is not published.
+        repo_type: "model" or "space".
     """
 
     repo: str
@@ -44,13 +47,16 @@ class PublishedFile:
 
 @dataclass(frozen=True)
 class ModelEntry:
-    """A model that has a name.
+    """A model of the catalogue.
 
     Attributes:
-        family: key of `models.families.FAMILIES`. capabilities: what can be asked of it.
+        name: what `load` takes.
+        family: key of `models.families.FAMILIES`.
+        description: one line for lists.
         licence: of the weights.
-        sources: what `download` fetches: a checkpoint to convert, and the tokenizer it lacks. Empty for weights that
-            come with the package.
+        capabilities: as in `SeparationModel`.
+        sources: what `download` fetches: first the checkpoint to convert, then the tokenizer that it lacks. Empty for
+            weights that come with the package.
     """
 
     name: str
@@ -67,7 +73,7 @@ class ModelEntry:
 
     @property
     def bytes(self) -> int:
-        """What `download` fetches, as far as it is known."""
+        """Size of what `download` fetches, as far as it is published."""
         return sum(source.bytes or 0 for source in self.sources)
 
 
@@ -104,7 +110,7 @@ MODELS = {
 
 
 def home() -> Path:
-    """Where downloaded models live: $AUDIOSEP_HOME, or `audiosep` in the platform's cache folder."""
+    """The folder of downloaded models: $AUDIOSEP_HOME, or `audiosep` in the platform's cache folder."""
     if chosen := os.environ.get("AUDIOSEP_HOME"):
         return Path(chosen).expanduser()
     if sys.platform == "win32":
@@ -115,21 +121,32 @@ def home() -> Path:
 
 
 def model_folder(name: str) -> Path:
-    """Where `download` puts a model."""
+    """The folder into which `download` puts a model.
+
+    Args:
+        name: of the catalogue, or a hub id.
+    """
     return home() / "models" / name.replace("/", "--")
 
 
 def installed(name: str) -> Path | None:
-    """The folder of a model with a name or hub id, None when it is not on this machine."""
+    """The folder of a model on this machine.
+
+    Args:
+        name: of the catalogue, or a hub id.
+
+    Returns:
+        The folder; None when the model is not on this machine.
+    """
     places = [model_folder(name)]
     if name in MODELS and MODELS[name].bundled:
-        # In a wheel the weights lie in the package, in a checkout beside it.
+        # In a wheel the weights are inside the package, in a checkout beside it.
         places = [PACKAGE / "checkpoints" / name, CHECKOUT / "checkpoints" / name]
     return next((place for place in places if (place / "config.json").is_file()), None)
 
 
 def downloaded() -> list[str]:
-    """The hub ids of models that `download` put on this machine, in order."""
+    """The hub ids of models that `download` put on this machine, sorted."""
     folders = (place.parent.name for place in (home() / "models").glob("*/config.json"))
     return sorted(name for name in (folder.replace("--", "/", 1) for folder in folders) if HUB_ID.fullmatch(name))
 
@@ -141,7 +158,7 @@ def locate(model: str | Path) -> Path:
         model: a name of MODELS, a folder, or the hub id of a model that was downloaded.
 
     Raises:
-        ModelError: it is not on this machine; says what to do.
+        ModelError: it is not on this machine; the message names the remedy.
     """
     name = str(model)
     if name in MODELS and isinstance(model, str):
@@ -169,7 +186,7 @@ def _absent(entry: ModelEntry) -> NoReturn:
     if entry.bundled:
         raise ModelError(
             f"the weights of {entry.name!r} come with the package, but this installation has none: install audiosep "
-            f"again, or put a trained model into {Path(__file__).parent.parent.parent / 'checkpoints' / entry.name}"
+            f"again, or put a trained model into {CHECKOUT / 'checkpoints' / entry.name}"
         )
     raise ModelError(
         f"{entry.name!r} is not on this machine: `audiosep models download {entry.name}` fetches it "

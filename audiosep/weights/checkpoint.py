@@ -4,7 +4,7 @@
     model.safetensors    the network's tensors under the names of its modules
     ...                  what the query encoder needs
 
-Nothing but numbers and JSON is read: a model from a stranger cannot run code.
+Only numbers and JSON are read: a model from an unknown source cannot run code.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def save_model(
     """Write `model` so that `load_model` reads it back.
 
     Args:
-        folder: made if needed; other files in it stay.
+        folder: is made if needed; other files in it stay.
         model: of a registered family.
         query: what `query.load_encoder` needs, such as {"encoder": "mini"}; None for a model without queries.
         extra: more entries of `config.json`, such as "name" and "licence".
@@ -65,13 +65,16 @@ def save_model(
 
 
 def load_model(folder: str | Path) -> tuple[SeparationModel, dict[str, Any]]:
-    """The model in `folder`.
+    """Read the model in a folder.
+
+    Args:
+        folder: written by `save_model`.
 
     Returns:
-        The network (float32, CPU, eval mode) and the whole of `config.json`.
+        The network (float32, CPU, eval mode) and all of `config.json`.
 
     Raises:
-        ModelError: a file is missing or damaged, or does not belong to the others; names the file and the remedy.
+        ModelError: a file is missing, damaged, or of another model; the message names the file and the remedy.
     """
     folder = Path(folder)
     config = read_config(folder)
@@ -85,10 +88,16 @@ def load_model(folder: str | Path) -> tuple[SeparationModel, dict[str, Any]]:
 
 
 def read_config(folder: str | Path) -> dict[str, Any]:
-    """`config.json` of a model's folder, checked as far as every family has it.
+    """Read `config.json` of a model's folder and check the entries that all families have.
+
+    Args:
+        folder: of the model.
+
+    Returns:
+        The object; its "query" is None where the file has none.
 
     Raises:
-        ModelError: no such file, no JSON, or of a format that this version does not know.
+        ModelError: no such file, no JSON, or a format that this version does not know.
     """
     path = Path(folder) / CONFIG
     try:
@@ -107,10 +116,15 @@ def read_config(folder: str | Path) -> dict[str, Any]:
 
 
 def load_into(model: torch.nn.Module, state: Mapping[str, Tensor], where: Path | str) -> None:
-    """Put `state` into `model`, all of it and nothing else.
+    """Load weights into a model; the keys and shapes must be exactly the model's.
+
+    Args:
+        model: changed in place.
+        state: name -> tensor.
+        where: where `state` was read, for messages.
 
     Raises:
-        ModelError: a key is missing, unknown or of another shape; names it and `where` it was read.
+        ModelError: a key is missing, unknown or of another shape; the message names it.
     """
     own = model.state_dict()
     problems = [f"missing key {key!r}" for key in own if key not in state]
@@ -127,7 +141,7 @@ def load_into(model: torch.nn.Module, state: Mapping[str, Tensor], where: Path |
 
 
 def save_state(path: str | Path, state: Mapping[str, Tensor], *, half: bool = False) -> None:
-    """Write tensors as safetensors, whole or not at all.
+    """Write tensors as a safetensors file.
 
     Args:
         path: file to write or replace.
@@ -150,7 +164,10 @@ def save_state(path: str | Path, state: Mapping[str, Tensor], *, half: bool = Fa
 
 
 def load_state(path: str | Path) -> dict[str, Tensor]:
-    """Read safetensors.
+    """Read tensors from a safetensors file.
+
+    Args:
+        path: the file.
 
     Returns:
         name -> tensor on the CPU, floating ones in float32.

@@ -1,4 +1,4 @@
-"""Frozen dataclasses <-> plain JSON data, strictly: an unknown key is an error, never ignored."""
+"""Frozen dataclasses from plain JSON data and back; an unknown key is an error."""
 
 from __future__ import annotations
 
@@ -18,10 +18,13 @@ def from_dict(cls: type[T], data: Mapping[str, Any], where: str = "") -> T:
     Args:
         cls: a dataclass; nested dataclasses, tuples, optionals, literals and dictionaries are understood.
         data: keys are field names.
-        where: dotted place of `data` in the whole configuration, for error messages.
+        where: dotted path of `data` in the whole configuration, for error messages.
+
+    Returns:
+        The dataclass.
 
     Raises:
-        ConfigError: an unknown or missing key, or a value of the wrong type; the message names the place.
+        ConfigError: an unknown or missing key, or a value of the wrong type; the message has its path.
     """
     if not isinstance(data, Mapping):
         raise ConfigError(f"{where or cls.__name__}: expected an object with named values, got {data!r}")
@@ -41,7 +44,11 @@ def from_dict(cls: type[T], data: Mapping[str, Any], where: str = "") -> T:
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """The JSON data that `from_dict` turns back into `config` (tuples become lists)."""
+    """The JSON data from which `from_dict` builds an equal dataclass; tuples become lists.
+
+    Args:
+        config: a dataclass.
+    """
     return {f.name: _plain(getattr(config, f.name)) for f in dataclasses.fields(config) if f.init}
 
 

@@ -1,4 +1,4 @@
-"""Fetching published models from the hub: verified, converted, kept for use without a network."""
+"""Downloading published models from the hub: verified, converted, kept for use without a network."""
 
 from __future__ import annotations
 
@@ -17,40 +17,41 @@ from audiosep.weights.catalogue import HUB_ID, MODELS, RECORD, ModelEntry, home,
 
 logger = logging.getLogger(__name__)
 
-Say = Callable[[str], None]
-Convert = Callable[..., object]  # `audiosep.convert.convert`, which is built on this room
+Report = Callable[[str], None]
+Convert = Callable[..., object]  # `audiosep.convert.convert`, which imports this package
 
 
-def download(name: str, convert: Convert, progress: Say | None = None, token: str | None = None) -> Path:
-    """Fetch a model, verify it, convert it, and keep it for use without a network.
+def download(name: str, convert: Convert, progress: Report | None = None, token: str | None = None) -> Path:
+    """Download a model, verify it, convert it, and keep it for use without a network.
 
     Args:
         name: a name of MODELS, or the hub id ("owner/name") of a folder that audiosep wrote.
-        convert: turns a published checkpoint into a model's folder: `audiosep.convert.convert`.
-        progress: is told what happens, line by line.
-        token: for repositories that ask for one.
+        convert: `audiosep.convert.convert`, which writes a published checkpoint as a model's folder.
+        progress: called with each line of progress; None: the log.
+        token: for repositories that need one.
 
     Returns:
         The model's folder, which appears only when everything is in it.
 
     Raises:
-        ModelError: no network, an unknown model, a file that is not the published one; says what to do by hand.
+        ModelError: no network, an unknown model, a file that is not the published one; the message tells how to
+            download and convert by hand.
     """
-    say = progress or logger.info
+    report = progress or logger.info
     entry = MODELS.get(name)
     if entry is not None and entry.bundled:
-        say(f"{name} comes with the package")
+        report(f"{name} comes with the package")
         return locate(name)
     if entry is None and not HUB_ID.fullmatch(name):
         raise ModelError(f"{name!r} is no model to download: {', '.join(MODELS)}, or a hub id such as owner/name")
-    say(f"{name}: licence {entry.licence}" if entry else f"{name}: its page on the hub states the licence")
+    report(f"{name}: licence {entry.licence}" if entry else f"{name}: its page on the hub states the licence")
     fetched = home() / "downloads" / name.replace("/", "--")
     fetched.mkdir(parents=True, exist_ok=True)
     with fill_folder(model_folder(name)) as folder:
-        files = _fetch_sources(entry, fetched, say, token) if entry else _fetch_folder(name, fetched, say, token)
-        record = _verify(name, files, {source.file: source.sha256 for source in entry.sources} if entry else {}, say)
+        files = _fetch_sources(entry, fetched, report, token) if entry else _fetch_folder(name, fetched, report, token)
+        record = _verify(name, files, {source.file: source.sha256 for source in entry.sources} if entry else {}, report)
         if entry:
-            say("converting")
+            report("converting")
             tokenizer = next((path.parent for path in files.values() if path.name == "tokenizer.json"), None)
             convert(files[entry.sources[0].file], folder, tokenizer=tokenizer)
         else:
@@ -59,28 +60,28 @@ def download(name: str, convert: Convert, progress: Say | None = None, token: st
                 shutil.copy2(path, folder / file)
         (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     shutil.rmtree(fetched, ignore_errors=True)
-    say(f"installed in {model_folder(name)}")
+    report(f"installed in {model_folder(name)}")
     return model_folder(name)
 
 
-def _fetch_sources(entry: ModelEntry, folder: Path, say: Say, token: str | None) -> dict[str, Path]:
+def _fetch_sources(entry: ModelEntry, folder: Path, report: Report, token: str | None) -> dict[str, Path]:
     """The published files of a registered model; those of an interrupted download are continued."""
     from huggingface_hub import hf_hub_download
 
     files = {}
     for source in entry.sources:
         size = f" ({source.bytes / 1e6:,.0f} MB)" if source.bytes else ""
-        say(f"fetching {source.file} from {source.repo}{size}")
-        with _explaining(_by_hand(entry)):
+        report(f"fetching {source.file} from {source.repo}{size}")
+        with _explained(_by_hand(entry)):
             path = hf_hub_download(source.repo, source.file, repo_type=source.repo_type, local_dir=folder, token=token)
         files[source.file] = Path(path)
     return files
 
 
-def _fetch_folder(name: str, folder: Path, say: Say, token: str | None) -> dict[str, Path]:
-    """A folder that audiosep wrote, from the hub, with the query encoder that it names there."""
+def _fetch_folder(name: str, folder: Path, report: Report, token: str | None) -> dict[str, Path]:
+    """The files of a folder that audiosep wrote, from the hub, with those of the query encoder that it names."""
     manual = f"on a machine with a network: `hf download {name} --local-dir FOLDER`"
-    _fetch_repository(name, None, folder, say, token, f"{manual}; then here: load('FOLDER')")
+    _fetch_repository(name, None, folder, report, token, f"{manual}; then here: load('FOLDER')")
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         family, query = config["family"], dict(config.get("query") or {})
@@ -90,26 +91,28 @@ def _fetch_folder(name: str, folder: Path, say: Say, token: str | None) -> dict[
         raise ModelError(f"{name} is of the family {family!r}, which this version does not know: update audiosep")
     encoder = str(query.get("model"))
     if HUB_ID.fullmatch(encoder) and not (folder / encoder).is_dir():
-        # Before the hub's cache, an encoder is looked for in the model's folder.
+        # `ClapEncoder.from_config` looks for an encoder in the model's folder before the hub's cache.
         manual += f" and `hf download {encoder} --local-dir FOLDER/{encoder}`; then here: load('FOLDER')"
-        _fetch_repository(encoder, query.get("revision"), folder / encoder, say, token, manual)
+        _fetch_repository(encoder, query.get("revision"), folder / encoder, report, token, manual)
     files = {path.relative_to(folder): path for path in sorted(folder.rglob("*")) if path.is_file()}
     return {file.as_posix(): path for file, path in files.items() if not any(part[0] == "." for part in file.parts)}
 
 
-def _fetch_repository(name: str, revision: str | None, folder: Path, say: Say, token: str | None, manual: str) -> None:
+def _fetch_repository(
+    name: str, revision: str | None, folder: Path, report: Report, token: str | None, manual: str
+) -> None:
     """The data in a repository of the hub; nothing that could be a pickle is fetched."""
     from huggingface_hub import snapshot_download
 
-    say(f"fetching {name}")
+    report(f"fetching {name}")
     kinds = ["*.json", "*.txt", "*.safetensors", "*.md"]
-    with _explaining(manual):
+    with _explained(manual):
         snapshot_download(name, revision=revision, local_dir=folder, token=token, allow_patterns=kinds)
 
 
 @contextlib.contextmanager
-def _explaining(manual: str) -> Iterator[None]:
-    """Whatever the hub's client raises, with the way to do it by hand."""
+def _explained(manual: str) -> Iterator[None]:
+    """Turn what the hub's client raises into a ModelError with the steps to do by hand."""
     try:
         yield
     except Exception as error:
@@ -129,11 +132,16 @@ def _by_hand(entry: ModelEntry) -> str:
     return "\n".join(lines)
 
 
-def _verify(name: str, files: dict[str, Path], pinned: dict[str, str | None], say: Say) -> dict[str, dict[str, object]]:
-    """Compare files with what is known of them: published sums, else those recorded at the first download.
+def _verify(
+    name: str, files: dict[str, Path], pinned: dict[str, str | None], report: Report
+) -> dict[str, dict[str, object]]:
+    """Compare the sha256 of files with the published ones, else with those recorded at an earlier download.
 
     Returns:
         File -> its size and sha256, to be recorded.
+
+    Raises:
+        ModelError: a file has another sha256.
     """
     known = dict(pinned)
     with contextlib.suppress(OSError, ValueError):
@@ -141,12 +149,12 @@ def _verify(name: str, files: dict[str, Path], pinned: dict[str, str | None], sa
         known = {file: about["sha256"] for file, about in earlier.items()} | {f: s for f, s in pinned.items() if s}
     record: dict[str, dict[str, object]] = {}
     for file, path in files.items():
-        say(f"verifying {file}")
+        report(f"verifying {file}")
         with path.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
         expected = known.get(file)
         if expected is None:
-            logger.warning("%s: nobody published the sha256 of %s; %s is recorded from now on", name, file, digest)
+            logger.warning("%s: no sha256 of %s is published; %s is recorded for later downloads", name, file, digest)
         elif digest != expected:
             path.unlink()
             raise ModelError(
