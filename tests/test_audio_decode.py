@@ -275,6 +275,39 @@ def ogg_crc(page: bytes) -> int:
     return crc
 
 
+@pytest.mark.parametrize("name", ["x.wav", "x.flac", "x.ogg", "x.opus", "x.m4a"])
+@pytest.mark.parametrize(("start", "seconds"), [(0.0, 0.25), (0.3, 0.4), (0.3, None), (0.9, 2.0)])
+def test_a_part_is_what_the_whole_file_has_there(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, start: float, seconds: float | None
+) -> None:
+    if name == "x.m4a":
+        av_file(tmp_path / name, "aac", tones(2, 48_000), 48_000)
+    else:
+        write_audio(tmp_path / name, tones(2, 48_000), 48_000)
+    whole, rate = read_audio(tmp_path / name)
+    first = round(start * rate)
+    expected = whole[:, first:] if seconds is None else whole[:, first : first + round(seconds * rate)]
+    part = read_audio(tmp_path / name, start=start, seconds=seconds)[0]
+    np.testing.assert_allclose(part, expected, atol=1e-6)
+    with AudioReader(tmp_path / name, 1_000, start=start, seconds=seconds) as reader:
+        blocks = list(reader)
+        assert reader.samples == expected.shape[1]
+    assert {block.shape[1] for block in blocks[:-1]} <= {1_000}
+    np.testing.assert_array_equal(np.concatenate(blocks, axis=1), part)
+    assert not caplog.records
+
+
+def test_a_part_of_nothing_and_of_damaged_audio_is_refused_by_name(tmp_path: Path) -> None:
+    x = noise(1, RATE)
+    x[0, RATE // 2] = np.nan
+    soundfile.write(tmp_path / "x.wav", x[0], RATE, subtype="FLOAT")
+    assert read_audio(tmp_path / "x.wav", start=0.6)[0].shape[1] == RATE - round(0.6 * RATE)
+    with pytest.raises(InputError, match=r"nan at sample 22050 \(0.500 s\)"):
+        read_audio(tmp_path / "x.wav", start=0.4, seconds=0.2)
+    with pytest.raises(InputError, match=r"clip 7 holds no samples from 3\.000 s on"):
+        read_audio(tmp_path / "x.wav", start=3.0, name="clip 7")
+
+
 @pytest.mark.parametrize(
     ("name", "codec"), [("x.m4a", "aac"), ("x.mkv", "flac"), ("x.mov", "pcm_s24le"), ("x.m4a", "alac")]
 )

@@ -47,16 +47,29 @@ class AudioReader:
             copied to a temporary file first: many formats keep what is needed to start at their end.
         block: samples per block; the last one is shorter.
         max_seconds: refuse longer recordings; None: no limit.
+        start: seconds of the recording to leave out at its start.
+        seconds: length of the part to read; None: to the end.
+        name: what messages call the file; by default its path.
 
     Raises:
         AudioError: no such file, or no decoder reads it.
         InputError: no samples, too long, more than 8 channels, a sample rate outside 4 to 192 kHz, NaN or infinity.
     """
 
-    def __init__(self, path: str | Path, block: int = 65_536, *, max_seconds: float | None = MAX_SECONDS) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        block: int = 65_536,
+        *,
+        max_seconds: float | None = MAX_SECONDS,
+        start: float = 0.0,
+        seconds: float | None = None,
+        name: str | None = None,
+    ) -> None:
         if block < 1:
             raise InputError(f"a block must have at least one sample, got {block}")
         self.block = block
+        self.name = name or _name(path)
         self.max_seconds = max_seconds
         self.samples = 0
         self._folder = tempfile.TemporaryDirectory(prefix="audiosep-") if _is_pipe(path) else None
@@ -64,7 +77,7 @@ class AudioReader:
             self._path = check_file(path) if self._folder is None else Path(self._folder.name, "pipe")
             if self._folder is not None:
                 _copy_pipe(path, self._path, max_seconds)
-            self._source = open_source(self._path, name=_name(path))
+            self._source = open_source(self._path, name=self.name)
         except BaseException:
             self._remove_spool()
             raise
@@ -77,6 +90,9 @@ class AudioReader:
         except BaseException:
             self.close()
             raise
+        rate = self.info.sample_rate
+        self._first = round(start * rate)
+        self._length = None if seconds is None else round(seconds * rate)
         self._blocks = self._reblock(self._decode())
 
     def __enter__(self) -> AudioReader:
@@ -104,8 +120,8 @@ class AudioReader:
         tried: set[str] = set()
         while True:
             try:
-                for block in self._unread(self._source.blocks()):
-                    check_finite(block, offset=self.samples, sample_rate=self.info.sample_rate)
+                for block in self._unread():
+                    check_finite(block, offset=self._position, sample_rate=self.info.sample_rate)
                     self.samples += block.shape[1]
                     check_duration(self.samples / self.info.sample_rate, self.max_seconds)
                     yield block
@@ -114,25 +130,35 @@ class AudioReader:
                 tried.add(self._source.info.backend)
                 self._replace_source(tried, error)
         if self.samples == 0:
-            raise InputError(f"{_name(self.info.path)} holds no samples: export it again")
-        if self.info.samples is not None and self.samples < self.info.samples:
-            logger.warning("%s ends early: %d of %d samples", _name(self.info.path), self.samples, self.info.samples)
+            where = f" from {self._first / self.info.sample_rate:.3f} s on" if self._first else ""
+            raise InputError(f"{self.name} holds no samples{where}: export it again")
+        if self._length is None and self.info.samples is not None and self._position < self.info.samples:
+            logger.warning("%s ends early: %d of %d samples", self.name, self._position, self.info.samples)
 
-    def _unread(self, blocks: Iterator[Array]) -> Iterator[Array]:
-        """`blocks` without the samples that an earlier decoder has delivered already."""
-        skip = self.samples
-        for block in blocks:
+    @property
+    def _position(self) -> int:
+        """The sample of the recording that comes next."""
+        return self._first + self.samples
+
+    def _unread(self) -> Iterator[Array]:
+        """Blocks of the decoder, without the samples before the part or delivered already, up to the part's end."""
+        skip = self._position - self._source.seek(self._position) if self._position else 0
+        for block in self._source.blocks():
             rest = block[:, skip:]
             skip -= block.shape[1] - rest.shape[1]
+            if self._length is not None:
+                rest = rest[:, : self._length - self.samples]
             if rest.shape[1]:
                 yield rest
+            if self.samples == self._length:
+                break
 
     def _replace_source(self, tried: set[str], error: Unreadable) -> None:
-        seconds = self.samples / self.info.sample_rate
-        problem = f"{_name(self.info.path)} is damaged at {seconds:.2f} s ({self._source.info.backend}: {error})"
+        seconds = self._position / self.info.sample_rate
+        problem = f"{self.name} is damaged at {seconds:.2f} s ({self._source.info.backend}: {error})"
         self._source.close()
         try:
-            self._source = open_source(self._path, name=_name(self.info.path), skip=tried)
+            self._source = open_source(self._path, name=self.name, skip=tried)
         except AudioError as others:
             raise AudioError(f"{problem}, and no other decoder reads on: {others}") from error
         if (self._source.info.sample_rate, self._source.info.channels) != (self.info.sample_rate, self.info.channels):
@@ -162,12 +188,22 @@ class AudioReader:
             self._folder.cleanup()
 
 
-def read_audio(path: str | Path, *, max_seconds: float | None = MAX_SECONDS) -> tuple[Array, int]:
-    """A whole file in memory.
+def read_audio(
+    path: str | Path,
+    *,
+    max_seconds: float | None = MAX_SECONDS,
+    start: float = 0.0,
+    seconds: float | None = None,
+    name: str | None = None,
+) -> tuple[Array, int]:
+    """A whole file, or a part of it, in memory.
 
     Args:
         path: as for AudioReader.
         max_seconds: refuse longer recordings; None: no limit.
+        start: seconds of the recording to leave out at its start.
+        seconds: length of the part to read; None: to the end.
+        name: what messages call the file; by default its path.
 
     Returns:
         float32 (channels, samples), and the sample rate in Hz.
@@ -175,7 +211,7 @@ def read_audio(path: str | Path, *, max_seconds: float | None = MAX_SECONDS) -> 
     Raises:
         AudioError, InputError: as AudioReader.
     """
-    with AudioReader(path, max_seconds=max_seconds) as reader:
+    with AudioReader(path, max_seconds=max_seconds, start=start, seconds=seconds, name=name) as reader:
         blocks = list(reader)
     return np.concatenate(blocks, axis=1), reader.info.sample_rate
 

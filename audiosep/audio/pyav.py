@@ -71,6 +71,9 @@ class AvSource:
             estimate=seconds,
         )
 
+    def seek(self, sample: int) -> int:
+        return 0  # not exact to the sample in all formats
+
     def blocks(self) -> Iterator[Array]:
         yield self._samples(self._first)
         for frame in self._frames:

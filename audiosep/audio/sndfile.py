@@ -83,6 +83,11 @@ class SoundFileSource:
             estimate=estimate,
         )
 
+    def seek(self, sample: int) -> int:
+        if not self._file.seekable():
+            return 0
+        return int(self._file.seek(min(sample, self._file.frames)))
+
     def blocks(self) -> Iterator[Array]:
         while True:
             try:

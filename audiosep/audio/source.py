@@ -20,8 +20,15 @@ class Source(Protocol):
 
     info: AudioInfo
 
+    def seek(self, sample: int) -> int:
+        """Go to a sample before anything is read; returns where the decoder stands: 0 if it cannot seek.
+
+        Args:
+            sample: where to go; beyond the end: to the end.
+        """
+
     def blocks(self) -> Iterator[Array]:
-        """The samples from the start, float32 (channels, any number of samples).
+        """The samples from where the decoder stands, float32 (channels, any number of samples).
 
         Raises:
             Unreadable: this decoder cannot go on.

@@ -106,7 +106,7 @@ def _check_audio(
         finally:
             if progress is not None:
                 progress(number / len(clips))
-        decoded = len(x) / rate
+        decoded = x.shape[1] / rate
         if clip.seconds and abs(decoded - clip.seconds) > 0.1:
             report.wrong_lengths[clip.id] = (clip.seconds, round(decoded, 3))
         lengths[clip.id] = decoded
@@ -124,7 +124,7 @@ def is_silent(x: Samples) -> bool:
     """Whether the RMS is below SILENT_DB.
 
     Args:
-        x: (samples, channels).
+        x: (channels, samples).
     """
     return bool(np.sqrt(np.mean(np.square(x, dtype=np.float64))) < 10 ** (SILENT_DB / 20))
 
@@ -133,13 +133,13 @@ def is_clipped(x: Samples) -> bool:
     """Whether more than CLIPPED_SHARE of the samples are in runs at the peak.
 
     Args:
-        x: (samples, channels).
+        x: (channels, samples).
     """
     peak = float(np.abs(x).max())
     if peak < CLIPPED_LEVEL:
         return False
     flat = (np.abs(x) >= peak * (1 - 1e-4)) & (np.abs(x) >= CLIPPED_LEVEL)
-    runs = flat[2:] & flat[1:-1] & flat[:-2]  # three in a row
+    runs = flat[:, 2:] & flat[:, 1:-1] & flat[:, :-2]  # three in a row
     return bool(runs.mean() > CLIPPED_SHARE)
 
 
@@ -147,7 +147,7 @@ def sample_hash(x: Samples, rate: int) -> str:
     """A hash of the samples, rounded to 16 bits.
 
     Args:
-        x: (samples, ...).
+        x: (..., samples).
         rate: Hz; equal samples at another rate have another hash.
     """
     q = np.round(np.clip(x, -1, 1) * 32767).astype("<i2")

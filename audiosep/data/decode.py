@@ -1,49 +1,63 @@
-"""Clips to samples: mono float32 at one rate, from files and tar members."""
+"""Clips to samples: mono float32 at one rate, from files and members of tar shards."""
 
 from __future__ import annotations
 
-import io
 import tarfile
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-import soundfile
-import soxr
 from numpy.typing import NDArray
 
-from audiosep.audio import read_audio
+from audiosep.audio import read_audio, resample
 from audiosep.data.manifest import Clip
-from audiosep.errors import AudioError
+from audiosep.errors import AudioError, InputError
 
 Samples = NDArray[np.float32]
 
 
 class ShardReader:
-    """Bytes of tar members by name; each shard is opened and indexed once.
-
-    Raises:
-        AudioError: the shard cannot be read or has no such member.
-    """
+    """Members of tar shards by name; each shard is opened and indexed once."""
 
     def __init__(self) -> None:
         self._open: dict[str, tuple[tarfile.TarFile, dict[str, tarfile.TarInfo]]] = {}
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
 
     def names(self, path: str) -> list[str]:
-        """Names of all files in a shard."""
+        """Names of all files in a shard.
+
+        Args:
+            path: the shard.
+
+        Raises:
+            AudioError: the shard cannot be read.
+        """
         return list(self._shard(path)[1])
 
-    def read(self, path: str, member: str) -> bytes:
-        """The bytes of one file in a shard."""
+    def extract(self, path: str, member: str) -> Path:
+        """Copy a member to a temporary file, which the next call overwrites and `close` removes.
+
+        Args:
+            path: the shard.
+            member: name of a file in it.
+
+        Raises:
+            AudioError: the shard cannot be read or has no such member.
+        """
         shard, members = self._shard(path)
         if member not in members:
             raise AudioError(f"{path} has no member {member!r}; rebuild the manifest with `audiosep data build`")
+        if self._folder is None:
+            self._folder = tempfile.TemporaryDirectory(prefix="audiosep-")
+        target = Path(self._folder.name, "member").with_suffix(Path(member).suffix)
         try:
             file = shard.extractfile(members[member])
             assert file is not None  # only regular files are indexed
-            return file.read()
+            target.write_bytes(file.read())
         except (OSError, tarfile.TarError) as error:
             raise AudioError(f"cannot read {path}:{member}: {error}") from error
+        return target
 
     def _shard(self, path: str) -> tuple[tarfile.TarFile, dict[str, tarfile.TarInfo]]:
         if path not in self._open:
@@ -55,68 +69,66 @@ class ShardReader:
         return self._open[path]
 
     def close(self) -> None:
+        """Close all shards and remove the temporary file."""
         for shard, _ in self._open.values():
             shard.close()
         self._open.clear()
+        if self._folder is not None:
+            self._folder.cleanup()
+            self._folder = None
 
 
 def decode_clip(clip: Clip, shards: ShardReader) -> tuple[Samples, int]:
-    """The clip at the rate of its file.
+    """Decode a clip at the rate of its file.
+
+    Args:
+        clip: names the file or shard member, and the part of it.
+        shards: reads shard members.
 
     Returns:
-        samples (samples, channels) float32, sample rate in Hz.
+        samples (channels, samples) float32, sample rate in Hz.
 
     Raises:
-        AudioError: the audio cannot be read, is empty or holds NaN/Inf; the message names the file.
+        AudioError: the audio cannot be decoded, has no samples or has NaN or infinity; the message names the file.
     """
-    x, rate = _packed(clip, shards) if clip.member is not None else _plain(clip)
-    if not len(x):
-        raise AudioError(f"{clip.place}: no samples")
-    if not np.isfinite(x).all():
-        raise AudioError(f"{clip.place}: NaN or infinite samples")
-    return x, rate
-
-
-def _packed(clip: Clip, shards: ShardReader) -> tuple[Samples, int]:
-    assert clip.member is not None
-    data = io.BytesIO(shards.read(clip.path, clip.member))
+    path = Path(clip.path) if clip.member is None else shards.extract(clip.path, clip.member)
+    seconds = clip.seconds if clip.seconds > 0 else None
     try:
-        return _read(data, clip)
-    except (soundfile.LibsndfileError, RuntimeError) as error:
-        raise AudioError(f"{clip.place}: cannot decode: {error}") from error
-
-
-def _plain(clip: Clip) -> tuple[Samples, int]:
-    if not Path(clip.path).is_file():
-        raise AudioError(f"{clip.path}: no such file")
-    try:
-        return _read(clip.path, clip)
-    except (soundfile.LibsndfileError, RuntimeError):
-        x, rate = read_audio(clip.path, max_seconds=None)  # formats that libsndfile lacks; says what is wrong otherwise
-        first = round(clip.start * rate)
-        last = first + round(clip.seconds * rate) if clip.seconds > 0 else None
-        return np.ascontiguousarray(x[:, first:last].T), rate
-
-
-def _read(source: io.BytesIO | str, clip: Clip) -> tuple[Samples, int]:
-    with soundfile.SoundFile(source) as file:
-        rate = int(file.samplerate)
-        file.seek(min(round(clip.start * rate), file.frames))
-        frames = round(clip.seconds * rate) if clip.seconds > 0 else -1
-        return file.read(frames, dtype="float32", always_2d=True), rate
+        return read_audio(path, max_seconds=None, start=clip.start, seconds=seconds, name=clip.place)
+    except InputError as error:
+        raise AudioError(f"{clip.place}: {error}") from error
 
 
 def mono_clip(clip: Clip, sample_rate: int, shards: ShardReader) -> Samples:
-    """The clip as mono float32 (samples,) at `sample_rate` Hz (channels averaged)."""
+    """Decode a clip as mono, the mean of its channels.
+
+    Args:
+        clip: the clip.
+        sample_rate: Hz.
+        shards: reads shard members.
+
+    Returns:
+        (samples,) float32.
+
+    Raises:
+        AudioError: as for `decode_clip`.
+    """
     x, rate = decode_clip(clip, shards)
-    mono: Samples = x.mean(1)
-    if rate != sample_rate:
-        mono = soxr.resample(mono, rate, sample_rate, quality="HQ").astype(np.float32)
-    return mono
+    mono = x.mean(0)[None]
+    # Rounded to the nearest length, as in the caches that models were trained with; resample() rounds up.
+    return resample(mono, rate, sample_rate)[0, : int(mono.shape[1] * sample_rate / rate + 0.5)]
 
 
 def decode_many(clips: Sequence[Clip], sample_rate: int) -> Iterator[Samples | AudioError]:
-    """Mono samples of each clip in turn, or the error that it raised."""
+    """Decode clips as mono, one after the other.
+
+    Args:
+        clips: the clips.
+        sample_rate: Hz.
+
+    Yields:
+        The samples (samples,) of each clip, or the error that it raised.
+    """
     shards = ShardReader()
     try:
         for clip in clips:
