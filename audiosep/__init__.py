@@ -7,30 +7,57 @@
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
-# Names are resolved on first use so that `import audiosep` and `audiosep --help` load neither torch nor transformers.
+# Name -> module. Names are resolved on first use: `import audiosep` and `audiosep --help` load neither torch nor
+# transformers.
 _PUBLIC = {
     "separate": "audiosep.api",
     "stems": "audiosep.api",
     "load": "audiosep.api",
     "Query": "audiosep.query.query",
+    "Options": "audiosep.inference.options",
+    "OutputOptions": "audiosep.output.options",
     "Separator": "audiosep.separator",
-    "Separation": "audiosep.separator",
+    "Separation": "audiosep.output.separation",
+    "Stream": "audiosep.inference.stream",
+    "BatchReport": "audiosep.output.report",
+    "FileResult": "audiosep.output.report",
     "AudioSepError": "audiosep.errors",
+    "InputError": "audiosep.errors",
+    "AudioError": "audiosep.errors",
+    "QueryError": "audiosep.errors",
+    "ModelError": "audiosep.errors",
+    "ConfigError": "audiosep.errors",
+    "DataError": "audiosep.errors",
+    "TrainingError": "audiosep.errors",
+    "DependencyError": "audiosep.errors",
     "Cancelled": "audiosep.errors",
     "BatchError": "audiosep.errors",
 }
 
 __all__ = [
+    "AudioError",
     "AudioSepError",
     "BatchError",
+    "BatchReport",
     "Cancelled",
+    "ConfigError",
+    "DataError",
+    "DependencyError",
+    "FileResult",
+    "InputError",
+    "ModelError",
+    "Options",
+    "OutputOptions",
     "Query",
+    "QueryError",
     "Separation",
     "Separator",
+    "Stream",
+    "TrainingError",
     "__version__",
     "load",
     "separate",
@@ -38,7 +65,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in _PUBLIC:
         raise AttributeError(f"module 'audiosep' has no attribute {name!r}; it has {', '.join(sorted(_PUBLIC))}")
     return getattr(importlib.import_module(_PUBLIC[name]), name)
@@ -50,6 +77,23 @@ def __dir__() -> list[str]:
 
 if TYPE_CHECKING:
     from audiosep.api import load, separate, stems
-    from audiosep.errors import AudioSepError, BatchError, Cancelled
+    from audiosep.errors import (
+        AudioError,
+        AudioSepError,
+        BatchError,
+        Cancelled,
+        ConfigError,
+        DataError,
+        DependencyError,
+        InputError,
+        ModelError,
+        QueryError,
+        TrainingError,
+    )
+    from audiosep.inference.options import Options
+    from audiosep.inference.stream import Stream
+    from audiosep.output.options import OutputOptions
+    from audiosep.output.report import BatchReport, FileResult
+    from audiosep.output.separation import Separation
     from audiosep.query.query import Query
-    from audiosep.separator import Separation, Separator
+    from audiosep.separator import Separator

@@ -1,39 +1,61 @@
-"""The doors: `separate`, `stems`, `load`."""
+"""The functions of the package: `separate`, `stems`, `load`."""
 
 from __future__ import annotations
 
-from functools import lru_cache
+import threading
+from collections import OrderedDict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack, overload
 
-from audiosep.errors import ConfigError, ModelError
-from audiosep.inference.devices import pick_device, pick_precision
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from audiosep.audio.limits import Array
+from audiosep.errors import ConfigError, InputError, ModelError
+from audiosep.inference.options import Engine, Options, Progress
 from audiosep.models.adapters import apply_adapter
+from audiosep.output.separation import Separation
 from audiosep.query import load_encoder
-from audiosep.separator import Progress, Queries, Separation, Separator
+from audiosep.separator import Queries, Separator
 from audiosep.weights.catalogue import locate
 from audiosep.weights.checkpoint import CONFIG, load_model
+
+_KEPT = 2  # models that `separate` and `stems` keep loaded
+
+
+class LoadOptions(TypedDict, total=False):
+    """The keywords of `load`, for `separate` and `stems`."""
+
+    device: str | torch.device
+    precision: str
+    adapter: str | Path | None
+    engine: Engine
 
 
 def load(
     model: str | Path = "mini",
-    device: str = "auto",
+    device: str | torch.device = "auto",
     precision: str = "auto",
     adapter: str | Path | None = None,
+    engine: Engine = "torch",
 ) -> Separator:
-    """A separator to keep warm.
+    """Load a model, to keep it in memory for many recordings.
 
     Args:
         model: a name (`audiosep models list`), a folder, or the hub id of a model that was downloaded.
-        device: auto (cuda, else mps, else cpu), a torch device, or "openvino" for the CPU by way of that package (extra
-            [openvino]).
-        precision: auto, fp32, bf16 or fp16.
+        device: auto (cuda, else mps, else cpu), or a torch device.
+        precision: of the network's layers: auto, fp32, bf16 or fp16.
         adapter: a file made by `audiosep finetune` for this model.
+        engine: what computes the network's layers: torch, or openvino on the CPU (extra [openvino]).
+
+    Returns:
+        The separator.
 
     Raises:
         ModelError: the model is not on this machine, damaged, or not the one the adapter was made for.
-        QueryError: the query encoder understands nothing.
-        InputError: no such device or precision here.
+        QueryError: the query encoder is damaged.
+        InputError: no such device, precision or engine here.
         DependencyError: OpenVINO is not installed.
     """
     folder = locate(model)
@@ -46,75 +68,143 @@ def load(
         encoder = None if config["query"] is None else load_encoder(config["query"], folder)
     except ConfigError as error:
         raise ModelError(f"{folder / CONFIG}: {error}; was it made by another version of audiosep?") from error
-    if device == "openvino":
-        from audiosep.inference.openvino import OpenVinoModel
+    return Separator(network, encoder, device, precision, engine=engine, name=name)
 
-        device = "cpu"
-        precision = pick_precision(precision, pick_device(device))
-        network = OpenVinoModel(network, precision)
-    return Separator(network, encoder, device, precision, name=name)
+
+@overload
+def separate(
+    mix: str | Path | NDArray[Any], queries: Queries, *, sample_rate: int | None = None,
+    model: str | Path | Separator = "mini", options: Options = Options(), progress: Progress | None = None,
+    **loading: Unpack[LoadOptions],
+) -> Separation[Array]: ...  # fmt: skip
+
+
+@overload
+def separate(
+    mix: Tensor, queries: Queries, *, sample_rate: int | None = None,
+    model: str | Path | Separator = "mini", options: Options = Options(), progress: Progress | None = None,
+    **loading: Unpack[LoadOptions],
+) -> Separation[Tensor]: ...  # fmt: skip
 
 
 def separate(
-    mix: Any,
+    mix: str | Path | NDArray[Any] | Tensor,
     queries: Queries,
     *,
     sample_rate: int | None = None,
     model: str | Path | Separator = "mini",
-    device: str = "auto",
-    overlap: float | None = None,
-    shifts: int = 0,
+    options: Options = Options(),
     progress: Progress | None = None,
-) -> Separation:
+    **loading: Unpack[LoadOptions],
+) -> Separation[Array] | Separation[Tensor]:
     """Separate the sounds that `queries` name from one recording.
 
     Args:
         mix: a path, or a numpy array or torch tensor (samples,) or (channels, samples).
-        queries: words or `Query`, one or several.
-        sample_rate: Hz; needed for arrays.
-        model: as in `load`, or a `Separator`. A named model stays loaded for the next call.
-        device: as in `load`, for a model that is not loaded yet.
-        overlap, shifts, progress: as in `Separator.separate`.
+        queries: words or `Query`, one or several; each is an estimate of its own.
+        sample_rate: Hz; needed for arrays, taken from the file otherwise.
+        model: as in `load`, or a `Separator`. A model given by name or folder stays loaded for the next call, and is
+            loaded again when its files have changed.
+        options: how to separate.
+        progress: called with the fraction that is done, 0 to 1; returning False cancels.
+        **loading: `device`, `precision`, `adapter` and `engine` as in `load`, for a model given by name or folder.
 
     Returns:
-        Name -> target, of the kind and shape of `mix`, with `.residual`, `.rest(name)`, `.presence`, `.save(folder)`.
+        Name -> target, with the length, channels and kind of array of `mix`; also `.residual`, `.rest(name)`,
+        `.presence` and `.save(folder)`.
 
     Raises:
-        InputError, AudioError, QueryError, Cancelled: as in `Separator.separate`.
+        InputError: a recording that cannot be separated (no samples, NaN, ...), or no such device or precision here.
+        AudioError: a file that cannot be read.
+        QueryError: a query that this model cannot take.
         ModelError: as in `load`.
+        Cancelled: by `progress`.
     """
-    separator = _warm(model, device)
-    return separator.separate(mix, queries, sample_rate=sample_rate, overlap=overlap, shifts=shifts, progress=progress)
+    separator = _loaded(model, loading)
+    return separator.separate(mix, queries, sample_rate=sample_rate, options=options, progress=progress)
+
+
+@overload
+def stems(
+    mix: str | Path | NDArray[Any], *, sample_rate: int | None = None,
+    model: str | Path | Separator = "mini", options: Options = Options(), progress: Progress | None = None,
+    **loading: Unpack[LoadOptions],
+) -> Separation[Array]: ...  # fmt: skip
+
+
+@overload
+def stems(
+    mix: Tensor, *, sample_rate: int | None = None,
+    model: str | Path | Separator = "mini", options: Options = Options(), progress: Progress | None = None,
+    **loading: Unpack[LoadOptions],
+) -> Separation[Tensor]: ...  # fmt: skip
 
 
 def stems(
-    mix: Any,
+    mix: str | Path | NDArray[Any] | Tensor,
     *,
     sample_rate: int | None = None,
     model: str | Path | Separator = "mini",
-    device: str = "auto",
-    overlap: float | None = None,
-    shifts: int = 0,
+    options: Options = Options(),
     progress: Progress | None = None,
-) -> Separation:
-    """Vocals, drums, bass and other of one song, in one pass; they sum to the song.
+    **loading: Unpack[LoadOptions],
+) -> Separation[Array] | Separation[Tensor]:
+    """Separate one song into vocals, drums, bass and other, in one pass; they sum to the song.
 
     Args:
-        mix, sample_rate, model, device, overlap, shifts, progress: as in `separate`.
+        mix: as in `separate`.
+        sample_rate: as in `separate`, Hz.
+        model: as in `separate`.
+        options: how to separate.
+        progress: as in `separate`.
+        **loading: as in `separate`.
+
+    Returns:
+        Stem name -> stem, with the length, channels and kind of array of `mix`.
 
     Raises:
-        InputError, AudioError, Cancelled: as in `Separator.stems`.
+        InputError: as in `separate`.
+        AudioError: as in `separate`.
         ModelError: as in `load`, or the model has no stems.
+        Cancelled: by `progress`.
     """
-    separator = _warm(model, device)
-    return separator.stems(mix, sample_rate=sample_rate, overlap=overlap, shifts=shifts, progress=progress)
+    separator = _loaded(model, loading)
+    return separator.stems(mix, sample_rate=sample_rate, options=options, progress=progress)
 
 
-def _warm(model: str | Path | Separator, device: str) -> Separator:
-    """The separator itself, or one that is loaded once."""
-    return model if isinstance(model, Separator) else _loaded(model, device)
+# ---- models that stay loaded -----------------------------------------------------------------------------------------
+
+_Stamp = tuple[tuple[str, int, int], ...]
+_models: OrderedDict[tuple[str, ...], tuple[_Stamp, Separator]] = OrderedDict()  # the last used is the last
+_lock = threading.Lock()
 
 
-@lru_cache(maxsize=2)
-def _loaded(model: str | Path, device: str) -> Separator:
-    return load(model, device)
+def _loaded(model: str | Path | Separator, loading: LoadOptions) -> Separator:
+    """The separator itself, or the one that is kept for a model.
+
+    Raises:
+        InputError: options for loading a separator that is loaded.
+    """
+    if isinstance(model, Separator):
+        if loading:
+            raise InputError(f"{', '.join(loading)}: this separator is loaded already; use its method `to`, or `load`")
+        return model
+    folder = locate(model).resolve()
+    key = (str(folder), *(f"{name}={value}" for name, value in sorted(loading.items())))
+    with _lock:
+        stamp = _stamp(folder, loading.get("adapter"))
+        if key not in _models or _models[key][0] != stamp:
+            _models.pop(key, None)  # its memory is free before another model is loaded
+            _models[key] = (stamp, load(model, **loading))
+        _models.move_to_end(key)
+        while len(_models) > _KEPT:
+            _models.popitem(last=False)
+        return _models[key][1]
+
+
+def _stamp(folder: Path, adapter: str | Path | None) -> _Stamp:
+    """Path, size in bytes and time of change in ns of each file that a model is loaded from."""
+    files = [path for path in sorted(folder.rglob("*")) if path.suffix in (".json", ".safetensors")]
+    if adapter is not None:
+        files.append(Path(adapter))
+    return tuple((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files if path.is_file())

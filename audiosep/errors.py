@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 
@@ -23,7 +23,7 @@ class QueryError(AudioSepError, ValueError):
 
 
 class ModelError(AudioSepError):
-    """A checkpoint is missing, damaged or lacks what was asked of it."""
+    """A model is missing, damaged, closed, or cannot do what it is used for."""
 
 
 class ConfigError(AudioSepError, ValueError):
@@ -43,18 +43,22 @@ class DependencyError(AudioSepError, ImportError):
 
 
 class Cancelled(AudioSepError):
-    """The progress callback asked to stop; nothing half-written is left."""
+    """The progress callback returned False, or the user pressed Ctrl-C; no half-written file is left."""
 
 
 class BatchError(AudioSepError):
-    """Some files of a batch failed; the others are finished.
+    """Some files of a batch failed; the others were separated.
 
     Args:
         failures: path -> the error of that file.
-        successes: paths that were separated.
+        successes: paths of the files that were separated.
+
+    Attributes:
+        failures: as above.
+        successes: as above.
     """
 
-    def __init__(self, failures: Mapping[Path, Exception], successes: list[Path]) -> None:
+    def __init__(self, failures: Mapping[Path, Exception], successes: Sequence[Path]) -> None:
         self.failures = dict(failures)
         self.successes = list(successes)
         lines = [f"  {path}: {error}" for path, error in self.failures.items()]

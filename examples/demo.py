@@ -34,7 +34,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     separator = audiosep.load(arguments.model)
-    print(f"model {separator.name} on {separator.where}, {separator.precision}")
+    print(f"model {separator.name} on {separator.device}, {separator.precision}")
 
     def sounds(recording: Path) -> audiosep.Separation:
         return separator.separate(recording, ["speech", "guitar"])

@@ -21,6 +21,7 @@ import pytest
 import soundfile
 import typer.main
 
+import audiosep
 from audiosep import cli
 from audiosep.audio import read_audio, write_audio
 from audiosep.cli import main
@@ -105,7 +106,7 @@ def test_no_verb_is_wrong_usage_and_prints_the_help(run: Run) -> None:
 
 
 def test_version(run: Run) -> None:
-    assert run("--version")[:2] == (0, "audiosep 0.1.0\n")
+    assert run("--version")[:2] == (0, f"audiosep {audiosep.__version__}\n")
 
 
 @pytest.mark.parametrize(
@@ -187,18 +188,18 @@ def late():
     print("thread", flush=True)
 
 threading.Thread(target=late).start()
-atexit.register(lambda: sys.stdout.write("put off"))
+atexit.register(lambda: sys.stdout.write("exit function"))
 sys.argv = ["audiosep", *sys.argv[1:]]
 cli.command()
 """
 
 
 @pytest.mark.parametrize(("arguments", "code", "says"), [(["--version"], 0, "audiosep "), (["nonsense"], 2, "")])
-def test_the_program_ends_at_once_and_loses_nothing(arguments: list[str], code: int, says: str) -> None:
+def test_the_program_waits_for_threads_and_runs_exit_functions(arguments: list[str], code: int, says: str) -> None:
     done = subprocess.run([sys.executable, "-c", PROGRAM, *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == code
     assert done.stdout.startswith(says)
-    assert done.stdout.endswith("thread\nput off")
+    assert done.stdout.endswith("thread\nexit function")
     assert ("no verb" in done.stderr) == (code == 2)
 
 
@@ -230,7 +231,7 @@ def test_a_job_computes_with_the_threads_it_is_given(
     rest = ("-m", tiny_folder, "--overwrite", "-o", tmp_path / "out")
     assert run(verb[0], song, *verb[1:], *rest)[0] == 0
     assert run(verb[0], song, *verb[1:], *rest, "--threads", 1)[0] == 0
-    assert used == [None, 1]  # None: as many as are sane
+    assert used == [None, 1]  # None: as many as the process may use
     assert run(verb[0], song, *verb[1:], *rest, "--threads", 0)[0] == 2
 
 
@@ -407,7 +408,7 @@ def test_a_baseline_is_no_model(run: Run, song: Path, tmp_path: Path, verb: str)
     inputs = {"separate": (song, "speech"), "stems": (song,)}.get(verb, ())
     code, out, err = run(verb, *inputs, "-m", "repet")
     assert code == 1
-    assert "a baseline to compare with" in out + err
+    assert "there is no model and no folder 'repet'" in out + err
 
 
 def test_convert_refuses_what_is_no_checkpoint(run: Run, tmp_path: Path) -> None:

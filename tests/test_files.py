@@ -18,15 +18,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from audiosep import Query
+from audiosep import OutputOptions, Query
 from audiosep.atomic import PendingFile
 from audiosep.audio import probe, read_audio, write_audio
 from audiosep.errors import AudioError, BatchError, Cancelled, InputError
 from audiosep.models.base import Estimate
 from audiosep.output import batch as files
-from audiosep.output.batch import Plan, Recording, Writing
+from audiosep.output.batch import OutputPaths
 from audiosep.output.files import Outputs
 from audiosep.output.names import plan_outputs
+from audiosep.output.recordings import Recording
 from audiosep.output.separation import Separation
 from audiosep.separator import Separator
 
@@ -70,8 +71,8 @@ def test_thousands_of_one_name_are_planned_in_one_try_each(tmp_path: Path, monke
         files, "plan_outputs", lambda *a, number=1, **k: tried.append(number) or plan_outputs(*a, number=number, **k)
     )
     recordings = [Recording(tmp_path / str(i) / "mix.wav") for i in range(50)]
-    plan = Plan(["vocals"], Writing(tmp_path / "out"), recordings)
-    found = [plan.paths(recording)["vocals"].name for recording in recordings]
+    paths = OutputPaths(tmp_path / "out", ["vocals"], OutputOptions(), recordings)
+    found = [paths.of(recording)["vocals"].name for recording in recordings]
     assert found[:3] == ["mix (vocals).wav", "mix (2) (vocals).wav", "mix (3) (vocals).wav"]
     assert len(set(found)) == 50
     assert len(tried) < 3 * 50
@@ -82,7 +83,7 @@ def test_thousands_of_one_name_are_planned_in_one_try_each(tmp_path: Path, monke
 
 def test_targets_and_residual_follow_the_input(separator: Separator, song: Path, tmp_path: Path) -> None:
     report = separator.separate_files(song, ["piano", "piano", Query("a/b:c", name="a/b:c")], tmp_path / "out")
-    report.check()
+    report.raise_for_failures()
     (result,) = report.results
     assert list(result.outputs) == ["piano", "piano (2)", "a/b:c", "residual"]
     assert names(tmp_path / "out") == [
@@ -113,8 +114,8 @@ def test_files_and_arrays_go_the_same_way(separator: Separator, song: Path, tmp_
 
 @pytest.mark.parametrize("format", ["flac", "ogg", "mp3"])
 def test_formats(separator: Separator, song: Path, tmp_path: Path, format: str) -> None:
-    report = separator.separate_files(song, "piano", tmp_path / "out", format=format)
-    report.check()
+    report = separator.separate_files(song, "piano", tmp_path / "out", output=OutputOptions(format=format))
+    report.raise_for_failures()
     info = probe(report.results[0].outputs["piano"])
     assert info.format == format
     assert info.samples == probe(song).samples
@@ -126,7 +127,7 @@ def test_a_format_that_lacks_the_rate_fails_for_that_file_only(
     separator: Separator, song: Path, tmp_path: Path, mixture: Mixture
 ) -> None:
     write_audio(song.with_name("b.wav"), mixture(0.3, 48000, 2), 48000)
-    report = separator.separate_files(song.parent, "piano", tmp_path / "out", format="opus")
+    report = separator.separate_files(song.parent, "piano", tmp_path / "out", output=OutputOptions(format="opus"))
     assert isinstance(report.failures[song], AudioError)
     assert names(tmp_path / "out") == ["b (piano).opus", "b (residual).opus"]
 
@@ -136,28 +137,30 @@ def test_stems_have_no_residual_and_one_of_them_has_an_instrumental(
 ) -> None:
     report = separator.separate_files(song, None, tmp_path / "all")
     assert tuple(report.results[0].outputs) == STEMS
-    report = separator.separate_files(song, None, tmp_path / "vocals", only="vocals")
+    report = separator.separate_files(song, None, tmp_path / "vocals", output=OutputOptions(only="vocals"))
     assert list(report.results[0].outputs) == ["vocals", "instrumental"]
-    report = separator.separate_files(song, None, tmp_path / "two", only=["bass", "drums"])
+    report = separator.separate_files(song, None, tmp_path / "two", output=OutputOptions(only=["bass", "drums"]))
     assert list(report.results[0].outputs) == ["bass", "drums", "residual"]
-    report = separator.separate_files(song, None, tmp_path / "one", only=["bass"], residual=False)
+    report = separator.separate_files(song, None, tmp_path / "one", output=OutputOptions(only=["bass"], residual=False))
     assert list(report.results[0].outputs) == ["bass"]
     both = [read_audio(tmp_path / "vocals" / f"söng 1 ({name}).wav")[0] for name in ("vocals", "instrumental")]
     assert np.abs(sum(both) - read_audio(song)[0]).max() <= 2 / 2**23
     with pytest.raises(InputError, match="choose from vocals"):
-        separator.separate_files(song, None, tmp_path / "x", only=["guitar"])
-    with pytest.raises(InputError, match="choose from vocals"):
-        separator.separate_files(song, None, tmp_path / "x", only=[])
+        separator.separate_files(song, None, tmp_path / "x", output=OutputOptions(only=["guitar"]))
+    with pytest.raises(InputError, match="at least one target"):
+        OutputOptions(only=[])
 
 
 def test_templates(separator: Separator, song: Path, tmp_path: Path) -> None:
-    separator.separate_files(song, "piano", tmp_path, template="{file}/{stem}.{ext}", residual=False)
+    separator.separate_files(
+        song, "piano", tmp_path, output=OutputOptions(template="{file}/{stem}.{ext}", residual=False)
+    )
     assert "söng 1/piano.wav" in names(tmp_path)
     for template in ("{file}.{ext}", "{stem} {title}", "{stem", "../{stem}.wav", "/{stem}.wav", "{stem[0]}"):
         with pytest.raises(InputError, match="template"):
-            separator.separate_files(song, "piano", tmp_path, template=template)
+            OutputOptions(template=template)
     with pytest.raises(InputError, match="unknown format"):
-        separator.separate_files(song, "piano", tmp_path, format="xyz")
+        OutputOptions(format="xyz")
 
 
 # ---- clipping ------------------------------------------------------------------------------------------------------
@@ -178,18 +181,18 @@ def test_one_gain_for_all_outputs_of_a_file(loud: Separator, song: Path, tmp_pat
 
 def test_clipping_as_floats_or_saturated(loud: Separator, song: Path, tmp_path: Path) -> None:
     x, _ = read_audio(song)
-    (result,) = loud.separate_files(song, "a", tmp_path / "float", on_clip="float").results
+    (result,) = loud.separate_files(song, "a", tmp_path / "float", output=OutputOptions(on_clip="float")).results
     assert result.gain == 1.0
     assert probe(result.outputs["a"]).depth == "float"
     assert np.allclose(read_audio(result.outputs["a"])[0], 4 * x, atol=1e-5)
-    (result,) = loud.separate_files(song, "a", tmp_path / "clip", on_clip="clip").results
+    (result,) = loud.separate_files(song, "a", tmp_path / "clip", output=OutputOptions(on_clip="clip")).results
     assert probe(result.outputs["a"]).depth == "24"
     assert result.clipped > 0
     assert np.allclose(read_audio(result.outputs["a"])[0], np.clip(4 * x, -1, 1), atol=1e-5)
     with pytest.raises(InputError, match="flac files hold no floating-point"):
-        loud.separate_files(song, "a", tmp_path / "x", on_clip="float", format="flac")
+        OutputOptions(on_clip="float", format="flac")
     with pytest.raises(InputError, match="on_clip must be"):
-        loud.separate_files(song, "a", tmp_path / "x", on_clip="wrap")  # type: ignore[arg-type]
+        OutputOptions(on_clip="wrap")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("known", [True, False])
@@ -206,7 +209,9 @@ def test_the_gain_brings_the_peak_to_full_scale_and_no_further(tmp_path: Path, k
 
 def test_a_quiet_file_is_not_turned_down(loud: Separator, tmp_path: Path, mixture: Mixture) -> None:
     write_audio(tmp_path / "q.wav", mixture(0.5, 44100, 2, level=0.1), 44100)
-    (result,) = loud.separate_files(tmp_path / "q.wav", "a", tmp_path / "out", on_clip="float").results
+    (result,) = loud.separate_files(
+        tmp_path / "q.wav", "a", tmp_path / "out", output=OutputOptions(on_clip="float")
+    ).results
     assert probe(result.outputs["a"]).depth == "16"
     assert result.gain == 1.0
 
@@ -241,9 +246,9 @@ def test_folders_are_searched_and_mirrored(separator: Separator, album: Path) ->
     expected = ["a (piano).wav", "a (residual).wav", "disc 2/b (piano).wav", "disc 2/b (residual).wav"]
     assert names(out) == expected
     with pytest.raises(BatchError, match="1 of 3 files failed") as caught:
-        report.check()
+        report.raise_for_failures()
     assert caught.value.successes == [album / "a.wav", album / "disc 2" / "b.flac"]
-    again = separator.separate_files([album, album / "a.wav"], "piano", out, overwrite=True)
+    again = separator.separate_files([album, album / "a.wav"], "piano", out, output=OutputOptions(overwrite=True))
     assert len(again.results) == 2  # neither the outputs nor a file twice
     assert names(out) == expected
 
@@ -265,7 +270,7 @@ def test_outputs_do_not_go_among_the_recordings_of_a_folder(separator: Separator
     (album / album.name / "c.wav").unlink()
     assert names(album) == before
     for _ in range(2):
-        report = separator.separate_files(album, "piano", album.parent, overwrite=True)
+        report = separator.separate_files(album, "piano", album.parent, output=OutputOptions(overwrite=True))
         assert [result.input.name for result in report.results] == ["a.wav", "b.flac"]
     named = separator.separate_files([album / "a.wav"], "piano", album)
     assert named.results[0].outputs["piano"] == album / "a (piano).wav"
@@ -290,7 +295,7 @@ def test_existing_outputs_are_kept_unless_told(separator: Separator, album: Path
     assert isinstance(report.failures[album / "a.wav"], AudioError)
     assert names(out) == ["a (residual).wav"]
     assert (out / "a (residual).wav").read_text() == "precious"
-    separator.separate_files(album / "a.wav", "piano", out, overwrite=True).check()
+    separator.separate_files(album / "a.wav", "piano", out, output=OutputOptions(overwrite=True)).raise_for_failures()
     assert probe(out / "a (residual).wav").samples == 8000
 
 
@@ -300,11 +305,13 @@ def test_inputs_and_other_outputs_are_never_overwritten(separator: Separator, tm
         write_audio(tmp_path / name, x, 16000)
     before = (tmp_path / "piano.wav").read_bytes()
     inputs = [tmp_path / "a.wav", tmp_path / "piano.wav"]
-    report = separator.separate_files(inputs, "piano", tmp_path, template="{stem}.{ext}", overwrite=True)
+    report = separator.separate_files(
+        inputs, "piano", tmp_path, output=OutputOptions(template="{stem}.{ext}", overwrite=True)
+    )
     assert "is an input of this job" in str(report.failures[tmp_path / "a.wav"])
     assert (tmp_path / "piano.wav").read_bytes() == before
     folders = [tmp_path / "a.wav", tmp_path / "piano.wav"]
-    report = separator.separate_files(folders, "voice", tmp_path / "t", template="{stem}.{ext}")
+    report = separator.separate_files(folders, "voice", tmp_path / "t", output=OutputOptions(template="{stem}.{ext}"))
     assert "put {file} into" in str(report.failures[tmp_path / "piano.wav"])
 
 
@@ -315,7 +322,7 @@ def test_recordings_of_one_name_are_numbered(separator: Separator, tmp_path: Pat
         soundfile.write(folder / name, mixture(0.2, seed=i).T, 16000)
     (folder / "song.caf").write_bytes(b"damaged")
     inputs = [folder / name for name in ("song.flac", "song.wav", "song.caf", "SONG.aiff", "song (2).wav")]
-    report = separator.separate_files(inputs, "piano", out, residual=False)
+    report = separator.separate_files(inputs, "piano", out, output=OutputOptions(residual=False))
     assert [result.outputs["piano"].name for result in report.results] == [
         "song (piano).wav", "song (2) (piano).wav", "SONG (4) (piano).wav", "song (2) (2) (piano).wav",
     ]  # fmt: skip
@@ -323,14 +330,14 @@ def test_recordings_of_one_name_are_numbered(separator: Separator, tmp_path: Pat
     for result in report.results:
         expected = separator.separate(result.input, "piano")["piano"]
         assert np.abs(read_audio(result.outputs["piano"])[0] - expected).max() <= 1 / 2**15
-    again = separator.separate_files(inputs, "piano", out, residual=False, overwrite=True)
+    again = separator.separate_files(inputs, "piano", out, output=OutputOptions(residual=False, overwrite=True))
     assert [result.outputs for result in again.results] == [result.outputs for result in report.results]
     report = separator.separate_files(
-        inputs[:2], "piano", out, template="{file}/{stem}.{ext}", residual=False, format="flac"
+        inputs[:2], "piano", out, output=OutputOptions(template="{file}/{stem}.{ext}", residual=False, format="flac")
     )
-    report.check()
+    report.raise_for_failures()
     assert {"song/piano.flac", "song (2)/piano.flac"} <= set(names(out))
-    report = separator.separate_files(inputs[:2], "piano", out, template="{file:.3} {stem}.{ext}")
+    report = separator.separate_files(inputs[:2], "piano", out, output=OutputOptions(template="{file:.3} {stem}.{ext}"))
     assert "put {file} into" in str(report.failures[inputs[1]])
 
 
@@ -340,8 +347,8 @@ def test_a_number_survives_the_shortening_of_a_long_name(
     inputs = [tmp_path / f"{'x' * 240}.{kind}" for kind in ("wav", "flac")]
     for path in inputs:
         write_audio(path, mixture(0.1), 16000)
-    report = separator.separate_files(inputs, "piano", tmp_path / "o", residual=False)
-    report.check()
+    report = separator.separate_files(inputs, "piano", tmp_path / "o", output=OutputOptions(residual=False))
+    report.raise_for_failures()
     first, second = (result.outputs["piano"].name for result in report.results)
     assert first.endswith("x (piano).wav")
     assert second.endswith("x (2) (piano).wav")
@@ -365,7 +372,11 @@ def test_cancelling_leaves_nothing_half_written(
     out = tmp_path / "out"
     with pytest.raises(Cancelled):
         separator.separate_files(
-            tmp_path / "in", "piano", out, on_clip=on_clip, progress=lambda fraction: fraction < 0.7
+            tmp_path / "in",
+            "piano",
+            out,
+            output=OutputOptions(on_clip=on_clip),
+            progress=lambda fraction: fraction < 0.7,
         )
     assert names(out) == ["a (piano).wav", "a (residual).wav"]
 
@@ -373,7 +384,9 @@ def test_cancelling_leaves_nothing_half_written(
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        separator.separate_files(tmp_path / "in", "voice", tmp_path / "x", on_clip=on_clip, progress=interrupt)
+        separator.separate_files(
+            tmp_path / "in", "voice", tmp_path / "x", output=OutputOptions(on_clip=on_clip), progress=interrupt
+        )
     assert names(tmp_path / "x") == []
 
 
@@ -384,16 +397,16 @@ def test_a_file_that_breaks_on_the_way_leaves_nothing(
     x = mixture(6.0)
     x[1, 90_000] = np.nan
     soundfile.write(tmp_path / "nan.wav", x.T, 16000, subtype="FLOAT")
-    report = identity.separate_files(tmp_path / "nan.wav", "a", tmp_path / "out", on_clip=on_clip)
+    report = identity.separate_files(tmp_path / "nan.wav", "a", tmp_path / "out", output=OutputOptions(on_clip=on_clip))
     assert isinstance(report.failures[tmp_path / "nan.wav"], InputError)
     assert names(tmp_path / "out") == []
 
 
 def test_max_seconds(separator: Separator, album: Path, tmp_path: Path) -> None:
-    report = separator.separate_files(album, "piano", tmp_path / "out", max_seconds=0.7)
+    report = separator.separate_files(album, "piano", tmp_path / "out", output=OutputOptions(max_seconds=0.7))
     assert [result.input.name for result in report.results] == ["a.wav"]
     assert "max_seconds" in str(report.failures[album / "disc 2" / "b.flac"])
-    assert not separator.separate_files(album, "piano", tmp_path / "none", max_seconds=0).results
+    assert not separator.separate_files(album, "piano", tmp_path / "none", output=OutputOptions(max_seconds=0)).results
 
 
 def test_standard_input_and_output(separator: Separator, album: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -407,7 +420,7 @@ def test_standard_input_and_output(separator: Separator, album: Path, monkeypatc
     monkeypatch.setattr(sys, "stdout", pipes[1])
     report = separator.separate_files("-", "piano", "-")
     monkeypatch.undo()
-    report.check()
+    report.raise_for_failures()
     assert report.results[0].outputs == {"piano": Path("-")}
     expected = separator.separate(album / "a.wav", "piano")["piano"]
     assert np.abs(soundfile.read(io.BytesIO(sound.getvalue()))[0].T - expected).max() < 1e-4

@@ -67,9 +67,9 @@ def test_resunet_gives_the_same_targets(samples: int) -> None:
 
 
 def test_it_is_a_device_for_users(mini_folder: Path, mixture: Mixture) -> None:
-    ours = audiosep.load(mini_folder, device="openvino", precision="fp32")
+    ours = audiosep.load(mini_folder, engine="openvino", precision="fp32")
     theirs = audiosep.load(mini_folder, device="cpu", precision="fp32")
-    assert ours.where == "openvino"
+    assert (ours.engine, ours.device.type) == ("openvino", "cpu")
     assert theirs.where == "cpu"
     mix = mixture(3.0)
     for a, b in (
@@ -86,12 +86,12 @@ def test_it_is_a_device_for_users(mini_folder: Path, mixture: Mixture) -> None:
 def test_without_the_package_the_error_says_how_to_get_it(mini_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(DependencyError, match=r"audiosep\[openvino\]"):
-        audiosep.load(mini_folder, device="openvino")
+        audiosep.load(mini_folder, engine="openvino")
 
 
 def test_half_precision_is_refused_as_on_the_cpu(mini_folder: Path) -> None:
     with pytest.raises(InputError, match="fp16"):
-        audiosep.load(mini_folder, device="openvino", precision="fp16")
+        audiosep.load(mini_folder, engine="openvino", precision="fp16")
 
 
 def test_what_openvino_cannot_compile_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 # Public names that resolve on first use.
-DOORS = {"separate", "stems", "load", "Query", "Separator", "Separation", "AudioSepError", "Cancelled", "BatchError"}
+FUNCTIONS = {"separate", "stems", "load"}
+CLASSES = {"Query", "Options", "OutputOptions", "Separator", "Separation", "Stream", "BatchReport", "FileResult"}
 
 
 def python(*arguments: str, path: Path = ROOT, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -129,8 +130,10 @@ def test_constraints_pin_all_that_is_declared() -> None:
 
 def test_every_public_name_resolves() -> None:
     import audiosep
+    from audiosep import errors
 
-    assert set(audiosep.__all__) - {"__version__"} == DOORS
+    raised = {name for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, Exception)}
+    assert set(audiosep.__all__) - {"__version__"} == FUNCTIONS | CLASSES | raised
     for name in audiosep.__all__:
         assert getattr(audiosep, name) is not None
     with pytest.raises(AttributeError, match="separate"):

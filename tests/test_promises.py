@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 import audiosep
 from audiosep.audio import AudioWriter, probe, read_audio, write_audio
 from audiosep.errors import AudioError, InputError, ModelError, QueryError
+from audiosep.inference.options import Options
 from audiosep.separator import Separator
 from audiosep.weights import catalogue
 
@@ -133,7 +134,7 @@ from audiosep.inference.memory import peak_memory
 from doubles import FakeEncoder, TinyConfig, TinyModel
 from audiosep.separator import Separator
 separator = Separator(TinyModel(TinyConfig(channels=1, window=64 * 2500)), FakeEncoder(), "cpu", "fp32")
-separator.separate_files(sys.argv[2], "piano", sys.argv[3]).check()
+separator.separate_files(sys.argv[2], "piano", sys.argv[3]).raise_for_failures()
 print(peak_memory())
 """
 
@@ -202,9 +203,9 @@ def test_4_the_same_bytes_every_time(mini_folder: Path, mixture: Mixture, precis
 
 def test_4_batches_agree(mini: Separator, mixture: Mixture) -> None:
     x = mixture(5.0, 32000, 2)
-    one = mini.separate(x, ["piano", "dog"], sample_rate=32000, batch=1)
+    one = mini.separate(x, ["piano", "dog"], sample_rate=32000, options=Options(batch=1))
     for batch in (2, 3):
-        other = mini.separate(x, ["piano", "dog"], sample_rate=32000, batch=batch)
+        other = mini.separate(x, ["piano", "dog"], sample_rate=32000, options=Options(batch=batch))
         for name in one:
             assert np.abs(other[name] - one[name]).max() <= 1e-5 * np.abs(one[name]).max()
 
@@ -250,7 +251,7 @@ KILLED = """
 import sys, time
 sys.path.insert(0, sys.argv[1])
 from doubles import FakeEncoder, TinyModel
-from audiosep.separator import Separator
+from audiosep import OutputOptions, Separator
 
 def halt(fraction):
     if fraction > 0.3:
@@ -258,7 +259,8 @@ def halt(fraction):
         time.sleep(600)
 
 separator = Separator(TinyModel(), FakeEncoder(), "cpu", "fp32")
-separator.separate_files(sys.argv[2], ["piano", "voice"], sys.argv[3], on_clip=sys.argv[4], progress=halt)
+output = OutputOptions(on_clip=sys.argv[4])
+separator.separate_files(sys.argv[2], ["piano", "voice"], sys.argv[3], output=output, progress=halt)
 """
 
 

@@ -26,14 +26,15 @@ from audiosep.audio import write_audio
 from audiosep.cli import main
 from audiosep.cli.job import read_inputs
 from audiosep.cli.separate import split
-from audiosep.cluster.jobs import RayReport, separate_files
+from audiosep.cluster.jobs import RayReport, separate_with_ray
 from audiosep.cluster.ledger import PLACE, REPORT, Ledger, ledger, source
 from audiosep.cluster.session import Crew, crew
 from audiosep.cluster.staging import Staging, settle_all
 from audiosep.cluster.workers import About, Settings, digest
 from audiosep.data.manifest import Clip, write_manifest
 from audiosep.errors import AudioError, AudioSepError, Cancelled, DependencyError, InputError, ModelError, QueryError
-from audiosep.output.batch import Writing
+from audiosep.inference.options import Options
+from audiosep.output.options import OutputOptions
 
 RATE = 16000
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed")
@@ -278,24 +279,24 @@ def test_workers_that_find_no_place(nodes: list[dict[str, float]], device: str, 
 def test_without_ray_the_remedy_is_named(tmp_path: Path, song: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(DependencyError, match=r"pip install 'audiosep\[ray\]'"):
-        separate_files(song, "piano", tmp_path / "out")
+        separate_with_ray(song, "piano", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_what_several_processes_cannot_do(tmp_path: Path, song: Path) -> None:
     for inputs, out in (("-", tmp_path), (song, "-")):
         with pytest.raises(InputError, match="standard input and output"):
-            separate_files(inputs, "piano", out)
+            separate_with_ray(inputs, "piano", out)
     with pytest.raises(InputError, match="device 'cuda'"):
-        separate_files(song, "piano", tmp_path, device="cuda:1")
+        separate_with_ray(song, "piano", tmp_path, device="cuda:1")
     with pytest.raises(InputError, match="at least 1"):
-        separate_files(song, "piano", tmp_path, workers=0)
+        separate_with_ray(song, "piano", tmp_path, workers=0)
 
 
 def test_what_was_asked_for_is_told_apart() -> None:
     settings = Settings(
-        model="mini", device="cpu", precision="auto", adapter=None, queries=(Query("piano"),),
-        writing=Writing("out"), overlap=None, shifts=0, batch=None,
+        model="mini", device="cpu", precision="auto", engine="torch", adapter=None, queries=(Query("piano"),),
+        folder=Path("out"), output=OutputOptions(), options=Options(),
     )  # fmt: skip
     about = About("mini", "cpu", "fp32", ("piano", "residual"), settings.queries, "weights")
     example = (np.ones((1, 8), np.float32), RATE)
@@ -320,15 +321,25 @@ def test_what_was_asked_for_is_told_apart() -> None:
         ),
         *(
             (dataclasses.replace(settings, **{name: value}), about)
-            for name, value in [("overlap", 0.5), ("shifts", 1), ("precision", "bf16")]
+            for name, value in [("precision", "bf16"), ("engine", "openvino")]
         ),
         *(
-            (dataclasses.replace(settings, writing=Writing("out", **{name: value})), about)
+            (dataclasses.replace(settings, options=Options(**{name: value})), about)
+            for name, value in [("overlap", 0.5), ("shifts", 1)]
+        ),
+        *(
+            (dataclasses.replace(settings, output=OutputOptions(**{name: value})), about)
             for name, value in [("format", "flac"), ("on_clip", "clip"), ("template", "{stem}")]
         ),
     ]
     assert len({digest(*job) for job in jobs}) == len(jobs)
-    elsewhere = dataclasses.replace(settings, device="cuda", batch=4, writing=Writing("elsewhere", overwrite=True))
+    elsewhere = dataclasses.replace(
+        settings,
+        device="cuda",
+        folder=Path("elsewhere"),
+        output=OutputOptions(overwrite=True),
+        options=Options(batch=4),
+    )
     assert digest(elsewhere, dataclasses.replace(about, device="cuda")) == digest(settings, about)
 
 
@@ -470,7 +481,7 @@ def test_killed_workers_cost_nothing_but_time(
     seen: list[float] = []
     options: dict[str, Any] = {"model": mini_folder, "device": "cpu", "precision": "fp32", "workers": 2}
     with Killer({long: 1, poison: 100}) as killer:
-        report = separate_files(album, ["piano", "voice"], tmp_path / "out", **options, progress=seen.append)
+        report = separate_with_ray(album, ["piano", "voice"], tmp_path / "out", **options, progress=seen.append)
     assert {path.name: len(killed) for path, killed in killer.killed.items()} == {"long.wav": 1, "poison.wav": 3}
     assert set(report.failures) == {album / "bad.wav", poison}
     assert "3 workers died" in str(report.failures[poison])
@@ -509,7 +520,9 @@ def test_the_next_run_does_nothing_twice(cluster: None, album: Path, mini_folder
     # A run that is stopped after its second recording.
     done: list[float] = []
     with pytest.raises(Cancelled):
-        separate_files(album, "piano", out, **options, progress=lambda fraction: done.append(fraction) or len(done) < 2)
+        separate_with_ray(
+            album, "piano", out, **options, progress=lambda fraction: done.append(fraction) or len(done) < 2
+        )
     first = files(out)
     assert set(json.loads((out / REPORT).read_text())) >= {"results", "failures", "earlier", "model", "workers"}
     finished = {name.removesuffix(" (piano).wav") for name in first if name.endswith(" (piano).wav")}
@@ -517,7 +530,7 @@ def test_the_next_run_does_nothing_twice(cluster: None, album: Path, mini_folder
 
     # The next one goes on, with a recording that has come before the others and would take the name of one of them.
     shutil.copy(album / "0.wav", album / "0.aiff")
-    report = separate_files(album, "piano", out, **options)
+    report = separate_with_ray(album, "piano", out, **options)
     assert len(report.results) + len(report.skipped) == 6
     assert len(report.skipped) >= len(finished)
     assert list(report.failures) == [album / "bad.wav"]
@@ -529,7 +542,7 @@ def test_the_next_run_does_nothing_twice(cluster: None, album: Path, mini_folder
 
     # And the third has nothing to do but what failed; relative paths make no difference.
     with contextlib.chdir(tmp_path):
-        report = separate_files("album", "piano", "out", **options)
+        report = separate_with_ray("album", "piano", "out", **options)
     assert (len(report.results), len(report.skipped), len(report.failures)) == (0, 6, 1)
     assert {result.outputs["piano"].parts[0] for result in report.skipped} == {"out"}
     third = files(out)
@@ -546,8 +559,8 @@ def test_examples_are_heard_once_and_what_no_file_can_be_done_with_is_an_error(
     cut = tmp_path / "cut.flac"
     write_audio(cut, mixture(2, RATE, 1), RATE, format="flac")
     cut.write_bytes(cut.read_bytes()[:20_000])
-    report = separate_files([album / "0.wav", cut], like, tmp_path / "out", **options)
-    report.check()
+    report = separate_with_ray([album / "0.wav", cut], like, tmp_path / "out", **options)
+    report.raise_for_failures()
     assert "cut.flac" in caplog.text  # what a worker warns of is told here
     plain = load(mini_folder, "cpu").separate_files(album / "0.wav", like, tmp_path / "plain")
     for name, path in plain.results[0].outputs.items():
@@ -562,7 +575,7 @@ def test_examples_are_heard_once_and_what_no_file_can_be_done_with_is_an_error(
         (InputError, "cannot be the only output", {"only": "drums"}),
     ]:
         with pytest.raises(error, match=words):
-            separate_files(album, **{"queries": "piano", "out_dir": tmp_path / "no", **options, **wrong})  # type: ignore[arg-type]
+            separate_with_ray(album, **{"queries": "piano", "out_dir": tmp_path / "no", **options, **wrong})  # type: ignore[arg-type]
     assert not (tmp_path / "no").exists()
 
 

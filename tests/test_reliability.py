@@ -132,7 +132,9 @@ def trials(here: SimpleNamespace) -> dict[str, Callable[[], Trial]]:
             call=lambda s: audiosep.Query("piano", negative="drums", weight=-1),
             arguments=[*command, "--not", "drums", "--weight", "-1"],
         ),
-        "an overlap of 1": lambda: Trial(mix=good, options={"overlap": 1.0}, arguments=[*command, "--overlap", "1"]),
+        "an overlap of 1": lambda: Trial(
+            call=lambda s: audiosep.Options(overlap=1.0), arguments=[*command, "--overlap", "1"]
+        ),
         "an unknown format": lambda: Trial(arguments=[*command, "--format", "xyz"]),
         "--on-clip float with flac": lambda: Trial(arguments=[*command, "--on-clip", "float", "-f", "flac"]),
         "a template without {stem}": lambda: Trial(arguments=[*command, "--template", "{file}.{ext}"]),

@@ -397,7 +397,7 @@ def test_markdown_names_measures_systems_and_machine(music: Benchmark, tmp_path:
     assert "- **SI-SDRi**: Improvement" in text
     assert "- **hpss**: median filtering" in text
     assert re.search(r"- software: audiosep [\d.]+, torch [\d.]+", text)
-    assert "- workers: 0, device auto" in text
+    assert "- models: device auto, precision auto, engine torch" in text
     assert "- nothing: " in text
     widths = {
         line.count("|") for line in text.split("### Scores")[1].split("###")[0].splitlines() if line.startswith("|")

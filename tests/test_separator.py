@@ -14,7 +14,7 @@ from doubles import STEMS, FakeEncoder, IdentityModel, TinyConfig, TinyModel
 from torch import Tensor
 
 import audiosep
-from audiosep import Query, api
+from audiosep import Options, Query, api
 from audiosep.audio import write_audio
 from audiosep.errors import AudioError, Cancelled, InputError, ModelError, QueryError
 from audiosep.inference.devices import pick_device, pick_precision, running
@@ -86,10 +86,10 @@ def test_windows_agree_with_the_whole(separator: Separator, mixture: Mixture) ->
 
 
 @pytest.mark.parametrize("options", [{"overlap": 0.0}, {"overlap": 0.5}, {"shifts": 2}, {"batch": 3}])
-def test_knobs_change_little(separator: Separator, mixture: Mixture, options: dict[str, Any]) -> None:
+def test_options_change_little(separator: Separator, mixture: Mixture, options: dict[str, Any]) -> None:
     x = mixture(2.3, 44100, 2)
     plain = separator.separate(x, "piano", sample_rate=44100)["piano"]
-    other = separator.separate(x, "piano", sample_rate=44100, **options)["piano"]
+    other = separator.separate(x, "piano", sample_rate=44100, options=Options(**options))["piano"]
     assert difference(plain, other) < (0.02 if "shifts" in options else 1e-5)
 
 
@@ -369,9 +369,6 @@ def test_progress_cancels(separator: Separator, mixture: Mixture) -> None:
         (np.zeros(100, np.float32), {"sample_rate": 100}, "sample rate must be"),
         (np.zeros(100, np.float32), {"sample_rate": np.nan}, "sample rate must be"),
         (np.zeros(100, np.float32), {"sample_rate": "44100"}, "got '44100'"),
-        (np.zeros(100, np.float32), {"overlap": 1.0}, "overlap"),
-        (np.zeros(100, np.float32), {"shifts": -1}, "shifts"),
-        (np.zeros(100, np.float32), {"batch": 0}, "batch"),
     ],
 )
 def test_bad_input(separator: Separator, mix: Any, options: dict[str, Any], message: str) -> None:
@@ -469,9 +466,9 @@ def test_more_of_the_past_costs_more_and_changes_little(separator: Separator, mi
         assert set(heard) == {max(heard)}
         assert max(heard) / 64 == pytest.approx(hops, abs=2)
     assert si_sdr(torch.from_numpy(outs[0.02]), torch.from_numpy(outs[0.2])).min() > 15
-    with pytest.raises(InputError, match="of the past again, got -1"):
+    with pytest.raises(InputError, match="into the past, got -1"):
         separator.stream("piano", sample_rate=16000, channels=2, latency=0.1, past=-1)
-    with pytest.raises(InputError, match="of the past again, got 9"):
+    with pytest.raises(InputError, match="into the past, got 9"):
         separator.stream("piano", sample_rate=16000, channels=2, latency=0.1, past=9)
 
 
@@ -529,7 +526,7 @@ def test_bad_streams(separator: Separator) -> None:
             stream.push(np.zeros((1, 10), np.float32))
 
 
-# ---- devices and doors ---------------------------------------------------------------------------------------------
+# ---- devices, engines, loading ---------------------------------------------------------------------------------------
 
 
 def test_devices_and_precisions(caplog: pytest.LogCaptureFixture) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from audiosep.errors import ModelError
 from audiosep.inference.devices import is_out_of_memory, windows_at_once
+from audiosep.inference.options import Options
 from audiosep.inference.overlap_add import OverlapAdd
 from audiosep.inference.stream import Stream
 from audiosep.inference.window_runner import WindowRunner
@@ -51,7 +52,7 @@ def test_when_memory_runs_out_the_batch_is_halved_and_nothing_is_lost(
 ) -> None:
     mix = mixture(6.0, RATE)
     roomy, tight = cramped(100), cramped(room)
-    options: dict[str, Any] = {"sample_rate": RATE, "batch": 7}
+    options: dict[str, Any] = {"sample_rate": RATE, "options": Options(batch=7)}
     expected = roomy.separate(mix, ["piano", "voice"], **options)
     with caplog.at_level(logging.WARNING, "audiosep"):
         out = tight.separate(mix, ["piano", "voice"], **options)

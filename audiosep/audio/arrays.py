@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from audiosep.audio.limits import MAX_CHANNELS, Array, check_channels, check_finite
 from audiosep.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+AnyArray = TypeVar("AnyArray", Array, "Tensor")
+"""The kind of array that goes in and comes out, as in `typing.AnyStr`: numpy float32, or torch."""
 
 # Integer samples are fractions of this full scale, as in the PCM formats.
 _FULL_SCALE = {np.dtype(np.int16): 2.0**15, np.dtype(np.int32): 2.0**31}

@@ -9,8 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from audiosep.audio.limits import Array
 from audiosep.audio.synthetic import tone_and_noise, write_test_sound
+from audiosep.inference.options import Engine
 from audiosep.inference.threads import use_threads
+from audiosep.output.options import OutputOptions
 
 if TYPE_CHECKING:
     from audiosep.bench.roofline import Roofline
@@ -29,6 +34,7 @@ class Case:
         queries: what is separated; None for the stems.
         recording: a file; None for a test sound.
         seconds: length of the test sound.
+        engine: as for `audiosep.load`.
     """
 
     model: str
@@ -38,6 +44,7 @@ class Case:
     queries: tuple[str, ...] | None = ("speech",)
     recording: str | None = None
     seconds: float = 60.0
+    engine: Engine = "torch"
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,7 @@ class CaseFacts:
         start_seconds: from the start of the process to the loaded model.
         first_sample_seconds: from opening a stream to its first output.
         latency_seconds: how far that output lies behind the input, seconds of sound.
+        engine: that computes the layers.
     """
 
     model: str
@@ -67,6 +75,7 @@ class CaseFacts:
     start_seconds: float
     first_sample_seconds: float
     latency_seconds: float
+    engine: Engine = "torch"
 
 
 @dataclass(frozen=True)
@@ -99,7 +108,7 @@ class CaseRunner:
 
         self.case = case
         self.threads = use_threads(case.threads)
-        self.separator: Separator = load(case.model, case.device, case.precision)
+        self.separator: Separator = load(case.model, case.device, case.precision, engine=case.engine)
         self.start_seconds = time.time() - began
         self.queries = None if case.queries is None else list(case.queries)
         self._folder = tempfile.TemporaryDirectory(prefix="audiosep-bench-")
@@ -115,7 +124,7 @@ class CaseRunner:
         samples = info.samples if info.samples is not None else self._decoded_samples()
         return CaseFacts(
             model=separator.name,
-            device=separator.where,
+            device=str(separator.device),
             precision=separator.precision,
             threads=self.threads,
             audio_seconds=samples / info.sample_rate,
@@ -124,14 +133,16 @@ class CaseRunner:
             start_seconds=self.start_seconds,
             first_sample_seconds=first,
             latency_seconds=latency,
+            engine=separator.engine,
         )
 
     def run(self) -> Times:
         """Separate the recording once, and once more with a clock for each part."""
         began = time.perf_counter()
-        report = self.separator.separate_files([self.path], self.queries, self.folder / "out", overwrite=True)
+        output = OutputOptions(overwrite=True)
+        report = self.separator.separate_files([self.path], self.queries, self.folder / "out", output=output)
         total = time.perf_counter() - began
-        report.check()
+        report.raise_for_failures()
         return Times(total, *self._parts())
 
     def roofline(self) -> Roofline | None:
@@ -139,7 +150,7 @@ class CaseRunner:
         from audiosep.bench.roofline import roofline
 
         separator = self.separator
-        if separator.model.engine != "torch":
+        if separator.engine != "torch":
             return None
         count = None if self.queries is None else len(self.queries)
         return roofline(separator.model, count, device=separator.device, precision=separator.precision)
@@ -157,13 +168,13 @@ class CaseRunner:
                 stack.enter_context(AudioWriter(self.folder / f"part {i}.wav", rate, channels, overwrite=True))
                 for i in range(len(stream.names) + 1)
             ]
-            blocks, more = iter(reader), True
-            while more:
+            blocks = iter(reader)
+            block: Array | None = np.zeros((channels, 0), np.float32)
+            while block is not None:
                 times = [clock()]
                 block = next(blocks, None)
                 times.append(clock())
-                more = block is not None
-                targets = stream.push(block) if more else stream.finish()
+                targets: Array = stream.finish() if block is None else stream.push(block)
                 times.append(clock())
                 for writer, samples in zip(writers, (*targets, stream.mix - targets.sum(0)), strict=True):
                     writer.write(samples)

@@ -67,5 +67,5 @@ def draw(measurements: Sequence[Measurement], path: Path) -> None:
 def case_label(measurement: Measurement) -> str:
     """A case in one line."""
     facts = measurement.facts
-    sound = f"{facts.audio_seconds:g} s"
-    return f"{facts.model}, {measurement.task}, {sound}, {facts.device} {facts.precision}, {facts.threads} threads"
+    place = f"{facts.device} {facts.engine} {facts.precision}, {facts.threads} threads"
+    return f"{facts.model}, {measurement.task}, {facts.audio_seconds:g} s, {place}"

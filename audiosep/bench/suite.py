@@ -20,6 +20,7 @@ from audiosep.bench.comparison import OtherImplementation
 from audiosep.bench.object_process import ObjectProcess
 from audiosep.errors import InputError
 from audiosep.inference.environment import environment
+from audiosep.inference.options import Engine
 
 if TYPE_CHECKING:
     from audiosep.bench.roofline import Roofline
@@ -110,6 +111,7 @@ def grid(
     tasks: Sequence[tuple[str, ...] | None] = (TEXTS[:1],),
     lengths: Sequence[float] = (60.0,),
     recording: str | None = None,
+    engines: Sequence[Engine] = ("torch",),
 ) -> list[Case]:
     """All combinations, as cases.
 
@@ -121,6 +123,7 @@ def grid(
         tasks: queries of each; None for the stems.
         lengths: seconds of the test sound.
         recording: a file to separate instead of the test sound.
+        engines: as `Case.engine`.
 
     Raises:
         InputError: a length or a number of threads that is not positive, or a task without queries.
@@ -131,10 +134,10 @@ def grid(
         raise InputError(f"threads must be at least 1, got {', '.join(map(str, threads))}")
     if any(task is not None and not task for task in tasks):
         raise InputError("name at least one query, or measure the stems with --stems")
-    axes = (models, devices, precisions, threads, tasks, lengths[:1] if recording else lengths)
+    axes = (models, devices, precisions, threads, tasks, lengths[:1] if recording else lengths, engines)
     return [
-        Case(model, device, precision, count, task, recording, seconds)
-        for model, device, precision, count, task, seconds in itertools.product(*axes)
+        Case(model, device, precision, count, task, recording, seconds, engine)
+        for model, device, precision, count, task, seconds, engine in itertools.product(*axes)
     ]
 
 

@@ -1,11 +1,10 @@
 """The `audiosep` command: one file a verb, imported only when the verb is used.
 
-The command itself needs nothing but the standard library, so `audiosep --help` is instant.
+The command itself imports nothing but the standard library, so that `audiosep --help` is quick.
 """
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import importlib
 import io
@@ -24,15 +23,15 @@ __all__ = ["VERBS", "main"]
 VERBS = {
     "separate": "Separate the sounds you name out of recordings.",
     "stems": "Split songs into vocals, drums, bass and other.",
-    "data": "Make and check the manifest of a training corpus, and hear what it teaches.",
+    "data": "Make and check the manifest of a training corpus, and listen to training mixtures.",
     "train": "Train a model from a configuration.",
     "finetune": "Teach a model your own sounds.",
     "evaluate": "Measure models and baselines on test sets: quality, speed, memory.",
-    "listen": "Make a listening test, and analyse its ratings.",
+    "listen": "Make a listening test and analyse its ratings.",
     "convert": "Turn a published AudioSep or CLAP checkpoint into a model folder.",
     "models": "List, describe and download models.",
-    "doctor": "Check this installation and say how to mend it.",
-    "live": "Separate while it sounds: pipes or a sound card.",
+    "doctor": "Check this installation and say how to repair it.",
+    "live": "Separate sound as it arrives, from a pipe or a sound card.",
     "export": "Write a network as an ONNX file.",
     "bench": "Measure speed and memory on this machine.",
 }
@@ -54,25 +53,23 @@ Exit codes: 0 done, 1 something failed, 2 wrong usage, 130 cancelled.
 
 
 def command() -> None:
-    """The program: what `main` does, and an end at once.
-
-    Python would take torch and its libraries apart first, which takes a quarter of a second and 80 MB for nothing.
-    """
+    """The program `audiosep`: exits with the code of `main`."""
+    code = main()
     try:
-        code = main()
-        threading._shutdown()  # type: ignore[attr-defined]  # as Python does before an end: wait for threads ...
-    except KeyboardInterrupt:
-        code = 130
-    atexit._run_exitfuncs()  # ... and do what was put off until then
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            if stream is not None:
-                stream.flush()
-        except (OSError, ValueError) as error:
-            code = code or 1
-            if stream is sys.stdout and sys.stderr is not None and not isinstance(error, BrokenPipeError):
-                sys.stderr.write(f"audiosep: cannot write to standard output: {error}\n")
-    os._exit(code)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except (OSError, ValueError) as error:
+        code = code or 1
+        if sys.stderr is not None and not isinstance(error, BrokenPipeError):
+            sys.stderr.write(f"audiosep: cannot write to standard output: {error}\n")
+        _discard_output()
+    sys.exit(code)
+
+
+def _discard_output() -> None:
+    """Let what standard output still holds go to nowhere: Python would try again to write it at its end, and fail."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -103,7 +100,7 @@ def _run(verb: str, arguments: list[str]) -> int:
     try:
         import typer.main
 
-        with _kills_as_interrupts():
+        with _sigterm_as_interrupt():
             module = importlib.import_module(f"audiosep.cli.{verb}")
             typer.main.get_command(module.app).main(args=arguments, prog_name=f"audiosep {verb}")
     except SystemExit as done:
@@ -115,8 +112,8 @@ def _run(verb: str, arguments: list[str]) -> int:
 
 
 @contextlib.contextmanager
-def _kills_as_interrupts() -> Iterator[None]:
-    """A polite kill cleans up as Ctrl-C does: half-written files are deleted."""
+def _sigterm_as_interrupt() -> Iterator[None]:
+    """SIGTERM raises KeyboardInterrupt, as Ctrl-C does, so that half-written files are deleted."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -146,7 +143,7 @@ def _unknown(verb: str) -> str:
 
 
 def _tolerant_output() -> None:
-    """File names that the terminal's encoding cannot show must not end the program."""
+    """Write file names that the encoding of standard output lacks with escapes, instead of failing."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

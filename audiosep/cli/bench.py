@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
 from audiosep.cli import common
 from audiosep.errors import InputError
+from audiosep.inference.options import Engine
 
 if TYPE_CHECKING:
     from audiosep.bench.suite import Measurement, Spread
@@ -23,19 +24,20 @@ app = common.application()
 def bench(
     recording: Annotated[Path | None, typer.Argument(help="A recording; by default a test sound is made.")] = None,
     model: Annotated[list[str] | None, typer.Option("--model", "-m", help="Name, folder or hub id [mini].")] = None,
-    device: Annotated[list[str] | None, typer.Option(help="auto, cpu, openvino, cuda ... [auto]")] = None,
+    device: Annotated[list[str] | None, typer.Option(help="auto, cpu, cuda ... [auto].")] = None,
     precision: Annotated[list[str] | None, typer.Option(help="auto, fp32, bf16 or fp16 [auto].")] = None,
-    threads: Annotated[list[str] | None, typer.Option(help="CPU threads [the CPUs that this process may use].")] = None,
-    queries: Annotated[list[str] | None, typer.Option(help="How many queries [1].")] = None,
+    engine: Annotated[list[str] | None, typer.Option(help="torch or openvino [torch].")] = None,
+    threads: Annotated[list[str] | None, typer.Option(help="CPU threads [as many as the process may use].")] = None,
+    queries: Annotated[list[str] | None, typer.Option(help="Number of queries [1].")] = None,
     stems: Annotated[
-        bool, typer.Option("--stems", help="Also the stems; only the stems if --queries and -q are not given.")
+        bool, typer.Option("--stems", help="Measure the stems too; alone if neither --queries nor -q is given.")
     ] = False,
-    query: Annotated[list[str] | None, typer.Option("--query", "-q", help="What to separate.")] = None,
+    query: Annotated[list[str] | None, typer.Option("--query", "-q", help="A sound to separate, in words.")] = None,
     seconds: Annotated[list[str] | None, typer.Option(help="Length of the test sound [60].")] = None,
     runs: Annotated[int, typer.Option(min=1, help="Runs of each case.")] = 5,
-    against: Annotated[str | None, typer.Option(help="Another implementation, as module:callable.")] = None,
-    roofline: Annotated[bool, typer.Option(help="Compare a window with the peaks of this machine.")] = True,
-    plot: Annotated[Path | None, typer.Option(help="A PNG picture to draw.")] = None,
+    against: Annotated[str | None, typer.Option(help="Compare with another implementation: module:callable.")] = None,
+    roofline: Annotated[bool, typer.Option(help="Compare with the measured peaks of this machine.")] = True,
+    plot: Annotated[Path | None, typer.Option(help="Draw the figures into this PNG file.")] = None,
     as_json: common.AsJson = False,
     quiet: common.Quiet = False,
 ) -> None:
@@ -51,11 +53,12 @@ def bench(
     terminal = common.console()
     common.logs_to(terminal, 0, quiet)
     if against:
-        sys.path.insert(0, str(Path.cwd()))  # a script in the current folder, as for python -m
+        sys.path.insert(0, str(Path.cwd()))  # the module may lie in the current folder, as for python -m
     cases = grid(
         _values(model, "mini"),
         devices=_values(device, "auto"),
         precisions=_values(precision, "auto"),
+        engines=_engines(_values(engine, "torch")),
         threads=[int(_number("--threads", text)) for text in _values(threads)] or [None],
         tasks=_tasks(tuple(query or ()), queries, stems, TEXTS),
         lengths=[_number("--seconds", text) for text in _values(seconds, "60")],
@@ -76,6 +79,13 @@ def _values(given: list[str] | None, *default: str) -> list[str]:
     return [value.strip() for text in given or default for value in text.split(",") if value.strip()]
 
 
+def _engines(names: list[str]) -> list[Engine]:
+    engines = [known for name in names for known in get_args(Engine) if known == name]
+    if len(engines) != len(names):
+        raise InputError(f"--engine takes {' or '.join(get_args(Engine))}, got {', '.join(names)}")
+    return engines
+
+
 def _number(option: str, text: str) -> float:
     try:
         return float(text)
@@ -92,7 +102,7 @@ def _tasks(
         texts = texts or usual
         for count in (int(_number("--queries", text)) for text in _values(counts, "1")):
             if not 0 < count <= len(texts):
-                raise InputError(f"--queries {count}: there are {len(texts)} queries; name more with -q")
+                raise InputError(f"--queries {count}: there are 1 to {len(texts)} queries; name more with -q")
             tasks.append(texts[:count])
     elif texts:
         tasks.append(texts)
@@ -100,7 +110,7 @@ def _tasks(
 
 
 def document(measured: Measurement) -> dict[str, Any]:
-    """A measurement as JSON values."""
+    """A measurement for JSON."""
     whole = dataclasses.asdict(measured)
     roofline = measured.roofline
     if roofline is not None:
@@ -112,7 +122,7 @@ def describe(measured: Measurement) -> str:
     """A measurement as text."""
     facts, factor = measured.facts, measured.real_time_factor
     rows = {
-        "model": f"{facts.model} on {facts.device}, {facts.precision}, {facts.threads} threads",
+        "model": f"{facts.model} on {facts.device} by {facts.engine}, {facts.precision}, {facts.threads} threads",
         "task": f"{measured.task}: {', '.join(measured.case.queries)}" if measured.case.queries else measured.task,
         "recording": f"{facts.audio_seconds:.1f} s, {facts.sample_rate} Hz, {facts.channels} channels",
         "start": f"{facts.start_seconds:.2f} s from a fresh process to the loaded model",

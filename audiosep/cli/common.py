@@ -1,41 +1,75 @@
-"""What the verbs share: their options, errors as exit codes, logging, the progress bar, JSON on stdout."""
+"""What the verbs share: their options, errors as exit codes, logging, the progress bar, JSON on standard output."""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import inspect
 import json
 import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
 from audiosep.errors import AudioSepError, Cancelled, ConfigError, InputError, QueryError
+from audiosep.inference.options import Engine
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-P = ParamSpec("P")
+    from audiosep.separator import Separator
 
 DONE, FAILED, USAGE, CANCELLED = 0, 1, 2, 130
 
 Model = Annotated[str, typer.Option("--model", "-m", metavar="NAME", help="Name, folder or hub id of the model.")]
-Device = Annotated[str, typer.Option("--device", metavar="NAME", help="auto, cpu, openvino, cuda, cuda:1, mps ...")]
-Precision = Annotated[str, typer.Option("--precision", metavar="NAME", help="auto, fp32, bf16 or fp16.")]
+Adapter = Annotated[str | None, typer.Option("--adapter", metavar="FILE", help="A file made by `audiosep finetune`.")]
+Device = Annotated[str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1, mps ...")]
+Precision = Annotated[
+    str, typer.Option("--precision", metavar="NAME", help="Of the network's layers: auto, fp32, bf16 or fp16.")
+]
+EngineName = Annotated[
+    Engine, typer.Option("--engine", help="What computes the network's layers; openvino is for the CPU.")
+]
 Threads = Annotated[
-    int | None, typer.Option("--threads", metavar="N", min=1, help="Threads of the CPU [default: as many as are sane].")
+    int | None,
+    typer.Option("--threads", metavar="N", min=1, help="CPU threads [default: as many as the process may use]."),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on standard output, for machines.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bar, no remarks; errors only.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Write one JSON document to standard output.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Show errors only: no progress bar, no remarks.")]
 Verbose = Annotated[
-    int, typer.Option("--verbose", "-v", count=True, show_default=False, help="Tell more (-vv: everything).")
+    int, typer.Option("--verbose", "-v", count=True, show_default=False, help="Show more messages (-vv: all).")
 ]
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelOptions:
+    """Which model a verb uses, and what computes it; options of the command line."""
+
+    model: Model = "mini"
+    adapter: Adapter = None
+    device: Device = "auto"
+    precision: Precision = "auto"
+    engine: EngineName = "torch"
+    threads: Threads = None
+
+    def load(self) -> Separator:
+        """The separator, computing with the threads that were asked for.
+
+        Raises:
+            AudioSepError: as in `audiosep.load`.
+        """
+        from audiosep.api import load
+        from audiosep.inference.threads import use_threads
+
+        use_threads(self.threads)
+        return load(self.model, self.device, self.precision, self.adapter, self.engine)
 
 
 def application(help: str | None = None) -> typer.Typer:
-    """A typer application as all verbs use it: plain text, so that help is the same everywhere and quick."""
+    """A typer application with plain-text help, which is quicker than rich text and the same in every terminal."""
     return typer.Typer(
         help=help,
         add_completion=False,
@@ -45,38 +79,69 @@ def application(help: str | None = None) -> typer.Typer:
     )
 
 
-def guarded(verb: Callable[P, int | None]) -> Callable[P, None]:
-    """Turn what `verb` returns or raises into the exit code; with --json also say it in JSON."""
+def guarded(verb: Callable[..., int | None]) -> Callable[..., None]:
+    """Make a function a verb of typer.
+
+    What it returns or raises becomes the exit code; with --json an error is also written as JSON. A parameter whose
+    type is a dataclass stands for one option per field.
+    """
+    parameters: list[inspect.Parameter] = []
+    groups: dict[str, type[Any]] = {}
+    hints = get_type_hints(verb, include_extras=True)
+    for parameter in inspect.signature(verb).parameters.values():
+        kind = hints[parameter.name]
+        if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+            groups[parameter.name] = kind
+            parameters += _options_of(kind)
+        else:
+            parameters.append(parameter.replace(annotation=kind, kind=inspect.Parameter.KEYWORD_ONLY))
 
     @functools.wraps(verb)
-    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+    def run(**given: Any) -> None:
+        as_json = given.get("as_json", False)
         try:
-            code = verb(*args, **kwargs)
+            for name, group in groups.items():
+                given[name] = group(**{field.name: given.pop(field.name) for field in dataclasses.fields(group)})
+            code = verb(**given)
         except KeyboardInterrupt:
-            code = _say(Cancelled("cancelled; nothing half-written is left"), kwargs)
+            code = _report(Cancelled("cancelled; no half-written file is left"), as_json)
         except AudioSepError as error:
-            code = _say(error, kwargs)
+            code = _report(error, as_json)
         raise typer.Exit(code or DONE)
 
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # what typer makes the options of
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return run
 
 
+def _options_of(group: type[Any]) -> list[inspect.Parameter]:
+    """A parameter for each field of a dataclass whose fields are annotated for typer."""
+    hints = get_type_hints(group, include_extras=True)
+    return [
+        inspect.Parameter(
+            field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name]
+        )
+        for field in dataclasses.fields(group)
+    ]
+
+
 def exit_code(error: Exception) -> int:
-    """The exit code that answers `error`."""
+    """The exit code of an error."""
     if isinstance(error, Cancelled):
         return CANCELLED
     return USAGE if isinstance(error, InputError | QueryError | ConfigError) else FAILED
 
 
-def _say(error: AudioSepError, options: dict[str, Any]) -> int:
+def _report(error: AudioSepError, as_json: bool) -> int:
+    """Write an error; its exit code."""
     print(f"audiosep: {error}", file=sys.stderr)
-    if options.get("as_json"):
+    if as_json:
         emit({"error": describe(error)})
     return exit_code(error)
 
 
 def describe(error: Exception) -> dict[str, str]:
-    """An error for a machine."""
+    """An error for JSON."""
     return {"type": type(error).__name__, "message": str(error)}
 
 
@@ -86,7 +151,7 @@ def emit(document: Any) -> None:
 
 
 def console() -> Console:
-    """The terminal's error stream, where progress and remarks go."""
+    """Standard error, where the progress bar and remarks go."""
     from rich.console import Console
 
     return Console(stderr=True, highlight=False, soft_wrap=True)
@@ -103,7 +168,7 @@ def logs_to(target: Console, verbose: int, quiet: bool) -> None:
 
 
 class _Terminal(logging.Handler):
-    """Log lines on the terminal that also shows the progress bar, above it."""
+    """Writes log lines above the progress bar."""
 
     def __init__(self, target: Console) -> None:
         super().__init__()
@@ -115,7 +180,7 @@ class _Terminal(logging.Handler):
 
 @contextmanager
 def progress_bar(target: Console, label: str, quiet: bool) -> Iterator[Callable[[float], None]]:
-    """A bar with percent and remaining time while the block runs; nothing where no terminal is watching.
+    """Show a bar with percent and remaining time while the block runs; nothing where standard error is no terminal.
 
     Yields:
         A function to call with the fraction that is done, 0..1.

@@ -47,6 +47,7 @@ def evaluate(
     listing: Annotated[bool, typer.Option("--list", help="Show test sets, their layouts, and baselines.")] = False,
     device: common.Device = "auto",
     precision: common.Precision = "auto",
+    engine: common.EngineName = "torch",
     as_json: common.AsJson = False,
     quiet: common.Quiet = False,
     verbose: common.Verbose = 0,
@@ -69,7 +70,7 @@ def evaluate(
         raise InputError("say at least one --model and one --set; `audiosep evaluate --list` shows what there is")
     if html is not None:
         spectrogram.matplotlib()  # an error now rather than after hours of evaluation
-    settings = Settings(tuple(measure or ()), clap, device, precision, workers, examples, seed)
+    settings = Settings(tuple(measure or ()), clap, device, precision, workers, examples, seed, engine)
     report = _report(model, sets, results, settings, limit, title, quiet, verbose)
     if markdown is not None:
         write_text(markdown, report.markdown())

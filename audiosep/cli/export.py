@@ -18,14 +18,20 @@ def export(
     path: Annotated[Path, typer.Argument(metavar="FILE", help="The ONNX file to write.")],
     query: Annotated[
         list[str] | None,
-        typer.Option("--query", "-q", metavar="TEXT", help="A sound whose embedding goes into the file."),
+        typer.Option(
+            "--query", "-q", metavar="TEXT", help="A sound in words, whose embedding is written into the file."
+        ),
     ] = None,
     inside: Annotated[
-        bool, typer.Option("--stft-inside", help="Waveform in, waveforms out; else power in, masks out.")
+        bool,
+        typer.Option(
+            "--stft-inside",
+            help="Put the STFT into the file: waveform in, waveforms out; without it power in, masks out.",
+        ),
     ] = False,
-    stems: Annotated[bool, typer.Option("--stems", help="The fixed stems instead of queries.")] = False,
+    stems: Annotated[bool, typer.Option("--stems", help="Export the fixed stems instead of the queries.")] = False,
     model: common.Model = "mini",
-    adapter: Annotated[str | None, typer.Option(metavar="FILE", help="Made by `audiosep finetune`.")] = None,
+    adapter: common.Adapter = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")] = False,
     as_json: common.AsJson = False,
     quiet: common.Quiet = False,

@@ -1,4 +1,4 @@
-"""Separate files as the command line asked, and report it: what `separate` and `stems` share."""
+"""Separate files as the command line says, and report it: what `separate` and `stems` share."""
 
 from __future__ import annotations
 
@@ -16,107 +16,153 @@ import typer
 import audiosep
 from audiosep.cli import common
 from audiosep.errors import InputError
+from audiosep.inference.options import Options
 from audiosep.output.files import OnClip
-from audiosep.output.names import TEMPLATE
+from audiosep.output.options import OutputOptions
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from audiosep.cluster.jobs import RayReport
-    from audiosep.output.batch import BatchReport, FileResult
+    from audiosep.output.report import BatchReport, FileResult
     from audiosep.query.query import Query
-    from audiosep.separator import Separator
-
-__all__ = ["TEMPLATE", "Job", "run"]
-
-Out = Annotated[
-    str,
-    typer.Option("--out", "-o", metavar="FOLDER", help="Where outputs go; - for one target to standard output."),
-]
-Format = Annotated[
-    str | None, typer.Option("--format", "-f", metavar="NAME", help="wav, flac, ogg, opus or mp3 [default: wav].")
-]
-Template = Annotated[str, typer.Option("--template", metavar="TEXT", help="Names of the outputs.")]
-Residual = Annotated[bool, typer.Option(help="Also write what is left of the mixture.")]
-Clip = Annotated[
-    OnClip,
-    typer.Option(
-        help="Where outputs would clip: one gain for all outputs of a file, float samples, or saturation.",
-    ),
-]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")]
-Overlap = Annotated[
-    float | None,
-    typer.Option(metavar="SHARE", help="Share of a window that cross-fades with the next, 0 to below 1 (0.02)."),
-]
-Shifts = Annotated[
-    int, typer.Option(metavar="N", min=0, help="Average over N more passes, shifted in time: slower, a little better.")
-]
-Batch = Annotated[int | None, typer.Option(metavar="N", min=1, help="Windows computed at once.")]
-MaxSeconds = Annotated[float | None, typer.Option(metavar="SECONDS", help="Refuse recordings longer than this.")]
-Adapter = Annotated[str | None, typer.Option(metavar="FILE", help="Made by `audiosep finetune`.")]
-Manifest = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE", help="Inputs: a manifest of `audiosep data build`, or text with a path a line."),
-]
-Ray = Annotated[
-    bool,
-    typer.Option("--ray", help="Use Ray: several processes or machines, skipping what an earlier run has finished."),
-]
-Workers = Annotated[
-    int | None, typer.Option(metavar="N", min=1, help="Processes of --ray [default: one a GPU, or one for two CPUs].")
-]
-Cluster = Annotated[
-    str | None,
-    typer.Option(metavar="ADDRESS", help="Of a running Ray cluster, or auto [default: RAY_ADDRESS, or this machine]."),
-]
 
 
 @dataclass(frozen=True)
-class Job:
-    """Everything the command line said."""
+class JobOptions:
+    """The options of `separate` and `stems`; what they mean in the library: `OutputOptions` and `Options`."""
+
+    out: Annotated[
+        str,
+        typer.Option(
+            "--out", "-o", metavar="FOLDER", help="Folder of the outputs; - writes one target to standard output."
+        ),
+    ] = "separated"
+    format: Annotated[str, typer.Option("--format", "-f", metavar="NAME", help="wav, flac, ogg, opus or mp3.")] = (
+        OutputOptions.format
+    )
+    template: Annotated[str, typer.Option("--template", metavar="TEXT", help="File names of the outputs.")] = (
+        OutputOptions.template
+    )
+    residual: Annotated[bool, typer.Option(help="Also write what is left of the mixture.")] = OutputOptions.residual
+    on_clip: Annotated[
+        OnClip,
+        typer.Option(help="Where outputs would clip: one gain for all outputs of a file, floats, or saturation."),
+    ] = OutputOptions.on_clip
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")] = (
+        OutputOptions.overwrite
+    )
+    max_seconds: Annotated[float, typer.Option(metavar="SECONDS", help="Refuse recordings longer than this.")] = (
+        OutputOptions.max_seconds
+    )
+    overlap: Annotated[
+        float, typer.Option(metavar="SHARE", help="Share of a window that cross-fades with the next, 0 to below 1.")
+    ] = Options.overlap
+    shifts: Annotated[
+        int,
+        typer.Option(metavar="N", min=0, help="Average over N more passes, shifted in time: slower, a little better."),
+    ] = Options.shifts
+    batch: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Windows computed at once [default: 1, on a GPU as many as fit]."),
+    ] = Options.batch
+    manifest: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="File with inputs: from `audiosep data build`, or text with a path a line."),
+    ] = None
+    ray: Annotated[
+        bool,
+        typer.Option("--ray", help="Use Ray: several processes or machines; skip what an earlier run finished."),
+    ] = False
+    workers: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Processes of --ray [default: one per GPU, or one per two CPUs]."),
+    ] = None
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS", help="Of a running Ray cluster, or auto [default: RAY_ADDRESS, or this machine]."
+        ),
+    ] = None
+    as_json: common.AsJson = False
+    quiet: common.Quiet = False
+    verbose: common.Verbose = 0
+
+    def output(self, only: Sequence[str] | None) -> OutputOptions:
+        """What is written.
+
+        Args:
+            only: the targets to write; None for all.
+        """
+        return OutputOptions(
+            format=self.format,
+            template=self.template,
+            residual=self.residual,
+            only=only,
+            on_clip=self.on_clip,
+            overwrite=self.overwrite,
+            max_seconds=self.max_seconds,
+        )
+
+    def options(self) -> Options:
+        """How to separate."""
+        return Options(overlap=self.overlap, shifts=self.shifts, batch=self.batch)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """Everything that the command line says.
+
+    Attributes:
+        inputs: files, folders, or "-".
+        queries: None for the stems.
+        output: what is written.
+        options: how to separate.
+        job: the other options.
+        model: which model, and what computes it.
+    """
 
     inputs: Sequence[str]
     queries: Sequence[Query] | None
-    out: str
-    format: str | None
-    template: str
-    residual: bool
-    only: Sequence[str] | None
-    on_clip: OnClip
-    overwrite: bool
-    overlap: float | None
-    shifts: int
-    batch: int | None
-    max_seconds: float | None
-    model: str
-    adapter: str | None
-    device: str
-    precision: str
-    threads: int | None
-    as_json: bool
-    quiet: bool
-    verbose: int
-    ray: bool = False
-    workers: int | None = None
-    cluster: str | None = None
+    output: OutputOptions
+    options: Options
+    job: JobOptions
+    model: common.ModelOptions
 
 
-def run(job: Job) -> int:
-    """Do the job.
+def run(
+    inputs: Sequence[str],
+    queries: Sequence[Query] | None,
+    job: JobOptions,
+    model: common.ModelOptions,
+    *,
+    only: Sequence[str] | None = None,
+) -> int:
+    """Separate files and report what became of them.
+
+    Args:
+        inputs: files, folders, or "-".
+        queries: None for the stems.
+        job: the options of the job.
+        model: which model, and what computes it.
+        only: the targets to write; None for all.
 
     Returns:
         The exit code: 0 when every file was separated, 1 when some failed.
+
+    Raises:
+        AudioSepError: something that no file could be separated with.
     """
     terminal = common.console()
     common.logs_to(terminal, job.verbose, job.quiet)
-    _check_out(job)
-    _check_ray(job)
-    report, about = _with_ray(job, terminal) if job.ray else _here(job, terminal)
+    _check_out(inputs, queries, only, job)
+    _check_ray(job, model)
+    work = _Job(inputs, queries, job.output(only), job.options(), job, model)
+    report, about = _with_ray(work, terminal) if job.ray else _here(work, terminal)
     if job.as_json:
         common.emit(_document(report, about))
     else:
-        _tell(report, job, terminal)
+        _show(report, job, terminal)
     return common.FAILED if report.failures else common.DONE
 
 
@@ -149,11 +195,13 @@ def read_inputs(path: Path) -> list[str]:
     return inputs
 
 
-def _check_out(job: Job) -> None:
+def _check_out(
+    inputs: Sequence[str], queries: Sequence[Query] | None, only: Sequence[str] | None, job: JobOptions
+) -> None:
     """Refuse an --out that no file of the job could be written to.
 
     Raises:
-        InputError: tells what to give instead.
+        InputError: names what to give instead.
     """
     if job.out != "-":
         if Path(job.out).exists() and not Path(job.out).is_dir():
@@ -161,89 +209,85 @@ def _check_out(job: Job) -> None:
         return
     if job.as_json:
         raise InputError("standard output cannot carry both audio (--out -) and --json: give --out a folder")
-    wanted = job.only if job.queries is None else job.queries
-    if wanted is None or len(wanted) != 1 or len(job.inputs) != 1:
+    targets = only if queries is None else queries
+    if targets is None or len(targets) != 1 or len(inputs) != 1:
         raise InputError("--out - carries one target of one recording: give one query or one --only, or name a folder")
 
 
-def _check_ray(job: Job) -> None:
+def _check_ray(job: JobOptions, model: common.ModelOptions) -> None:
     """Refuse options that need --ray, or do not go with it.
 
     Raises:
         InputError: names them.
     """
-    if job.ray and job.threads is not None:
-        raise InputError("--ray shares the CPUs out among its workers: give --workers instead of --threads")
+    if job.ray and model.threads is not None:
+        raise InputError("--ray divides the CPUs among its workers: give --workers instead of --threads")
     if not job.ray and (job.workers is not None or job.cluster is not None):
         raise InputError("--workers and --cluster are for --ray: add it")
 
 
-def _here(job: Job, terminal: Console) -> tuple[BatchReport, dict[str, Any]]:
-    """In this process; what the document says of it."""
-    from audiosep.api import load  # only now: it loads torch
-    from audiosep.inference.threads import use_threads
-
-    use_threads(job.threads)
-    separator = load(job.model, job.device, job.precision, job.adapter)
+def _here(work: _Job, terminal: Console) -> tuple[BatchReport, dict[str, Any]]:
+    """Separate in this process; the report, and the head of the JSON document."""
+    separator = work.model.load()
     began = time.perf_counter()
-    report = _separate(job, separator, terminal)
-    seconds = round(time.perf_counter() - began, 3)
-    device, precision = separator.where, str(separator.precision)
-    return report, {"model": separator.name, "device": device, "precision": precision, "seconds": seconds}
+    watched = terminal.is_terminal and not work.job.quiet
+    with common.progress_bar(terminal, "Separating", work.job.quiet) as progress:
+        report = separator.separate_files(
+            work.inputs,
+            work.queries,
+            work.job.out,
+            output=work.output,
+            options=work.options,
+            progress=progress if watched else None,  # else the files need not be measured beforehand
+        )
+    return report, {
+        "model": separator.name,
+        "device": str(separator.device),
+        "precision": separator.precision,
+        "engine": separator.engine,
+        "seconds": round(time.perf_counter() - began, 3),
+    }
 
 
-def _options(job: Job) -> dict[str, Any]:
-    """What `separate_files` takes, with Ray as without."""
-    names = ("format", "template", "only", "on_clip", "overwrite", "overlap", "shifts", "batch", "max_seconds")
-    return {name: getattr(job, name) for name in names} | {"residual": job.residual and job.out != "-"}
+def _with_ray(work: _Job, terminal: Console) -> tuple[RayReport, dict[str, Any]]:
+    """Separate in the workers of a Ray cluster; the report, and the head of the JSON document."""
+    from audiosep.cluster.jobs import separate_with_ray
 
-
-def _with_ray(job: Job, terminal: Console) -> tuple[RayReport, dict[str, Any]]:
-    """In the workers of a Ray cluster; what the document says of it."""
-    from audiosep.cluster.jobs import separate_files
-
+    job, model = work.job, work.model
     began = time.perf_counter()
     # Ray reports the death of a worker on standard output, which is for paths or JSON.
     with common.progress_bar(terminal, "Separating", job.quiet) as progress, contextlib.redirect_stdout(sys.stderr):
-        report = separate_files(
-            list(job.inputs),
-            None if job.queries is None else list(job.queries),
+        report = separate_with_ray(
+            work.inputs,
+            work.queries,
             job.out,
-            model=job.model,
-            device=job.device,
-            precision=job.precision,
-            adapter=job.adapter,
-            **_options(job),
+            model=model.model,
+            device=model.device,
+            precision=model.precision,
+            adapter=model.adapter,
+            engine=model.engine,
+            output=work.output,
+            options=work.options,
             workers=job.workers,
             cluster=job.cluster,
             progress=progress,
         )
     if report.skipped and not job.quiet:
         terminal.print(f"{len(report.skipped)} files were finished by an earlier run")
-    about = {name: getattr(report, name) for name in ("model", "device", "precision", "workers")}
-    skipped = [_entry(result) for result in report.skipped]
     return report, {
-        **about,
+        "model": report.model,
+        "device": report.device,
+        "precision": report.precision,
+        "engine": model.engine,
+        "workers": report.workers,
         "seconds": round(time.perf_counter() - began, 3),
         "report": str(report.path),
-        "skipped": skipped,
+        "skipped": [_entry(result) for result in report.skipped],
     }
 
 
-def _separate(job: Job, separator: Separator, terminal: Console) -> BatchReport:
-    watched = terminal.is_terminal and not job.quiet
-    with common.progress_bar(terminal, "Separating", job.quiet) as progress:
-        return separator.separate_files(
-            list(job.inputs),
-            None if job.queries is None else list(job.queries),
-            job.out,
-            **_options(job),
-            progress=progress if watched else None,  # else no file need be measured beforehand
-        )
-
-
-def _tell(report: BatchReport, job: Job, terminal: Console) -> None:
-    """Paths of the outputs on standard output, everything else on standard error."""
+def _show(report: BatchReport, job: JobOptions, terminal: Console) -> None:
+    """Write the paths of the outputs to standard output, everything else to standard error."""
     for result in report.results:
         if job.out != "-":
             for path in result.outputs.values():

@@ -30,7 +30,9 @@ app = common.application()
 @common.guarded
 def live(
     query: Annotated[str | None, typer.Argument(metavar="QUERY", help="The sound to separate, in words.")] = None,
-    stem: Annotated[str | None, typer.Option("--stem", metavar="NAME", help="A fixed stem instead of a query.")] = None,
+    stem: Annotated[
+        str | None, typer.Option("--stem", metavar="NAME", help="A stem of the model, instead of a query.")
+    ] = None,
     negative: Annotated[
         list[str] | None, typer.Option("--not", metavar="TEXT", help="A sound to keep out of the target.")
     ] = None,
@@ -46,8 +48,8 @@ def live(
         bool | None,
         typer.Option("--thorough/--quick", help="Decode as for recordings, or once [thorough from 0.3 s latency on]."),
     ] = None,
-    rate: Annotated[int, typer.Option("--rate", "-r", metavar="HZ", help="Sample rate.")] = 44100,
-    channels: Annotated[int, typer.Option("--channels", "-c", metavar="N", help="Channels.")] = 2,
+    rate: Annotated[int, typer.Option("--rate", "-r", metavar="HZ", help="Sample rate of input and output.")] = 44100,
+    channels: Annotated[int, typer.Option("--channels", "-c", metavar="N", help="Channels of input and output.")] = 2,
     encoding: Annotated[
         str, typer.Option("--encoding", "-e", metavar="NAME", help="Samples in the pipes: s16le or f32le.")
     ] = "s16le",
@@ -60,16 +62,13 @@ def live(
     sound_card: Annotated[
         str | None,
         typer.Option(
-            "--sound-card", metavar="NAME", help="A sound card, by name or number, or default; instead of pipes."
+            "--sound-card", metavar="NAME", help="Use a sound card (name, number, or default) instead of pipes."
         ),
     ] = None,
-    model: common.Model = "mini",
-    adapter: Annotated[str | None, typer.Option(metavar="FILE", help="Made by `audiosep finetune`.")] = None,
-    device: common.Device = "auto",
-    precision: common.Precision = "auto",
-    threads: common.Threads = None,
     quiet: common.Quiet = False,
     verbose: common.Verbose = 0,
+    *,
+    chosen: common.ModelOptions,
 ) -> int:
     """Separate while the sound comes in: raw samples from pipe to pipe, or a sound card. Ctrl-C ends it.
 
@@ -79,8 +78,6 @@ def live(
     """
     # OpenMP threads that spin while they wait take CPU time from the programs at both ends of the pipe.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from audiosep.api import load
-    from audiosep.inference.threads import use_threads
     from audiosep.live.loop import BLOCK_SECONDS, LiveTarget, warm_up
     from audiosep.query.query import Query
 
@@ -88,8 +85,7 @@ def live(
         raise InputError("name what to separate: one query, or one --stem")
     terminal = common.console()
     common.logs_to(terminal, verbose, quiet)
-    use_threads(threads)
-    separator = load(model, device, precision, adapter)
+    separator = chosen.load()
     wanted = None if query is None else Query(text=query, negative=tuple(negative or ()) or None)
 
     def open_stream() -> Stream:
@@ -100,9 +96,8 @@ def live(
     target = LiveTarget(open_stream, stem, rest=rest)
     warm_up(open_stream)
     if not quiet:
-        terminal.print(
-            f"{separator.name} on {separator.where}, {target.statistics.latency / rate:.3f} s behind; Ctrl-C ends"
-        )
+        behind = f"{target.statistics.latency / rate:.3f} s behind the input"
+        terminal.print(f"{separator.name} on {separator.device} by {separator.engine}, {behind}; Ctrl-C ends")
     block = max(1, round(BLOCK_SECONDS * rate))
     with _ending() as stop:
         if sound_card is None:

@@ -23,7 +23,9 @@ app = common.application()
 def separate(
     arguments: Annotated[
         list[str] | None,
-        typer.Argument(metavar="INPUT [QUERY]", help="A recording, a folder or - (standard input), then queries."),
+        typer.Argument(
+            metavar="INPUT [QUERY]", help="A recording, a folder or - (standard input), then sounds in words."
+        ),
     ] = None,
     query: Annotated[
         list[str] | None,
@@ -43,28 +45,9 @@ def separate(
         list[str] | None, typer.Option("--not", metavar="TEXT", help="A sound to keep out of every target.")
     ] = None,
     weight: Annotated[float, typer.Option("--weight", metavar="NUMBER", help="How strongly --not counts.")] = 1.0,
-    out: job.Out = "separated",
-    format: job.Format = None,
-    template: job.Template = job.TEMPLATE,
-    residual: job.Residual = True,
-    on_clip: job.Clip = "gain",
-    overwrite: job.Overwrite = False,
-    overlap: job.Overlap = None,
-    shifts: job.Shifts = 0,
-    batch: job.Batch = None,
-    max_seconds: job.MaxSeconds = None,
-    manifest: job.Manifest = None,
-    ray: job.Ray = False,
-    workers: job.Workers = None,
-    cluster: job.Cluster = None,
-    model: common.Model = "mini",
-    adapter: job.Adapter = None,
-    device: common.Device = "auto",
-    precision: common.Precision = "auto",
-    threads: common.Threads = None,
-    as_json: common.AsJson = False,
-    quiet: common.Quiet = False,
-    verbose: common.Verbose = 0,
+    *,
+    options: job.JobOptions,
+    chosen: common.ModelOptions,
 ) -> int:
     """Separate the sounds you name out of recordings.
 
@@ -76,37 +59,10 @@ def separate(
 
     audiosep separate --ray archive/ speech -o out/
     """
-    listed = [] if manifest is None else job.read_inputs(manifest)
+    listed = [] if options.manifest is None else job.read_inputs(options.manifest)
     inputs, texts = split(arguments or [], bool(query or like or embedding), listed)
     queries = build([*texts, *(query or [])], like or [], embedding or [], negative or [], weight)
-    return job.run(
-        job.Job(
-            inputs=inputs,
-            queries=queries,
-            out=out,
-            format=format,
-            template=template,
-            residual=residual,
-            only=None,
-            on_clip=on_clip,
-            overwrite=overwrite,
-            overlap=overlap,
-            shifts=shifts,
-            batch=batch,
-            max_seconds=max_seconds,
-            model=model,
-            adapter=adapter,
-            device=device,
-            precision=precision,
-            threads=threads,
-            as_json=as_json,
-            quiet=quiet,
-            verbose=verbose,
-            ray=ray,
-            workers=workers,
-            cluster=cluster,
-        )
-    )
+    return job.run(inputs, queries, options, chosen)
 
 
 def split(arguments: list[str], inputs_only: bool, listed: Sequence[str] = ()) -> tuple[list[str], list[str]]:
@@ -115,10 +71,11 @@ def split(arguments: list[str], inputs_only: bool, listed: Sequence[str] = ()) -
     Args:
         arguments: the positional arguments of the command line.
         inputs_only: whether the queries came as options.
-        listed: the inputs of a manifest, which stands in the place of the first argument.
+        listed: the inputs of a manifest, which replaces the first argument.
 
     Raises:
-        QueryError: no query. InputError: no input, or a query that is an existing path.
+        QueryError: no query.
+        InputError: no input, or a query that is an existing path.
     """
     if not arguments and not listed:
         raise InputError("what should be separated? For example: audiosep separate FILE piano")
@@ -141,6 +98,13 @@ def build(
     texts: list[str], examples: list[Path], embeddings: list[Path], negatives: list[str], weight: float
 ) -> list[Query]:
     """The queries of the command line.
+
+    Args:
+        texts: sounds in words.
+        examples: recordings of sounds.
+        embeddings: .npy files with an embedding each.
+        negatives: what to keep out of every target, in words.
+        weight: of the negatives.
 
     Raises:
         QueryError: an embedding that cannot be read, an empty text, a negative weight.

@@ -20,30 +20,11 @@ def stems(
     ] = None,
     only: Annotated[
         list[str] | None,
-        typer.Option("--only", metavar="STEM", help="Write this stem, and all the rest of the song as one file."),
+        typer.Option("--only", metavar="STEM", help="Write this stem, and the rest of the song as one file."),
     ] = None,
-    out: job.Out = "separated",
-    format: job.Format = None,
-    template: job.Template = job.TEMPLATE,
-    residual: job.Residual = True,
-    on_clip: job.Clip = "gain",
-    overwrite: job.Overwrite = False,
-    overlap: job.Overlap = None,
-    shifts: job.Shifts = 0,
-    batch: job.Batch = None,
-    max_seconds: job.MaxSeconds = None,
-    manifest: job.Manifest = None,
-    ray: job.Ray = False,
-    workers: job.Workers = None,
-    cluster: job.Cluster = None,
-    model: common.Model = "mini",
-    adapter: job.Adapter = None,
-    device: common.Device = "auto",
-    precision: common.Precision = "auto",
-    threads: common.Threads = None,
-    as_json: common.AsJson = False,
-    quiet: common.Quiet = False,
-    verbose: common.Verbose = 0,
+    *,
+    options: job.JobOptions,
+    chosen: common.ModelOptions,
 ) -> int:
     """Split songs into vocals, drums, bass and other; the stems sum to the song.
 
@@ -53,34 +34,7 @@ def stems(
 
     audiosep stems --ray albums/ -o out/
     """
-    songs = [*([] if manifest is None else job.read_inputs(manifest)), *(inputs or [])]
+    songs = [*([] if options.manifest is None else job.read_inputs(options.manifest)), *(inputs or [])]
     if not songs:
         raise InputError("what should be separated? For example: audiosep stems FILE")
-    return job.run(
-        job.Job(
-            inputs=songs,
-            queries=None,
-            out=out,
-            format=format,
-            template=template,
-            residual=residual,
-            only=only,
-            on_clip=on_clip,
-            overwrite=overwrite,
-            overlap=overlap,
-            shifts=shifts,
-            batch=batch,
-            max_seconds=max_seconds,
-            model=model,
-            adapter=adapter,
-            device=device,
-            precision=precision,
-            threads=threads,
-            as_json=as_json,
-            quiet=quiet,
-            verbose=verbose,
-            ray=ray,
-            workers=workers,
-            cluster=cluster,
-        )
-    )
+    return job.run(songs, None, options, chosen, only=only)

@@ -30,9 +30,11 @@ from audiosep.cluster.session import Crew, crew, import_ray, session
 from audiosep.cluster.staging import Record, Staging
 from audiosep.cluster.workers import ATTEMPTS, TOLD, About, Settings, Worker, digest, inspect
 from audiosep.errors import AudioSepError, Cancelled, InputError, ModelError
-from audiosep.output.batch import BatchReport, FileResult, Plan, Progress, Recording, Writing, find_recordings
-from audiosep.output.files import OnClip
-from audiosep.output.names import TEMPLATE
+from audiosep.inference.options import Engine, Options, Progress
+from audiosep.output.batch import OutputPaths
+from audiosep.output.options import OutputOptions
+from audiosep.output.recordings import Recording, find_recordings
+from audiosep.output.report import BatchReport, FileResult
 from audiosep.query.query import Query
 from audiosep.query.resolve import as_queries
 from audiosep.separator import Queries
@@ -48,7 +50,10 @@ class RayReport(BatchReport):
         results, failures: as in `BatchReport`; results stand in the order in which they were finished.
         skipped: files that an earlier run had finished.
         path: of the report as JSON, over all runs into the same folder.
-        model, device, precision: that were used. workers: how many.
+        model: that was used.
+        device: that was used.
+        precision: that was used.
+        workers: number of processes.
     """
 
     skipped: list[FileResult] = field(default_factory=list)
@@ -59,7 +64,7 @@ class RayReport(BatchReport):
     workers: int = 0
 
 
-def separate_files(
+def separate_with_ray(
     inputs: str | Path | Sequence[str | Path],
     queries: Queries | None,
     out_dir: str | Path,
@@ -68,16 +73,9 @@ def separate_files(
     device: str = "auto",
     precision: str = "auto",
     adapter: str | Path | None = None,
-    format: str | None = None,
-    template: str = TEMPLATE,
-    residual: bool = True,
-    only: str | Sequence[str] | None = None,
-    on_clip: OnClip = "gain",
-    overwrite: bool = False,
-    overlap: float | None = None,
-    shifts: int = 0,
-    batch: int | None = None,
-    max_seconds: float | None = None,
+    engine: Engine = "torch",
+    output: OutputOptions = OutputOptions(),
+    options: Options = Options(),
     workers: int | None = None,
     cluster: str | None = None,
     progress: Progress | None = None,
@@ -88,10 +86,16 @@ def separate_files(
     all its outputs are there. On several machines, the recordings, the model and `out_dir` must have the same paths.
 
     Args:
-        inputs, queries, out_dir, format, template, residual, only, on_clip, overlap, shifts, batch, max_seconds: as in
-            `Separator.separate_files`, but no standard input and output.
-        model, device, precision, adapter: as in `audiosep.load`.
-        overwrite: whether files that are not known to be finished may be replaced.
+        inputs: as in `Separator.separate_files`, but not standard input.
+        queries: as in `Separator.separate_files`.
+        out_dir: as in `Separator.separate_files`, but not standard output.
+        model: as in `audiosep.load`.
+        device: as in `audiosep.load`.
+        precision: as in `audiosep.load`.
+        adapter: as in `audiosep.load`.
+        engine: as in `audiosep.load`.
+        output: what to write; with `overwrite`, files that are not known to be finished are replaced.
+        options: how to separate.
         workers: processes; by default one for each GPU, or where there is none or it is not wanted, for each two CPUs.
         cluster: address of a running Ray cluster, or "auto"; by default $RAY_ADDRESS, else this machine alone. If this
             process is connected to a cluster already, that is used.
@@ -102,7 +106,9 @@ def separate_files(
 
     Raises:
         DependencyError: Ray is not installed.
-        InputError, QueryError, ModelError: what no file could be separated with.
+        InputError: something that no file could be separated with.
+        QueryError: a query that the model cannot take.
+        ModelError: as in `audiosep.load`.
         Cancelled: by `progress`. Files that were finished before stay, nothing else does.
     """
     folder = Path(out_dir)
@@ -112,24 +118,14 @@ def separate_files(
         model=Path(model).resolve() if Path(model).is_dir() else model,
         device=device,
         precision=precision,
+        engine=engine,
         adapter=None if adapter is None else Path(adapter).resolve(),
         queries=None if queries is None else tuple(_portable(query) for query in as_queries(queries)),
-        writing=Writing(
-            folder=folder.resolve(),
-            format=format or "wav",
-            template=template,
-            residual=residual,
-            only=None if only is None else (only,) if isinstance(only, str) else tuple(only),
-            on_clip=on_clip,
-            overwrite=overwrite,
-            max_seconds=max_seconds,
-        ),
-        overlap=overlap,
-        shifts=shifts,
-        batch=batch,
+        folder=folder.resolve(),
+        output=output,
+        options=options,
     )
-    failures: dict[Path, Exception] = {}
-    recordings = list(find_recordings(inputs, folder, failures))
+    recordings, failures = find_recordings(inputs, folder)
     job = None
     with ledger(folder.resolve()) as known:
         try:
@@ -215,13 +211,13 @@ class _Job:
         folder = self._known.folder
         # What is done keeps its names, also when other recordings have come before it.
         taken = [folder / output for record in done.values() for output in record["outputs"].values()]
-        plan = Plan(self._about.outputs, self._settings.writing, recordings, taken)
+        plan = OutputPaths(folder, self._about.outputs, self._settings.output, recordings, taken)
         for index, recording in enumerate(recordings):
             if recording.path in done:
                 self._skipped.append(_result(recording.path, done[recording.path], self._shown))
                 continue
             try:
-                paths = plan.paths(recording)
+                paths = plan.of(recording)
             except AudioSepError as error:
                 self._failures[recording.path] = error
                 continue

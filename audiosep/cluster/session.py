@@ -42,7 +42,7 @@ def session(cluster: str | None, workers: int | None) -> Iterator[Any]:
     """Ray, connected to a cluster while the block runs; one that this process has already is used and stays.
 
     Args:
-        cluster: as in `ray.separate_files`. workers: that a cluster of this machine alone has to have room for.
+        cluster: as in `separate_with_ray`. workers: that a cluster of this machine alone has to have room for.
 
     Raises:
         DependencyError: Ray is not installed, or does not start.
@@ -146,7 +146,7 @@ def crew(nodes: Sequence[dict[str, float]], device: str, wanted: int | None, fil
 
     Args:
         nodes: the resources of each machine: CPU, GPU, and memory in bytes.
-        device: auto, cpu, openvino, cuda or mps.
+        device: auto, cpu, cuda or mps.
         wanted: workers; None for as many as are sane.
         files: that there are to separate; more workers than that are not hired.
 

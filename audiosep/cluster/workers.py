@@ -20,8 +20,10 @@ import numpy as np
 from audiosep.api import load
 from audiosep.cluster.staging import Record, Staging
 from audiosep.errors import AudioSepError
+from audiosep.inference.options import Engine, Options
 from audiosep.inference.threads import use_threads
-from audiosep.output.batch import BatchReport, Writing
+from audiosep.output.options import OutputOptions
+from audiosep.output.report import BatchReport
 from audiosep.query.query import Query
 from audiosep.query.resolve import resolve
 from audiosep.separator import Separator
@@ -36,39 +38,38 @@ TOLD = ("presence", "gain", "clipped", "samples", "sample_rate", "channels")
 
 @dataclass(frozen=True)
 class Settings:
-    """What a worker needs to know: the model, and the options of `Separator.separate_files`."""
+    """What a worker needs to know.
+
+    Attributes:
+        model: as in `audiosep.load`.
+        device: as in `audiosep.load`.
+        precision: as in `audiosep.load`.
+        engine: as in `audiosep.load`.
+        adapter: as in `audiosep.load`.
+        queries: None for the stems.
+        folder: of all outputs.
+        output: what is written.
+        options: how to separate.
+    """
 
     model: str | Path
     device: str
     precision: str
+    engine: Engine
     adapter: str | Path | None
     queries: tuple[Query, ...] | None
-    writing: Writing
-    overlap: float | None
-    shifts: int
-    batch: int | None
+    folder: Path
+    output: OutputOptions
+    options: Options
 
     def load(self) -> Separator:
         """The separator, in the process that will use it."""
-        return load(self.model, self.device, self.precision, self.adapter)
+        return load(self.model, self.device, self.precision, self.adapter, self.engine)
 
     def separate(self, separator: Separator, inputs: Sequence[Path], folder: Path, template: str) -> BatchReport:
-        """The recordings into a folder."""
-        writing = self.writing
-        return separator.separate_files(
-            inputs,
-            self.queries,
-            folder,
-            format=writing.format,
-            template=template,
-            residual=writing.residual,
-            only=writing.only,
-            on_clip=writing.on_clip,
-            overlap=self.overlap,
-            shifts=self.shifts,
-            batch=self.batch,
-            max_seconds=writing.max_seconds,
-        )
+        """Separate recordings into a folder, with file names of a template."""
+        output = dataclasses.replace(self.output, template=template, overwrite=False)
+        return separator.separate_files(inputs, self.queries, folder, output=output, options=self.options)
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,9 @@ class About:
     """What only a machine with the model can tell.
 
     Attributes:
-        model, device, precision: as the separator names them.
+        model: name of the separator.
+        device: of the separator.
+        precision: of the separator.
         outputs: names of the outputs of each recording.
         queries: as in the settings, where examples have become embeddings; None for the stems.
         weights: a digest of the model's files and the adapter.
@@ -94,15 +97,15 @@ def inspect(settings: Settings) -> About | AudioSepError:
     """Load the model and ask the queries; what is wrong with them is an answer too."""
     try:
         separator = settings.load()
-        settings.separate(separator, [], Path(settings.writing.folder), settings.writing.template)
+        settings.separate(separator, [], settings.folder, settings.output.template)
         stream = separator.stream(settings.queries, sample_rate=separator.sample_rate, channels=1)
-        kept = settings.writing.kept(stream.names)
-        rest = settings.writing.rest(kept, settings.queries is None)
+        targets = settings.output.written_targets(stream.names)
+        rest = settings.output.written_rest(targets, stems=settings.queries is None)
         return About(
             model=separator.name,
-            device=separator.where,
-            precision=str(separator.precision),
-            outputs=(*kept, *([rest] if rest else [])),
+            device=str(separator.device),
+            precision=separator.precision,
+            outputs=(*targets, *([rest] if rest else [])),
             queries=None if settings.queries is None else tuple(_heard(q, separator) for q in settings.queries),
             weights=_weights(settings),
         )
@@ -137,10 +140,12 @@ def _content(path: Path) -> bytes:
 
 def digest(settings: Settings, about: About) -> str:
     """The same for jobs that make the same outputs of the same recording."""
-    writing = settings.writing
-    asked: list[Any] = [about.weights, about.outputs, settings.precision, settings.overlap, settings.shifts]
-    asked += [writing.format, writing.template, writing.on_clip, [*map(_description, settings.queries or ())]]
-    return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
+    options = dataclasses.asdict(settings.options)
+    del options["batch"]  # changes no output
+    output = settings.output
+    job: list[Any] = [about.weights, about.outputs, settings.precision, settings.engine, options]
+    job += [output.format, output.template, output.on_clip, [*map(_description, settings.queries or ())]]
+    return hashlib.sha256(json.dumps(job).encode()).hexdigest()
 
 
 def _description(query: Query) -> list[Any]:
@@ -179,10 +184,10 @@ class Worker:
     def _record(self, task: dict[str, Any]) -> Record:
         """Separate a recording, unless an earlier attempt has, and died before it could say so."""
         record: Record = {**task["record"], "worker": self._name}
-        staging = Staging(Path(task["staging"]), Path(self._settings.writing.folder))
+        staging = Staging(Path(task["staging"]), self._settings.folder)
         if done := staging.settle():
             return done
-        staging.check_free(record, overwrite=self._settings.writing.overwrite)
+        staging.check_free(record, overwrite=self._settings.output.overwrite)
         began = time.perf_counter()
         with staging.attempt(ATTEMPTS) as work:
             report = self._settings.separate(self._separator, [Path(record["input"])], work, "{stem}.part")
@@ -191,7 +196,7 @@ class Worker:
             (result,) = report.results
             record |= {name: getattr(result, name) for name in TOLD}
             record["seconds"] = round(time.perf_counter() - began, 3)
-            return staging.commit(work, result.outputs, record, overwrite=self._settings.writing.overwrite)
+            return staging.commit(work, result.outputs, record, overwrite=self._settings.output.overwrite)
 
 
 @contextlib.contextmanager

@@ -174,7 +174,8 @@ def machine(settings: Settings) -> dict[str, str]:
         "Python": found.python,
         "system": found.system,
         "CPU": f"{found.cpu}, {found.cpus} CPUs",
-        "workers": f"{settings.workers}, device {settings.device}, precision {settings.precision}",
+        "workers": str(settings.workers),
+        "models": f"device {settings.device}, precision {settings.precision}, engine {settings.engine}",
     }
     return texts | ({"GPU": ", ".join(found.gpus)} if found.gpus else {})
 

@@ -129,7 +129,7 @@ def _jobs(
     name: str, version: str, benchmark: Benchmark, folder: Path, examples: Mapping[str, list[str]], settings: Settings
 ) -> Iterator[Job]:
     for item in benchmark.items:
-        parts = (version, benchmark.name, item.id, item.version, settings.device, settings.precision)
+        parts = (version, benchmark.name, item.id, item.version, settings.device, settings.precision, settings.engine)
         asked = [(t.name, _query_text(t.query), t.aliases, t.parts) for t in item.targets]
         text = repr((parts, asked, sorted(settings.measures), settings.clap))
         key = hashlib.sha256(text.encode()).hexdigest()[:24]

@@ -16,9 +16,11 @@ from audiosep.api import load
 from audiosep.errors import InputError
 from audiosep.evaluation.baselines import BASELINES, FLOORS, load_baseline
 from audiosep.evaluation.benchmarks import Target
+from audiosep.inference.options import Engine
+from audiosep.output.separation import Separation
 from audiosep.query.query import Query
 from audiosep.query.resolve import as_queries
-from audiosep.separator import Queries, Separation, Separator
+from audiosep.separator import Queries, Separator
 from audiosep.weights.catalogue import locate
 
 _STEMS = ":stems"
@@ -85,7 +87,7 @@ class ModelSystem:
 
     def separate(
         self, mix: Any, queries: Queries, *, sample_rate: int | None = None, references: Mapping[str, Any] | None = None
-    ) -> Separation:
+    ) -> Separation[Any]:
         """See `SeparationSystem.separate`; `references` is not used."""
         return self.separator.separate(mix, queries, sample_rate=sample_rate)
 
@@ -145,7 +147,7 @@ class LiveSystem:
 
     def separate(
         self, mix: Any, queries: Queries, *, sample_rate: int | None = None, references: Mapping[str, Any] | None = None
-    ) -> Separation:
+    ) -> Separation[Any]:
         """See `SeparationSystem.separate`; `mix` is a numpy array (channels, samples), `references` is not used."""
         if sample_rate is None:
             raise InputError("a live stream does not know its sample rate: pass it")
@@ -156,7 +158,7 @@ class LiveSystem:
         return Separation(dict(zip(stream.names, targets, strict=True)), mix, sample_rate, presence=stream.presence)
 
 
-def load_system(name: str, device: str = "auto", precision: str = "auto") -> SeparationSystem:
+def load_system(name: str, device: str = "auto", precision: str = "auto", engine: Engine = "torch") -> SeparationSystem:
     """A system for evaluation.
 
     Args:
@@ -165,6 +167,7 @@ def load_system(name: str, device: str = "auto", precision: str = "auto") -> Sep
             windows reach this far into the past; a further `,thorough` or `,quick` sets `thorough` of the stream.
         device: of a model, as in `audiosep.load`.
         precision: of a model, as in `audiosep.load`.
+        engine: of a model, as in `audiosep.load`.
 
     Raises:
         ModelError, DependencyError: it cannot be loaded.
@@ -172,12 +175,13 @@ def load_system(name: str, device: str = "auto", precision: str = "auto") -> Sep
     if name in BASELINES:
         return load_baseline(name)
     if name.endswith(_STEMS):
-        return StemsSystem(load(name.removesuffix(_STEMS), device, precision))
+        return StemsSystem(load(name.removesuffix(_STEMS), device, precision, engine=engine))
     if live := _LIVE.search(name):
         past = None if live["past"] is None else float(live["past"])
         thorough = None if live["effort"] is None else live["effort"] == "thorough"
-        return LiveSystem(load(name[: live.start()], device, precision), float(live["latency"]), past, thorough)
-    return ModelSystem(load(name, device, precision))
+        separator = load(name[: live.start()], device, precision, engine=engine)
+        return LiveSystem(separator, float(live["latency"]), past, thorough)
+    return ModelSystem(load(name, device, precision, engine=engine))
 
 
 def identity(name: str) -> str:

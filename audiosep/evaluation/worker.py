@@ -21,6 +21,7 @@ from audiosep.evaluation.files import common_gain, loudest
 from audiosep.evaluation.scores import Scorer
 from audiosep.evaluation.systems import SeparationSystem, ask, load_system
 from audiosep.inference.memory import peak_memory
+from audiosep.inference.options import Engine
 
 logger = logging.getLogger(__name__)
 
@@ -35,10 +36,12 @@ class Settings:
     Args:
         measures: groups of measures besides `plain`.
         clap: the model whose query encoder scores the group `clap`.
-        device, precision: of models.
+        device: of models, as in `audiosep.load`.
+        precision: of models, as in `audiosep.load`.
         workers: processes that share the items of a system; 0 runs everything in this process (memory is then that of
             all systems so far).
         examples: items a set whose audio is kept for the report. seed: chooses them.
+        engine: of models, as in `audiosep.load`.
     """
 
     measures: tuple[str, ...] = ()
@@ -48,6 +51,7 @@ class Settings:
     workers: int = 1
     examples: int = 3
     seed: int = 0
+    engine: Engine = "torch"
 
 
 @dataclass(frozen=True)
@@ -112,7 +116,7 @@ class Failure:
 def evaluate(job: Job, settings: Settings) -> Row | Failure:
     """The row of a job, or what went wrong: an error of one item does not end an evaluation."""
     try:
-        system = _system(job.system, settings.device, settings.precision)
+        system = _system(job.system, settings.device, settings.precision, settings.engine)
     except Exception as error:
         return Failure(str(error), fatal=True)
     try:

@@ -87,8 +87,8 @@ def export(
         raise InputError(f"transforms must be one of {', '.join(get_args(Transforms))}, got {transforms!r}")
     if path.exists() and not overwrite:
         raise InputError(f"{path} exists; allow it to be overwritten, or name another file")
-    if separator.where != "cpu":
-        raise InputError("networks are exported from the CPU: load the separator with device='cpu'")
+    if (separator.device.type, separator.engine) != ("cpu", "torch"):
+        raise InputError("networks are exported by torch from the CPU: load the model with device='cpu'")
     if stems and "stems" not in separator.capabilities:
         raise ModelError(f"{separator.name} has no fixed stems; load a model that has them, such as 'mini'")
     onnx, runtime = _package("onnx"), _package("onnxruntime")

@@ -30,12 +30,10 @@ def pick_device(device: str | torch.device = "auto") -> torch.device:
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    if str(device) == "openvino":
-        raise InputError("OpenVINO takes a network over as a whole: use audiosep.load(model, device='openvino')")
     try:
         picked = torch.device(device)
     except RuntimeError as error:
-        raise InputError(f"unknown device {device!r}; use auto, cpu, openvino, cuda, cuda:1 or mps") from error
+        raise InputError(f"unknown device {device!r}; use auto, cpu, cuda, cuda:1 or mps") from error
     have = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not have.get(picked.type, False) or (picked.type == "cuda" and (picked.index or 0) >= torch.cuda.device_count()):
         raise InputError(f"this machine or this torch has no device {str(device)!r}; use device='auto' or 'cpu'")

@@ -40,8 +40,6 @@ class OpenVinoModel(MaskModel):
         ModelError: a network that does not compute masks.
     """
 
-    engine = "openvino"
-
     def __init__(self, model: SeparationModel, precision: str) -> None:
         super().__init__()
         graphs = {False: MaskGraph(model.eval())}
@@ -111,7 +109,7 @@ def compile_graph(graph: MaskGraph, precision: str) -> Compiled:
         compiled = _core().compile_model(converted, "CPU", hints)
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[0]
-        raise ModelError(f"OpenVINO cannot compile this network ({reason}); use the engine 'torch'") from error
+        raise ModelError(f"OpenVINO cannot compile this network ({reason}); use engine='torch'") from error
 
     def run(*inputs: Tensor) -> dict[str, Tensor]:
         outputs = compiled([x.float().contiguous().numpy() for x in inputs])

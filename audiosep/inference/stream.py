@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from audiosep.audio.arrays import as_array
+from audiosep.audio.arrays import AnyArray, as_array
 from audiosep.audio.limits import check_channels, check_rate
 from audiosep.audio.polyphase import live_resampler
 from audiosep.audio.resample import StreamResampler
@@ -34,23 +34,36 @@ _BLOCK = 32_768  # resampled at a time: a window of many targets at once would n
 class Stream:
     """Targets of a mixture that arrives in blocks.
 
+    Open one with `Separator.stream`.
+
     Args:
-        inference: the model and its queries.
+        runner: the model and its queries.
         names: of the targets.
-        sample_rate, channels: of the mixture. model_rate, hop: of the model. windows: how it is applied.
-        batch, shifts: as in `Separator.separate`. ahead: as in `OverlapAdd`.
-        closed: the targets are all there is: the last one is what the others leave of the mixture.
+        sample_rate: of the mixture, Hz.
+        channels: of the mixture.
+        model_rate: sample rate of the model, Hz.
+        hop: samples between the model's STFT frames.
+        windows: that the mixture is cut into, at the model's rate.
+        batch: windows computed at once.
+        ahead: batches that are computed while further blocks are pushed, as in `OverlapAdd`.
+        shifts: further passes over time-shifted windows, as in `Options`.
+        closed: whether the targets sum to the mixture: the last one is then what the others leave of it.
 
     Attributes:
-        names, sample_rate, channels, model_rate, windows: as above.
+        names: as above.
+        sample_rate: as above.
+        channels: as above.
+        model_rate: as above.
+        windows: as above.
         latency: once n samples are in, at least n - latency are out.
-        received, returned: samples that are in, and out.
-        mix: (channels, n), the stretch of the mixture that the last returned targets belong to.
+        received: samples that are in.
+        returned: samples that are out.
+        mix: (channels, n), the stretch of the mixture that the last returned targets belong to, of their kind of array.
     """
 
     def __init__(
         self,
-        inference: WindowRunner,
+        runner: WindowRunner,
         names: Sequence[str],
         *,
         sample_rate: int,
@@ -71,15 +84,15 @@ class Stream:
         nothing = np.zeros((channels, 1), np.float32)
         self.mix: Any = nothing[:, :0]
         self._restore = as_array(nothing)[1]
-        self._inference = inference
+        self._runner = runner
         self._closed = closed and len(self.names) > 1  # a single one is the mixture anyway
         self._high = model_rate < self.sample_rate
         self._rows = (len(self.names) - self._closed) * channels  # of the model's that are needed
         resampler = live_resampler if windows.lead else StreamResampler
         self._down = resampler(sample_rate, model_rate, channels)
-        run = inference.begin if ahead else inference
+        run = runner.begin if ahead else runner
         self._passes = Shifts(lambda: OverlapAdd(run, windows, batch=batch, ahead=ahead), shifts, windows, hop)
-        # The mixture goes up again beside its targets: what does not come back is above the model's band.
+        # The mixture is resampled back beside its targets: what this loses of it is above the model's band.
         self._up = resampler(model_rate, sample_rate, self._rows + self._high * channels)
         self._gains = Gains(model_rate, sample_rate)
         self._waiting, self._waiting_low, self._ready = Queue(), Queue(), Queue()
@@ -91,17 +104,17 @@ class Stream:
     @property
     def presence(self) -> dict[str, float] | None:
         """Target name -> highest score of any window so far, 0..1; None when the model does not say."""
-        scores = self._inference.presence
+        scores = self._runner.presence
         return None if scores is None else dict(zip(self.names, scores.tolist(), strict=True))
 
-    def push(self, block: Any) -> Any:
+    def push(self, block: AnyArray) -> AnyArray:
         """Take a block, give back what is ready.
 
         Args:
-            block: numpy or torch, (channels, any), or (any,) for one channel.
+            block: numpy or torch, (channels, samples), or (samples,) for one channel; any number of samples.
 
         Returns:
-            (targets, channels, n) of the kind of `block`; n may be 0.
+            (targets, channels, n) of the kind of `block`, without the channel axis where `block` has none; n may be 0.
 
         Raises:
             InputError: another number of channels, NaN or infinity, or the stream was ended.
@@ -109,15 +122,19 @@ class Stream:
         mix, self._restore = as_array(block, empty=True)
         if mix.shape[0] != self.channels:
             raise InputError(f"this stream has {self.channels} channels, got a block of shape {mix.shape}")
-        mix = mix.copy()  # it waits here, and whoever pushed it may fill the same memory again
+        mix = mix.copy()  # the caller may write its next block into the same memory
         self.received += mix.shape[1]
         self._waiting.append(mix)
         self._separate(self._down.push(mix))
         ready = len(self._ready)
-        return self._take(min(ready, self._gains.ready) if self._high else ready)
+        targets: AnyArray = self._take(min(ready, self._gains.ready) if self._high else ready)
+        return targets
 
     def finish(self) -> Any:
-        """End the mixture; give back all (targets, channels, n) that are left.
+        """End the mixture.
+
+        Returns:
+            (targets, channels, n), all that is left, of the kind of the last block.
 
         Raises:
             InputError: nothing was pushed, or the stream was ended before.
@@ -128,24 +145,24 @@ class Stream:
             raise InputError("the recording holds no samples")
         self._finished = True
         self._separate(self._down.finish())
-        self._raise(self._passes.finish())
+        self._resample(self._passes.finish())
         self._ready.append(self._up.finish(self.received))
         return self._take(len(self._ready))
 
     def _separate(self, low: Samples) -> None:
-        """A block of the mixture at the model's rate, through the model."""
+        """A block of the mixture, at the model's rate, through the model."""
         if low.shape[1]:
             if self._high:
                 self._waiting_low.append(low)
-            self._raise(self._passes.push(torch.from_numpy(low if low.flags.writeable else low.copy())))
+            self._resample(self._passes.push(torch.from_numpy(low if low.flags.writeable else low.copy())))
 
-    def _raise(self, rows: torch.Tensor | None) -> None:
-        """Rows of the model, to the mixture's rate."""
+    def _resample(self, rows: torch.Tensor | None) -> None:
+        """Rows of the model to the mixture's rate."""
         if rows is None:
             return
         targets = rows.numpy()[: self._rows]
         if self._high:
-            first = self._inference.count * self.channels
+            first = self._runner.count * self.channels
             self._gains.append(rows.numpy()[first : first + self._rows // self.channels])
             targets = np.concatenate([targets, self._waiting_low.take(targets.shape[1])])
         for start in range(0, targets.shape[1], _BLOCK):
@@ -168,7 +185,7 @@ class Stream:
 
 
 class Queue:
-    """Samples that wait: append (rows, any), take the first n."""
+    """Samples in the order they came: append (rows, any), take the first n."""
 
     def __init__(self) -> None:
         self._blocks: list[Samples] = []
@@ -191,10 +208,11 @@ class Queue:
 
 
 class Gains:
-    """Gains that change slowly, from one sample rate to another, in straight lines between the samples.
+    """Slowly changing gains from one sample rate to another, by linear interpolation.
 
     Args:
-        in_rate, out_rate: Hz.
+        in_rate: Hz.
+        out_rate: Hz.
     """
 
     def __init__(self, in_rate: int, out_rate: int) -> None:
@@ -214,7 +232,7 @@ class Gains:
         self._waiting.append(gains)
 
     def take(self, count: int) -> Samples:
-        """The next (rows, count) gains at `out_rate`; beyond the last known one it goes on."""
+        """The next (rows, count) gains at `out_rate`; beyond the last known one it is repeated."""
         position = np.arange(self._taken, self._taken + count, dtype=np.float64) * self._in_rate / self._out_rate
         known = self._waiting.take(len(self._waiting))
         at = np.arange(self._dropped, self._dropped + known.shape[1], dtype=np.float64)

@@ -17,8 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from audiosep.errors import InputError
-
-OVERLAP = 0.02  # of the trusted samples of a window; what neighbours share is computed twice
+from audiosep.inference.options import Options
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,7 @@ class Windows:
 
     @classmethod
     def plan(
-        cls, size: int, context: int, *, hop: int, grid: int | None = None, overlap: float | None = None
+        cls, size: int, context: int, *, hop: int, grid: int | None = None, overlap: float = Options.overlap
     ) -> Windows:
         """Windows for whole recordings.
 
@@ -93,13 +92,12 @@ class Windows:
             context: the model's `context`.
             hop: of its STFT.
             grid: of its pooling, a multiple of `hop`; None: `hop`.
-            overlap: part of the trusted samples that neighbours share, 0 <= overlap < 1; None for the default. It is
-                rounded up to the grid.
+            overlap: part of the trusted samples that neighbours share, 0 <= overlap < 1, rounded up to the grid; what
+                they share is computed twice.
 
         Raises:
             InputError: `overlap` is out of range, or `size` leaves no trusted samples.
         """
-        overlap = OVERLAP if overlap is None else overlap
         if not 0 <= overlap < 1:
             raise InputError(f"overlap must be at least 0 and below 1, got {overlap}")
         trusted = size - 2 * context

@@ -40,7 +40,6 @@ class SeparationModel(nn.Module):
             recording; 1 where any start is as good.
         past: samples of the past that a live window covers again, where the latency leaves time for more than half of
             the context.
-        engine: what computes the layers.
     """
 
     Config: ClassVar[type[Any]]
@@ -54,7 +53,6 @@ class SeparationModel(nn.Module):
     context: int
     past: int
     alignment: int = 1
-    engine: str = "torch"
 
     def forward(self, mix: Tensor, embeddings: Tensor, negatives: Tensor | None = None) -> Estimate:
         """Targets for each query.

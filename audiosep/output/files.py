@@ -10,15 +10,15 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Literal, get_args
+from typing import IO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from audiosep.atomic import make_folder
-from audiosep.audio import FORMATS, AudioWriter, can_clip, check_format, written_depth
-from audiosep.errors import AudioError, InputError
-from audiosep.output.names import STDOUT, check_template
+from audiosep.audio import AudioWriter, can_clip, check_format
+from audiosep.errors import AudioError
+from audiosep.output.names import STDOUT
 
 logger = logging.getLogger(__name__)
 
@@ -26,26 +26,6 @@ OnClip = Literal["gain", "float", "clip"]
 Samples = NDArray[np.float32]
 
 _BLOCK = 65_536
-
-
-def check_options(*, format: str, template: str, on_clip: str) -> None:
-    """Refuse options that no recording could be written with.
-
-    Args:
-        format: one of `audio.FORMATS`.
-        template: as in `plan_outputs`.
-        on_clip: as in `Outputs`.
-
-    Raises:
-        InputError: an unknown format, template field or way of dealing with clipping.
-    """
-    if format not in FORMATS:
-        raise InputError(f"unknown format {format!r}; use {', '.join(FORMATS)}")
-    if on_clip not in get_args(OnClip):
-        raise InputError(f"on_clip must be {', '.join(get_args(OnClip))}, got {on_clip!r}")
-    if on_clip == "float" and written_depth(format, "float") != "float":
-        raise InputError(f"{format} files hold no floating-point samples: use format='wav' or on_clip='gain'")
-    check_template(template)
 
 
 class Outputs:

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Generic
 
 import numpy as np
 
 from audiosep.audio import AudioInfo, as_array
-from audiosep.output.files import OnClip, Outputs, check_options
-from audiosep.output.names import TEMPLATE, plan_outputs
+from audiosep.audio.arrays import AnyArray
+from audiosep.output.files import OnClip, Outputs
+from audiosep.output.names import plan_outputs
+from audiosep.output.options import RESIDUAL, OutputOptions
 
-RESIDUAL = "residual"
 _BLOCK = 65_536
 
 
-class Separation(Mapping[str, Any]):
-    """Targets by name, in the order they were asked for.
+class Separation(Mapping[str, AnyArray], Generic[AnyArray]):
+    """Targets by name, in the order of the queries.
 
-    The arrays are of the kind that was given (numpy or torch, with or without a channel axis), float32.
+    The arrays are float32 and of the kind that was separated: `Separation[numpy.ndarray]` for files and numpy arrays,
+    `Separation[torch.Tensor]` for tensors (on their device), with a channel axis if the mixture has one.
 
     Args:
         targets: name -> (samples,) or (channels, samples).
@@ -27,15 +29,23 @@ class Separation(Mapping[str, Any]):
         sample_rate: Hz.
         presence: target name -> how sure the model is that the sound is in the mixture at all, 0..1; None when the
             model does not say.
-        complete: the targets sum to the mixture, so that nothing is left.
+        complete: whether the targets sum to the mixture, so that nothing is left.
         file: stem of the input's file name, for the names of outputs.
         info: what is known about the input file; None for arrays.
+
+    Attributes:
+        mix: as above.
+        sample_rate: as above.
+        presence: as above.
+        complete: as above.
+        file: as above.
+        info: as above.
     """
 
     def __init__(
         self,
-        targets: Mapping[str, Any],
-        mix: Any,
+        targets: Mapping[str, AnyArray],
+        mix: AnyArray,
         sample_rate: int,
         *,
         presence: Mapping[str, float] | None = None,
@@ -43,15 +53,15 @@ class Separation(Mapping[str, Any]):
         file: str = "audio",
         info: AudioInfo | None = None,
     ) -> None:
-        self._targets = dict(targets)
-        self.mix = mix
+        self._targets: dict[str, AnyArray] = dict(targets)
+        self.mix: AnyArray = mix
         self.sample_rate = sample_rate
         self.presence = None if presence is None else dict(presence)
         self.complete = complete
         self.file = file
         self.info = info
 
-    def __getitem__(self, name: str) -> Any:
+    def __getitem__(self, name: str) -> AnyArray:
         return self._targets[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -64,27 +74,31 @@ class Separation(Mapping[str, Any]):
         return f"Separation({', '.join(map(repr, self))}; {self.mix.shape} at {self.sample_rate} Hz)"
 
     @property
-    def residual(self) -> Any:
+    def residual(self) -> AnyArray:
         """The mixture minus the sum of all targets.
 
-        Queries are independent: where two ask for overlapping sounds ("speech", "male speech"), their sum holds the
-        common part twice, and the residual holds its negative.
+        Queries are independent: where two name overlapping sounds ("speech", "male speech"), their sum contains the
+        common part twice, and the residual contains its negative.
         """
         return remainder(self.mix, list(self.values()))
 
-    def rest(self, name: str) -> Any:
-        """The mixture minus the target `name`."""
+    def rest(self, name: str) -> AnyArray:
+        """The mixture minus one target.
+
+        Args:
+            name: of the target.
+        """
         return remainder(self.mix, [self[name]])
 
     def save(
         self,
         out_dir: str | Path,
         *,
-        format: str = "wav",
-        template: str = TEMPLATE,
-        residual: bool = True,
-        on_clip: OnClip = "gain",
-        overwrite: bool = False,
+        format: str = OutputOptions.format,
+        template: str = OutputOptions.template,
+        residual: bool = OutputOptions.residual,
+        on_clip: OnClip = OutputOptions.on_clip,
+        overwrite: bool = OutputOptions.overwrite,
     ) -> list[Path]:
         """Write every target, and what is left, to files: all of them or none.
 
@@ -92,11 +106,10 @@ class Separation(Mapping[str, Any]):
 
         Args:
             out_dir: folder, made if needed.
-            format: wav, flac, ogg, opus or mp3.
-            template: of the file names, with {file}, {stem} and {ext}.
-            residual: also write what is left; never written for stems, of which nothing is left.
-            on_clip: where an output would clip: "gain" multiplies all by one gain, "float" writes floats (wav),
-                "clip" saturates. What was done is in the log.
+            format: as in `OutputOptions`.
+            template: as in `OutputOptions`.
+            residual: whether to write also what is left; never written for stems, which leave nothing.
+            on_clip: as in `OutputOptions`; what was done is in the log.
             overwrite: whether existing files may be replaced.
 
         Returns:
@@ -106,21 +119,21 @@ class Separation(Mapping[str, Any]):
             InputError: an impossible option.
             AudioError: a file exists or cannot be written, or the format cannot hold the rate or channels.
         """
-        check_options(format=format, template=template, on_clip=on_clip)
+        output = OutputOptions(format, template, residual, on_clip=on_clip, overwrite=overwrite)
         arrays = {name: as_array(target)[0] for name, target in self.items()}
         if residual and not self.complete:
             arrays[RESIDUAL] = as_array(self.residual)[0]
-        paths = plan_outputs(out_dir, list(arrays), file=self.file, format=format, template=template)
+        paths = plan_outputs(out_dir, list(arrays), file=self.file, format=output.format, template=output.template)
         channels, samples = as_array(self.mix)[0].shape
         with Outputs(
             paths,
             self.sample_rate,
             channels,
-            format=format,
+            format=output.format,
             depth="float" if self.info is None else self.info.depth,
             tags=None if self.info is None else self.info.tags,
-            on_clip=on_clip,
-            overwrite=overwrite,
+            on_clip=output.on_clip,
+            overwrite=output.overwrite,
             peak=max(float(np.abs(array).max()) for array in arrays.values()),
         ) as outputs:
             for start in range(0, samples, _BLOCK):
@@ -128,8 +141,13 @@ class Separation(Mapping[str, Any]):
         return list(paths.values())
 
 
-def remainder(mix: Any, targets: Sequence[Any]) -> Any:
-    """The mixture minus the sum of `targets`, added up in their order; numpy or torch."""
+def remainder(mix: AnyArray, targets: Sequence[AnyArray]) -> AnyArray:
+    """The mixture minus the sum of `targets`, added up in their order.
+
+    Args:
+        mix: (..., samples), numpy or torch.
+        targets: at least one, each of the shape of `mix`.
+    """
     total = targets[0]
     for target in targets[1:]:
         total = total + target

@@ -1,0 +1,57 @@
+"""A recording to separate, in memory: read from a file, or given as an array."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from audiosep.audio.arrays import as_array
+from audiosep.audio.decode import AudioReader
+from audiosep.audio.info import AudioInfo
+from audiosep.audio.limits import Array, check_rate
+from audiosep.errors import InputError
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """A recording in memory, whether it came from a file or was given as an array.
+
+    Attributes:
+        samples: (channels, samples) float32.
+        sample_rate: Hz.
+        restore: turns (..., channels, samples) into the kind and shape of array that was given.
+        file: stem of the file's name; "audio" for arrays.
+        info: what is known about the file; None for arrays.
+    """
+
+    samples: Array
+    sample_rate: int
+    restore: Callable[[Array], Any]
+    file: str = "audio"
+    info: AudioInfo | None = None
+
+
+def load_mixture(mix: Any, sample_rate: int | None) -> Mixture:
+    """Read a file, or check an array.
+
+    Args:
+        mix: a path ("-" for standard input), or a numpy array or torch tensor (samples,) or (channels, samples).
+        sample_rate: Hz, of an array; a file has its own.
+
+    Raises:
+        InputError: an array without a sample rate, of an impossible shape, without samples, or with NaN or infinity.
+        AudioError: a file that cannot be read.
+    """
+    if isinstance(mix, str | Path):
+        with AudioReader(mix) as reader:
+            samples = np.concatenate(list(reader), axis=1)
+        file = "stdin" if str(mix) == "-" else Path(mix).stem
+        return Mixture(samples, reader.info.sample_rate, lambda array: array, file, reader.info)
+    if sample_rate is None:
+        raise InputError("an array does not say its sample rate: pass sample_rate=44100, or whatever it is")
+    samples, restore = as_array(mix)
+    return Mixture(samples, check_rate(sample_rate), restore)

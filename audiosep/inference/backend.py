@@ -1,0 +1,126 @@
+"""A network on a device in a precision, computed by an engine: opens the streams that mixtures go through."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import get_args
+
+import torch
+from torch import Tensor
+
+from audiosep.errors import InputError
+from audiosep.inference.devices import pick_device, pick_precision, windows_at_once
+from audiosep.inference.model_windows import recording_windows
+from audiosep.inference.options import Engine, Options
+from audiosep.inference.stream import Stream
+from audiosep.inference.window_runner import WindowRunner
+from audiosep.inference.windows import Windows
+from audiosep.models.base import SeparationModel
+
+_MOST_WINDOWS = 8  # at once; more do not make a GPU faster
+
+
+class Backend:
+    """A network on a device, ready to compute.
+
+    Args:
+        network: in torch, whatever the engine; moved to the device.
+        device: auto (cuda, else mps, else cpu), or a torch device.
+        precision: of the network's layers: auto, fp32, bf16 or fp16.
+        engine: what computes the network's layers: torch, or openvino on the CPU.
+
+    Attributes:
+        network: as above.
+        device: that was chosen.
+        precision: that was chosen.
+        engine: as above.
+        model: that computes: the network itself, or its form in another engine.
+
+    Raises:
+        InputError: no such device, precision or engine here.
+        DependencyError: OpenVINO is not installed.
+        ModelError: a network that the engine cannot compute.
+    """
+
+    def __init__(self, network: SeparationModel, device: str | torch.device, precision: str, engine: Engine) -> None:
+        if engine not in get_args(Engine):
+            raise InputError(f"engine must be {' or '.join(get_args(Engine))}, got {engine!r}")
+        if engine == "openvino" and str(device) == "auto":
+            device = "cpu"
+        self.network, self.engine = network.eval(), engine
+        self.device = pick_device(device)
+        self.precision = pick_precision(precision, self.device)
+        self.model = network
+        self._windows_that_fit: dict[tuple[int, ...], int] = {}
+        if engine == "openvino":
+            from audiosep.inference.openvino import OpenVinoModel
+
+            if self.device.type != "cpu":
+                raise InputError(f"the engine openvino computes on the CPU, not on {self.device}: use engine='torch'")
+            self.model = OpenVinoModel(network, self.precision)
+        else:
+            network.to(self.device)
+            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # of 4-d weights
+
+    def open_stream(
+        self,
+        names: Sequence[str],
+        embeddings: Tensor | None,
+        negatives: Tensor | None,
+        *,
+        sample_rate: int,
+        channels: int,
+        options: Options,
+        windows: Windows | None = None,
+        quick: bool = False,
+        live: bool = False,
+    ) -> Stream:
+        """Open a stream of the queries' targets, or of the stems.
+
+        Args:
+            names: of the targets.
+            embeddings: (queries, dimension); None for the model's stems.
+            negatives: (queries, dimension), what to keep out; None for the model's stems.
+            sample_rate: of the mixture, Hz.
+            channels: of the mixture.
+            options: how to separate.
+            windows: that the mixture is cut into; None for those of recordings.
+            quick: whether the model makes its quickest estimate.
+            live: whether each block is computed at once; else a GPU may compute while further blocks are decoded and
+                written.
+        """
+        model = self.model.quick() if quick else self.model
+        windows = windows or recording_windows(model, options.overlap)
+        make_runner = partial(
+            WindowRunner,
+            model,
+            embeddings,
+            negatives,
+            device=self.device,
+            precision=self.precision,
+            top=model.sample_rate < sample_rate,
+        )
+        batch = options.batch
+        return Stream(
+            make_runner(),
+            names,
+            sample_rate=sample_rate,
+            channels=channels,
+            model_rate=model.sample_rate,
+            hop=model.hop,
+            windows=windows,
+            batch=self._windows_at_once(make_runner, channels, windows.size) if batch is None else batch,
+            ahead=int(not live and self.device.type == "cuda"),
+            shifts=options.shifts,
+            closed=embeddings is None,
+        )
+
+    def _windows_at_once(self, make_runner: Callable[[], WindowRunner], channels: int, size: int) -> int:
+        """Windows that the device computes at once; measured for each new number of targets and channels."""
+        runner = make_runner()
+        key = (runner.count, runner.top, channels, size)
+        if key not in self._windows_that_fit:
+            window = torch.ones(1, channels, size)
+            self._windows_that_fit[key] = windows_at_once(self.device, lambda: runner(window), _MOST_WINDOWS)
+        return self._windows_that_fit[key]

@@ -1,0 +1,47 @@
+"""How a recording is separated: the options that Python, the command line and Ray jobs share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from numbers import Real
+from typing import Literal
+
+from audiosep.errors import InputError
+
+Engine = Literal["torch", "openvino"]
+"""What computes the layers of a network."""
+
+Progress = Callable[[float], object]
+"""Called with the fraction that is done, 0 to 1; returning False cancels."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a recording is separated: more computation for a better result, and how much of it at once.
+
+    Args:
+        overlap: share of a window, its context left out, that cross-fades with the next window; from 0 to below 1.
+            It is rounded up to the model's grid.
+        shifts: number of further passes over time-shifted windows, which are averaged: slower, a little better.
+        batch: windows computed at once; None for 1 on a CPU, and for as many as fit into the memory of a GPU.
+
+    Raises:
+        InputError: a value out of range or of another type.
+    """
+
+    overlap: float = 0.02
+    shifts: int = 0
+    batch: int | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.overlap, Real) or isinstance(self.overlap, bool) or not 0 <= self.overlap < 1:
+            raise InputError(f"overlap must be a number of at least 0 and below 1, got {self.overlap!r}")
+        if not _is_whole(self.shifts) or self.shifts < 0:
+            raise InputError(f"shifts must be a whole number of at least 0, got {self.shifts!r}")
+        if self.batch is not None and (not _is_whole(self.batch) or self.batch < 1):
+            raise InputError(f"batch must be a whole number of at least 1, or None, got {self.batch!r}")
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
