@@ -101,7 +101,7 @@ def test_misuse_is_refused() -> None:
     with pytest.raises(InputError, match="expected a block of shape"):
         stream.push(noise(1, 10))
     stream.push(noise(2, 10_000))
-    with pytest.raises(InputError, match="have come out already"):
+    with pytest.raises(InputError, match="were returned already"):
         stream.finish(10)
     stream.finish()
     with pytest.raises(InputError, match="finished"):

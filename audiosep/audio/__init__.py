@@ -1,10 +1,9 @@
-"""Audio in and out of the library: files and arrays as float32 (channels, samples). Free of torch."""
+"""Reading and writing audio: files and arrays as float32 (channels, samples), without torch."""
 
 from audiosep.audio.arrays import as_array
 from audiosep.audio.decode import AudioReader, read_audio
 from audiosep.audio.encode import AudioWriter, write_audio
 from audiosep.audio.formats import (
-    DEPTHS,
     FORMATS,
     SUFFIXES,
     can_clip,
@@ -15,25 +14,15 @@ from audiosep.audio.formats import (
 )
 from audiosep.audio.info import AudioInfo
 from audiosep.audio.limits import (
-    MAX_CHANNELS,
-    MAX_RATE,
     MAX_SECONDS,
-    MIN_RATE,
-    check_channels,
-    check_duration,
-    check_finite,
     check_rate,
 )
 from audiosep.audio.probe import probe
 from audiosep.audio.resample import StreamResampler, resample, resampled_length
 
 __all__ = [
-    "DEPTHS",
     "FORMATS",
-    "MAX_CHANNELS",
-    "MAX_RATE",
     "MAX_SECONDS",
-    "MIN_RATE",
     "SUFFIXES",
     "AudioInfo",
     "AudioReader",
@@ -41,9 +30,6 @@ __all__ = [
     "StreamResampler",
     "as_array",
     "can_clip",
-    "check_channels",
-    "check_duration",
-    "check_finite",
     "check_format",
     "check_rate",
     "format_of",

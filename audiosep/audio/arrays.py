@@ -1,4 +1,4 @@
-"""Arrays as users hold them (numpy or torch, 1-d or 2-d, floats or integers) as the library computes, and back."""
+"""The arrays of users (numpy or torch, 1-d or 2-d, floats or integers) as float32 (channels, samples), and back."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _FULL_SCALE = {np.dtype(np.int16): 2.0**15, np.dtype(np.int32): 2.0**31}
 
 
 def as_array(mix: Any, *, empty: bool = False) -> tuple[Array, Callable[[Array], Any]]:
-    """A recording in memory as float32 (channels, samples), and the way back to the caller's kind of array.
+    """A recording in memory as float32 (channels, samples), with a function that restores the caller's kind of array.
 
     The result may share memory with `mix`: it must not be written to.
 
     Args:
         mix: numpy array or torch tensor, (samples,) or (channels, samples), 1 to 8 channels; floating point, or
             int16/int32, whose full scale becomes 1.0.
-        empty: whether no samples are taken too, as a block of a stream.
+        empty: whether an array without samples is allowed, as a block of a stream.
 
     Returns:
         array: float32 (channels, samples).
@@ -39,7 +39,7 @@ def as_array(mix: Any, *, empty: bool = False) -> tuple[Array, Callable[[Array],
     Raises:
         InputError: another type, shape or dtype, no samples, NaN or infinity.
     """
-    # A tensor cannot exist before somebody imported torch, so numpy users never pay for that import.
+    # A tensor cannot exist before torch is imported, so for numpy arrays torch need not be imported here.
     torch = sys.modules.get("torch")
     device = None
     if torch is not None and isinstance(mix, torch.Tensor):
@@ -75,7 +75,7 @@ def _tensor_to_numpy(torch: Any, tensor: Any) -> np.ndarray[Any, Any]:
 
 
 def _check_shape(array: np.ndarray[Any, Any], empty: bool) -> np.ndarray[Any, Any]:
-    """(channels, samples), or an InputError that says what the shape looks like instead."""
+    """The array if it is (channels, samples), else an InputError that names what the shape looks like."""
     if array.ndim != 2:
         raise InputError(
             f"audio must have shape (samples,) or (channels, samples), got {array.shape}: "

@@ -39,12 +39,12 @@ _HEADERS = 2**26  # bytes of tags and pictures, with room
 class AudioReader:
     """The samples of a file, block by block: an iterator and a context manager.
 
-    A file that ends before the length it states is read to where it ends, with a warning in the log. Where a decoder
-    gives up on the way, the next one goes on from there.
+    A file that ends before the length it states is read to its end, with a warning in the log. If a decoder fails
+    within the file, the next one continues from there.
 
     Args:
         path: an audio file, the first audio stream of a video, a named pipe, or `-` for standard input. Pipes are
-            copied to a temporary file first: many formats keep what is needed to start at their end.
+            copied to a temporary file first: many formats have their index at the end.
         block: samples per block; the last one is shorter.
         max_seconds: refuse longer recordings; None: no limit.
         start: seconds of the recording to leave out at its start.
@@ -116,7 +116,7 @@ class AudioReader:
         self._remove_spool()
 
     def _decode(self) -> Iterator[Array]:
-        """Blocks of any size, checked; the decoder changes where one gives up."""
+        """Blocks of any size, checked; the decoder changes where one fails."""
         tried: set[str] = set()
         while True:
             try:
@@ -141,7 +141,7 @@ class AudioReader:
         return self._first + self.samples
 
     def _unread(self) -> Iterator[Array]:
-        """Blocks of the decoder, without the samples before the part or delivered already, up to the part's end."""
+        """Blocks of the decoder, without the samples before the part or read already, up to the part's end."""
         skip = self._position - self._source.seek(self._position) if self._position else 0
         for block in self._source.blocks():
             rest = block[:, skip:]
@@ -166,7 +166,7 @@ class AudioReader:
         logger.warning("%s; %s reads on", problem, self._source.info.backend)
 
     def _reblock(self, blocks: Iterator[Array]) -> Iterator[Array]:
-        """The same samples in blocks of exactly `block`, but the last."""
+        """The same samples in blocks of `block` samples; the last one is shorter."""
         waiting: list[Array] = []
         samples = 0
         for block in blocks:
@@ -232,15 +232,15 @@ def _copy_pipe(path: str | Path, target: Path, max_seconds: float | None) -> Non
         with Path(path).open("rb") as pipe:
             _spool(pipe, target, max_seconds)
     elif sys.stdin is None or sys.stdin.isatty():
-        raise InputError("no audio comes from standard input: pipe a file into it, as in `audiosep ... - < song.wav`")
+        raise InputError("standard input is a terminal: pipe a file into it, as in `audiosep ... - < song.wav`")
     else:
         _spool(sys.stdin.buffer, target, max_seconds)
     if target.stat().st_size == 0:
-        raise InputError(f"nothing came through {_name(path)}: check the command in front of it")
+        raise InputError(f"{_name(path)} was empty: check the command that writes to it")
 
 
 def _spool(pipe: IO[bytes], target: Path, max_seconds: float | None) -> None:
-    """Copy a pipe; one that has brought more bytes than the longest recording could have is refused at once."""
+    """Copy a pipe; one with more bytes than the longest allowed recording is refused while it is read."""
     most = math.inf if max_seconds is None else _HEADERS + max_seconds * MAX_CHANNELS * MAX_RATE * _WIDEST
     copied = 0
     try:
@@ -249,12 +249,12 @@ def _spool(pipe: IO[bytes], target: Path, max_seconds: float | None) -> None:
                 copied += len(data)
                 if copied > most:
                     raise InputError(
-                        f"what comes through the pipe does not end: {copied} bytes are more than {max_seconds:.0f} s "
-                        "can have: raise max_seconds if that is right, or cut the recording"
+                        f"the pipe does not end: {copied} bytes are more than {max_seconds:.0f} s of audio can "
+                        "have: raise max_seconds if that is right, or cut the recording"
                     )
                 file.write(data)
     except OSError as error:
         raise AudioError(
-            f"a pipe is copied to {target.parent} first, and that fails ({error.strerror}): free space there, or name "
-            "another folder in TMPDIR"
+            f"the pipe cannot be copied to {target.parent} ({error.strerror}): free space there, or set TMPDIR to "
+            "another folder"
         ) from error

@@ -1,4 +1,4 @@
-"""Writing audio files block by block: whole or not at all, and never wrapping around full scale."""
+"""Writing audio files block by block: they appear whole or not at all, and samples beyond full scale are saturated."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ _SLICE = 16_384
 class AudioWriter:
     """Write a file block by block; as a context manager it keeps the file only if nothing was raised.
 
-    The samples go to a temporary file in the same folder, which replaces `path` at `close`. What exceeds full scale is
-    saturated and counted, unless the file holds floats; integers are rounded to nearest, so that samples read from a
-    file of the same depth come back bit for bit.
+    The samples go to a temporary file in the same folder, which replaces `path` at `close`. Samples beyond full scale
+    are saturated and counted, unless the file holds floats. Integers are rounded to nearest, so that samples read from
+    a file of the same depth are written unchanged.
 
     Args:
         path: the file to write, in an existing folder; `-`: standard output, which receives the file at the end.
         sample_rate: Hz.
         channels: 1 to 8; mp3 has at most 2.
-        depth: "16", "24" or "float"; flac falls to "24" for floats, lossy formats have none.
-        format: one of FORMATS; by default what the extension says.
+        depth: "16", "24" or "float"; flac writes "float" as "24", lossy formats ignore it.
+        format: one of FORMATS; by default that of the extension.
         tags: by the names of AudioInfo.tags; others are left out.
         overwrite: whether a file that lies there already may be replaced.
 
@@ -174,7 +174,7 @@ class AudioWriter:
     def discard(self) -> None:
         """Delete what was written; an earlier file at `path` stays as it was. Idempotent."""
         self._closed = True
-        # An encoder that is not closed would still write to the file when it is collected.
+        # An encoder that is not closed would write to the file when it is garbage-collected.
         try:
             with contextlib.suppress(Exception):
                 self._encoder.close()

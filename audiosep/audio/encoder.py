@@ -1,6 +1,6 @@
 """Encoding with libsndfile: flac, ogg, opus and mp3, into a Python file so that no error of the disk is missed.
 
-Left to itself libsndfile retries for ever on a full disk (ogg) or does not tell.
+When it writes files itself, libsndfile retries for ever on a full disk (ogg) or reports nothing.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class SndfileEncoder:
         self._call(lambda: self._file.write(frames))
 
     def close(self) -> None:
-        """Write what is still held back; the file itself stays open."""
+        """Write the rest of the encoder's data; the file itself stays open."""
         try:
             self._call(self._file.close)
         finally:
@@ -60,12 +60,12 @@ class SndfileEncoder:
         try:
             return self._thread.submit(action).result()
         finally:
-            # The disk's own words rather than what libsndfile makes of them.
+            # The error of the disk tells more than that of libsndfile, which follows from it.
             self._sink.check()
 
 
 class _Sink(io.RawIOBase):
-    """What follows the present position of a file, as a file of its own that keeps its errors for `check`."""
+    """A file that begins at the present position of another one, and that keeps errors for `check`."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file

@@ -37,10 +37,10 @@ class FFmpegSource:
         program = shutil.which("ffmpeg")
         if program is None:
             raise Unreadable("not on PATH (install it from https://ffmpeg.org or with the system's packages)")
-        # Sun AU: the least header that states rate and channels. Local files only, as playlists can name addresses.
+        # Sun AU has the shortest header with rate and channels. Only local files, because playlists can name addresses.
         command = [program, "-v", "error", "-nostdin", "-protocol_whitelist", "file,pipe", "-i", f"file:{path}"]
         command += ["-map", "0:a:0", "-f", "au", "-c:a", "pcm_f32be", "pipe:1"]
-        # A file, because a pipe that nobody empties stops ffmpeg on a badly damaged input.
+        # A file, because ffmpeg would block on a full pipe of errors if the input is badly damaged.
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (close() does)
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self._log, stdin=subprocess.DEVNULL)
         try:
@@ -57,7 +57,7 @@ class FFmpegSource:
             raise Unreadable(self._complaint() or "no audio in it could be decoded")
         magic, offset, _, _, sample_rate, channels = struct.unpack(">4s5I", head)
         if magic != b".snd":
-            raise Unreadable("its answer is not understood")
+            raise Unreadable("its output is no AU file")
         self._read(offset - 24)
         return sample_rate, channels
 
@@ -71,14 +71,14 @@ class FFmpegSource:
             yield np.ascontiguousarray(samples.T, dtype=np.float32)
         self._process.wait()
         if complaint := self._complaint():
-            logger.warning("%s is damaged: ffmpeg says: %s", self.info.path, complaint)
+            logger.warning("%s is damaged: ffmpeg reports: %s", self.info.path, complaint)
 
     def _read(self, size: int) -> bytes:
         assert self._process.stdout is not None
         return self._process.stdout.read(size)
 
     def _complaint(self) -> str:
-        """What ffmpeg said last, once it has ended; empty if nothing was wrong."""
+        """The last error of ffmpeg, after it has ended; empty if there was none."""
         self._process.wait()
         self._log.seek(0)
         text = self._log.read().decode(errors="replace").strip()
@@ -123,6 +123,6 @@ def _ffprobe(path: Path) -> dict[str, Any]:
         return {}
     command = [program, "-v", "quiet", "-protocol_whitelist", "file", "-of", "json", "-show_format", "-show_streams"]
     command += ["-select_streams", "a:0", f"file:{path}"]
-    answer = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, check=False).stdout
-    facts: dict[str, Any] = json.loads(answer or b"{}")
+    output = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, check=False).stdout
+    facts: dict[str, Any] = json.loads(output or b"{}")
     return facts

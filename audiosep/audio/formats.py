@@ -28,7 +28,7 @@ class Format:
         depths: DEPTHS that it has; empty for lossy formats.
         rates: sample rates in Hz that it has; empty: all.
         channels: most channels.
-        encoder: how libsndfile is asked for it, at a quality meant to be processed further; empty for wav.
+        encoder: options of soundfile.SoundFile, at a quality for further processing; None for wav.
     """
 
     extensions: tuple[str, ...]
@@ -77,7 +77,10 @@ def is_recording(path: Path) -> bool:
 
 
 def format_of(path: str | Path) -> str:
-    """The format that a file name asks for; `-`, standard output, is wav.
+    """The format of a file name.
+
+    Args:
+        path: the file; `-`, standard output, is wav.
 
     Raises:
         AudioError: an extension that is not one of FORMATS.
@@ -92,7 +95,14 @@ def format_of(path: str | Path) -> str:
 
 
 def written_depth(format: str, depth: str) -> str | None:
-    """The depth that a file will have: `depth`, or the best that `format` has below it; None for lossy formats.
+    """The depth that a file will have.
+
+    Args:
+        format: one of FORMATS.
+        depth: one of DEPTHS.
+
+    Returns:
+        `depth`, or the best that the format has below it; None for lossy formats.
 
     >>> written_depth("flac", "float")
     '24'
@@ -110,6 +120,10 @@ def written_depth(format: str, depth: str) -> str | None:
 def can_clip(format: str, depth: str) -> bool:
     """Whether a file saturates beyond full scale: all but floats do, lossy formats when they are played.
 
+    Args:
+        format: one of FORMATS.
+        depth: one of DEPTHS.
+
     Raises:
         InputError, AudioError: as written_depth.
     """
@@ -125,7 +139,7 @@ def check_format(format: str, sample_rate: int, channels: int) -> None:
         channels: number of channels.
 
     Raises:
-        AudioError: tells what the format has.
+        AudioError: the message names the rates or channels that the format has.
     """
     form = _format(format)
     if form.rates and sample_rate not in form.rates:

@@ -1,4 +1,4 @@
-"""What is known of an audio file, in one vocabulary for all decoders."""
+"""The description of an audio file, the same for all decoders."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ class AudioInfo:
     """One audio file, or the first audio stream of a video.
 
     Args:
-        path: where it lies; `-` for standard input.
+        path: of the file; `-` for standard input.
         sample_rate: Hz.
         channels: number of channels.
-        samples: length per channel as the file states it exactly, None where only decoding can tell.
+        samples: exact length per channel as the file states it; None where only decoding can find it.
         depth: what an output that follows this input uses: "16", "24" or "float". 8-bit and lossy formats count as
             "16"; 32-bit integers, which float32 holds as well as 24-bit integers would, as "float".
         format: container: "wav", "flac", "ogg", "opus", "mp3", "mp4", ...
-        encoding: the decoder's own word for the samples: "PCM_24", "VORBIS", "aac", ...
-        backend: who decodes it: "soundfile", "PyAV" or "ffmpeg".
+        encoding: the decoder's name of the encoding: "PCM_24", "VORBIS", "aac", ...
+        backend: what decodes it: "soundfile", "PyAV" or "ffmpeg".
         tags: those of TAGS that the file carries.
-        estimate: seconds, roughly, where `samples` is None.
+        estimate: approximate duration in seconds where `samples` is None.
     """
 
     path: Path

@@ -1,8 +1,8 @@
-"""What libsndfile does not say: that it would leave out a part of a file, or that a part of the file is missing.
+"""Checks that libsndfile does not make: whether it would leave out a part of a file, or a part of the file is missing.
 
-It stops where it first guessed that the file ends. For MPEG audio without a Xing header the guess assumes a constant
-bit rate; joined MPEG or Ogg files seem to end with the first of them; a WAV file whose recorder was switched off seems
-empty. In the other direction it corrects the length of a WAV or Ogg file that was cut off without a word.
+It stops at the length that it guesses when it opens a file. For MPEG audio without a Xing header the guess assumes a
+constant bit rate; joined MPEG or Ogg files seem to end with the first of them; a WAV file whose recorder was switched
+off seems empty. If a WAV or Ogg file was cut off, it corrects the length without a warning.
 
 mutagen states the same wrong lengths, because it does not count frames either: 2.9 s for 20 s of variable bit rate
 without a Xing header, 20 s for three joined files of 20 s (mutagen 1.48).
@@ -49,13 +49,17 @@ class MpegLength:
 
 
 def mpeg_length(path: Path) -> MpegLength:
-    """Walk the frames of an MPEG-1/2/2.5 layer I-III stream, raw or in a WAV file; at the speed of the disk."""
+    """Count the frames of an MPEG audio stream.
+
+    Args:
+        path: MPEG-1/2/2.5 layer I-III, raw or in a WAV file.
+    """
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         position = _after_id3(data)
         samples, stated, synced, released = 0, False, False, 0
         while position + 4 <= len(data):
             frame = _frame(data[position : position + 4])
-            # Two headers in a row: a lone match is most likely a picture or other bytes.
+            # Two headers in a row are needed: a single match is most likely in a picture or other data.
             following = position + frame[0]
             if frame[0] == 0 or not (synced or _frame(data[following : following + 4])[0]):
                 position = data.find(b"\xff", position + 1)
@@ -80,7 +84,7 @@ class OggEnd:
 
     Args:
         joined: its last page belongs to another stream than its first one.
-        marked: its last page says that it is the last one.
+        marked: its last page is marked as the last one of its stream.
     """
 
     joined: bool
@@ -88,7 +92,11 @@ class OggEnd:
 
 
 def ogg_end(path: Path) -> OggEnd:
-    """Compare the first and the last page of an Ogg file (RFC 3533)."""
+    """Compare the first and the last page of an Ogg file (RFC 3533).
+
+    Args:
+        path: the file.
+    """
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         last = max(0, data.rfind(b"OggS", 0, len(data) - 23))  # the last page with a whole header, of 27 bytes
         segments = data[last + 27 : last + 27 + data[last + 26]]
@@ -101,8 +109,8 @@ class WavEnd:
     """How a WAV file ends.
 
     Args:
-        closed: its writer came to fill in the sizes.
-        cut: it is shorter than its header says.
+        closed: its writer has filled in the sizes.
+        cut: it is shorter than its header states.
     """
 
     closed: bool
@@ -110,7 +118,11 @@ class WavEnd:
 
 
 def wav_end(path: Path) -> WavEnd:
-    """Compare the size in the header of a RIFF file with its real one."""
+    """Compare the size in the header of a RIFF file with its real one.
+
+    Args:
+        path: the file.
+    """
     with path.open("rb") as file:
         head = file.read(8)
     (size,) = struct.unpack("<4xI", head)
@@ -120,7 +132,7 @@ def wav_end(path: Path) -> WavEnd:
 
 
 def _after_id3(data: mmap.mmap) -> int:
-    """Position behind an ID3v2 tag, whose pictures may look like frames."""
+    """Position after an ID3v2 tag, whose pictures may look like frames."""
     if data[:3] != b"ID3" or len(data) < 10:
         return 0
     size = 0
@@ -130,7 +142,7 @@ def _after_id3(data: mmap.mmap) -> int:
 
 
 def _release(data: mmap.mmap, start: int, end: int) -> int:
-    """Give back the memory of whole pages in between, or all that is read stays resident; the end of the last one."""
+    """Release the memory of the whole pages in between, which would stay resident; return the end of the last one."""
     end -= end % mmap.PAGESIZE
     if hasattr(data, "madvise"):  # not on Windows
         data.madvise(mmap.MADV_DONTNEED, start, end - start)

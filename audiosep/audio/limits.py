@@ -1,4 +1,4 @@
-"""What recordings audiosep takes: channels, sample rates, durations and finite samples."""
+"""Limits of recordings: channels, sample rates, durations, finite samples."""
 
 from __future__ import annotations
 
@@ -14,16 +14,19 @@ Array = npt.NDArray[np.float32]
 MAX_CHANNELS = 8
 MIN_RATE = 4_000
 MAX_RATE = 192_000
-# Longer than any recording somebody means to separate in one go, shorter than what a damaged header or an endless
-# pipe claims; loggers that do run longer lift it with `max_seconds`.
+# Longer than most recordings that are separated at once, shorter than what a damaged header states or an endless pipe
+# brings; for longer ones there is `max_seconds`.
 MAX_SECONDS = 12 * 3600.0
 
 
 def check_rate(sample_rate: float) -> int:
-    """A sample rate as an int.
+    """Check a sample rate.
 
     Args:
         sample_rate: Hz.
+
+    Returns:
+        It, as an int.
 
     Raises:
         InputError: not a whole number of Hz from 4,000 to 192,000.
@@ -38,7 +41,13 @@ def check_rate(sample_rate: float) -> int:
 
 
 def check_channels(channels: int) -> int:
-    """A number of channels, checked.
+    """Check a number of channels.
+
+    Args:
+        channels: the number.
+
+    Returns:
+        It.
 
     Raises:
         InputError: not from 1 to 8.
@@ -52,15 +61,15 @@ def check_channels(channels: int) -> int:
 
 
 def check_finite(block: Array, *, offset: int = 0, sample_rate: int | None = None) -> None:
-    """Refuse NaN and infinity, which one separated window would spread and PCM would turn into full-scale clicks.
+    """Refuse NaN and infinity, which would spread over a window of the model and become full-scale clicks in PCM.
 
     Args:
         block: (channels, samples).
         offset: position in the recording of the first sample of `block`.
-        sample_rate: Hz; with it the message also tells seconds.
+        sample_rate: Hz; with it the message has the position in seconds too.
 
     Raises:
-        InputError: names the first bad sample.
+        InputError: the message names the first bad sample.
     """
     finite = np.isfinite(block)
     if finite.all():
@@ -75,7 +84,7 @@ def check_finite(block: Array, *, offset: int = 0, sample_rate: int | None = Non
 
 
 def check_duration(seconds: float, max_seconds: float | None) -> None:
-    """Refuse a recording that is longer than the caller said he would take.
+    """Refuse a recording that is longer than the caller allows.
 
     Args:
         seconds: duration.

@@ -1,7 +1,7 @@
-"""Sample rate conversion that holds little back: a stream for live sound.
+"""Sample rate conversion with low latency, for live streams.
 
-soxr converts in blocks of its own, and a block of 20 to 60 ms waits until it is full. Here every output sample is there
-as soon as the samples below its filter are: half the filter, about 2 ms at 32 kHz, for the same pass and stop bands.
+soxr converts in blocks of 20 to 60 ms. Here an output sample is ready as soon as the input samples under its filter
+are: after half of the filter, about 2 ms at 32 kHz, with the same pass and stop bands.
 """
 
 from __future__ import annotations
@@ -27,11 +27,13 @@ _OUTPUTS = 4096  # computed at a time
 class PolyphaseResampler:
     """`StreamResampler` with a short delay.
 
-    Sample `i` of all outputs together lies at the time of input sample `i * in_rate / out_rate`. Every output sample is
-    the same sum whatever the blocks.
+    Sample `i` of all outputs together is at the time of input sample `i * in_rate / out_rate`. Every output sample is
+    the same sum for any sizes of blocks.
 
     Args:
-        in_rate, out_rate: Hz, 4,000 to 192,000, and not the same. channels: number of channels.
+        in_rate: Hz, 4,000 to 192,000.
+        out_rate: Hz, 4,000 to 192,000, and not `in_rate`.
+        channels: number of channels.
 
     Attributes:
         latency: after n input samples, `(n - latency) * out_rate / in_rate` have come out.
@@ -46,12 +48,18 @@ class PolyphaseResampler:
         self.latency = self._filters.shape[1] // 2
         self.consumed = self.produced = 0
         self._finished = False
-        # Before the start lies silence. The first sample here is `_start` of the input.
+        # `_waiting` begins with input sample `_start`; before sample 0 the input is silent.
         self._start = 1 - self.latency
         self._waiting = np.zeros((channels, self.latency - 1), np.float32)
 
     def push(self, block: Array) -> Array:
-        """Feed (channels, samples); (channels, n) that are settled.
+        """Convert a block.
+
+        Args:
+            block: float32 (channels, samples), any number of samples.
+
+        Returns:
+            (channels, n) that are final now.
 
         Raises:
             InputError: another number of channels, or the stream is finished.
@@ -65,13 +73,13 @@ class PolyphaseResampler:
 
         Args:
             length: samples that the whole output must have; by default `resampled_length` of all that was pushed.
-                Beyond the input lies silence.
+                Beyond the input it is silent.
 
         Returns:
-            (channels, samples): what was still held back.
+            (channels, samples): the rest.
 
         Raises:
-            InputError: more than `length` samples have already come out.
+            InputError: more than `length` samples were returned already.
         """
         total = resampled_length(self.consumed, self.in_rate, self.out_rate) if length is None else length
         missing = still_missing(total, self.produced)
@@ -101,12 +109,14 @@ class PolyphaseResampler:
 
 
 def live_resampler(in_rate: int, out_rate: int, channels: int) -> StreamResampler | PolyphaseResampler:
-    """The conversion that holds the least back.
+    """The resampler with the lowest latency for two rates.
 
-    Rates without a large common divisor would need a filter for each of too many phases: soxr then, with its latency.
+    Rates without a large common divisor need too many filters, one for each phase; for them it is soxr's.
 
     Args:
-        in_rate, out_rate, channels: as in `StreamResampler`.
+        in_rate: as in `StreamResampler`.
+        out_rate: as in `StreamResampler`.
+        channels: as in `StreamResampler`.
     """
     phases = out_rate // math.gcd(check_rate(in_rate), check_rate(out_rate))
     if in_rate == out_rate or phases * _taps(in_rate, out_rate) > _TABLE:
@@ -116,10 +126,15 @@ def live_resampler(in_rate: int, out_rate: int, channels: int) -> StreamResample
 
 @lru_cache(maxsize=8)
 def filters(in_rate: int, out_rate: int) -> Array:
-    """The filter of each phase: (phases, taps), taps even, each row of sum 1.
+    """The filter of each phase.
 
-    Row p is for outputs that lie p / phases samples behind an input sample; the taps begin taps / 2 - 1 samples before
-    that one.
+    Args:
+        in_rate: Hz.
+        out_rate: Hz.
+
+    Returns:
+        (phases, taps), taps even, each row with sum 1. Row p is for outputs that are p / phases samples after an input
+        sample; its taps begin taps / 2 - 1 samples before that one.
     """
     phases, taps = out_rate // math.gcd(in_rate, out_rate), _taps(in_rate, out_rate)
     scale = min(1.0, out_rate / in_rate)  # input samples -> samples of the lower rate

@@ -1,4 +1,4 @@
-"""Finding the decoder for a file, and asking it what the file is."""
+"""Finding the decoder for a file, and the description of the file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BACKENDS: dict[str, Callable[[Path], Source]] = {
 
 
 def probe(path: str | Path) -> AudioInfo:
-    """What a file is, without decoding it.
+    """Describe a file without decoding it.
 
     Args:
         path: an audio file, or a video with sound.
@@ -32,14 +32,20 @@ def probe(path: str | Path) -> AudioInfo:
         InputError: an empty file, or `-`, which can be read only once.
     """
     if str(path) == "-":
-        raise InputError("standard input can be read only once: open it with AudioReader('-') and ask its .info")
+        raise InputError("standard input can be read only once: open it with AudioReader('-') and read its .info")
     source = open_source(check_file(path))
     source.close()
     return source.info
 
 
 def check_file(path: str | Path) -> Path:
-    """The path of a regular file that has bytes in it.
+    """Check that a path is a regular file with content.
+
+    Args:
+        path: the file.
+
+    Returns:
+        It, as a Path.
 
     Raises:
         AudioError: missing, a folder, a device, or not readable by this user.
@@ -69,11 +75,11 @@ def open_source(path: Path, *, name: str | None = None, skip: Collection[str] = 
 
     Args:
         path: an existing file.
-        name: what messages call it; by default its path.
+        name: its name in messages; by default its path.
         skip: those of BACKENDS that have been tried already.
 
     Raises:
-        AudioError: none can; tells what each of them said.
+        AudioError: none can; the message has the reason of each.
     """
     reasons = []
     for backend, opener in BACKENDS.items():

@@ -18,9 +18,9 @@ _QUALITY = "HQ"
 
 
 def resampled_length(samples: int, in_rate: int, out_rate: int) -> int:
-    """Samples after conversion: the least number that covers the whole input.
+    """Samples after conversion: the smallest number that covers the whole input.
 
-    Rounding up, never down, means that a way there and back is never shorter than the input.
+    It is rounded up, so that after a conversion and its inverse a signal is never shorter.
 
     >>> resampled_length(44100, 44100, 32000)
     32000
@@ -38,8 +38,8 @@ def resampled_length(samples: int, in_rate: int, out_rate: int) -> int:
 class StreamResampler:
     """Convert the sample rate of audio that arrives in blocks.
 
-    Sample `i` of all outputs together lies at the time of input sample `i * in_rate / out_rate`; the filter's delay is
-    taken out. At equal rates the blocks pass through untouched.
+    Sample `i` of all outputs together is at the time of input sample `i * in_rate / out_rate`: the filter's delay is
+    compensated. At equal rates the blocks are returned unchanged.
 
     Args:
         in_rate: Hz, 4,000 to 192,000.
@@ -61,17 +61,17 @@ class StreamResampler:
 
     @property
     def latency(self) -> int:
-        """Input samples that may be held back: after n of them, `(n - latency) * out_rate / in_rate` have come out."""
+        """In input samples: after n of them, at least `(n - latency) * out_rate / in_rate` were returned."""
         return _latency(self.in_rate, self.out_rate)
 
     def push(self, block: Array) -> Array:
-        """Feed a block.
+        """Convert a block.
 
         Args:
             block: float32 (channels, samples), any number of samples.
 
         Returns:
-            (channels, samples) as far as it is settled; often longer or shorter than the block's share, or empty.
+            (channels, n) that are final now; often more or fewer than the block's share, or none.
 
         Raises:
             InputError: another number of channels, or the stream is finished.
@@ -87,20 +87,20 @@ class StreamResampler:
 
         Args:
             length: samples that the whole output must have; by default `resampled_length` of all that was pushed.
-                The way back from a resampled signal passes the original length here. Beyond the input lies silence.
+                To invert a conversion, pass the original length here. Beyond the input it is silent.
 
         Returns:
-            (channels, samples): what was still held back.
+            (channels, samples): the rest.
 
         Raises:
-            InputError: more than `length` samples have already come out.
+            InputError: more than `length` samples were returned already.
         """
         total = resampled_length(self.consumed, self.in_rate, self.out_rate) if length is None else length
         missing = still_missing(total, self.produced)
         self._finished = True
         tail = np.zeros((self.channels, 0), np.float32)
         if self._stream is not None and missing:
-            # soxr ends at the rounded length. Silence after the end, which its flush assumes anyway, yields the rest.
+            # soxr ends at the rounded length. Silence after the end, which its flush assumes anyway, gives the rest.
             silence = max(0, math.ceil((total + 1) * self.in_rate / self.out_rate) - self.consumed)
             tail = self._convert(np.zeros((self.channels, silence), np.float32), last=True)[:, :missing]
         self.produced = total
@@ -113,7 +113,16 @@ class StreamResampler:
 
 
 def check_block(block: Array, channels: int, finished: bool) -> None:
-    """Raise InputError if a resampler of so many channels cannot be fed this block, or no block any more."""
+    """Refuse a block for a resampler.
+
+    Args:
+        block: the block.
+        channels: of the resampler.
+        finished: whether the resampler has ended.
+
+    Raises:
+        InputError: another number of channels, or the resampler has ended.
+    """
     if finished:
         raise InputError("this stream is finished: make a new resampler for the next recording")
     if block.ndim != 2 or block.shape[0] != channels:
@@ -121,9 +130,17 @@ def check_block(block: Array, channels: int, finished: bool) -> None:
 
 
 def still_missing(total: int, produced: int) -> int:
-    """Samples of `total` that have not come out; InputError if more have."""
+    """Samples that a resampler has still to return.
+
+    Args:
+        total: length of its whole output.
+        produced: samples that it has returned.
+
+    Raises:
+        InputError: more than `total` were returned already.
+    """
     if total < produced:
-        raise InputError(f"{produced} samples have come out already, the output cannot be {total} long")
+        raise InputError(f"{produced} samples were returned already, the output cannot be {total} samples long")
     return total - produced
 
 
@@ -152,7 +169,7 @@ def _soxr_stream(in_rate: int, out_rate: int, channels: int) -> soxr.ResampleStr
 
 @lru_cache(maxsize=64)
 def _latency(in_rate: int, out_rate: int) -> int:
-    """Measured: soxr works in blocks of its own and tells no bound. Its pattern repeats well within a second."""
+    """Measured, because soxr works in blocks and states no bound. The pattern of its blocks repeats within a second."""
     if in_rate == out_rate:
         return 0
     stream = _soxr_stream(in_rate, out_rate, 1)

@@ -18,7 +18,7 @@ from audiosep.audio.tags import read_id3
 
 logger = logging.getLogger(__name__)
 
-# libsndfile states at least this length where the file does not tell any.
+# libsndfile states at least this length where the file states none.
 _UNKNOWN_LENGTH = 2**62
 _FORMATS = {"WAVEX": "wav", "RF64": "wav"}
 _BLOCK = 16_384
@@ -39,7 +39,7 @@ class SoundFileSource:
             # As bytes, because soundfile does not take names that are no UTF-8.
             self._file = soundfile.SoundFile(os.fsencode(path) if os.name == "posix" else path)
         except (soundfile.LibsndfileError, TypeError) as error:
-            # TypeError: soundfile takes any .raw file for headerless samples and then misses their rate.
+            # TypeError: soundfile takes any .raw file for headerless samples and then lacks their rate.
             raise Unreadable(_message(error)) from error
         self._cut = False
         try:

@@ -1,4 +1,4 @@
-"""What the three decoders have in common."""
+"""The interface of the three decoders, and what they share."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from audiosep.audio.limits import Array
 
 
 class Unreadable(Exception):
-    """This decoder cannot read this file, or not to its end; another one may."""
+    """This decoder cannot read this file, or not to its end; another one may be able to."""
 
 
 class Source(Protocol):

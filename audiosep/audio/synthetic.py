@@ -11,7 +11,7 @@ from audiosep.audio import AudioWriter
 
 
 def tone_and_noise(samples: int, sample_rate: int = 44100) -> NDArray[np.float32]:
-    """(2, samples) of bursts of noise over a gliding harmonic tone, so that no part of a model idles on silence."""
+    """(2, samples) of bursts of noise over a gliding harmonic tone, so that no window is silent."""
     rng = np.random.default_rng(0)
     t = np.arange(samples) / sample_rate
     phase = 2 * np.pi * (220 * t + 20 * np.sin(0.5 * t))
@@ -21,7 +21,15 @@ def tone_and_noise(samples: int, sample_rate: int = 44100) -> NDArray[np.float32
 
 
 def write_test_sound(path: Path, seconds: float) -> Path:
-    """Write the test sound in pieces, so that making it does not set the peak of memory."""
+    """Write the test sound in pieces, so that the peak of memory does not come from making it.
+
+    Args:
+        path: a wav file.
+        seconds: its duration.
+
+    Returns:
+        `path`.
+    """
     rate = 44100
     left = max(1, round(seconds * rate))
     piece = tone_and_noise(min(left, 10 * rate), rate)

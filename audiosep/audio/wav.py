@@ -1,7 +1,7 @@
-"""Writing WAV: the same bytes at every run, and RF64 by itself where RIFF ends at 4 GiB.
+"""Writing WAV: the same bytes at every run, and RF64 where a file passes the 4 GiB of RIFF.
 
-libsndfile stamps the time into float files and has to know beforehand whether a file will pass 4 GiB. Here the header
-reserves the room that EBU Tech 3306 (RF64) describes, and is settled when the file is closed.
+libsndfile writes the time into float files and has to know beforehand whether a file will pass 4 GiB. Here the header
+reserves the space that EBU Tech 3306 (RF64) describes, and is completed when the file is closed.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class WavFile:
             self._file.write(frames.astype(frames.dtype.newbyteorder("<")).tobytes())
 
     def close(self) -> None:
-        """Pad the data and settle the header; the file itself stays open."""
+        """Pad the data and complete the header; the file itself stays open."""
         data = self._samples * self._width
         self._file.write(b"\0" * (data % 2))
         riff = self._header - 8 + data + data % 2
