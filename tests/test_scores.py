@@ -9,17 +9,9 @@ import torch
 
 from audiosep.errors import ConfigError, DependencyError
 from audiosep.evaluation.benchmarks import Scene, Target
-from audiosep.evaluation.scores import (
-    GROUPS,
-    MEASURES,
-    Scorer,
-    bss_eval,
-    bss_eval_v4,
-    museval_metrics,
-    plain,
-    si_sir,
-    speech,
-)
+from audiosep.evaluation.external_scores import bss_eval, bss_eval_v4, museval_metrics, speech
+from audiosep.evaluation.measures import GROUPS, MEASURES
+from audiosep.evaluation.scores import Scorer, plain, si_sir
 from audiosep.query.query import Query
 
 RATE = 16000

@@ -25,12 +25,12 @@ from audiosep.atomic import write_text
 from audiosep.audio import is_recording, write_audio
 from audiosep.errors import ConfigError, DataError
 from audiosep.evaluation.benchmarks import Array
-from audiosep.evaluation.files import Layout, Source, common_gain, loudest, scene
+from audiosep.evaluation.scene_files import SetLayout, SourceFile, common_gain, loudest_cut, read_scene
 from audiosep.weights.configs import from_dict, to_dict
 
 REFERENCE, ANCHOR, MID_ANCHOR = "reference", "anchor 3.5 kHz", "anchor 7 kHz"
 MOST_SIGNALS = 12
-LAYOUT = Layout(
+LAYOUT = SetLayout(
     "a listening test",
     "reference/piano.wav\nreference/dog.wav\nmini/piano.wav   (a folder a system, the same file names in each)\n"
     "mini/dog.wav\nrepet/piano.wav\nrepet/dog.wav",
@@ -190,13 +190,13 @@ def _versions(
         path = folder / system / reference.name
         if not path.is_file():
             raise LAYOUT.missing(f"no {system}/{reference.name}", folder)
-        sources.append(Source(system, str(path)))
-    read = scene(str(reference), sources)
+        sources.append(SourceFile(system, str(path)))
+    read = read_scene(str(reference), sources)
     audio: dict[str, Array] = {REFERENCE: read.mix, ANCHOR: low_pass(read.mix, read.sample_rate, 3500.0)}
     if mid_anchor:
         audio[MID_ANCHOR] = low_pass(read.mix, read.sample_rate, 7000.0)
     audio |= read.sources
-    cut, gain = loudest(read.mix, round(seconds * read.sample_rate)), common_gain(audio.values())
+    cut, gain = loudest_cut(read.mix, round(seconds * read.sample_rate)), common_gain(audio.values())
     return {name: gain * x[:, cut] for name, x in audio.items()}, read.sample_rate
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from audiosep.audio import is_recording
 from audiosep.evaluation.benchmarks import Benchmark, Item, Target
-from audiosep.evaluation.files import Layout, Source, scene, version
+from audiosep.evaluation.scene_files import SetLayout, SourceFile, files_version, read_scene
 from audiosep.query.query import Query
 
 STEMS = ("vocals", "drums", "bass", "other")
@@ -39,38 +39,38 @@ _ALIASES = {
 }
 
 LAYOUTS = {
-    "musdb18-hq": Layout(
+    "musdb18-hq": SetLayout(
         "MUSDB18-HQ",
         "test/SONG/mixture.wav\ntest/SONG/vocals.wav\ntest/SONG/drums.wav\ntest/SONG/bass.wav\ntest/SONG/other.wav",
         "https://zenodo.org/records/3338373",
     ),
-    "mir-1k": Layout(
+    "mir-1k": SetLayout(
         "MIR-1K",
         "Wavfile/abjones_1_01.wav ...   (left: accompaniment, right: voice)",
         "https://zenodo.org/records/3532216",
     ),
-    "ikala": Layout(
+    "ikala": SetLayout(
         "iKala",
         "Wavfile/10161_chorus.wav ...   (left: accompaniment, right: voice)",
         "http://mac.citi.sinica.edu.tw/ikala (on request from its owners)",
     ),
-    "medleydb": Layout(
+    "medleydb": SetLayout(
         "MedleyDB",
         "Audio/TRACK/TRACK_MIX.wav\nAudio/TRACK/TRACK_STEMS/TRACK_STEM_01.wav ...\n"
         "Audio/TRACK/TRACK_METADATA.yaml   (or Metadata/TRACK_METADATA.yaml)",
         "https://zenodo.org/records/1649325 (on request)",
     ),
-    "voicebank-demand": Layout(
+    "voicebank-demand": SetLayout(
         "VoiceBank-DEMAND",
         "clean_testset_wav/p232_001.wav ...\nnoisy_testset_wav/p232_001.wav ...",
         "https://datashare.ed.ac.uk/handle/10283/2791",
     ),
-    "dnr": Layout(
+    "dnr": SetLayout(
         "Divide and Remaster",
         "tt/1002/mix.wav\ntt/1002/speech.wav\ntt/1002/music.wav\ntt/1002/sfx.wav",
         "https://zenodo.org/records/6949108",
     ),
-    "folder": Layout(
+    "folder": SetLayout(
         "a folder of mixtures",
         "ANY/mix.wav         (or mixture.wav; flac, ogg, mp3 too)\nANY/dog barking.wav (the file's name is the query)\n"
         'ANY/speech.wav\nqueries.json        (optional: {"speech": "a man talking"})',
@@ -218,13 +218,13 @@ def _two_channels(name: str, root: Path, ratio: str) -> Benchmark:
     level = float(ratio) if ratio else None
     items = []
     for path in paths:
-        sources = (Source("vocals", str(path), channel=1), Source("accompaniment", str(path), channel=0))
-        load = partial(scene, None, sources, ratio=level)
-        items.append(Item(path.stem, targets, load, version=version([path], level)))
+        sources = (SourceFile("vocals", str(path), channel=1), SourceFile("accompaniment", str(path), channel=0))
+        load = partial(read_scene, None, sources, ratio=level)
+        items.append(Item(path.stem, targets, load, version=files_version([path], level)))
     how = f"voice at {ratio} dB" if ratio else "as recorded"
     return Benchmark(name, tuple(items), f"{layout.title}, {how}; {layout.owner}", root)
 
 
 def _item(name: str, mix: Path, files: Mapping[str, Path], targets: tuple[Target, ...]) -> Item:
-    sources = tuple(Source(stem, str(path)) for stem, path in files.items())
-    return Item(name, targets, partial(scene, str(mix), sources), version=version([mix, *files.values()]))
+    sources = tuple(SourceFile(stem, str(path)) for stem, path in files.items())
+    return Item(name, targets, partial(read_scene, str(mix), sources), version=files_version([mix, *files.values()]))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from audiosep.errors import DataError
 from audiosep.evaluation.benchmarks import Average, Benchmark, Item, Target
-from audiosep.evaluation.files import Layout, Source, scene, version
+from audiosep.evaluation.scene_files import SetLayout, SourceFile, files_version, read_scene
 from audiosep.query.query import Query
 
 RATE = 32000
@@ -20,9 +20,9 @@ OWNER = 'https://github.com/Audio-AGI/AudioSep (README, "Benchmark Evaluation")'
 NAMES = ("audiocaps", "audioset", "clotho", "esc50", "music", "vggsound")
 
 
-def _layout(title: str, name: str, files: str) -> Layout:
+def _layout(title: str, name: str, files: str) -> SetLayout:
     tree = f"metadata/{name}_eval.csv\n" + "\n".join(f"data/{name}/{file}" for file in files.split())
-    return Layout(title, f"{tree}\n(or the CSV in the same folder as the audio)", OWNER)
+    return SetLayout(title, f"{tree}\n(or the CSV in the same folder as the audio)", OWNER)
 
 
 _NUMBERED = "segment-0.wav mixture-0.wav segment-1.wav ..."
@@ -38,7 +38,7 @@ LAYOUTS = {
     "music": _layout("MUSIC mixtures", "music", _NUMBERED),
     "vggsound": _layout("VGGSound+ mixtures", "vggsound", "data/mix_wav/ID.wav data/s0_wav/ID.wav data/s1_wav/ID.wav"),
 }
-ESC50_CLIPS = Layout(
+ESC50_CLIPS = SetLayout(
     "ESC-50 mixtures rebuilt from the clips",
     "audio/1-100032-A-0.wav ...   (2,000 clips)\nesc50_eval.csv   (idx,caption,src_wav,noise_wav; or pairs=FILE)",
     "https://github.com/karolpiczak/ESC-50 (clips) and https://github.com/Audio-AGI/AudioSep (evaluation/metadata)",
@@ -72,9 +72,11 @@ def read_esc50(root: Path, *, pairs: str = "") -> Benchmark:
     for row in _rows(ESC50_CLIPS, root, table):
         paths = [clips / row["src_wav"], clips / row["noise_wav"]]
         _need(ESC50_CLIPS, root, paths)
-        sources = (Source("target", str(paths[0])), Source("rest", str(paths[1])))
-        load = partial(scene, None, sources, rate=RATE, mono=True, ratio=0.0)
-        items.append(Item(row["idx"], (_target(row["caption"], row["caption"]),), load, version=version(paths, "0 dB")))
+        sources = (SourceFile("target", str(paths[0])), SourceFile("rest", str(paths[1])))
+        load = partial(read_scene, None, sources, rate=RATE, mono=True, ratio=0.0)
+        items.append(
+            Item(row["idx"], (_target(row["caption"], row["caption"]),), load, version=files_version(paths, "0 dB"))
+        )
     return Benchmark("esc50", tuple(items), f"ESC-50 pairs at 0 dB, rebuilt; {ESC50_CLIPS.owner}", root)
 
 
@@ -86,9 +88,9 @@ def read_vggsound(root: Path) -> Benchmark:
     for row in _rows(layout, root, table):
         paths = [folder / row[key] for key in ("mix_wav", "s0_wav")]
         _need(layout, root, paths)
-        load = partial(scene, str(paths[0]), (Source("target", str(paths[1])),), rate=RATE, mono=True)
+        load = partial(read_scene, str(paths[0]), (SourceFile("target", str(paths[1])),), rate=RATE, mono=True)
         target = _target(row["s0_text"], row["s0_text"])
-        items.append(Item(row["file_id"], (target,), load, version=version(paths)))
+        items.append(Item(row["file_id"], (target,), load, version=files_version(paths)))
     return Benchmark("vggsound", tuple(items), f"{layout.title}; {OWNER}", root)
 
 
@@ -101,9 +103,9 @@ def read_audioset(root: Path) -> Benchmark:
         # The table's paths start at the authors' working directory; the last two parts are ours.
         paths = [folder.joinpath(*Path(row[key]).parts[-2:]) for key in ("noise_wav", "src_wav")]
         _need(layout, root, paths)
-        load = partial(scene, str(paths[0]), (Source("target", str(paths[1])),), rate=RATE, mono=True)
+        load = partial(read_scene, str(paths[0]), (SourceFile("target", str(paths[1])),), rate=RATE, mono=True)
         name = paths[1].name.removesuffix(",source.wav")
-        items.append(Item(name, (_target(row["caption"], row["caption"]),), load, version=version(paths)))
+        items.append(Item(name, (_target(row["caption"], row["caption"]),), load, version=files_version(paths)))
     return Benchmark("audioset", tuple(items), f"{layout.title}; {OWNER}", root, "class medians")
 
 
@@ -115,9 +117,9 @@ def _numbered(root: Path, name: str, column: str, *, labelled: bool, average: Av
     for row in _rows(layout, root, table):
         paths = [folder / f"{kind}-{row['idx']}.wav" for kind in ("mixture", "segment")]
         _need(layout, root, paths)
-        load = partial(scene, str(paths[0]), (Source("target", str(paths[1])),), rate=RATE, mono=True)
+        load = partial(read_scene, str(paths[0]), (SourceFile("target", str(paths[1])),), rate=RATE, mono=True)
         target = _target(row[column], row[column] if labelled else "")
-        items.append(Item(row["idx"], (target,), load, version=version(paths)))
+        items.append(Item(row["idx"], (target,), load, version=files_version(paths)))
     return Benchmark(name, tuple(items), f"{layout.title}, mono 32 kHz; {OWNER}", root, average)
 
 
@@ -130,7 +132,7 @@ def _esc50_clips(root: Path) -> bool:
     return next((root / "audio").glob("[1-5]-*-*-*.wav"), None) is not None
 
 
-def _places(layout: Layout, root: Path, name: str) -> tuple[Path, Path]:
+def _places(layout: SetLayout, root: Path, name: str) -> tuple[Path, Path]:
     """The table and the audio folder, from the authors' repository, its evaluation folder, or one folder."""
     for base in (root, root / "evaluation", root.parent.parent):
         table = base / "metadata" / f"{name}_eval.csv"
@@ -143,14 +145,14 @@ def _places(layout: Layout, root: Path, name: str) -> tuple[Path, Path]:
     return table, root
 
 
-def _rows(layout: Layout, root: Path, table: Path) -> Iterator[dict[str, str]]:
+def _rows(layout: SetLayout, root: Path, table: Path) -> Iterator[dict[str, str]]:
     if not table.is_file():
         raise layout.missing(f"no {table.name}", root)
     with table.open(encoding="utf-8-sig", newline="") as file:
         yield from csv.DictReader(file)
 
 
-def _need(layout: Layout, root: Path, paths: Sequence[Path]) -> None:
+def _need(layout: SetLayout, root: Path, paths: Sequence[Path]) -> None:
     for path in paths:
         if not path.is_file():
             raise layout.missing(f"no {path.name}", root)

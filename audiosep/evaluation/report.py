@@ -14,8 +14,8 @@ from typing import Any
 from audiosep.audio import read_audio
 from audiosep.evaluation.baselines import BASELINES, FLOORS, baseline_class
 from audiosep.evaluation.benchmarks import Benchmark
+from audiosep.evaluation.measures import MEASURES
 from audiosep.evaluation.runner import Outcome
-from audiosep.evaluation.scores import MEASURES
 from audiosep.evaluation.summary import Stat, SystemSummary, summarise
 from audiosep.evaluation.worker import Settings, example_file, slug
 from audiosep.inference.environment import environment

@@ -15,8 +15,8 @@ import numpy as np
 from audiosep.errors import ConfigError, DataError
 from audiosep.evaluation import multitrack, published
 from audiosep.evaluation.benchmarks import Benchmark
-from audiosep.evaluation.files import Layout
 from audiosep.evaluation.mixtures import read_manifest_mixtures
+from audiosep.evaluation.scene_files import SetLayout
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Reader:
     """How a kind of test set is read; the keyword arguments of `read` are the options of `--set`."""
 
     read: Callable[..., Benchmark]
-    layout: Layout
+    layout: SetLayout
 
 
 def read_validation(root: Path, *, cache: str = "", recipe: str = "") -> Benchmark:
@@ -48,12 +48,12 @@ VALIDATION_GROUPS = {
     "f": "as a, asked with another recording of the sound",
     "g": "labels never trained on",
 }
-VALIDATION = Layout(
+VALIDATION = SetLayout(
     "validation",
     "manifest.jsonl   (made by `audiosep data build`)\ncache/           (decoded audio; made when missing)",
     "the corpus that the embedded model is trained on; see docs/mini.md",
 )
-MANIFEST = Layout(
+MANIFEST = SetLayout(
     "a manifest",
     "manifest.jsonl   (one clip a line: id, path, label, captions, split ...; made by `audiosep data build`)\n"
     "or a folder of tar shards with their JSONL indices, or of one folder of audio a label",

@@ -11,7 +11,7 @@ from scipy.stats import bootstrap, mannwhitneyu
 
 from audiosep.evaluation.baselines import FLOORS
 from audiosep.evaluation.benchmarks import Average, Benchmark
-from audiosep.evaluation.scores import MEASURES
+from audiosep.evaluation.measures import MEASURES
 from audiosep.evaluation.systems import is_bound
 from audiosep.evaluation.worker import Row
 

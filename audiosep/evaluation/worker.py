@@ -17,7 +17,7 @@ import torch
 
 from audiosep.audio import write_audio
 from audiosep.evaluation.benchmarks import Array, Item, Scene, Target
-from audiosep.evaluation.files import common_gain, loudest
+from audiosep.evaluation.scene_files import common_gain, loudest_cut
 from audiosep.evaluation.scores import Scorer
 from audiosep.evaluation.systems import SeparationSystem, ask, load_system
 from audiosep.inference.memory import peak_memory
@@ -175,7 +175,7 @@ def _keep_example(
     """Write mixture, true targets and estimates, cut to where the first target is loudest, at one common gain."""
     folder.mkdir(parents=True, exist_ok=True)
     loud = scene.reference(targets[0]) if scene.present(targets[0]) else scene.mix
-    cut = loudest(loud, round(EXAMPLE_SECONDS * scene.sample_rate))
+    cut = loudest_cut(loud, round(EXAMPLE_SECONDS * scene.sample_rate))
     truths = {target.name: scene.reference(target) for target in targets}
     gain = common_gain([scene.mix, *truths.values()])
     files = {example_file(folder, "mix"): scene.mix}

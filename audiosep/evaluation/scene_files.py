@@ -1,4 +1,4 @@
-"""Scenes from audio files, and what every reader of a test set says when files are missing."""
+"""Scenes from audio files, and the error for missing files that all readers of test sets share."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ from audiosep.evaluation.benchmarks import Array, Scene
 
 
 @dataclass(frozen=True)
-class Layout:
-    """How a set lies on disk and who publishes it; both stand in the error when something is missing.
+class SetLayout:
+    """Where the files of a test set belong and who publishes it.
 
-    Args:
-        title: the set. tree: its files, one a line. owner: where its owner publishes it.
+    Attributes:
+        title: name of the set.
+        tree: its files, one a line.
+        owner: where its owner publishes it.
     """
 
     title: str
@@ -27,28 +29,37 @@ class Layout:
     owner: str
 
     def missing(self, problem: str, root: Path) -> DataError:
-        """The error that says what is missing, what is expected and where to get it."""
+        """The error for a missing file.
+
+        Args:
+            problem: what is missing.
+            root: the folder that was searched.
+
+        Returns:
+            An error that also names the expected files and where to get them.
+        """
         tree = "\n".join(f"  {line}" for line in self.tree.strip().splitlines())
         return DataError(f"{self.title}: {problem} in {root}; expected\n{tree}\npublished at {self.owner}")
 
 
 @dataclass(frozen=True)
-class Source:
-    """One true source in a file.
+class SourceFile:
+    """A file that holds one true source.
 
-    Args:
-        name: its key in the scene. path: the file. channel: take only this one. gain: factor.
+    Attributes:
+        name: key of the source in the scene.
+        path: the file.
+        channel: the channel that holds the source; None for all.
     """
 
     name: str
     path: str
     channel: int | None = None
-    gain: float = 1.0
 
 
-def scene(
+def read_scene(
     mix: str | None,
-    sources: Sequence[Source],
+    sources: Sequence[SourceFile],
     *,
     rate: int | None = None,
     mono: bool = False,
@@ -57,14 +68,14 @@ def scene(
     """Read a scene.
 
     Args:
-        mix: the file of the mixture; None: the sum of the sources.
-        sources: at least one; cut or padded by up to 4410 samples (0.1 s at 44.1 kHz) to the
-            mixture's length.
-        rate: Hz to convert to. mono: average the channels.
-        ratio: energy of the first source over each other one, in dB; None: as they are.
+        mix: the file of the mixture; None for the sum of the sources.
+        sources: at least one; cut or padded by up to 4410 samples (0.1 s at 44.1 kHz) to the length of the mixture.
+        rate: Hz to convert to; None for the rate of the files.
+        mono: average the channels.
+        ratio: energy of the first source over each other one, in dB; None for the levels of the files.
 
     Raises:
-        DataError: lengths, rates or channels that do not belong together.
+        DataError: lengths, rates or channels that differ.
     """
     read = {source.name: _read(source, rate, mono) for source in sources}
     first_rate = next(iter(read.values()))[1]
@@ -75,7 +86,7 @@ def scene(
         if ratio is not None:
             parts = _balanced(parts, ratio)
         return Scene(np.sum(list(parts.values()), axis=0), parts, first_rate)
-    whole, whole_rate = _read(Source("mix", mix), rate, mono)
+    whole, whole_rate = _read(SourceFile("mix", mix), rate, mono)
     for source in sources:
         if read[source.name][1] != whole_rate:
             raise DataError(f"{source.path} has {read[source.name][1]} Hz, its mixture {mix} {whole_rate} Hz")
@@ -83,14 +94,19 @@ def scene(
     return Scene(whole, fitted, whole_rate)
 
 
-def version(paths: Iterable[str | Path], *more: object) -> str:
-    """Changes when one of the files does: sizes and times of change, and whatever else decides the audio."""
+def files_version(paths: Iterable[str | Path], *more: object) -> str:
+    """A text that changes when one of the files does, by size or modification time, or when one of `more` does."""
     stats = [Path(path).stat() for path in paths]
     return f"{zlib.crc32(repr(([(s.st_size, s.st_mtime_ns) for s in stats], more)).encode()):08x}"
 
 
-def loudest(x: Array, samples: int) -> slice:
-    """The stretch of at most `samples` samples with the most energy in (channels, any)."""
+def loudest_cut(x: Array, samples: int) -> slice:
+    """The cut of at most `samples` samples with the most energy.
+
+    Args:
+        x: (channels, any).
+        samples: length of the cut.
+    """
     length = min(x.shape[-1], samples)
     power = np.concatenate([[0.0], np.cumsum(np.square(x, dtype=np.float64).sum(0))])
     start = int(np.argmax(power[length:] - power[: len(power) - length]))
@@ -98,11 +114,11 @@ def loudest(x: Array, samples: int) -> slice:
 
 
 def common_gain(arrays: Iterable[Array]) -> np.float32:
-    """The factor, at most 1, that keeps all of them below full scale."""
+    """The gain, at most 1, that keeps all arrays below 0.99 of full scale."""
     return np.float32(min(1.0, 0.99 / max(1e-9, *(float(np.abs(x).max()) for x in arrays))))
 
 
-def _read(source: Source, rate: int | None, mono: bool) -> tuple[Array, int]:
+def _read(source: SourceFile, rate: int | None, mono: bool) -> tuple[Array, int]:
     x, own = read_audio(source.path)
     if source.channel is not None:
         if source.channel >= len(x):
@@ -112,11 +128,11 @@ def _read(source: Source, rate: int | None, mono: bool) -> tuple[Array, int]:
         x = x.mean(0, keepdims=True)
     if rate is not None:
         x, own = resample(x, own, rate), rate
-    return np.float32(source.gain) * x, own
+    return x, own
 
 
 def _fit(x: Array, samples: int, channels: int, name: str) -> Array:
-    # 0.1 s at 44.1 kHz: codecs and editors add or lose a frame, anything more is another recording.
+    # 0.1 s at 44.1 kHz: codecs and editors add or drop a frame; a larger difference means another recording.
     if abs(x.shape[-1] - samples) > 4410:
         raise DataError(f"{name} has {x.shape[-1]} samples, its mixture {samples}: not the same recording")
     if len(x) not in (1, channels):
