@@ -92,7 +92,7 @@ def test_bad_calls_name_the_remedy() -> None:
         load_baseline("oracle-irm").separate(mix, "piano", sample_rate=RATE, references={"piano": np.ones(99)})
     with pytest.raises(InputError, match="sample_rate"):
         load_baseline("repet").separate(mix, "vocals")
-    with pytest.raises(QueryError, match="no query"):
+    with pytest.raises(QueryError, match="at least one query"):
         load_baseline("repet").separate(mix, [], sample_rate=RATE)
     with pytest.raises(QueryError, match="example"):
         load_baseline("nmf").separate(mix, "piano", sample_rate=RATE)

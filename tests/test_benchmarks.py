@@ -323,7 +323,7 @@ def test_wrong_options_are_named(tmp_path: Path) -> None:
     place = tmp_path / "manifest.jsonl"
     with pytest.raises(ConfigError, match="no option 'size'"):
         load_set(f"manifest={place},size=3")
-    with pytest.raises(ConfigError, match="is no int"):
+    with pytest.raises(ConfigError, match="not of type int"):
         load_set(f"manifest={place},mixtures=many")
 
 

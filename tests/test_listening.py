@@ -47,11 +47,11 @@ def embedded(page: Path) -> dict:
     return json.loads(re.search(r'<script type="application/json" id="test">(.*?)</script>', text, re.DOTALL)[1])
 
 
-def heard(text: str) -> np.ndarray:
+def decoded(text: str) -> np.ndarray:
     return soundfile.read(io.BytesIO(base64.b64decode(text)), dtype="float32")[0]
 
 
-def test_page_hides_what_is_what(tmp_path: Path) -> None:
+def test_the_page_does_not_tell_which_version_is_which(tmp_path: Path) -> None:
     page = tmp_path / "test.html"
     key = make_test(systems(tmp_path / "in"), page, title="A & <b>", mid_anchor=True)
     assert Key.load(key_path(page)) == key
@@ -68,15 +68,15 @@ def test_page_hides_what_is_what(tmp_path: Path) -> None:
         assert {s.system for s in mine.signals} == {"ours", "theirs", REFERENCE, ANCHOR, MID_ANCHOR}
 
 
-def test_versions_share_place_and_gain(tmp_path: Path) -> None:
+def test_versions_share_the_cut_and_the_gain(tmp_path: Path) -> None:
     folder = systems(tmp_path / "in", ("dog",))
     true, rate = soundfile.read(folder / "reference" / "dog.wav")
     true[:RATE] *= 0.1
     for path in folder.glob("*/dog.wav"):
         soundfile.write(path, 30 * true if path.parent.name != "theirs" else 15 * true, rate, subtype="FLOAT")
-    key = make_test(folder, tmp_path / "x.html", seconds=1)  # cut where it is loud
+    key = make_test(folder, tmp_path / "x.html", seconds=1)  # the loudest second
     names = {signal.id: signal.system for signal in key.trials[0].signals}
-    audio = {names[s["id"]]: heard(s["audio"]) for s in embedded(tmp_path / "x.html")["trials"][0]["signals"]}
+    audio = {names[s["id"]]: decoded(s["audio"]) for s in embedded(tmp_path / "x.html")["trials"][0]["signals"]}
     assert all(len(x) == RATE for x in audio.values())
     assert np.abs(audio[REFERENCE]).max() == pytest.approx(0.99, abs=0.05)
     np.testing.assert_allclose(audio["theirs"], 0.5 * audio[REFERENCE], atol=1e-4)
@@ -137,10 +137,10 @@ def test_analysis_of_made_up_listeners(tmp_path: Path) -> None:
         rate_all(key, tmp_path / f"{i}.json", f"l{i}", GOOD | {"ours": 80.0 + i, "theirs": 50.0 - i})
         for i in range(-2, 3)
     ]
-    paths.append(rate_all(key, tmp_path / "deaf.json", "deaf", GOOD | {REFERENCE: 60.0, "ours": 0.0}))
+    paths.append(rate_all(key, tmp_path / "careless.json", "careless", GOOD | {REFERENCE: 60.0, "ours": 0.0}))
     found = analyse(read_ratings(paths, key))
-    assert list(found.excluded) == ["deaf"]
-    assert [opinion.system for opinion in found.overall] == [REFERENCE, "ours", "theirs", ANCHOR]
+    assert list(found.excluded) == ["careless"]
+    assert [summary.system for summary in found.overall] == [REFERENCE, "ours", "theirs", ANCHOR]
     ours = found.overall[1]
     assert (ours.mean, ours.median, ours.listeners) == (80, 80, 5)
     # Student's t with 4 degrees of freedom: 2.776 * sqrt(2.5) / sqrt(5)
@@ -148,7 +148,7 @@ def test_analysis_of_made_up_listeners(tmp_path: Path) -> None:
     assert (ours.lower, ours.upper) == (79, 81)
     assert set(found.items) == {"dog", "piano"}
     assert "| ours | 80.0 | 78.0 to 82.0 | 80.0 | 79.0 to 81.0 | 5 |" in found.markdown()
-    assert "Left out: deaf: rated the hidden reference below 90 in 100% of the items." in found.markdown()
+    assert "Excluded: careless: rated the hidden reference below 90 in 100% of the items." in found.markdown()
     json.dumps(found.data(), allow_nan=False)
 
 
@@ -244,7 +244,7 @@ window.loudness = () => {
 @pytest.mark.skipif(
     find_chromium() is None, reason="needs a Chromium on this machine (Debian: apt-get install chromium)"
 )
-def test_a_listener_in_a_real_browser(browser: Browser, tmp_path: Path) -> None:
+def test_a_listener_rates_in_a_real_browser(browser: Browser, tmp_path: Path) -> None:
     page = tmp_path / "test.html"
     key = make_test(systems(tmp_path / "in"), page)
     truth = {signal.id: signal.system for trial in key.trials for signal in trial.signals}
@@ -259,13 +259,13 @@ def test_a_listener_in_a_real_browser(browser: Browser, tmp_path: Path) -> None:
         assert browser.run("document.getElementById('next').disabled")
         browser.click("#reference")
         browser.wait("loudness() > 0.01")
-        heard_names = set()
+        played = set()
         for position in range(4):
             browser.press(str(position + 1))
             browser.wait(f"playing.current === state.trials[{piece}].order[{position}]")
             browser.wait("loudness() > 0.005")
             name = browser.run("playing.current")
-            heard_names.add(name)
+            played.add(name)
             # A click on the slider's middle rates about 50; the arrow keys and the mouse do the rest for a person.
             browser.click(f".signal:nth-of-type({position + 2}) input")
             rating = GOOD[truth[name]]
@@ -273,7 +273,7 @@ def test_a_listener_in_a_real_browser(browser: Browser, tmp_path: Path) -> None:
                 f"(() => {{const s = document.querySelectorAll('.signal input')[{position}];"
                 f" s.value = {rating}; s.dispatchEvent(new Event('input'));}})()"
             )
-        assert len(heard_names) == 4
+        assert len(played) == 4
         browser.press(" ")
         browser.wait("loudness() < 1e-6")
         assert not browser.run("document.getElementById('next').disabled")
@@ -300,4 +300,4 @@ def test_a_listener_in_a_real_browser(browser: Browser, tmp_path: Path) -> None:
     assert (data["listener"], data["comment"]) == ("Jo Ä", "fine")
     assert all(trial["seconds"] > 0 for trial in data["trials"][:1])
     found = analyse(read_ratings([saved], key))
-    assert {opinion.system: opinion.mean for opinion in found.overall} == GOOD
+    assert {summary.system: summary.mean for summary in found.overall} == GOOD

@@ -1,4 +1,4 @@
-"""What a test set is: items that load lazily. `audiosep.evaluation.sets` reads them from disk."""
+"""Benchmarks: items whose audio is loaded when it is needed. `audiosep.evaluation.sets` reads them from disk."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ Average = Literal["clips", "classes", "class medians"]
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """One sound to be separated from an item's mixture.
+    """One sound to be separated from the mixture of an item.
 
-    Args:
-        name: unique within the item; the key of the true source in `Scene.sources` unless `parts` says otherwise. A
-            name that is not there is a target absent from the mixture.
-        query: what a system that takes free text (or audio) is asked.
+    Attributes:
+        name: unique within the item, and the key of the true source in `Scene.sources` unless `parts` is given. A
+            target whose name is not there is absent from the mixture.
+        query: for systems that take free text (or audio).
         label: the class that tables and bars are grouped by.
-        aliases: what a system with fixed targets may call it, best first, such as ("drums", "percussive").
-        parts: keys of the sources that add up to this target, such as all stems but the vocals.
+        aliases: names that a system with fixed targets may have for it, best first, such as ("drums", "percussive").
+        parts: keys of the sources that sum to this target, such as all stems but the vocals.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Target:
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """Keys of the true sources that make up this target."""
+        """Keys of the true sources that sum to this target."""
         return self.parts or (self.name,)
 
 
@@ -45,11 +45,11 @@ class Target:
 class Scene:
     """The audio of one item.
 
-    Args:
+    Attributes:
         mix: (channels, samples).
-        sources: name -> (channels, samples), the true sources that are known: different sounds, no sums of others;
-            with what is unknown they add up to the mix.
-        sample_rate: Hz, of all of them.
+        sources: name -> (channels, samples), the known true sources. They are different sounds, none the sum of
+            others; the mix may contain more.
+        sample_rate: of the mix and all sources, Hz.
     """
 
     mix: Array
@@ -58,15 +58,15 @@ class Scene:
 
     @property
     def seconds(self) -> float:
-        """Length of the mixture."""
+        """Length of the mixture, seconds."""
         return float(self.mix.shape[-1] / self.sample_rate)
 
     def present(self, target: Target) -> bool:
-        """Whether the target is in the mixture at all."""
+        """Whether the target is in the mixture."""
         return any(name in self.sources for name in target.sources)
 
     def reference(self, target: Target) -> Array:
-        """What a perfect system would give; silence when the target is not in the mixture.
+        """The true target; silence when it is not in the mixture.
 
         Returns:
             (channels, samples).
@@ -74,23 +74,23 @@ class Scene:
         return sum((self.sources[name] for name in target.sources if name in self.sources), np.zeros_like(self.mix))
 
     def others(self, target: Target) -> dict[str, Array]:
-        """What else is in the mixture, by name; where only the target is known, all the rest under one name."""
+        """The other true sources by name; where none is known, the mixture without the target as "rest"."""
         others = {name: x for name, x in self.sources.items() if name not in target.sources}
         return others or {"rest": self.mix - self.reference(target)}
 
 
 @dataclass(frozen=True, eq=False)
 class Item:
-    """One mixture of a test set and the targets asked from it.
+    """One mixture of a benchmark and the targets to be separated from it.
 
-    Args:
-        id: unique within its set and the same at every run; finished items are recognised by it.
+    Attributes:
+        id: unique within its benchmark and the same at every run; finished items are recognised by it.
         targets: at least one.
-        load: reads or mixes the audio; picklable (a partial of a module's function), because items travel to worker
-            processes, and deterministic.
-        group: part of the set whose scores are averaged apart, such as a recipe's group "a"; empty for none.
-        version: changes whenever the audio does (a recipe's seed, a file's size), so that stale scores are not reused.
-        meta: anything worth showing in the report, such as the family.
+        load: reads or mixes the audio. It must be deterministic, and picklable (a partial of a module's function),
+            because items are sent to worker processes.
+        group: part of the benchmark that also gets averages of its own, such as a recipe's group "a"; empty for none.
+        version: changes whenever the audio does (seed of a recipe, size of a file), so that old scores are not reused.
+        meta: further facts for the report, such as the family.
     """
 
     id: str
@@ -105,13 +105,13 @@ class Item:
 class Benchmark:
     """A named set of items.
 
-    Args:
-        name: as it stands in tables.
+    Attributes:
+        name: shown in tables.
         items: in a fixed order.
         description: what it holds and where its owner publishes it.
         root: where it was read from.
         average: how its owner averages: over clips, over the means of classes, or over the medians of classes.
-        groups: what the items' groups are, for the note under their table.
+        groups: meaning of the groups of items, for the note under their table.
     """
 
     name: str

@@ -1,7 +1,7 @@
-"""Listening tests by ITU-R BS.1534-3 (MUSHRA): one HTML page from a folder of systems, and reading the ratings.
+"""Listening tests by ITU-R BS.1534-3 (MUSHRA): an HTML page made from a folder of systems, and the ratings it saves.
 
-The page knows the versions only by meaningless names; which is which stands in the key, a file of its own, so that
-neither listener nor page can tell.
+The page holds the versions under random-looking ids. Which id is which system is in the key, a separate file, so that
+neither the listener nor the page knows.
 """
 
 from __future__ import annotations
@@ -40,7 +40,12 @@ LAYOUT = SetLayout(
 
 @dataclass(frozen=True)
 class Signal:
-    """A version of an item under its meaningless name."""
+    """One version of an item.
+
+    Attributes:
+        id: in the page.
+        system: that made it, or the name of the reference or an anchor.
+    """
 
     id: str
     system: str
@@ -48,7 +53,13 @@ class Signal:
 
 @dataclass(frozen=True)
 class Trial:
-    """One item: its meaningless name, its file's name and its versions."""
+    """One item and its versions.
+
+    Attributes:
+        id: in the page.
+        item: name of its file.
+        signals: its versions.
+    """
 
     id: str
     item: str
@@ -57,10 +68,12 @@ class Trial:
 
 @dataclass(frozen=True)
 class Key:
-    """What the page does not tell.
+    """Which id of a page is which item and system.
 
-    Args:
-        test: identifies the page. trials: all items. format: of this file.
+    Attributes:
+        test: id of the page.
+        trials: all items.
+        format: version of the file format.
     """
 
     test: str
@@ -76,7 +89,7 @@ class Key:
         """Read a key.
 
         Raises:
-            DataError: it is none.
+            DataError: the file is not a key.
         """
         try:
             return from_dict(cls, json.loads(path.read_text(encoding="utf-8")))
@@ -89,34 +102,40 @@ def make_test(
 ) -> Key:
     """Write the page of a test, and its key beside it as `NAME.key.json`.
 
-    Every item gets a hidden reference and an anchor (the reference up to 3.5 kHz); all versions of an item are cut to
-    the same place, where the reference is loudest, and share one gain.
+    Every item gets a hidden reference and an anchor (the reference up to 3.5 kHz). All versions of an item are cut to
+    the part where the reference is loudest and get the same gain.
 
     Args:
-        folder: holds `reference/` and one folder a system.
+        folder: holds `reference/` and one folder for each system.
         page: the HTML file to write.
-        seconds: longest stretch of an item; the recommendation says about 10 s and at most 12 s.
+        title: heading of the page.
+        seconds: length of the cut; the recommendation says about 10 s and at most 12 s.
         mid_anchor: add the reference up to 7 kHz.
 
+    Returns:
+        The key, which is also written.
+
     Raises:
-        DataError: a missing file, files that do not belong together, or more versions than 12.
+        DataError: a missing file, files of different lengths, rates or channels, or more than 12 versions.
     """
     references = sorted(path for path in (folder / REFERENCE).glob("*") if is_recording(path))
     systems = sorted(path.name for path in folder.glob("*") if path.is_dir() and path.name != REFERENCE)
     if not references or not systems:
         raise LAYOUT.missing("no reference/ with recordings" if not references else "no folder of a system", folder)
-    versions = 2 + mid_anchor + len(systems)
-    if versions > MOST_SIGNALS:
-        raise DataError(f"{versions} versions of an item are too many to rate; BS.1534 allows {MOST_SIGNALS}")
+    count = 2 + mid_anchor + len(systems)
+    if count > MOST_SIGNALS:
+        raise DataError(f"{count} versions of an item are too many to rate: BS.1534 allows {MOST_SIGNALS}")
     test = hashlib.sha256("\n".join([title, *systems, *(path.name for path in references)]).encode()).hexdigest()[:10]
     trials, data = [], []
     for path in references:
         audio, rate = _versions(folder, path, systems, seconds, mid_anchor)
-        signals = {name: _opaque(test, path.stem, name) for name in audio}
-        trials.append(Trial(_opaque(test, path.stem), path.stem, tuple(Signal(s, name) for name, s in signals.items())))
-        # Sorted by the meaningless names, so that the order in the page tells nothing either.
-        coded = sorted((signals[name], _flac(x, rate)) for name, x in audio.items())
-        entries = [{"id": name, "audio": text} for name, text in coded]
+        signals = {name: _hash_id(test, path.stem, name) for name in audio}
+        trials.append(
+            Trial(_hash_id(test, path.stem), path.stem, tuple(Signal(s, name) for name, s in signals.items()))
+        )
+        # Sorted by id, so that the order in the page says nothing about the systems.
+        encoded = sorted((signals[name], _flac(x, rate)) for name, x in audio.items())
+        entries = [{"id": name, "audio": text} for name, text in encoded]
         data.append({"id": trials[-1].id, "reference": _flac(audio[REFERENCE], rate), "signals": entries})
     key = Key(test, tuple(trials))
     document = json.dumps({"id": test, "trials": sorted(data, key=lambda trial: str(trial["id"]))})
@@ -128,18 +147,23 @@ def make_test(
 
 
 def key_path(page: Path) -> Path:
-    """Where the key of a page lies."""
+    """The path of the key of a page."""
     return page.with_suffix(".key.json")
 
 
 def low_pass(x: Array, sample_rate: int, cutoff: float) -> Array:
-    """An anchor of BS.1534-3: flat within 0.1 dB up to `cutoff` Hz, 60 dB down from 500 Hz above it.
+    """Low-pass filter for an anchor of BS.1534-3: flat within 0.1 dB up to `cutoff`, -60 dB from 500 Hz above it.
 
-    The recommendation asks for 25 dB at 4 kHz and 50 dB at 4.5 kHz (for 3.5 kHz); the filter is linear phase and its
-    delay is taken out.
+    The recommendation asks for -25 dB at 4 kHz and -50 dB at 4.5 kHz (for 3.5 kHz). The filter has linear phase, and
+    its delay is removed.
 
     Args:
         x: (channels, samples).
+        sample_rate: Hz.
+        cutoff: Hz.
+
+    Returns:
+        (channels, samples).
     """
     if cutoff + 500 >= sample_rate / 2:
         return x
@@ -150,13 +174,17 @@ def low_pass(x: Array, sample_rate: int, cutoff: float) -> Array:
 
 
 def read_ratings(paths: Sequence[Path], key: Key) -> dict[str, dict[tuple[str, str], float]]:
-    """Ratings by listener, of (item, system), 0 to 100.
+    """Read the ratings that listeners saved.
 
     Args:
-        paths: what the page saved, one file a listener.
+        paths: one file a listener.
+        key: of the page.
+
+    Returns:
+        listener -> (item, system) -> rating, 0 to 100.
 
     Raises:
-        DataError: another test's ratings, a missing rating, or a listener twice.
+        DataError: ratings of another test, a missing rating, or two files of one listener.
     """
     names = {(trial.id, signal.id): (trial.item, signal.system) for trial in key.trials for signal in trial.signals}
     ratings: dict[str, dict[tuple[str, str], float]] = {}
@@ -170,21 +198,21 @@ def read_ratings(paths: Sequence[Path], key: Key) -> dict[str, dict[tuple[str, s
         if test != key.test:
             raise DataError(f"{path}: ratings of the test {test!r}, the key is of {key.test!r}")
         if listener in ratings:
-            raise DataError(f"{path}: the listener {listener!r} is in two files; keep one, or tell them apart")
+            raise DataError(f"{path}: the listener {listener!r} is in two files; keep one, or rename one of them")
         if set(given) != set(names):
             raise DataError(f"{path}: {len(set(names) - set(given))} of {len(names)} ratings are missing")
         if not all(0 <= value <= 100 for value in given.values()):
             raise DataError(f"{path}: a rating is not between 0 and 100")
         ratings[listener] = {names[place]: value for place, value in given.items()}
     if not ratings:
-        raise DataError("no ratings given; collect the files that the page saves")
+        raise DataError("no ratings given: name the files that the page saves")
     return ratings
 
 
 def _versions(
     folder: Path, reference: Path, systems: Sequence[str], seconds: float, mid_anchor: bool
 ) -> tuple[dict[str, Array], int]:
-    """All versions of an item, by system: cut, at one gain."""
+    """All versions of an item by system, cut and with one gain."""
     sources = []
     for system in systems:
         path = folder / system / reference.name
@@ -200,12 +228,12 @@ def _versions(
     return {name: gain * x[:, cut] for name, x in audio.items()}, read.sample_rate
 
 
-def _opaque(*parts: str) -> str:
+def _hash_id(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:8]
 
 
 def _flac(x: Array, sample_rate: int) -> str:
-    """FLAC, which browsers decode and which loses nothing, as base64."""
+    """FLAC (lossless, and decoded by browsers) as base64."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "x.flac"
         write_audio(path, x, sample_rate)
@@ -213,6 +241,6 @@ def _flac(x: Array, sample_rate: int) -> str:
 
 
 def describe(key: Key) -> dict[str, Any]:
-    """What a test holds, for messages."""
+    """The contents of a test as JSON values."""
     systems = sorted({signal.system for trial in key.trials for signal in trial.signals})
     return {"test": key.test, "items": len(key.trials), "versions": systems}

@@ -1,4 +1,4 @@
-"""Seeded mixtures of the clips of a manifest: 2 to 5 different sounds, and now and then a query for none of them."""
+"""Random mixtures of the clips of a manifest, some of them with a query for a sound that is not in the mixture."""
 
 from __future__ import annotations
 
@@ -21,14 +21,17 @@ _TRIES = 200
 
 
 @dataclass(frozen=True)
-class Plan:
-    """One mixture, decided before any audio is read.
+class MixturePlan:
+    """What is in a mixture, decided before any audio is read.
 
-    Args:
-        clips: what is in it; the first is the target unless it is absent.
-        absent: a clip whose sound is asked for and is not in it, or None.
-        text: the query. gains: dB, one a clip. seed: where in the clips to cut.
-        seconds: length. rate: Hz.
+    Attributes:
+        clips: in the mixture; the first is the target unless the target is absent.
+        absent: clip of the queried sound where that is not in the mixture; None where it is.
+        text: the query.
+        gains: one for each clip, dB.
+        seed: of the cuts from the clips.
+        seconds: length of the mixture.
+        rate: sample rate, Hz.
     """
 
     clips: tuple[Clip, ...]
@@ -55,12 +58,15 @@ def read_manifest_mixtures(
     """Mixtures of the clips of a manifest (JSON lines) or of anything else that `audiosep.data.layouts` reads.
 
     Args:
-        root: the manifest file, or a folder of shards, of labelled folders ...
-        mixtures: how many. sources: how many sounds in each, "2-5" or "3", uniformly drawn.
-        seconds: length. level: gains are uniform within +-level dB. rate: Hz.
-        absent: share of mixtures that are asked for a sound that is not in them.
+        root: the manifest file, or a folder of shards or of one folder of audio a label.
+        mixtures: number of mixtures.
+        sources: number of clips in each, "2-5" or "3"; drawn uniformly.
+        seconds: length of each.
+        level: gains are drawn uniformly from -level to +level dB.
+        absent: share of mixtures with a query for a sound that is not in them.
         split: splits to take, joined by "+"; "any" for all.
-        seed: of everything that is drawn.
+        rate: sample rate, Hz.
+        seed: of all random choices.
 
     Raises:
         DataError: no such manifest, an impossible option, or too few different sounds.
@@ -84,41 +90,41 @@ def read_manifest_mixtures(
         count = int(random.integers(least, most + 1))
         missing = bool(random.random() < absent)
         chosen = _different(clips, count + missing, random)
-        asked = chosen[0]
-        plan = Plan(
+        queried = chosen[0]
+        plan = MixturePlan(
             clips=tuple(chosen[1:] if missing else chosen),
-            absent=asked if missing else None,
-            text=asked.texts[random.integers(len(asked.texts))],
+            absent=queried if missing else None,
+            text=queried.texts[random.integers(len(queried.texts))],
             gains=tuple(round(float(gain), 2) for gain in random.uniform(-level, level, count)),
             seed=(seed, index),
             seconds=seconds,
             rate=rate,
         )
-        items.append(_item(index, plan, asked))
+        items.append(_item(index, plan, queried))
     what = f"{mixtures} mixtures of {sources} clips of {root.name} ({split}), within {level:g} dB, "
-    return Benchmark(root.stem, tuple(items), f"{what}{absent:.0%} asked for what is absent, seed {seed}", root)
+    return Benchmark(root.stem, tuple(items), f"{what}{absent:.0%} with a query for an absent sound, seed {seed}", root)
 
 
-def render(plan: Plan) -> Scene:
-    """The audio of a plan: each source at -26 dB full scale plus its gain, the mixture below full scale."""
+def render(plan: MixturePlan) -> Scene:
+    """Mix the clips of a plan: each source at -26 dB of full scale (RMS) plus its gain, the mixture not clipped."""
     random = np.random.default_rng([*plan.seed, 1])
     samples = round(plan.seconds * plan.rate)
     sources: dict[str, Array] = {}
     for index, (clip, gain) in enumerate(zip(plan.clips, plan.gains, strict=True)):
-        piece = _piece(mono_clip(clip, plan.rate, _shards()), samples, random)
-        rms = max(float(np.sqrt(np.mean(piece**2))), 1e-6)
+        cut = _cut(mono_clip(clip, plan.rate, _shards()), samples, random)
+        rms = max(float(np.sqrt(np.mean(cut**2))), 1e-6)
         name = "target" if index == 0 and plan.absent is None else clip.label
-        sources[name] = (piece * 10 ** ((gain - 26) / 20) / rms).astype(np.float32)[None]
+        sources[name] = (cut * 10 ** ((gain - 26) / 20) / rms).astype(np.float32)[None]
     mix = np.sum(list(sources.values()), axis=0)
     scale = np.float32(min(1.0, 0.99 / max(float(np.abs(mix).max()), 1e-9)))
     return Scene(mix * scale, {name: x * scale for name, x in sources.items()}, plan.rate)
 
 
-def _item(index: int, plan: Plan, asked: Clip) -> Item:
-    target = Target("target", Query(text=plan.text), asked.label, (asked.stem,) if asked.stem else ())
+def _item(index: int, plan: MixturePlan, queried: Clip) -> Item:
+    target = Target("target", Query(text=plan.text), queried.label, (queried.stem,) if queried.stem else ())
     group = "absent" if plan.absent else f"{len(plan.clips)} sources"
     version = repr((plan.gains, plan.seconds, plan.rate, [clip.id for clip in plan.clips]))
-    return Item(f"{index:05d}", (target,), partial(render, plan), group, version, {"family": asked.family})
+    return Item(f"{index:05d}", (target,), partial(render, plan), group, version, {"family": queried.family})
 
 
 def _range(text: str) -> tuple[int, int]:
@@ -133,7 +139,7 @@ def _range(text: str) -> tuple[int, int]:
 
 
 def _different(clips: Sequence[Clip], count: int, random: np.random.Generator) -> list[Clip]:
-    """`count` clips none of whose labels answers another: uniform over labels, then over their clips."""
+    """Draw clips whose labels exclude each other: uniformly over labels, then over the clips of a label."""
     labels = sorted({clip.label for clip in clips})
     by_label = {label: [clip for clip in clips if clip.label == label] for label in labels}
     table = label_table()
@@ -142,19 +148,19 @@ def _different(clips: Sequence[Clip], count: int, random: np.random.Generator) -
         for _ in range(_TRIES):
             options = by_label[labels[random.integers(len(labels))]]
             clip = options[random.integers(len(options))]
-            if not any(table.conflict(clip.label, other.label) or _together(clip, other) for other in chosen):
+            if not any(table.conflict(clip.label, other.label) or _same_recording(clip, other) for other in chosen):
                 chosen.append(clip)
             if len(chosen) == count:
                 return chosen
-    raise DataError(f"found no {count} clips with labels that exclude each other; take fewer sources or more labels")
+    raise DataError(f"found no {count} clips whose labels exclude each other; take fewer sources or more labels")
 
 
-def _together(a: Clip, b: Clip) -> bool:
+def _same_recording(a: Clip, b: Clip) -> bool:
     return bool((a.song and a.song == b.song) or (a.group and a.group == b.group))
 
 
-def _piece(x: Array, samples: int, random: np.random.Generator) -> Array:
-    """`samples` of a clip: the loudest of four random cuts, or the whole clip at a random place in silence."""
+def _cut(x: Array, samples: int, random: np.random.Generator) -> Array:
+    """A cut of a clip: the loudest of four random ones; a clip that is shorter is placed at random in silence."""
     if len(x) <= samples:
         start = int(random.integers(samples - len(x) + 1))
         return np.pad(x, (start, samples - len(x) - start))
@@ -165,5 +171,5 @@ def _piece(x: Array, samples: int, random: np.random.Generator) -> Array:
 
 @cache
 def _shards() -> ShardReader:
-    """One reader a process: each shard is opened and indexed once."""
+    """The reader of this process, which opens and indexes each shard once."""
     return ShardReader()

@@ -1,4 +1,4 @@
-"""Music and speech test sets in their owners' layouts, and any folder of mixtures and stems."""
+"""Music and speech benchmarks in the layouts of their owners, and any folder of mixtures and stems."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _TEXTS = {
     "music": "music",
     "sfx": "sound effects",
 }
-"""What a text-queried system is asked for the usual names of stems."""
+"""Text query for the usual names of stems."""
 
 _ALIASES = {
     "vocals": ("vocals",),
@@ -97,17 +97,17 @@ def read_musdb(root: Path, *, split: str = "test") -> Benchmark:
 
 
 def read_mir1k(root: Path, *, ratio: str = "") -> Benchmark:
-    """MIR-1K: voice and accompaniment of every clip, added as recorded or at `ratio` dB voice to accompaniment."""
+    """MIR-1K: voice and accompaniment of every clip, mixed as recorded or at a voice-to-accompaniment `ratio` in dB."""
     return _two_channels("mir-1k", root, ratio)
 
 
 def read_ikala(root: Path, *, ratio: str = "") -> Benchmark:
-    """iKala: as MIR-1K."""
+    """iKala, read as MIR-1K."""
     return _two_channels("ikala", root, ratio)
 
 
 def read_medleydb(root: Path, *, bleed: bool = False) -> Benchmark:
-    """MedleyDB: every instrument of every track; tracks whose stems hear each other are left out unless `bleed`."""
+    """MedleyDB: every instrument of every track; tracks whose stems have bleed are left out unless `bleed`."""
     layout = LAYOUTS["medleydb"]
     audio = root / "Audio" if (root / "Audio").is_dir() else root
     items = []
@@ -165,7 +165,7 @@ def read_dnr(root: Path, *, split: str = "tt") -> Benchmark:
 
 
 def read_folder(root: Path) -> Benchmark:
-    """Any folder that holds, at any depth, a mixture and its stems side by side."""
+    """Any folder that holds mixtures beside their stems, at any depth."""
     layout = LAYOUTS["folder"]
     found = sorted(path for path in root.rglob("mix*") if path.stem in ("mix", "mixture") and is_recording(path))
     if not found:
@@ -186,15 +186,27 @@ def read_folder(root: Path) -> Benchmark:
 
 
 def stem_target(name: str, parts: tuple[str, ...] = (), text: str | None = None) -> Target:
-    """A target asked by its usual words, or by its own name with underscores as spaces."""
+    """A target with the given text as query, else the usual words for its name, else its name with spaces.
+
+    Args:
+        name: of the stem.
+        parts: as `Target.parts`.
+        text: of the query.
+    """
     words = text or _TEXTS.get(name.lower()) or re.sub(r"[_\s]+", " ", name).strip()
     return Target(name, Query(text=words), name, _ALIASES.get(name.lower(), (name.lower(),)), parts)
 
 
 def medleydb_stems(metadata: str) -> tuple[dict[str, str], bool]:
-    """File name -> instrument of the stems in a MedleyDB metadata file, and whether they bleed.
+    """Read the stems of a MedleyDB metadata file.
 
-    Only the three keys needed are read, by indentation: the library reads no YAML.
+    Only the three needed keys are read, by their indentation, so that no YAML parser is needed.
+
+    Args:
+        metadata: contents of the file.
+
+    Returns:
+        File name -> instrument, and whether the stems have bleed.
     """
     stems: list[dict[str, str]] = []
     for line in metadata.splitlines():

@@ -1,6 +1,6 @@
-"""The six test sets of AudioSep (Liu et al. 2023) as its authors publish them: a CSV of queries beside wav files.
+"""The six benchmarks of AudioSep (Liu et al. 2023) as its authors publish them: a CSV of queries beside wav files.
 
-All are read as the authors do: mono at 32 kHz, one target a mixture.
+As the authors do, all are read in mono at 32 kHz, with one target in each mixture.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ ESC50_CLIPS = SetLayout(
 
 
 def read_audiocaps(root: Path, *, query: str = "caption") -> Benchmark:
-    """AudioCaps test mixtures; `query`: caption or labels."""
+    """AudioCaps test mixtures; `query` is caption or labels."""
     if query not in ("caption", "labels"):
         raise DataError(f"audiocaps: query is caption or labels, not {query!r}")
     return _numbered(root, "audiocaps", query, labelled=False)
@@ -58,12 +58,12 @@ def read_clotho(root: Path) -> Benchmark:
 
 
 def read_music(root: Path) -> Benchmark:
-    """MUSIC mixtures, ten instruments; its owners average over the instruments' means."""
+    """MUSIC mixtures of ten instruments; averaged over the means of the instruments, as its owners do."""
     return _numbered(root, "music", "caption", labelled=True, average="classes")
 
 
 def read_esc50(root: Path, *, pairs: str = "") -> Benchmark:
-    """ESC-50 mixtures, from the published wav files, or rebuilt at 0 dB from the clips and the list of pairs."""
+    """ESC-50 mixtures: the published wav files, or rebuilt at 0 dB from the clips and the list of pairs."""
     if not pairs and not _esc50_clips(root):
         return _numbered(root, "esc50", "caption", labelled=True)
     table = Path(pairs) if pairs else root / "esc50_eval.csv"
@@ -95,12 +95,12 @@ def read_vggsound(root: Path) -> Benchmark:
 
 
 def read_audioset(root: Path) -> Benchmark:
-    """AudioSet mixtures, 527 classes; its owners average over the classes' medians."""
+    """AudioSet mixtures of 527 classes; averaged over the medians of the classes, as its owners do."""
     layout = LAYOUTS["audioset"]
     table, folder = _places(layout, root, "audioset")
     items = []
     for row in _rows(layout, root, table):
-        # The table's paths start at the authors' working directory; the last two parts are ours.
+        # The paths in the table start at the authors' working directory; only their last two parts exist here.
         paths = [folder.joinpath(*Path(row[key]).parts[-2:]) for key in ("noise_wav", "src_wav")]
         _need(layout, root, paths)
         load = partial(read_scene, str(paths[0]), (SourceFile("target", str(paths[1])),), rate=RATE, mono=True)
@@ -110,7 +110,7 @@ def read_audioset(root: Path) -> Benchmark:
 
 
 def _numbered(root: Path, name: str, column: str, *, labelled: bool, average: Average = "clips") -> Benchmark:
-    """`segment-N.wav` in `mixture-N.wav`, asked with the N-th row's text."""
+    """Mixtures `mixture-N.wav` with the target `segment-N.wav`; the query is the text of row N."""
     layout = LAYOUTS[name]
     table, folder = _places(layout, root, name)
     items = []
@@ -133,7 +133,7 @@ def _esc50_clips(root: Path) -> bool:
 
 
 def _places(layout: SetLayout, root: Path, name: str) -> tuple[Path, Path]:
-    """The table and the audio folder, from the authors' repository, its evaluation folder, or one folder."""
+    """The table and the audio folder, in the authors' repository, in its evaluation folder, or in a single folder."""
     for base in (root, root / "evaluation", root.parent.parent):
         table = base / "metadata" / f"{name}_eval.csv"
         folder = base / "data" / name

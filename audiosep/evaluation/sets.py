@@ -1,4 +1,4 @@
-"""`--set name=path,option=value` -> a benchmark."""
+"""The benchmarks that `--set name=path,option=value` can name, and how they are read."""
 
 from __future__ import annotations
 
@@ -20,15 +20,20 @@ from audiosep.evaluation.scene_files import SetLayout
 
 
 @dataclass(frozen=True)
-class Reader:
-    """How a kind of test set is read; the keyword arguments of `read` are the options of `--set`."""
+class SetReader:
+    """How a kind of test set is read.
+
+    Attributes:
+        read: takes the path; its keyword arguments are the options of `--set`.
+        layout: of its files.
+    """
 
     read: Callable[..., Benchmark]
     layout: SetLayout
 
 
 def read_validation(root: Path, *, cache: str = "", recipe: str = "") -> Benchmark:
-    """The validation recipe of the embedded model: `root` is the corpus manifest, `cache` its decoded audio."""
+    """The validation recipe of the embedded model: `root` is the manifest of its corpus, `cache` the decoded audio."""
     from audiosep.evaluation.validation_set import benchmark
 
     place = Path(recipe) if recipe else Path(str(resources.files("audiosep.evaluation") / "recipes" / "val.json"))
@@ -42,11 +47,11 @@ def read_validation(root: Path, *, cache: str = "", recipe: str = "") -> Benchma
 VALIDATION_GROUPS = {
     "a": "two sounds at 0 dB",
     "b": "three to five sounds",
-    "c": "the sound that is asked for is absent",
+    "c": "the queried sound is absent",
     "d": "speech in noise",
     "e": "stems of held-back songs",
-    "f": "as a, asked with another recording of the sound",
-    "g": "labels never trained on",
+    "f": "as a, queried with another recording of the sound",
+    "g": "labels that were not trained on",
 }
 VALIDATION = SetLayout(
     "validation",
@@ -60,22 +65,22 @@ MANIFEST = SetLayout(
     "you",
 )
 
-READERS: dict[str, Reader] = {
-    "audiocaps": Reader(published.read_audiocaps, published.LAYOUTS["audiocaps"]),
-    "audioset": Reader(published.read_audioset, published.LAYOUTS["audioset"]),
-    "clotho": Reader(published.read_clotho, published.LAYOUTS["clotho"]),
-    "esc50": Reader(published.read_esc50, published.LAYOUTS["esc50"]),
-    "music": Reader(published.read_music, published.LAYOUTS["music"]),
-    "vggsound": Reader(published.read_vggsound, published.LAYOUTS["vggsound"]),
-    "musdb18-hq": Reader(multitrack.read_musdb, multitrack.LAYOUTS["musdb18-hq"]),
-    "mir-1k": Reader(multitrack.read_mir1k, multitrack.LAYOUTS["mir-1k"]),
-    "ikala": Reader(multitrack.read_ikala, multitrack.LAYOUTS["ikala"]),
-    "medleydb": Reader(multitrack.read_medleydb, multitrack.LAYOUTS["medleydb"]),
-    "voicebank-demand": Reader(multitrack.read_voicebank, multitrack.LAYOUTS["voicebank-demand"]),
-    "dnr": Reader(multitrack.read_dnr, multitrack.LAYOUTS["dnr"]),
-    "folder": Reader(multitrack.read_folder, multitrack.LAYOUTS["folder"]),
-    "manifest": Reader(read_manifest_mixtures, MANIFEST),
-    "validation": Reader(read_validation, VALIDATION),
+READERS: dict[str, SetReader] = {
+    "audiocaps": SetReader(published.read_audiocaps, published.LAYOUTS["audiocaps"]),
+    "audioset": SetReader(published.read_audioset, published.LAYOUTS["audioset"]),
+    "clotho": SetReader(published.read_clotho, published.LAYOUTS["clotho"]),
+    "esc50": SetReader(published.read_esc50, published.LAYOUTS["esc50"]),
+    "music": SetReader(published.read_music, published.LAYOUTS["music"]),
+    "vggsound": SetReader(published.read_vggsound, published.LAYOUTS["vggsound"]),
+    "musdb18-hq": SetReader(multitrack.read_musdb, multitrack.LAYOUTS["musdb18-hq"]),
+    "mir-1k": SetReader(multitrack.read_mir1k, multitrack.LAYOUTS["mir-1k"]),
+    "ikala": SetReader(multitrack.read_ikala, multitrack.LAYOUTS["ikala"]),
+    "medleydb": SetReader(multitrack.read_medleydb, multitrack.LAYOUTS["medleydb"]),
+    "voicebank-demand": SetReader(multitrack.read_voicebank, multitrack.LAYOUTS["voicebank-demand"]),
+    "dnr": SetReader(multitrack.read_dnr, multitrack.LAYOUTS["dnr"]),
+    "folder": SetReader(multitrack.read_folder, multitrack.LAYOUTS["folder"]),
+    "manifest": SetReader(read_manifest_mixtures, MANIFEST),
+    "validation": SetReader(read_validation, VALIDATION),
 }
 
 
@@ -84,10 +89,12 @@ def load_set(text: str, *, limit: int | None = None, seed: int = 0) -> Benchmark
 
     Args:
         text: `name=path` and options, as in "esc50=/data/ESC-50,pairs=/data/esc50_eval.csv".
-        limit: keep this many items, drawn with `seed`, in the set's order.
+        limit: keep this many items, drawn at random, in the order of the set; None for all.
+        seed: of the draw.
 
     Raises:
-        ConfigError: an unknown name or option. DataError: missing files.
+        ConfigError: an unknown name or option.
+        DataError: missing files.
     """
     name, path, given = parse(text)
     reader = READERS[name]
@@ -103,7 +110,7 @@ def load_set(text: str, *, limit: int | None = None, seed: int = 0) -> Benchmark
 
 
 def parse(text: str) -> tuple[str, str, dict[str, str]]:
-    """Name, path and options of a `--set`; a comma belongs to the path unless `option=` follows it.
+    """Name, path and options of a `--set`. A comma is part of the path unless `option=` follows it.
 
     Raises:
         ConfigError: no path, or an unknown name.
@@ -118,13 +125,13 @@ def parse(text: str) -> tuple[str, str, dict[str, str]]:
 
 
 def options(name: str) -> dict[str, Any]:
-    """The options of a test set and their defaults."""
+    """Options of a test set, with their defaults."""
     parameters = inspect.signature(READERS[name].read).parameters
     return {key: p.default for key, p in parameters.items() if p.kind is p.KEYWORD_ONLY}
 
 
 def _typed(name: str, given: Mapping[str, str]) -> dict[str, Any]:
-    """Option texts as the types of the reader's defaults."""
+    """Convert the texts of options to the types of the defaults."""
     known = options(name)
     out: dict[str, Any] = {}
     for key, value in given.items():
@@ -134,5 +141,5 @@ def _typed(name: str, given: Mapping[str, str]) -> dict[str, Any]:
         try:
             out[key] = value.lower() in ("yes", "true", "1") if kind is bool else kind(value)
         except ValueError as error:
-            raise ConfigError(f"{name}: {key}={value!r} is no {kind.__name__}") from error
+            raise ConfigError(f"{name}: {key}={value!r} is not of type {kind.__name__}") from error
     return out

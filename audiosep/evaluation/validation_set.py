@@ -1,4 +1,4 @@
-"""The validation recipe of the embedded model as a test set."""
+"""The validation recipe of the embedded model as a benchmark."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from audiosep.query.query import Query
 
 
 def benchmark(path: str | Path, manifest: str | Path, cache: str | Path) -> Benchmark:
-    """The recipe as a test set for `audiosep evaluate`.
+    """Read a validation recipe.
 
     Args:
-        path: the recipe. manifest, cache: of the corpus it was drawn from.
+        path: the recipe.
+        manifest: of the corpus that it was drawn from.
+        cache: folder of the decoded audio of that corpus.
     """
     recipe = ValidationRecipe.load(path)
     version = f"{zlib.crc32(Path(path).read_bytes()):08x}"
@@ -26,7 +28,7 @@ def benchmark(path: str | Path, manifest: str | Path, cache: str | Path) -> Benc
     return Benchmark("validation", items, "held-back clips of the training corpus, see docs/mini.md", Path(path))
 
 
-# What a system with fixed targets calls the sounds that it can be asked for.
+# Names that systems with fixed targets have for the labels of groups d and e.
 _STEMS = {"vocals": ("vocals", "voice"), "drums": ("drums", "percussive"), "bass": ("bass",), "other": ("other",)}
 ALIASES: dict[str, dict[str, tuple[str, ...]]] = {
     "e": _STEMS,

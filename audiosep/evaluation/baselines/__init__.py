@@ -1,4 +1,4 @@
-"""What users compare with, behind the same interface as our models; names only, the code loads on first use."""
+"""Baselines that models are compared with. Here are only their names; the code is imported on first use."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ if TYPE_CHECKING:
     from audiosep.evaluation.baselines.base import Baseline
 
 FLOORS = ("best-gain", "mixture", "silence")
-"""The trivial answers that stand in every table."""
+"""Trivial estimates that are part of every table."""
 
 KINDS: dict[str, tuple[str, ...]] = {
     "oracles": ("oracle-ibm", "oracle-irm", "oracle-complex", "oracle-mwf", "oracle-nmf"),
     "classical": ("nmf", "rpca", "repet", "repet-adaptive", "repet-sim", "hpss", "spectral-gating"),
     "networks": ("hdemucs", "hdemucs-plus", "convtasnet", "demucs", "openunmix"),
 }
-"""Names for several baselines at once."""
+"""Names that stand for several baselines."""
 
 BASELINES: dict[str, str] = {
     "mixture": "audiosep.evaluation.baselines.floors:Mixture",

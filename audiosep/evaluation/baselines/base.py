@@ -1,4 +1,4 @@
-"""What all baselines share: the checks at the door, fixed names or true sources, and masking a spectrogram."""
+"""What baselines share: checks of arguments, fixed names or true sources, and masks on spectrograms."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from audiosep.audio.arrays import as_array
 from audiosep.errors import InputError, QueryError
 from audiosep.models.stft import istft, stft
-from audiosep.query.query import Query, as_query
+from audiosep.query.query import Query
+from audiosep.query.resolve import as_queries
 
 Array = NDArray[np.float32]
 Spectrum = NDArray[np.complex64]
@@ -25,9 +26,9 @@ class Baseline(ABC):
 
     Attributes:
         name: key in `BASELINES`.
-        targets: the only names it can be asked for; None when it takes any query.
+        targets: the only names it can separate; None for any query.
         capabilities: kinds of query it takes, from {"text", "audio"}.
-        needs_references: it is told the true sources, so its score is a bound, not a result.
+        needs_references: it is given the true sources, so that its score is a bound and not a result.
         about: one line for reports: the method and its paper.
     """
 
@@ -51,26 +52,25 @@ class Baseline(ABC):
             mix: (samples,) or (channels, samples), numpy or torch.
             queries: one or several; the outputs are named by their labels.
             sample_rate: Hz.
-            references: label -> true source, shaped like `mix`; only oracles look at it.
+            references: label -> true source, shaped like `mix`; only oracles use it.
 
         Returns:
             label -> estimate, the same kind of array and shape as `mix`.
 
         Raises:
-            QueryError: a query that this system cannot answer.
+            QueryError: a query that this system does not take.
             InputError: a mix that is empty or not finite; no sample rate; missing references.
         """
         if sample_rate is None or sample_rate < 1:
-            raise InputError(f"{self.name}: say the sample_rate of the mix in Hz, got {sample_rate}")
+            raise InputError(f"{self.name}: pass the sample_rate of the mix in Hz, got {sample_rate}")
         x, restore = as_array(mix)
-        asked = [as_query(q) for q in ([queries] if isinstance(queries, str | Query) else queries)]
-        if not asked:
-            raise QueryError(f"{self.name}: no query given")
-        self._check(asked)
-        truth = self._truth(asked, references, x) if self.needs_references else {}
+        parsed = as_queries(queries)
+        self._check(parsed)
+        truth = self._truth(parsed, references, x) if self.needs_references else {}
         if not x.any():
-            return {query.label: restore(np.zeros_like(x)) for query in asked}
-        return {label: restore(y.astype(np.float32)) for label, y in self._answer(x, asked, sample_rate, truth).items()}
+            return {query.label: restore(np.zeros_like(x)) for query in parsed}
+        estimates = self._estimate(x, parsed, sample_rate, truth)
+        return {label: restore(y.astype(np.float32)) for label, y in estimates.items()}
 
     def _check(self, queries: Sequence[Query]) -> None:
         for query in queries:
@@ -84,8 +84,8 @@ class Baseline(ABC):
         missing = [q.label for q in queries if references is None or q.label not in references]
         if references is None or missing:
             raise InputError(
-                f"{self.name} is told the true sources: pass references={{{missing[0]!r}: array, ...}}; "
-                "it bounds what its kind of mask can reach and cannot be used on recordings without stems"
+                f"{self.name} needs the true sources: pass references={{{missing[0]!r}: array, ...}}; "
+                "it is an upper bound for its kind of mask and cannot be used on recordings without stems"
             )
         truth = {query.label: as_array(references[query.label])[0] for query in queries}
         for label, y in truth.items():
@@ -94,10 +94,20 @@ class Baseline(ABC):
         return truth
 
     @abstractmethod
-    def _answer(
+    def _estimate(
         self, mix: Array, queries: Sequence[Query], sample_rate: int, truth: Mapping[str, Array]
     ) -> dict[str, Array]:
-        """label -> (channels, samples) for a checked, not silent mix (channels, samples)."""
+        """Estimate the queries.
+
+        Args:
+            mix: (channels, samples), not silent.
+            queries: checked.
+            sample_rate: Hz.
+            truth: label -> true source, (channels, samples); empty unless `needs_references`.
+
+        Returns:
+            label -> (channels, samples).
+        """
 
 
 class FixedBaseline(Baseline):
@@ -105,7 +115,7 @@ class FixedBaseline(Baseline):
 
     capabilities = frozenset({"text"})
 
-    def _answer(
+    def _estimate(
         self, mix: Array, queries: Sequence[Query], sample_rate: int, truth: Mapping[str, Array]
     ) -> dict[str, Array]:
         parts = self.parts(mix, sample_rate)
@@ -117,11 +127,11 @@ class FixedBaseline(Baseline):
 
 
 class Oracle(Baseline):
-    """A system that is told the true source and may only do what its kind of mask can do."""
+    """A system that is given the true source, and estimates it as well as its kind of mask allows."""
 
     needs_references = True
 
-    def _answer(
+    def _estimate(
         self, mix: Array, queries: Sequence[Query], sample_rate: int, truth: Mapping[str, Array]
     ) -> dict[str, Array]:
         return {query.label: self.estimate(mix, truth[query.label], sample_rate) for query in queries}
@@ -132,7 +142,7 @@ class Oracle(Baseline):
 
 
 def fixed_name(query: Query) -> str:
-    """What a system with fixed targets looks a query up by: its text, in lower case."""
+    """The name of a fixed target that a query asks for: its text, in lower case."""
     return (query.text or query.label).strip().lower()
 
 
@@ -155,10 +165,10 @@ def magnitude(X: Spectrum) -> Magnitude:
 
 
 def masked(mix: Array, mask: Magnitude, X: Spectrum, window: int, hop: int) -> tuple[Array, Array]:
-    """The part of the mix under a mask (bins, frames), and all the rest; they sum to the mix.
+    """Apply a mask (bins, frames) to the mix.
 
     Returns:
-        two arrays (channels, samples).
+        The masked part and the rest, (channels, samples) each; they sum to the mix.
     """
     part = waveform(X * mask, window, hop, mix.shape[-1])
     return part, mix - part

@@ -1,4 +1,4 @@
-"""The trivial answers. A system that does not beat all three has separated nothing."""
+"""Trivial estimates. A system that is not better than all three does not separate."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from audiosep.query.query import Query
 
 
 class Mixture(Baseline):
-    """Gives the mixture back: 0 dB improvement by definition."""
+    """Returns the mixture: 0 dB improvement by definition."""
 
     name: ClassVar[str] = "mixture"
     about: ClassVar[str] = "the mixture itself"
 
-    def _answer(
+    def _estimate(
         self, mix: Array, queries: Sequence[Query], sample_rate: int, truth: Mapping[str, Array]
     ) -> dict[str, Array]:
         return {query.label: mix.copy() for query in queries}
 
 
 class Silence(Baseline):
-    """Gives silence: SDR 0 dB, which is an improvement wherever the target is the quieter part."""
+    """Returns silence: SDR 0 dB, which is an improvement where the target is weaker than the rest."""
 
     name: ClassVar[str] = "silence"
-    about: ClassVar[str] = "no sound at all"
+    about: ClassVar[str] = "silence"
 
-    def _answer(
+    def _estimate(
         self, mix: Array, queries: Sequence[Query], sample_rate: int, truth: Mapping[str, Array]
     ) -> dict[str, Array]:
         return {query.label: np.zeros_like(mix) for query in queries}
@@ -38,8 +38,8 @@ class Silence(Baseline):
 class BestGain(Oracle):
     """The mixture times the constant that gives the highest SDR, g = <s, x> / <x, x>.
 
-    Turning the volume to the right place is worth 3 dB SDRi on two sources at 0 dB and more on quiet targets, and
-    nothing in SI-SDR.
+    The best volume alone gives an SDRi of 3 dB for two sources at 0 dB, and more for quieter targets; its SI-SDRi is
+    0 dB.
     """
 
     name: ClassVar[str] = "best-gain"

@@ -1,4 +1,4 @@
-"""Spectral gating: everything near the steady noise floor of its bin is closed."""
+"""Spectral gating: bins near their steady noise floor are attenuated."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from audiosep.evaluation.baselines.base import Array, FixedBaseline, magnitude, 
 
 
 class SpectralGating(FixedBaseline):
-    """A gate per bin that opens above a noise floor tracked by minimum statistics.
+    """A soft gain for each bin above a noise floor from minimum statistics.
 
     The floor: R. Martin, "Noise power spectral density estimation based on optimal smoothing and minimum statistics",
     TSAP 2001, with one smoothing length instead of the optimal one. The gate: the principle of S. Boll, "Suppression of
@@ -19,9 +19,9 @@ class SpectralGating(FixedBaseline):
     (T. Sainburg et al., PLoS Computational Biology 16(10), 2020, "noisereduce").
 
     Args:
-        threshold: dB above the floor where a bin is half open.
-        softness: dB from half open to 73 % open.
-        memory: seconds that the minimum is looked for, longer than a word.
+        threshold: level above the floor at which the gain is 0.5, dB.
+        softness: further level at which the gain is 0.73, dB.
+        memory: length of the search for the minimum, longer than a word, seconds.
     """
 
     name: ClassVar[str] = "spectral-gating"

@@ -1,4 +1,4 @@
-"""Harmonic/percussive separation: tones are horizontal lines of a spectrogram, hits are vertical ones."""
+"""Harmonic/percussive separation: tones are horizontal lines of a spectrogram, percussion vertical ones."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Hpss(FixedBaseline):
         harmonic = median_filter(V, size=(1, self.length), mode="nearest") ** 2
         percussive = median_filter(V, size=(self.length, 1), mode="nearest") ** 2
         total = harmonic + percussive
-        # Where both medians are zero neither has a claim; half to each keeps the two parts alike.
+        # Where both medians are zero, each part gets half.
         mask = np.divide(harmonic, total, out=np.full_like(V, 0.5), where=total > 0)
         tones, hits = masked(mix, mask, X, window, window // 4)
         return {"harmonic": tones, "percussive": hits}

@@ -1,4 +1,4 @@
-"""Published networks through their own packages; weights come from the user's cache, nothing is downloaded."""
+"""Published networks, run by their own packages. Weights are read from the user's cache; nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ STEMS = ("drums", "bass", "other", "vocals")
 
 
 class _Network(FixedBaseline):
-    """Common to the networks: their rate and channels, and back to the mixture's.
+    """Common to the networks: conversion to their sample rate and channels, and back.
 
     Attributes:
-        rate: Hz the network works at.
-        stereo: it takes two channels; a mono mixture is given twice, more channels one by one. Otherwise every
-            channel is separated on its own.
+        rate: sample rate of the network, Hz.
+        stereo: whether it takes two channels. Mono, or more than two channels, are then separated one channel at a
+            time, given twice. Otherwise every channel is separated on its own.
         outputs: names in the network's order.
     """
 
@@ -44,7 +44,8 @@ class _Network(FixedBaseline):
         """The network with its weights, on the device.
 
         Raises:
-            DependencyError: its package is missing. ModelError: its weights are.
+            DependencyError: its package is not installed.
+            ModelError: its weights are not in the cache.
         """
 
     @abstractmethod
@@ -90,7 +91,7 @@ class HybridDemucs(_Network):
 
 
 class HybridDemucsPlus(HybridDemucs):
-    """The same network trained on 150 more songs and on MUSDB18's test songs too: no figure on MUSDB18 counts."""
+    """The same network also trained on 150 more songs and the test songs of MUSDB18: its scores there do not count."""
 
     name: ClassVar[str] = "hdemucs-plus"
     about: ClassVar[str] = "Hybrid Demucs, all of MUSDB18-HQ (test songs too) + 150 songs, torchaudio"
@@ -141,7 +142,7 @@ class Demucs(_Network):
             )
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-        # demucs imports whatever class the file names; only its own network is let through.
+        # demucs imports any class that the file names, so only its own network is accepted.
         if metadata.get("klass") != "demucs.htdemucs.HTDemucs" or "structure" in metadata:
             raise ModelError(f"{path}: not the published HT-Demucs; fetch {self.repository} again")
         network: nn.Module = hub.load_safetensors_model(path)
@@ -207,7 +208,7 @@ def _cached(path: Path, what: str, how: str) -> Path:
 
 
 def _with_weights(network: nn.Module, path: Path, strict: bool = True) -> nn.Module:
-    """Load a published state dictionary; nothing but tensors is unpickled."""
+    """Load a published state dictionary; only tensors are unpickled."""
     try:
         missing, _ = network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True), strict=strict)
     except Exception as error:

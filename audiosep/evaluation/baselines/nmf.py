@@ -1,4 +1,4 @@
-"""Non-negative matrix factorisation: a spectrogram as a few spectra, each with its loudness over time."""
+"""Non-negative matrix factorisation: a spectrogram as a few spectra, each with a gain over time."""
 
 from __future__ import annotations
 
@@ -36,9 +36,10 @@ def factorise(
 
     Args:
         V: (bins, frames) magnitudes.
-        rank: number of spectra to learn.
-        iterations: updates of each factor. seed: of the random start.
-        known: (bins, k) spectra that stay as they are, in front of the learnt ones.
+        rank: number of spectra to estimate.
+        iterations: updates of each factor.
+        seed: of the random initialisation.
+        known: (bins, k) fixed spectra, placed before the estimated ones.
 
     Returns:
         W (bins, k + rank) with columns that sum to 1, H (k + rank, frames).
@@ -60,7 +61,7 @@ def factorise(
 
 
 class OracleNmf(Oracle):
-    """Blind factorisation of the mix; the true sources tell which components are the target.
+    """Blind factorisation of the mix; the true sources decide which components are the target.
 
     A component belongs to the target when more than half of its magnitude is the target's; the best one always does.
     Components are grouped by the true sources as in T. Virtanen, "Monaural sound source separation by nonnegative
@@ -87,7 +88,7 @@ class OracleNmf(Oracle):
 
 
 class ExampleNmf(Baseline):
-    """Spectra learnt from an example of the sound; whatever they cannot explain in the mix is the rest.
+    """Spectra of an example of the sound, and further spectra for everything else in the mix.
 
     P. Smaragdis, B. Raj, M. Shashanka, "Supervised and semi-supervised separation of sounds from single-channel
     mixtures", ICA 2007.
@@ -103,22 +104,22 @@ class ExampleNmf(Baseline):
     def _check(self, queries: Sequence[Query]) -> None:
         for query in queries:
             if query.audio is None:
-                raise QueryError(f"nmf learns from an example: ask it with Query(audio=...), not {query.label!r}")
+                raise QueryError(f"nmf needs an example: use Query(audio=...) instead of {query.label!r}")
 
-    def _answer(
+    def _estimate(
         self, mix: Array, queries: Sequence[Query], sample_rate: int, truth: Mapping[str, Array]
     ) -> dict[str, Array]:
         window = window_length(0.064, sample_rate)
         X = spectrum(mix, window, window // 4)
         V = magnitude(X)
-        answers = {}
+        estimates = {}
         for query in queries:
             example = magnitude(spectrum(_example(query.audio, sample_rate), window, window // 4))
             known, _ = factorise(example, self.rank, iterations=self.iterations)
             W, H = factorise(V, self.rest, iterations=self.iterations, known=known)
             mask = (W[:, : self.rank] @ H[: self.rank]) / (W @ H + _TINY)
-            answers[query.label] = masked(mix, mask.astype(np.float32), X, window, window // 4)[0]
-        return answers
+            estimates[query.label] = masked(mix, mask.astype(np.float32), X, window, window // 4)[0]
+        return estimates
 
 
 def _example(audio: Any, sample_rate: int) -> Array:

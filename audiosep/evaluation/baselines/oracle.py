@@ -1,4 +1,4 @@
-"""Upper bounds: the best masks, computed from the true sources."""
+"""Upper bounds: ideal masks and filters, computed from the true sources."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class IdealRatioMask(Oracle):
 class IdealComplexMask(Oracle):
     """M = S / X per channel and bin, its magnitude limited to `limit`.
 
-    Unlimited it is the target itself; a limit is what a network with a bounded output could reach.
+    Without a limit the result is the target itself; with one it is what a network with a bounded mask could reach.
     D. S. Williamson, Y. Wang, D. Wang, "Complex ratio masking for monaural speech separation", TASLP 2016.
     """
 
@@ -84,7 +84,7 @@ class MultichannelWiener(Oracle):
 
 
 def _model(S: np.ndarray) -> np.ndarray:
-    """v(f, t) R(f) of one source: (bins, frames, channels, channels)."""
+    """Power times spatial covariance, v(f, t) R(f), of one source: (bins, frames, channels, channels)."""
     v = magnitude(S) ** 2
     covariance = np.einsum("cft,dft->fcd", S, S.conj()) / np.maximum(v.sum(-1), _TINY)[:, None, None]
     model: np.ndarray = v[..., None, None] * covariance[:, None]

@@ -1,4 +1,4 @@
-"""REPET: the background of a song repeats, a voice does not."""
+"""REPET: the accompaniment of a song repeats, the voice does not."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from audiosep.evaluation.baselines.base import (
 
 
 class _Repeating(FixedBaseline):
-    """Common to the three: a model of the repeating part, a soft mask from it, and nothing vocal below 100 Hz.
+    """Common to the three: a soft mask from a model of the repeating part, and no voice below 100 Hz.
 
-    The mask is W / V with W = min(model, V): what repeats cannot be louder than the mixture.
+    The mask is W / V with W = min(model, V), because the repeating part cannot be louder than the mixture.
     """
 
     targets = frozenset({"vocals", "accompaniment"})
@@ -40,12 +40,12 @@ class _Repeating(FixedBaseline):
         return {"vocals": voice, "accompaniment": rest}
 
     def _repeating(self, V: Magnitude, per_second: float) -> Magnitude:
-        """The repeating background (bins, frames) of magnitudes with `per_second` frames a second."""
+        """The repeating part, (bins, frames), of magnitudes with `per_second` frames per second."""
         raise NotImplementedError
 
 
 class Repet(_Repeating):
-    """One period for the whole recording; the median of its repetitions is the background.
+    """One period for the whole recording; the repeating part is the median of the repetitions.
 
     Z. Rafii, B. Pardo, "REpeating Pattern Extraction Technique (REPET): a simple method for music/voice separation",
     TASLP 2013.
@@ -65,18 +65,19 @@ class Repet(_Repeating):
 
 
 class AdaptiveRepet(_Repeating):
-    """A period for every moment; the background is the median of a few repetitions around it.
+    """A period every few seconds; the repeating part is the median of the nearest repetitions.
 
     A. Liutkus, Z. Rafii, R. Badeau, B. Pardo, G. Richard, "Adaptive filtering for music/voice separation exploiting the
     repeating musical structure", ICASSP 2012.
 
     Args:
-        length: seconds of music that one period is measured on. step: seconds between measurements.
+        length: duration from which a period is estimated, seconds.
+        step: time between two estimates, seconds.
         order: repetitions that the median is taken over.
     """
 
     name: ClassVar[str] = "repet-adaptive"
-    about: ClassVar[str] = "adaptive REPET, a period for every moment (Liutkus et al. 2012)"
+    about: ClassVar[str] = "adaptive REPET, local periods (Liutkus et al. 2012)"
 
     def __init__(self, length: float = 10.0, step: float = 5.0, order: int = 5) -> None:
         self.length, self.step, self.order = length, step, order
@@ -100,7 +101,7 @@ class AdaptiveRepet(_Repeating):
 
 
 class RepetSim(_Repeating):
-    """No period: the background at a moment is the median of the moments that look most like it.
+    """No period: the repeating part of a frame is the median of the most similar frames.
 
     Z. Rafii, B. Pardo, "Music/voice separation using the similarity matrix", ISMIR 2012 (at most 100 frames, at least
     one second apart).
@@ -131,7 +132,7 @@ def beat_spectrum(V: Magnitude) -> NDArray[np.float64]:
     """
     frames = V.shape[1]
     total = np.zeros(frames + 1)
-    for row in V:  # one bin at a time: long recordings would need gigabytes otherwise
+    for row in V:  # one bin at a time, because all at once need gigabytes for long recordings
         transformed = np.fft.rfft(row.astype(np.float64) ** 2, 2 * frames)
         total += transformed.real**2 + transformed.imag**2
     correlation = np.fft.irfft(total / len(V), 2 * frames)[:frames]
@@ -141,11 +142,18 @@ def beat_spectrum(V: Magnitude) -> NDArray[np.float64]:
 
 
 def repeating_period(beats: NDArray[np.float64], tolerance: int = 2) -> int:
-    """The lag, in frames, whose multiples stand out most in a beat spectrum.
+    """The repeating period: the lag whose multiples have the highest peaks in a beat spectrum.
 
-    Rafii & Pardo 2013, algorithm 1: lag 0 and the longest quarter of the lags are left out, at least three
-    repetitions must fit, and a multiple counts when the highest value near it is also the highest of its whole
-    neighbourhood; what counts is its height above the neighbourhood's mean.
+    Rafii & Pardo 2013, algorithm 1. Lag 0 and the longest quarter of the lags are left out, and at least three
+    repetitions must fit. A multiple counts if the maximum near it is also the maximum of its whole neighbourhood, with
+    its height above the mean of the neighbourhood.
+
+    Args:
+        beats: beat spectrum, (frames,).
+        tolerance: how far a peak may be from the multiple, frames.
+
+    Returns:
+        Frames.
     """
     lags = beats[1 : max(2, len(beats) * 3 // 4)]
     best, height = max(1, len(lags) // 3), -np.inf

@@ -1,4 +1,4 @@
-"""Robust PCA: accompaniment repeats (low rank), a voice is sparse."""
+"""Robust PCA: the accompaniment is of low rank, because it repeats; the voice is sparse."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ def robust_pca(
     Args:
         D: (rows, columns).
         weight: of the sparse part; 1 / sqrt(max(rows, columns)) when None.
-        tolerance: stop at ||D - A - E||_F <= tolerance ||D||_F. iterations: stop there at the latest.
+        tolerance: stop at ||D - A - E||_F <= tolerance ||D||_F.
+        iterations: most iterations.
 
     Returns:
         A and E, both (rows, columns).
@@ -48,12 +49,12 @@ def robust_pca(
 
 
 def _shrink(M: Matrix, threshold: float) -> Matrix:
-    """Every entry moved towards zero by `threshold`."""
+    """Move every entry towards zero by `threshold`."""
     return M - np.clip(M, -threshold, threshold)
 
 
 def _shrink_singular(M: Matrix, threshold: float) -> Matrix:
-    """Every singular value moved towards zero by `threshold`.
+    """Move every singular value towards zero by `threshold`.
 
     U f(S) V^T = (U (f(S) / S) U^T) M needs only the eigenvectors of M M^T, which is several times cheaper than the
     decomposition of M.
@@ -68,7 +69,7 @@ def _shrink_singular(M: Matrix, threshold: float) -> Matrix:
 
 
 class Rpca(FixedBaseline):
-    """The voice is where the sparse part of |X| is stronger than the low-rank part.
+    """Voice where the sparse part of |X| is stronger than the low-rank part, else accompaniment.
 
     P.-S. Huang, S. D. Chen, P. Smaragdis, M. Hasegawa-Johnson, "Singing-voice separation from monaural recordings using
     robust principal component analysis", ICASSP 2012 (weight 1 / sqrt(max(bins, frames)), binary mask with gain 1).
