@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from graphlib import TopologicalSorter
@@ -49,10 +50,11 @@ def modules() -> dict[str, Path]:
 
 
 MODULES = modules()
+NAMED = re.compile(r"(?P<module>audiosep(\.\w+)+):\w+")
 
 
 def imports(path: Path) -> set[str]:
-    """Modules of this package that a file imports, in functions too, but not for type checking only."""
+    """Modules of this package that a file imports, in functions and by name too, but not for type checking only."""
     names: set[str] = set()
     for node in walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom):
@@ -61,6 +63,8 @@ def imports(path: Path) -> set[str]:
             names |= {f"{base}.{alias.name}" for alias in node.names} if base.split(".")[0] == "audiosep" else set()
         elif isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.Constant) and (named := NAMED.fullmatch(str(node.value))):
+            names.add(named["module"])  # a registry names it for importlib
     own = {name.removeprefix("audiosep").removeprefix(".") for name in names if name.split(".")[0] == "audiosep"}
     return {module_of(name) for name in own}
 

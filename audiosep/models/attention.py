@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from audiosep.models.hybrid_config import HybridConfig
 from audiosep.models.listener import ListenerConfig
-
-if TYPE_CHECKING:
-    from audiosep.models.hybrid_config import HybridConfig
 
 
 @dataclass
