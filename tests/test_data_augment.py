@@ -1,4 +1,4 @@
-"""Effects: lengths stay, levels are what was asked, pitch and tempo move as they should."""
+"""Effects: lengths, levels, pitch and tempo."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def test_speed_moves_pitch_and_length_together(speed):
     assert (y - expected)[100:-100].abs().max() < 0.01 * 8000
 
 
-def test_speed_lets_nothing_alias():
-    y = resample_speed(tone(15000), 25)  # would land at 18.75 kHz, above half of the rate
+def test_speed_does_not_alias():
+    y = resample_speed(tone(15000), 25)  # would become 18.75 kHz, above half of the rate
     assert y[100:-100].abs().max() < 0.03 * 8000
 
 
@@ -57,7 +57,7 @@ def test_tempo_keeps_the_pitch(tempo):
     assert len(y) == 64000 * SPEED_STEP // tempo
     assert pitch(y) == pytest.approx(440, abs=2)
     level = y[: len(y) // 1000 * 1000].view(-1, 1000).square().mean(1)
-    assert level.min() > 0.8 * 0.5 * 8000**2  # frames meet in phase
+    assert level.min() > 0.8 * 0.5 * 8000**2  # frames are added in phase
 
 
 def test_tempo_of_short_and_unchanged_sounds():
@@ -66,7 +66,7 @@ def test_tempo_of_short_and_unchanged_sounds():
     assert torch.equal(stretch(x, SPEED_STEP), x)
 
 
-def test_pitch_is_speed_and_tempo_against_each_other():
+def test_pitch_is_speed_with_the_inverse_tempo():
     drawn = {draw_speed(np.random.default_rng(i), AugmentConfig(speed=0, pitch=1)) for i in range(50)}
     assert len(drawn) > 5
     for speed, tempo in drawn:
@@ -75,7 +75,7 @@ def test_pitch_is_speed_and_tempo_against_each_other():
         assert pitch(y) == pytest.approx(500 * speed / SPEED_STEP, rel=0.01)
 
 
-def test_the_equaliser_does_what_its_numbers_say():
+def test_the_equaliser_has_the_given_gains():
     x = torch.randn(1, 64000, generator=torch.Generator().manual_seed(0))
 
     def gain_db(effect: Effects, low: float, high: float) -> float:
@@ -139,7 +139,7 @@ def test_stereo_images():
     assert torch.allclose(y[0, 0], y[0, 1])
     assert torch.allclose(y[:2].square().sum(1).mean(-1), x[:2].square().mean(-1), rtol=1e-5)  # constant power
     assert y[1, 1].abs().max() < 1e-6
-    assert torch.allclose(y[2].sum(0), x[2] * 2**0.5, atol=1e-6)  # the side signal leaves the sum
+    assert torch.allclose(y[2].sum(0), x[2] * 2**0.5, atol=1e-6)  # the side signal cancels in the sum
     assert y[3].sum(0).abs().max() < 1e-6
     drawn = [draw_stereo_image(np.random.default_rng(i)) for i in range(300)]
     assert min(i.pan for i in drawn) < -0.8

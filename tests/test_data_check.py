@@ -108,7 +108,7 @@ def test_the_test_half_of_a_song_collection_stays_the_test_half(tmp_path):
     assert splits["test/c"] == "test"
 
 
-def test_two_sources_with_equal_names_get_ids_of_their_own(tmp_path):
+def test_sources_with_equal_file_names_get_different_ids(tmp_path):
     for folder in ("one", "two"):
         corpora.write(tmp_path / folder / "kettle/1.wav", corpora.wave(0, 0.2, 16000))
     arguments = [str(tmp_path / "one"), str(tmp_path / "two"), "-o", str(tmp_path / "m.jsonl"), "--quiet"]
@@ -124,7 +124,7 @@ def test_two_sources_with_equal_names_get_ids_of_their_own(tmp_path):
     assert main(["data", "check", str(tmp_path / "empty.jsonl")]) == 2
 
 
-def test_a_batch_can_be_listened_to(tmp_path, capsys):
+def test_a_batch_is_written_as_audio_files(tmp_path, capsys):
     write_manifest(tmp_path / "m.jsonl", corpora.make_clips(tmp_path / "a", takes=2))
     (tmp_path / "config.json").write_text('{"task": "separation", "sampling": {"mixtures": 3, "seconds": 0.5}}')
     arguments = ["--cache", str(tmp_path / "c"), "-o", str(tmp_path / "out"), "--config", str(tmp_path / "config.json")]

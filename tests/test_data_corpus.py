@@ -1,4 +1,4 @@
-"""Decoding once: levels, lengths, growth of the cache, broken files."""
+"""The decoded corpus: levels, lengths, growth of the cache, broken files."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_processes_that_start_together_decode_once(tmp_path):
     assert all(cache.find(one) == caches[0].find(one) for cache in caches for one in clips)
 
 
-def test_broken_files_are_all_named_and_skipped_only_when_asked(tmp_path, caplog):
+def test_broken_files_are_all_named_and_skipped_only_on_request(tmp_path, caplog):
     good = clip(corpora.write(tmp_path / "good.wav", corpora.wave(0, 0.3, 16000)))
     corpora.write_shard(tmp_path / "s.tar", {"bad.opus": b"OggS" + bytes(60)})
     (tmp_path / "cut.flac").write_bytes(corpora.encode(corpora.wave(1, 1.0, 16000), 16000, "x.flac")[:60])

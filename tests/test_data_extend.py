@@ -34,7 +34,7 @@ def known(recordings: Iterable[np.ndarray]) -> Fingerprints:
 
 
 @pytest.mark.parametrize(("start", "seconds"), [(0, 2.0), (9_001, 2.5), (9_001, 4.0), (8 * RATE - 16_500, 2.0)])
-def test_a_piece_is_recognised_after_gain_noise_and_coding(tmp_path: Path, start: int, seconds: float) -> None:
+def test_a_part_is_found_despite_gain_noise_and_coding(tmp_path: Path, start: int, seconds: float) -> None:
     recordings = [recording(seed) for seed in range(4)]
     prints = known(recordings)
     random = np.random.default_rng(0)
@@ -58,7 +58,7 @@ def note(seed: int, seconds: float = 3.0) -> np.ndarray:
     return (np.sum(partials, 0) * np.exp(-time) + 1e-3 * random.standard_normal(len(time))).astype(np.float32)
 
 
-def test_other_recordings_are_not_recognised(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_recordings_are_not_found(monkeypatch: pytest.MonkeyPatch) -> None:
     prints = known([*(recording(seed) for seed in range(6)), *(note(seed) for seed in range(6))])
     others = [*(recording(seed) for seed in range(10, 16)), *(note(seed) for seed in range(10, 16))]
     others += [np.zeros(3 * RATE, np.float32), sounds.noise(4, RATE, seed=99)]
@@ -93,7 +93,7 @@ def corpus(tmp_path: Path) -> tuple[list[Clip], list[Clip]]:
         clip("group", "wind", 4, group="origin:b"),
         clip("kind", "thunderstorm", 5),
         dataclasses.replace(clip("named", "weather", 6), captions=("distant thunder",)),
-        clip("heard", "kettle", 1),
+        clip("copy", "kettle", 1),
         dataclasses.replace(clips[0], id="again"),
     ]
     return clips, more
@@ -111,14 +111,14 @@ def test_clips_that_leak_held_back_material_are_left_out(corpus: tuple[list[Clip
         "group": "in the same group as b, which is held back",
         "kind": "label or captions match a label held out of training",
         "named": "label or captions match a label held out of training",
-        "heard": "a copy of b, which is held back",
+        "copy": "a copy of b, which is held back",
         "again": "already in the manifest, as a",
     }
     assert found.left_out == reasons
     assert done[-1] == 1.0
     assert done == sorted(done)
     without = extend_manifest(clips, more, sound=False)
-    assert [clip.id for clip in without.clips[3:]] == ["fine", "heard"]
+    assert [clip.id for clip in without.clips[3:]] == ["fine", "copy"]
 
 
 def test_a_part_of_a_held_back_recording_is_left_out(corpus: tuple[list[Clip], list[Clip]], tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from audiosep.errors import AudioError, DataError
 X = sounds.voice(0.6, corpora.RATE)
 
 
-def heard(clips: list[Clip]) -> list[int]:
+def lengths(clips: list[Clip]) -> list[int]:
     """Samples of each clip at 16 kHz."""
     return [len(x) for x in decode_many(clips, 16000) if not isinstance(x, AudioError)]
 
@@ -37,7 +37,7 @@ def test_folders(tmp_path):
         ("my cat", "file:my-cat/monday"),
     ]
     assert {c.source_rate for c in clips} == {corpora.RATE}
-    assert heard(clips) == [len(X)] * 4
+    assert lengths(clips) == [len(X)] * 4
 
 
 def test_songs(tmp_path):
@@ -74,7 +74,7 @@ def test_csv(tmp_path):
     )
     first, second = layouts.read_clips(table)
     assert (first.label, first.captions, first.split) == ("kettle", ("boiling", "steam"), "val")
-    assert heard([first, second]) == [4000, len(X)]
+    assert lengths([first, second]) == [4000, len(X)]
     table.write_text("path,label,colour\na/1.flac,x,red\n")
     with pytest.raises(DataError, match="unknown column 'colour'"):
         layouts.read_clips(table)
@@ -97,7 +97,7 @@ def test_shards(tmp_path):
         ("song0/bass.flac", "bass", "music"),
     ]
     assert [c.group for c in clips] == ["speaker:ann+speaker:bob", "song:song0"]
-    assert heard(clips) == [len(X)] * 2
+    assert lengths(clips) == [len(X)] * 2
     (tmp_path / "index.jsonl").write_text(json.dumps({"id": "e2", "shard": "s-0.tar", "label": "x"}))
     with pytest.raises(DataError, match=r"s-0.tar has no member for 'e2'"):
         layouts.read_clips(tmp_path)
@@ -127,12 +127,12 @@ def test_huggingface(tmp_path, caption):
         ("kettle", "train"), ("my cat", "train"), ("kettle", "test"), ("my cat", "test")
     ]  # fmt: skip
     assert clips[1].captions == (("a cat",) if caption else ())
-    assert heard(clips) == [len(X)] * 4
+    assert lengths(clips) == [len(X)] * 4
     with pytest.raises(DataError, match="expected 'sound'"):
         layouts.read_huggingface(rows, audio="sound")
 
 
-def test_broken_files_are_named_and_skipped_only_when_asked(tmp_path):
+def test_broken_files_are_named_and_skipped_only_on_request(tmp_path):
     corpora.write(tmp_path / "kettle/good.wav", X)
     (tmp_path / "kettle/empty.wav").write_bytes(b"")
     (tmp_path / "kettle/noise.flac").write_bytes(b"fLaC" + bytes(100))

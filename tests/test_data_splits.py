@@ -1,4 +1,4 @@
-"""Labels that answer queries, and splits that never change."""
+"""Labels that imply names, and splits that never change."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TABLE = label_table()
 
 
 @pytest.mark.parametrize(
-    ("label", "query", "answers"),
+    ("label", "name", "implied"),
     [
         ("drum kit", "snare drum", True),
         ("snare drum", "drum kit", False),
@@ -30,8 +30,8 @@ TABLE = label_table()
         ("dog barking", "cat meowing", False),
     ],
 )
-def test_answers(label, query, answers):
-    assert TABLE.implies(label, query) is answers
+def test_implications(label, name, implied):
+    assert TABLE.implies(label, name) is implied
 
 
 def test_conflicts_are_mutual_and_need_something_in_common():
@@ -98,7 +98,7 @@ def test_clips_that_share_a_speaker_share_a_group():
     assert len({of["1"], of["4"], of["5"]}) == 3
 
 
-def test_a_coarse_group_may_not_swallow_a_family():
+def test_a_group_with_most_of_a_family_is_not_held_back():
     clips = [Clip(f"big{i}", "x", "speech", family="speech", seconds=10, group="source:big") for i in range(9)]
     clips += [Clip(f"s{i}", "x", "speech", family="speech", seconds=1, group=f"speaker:{i}") for i in range(30)]
     held = held_back_groups(clips)
@@ -106,7 +106,7 @@ def test_a_coarse_group_may_not_swallow_a_family():
     assert held
 
 
-def test_zero_labels_leave_training_with_all_they_imply():
+def test_zero_labels_are_held_out_with_all_related_labels():
     takes = {"thunder": 8, "thunderstorm": 3, "rain": 9, "explosion": 12, "drill": 9, "speech": 9, "humming": 2}
     clips = [
         Clip(
@@ -120,7 +120,7 @@ def test_zero_labels_leave_training_with_all_they_imply():
     )
     chosen = zero_labels(clips, count=20, least=8)
     assert set(chosen) <= {"thunder", "explosion", "drill"}
-    assert "thunder" in chosen  # its storms come along; rain, an everyday label, is not implied by thunder
+    assert "thunder" in chosen  # thunderstorms are held out too; rain, an everyday label, is not implied by thunder
     out = zero_clips(clips, ("thunder",))
     assert out == {c.id for c in clips if c.label in ("thunder", "thunderstorm")}
     assert "humming1" in zero_clips(clips, ("drill",))  # a caption names it

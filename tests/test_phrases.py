@@ -18,7 +18,7 @@ from audiosep.errors import DataError
 
 needs_wordnet = pytest.mark.skipif(not (FOLDER / "data.noun").is_file(), reason="Debian package wordnet not installed")
 
-# A database of its own, in the format of wndb(5): a dog, a puppy below it, the sound of barking, a band's words.
+# A small database in the format of wndb(5): a dog, a puppy below it, the sound of barking.
 NOUNS = [
     ("dog", ["dog", "domestic_dog"], ["puppy"], 'a barking animal; "the dog barked all night"'),
     ("puppy", ["puppy", "whelp"], [], "a young dog"),
@@ -137,7 +137,7 @@ def test_captions_and_labels_are_read(tmp_path: Path) -> None:
 
 
 @given(st.text("abcdefghij ", min_size=1, max_size=30), st.integers(0, 1000))
-def test_a_slip_changes_one_word_by_one_letter(text: str, seed: int) -> None:
+def test_a_typing_error_changes_one_word_by_one_letter(text: str, seed: int) -> None:
     text = phrases.normalise(text)
     before, after = text.split(), misspell(text, random.Random(seed)).split()
     assert len(before) == len(after)

@@ -1,1 +1,1 @@
-"""Training data: manifests, mixtures drawn and rendered on the fly."""
+"""Training data: manifests, splits, decoded corpora, and mixtures drawn and rendered during training."""

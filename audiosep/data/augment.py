@@ -1,4 +1,4 @@
-"""Effects on single sources before they are mixed: drawn with numpy into a plan, rendered with torch on any device."""
+"""Effects on sources before they are mixed: drawn with numpy for a plan, applied with torch on any device."""
 
 from __future__ import annotations
 
@@ -20,16 +20,21 @@ _FFT = 1024
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """How often each effect is drawn, per source, and how strong it may be.
+    """Probability of each effect, per source, and its range. At most one of speed, tempo and pitch is drawn.
 
-    Attributes:
-        speed: probability of playing faster or slower (pitch and tempo together), within `speeds`.
-        tempo, pitch: probabilities of changing one and keeping the other, within `speeds`; at most one of the three.
-        equalise: probability of a tilt up to `tilt_db` dB/octave around 1 kHz and one peak up to `peak_db` dB.
-        bandlimit: probability of a low-pass between 3 and 12 kHz.
-        reverb: probability of a synthetic room; decay within `reverb_seconds` (to -60 dB).
-        codec: probability of quantisation noise like that of an 8-bit mu-law or a low-rate codec.
-        polarity: probability of a flipped sign.
+    Args:
+        speed: probability of playing faster or slower (pitch and tempo together).
+        tempo: probability of another tempo at the same pitch.
+        pitch: probability of another pitch at the same tempo.
+        speeds: range of the factors of these three.
+        equalise: probability of a spectral tilt around 1 kHz and one peak.
+        tilt_db: largest tilt, dB per octave, up or down.
+        peak_db: largest gain of the peak, dB, up or down.
+        bandlimit: probability of a low-pass filter between 3 and 12 kHz.
+        reverb: probability of reverberation by a synthetic room.
+        reverb_seconds: range of its decay time to -60 dB, seconds.
+        codec: probability of quantisation noise, as of 6 to 8 bits of mu-law.
+        polarity: probability of an inverted sign.
     """
 
     speed: float = 0.4
@@ -51,18 +56,18 @@ class AugmentConfig:
                 raise ConfigError(f"augment.{name} is a probability and must lie in 0..1, got {getattr(self, name)}")
         for name, (low, high) in (("speeds", self.speeds), ("reverb_seconds", self.reverb_seconds)):
             if not 0 < low <= high:
-                raise ConfigError(f"augment.{name} must go from small to large above 0, got {low} to {high}")
+                raise ConfigError(f"augment.{name} must be two numbers above 0, in order, got {low} and {high}")
 
 
 @dataclass(frozen=True)
 class Effects:
-    """What happens to one source; the defaults change nothing.
+    """The effects on one source; the defaults change nothing.
 
-    Attributes:
-        tilt_db: dB per octave around 1 kHz.
-        peak: centre (Hz), gain (dB) and width (octaves) of a bell; gain 0 = none.
-        lowpass: Hz; 0 = none.
-        reverb: decay to -60 dB (seconds, 0 = none), wet level (dB relative to the direct sound), seed of the noise.
+    Args:
+        tilt_db: spectral tilt around 1 kHz, dB per octave.
+        peak: centre (Hz), gain (dB) and width (octaves) of a peak; gain 0 = none.
+        lowpass: cut-off frequency, Hz; 0 = none.
+        reverb: decay time to -60 dB (seconds, 0 = none), wet level (dB, 0 = as the direct sound), seed of the noise.
         codec_bits: bits of mu-law quantisation; 0 = none.
         polarity: +1 or -1.
     """
@@ -76,17 +81,19 @@ class Effects:
 
     @property
     def equalised(self) -> bool:
+        """Whether `equalise` changes the source."""
         return self.tilt_db != 0 or self.peak[1] != 0 or self.lowpass > 0
 
 
 @dataclass(frozen=True)
 class StereoImage:
-    """Where a source stands in a stereo mixture.
+    """Pan, width and polarity of a source in a stereo mixture.
 
-    Attributes:
+    Args:
         pan: -1 (left) to 1 (right), at constant power.
-        width: share of a side signal, the source `delay` samples late, added left and subtracted right.
-        flip: -1 when the right channel's polarity is reversed, else 1.
+        width: gain of a side signal: the source delayed, added on the left and subtracted on the right.
+        delay: of the side signal, samples.
+        flip: -1 when the right channel's polarity is inverted, else 1.
     """
 
     pan: float = 0.0
@@ -96,14 +103,26 @@ class StereoImage:
 
 
 def draw_stereo_image(rng: np.random.Generator) -> StereoImage:
-    """An image: centred, anywhere, wide, and rarely out of phase."""
+    """Draw a stereo image: centred or panned, sometimes wide, rarely with channels of opposite polarity.
+
+    Args:
+        rng: draws it.
+    """
     pan = 0.0 if rng.random() < 0.25 else float(rng.uniform(-1, 1))
     width = float(rng.uniform(0.1, 0.7)) if rng.random() < 0.3 else 0.0
     return StereoImage(pan, width, int(rng.integers(160, 800)), -1.0 if rng.random() < 0.05 else 1.0)
 
 
 def to_stereo(x: Tensor, images: Sequence[StereoImage]) -> Tensor:
-    """x (sources, samples) in stereo (sources, 2, samples); left + right is free of the side signal."""
+    """Give mono sources their stereo images; the side signals cancel in the sum of both channels.
+
+    Args:
+        x: (sources, samples).
+        images: one for each source.
+
+    Returns:
+        (sources, 2, samples).
+    """
     angle = (torch.tensor([image.pan for image in images], device=x.device) + 1) * (math.pi / 4)
     gains = torch.stack([angle.cos(), angle.sin()], -1)
     out = x[:, None] * gains[..., None]
@@ -117,7 +136,12 @@ def to_stereo(x: Tensor, images: Sequence[StereoImage]) -> Tensor:
 
 
 def draw_effects(rng: np.random.Generator, config: AugmentConfig) -> Effects:
-    """Effects of one source."""
+    """Draw the effects of one source.
+
+    Args:
+        rng: draws them.
+        config: probabilities and ranges.
+    """
     u = rng.random(5)
     tilt, peak, lowpass = 0.0, (1000.0, 0.0, 1.0), 0.0
     if u[0] < config.equalise:
@@ -134,7 +158,15 @@ def draw_effects(rng: np.random.Generator, config: AugmentConfig) -> Effects:
 
 
 def draw_speed(rng: np.random.Generator, config: AugmentConfig) -> tuple[int, int]:
-    """Speed of resampling and tempo of stretching after it, each in units of 1 / SPEED_STEP."""
+    """Draw the speed and the tempo of one source.
+
+    Args:
+        rng: draws them.
+        config: probabilities and range.
+
+    Returns:
+        Speed of resampling and tempo of the time-stretching after it, in units of 1 / SPEED_STEP.
+    """
     low, high = (round(speed * SPEED_STEP) for speed in config.speeds)
     value, kind = int(rng.integers(low, high + 1)), rng.random()
     if kind < config.speed:
@@ -147,7 +179,16 @@ def draw_speed(rng: np.random.Generator, config: AugmentConfig) -> tuple[int, in
 
 
 def apply_effects(x: Tensor, effects: Sequence[Effects], sample_rate: int) -> Tensor:
-    """Effects on sources x (sources, samples), in place; the length stays."""
+    """Apply effects to sources, in place; lengths do not change.
+
+    Args:
+        x: (sources, samples), changed.
+        effects: one for each source.
+        sample_rate: Hz.
+
+    Returns:
+        x.
+    """
     rows = [i for i, effect in enumerate(effects) if effect.equalised]
     if rows:
         x[rows] = equalise(x[rows], [effects[i] for i in rows], sample_rate)
@@ -162,7 +203,16 @@ def apply_effects(x: Tensor, effects: Sequence[Effects], sample_rate: int) -> Te
 
 
 def equalise(x: Tensor, effects: Sequence[Effects], sample_rate: int) -> Tensor:
-    """Zero-phase tilt, bell and low-pass of x (sources, samples), by overlap-save with a 256-tap filter a source."""
+    """Apply tilt, peak and low-pass without delay: overlap-save with a 256-tap linear-phase filter for each source.
+
+    Args:
+        x: (sources, samples).
+        effects: one for each source.
+        sample_rate: Hz.
+
+    Returns:
+        (sources, samples).
+    """
     responses = torch.stack([_filter(effect, sample_rate) for effect in effects]).to(x.device)
     step = _FFT - _TAPS
     samples = x.shape[-1]
@@ -176,7 +226,7 @@ def equalise(x: Tensor, effects: Sequence[Effects], sample_rate: int) -> Tensor:
 
 @functools.lru_cache(maxsize=64)
 def _filter(effect: Effects, sample_rate: int) -> Tensor:
-    """Response (_FFT // 2 + 1,) complex of the causal form of the filter, its delay _TAPS / 2."""
+    """Complex response (_FFT // 2 + 1,) of the filter in causal form, with a delay of _TAPS / 2 samples."""
     f = torch.linspace(0, sample_rate / 2, _TAPS // 2 + 1, dtype=torch.float64).clamp_min(30.0)
     octaves = torch.log2(f / 1000)
     gain = (effect.tilt_db * octaves).clamp(-18, 18)
@@ -190,10 +240,15 @@ def _filter(effect: Effects, sample_rate: int) -> Tensor:
 
 
 def reverberate(x: Tensor, reverb: tuple[float, float, int], sample_rate: int) -> Tensor:
-    """x (samples,) in a synthetic room: the direct sound plus exponentially decaying noise after 5 ms.
+    """Reverberate a source: the direct sound, and from 5 ms on its convolution with exponentially decaying noise.
 
     Args:
-        reverb: seconds to -60 dB, wet energy relative to the direct sound (dB), seed of the noise.
+        x: (samples,).
+        reverb: decay time to -60 dB (seconds), wet level relative to the direct sound (dB), seed of the noise.
+        sample_rate: Hz.
+
+    Returns:
+        (samples,).
     """
     seconds, wet_db, seed = reverb
     length = int(seconds * sample_rate)
@@ -209,13 +264,21 @@ def reverberate(x: Tensor, reverb: tuple[float, float, int], sample_rate: int) -
 
 
 def _fast_size(samples: int) -> int:
-    """The next length with small prime factors: 2^k or 3 * 2^k."""
+    """The next larger FFT length of the form 2^k or 3 * 2^k."""
     power = 1 << (samples - 1).bit_length()
     return power * 3 // 4 if power * 3 // 4 >= samples else power
 
 
 def mu_law_noise(x: Tensor, bits: int) -> Tensor:
-    """x (samples,) through mu-law quantisation of `bits` bits at its own peak level (ITU-T G.711 companding)."""
+    """Quantise a source by mu-law companding (ITU-T G.711), with full scale at its peak.
+
+    Args:
+        x: (samples,).
+        bits: of the quantisation.
+
+    Returns:
+        (samples,).
+    """
     peak = x.abs().amax().clamp_min(1e-9)
     mu, steps = 255.0, 2.0 ** (bits - 1)
     companded = torch.log1p(mu * (x / peak).abs()) / math.log1p(mu)

@@ -1,4 +1,4 @@
-"""A corpus decoded once: int16 samples of many clips in a few flat files, memory-mapped afterwards."""
+"""The cache of a corpus: int16 samples of many decoded clips in a few flat files, memory-mapped when read."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from filelock import FileLock
@@ -27,25 +28,33 @@ _PEAK = 32766.0
 
 
 @dataclass(frozen=True)
-class Entry:
-    """Where one decoded clip lies: samples `offset : offset + length` of a part, times `scale`, are the waveform."""
+class CachedClip:
+    """Where the samples of a clip are: samples `offset : offset + length` of a part, times `scale`.
+
+    Args:
+        part: number of the part.
+        offset: of the first sample in the part.
+        length: samples.
+        scale: factor from int16 to full scale 1.0.
+        block: number of the clip's first envelope value in the part.
+    """
 
     part: int
     offset: int
     length: int
     scale: float
-    block: int  # first block of its envelope
+    block: int
 
 
 class Cache:
-    """The decoded clips of a folder.
+    """The decoded clips in a folder.
 
-    A clip is found again by its file, size, modification time, member, start and seconds; clips that are missing are
-    decoded into a new part, nothing is ever rewritten, so a grown manifest costs only its new clips.
+    The key of a clip is its file with size and modification time, member, start and seconds. Clips that are missing are
+    decoded into a new part; existing parts never change, so that a larger manifest costs only its new clips.
 
     Args:
-        folder: where the parts lie; made when missing.
-        sample_rate: Hz of the decoded audio; other rates in the same folder do not disturb.
+        folder: holds the parts; created if it does not exist.
+        sample_rate: of the decoded audio, Hz; a folder may hold several rates.
     """
 
     def __init__(self, folder: str | Path, sample_rate: int) -> None:
@@ -54,25 +63,25 @@ class Cache:
         self.sample_rate = sample_rate
         self.parts: list[NDArray[np.int16]] = []
         self.levels: list[NDArray[np.float32]] = []
-        self._index: dict[str, Entry] = {}
+        self._index: dict[str, CachedClip] = {}
         self._sizes: dict[str, tuple[int, int]] = {}
         self._loaded: set[Path] = set()
         self._refresh()
 
     def fill(self, clips: Sequence[Clip], workers: int = 0) -> dict[str, AudioError]:
-        """Decode what is missing. Where several processes ask at the same time, one decodes and the others wait for it.
+        """Decode the clips that are missing. Of several processes at the same time one decodes, the others wait for it.
 
         Args:
-            clips: clips that will be asked for.
+            clips: the clips that will be read.
             workers: processes that decode; 0 decodes in this one.
 
         Returns:
-            id -> error of the clips that cannot be read.
+            id -> error of the clips that cannot be decoded.
         """
         wanted = {self._key(clip): clip for clip in clips}
         if wanted.keys() <= self._index.keys():
             return {}
-        # The system lets go of the lock of a process that died.
+        # The operating system releases the lock of a process that died.
         with FileLock(self.folder / f"{self.sample_rate}.lock"):
             self._refresh()
             return self._decode_missing({key: clip for key, clip in wanted.items() if key not in self._index}, workers)
@@ -83,7 +92,7 @@ class Cache:
         log.info("decoding %d clips into %s", len(missing), self.folder)
         keys, todo = list(missing), list(missing.values())
         errors: dict[str, AudioError] = {}
-        # A name of its own, so that processes which start together do not write the same part.
+        # A unique name: a process that died may have left another part.
         pending = self.folder / f"{self.sample_rate}-{time.time_ns():x}-{os.getpid()}.part"
         try:
             with pending.open("xb") as file:
@@ -94,13 +103,17 @@ class Cache:
             pending.unlink(missing_ok=True)
         return errors
 
-    def find(self, clip: Clip) -> Entry:
-        """The place of a clip that `fill` decoded."""
+    def find(self, clip: Clip) -> CachedClip:
+        """Where the samples of a clip are.
+
+        Args:
+            clip: one that `fill` has decoded.
+        """
         return self._index[self._key(clip)]
 
     def _write(
         self,
-        file: object,
+        file: BinaryIO,
         keys: list[str],
         clips: list[Clip],
         decoded: Iterator[Samples | AudioError],
@@ -115,7 +128,7 @@ class Cache:
                 continue
             scale = max(float(np.abs(x).max()), 1e-6) / _PEAK
             q = np.round(x / scale).astype("<i2")
-            file.write(q.tobytes())  # type: ignore[attr-defined]  # a binary file
+            file.write(q.tobytes())
             rows.append((key, offset, len(q), scale))
             levels.append(envelope(x, self.sample_rate))
             offset += len(q)
@@ -127,11 +140,11 @@ class Cache:
         np.save(part.with_suffix(".npy"), levels)
         part.replace(part.with_suffix(".i16"))
         part.write_text(json.dumps(rows), encoding="utf-8")
-        index = part.replace(part.with_suffix(".json"))  # the index last: a part without it does not count
+        index = part.replace(part.with_suffix(".json"))  # last: a part without an index is ignored
         self._load(index)
 
     def _refresh(self) -> None:
-        """Load the parts that are new, this process's own or another's."""
+        """Load the parts that are new, of this process or another one."""
         for index in sorted(self.folder.glob(f"{self.sample_rate}-*.json")):
             if index not in self._loaded:
                 self._load(index)
@@ -139,12 +152,12 @@ class Cache:
     def _load(self, index: Path) -> None:
         self._loaded.add(index)
         levels = np.load(index.with_suffix(".npy"))
-        # Copy-on-write so that torch may wrap the pages without a warning; nobody writes.
+        # Copy-on-write, so that torch wraps the array without a warning; it is never written to.
         self.parts.append(np.memmap(index.with_suffix(".i16"), dtype="<i2", mode="c"))
         self.levels.append(levels)
         block = 0
         for key, offset, length, scale in json.loads(index.read_text(encoding="utf-8")):
-            self._index[key] = Entry(len(self.parts) - 1, offset, length, scale, block)
+            self._index[key] = CachedClip(len(self.parts) - 1, offset, length, scale, block)
             block += blocks(length, self.sample_rate)
 
     def _key(self, clip: Clip) -> str:
@@ -153,20 +166,33 @@ class Cache:
                 status = Path(clip.path).stat()
                 self._sizes[clip.path] = status.st_size, status.st_mtime_ns
             except OSError:
-                self._sizes[clip.path] = 0, 0  # decoding it will say what is wrong
+                self._sizes[clip.path] = 0, 0  # decoding it will raise the error
         size, modified = self._sizes[clip.path]
         where = Path(clip.path).resolve().as_posix()
         return "|".join(map(str, (where, size, modified, clip.member or "", clip.start, clip.seconds)))
 
 
 def blocks(length: int, sample_rate: int) -> int:
-    """Blocks of the level envelope of `length` samples; the last one may be short."""
+    """Number of envelope values; the last one may be of a shorter block.
+
+    Args:
+        length: samples.
+        sample_rate: Hz.
+    """
     size = sample_rate // BLOCKS_PER_SECOND
     return -(-length // size)
 
 
 def envelope(x: Samples, sample_rate: int) -> NDArray[np.float32]:
-    """Mean square of each tenth of a second of x (samples,) -> (blocks,)."""
+    """Mean square of each tenth of a second.
+
+    Args:
+        x: (samples,).
+        sample_rate: Hz.
+
+    Returns:
+        (blocks,) float32.
+    """
     size = sample_rate // BLOCKS_PER_SECOND
     starts = np.arange(0, len(x), size)
     lengths = np.minimum(size, len(x) - starts)

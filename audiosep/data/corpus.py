@@ -1,4 +1,4 @@
-"""A corpus ready to be drawn from: clips, their labels and their samples, resident as int16."""
+"""A decoded corpus: its clips and their int16 samples, in main memory or on an accelerator."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from audiosep.data.cache import BLOCKS_PER_SECOND, Cache, Entry, blocks
+from audiosep.data.cache import BLOCKS_PER_SECOND, Cache, blocks
 from audiosep.data.manifest import Clip, read_manifest
 from audiosep.errors import DataError
 
@@ -20,21 +20,21 @@ log = logging.getLogger(__name__)
 
 
 class Corpus:
-    """Decoded clips, addressed by their number.
+    """Decoded mono clips, addressed by their number.
 
-    On the CPU the samples are memory maps of the cache (the operating system keeps in memory what fits, processes share
-    it); `to(device)` copies the parts that are used to the accelerator. Audio is held mono.
+    On the CPU the samples are memory maps of the cache, which processes share; `to(device)` copies them to an
+    accelerator.
 
     Args:
         clips: a manifest file, or clips.
-        cache_dir: where the decoded audio lies or will lie.
+        cache_dir: folder of the decoded audio; clips that it does not have are decoded into it.
         sample_rate: Hz.
         splits: keep only clips of these splits; None keeps all.
-        on_error: "raise" at the first broken file, or "skip" and log each path.
-        workers: processes that decode what the cache lacks; 0 = this one.
+        on_error: what to do about broken files: "raise" one error that names all, or leave them out ("skip") and log.
+        workers: processes that decode; 0 = this one.
 
     Raises:
-        DataError: broken files (all are named), or no clips.
+        DataError: broken files, or no clips.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Corpus:
             log.warning("left out: %s", error)
         self.clips = [clip for clip in rows if clip.id not in errors]
         if not self.clips:
-            raise DataError("no clips: the manifest is empty, or none of its clips is of the splits asked for")
+            raise DataError("no clips: the manifest is empty, or none of its clips is in the splits to use")
         self.sample_rate = sample_rate
         self.device = torch.device("cpu")
         self._numbers = {clip.id: number for number, clip in enumerate(self.clips)}
@@ -72,14 +72,25 @@ class Corpus:
         return len(self.clips)
 
     def to(self, device: torch.device | str) -> Corpus:
-        """Move the samples; parts that no clip uses are dropped."""
+        """Move the samples of the clips to a device.
+
+        Args:
+            device: where they go.
+
+        Returns:
+            This corpus.
+        """
         used = {entry.part for entry in self._entries}
         self._parts = [part.to(device) if i in used else part[:0] for i, part in enumerate(self._parts)]
         self.device = torch.device(device)
         return self
 
     def hold(self, device: torch.device) -> None:
-        """Move the samples to a GPU, if they take at most a quarter of the memory that is free there."""
+        """Move the samples to a GPU if they fit into a quarter of its free memory; otherwise warn.
+
+        Args:
+            device: of the training; nothing happens if it is no CUDA device.
+        """
         if device.type != "cuda":
             return
         free, _ = torch.cuda.mem_get_info(device)
@@ -89,36 +100,57 @@ class Corpus:
             self.to(device)
         else:
             log.warning(
-                "the corpus (%.1f GB) stays in main memory, where one thread makes the mixtures: "
-                "set data.workers to the number of processes that shall make them",
+                "the corpus (%.1f GB) does not fit on the GPU; one CPU thread renders the mixtures: "
+                "set data.workers to render them in several processes",
                 size / 1e9,
             )
 
     def segment(self, clip: int, start: int, length: int) -> Tensor:
-        """Samples `start : start + length` of a clip, int16 (at most length,); times `scales[clip]` = the waveform."""
-        entry: Entry = self._entries[clip]
+        """Part of a clip as int16; times `scales[clip]` it is the waveform.
+
+        Args:
+            clip: its number.
+            start: first sample.
+            length: samples.
+
+        Returns:
+            (length,), shorter at the end of the clip.
+        """
+        entry = self._entries[clip]
         begin = entry.offset + min(start, entry.length)
         return self._parts[entry.part][begin : entry.offset + min(start + length, entry.length)]
 
     def index(self, identity: str) -> int:
-        """The number of the clip with this id."""
+        """Number of a clip.
+
+        Args:
+            identity: its id.
+        """
         return self._numbers[identity]
 
     def audio(self, clip: int) -> Tensor:
-        """The whole clip, float32 (samples,)."""
+        """A whole clip, float32 (samples,).
+
+        Args:
+            clip: its number.
+        """
         return self.segment(clip, 0, int(self.lengths[clip])).float() * float(self.scales[clip])
 
     def envelope(self, clip: int) -> NDArray[np.float32]:
-        """Mean square of each tenth of a second of the clip."""
+        """Mean square of each tenth of a second of a clip, (blocks,).
+
+        Args:
+            clip: its number.
+        """
         entry = self._entries[clip]
         return self._levels[entry.part][entry.block : entry.block + blocks(entry.length, self.sample_rate)]
 
     @property
     def block(self) -> int:
-        """Samples of one step of the envelope."""
+        """Samples of one envelope value."""
         return self.sample_rate // BLOCKS_PER_SECOND
 
     @property
     def seconds(self) -> float:
-        """Length of all clips, seconds."""
+        """Total length of the clips, seconds."""
         return float(self.lengths.sum()) / self.sample_rate

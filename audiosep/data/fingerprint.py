@@ -1,8 +1,8 @@
-"""Does one recording hold a piece of another? Fingerprints that survive gain, coding and cutting.
+"""Audio fingerprints, which find a part of one recording in another despite other gain, coding and cuts.
 
-After Haitsma and Kalker (2002, "A highly robust audio fingerprinting system"): the sign of how the difference between
-neighbouring bands changes from frame to frame. Two pieces are the same sound when their signs go together. What stays
-the same over a piece, as the bands of a sustained note do, says nothing and is taken out.
+After Haitsma and Kalker (2002, "A highly robust audio fingerprinting system"): the sign of the change, from frame to
+frame, of the energy difference between neighbouring bands. Two pieces have the same audio when their signs correlate.
+The mean of each band over a piece is subtracted, because constant bands (sustained notes) do not tell pieces apart.
 """
 
 from __future__ import annotations
@@ -17,19 +17,26 @@ from torch import Tensor
 
 from audiosep.data.decode import Samples
 
-RATE = 8000  # Hz, of the samples that a fingerprint is taken of
-PIECE = 64  # frames of 32 ms that are compared at a time: 2 s
-SAME = 0.35  # correlation of the signs, at least; see docs/data.md for what unrelated recordings reach
+RATE = 8000  # Hz, of the samples
+PIECE = 64  # frames of 32 ms in a piece, the unit of comparison: 2 s
+SAME = 0.35  # least correlation of pieces with the same audio; docs/data.md has that of unrelated recordings
 _WINDOW, _HOP = 2048, 256
 _BANDS = 33
 _RANGE = (150.0, 3600.0)  # Hz
-_QUIET_DB = 50.0  # below the loudest frame: no signs
-_LEAST = 0.25  # share of all signs of a piece that have to be heard and to change, on both sides
-_ROWS = 4096  # compared at a time, so that memory does not grow with the corpus
+_QUIET_DB = 50.0  # frames this far below the loudest one have no signs
+_LEAST = 0.25  # least share of signs that vary and are not of quiet frames, in both pieces
+_ROWS = 4096  # pieces compared at a time, so that memory does not grow with the corpus
 
 
 def fingerprint(x: Samples) -> Tensor:
-    """Signs (bands - 1, frames) in -1, 0, 1 of x (samples,) at RATE, a frame every 32 ms; 0 where it is quiet."""
+    """The signs of a recording.
+
+    Args:
+        x: (samples,) at RATE.
+
+    Returns:
+        (bands - 1, frames) of -1, 0 and 1, a frame every 32 ms; 0 where it is quiet.
+    """
     wave = torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32))
     wave = F.pad(wave, (0, max(0, _WINDOW + _HOP - len(wave))))
     spectrum = torch.stft(wave, _WINDOW, _HOP, window=torch.hann_window(_WINDOW), center=False, return_complex=True)
@@ -45,20 +52,21 @@ def fingerprint(x: Samples) -> Tensor:
 
 @dataclass
 class _Pieces:
-    """Pieces of a fingerprint as rows.
+    """Pieces of a fingerprint, prepared for correlation.
 
-    Attributes:
-        signs: (pieces, bands * frames) without what is constant in a band. heard: (pieces, frames) 0 or 1.
-        weight: (pieces, frames) sum of the squared signs.
+    Args:
+        signs: (pieces, bands * frames) signs without their mean in each band, 0 in quiet frames.
+        active: (pieces, frames) 1 for frames with signs, 0 for quiet ones.
+        power: (pieces, frames) sum of the squared signs.
     """
 
     signs: Tensor
-    heard: Tensor
-    weight: Tensor
+    active: Tensor
+    power: Tensor
 
 
 class Fingerprints:
-    """Recordings to look others up in; `add` them first."""
+    """A set of known recordings, in which parts of other recordings are found."""
 
     def __init__(self) -> None:
         self._table: list[Tensor] = []  # int8 signs: 2 kB a second of audio
@@ -66,29 +74,40 @@ class Fingerprints:
         self._count = 0
 
     def add(self, x: Samples) -> None:
-        """Know the next recording, x (samples,) at RATE."""
+        """Add a recording; they are numbered from 0.
+
+        Args:
+            x: (samples,) at RATE.
+        """
         signs = fingerprint(x)
         signs = F.pad(signs, (0, max(0, PIECE - signs.shape[1])))
         found = signs.unfold(1, PIECE, PIECE // 2).transpose(0, 1)
         if (signs.shape[1] - PIECE) % (PIECE // 2):
-            found = torch.cat([found, signs[None, :, -PIECE:]])  # up to the very end
+            found = torch.cat([found, signs[None, :, -PIECE:]])  # the last piece ends with the recording
         self._table.append(found.to(torch.int8))
         self._owners += [self._count] * len(found)
         self._count += 1
 
     def match(self, x: Samples) -> tuple[int, float] | None:
-        """The recording that x (samples,) at RATE shares a piece with, and the correlation; None = none."""
+        """Find a known recording that has a piece of another one.
+
+        Args:
+            x: (samples,) at RATE, the other recording.
+
+        Returns:
+            Number of the known recording with the most similar piece, and the correlation; None if there is none.
+        """
         if not self._owners:
             return None
         if len(self._table) > 1:
             self._table = [torch.cat(self._table)]
-        # What begins or ends within a piece shares only part of it.
+        # Padded, because the common part may begin or end within a piece.
         signs = F.pad(fingerprint(x), (PIECE // 2, PIECE // 2))
-        mine = signs.unfold(1, PIECE, 1).transpose(0, 1)
+        pieces = signs.unfold(1, PIECE, 1).transpose(0, 1)
         best, where = -1.0, 0
         for start in range(0, len(self._owners), _ROWS):
             known = _pieces(self._table[0][start : start + _ROWS].float())
-            for part in mine.split(_ROWS // 8):
+            for part in pieces.split(_ROWS // 8):
                 scores = _correlation(_pieces(part), known).amax(0)
                 if float(scores.max()) > best:
                     best, where = float(scores.max()), start + int(scores.argmax())
@@ -96,15 +115,15 @@ class Fingerprints:
 
 
 def _pieces(signs: Tensor) -> _Pieces:
-    """Of signs (pieces, bands, frames)."""
-    heard = signs.abs().amax(1)
-    centred = (signs - signs.sum(2, keepdim=True) / heard.sum(1)[:, None, None].clamp_min(1)) * heard[:, None]
-    return _Pieces(centred.flatten(1), heard, centred.square().sum(1))
+    """Prepare signs (pieces, bands, frames)."""
+    active = signs.abs().amax(1)
+    centred = (signs - signs.sum(2, keepdim=True) / active.sum(1)[:, None, None].clamp_min(1)) * active[:, None]
+    return _Pieces(centred.flatten(1), active, centred.square().sum(1))
 
 
 def _correlation(a: _Pieces, b: _Pieces) -> Tensor:
-    """(pieces of a, pieces of b), over the frames that are heard in both; -1 where these say too little."""
-    first, second = a.weight @ b.heard.T, a.heard @ b.weight.T
+    """(pieces of a, pieces of b), over the frames that are active in both; -1 where too few signs are left."""
+    first, second = a.power @ b.active.T, a.active @ b.power.T
     enough = torch.minimum(first, second) >= _LEAST * a.signs.shape[1]
     found = (a.signs @ b.signs.T) / (first * second).clamp_min(1e-6).sqrt()
     return torch.where(enough, found, -1.0)

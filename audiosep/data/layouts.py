@@ -1,4 +1,4 @@
-"""The choice of a reader, and the one for Hugging Face audio datasets."""
+"""Choosing the reader for a file or folder, and the reader for Hugging Face audio datasets."""
 
 from __future__ import annotations
 
@@ -30,16 +30,20 @@ def read_huggingface(
       data-00000-of-00001.arrow         columns: audio (Audio), label (ClassLabel or text), caption (text or a list)
       dataset_info.json  state.json
     ```
-    Either `label` or `caption` must be there. Audio that is stored inside the tables is written to `audio_dir`.
+    A column with labels or one with captions is required. Audio that is stored in the tables is written to files.
 
     Args:
         dataset: a `Dataset`, a `DatasetDict`, or the folder of one.
-        on_error: skip rows whose audio is broken, or raise.
-        audio, label, caption: names of the columns.
-        audio_dir: default: `audio/` in the dataset's folder, or beside the working directory for one in memory.
+        on_error: what to do about broken audio: leave the row out ("skip") or "raise".
+        audio: name of the column with the audio.
+        label: name of the column with the labels.
+        caption: name of the column with the captions.
+        audio_dir: folder for audio of the tables; by default `audio/` in the dataset's folder, or in the working
+            directory for a dataset in memory.
 
     Raises:
-        DataError: no such column. DependencyError: the package `datasets` is missing.
+        DataError: the columns are missing, or broken audio.
+        DependencyError: the package `datasets` is missing.
     """
     try:
         import datasets
@@ -75,7 +79,7 @@ def read_huggingface(
 
 
 def _audio_of(cell: Mapping[str, Any], target: Path) -> Path:
-    """The file of an undecoded audio cell; bytes are written to `target` with the extension of the stored name."""
+    """The file of an undecoded audio cell; bytes are written to `target` with the suffix of the stored name."""
     name = str(cell.get("path") or "audio.wav")
     if cell.get("bytes") is None:
         return Path(name)
@@ -97,10 +101,16 @@ READERS: dict[str, Callable[..., list[Clip]]] = {
 
 
 def detect(path: str | Path) -> str:
-    """Which reader a file or folder is for: a key of READERS.
+    """Find the reader for a file or folder.
+
+    Args:
+        path: the file or folder.
+
+    Returns:
+        A key of READERS.
 
     Raises:
-        DataError: it looks like none of them.
+        DataError: no reader is for it.
     """
     path = Path(path)
     if path.is_file() and path.suffix.lower() in (".json", ".csv"):

@@ -1,4 +1,4 @@
-"""Batches rendered by worker processes, for corpora that do not fit in the accelerator's memory."""
+"""Rendering batches in worker processes, for corpora that do not fit into the accelerator's memory."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from audiosep.data.sampling import Sampler
 
 
 class MixtureLoader:
-    """The batches of `Mixer.render(sampler.plan(step, rank))`, rendered ahead on the CPU by other processes.
+    """The batches of `Mixer.render(sampler.plan(step, rank))`, rendered in advance by worker processes on the CPU.
 
-    The plan is the same as on the accelerator, the waveforms agree within 1e-4. Steps are expected in order; another
-    one (after a resume) starts the workers afresh there.
+    Plans are the same as on an accelerator, waveforms agree within 1e-4. Steps come in order; any other step (after a
+    resume) restarts the workers from there.
 
     Args:
         sampler: its corpus must be on the CPU, where it is a memory map that the workers share.
         rank: of this process.
-        workers: processes. ahead: batches that each prepares in advance.
-        pin: page-locked memory, for fast copies to an accelerator.
+        workers: number of processes; 0 renders in this one.
+        ahead: batches that each worker renders in advance.
+        pin: use page-locked memory, for asynchronous copies to an accelerator; None: if there is CUDA.
     """
 
     def __init__(
@@ -35,12 +36,17 @@ class MixtureLoader:
         self._batches: Iterator[MixtureBatch] = iter(())
 
     def batch(self, step: int, device: torch.device | str = "cpu") -> MixtureBatch:
-        """The batch of a step on a device."""
+        """The batch of a step.
+
+        Args:
+            step: of the training.
+            device: where the batch goes.
+        """
         if step != self._next:
             loader: DataLoader[MixtureBatch] = DataLoader(
                 self._steps,
                 batch_size=None,
-                sampler=_From(step),
+                sampler=_StepsFrom(step),
                 num_workers=self._workers,
                 prefetch_factor=self._ahead if self._workers else None,
                 pin_memory=self._pin,
@@ -50,7 +56,7 @@ class MixtureLoader:
         return next(self._batches).to(device)
 
     def close(self) -> None:
-        """End the workers."""
+        """Stop the workers."""
         self._batches, self._next = iter(()), -1
 
 
@@ -64,8 +70,8 @@ class _Steps(Dataset[MixtureBatch]):
         return self.mixer.render(self.sampler.plan(step, self.rank))
 
 
-class _From(TorchSampler[int]):
-    """All steps from `start` on."""
+class _StepsFrom(TorchSampler[int]):
+    """All steps from `start` on, without end."""
 
     def __init__(self, start: int) -> None:
         self.start = start

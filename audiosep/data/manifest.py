@@ -1,4 +1,4 @@
-"""The manifest: one JSON line a clip, the only thing training and evaluation know about a corpus."""
+"""The manifest of a corpus: one line of JSON for each clip."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ STEMS = ("vocals", "drums", "bass", "other")
 
 @dataclass(frozen=True)
 class Clip:
-    """One labelled piece of a recording.
+    """One labelled part of a recording.
 
     Args:
         id: unique within a manifest.
-        path: audio file or tar shard; in a manifest file a relative path starts at the manifest's folder.
+        path: audio file or tar shard; in a manifest file relative to the manifest's folder.
         label: the name of the sound, lower case; equal labels are the same sound.
-        member: name inside the tar shard, None for a plain file.
+        member: name in the tar shard; None for a plain file.
         start: where the clip starts in the file, seconds.
-        seconds: its length, seconds.
-        captions: texts a user could type to get this sound; the label itself when empty.
-        family: speech, event, ambience, vocal-effect, instrument, music or one of your own; balanced by the sampler.
+        seconds: length, seconds; 0 = to the end of the file.
+        captions: texts that users could type for this sound, besides the label.
+        family: speech, event, ambience, vocal-effect, instrument, music or another name; the sampler balances families.
         stem: vocals, drums, bass or other when the clip is a stem of `song`.
         song: name of the song whose stems are sample-aligned.
-        group: what may never be on two sides of a split: song, speaker, original recording or source.
-        gain_db: gain that makes the stems of a song a balanced mix, dB.
-        source_rate: sample rate of the original recording, Hz (content above half of it is missing); 0 = unknown.
-        split: train, val (held back), zero (labels never trained on) or test.
+        group: clips of one group stay in one split: name of a song, speaker, original recording or source.
+        gain_db: gain of a stem in the mix of its song, dB.
+        source_rate: sample rate of the original recording, Hz (no content above half of it); 0 = unknown.
+        split: train, val (validation), zero (labels held out of training) or test.
         licence: licence of the audio.
-        credit: whom to name.
+        credit: author to name.
     """
 
     id: str
@@ -65,12 +65,15 @@ class Clip:
 
     @property
     def place(self) -> str:
-        """Where the audio is, for messages: `file` or `shard.tar:member`."""
+        """Path of the audio for messages: `file` or `shard.tar:member`."""
         return f"{self.path}:{self.member}" if self.member else self.path
 
 
 def read_manifest(path: str | Path) -> list[Clip]:
-    """Read a manifest; relative audio paths become relative to the manifest's folder.
+    """Read a manifest; relative audio paths are joined to the manifest's folder.
+
+    Args:
+        path: the manifest file.
 
     Raises:
         DataError: a line that is no clip, an unknown key or an id used twice; the message names the line.
@@ -100,7 +103,11 @@ def read_manifest(path: str | Path) -> list[Clip]:
 
 
 def write_manifest(path: str | Path, clips: Iterable[Clip]) -> None:
-    """Write a manifest (atomically); audio below the manifest's folder is named relative to it.
+    """Write a manifest; paths of audio below the manifest's folder become relative to it.
+
+    Args:
+        path: the manifest file.
+        clips: the clips.
 
     Raises:
         DataError: two clips with one id.

@@ -1,4 +1,4 @@
-"""Readers: what a user has on disk -> a list of clips."""
+"""Readers of corpora: from each known layout of files to a list of clips."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SONG_SPLITS: dict[str, Split] = {"train": "train", "valid": "val", "validation":
 
 
 def read_folders(folder: str | Path, on_error: OnError = "raise") -> list[Clip]:
-    """A folder a label.
+    """Read a folder with one subfolder for each label.
 
     ```
     my_sounds/
@@ -33,11 +33,15 @@ def read_folders(folder: str | Path, on_error: OnError = "raise") -> list[Clip]:
         kettle_01.wav
         kettle_02.flac
       my_cat/
-        monday/meow1.mp3        files of one subfolder are one group: they stay on one side of a split
+        monday/meow1.mp3        files of one subfolder are one group: they stay in one split
         monday/meow2.mp3
         tuesday.wav
     ```
     The label is the folder's name, lower case, with spaces for underscores and hyphens.
+
+    Args:
+        folder: the outer folder.
+        on_error: what to do about broken files: leave them out ("skip") or "raise".
 
     Raises:
         DataError: no audio below a subfolder, or broken files (all are named) unless `on_error` is "skip".
@@ -57,7 +61,7 @@ def read_folders(folder: str | Path, on_error: OnError = "raise") -> list[Clip]:
 
 
 def read_songs(folder: str | Path, on_error: OnError = "raise") -> list[Clip]:
-    """Songs as folders of stems: MUSDB18-HQ, or Demucs' own datasets.
+    """Read songs as folders of stems: MUSDB18-HQ, or datasets for Demucs.
 
     ```
     musdb18hq/                      my_songs/
@@ -70,8 +74,13 @@ def read_songs(folder: str | Path, on_error: OnError = "raise") -> list[Clip]:
           vocals.wav
       test/ ...           (train, valid and test become the splits train, val and test)
     ```
+
+    Args:
+        folder: the outer folder.
+        on_error: what to do about broken files: leave them out ("skip") or "raise".
+
     Raises:
-        DataError: no such folder of stems, or broken files unless `on_error` is "skip".
+        DataError: no folder of stems, or broken files unless `on_error` is "skip".
     """
     folder = Path(folder)
     songs = sorted({p.parent for p in _audio_files(folder) if p.stem.lower() in STEMS})
@@ -100,16 +109,20 @@ def read_songs(folder: str | Path, on_error: OnError = "raise") -> list[Clip]:
 
 
 def read_audiosep(path: str | Path, on_error: OnError = "raise") -> list[Clip]:
-    """The JSON of the published AudioSep code.
+    """Read the JSON file of the published AudioSep code.
 
     ```
     datafiles.json      {"data": [{"wav": "audio/0001.wav", "caption": "a dog barks"}, ...]}
     audio/0001.wav      (relative paths start at the JSON's folder)
     ```
-    The caption is the label too; a list of captions gives the first as label.
+    The label is the caption; of a list of captions, the first one.
+
+    Args:
+        path: the JSON file.
+        on_error: what to do about broken files: leave them out ("skip") or "raise".
 
     Raises:
-        DataError: not such a JSON, or broken files unless `on_error` is "skip".
+        DataError: another kind of JSON file, or broken files unless `on_error` is "skip".
     """
     path = Path(path)
     try:
@@ -128,7 +141,7 @@ def read_audiosep(path: str | Path, on_error: OnError = "raise") -> list[Clip]:
 
 
 def read_csv(path: str | Path, on_error: OnError = "raise") -> list[Clip]:
-    """A table with one row a clip; its columns are the manifest's keys.
+    """Read a table with one row for each clip; its columns are the manifest's keys.
 
     ```
     sounds.csv          path,label,captions,group,start,seconds
@@ -136,6 +149,10 @@ def read_csv(path: str | Path, on_error: OnError = "raise") -> list[Clip]:
     ```
     `path` (relative to the table) and `label` are required; captions are separated by "|"; an empty cell is the
     default. Without `seconds` the clip is the rest of the file.
+
+    Args:
+        path: the table.
+        on_error: what to do about broken files: leave them out ("skip") or "raise".
 
     Raises:
         DataError: a missing or unknown column, a value of the wrong type, or broken files unless `on_error` is "skip".
@@ -175,7 +192,7 @@ def _cell(key: str, value: str) -> Any:
 
 
 def read_shards(folder: str | Path, on_error: OnError = "raise") -> list[Clip]:
-    """Tar shards with JSONL indices beside them (WebDataset-like).
+    """Read tar shards with JSONL indices beside them (similar to WebDataset).
 
     ```
     corpus/
@@ -184,9 +201,13 @@ def read_shards(folder: str | Path, on_error: OnError = "raise") -> list[Clip]:
       real.jsonl        {"id": "ev0001", "shard": "events-0.tar", "label": "dog barking", "family": "event", ...}
       music.jsonl       {"id": "song000/vocals", "shard": "music-0.tar", "member": "song000/vocals.opus", "song": ...}
     ```
-    A row needs `id`, `shard` and `label`; without `member` it is the member named `id` with any extension. Rows of a
-    song (`song`, `stem`, `gain_db`) are of the family music. The group is the song, else the `speaker` (several with
+    `id`, `shard` and `label` are required; without `member` it is the member named `id` with any suffix. Rows of a song
+    (`song`, `stem`, `gain_db`) are of the family music. The group is the song, else the `speaker` (or several with
     commas), else the `origin` (the original recording), else the `source`.
+
+    Args:
+        folder: of the shards and indices.
+        on_error: what to do about missing members: leave them out ("skip") or "raise".
 
     Raises:
         DataError: no index, a row without a required key, or members that are missing unless `on_error` is "skip".
@@ -240,7 +261,11 @@ def _shard_clip(row: Mapping[str, Any], shard: str, member: str) -> Clip:
 
 
 def group_of(row: Mapping[str, Any]) -> str:
-    """What must stay on one side of a split: song, else speaker(s), else original recording, else source."""
+    """The group of a row: of its song, else its speakers, else its original recording, else its source.
+
+    Args:
+        row: of an index of shards.
+    """
     for key in ("song", "speaker", "origin", "source"):
         if row.get(key):
             names = str(row[key]).split(",") if key == "speaker" else [str(row[key])]
@@ -248,11 +273,15 @@ def group_of(row: Mapping[str, Any]) -> str:
     return ""
 
 
-# ---- what they share -----------------------------------------------------------------------------------------------
+# ---- shared by all readers -----------------------------------------------------------------------------------------
 
 
 def label_of(name: str) -> str:
-    """A folder's or file's name as a label."""
+    """The label of a folder or file name.
+
+    Args:
+        name: without suffix.
+    """
     return " ".join(name.replace("_", " ").replace("-", " ").lower().split())
 
 
@@ -263,7 +292,15 @@ def _audio_files(folder: Path) -> list[Path]:
 
 
 def probed(path: Path, **values: Any) -> Clip:
-    """A clip of a file, with its length and sample rate unless given."""
+    """A clip of a file, with the length and sample rate of the file unless they are given.
+
+    Args:
+        path: the file.
+        values: further fields of the clip.
+
+    Raises:
+        AudioError: the file cannot be read.
+    """
     info = probe(path)
     values.setdefault("seconds", max(0.0, (info.seconds or 0.0) - values.get("start", 0.0)))
     values.setdefault("source_rate", info.sample_rate)
@@ -272,7 +309,16 @@ def probed(path: Path, **values: Any) -> Clip:
 
 
 def collect(rows: Iterable[Any], clip: Callable[[Any], Clip], on_error: OnError) -> list[Clip]:
-    """The clips of all rows; broken files are named together, or skipped and logged."""
+    """The clips of all rows.
+
+    Args:
+        rows: of any kind.
+        clip: makes the clip of a row.
+        on_error: what to do about broken files: leave them out ("skip") and log, or "raise" one error that names all.
+
+    Raises:
+        DataError: broken files, or a row that `clip` refuses.
+    """
     clips: list[Clip] = []
     errors: list[str] = []
     for row in rows:
@@ -284,14 +330,21 @@ def collect(rows: Iterable[Any], clip: Callable[[Any], Clip], on_error: OnError)
             errors.append(str(error))
     if errors and on_error == "raise":
         listing = "\n".join(f"  {error}" for error in errors[:20])
-        raise DataError(f"{len(errors)} broken files (skipping them must be asked for):\n{listing}")
+        raise DataError(f"{len(errors)} broken files; repair them, or leave them out with --skip-broken:\n{listing}")
     for message in errors:
         log.warning("left out: %s", message)
     return clips
 
 
 def json_rows(index: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Line number and content of each line of a JSONL file."""
+    """Line number and content of each line of a JSONL file.
+
+    Args:
+        index: the file.
+
+    Raises:
+        DataError: a line that is no JSON.
+    """
     with index.open(encoding="utf-8") as file:
         for number, line in enumerate(file, 1):
             if line.strip():

@@ -1,4 +1,4 @@
-"""The frozen splits: what is held back, and which labels are never trained on; crc32 of names decides."""
+"""Splits by a fixed rule, the order of the crc32 of names: held-back groups, and labels held out of training."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from collections.abc import Collection, Mapping, Sequence
 from audiosep.data.labels import LabelTable, everyday_labels, label_table, mentions
 from audiosep.data.manifest import Clip, Split
 
-HELD_BACK = 0.10
+HELD_BACK = 0.10  # share of the seconds of a family
 MOST_HELD_BACK = 0.20
 ZERO_LABELS = 20
-ZERO_CLIPS = 8
-# A zero-shot label may take only sounds of these families with it: never speech, instruments or songs.
+ZERO_CLIPS = 8  # least number of clips of a zero-shot label
+# Zero-shot labels that would hold out clips of other families (speech, instruments, songs) are not chosen.
 ZERO_FAMILIES = frozenset({"event", "ambience", "vocal-effect"})
 
 
@@ -23,11 +23,11 @@ def assign_splits(clips: Sequence[Clip], zero: Collection[str] | None = None) ->
 
     Args:
         clips: clips with label, family, group and seconds.
-        zero: zero-shot labels; chosen by `zero_labels` when None, none held out when empty.
+        zero: zero-shot labels; None: those of `zero_labels`.
 
     Returns:
-        The clips in order, split "zero" (see `zero_clips`), "val" (about 10% of the seconds of each family, whole
-        groups, see `held_back_groups`), else "train".
+        The clips in the same order: those of `zero_clips` in the split "zero", about 10% of the seconds of each family
+        (whole groups, see `held_back_groups`) in "val", the others in "train".
     """
     chosen = zero_labels(clips) if zero is None else tuple(zero)
     out = zero_clips(clips, chosen)
@@ -43,10 +43,16 @@ def assign_splits(clips: Sequence[Clip], zero: Collection[str] | None = None) ->
 
 
 def groups(clips: Sequence[Clip]) -> dict[str, str]:
-    """Clip id -> what it must share a side with.
+    """Group of each clip; clips of one group must be in one split.
 
-    `Clip.group` may join several names with "+" (a clip of five speakers): clips that share a name share a group, and
-    so on along the chain. A clip without a group is its own.
+    `Clip.group` may join several names with "+" (a clip of several speakers): clips with a common name are in one
+    group, directly or over other clips. A clip without a group is a group of its own.
+
+    Args:
+        clips: the clips.
+
+    Returns:
+        id -> name of the group.
     """
     parent: dict[str, str] = {}
 
@@ -65,10 +71,15 @@ def groups(clips: Sequence[Clip]) -> dict[str, str]:
 
 
 def held_back_groups(clips: Sequence[Clip], share: float = HELD_BACK, most: float = MOST_HELD_BACK) -> frozenset[str]:
-    """Whole groups to hold back.
+    """Choose groups to hold back.
 
-    In each family the groups come in the order of crc32(group) and are taken until `share` of the family's seconds is
-    reached. A group is skipped if it would take any of its families above `most`, or a label's last training group.
+    In each family, groups are taken in the order of crc32(group) until `share` of the family's seconds is reached. A
+    group is skipped if it would bring one of its families above `most`, or if it is the last group of a label.
+
+    Args:
+        clips: the clips to choose from.
+        share: of the seconds of each family.
+        most: largest share of the seconds of each family.
     """
     of = groups(clips)
     seconds: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))  # group -> family -> seconds
@@ -102,11 +113,17 @@ def held_back_groups(clips: Sequence[Clip], share: float = HELD_BACK, most: floa
 def zero_labels(
     clips: Sequence[Clip], count: int = ZERO_LABELS, least: int = ZERO_CLIPS, table: LabelTable | None = None
 ) -> tuple[str, ...]:
-    """Event labels held out of all training, in the order of crc32("zero-shot:" + label).
+    """Choose event labels to hold out of training, in the order of crc32("zero-shot:" + label).
 
-    A label qualifies with `least` clips of the family event. It is skipped if the clips that it would take along (see
-    `zero_clips`) are of an ESC-10 class, of another family than `ZERO_FAMILIES` or more than its own clips, or if it
-    implies a name that a label already chosen implies (one kind of flowing water is enough).
+    A label needs `least` clips of the family event. It is skipped if the other clips that have to be held out with it
+    (see `zero_clips`) are of an ESC-10 class, of a family not in `ZERO_FAMILIES` or more than its own clips, or if it
+    implies a name that a chosen label implies (one kind of flowing water is enough).
+
+    Args:
+        clips: the clips to choose from.
+        count: most labels.
+        least: clips of a label.
+        table: label implications; None: those of the package.
     """
     table = table or label_table()
     of = groups(clips)
@@ -131,21 +148,24 @@ def zero_clips(
     table: LabelTable | None = None,
     of: Mapping[str, str] | None = None,
 ) -> frozenset[str]:
-    """Ids of the clips that zero-shot labels keep out of training.
+    """Ids of the clips that must not be trained on when labels are zero-shot.
 
-    All clips of the labels and of every label that implies one or is implied by one; clips of other labels whose
-    captions name one; and whatever shares a group with such a clip (the rest of its recording, a whole song).
+    These are the clips of the labels and of all labels that imply one or are implied by one, clips whose captions
+    mention one, and all clips of a group with such a clip (the rest of its recording, a whole song).
 
     Args:
-        of: groups of the clips, when known already.
+        clips: the clips.
+        labels: the zero-shot labels.
+        table: label implications; None: those of the package.
+        of: groups of the clips; None: those of `groups`.
     """
     table = table or label_table()
     present = {clip.label for clip in clips}
     related = frozenset().union(*(table.related(label, present) for label in labels))
 
-    def tells(clip: Clip) -> bool:
+    def matches(clip: Clip) -> bool:
         return clip.label in related or any(mentions(text, label) for text in clip.texts for label in labels)
 
     of = of or groups(clips)
-    out = {of[clip.id] for clip in clips if tells(clip)}
+    out = {of[clip.id] for clip in clips if matches(clip)}
     return frozenset(clip.id for clip in clips if of[clip.id] in out)

@@ -1,4 +1,4 @@
-"""Speed, tempo and pitch: resampling by small ratios, and waveform-similarity overlap-add."""
+"""Speed, tempo and pitch: resampling by small ratios, and time-stretching by waveform-similarity overlap-add."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-SPEED_STEP = 20  # speeds are multiples of 1/20, so that resampling is one small matrix product
+SPEED_STEP = 20  # speeds are multiples of 1/20: resampling is then a product with one small matrix
 _ZEROS = 8  # zero crossings of the resampling kernel on each side
 _FRAME = 2048  # of overlap-add, samples
-_SEARCH = 512  # how far a frame may move to fit, samples
-_COARSE = 4  # step of that search
+_SEARCH = 512  # largest shift of a frame, samples
+_COARSE = 4  # step of the first search, samples
 
 
 def resample_speed(x: Tensor, speed: int) -> Tensor:
-    """Play a sound faster or slower, pitch and tempo together, band-limited.
+    """Play a sound faster or slower, pitch and tempo together, without aliasing.
 
     Args:
         x: (samples,).
@@ -50,8 +50,9 @@ def _kernel(speed: int, device: torch.device) -> tuple[Tensor, int]:
 def stretch(x: Tensor, tempo: int) -> Tensor:
     """Change the tempo and keep the pitch, by WSOLA (Verhelst and Roelands, 1993).
 
-    Frames of the input are laid at a fixed hop in the output; each is moved by up to _SEARCH samples to where it best
-    continues the one before. The search runs on integers in float64, which is exact, so every device finds the same.
+    Frames of the input are added at a fixed hop in the output; each is taken up to _SEARCH samples earlier or later,
+    where it is most similar to the continuation of the frame before. The search uses integers in float64, which is
+    exact, so that every device finds the same shifts.
 
     Args:
         x: (samples,) in the range of int16.
@@ -82,10 +83,10 @@ def stretch(x: Tensor, tempo: int) -> Tensor:
 
 
 def _best(x: Tensor, continuation: int, centre: int, reach: int, width: int) -> int:
-    """The place within `reach` of `centre` where `width` samples of x look most like those at `continuation`."""
+    """The start within `reach` of `centre` whose `width` samples of x correlate most with those at `continuation`."""
     first = max(0, centre - reach)
     span = x[first : centre + reach + width]
     energy = F.pad(span.square().cumsum(0), (1, 0))
     norms = (energy[width:] - energy[:-width]).clamp_min(1.0).sqrt()
-    likeness = (span.unfold(0, width, 1) @ x[continuation : continuation + width]) / norms
-    return first + int(likeness.argmax())
+    similarity = (span.unfold(0, width, 1) @ x[continuation : continuation + width]) / norms
+    return first + int(similarity.argmax())

@@ -1,7 +1,7 @@
-"""Short phrases as people type them when they ask for a sound: what the text tower learns the sentence teacher from.
+"""Short phrases like the queries that people type: the texts on which the text tower is trained.
 
-Sources: the captions of a training corpus, AudioSet's label names, and WordNet (nouns and verbs of things that sound
-in templates, plain words, pieces of definitions and of examples). The templates and word lists are in `words.json`.
+Sources: the captions of a training corpus, AudioSet's label names, and WordNet (nouns and verbs of sounds in templates,
+dictionary words, parts of definitions and of usage examples). Templates and word lists are in `words.json`.
 """
 
 from __future__ import annotations
@@ -23,24 +23,27 @@ from audiosep.errors import DataError
 _WORD = re.compile(r"[a-z][a-z'\-]*(?: [a-z][a-z'\-]*){0,2}")
 _ARTICLE = re.compile(r"^(?:a|an|the|some) ")
 _GLOSS_BREAK = re.compile(r"[;:,()\"]| - ")
-_SYLLABLES = "aeiou"
-# Most people ask for everyday things: half of the nouns in templates come from the list of common ones, and a third
-# of the others are words that WordNet's own sample of English never used.
-_COMMON = 0.5
-_UNFAMILIAR = 0.33
+_VOWELS = "aeiou"
+_COMMON = 0.5  # share of nouns in templates from the list of common ones, because most queries are for everyday sounds
+_RARE = 0.33  # share of the other words that WordNet's sense-tagged texts do not use
+_SWAPPED = 0.06  # share of captions in templates with two words swapped
 
 
 @dataclass(frozen=True)
 class PhraseConfig:
-    """How many distinct phrases each source gives.
+    """Number of distinct phrases of each source.
 
     Args:
-        seed: of every random choice.
+        seed: of all random choices.
         captions: captions and AudioSet labels, alone and in templates.
-        music: instruments and parts of a band in a musician's templates.
-        nouns: names of sounding things in templates. things: names of other things. verbs: what they do.
-        pairs: two things at once.
-        lemmas: plain dictionary words. glosses: pieces of definitions. examples: pieces of usage examples.
+        music: instruments and other parts of a song, in templates.
+        nouns: names of things that sound, in templates.
+        things: names of other things, in templates.
+        verbs: verbs of sounds, in templates.
+        pairs: two things in one template.
+        lemmas: dictionary words.
+        glosses: parts of definitions.
+        examples: parts of usage examples.
     """
 
     seed: int = 0
@@ -56,7 +59,11 @@ class PhraseConfig:
 
 
 def corpus_captions(paths: Iterable[Path]) -> list[str]:
-    """The distinct captions and labels of corpus indexes (JSON lines with `captions` and `label`), sorted."""
+    """The distinct captions and labels of corpus indices, sorted.
+
+    Args:
+        paths: files of JSON lines with `captions` and `label`.
+    """
     found: set[str] = set()
     for path in paths:
         with path.open(encoding="utf-8") as lines:
@@ -67,7 +74,11 @@ def corpus_captions(paths: Iterable[Path]) -> list[str]:
 
 
 def label_names(path: Path) -> list[str]:
-    """AudioSet's label names (a JSON list), whole and in their comma-separated parts, sorted."""
+    """AudioSet's label names, whole and in their comma-separated parts, sorted.
+
+    Args:
+        path: a JSON list.
+    """
     found: set[str] = set()
     for name in json.loads(path.read_text(encoding="utf-8")):
         plain = re.sub(r"\s*\([^)]*\)", "", name)
@@ -76,23 +87,32 @@ def label_names(path: Path) -> list[str]:
 
 
 def normalise(text: str) -> str:
-    """Lower case, single spaces."""
+    """A text in lower case with single spaces.
+
+    Args:
+        text: any text.
+    """
     return " ".join(text.lower().split())
 
 
 def prompts() -> list[str]:
-    """Queries written by hand as people ask for sounds, to measure with; training leaves them out."""
+    """Queries written by hand, for validation; training leaves them out."""
     return files(__package__).joinpath("prompts.txt").read_text(encoding="utf-8").splitlines()
 
 
 def generate(
     captions: Sequence[str], labels: Sequence[str], wordnet: WordNet, config: PhraseConfig
 ) -> dict[str, list[str]]:
-    """Distinct phrases of each source (the names of PhraseConfig's counts), a pure function of the arguments.
+    """Generate distinct phrases, a pure function of the arguments.
 
     Args:
         captions: of the corpus, see `corpus_captions`.
         labels: see `label_names`.
+        wordnet: nouns, verbs, definitions and usage examples.
+        config: number of phrases of each source.
+
+    Returns:
+        Source (a field of PhraseConfig) -> its phrases.
 
     Raises:
         DataError: no captions or labels.
@@ -121,7 +141,7 @@ def generate(
 def _take(source: Iterator[str], count: int, found: set[str]) -> list[str]:
     """The first `count` phrases that are not yet in `found`, to which they are added."""
     taken: list[str] = []
-    # A source of templates never ends but may run out of new phrases.
+    # Templates yield phrases without end, but not always new ones.
     for text in islice(source, 20 * count):
         phrase = normalise(text)
         if len(taken) >= count:
@@ -141,7 +161,12 @@ def word_lists() -> dict[str, list[str]]:
 
 @dataclass(frozen=True)
 class Words:
-    """Words that WordNet's sense-tagged texts use, and words that they do not."""
+    """Words for templates.
+
+    Args:
+        familiar: words that WordNet's sense-tagged texts use.
+        rare: words that they do not use.
+    """
 
     familiar: list[str]
     rare: list[str]
@@ -149,11 +174,13 @@ class Words:
 
 @dataclass(frozen=True)
 class Lexicon:
-    """The words that go into templates.
+    """The words and texts that are put into templates.
 
-    Attributes:
+    Args:
         captions: whole captions and label names.
-        nouns: names of sounding things. things: names of other things. verbs: base forms.
+        nouns: names of things that sound.
+        things: names of other things.
+        verbs: verbs of sounds, base forms.
     """
 
     captions: list[str]
@@ -163,26 +190,42 @@ class Lexicon:
 
     @classmethod
     def build(cls, captions: Sequence[str], labels: Sequence[str], wordnet: WordNet) -> Lexicon:
-        """Collect the words below the WordNet roots of `words.json`."""
+        """Collect the words below the WordNet roots of `words.json`.
+
+        Args:
+            captions: of the corpus.
+            labels: label names.
+            wordnet: the dictionary.
+        """
         lists = word_lists()
         nouns, things, verbs = (_below(wordnet, lists[kind]) for kind in ("nouns", "things", "verbs"))
         return cls(list(dict.fromkeys([*captions, *labels])), nouns, things, verbs)
 
     def templated(self, kind: str, rng: random.Random, nouns: Words) -> Iterator[str]:
-        """Endless phrases of one kind of template."""
+        """Phrases of one kind of template, without end.
+
+        Args:
+            kind: key of the templates in `words.json`.
+            rng: draws templates and words.
+            nouns: the nouns to use.
+        """
         templates = word_lists()[kind]
         while True:
             yield rng.choice(templates).format_map(_Slots(self, rng, nouns))
 
     def captions_source(self, rng: random.Random) -> Iterator[str]:
-        """Every caption, then endless captions in templates, some with two neighbouring words exchanged."""
+        """All captions, then captions in templates without end, some with two neighbouring words swapped.
+
+        Args:
+            rng: draws templates and captions.
+        """
         yield from self.captions
         for phrase in self.templated("caption", rng, self.nouns):
-            yield exchange(phrase, rng) if rng.random() < 0.06 else phrase
+            yield swap_words(phrase, rng) if rng.random() < _SWAPPED else phrase
 
 
 class _Slots(dict[str, str]):
-    """Draws the words of one template as they are asked for, and bends them to the form that the slot wants."""
+    """Draws the words of one template when it is formatted, and inflects them as the slot needs."""
 
     def __init__(self, lexicon: Lexicon, rng: random.Random, nouns: Words) -> None:
         super().__init__()
@@ -214,15 +257,20 @@ class _Slots(dict[str, str]):
         return self._word(self.nouns)
 
     def _word(self, words: Words) -> str:
-        return self.rng.choice(words.rare if self.rng.random() < _UNFAMILIAR else words.familiar)
+        return self.rng.choice(words.rare if self.rng.random() < _RARE else words.familiar)
 
     def _place(self) -> str:
         place = self.rng.choice(word_lists()["places"])
         return self.rng.choice((f"the {place}", with_article(place)))
 
 
-def exchange(phrase: str, rng: random.Random) -> str:
-    """`phrase` with two neighbouring words exchanged."""
+def swap_words(phrase: str, rng: random.Random) -> str:
+    """A phrase with two neighbouring words swapped.
+
+    Args:
+        phrase: any phrase.
+        rng: draws the words.
+    """
     words = phrase.split()
     if len(words) > 1:
         i = rng.randrange(len(words) - 1)
@@ -231,29 +279,34 @@ def exchange(phrase: str, rng: random.Random) -> str:
 
 
 def misspell(phrase: str, rng: random.Random) -> str:
-    """`phrase` with one slip of the finger (a letter dropped, doubled, swapped or replaced) in a longer word."""
+    """A phrase with one typing error: a letter of a word of four letters or more dropped, doubled, swapped or replaced.
+
+    Args:
+        phrase: any phrase; one without such a word stays as it is.
+        rng: draws the error.
+    """
     words = phrase.split()
     long = [i for i, word in enumerate(words) if len(word) >= 4]
     if not long:
         return phrase
     i = rng.choice(long)
     word, at = words[i], rng.randrange(1, len(words[i]) - 1)
-    slip = rng.randrange(4)
-    if slip == 0:
+    error = rng.randrange(4)
+    if error == 0:
         word = word[:at] + word[at + 1 :]
-    elif slip == 1:
+    elif error == 1:
         word = word[:at] + word[at] + word[at:]
-    elif slip == 2:
+    elif error == 2:
         word = word[:at] + word[at + 1] + word[at] + word[at + 2 :]
     else:
-        letters = _SYLLABLES if word[at] in _SYLLABLES else "bcdfghjklmnpqrstvwxyz"
+        letters = _VOWELS if word[at] in _VOWELS else "bcdfghjklmnpqrstvwxyz"
         word = word[:at] + rng.choice(letters) + word[at + 1 :]
     words[i] = word
     return " ".join(words)
 
 
 def _below(wordnet: WordNet, roots: Sequence[str]) -> Words:
-    """Ordinary words below some meanings, where that meaning is among the two most usual ones of the word."""
+    """Words of one to three parts below the roots, whose meaning there is one of their two most frequent ones."""
     found: dict[str, None] = {}
     for synset in wordnet.below(wordnet.sense(root) for root in roots):
         for lemma in synset.lemmas:
@@ -278,7 +331,7 @@ def _examples(wordnet: WordNet) -> list[str]:
 
 
 def _pieces(wordnet: WordNet, split: Callable[[Synset], Sequence[str]]) -> list[str]:
-    """Distinct parts of two words or more, the first nine words of longer ones."""
+    """Distinct parts of two words or more, cut after nine words."""
     found: dict[str, None] = {}
     for synset in wordnet.synsets.values():
         for part in split(synset):

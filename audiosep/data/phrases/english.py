@@ -1,4 +1,4 @@
-"""Just enough English grammar to put nouns and verbs into phrases."""
+"""Inflection of English nouns and verbs, as far as phrases need it."""
 
 from __future__ import annotations
 
@@ -18,13 +18,17 @@ _DOUBLING = {
     "strum", "swim", "swat", "tap", "tip", "trap", "trip", "trot", "tug", "wag", "wrap", "yap", "zap", "zip",
 }  # fmt: skip
 _VOWELS = "aeiou"
-# Words whose first letter and first sound disagree.
+# Words that begin with a vowel letter and a consonant sound, or the other way round.
 _SPOKEN_VOWEL = ("hour", "honest", "heir", "honor", "mp3", "x-ray")
 _SPOKEN_CONSONANT = ("uni", "use", "usu", "uku", "eu", "one", "once", "ute", "ufo")
 
 
 def plural(noun: str) -> str:
-    """The plural of a noun or noun phrase (its last word changes)."""
+    """The plural of a noun or noun phrase.
+
+    Args:
+        noun: its last word is inflected.
+    """
     head, space, last = noun.rpartition(" ")
     if last in _IRREGULAR_PLURALS:
         last = _IRREGULAR_PLURALS[last]
@@ -38,7 +42,11 @@ def plural(noun: str) -> str:
 
 
 def progressive(verb: str) -> str:
-    """The -ing form of a verb or verb phrase (its first word changes)."""
+    """The -ing form of a verb or verb phrase.
+
+    Args:
+        verb: its first word is inflected.
+    """
     first, space, rest = verb.partition(" ")
     if first.endswith("ie"):
         first = first[:-2] + "y"
@@ -50,13 +58,21 @@ def progressive(verb: str) -> str:
 
 
 def third_person(verb: str) -> str:
-    """The "it ...s" form of a verb or verb phrase (its first word changes)."""
+    """The third person singular of a verb or verb phrase.
+
+    Args:
+        verb: its first word is inflected.
+    """
     first, space, rest = verb.partition(" ")
     return plural(first) + space + rest
 
 
 def past(verb: str) -> str:
-    """The regular past form of a verb or verb phrase (its first word changes)."""
+    """The regular past form of a verb or verb phrase.
+
+    Args:
+        verb: its first word is inflected.
+    """
     first, space, rest = verb.partition(" ")
     if first.endswith("e"):
         first += "d"
@@ -68,12 +84,20 @@ def past(verb: str) -> str:
 
 
 def with_article(noun: str) -> str:
-    """`noun` behind "a" or "an"."""
+    """A noun with "a" or "an" before it.
+
+    Args:
+        noun: a noun or noun phrase.
+    """
     word = noun.lower()
     vowel = word[:1] in _VOWELS and not word.startswith(_SPOKEN_CONSONANT)
     return ("an " if vowel or word.startswith(_SPOKEN_VOWEL) else "a ") + noun
 
 
 def inflections(word: str) -> set[str]:
-    """The word or phrase itself and its regular inflected forms, as noun and as verb."""
+    """A word or phrase and its regular inflected forms, as a noun and as a verb.
+
+    Args:
+        word: a word or phrase.
+    """
     return {word, plural(word), progressive(word), past(word), third_person(word)}

@@ -1,15 +1,15 @@
-"""Synonyms that training never shows: drawn by a fixed rule, and kept out of every training phrase.
+"""Test synonyms for the text tower: chosen by a fixed rule, and excluded from all training phrases.
 
-The rule: 50 sound labels, each with its meaning in WordNet (`synonyms.json`). Candidates of a label are the other
-words for that meaning and the words of the meanings directly below it, where
+The rule: 50 sound labels, each with its meaning in WordNet (`synonyms.json`). Candidates for a label are the other
+words for that meaning and the words for the meanings directly below it, if
 
-- the meaning is the word's most usual one, the word has three words at most, and no proper or Latin name;
-- no word of it is a word of the label, so that it cannot be found by spelling alone ("toy dog");
-- it occurs in no caption of the corpus and no AudioSet label, in no inflected form;
-- it is no synonym of two labels.
+- the meaning is the most frequent one of the word, the word has at most three parts and is no proper or Latin name;
+- it has no word in common with the label, so that spelling alone does not give it away ("toy dog");
+- no caption of the corpus and no AudioSet label has it, in any inflected form;
+- it is a candidate for one label only.
 
-Of each label the first `limit` by crc32 are taken, and the three that the requirement names are added. Nothing about
-the teacher or the student enters.
+Of each label the first `limit` in the order of crc32 are taken, and three fixed pairs are added. The rule uses neither
+the teacher nor the trained tower.
 """
 
 from __future__ import annotations
@@ -29,7 +29,12 @@ _SEPARATORS = re.compile(r"[^a-z0-9]+")
 
 @dataclass(frozen=True)
 class Synonym:
-    """`word` asks for the sound that the corpus calls `label`."""
+    """A synonym of a label.
+
+    Args:
+        word: the synonym.
+        label: the label of the corpus.
+    """
 
     word: str
     label: str
@@ -41,15 +46,16 @@ def synonym_labels() -> list[str]:
 
 
 def draw_synonyms(wordnet: WordNet, texts: Sequence[str], limit: int = 5) -> list[Synonym]:
-    """The pairs, a pure function of the arguments.
+    """Choose the synonyms, a pure function of the arguments.
 
     Args:
+        wordnet: the dictionary.
         texts: captions and label names that the synonyms must not occur in.
-        limit: pairs of one label at most.
+        limit: most synonyms of one label.
     """
     rule = _rule()
     known = PhraseFilter(())
-    used = known.windows(texts)
+    used = known.word_sequences(texts)
     owners: dict[str, set[str]] = {}
     for label, sense in rule["labels"].items():
         for word in _candidates(wordnet, wordnet.sense(sense)):
@@ -65,21 +71,32 @@ def draw_synonyms(wordnet: WordNet, texts: Sequence[str], limit: int = 5) -> lis
 
 
 class PhraseFilter:
-    """Tells phrases that contain one of some words or phrases, in any inflected form, spelling apart.
+    """Whether phrases contain one of some words, in any inflected form.
 
-    Hyphens and spaces are the same, and "six-string" is also found as "sixstring".
+    Hyphens and spaces make no difference: "six-string" is also found as "sixstring".
+
+    Args:
+        words: words or phrases to find.
     """
 
     def __init__(self, words: Iterable[str]) -> None:
         self._forms = {form for word in words for form in _forms(word)}
 
     def __call__(self, phrase: str) -> bool:
-        """Whether `phrase` contains one of them."""
-        return not self._forms.isdisjoint(self.windows([phrase]))
+        """Whether a phrase contains one of the words.
+
+        Args:
+            phrase: any phrase.
+        """
+        return not self._forms.isdisjoint(self.word_sequences([phrase]))
 
     @staticmethod
-    def windows(texts: Iterable[str]) -> set[str]:
-        """All runs of one to four words of the texts, written together."""
+    def word_sequences(texts: Iterable[str]) -> set[str]:
+        """All sequences of one to four words of some texts, joined without spaces.
+
+        Args:
+            texts: any texts.
+        """
         found: set[str] = set()
         for text in texts:
             words = _words(text)

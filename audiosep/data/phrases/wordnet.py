@@ -1,7 +1,7 @@
-"""A reader of the WordNet 3.0 database files (`wndb(5)`), as Debian's package `wordnet` installs them.
+"""Reading the WordNet 3.0 database files (`wndb(5)`), as Debian's package `wordnet` installs them.
 
-Princeton University's WordNet licence allows use, copying and distribution for any purpose; nothing of it is carried
-here, the files are read where they are installed.
+The files are not part of this package. Princeton University's licence allows use, copying and distribution for any
+purpose.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ _EXAMPLE = re.compile(r'"([^"]*)"')
 
 @dataclass(frozen=True)
 class Synset:
-    """One meaning: the words that share it, and what WordNet says about it.
+    """One meaning, and the words for it.
 
-    Attributes:
+    Args:
         key: part of speech and byte offset, e.g. "n02084071".
-        lemmas: the words as written, underscores turned into spaces.
-        hyponyms: keys of the directly more special meanings.
-        definition: the gloss without its examples.
-        examples: the quoted usages of the gloss.
+        lemmas: the words, with spaces for underscores.
+        hyponyms: keys of the meanings directly below this one.
+        definition: its definition.
+        examples: usage examples.
     """
 
     key: str
@@ -44,10 +44,10 @@ class Synset:
 class WordNet:
     """All meanings and words.
 
-    Attributes:
+    Args:
         synsets: key -> meaning.
         senses: "word.part" -> keys in WordNet's order, most frequent first.
-        familiar: words that occur in WordNet's sense-tagged texts, so that people do use them.
+        familiar: words that occur in WordNet's sense-tagged texts.
     """
 
     synsets: dict[str, Synset]
@@ -56,7 +56,10 @@ class WordNet:
 
     @classmethod
     def read(cls, folder: Path = FOLDER) -> WordNet:
-        """Read `data.*` and `index.*` in `folder`.
+        """Read the database.
+
+        Args:
+            folder: of `data.*` and `index.*`.
 
         Raises:
             DataError: a file is missing.
@@ -77,11 +80,19 @@ class WordNet:
         return cls(synsets, senses, frozenset(familiar))
 
     def of(self, word: str, part: str = "n") -> tuple[Synset, ...]:
-        """The meanings of `word` as a part of speech (n, v, a, r), most frequent first; none if unknown."""
+        """The meanings of a word, most frequent first.
+
+        Args:
+            word: in base form; an unknown one has no meanings.
+            part: of speech: n, v, a or r.
+        """
         return tuple(self.synsets[key] for key in self.senses.get(f"{word.lower()}.{part}", ()))
 
     def sense(self, name: str) -> Synset:
-        """The meaning called `word.part.number`, e.g. "dog.n.1".
+        """The meaning with a name.
+
+        Args:
+            name: word.part.number, for example "dog.n.1".
 
         Raises:
             DataError: there is no such meaning.
@@ -93,7 +104,11 @@ class WordNet:
         return found[int(number) - 1]
 
     def below(self, roots: Iterable[Synset]) -> list[Synset]:
-        """The roots and everything more special, each once, in breadth-first order."""
+        """The roots and all meanings below them, each once, breadth first.
+
+        Args:
+            roots: where to begin.
+        """
         seen: dict[str, Synset] = {}
         queue = list(roots)
         for synset in queue:
@@ -112,7 +127,12 @@ class WordNet:
         }
 
     def rank(self, lemma: str, synset: Synset) -> int:
-        """Rank of `synset` among the meanings of `lemma` (0 = most frequent)."""
+        """Rank of a meaning among those of a word; 0 = most frequent.
+
+        Args:
+            lemma: the word.
+            synset: the meaning.
+        """
         return self.first[f"{lemma.lower()} {synset.key}"]
 
 
