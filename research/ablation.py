@@ -45,7 +45,7 @@ SHORT: dict[str, Any] = {
 }  # fmt: skip
 _NO_LISTENER: dict[str, Any] = {
     "model": {"listener": None, "tags": False, "relisten": False, "refinements": 0, "mix_temperature": None},
-    "options": {"listener": "", "tune": False, "audio": 0.0, "mixed": 0.0},
+    "options": {"listener": "", "train_listener": False, "audio": 0.0, "mixed": 0.0},
 }
 
 

@@ -1,4 +1,4 @@
-"""The whole training path on real recordings: a tiny hybrid learns eight clips by heart."""
+"""The whole training path on real recordings: a tiny hybrid overfits eight clips."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from audiosep.models.hybrid_config import HybridConfig
 from audiosep.models.stft import power, stft
 from audiosep.training.engine.trainer import Trainer
 from audiosep.training.engine.trainer_config import TrainerConfig
-from audiosep.training.separation.losses import Losses
+from audiosep.training.separation.losses import BAND_LOSSES, WeightedLosses
 
 AUDIO = Path(__file__).parents[1] / "examples/audio"
 SAMPLES = 48000  # 1.5 s at 32 kHz
@@ -50,7 +50,7 @@ class EightClips:
         others = torch.stack([clip(other, start) for _, other, start in PAIRS])
         self.mixes = self.targets + 10 ** (-LEVEL_DB / 20) * others
         self.queries = F.normalize(torch.randn(len(PAIRS), 512), dim=-1)
-        self.losses = Losses([{"name": "band_snr", "weight": 0.1}, {"name": "band_magnitude"}])
+        self.losses = WeightedLosses([{"name": "band_snr", "weight": 0.1}, {"name": "band_magnitude"}], BAND_LOSSES)
         X, T = (stft(signal, 2048, 512) for signal in (self.mixes, self.targets))
         cross = X.real * T.real + X.imag * T.imag
         self.energies = [self.model.bands.energy(e) for e in (power(X), cross, power(T))]
@@ -61,7 +61,7 @@ class EightClips:
 
     def loss(self, model, rows):
         decoded = model.decode(model.encode(self.inputs), self.queries, torch.zeros_like(self.queries), rows)
-        total, parts = self.losses.bands(decoded.mask, *self.energies)
+        total, parts = self.losses(decoded.mask, *self.energies)
         return total.mean(), parts | {"items": torch.tensor(len(rows))}
 
     def validate(self, model):

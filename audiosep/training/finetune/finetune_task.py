@@ -25,14 +25,13 @@ from audiosep.data.labels import label_table
 from audiosep.data.mixing import Mixer
 from audiosep.data.queries import query_texts
 from audiosep.data.sampling import Sampler, SamplingConfig
-from audiosep.errors import ConfigError
 from audiosep.models.base import SeparationModel
 from audiosep.query.encoder import QueryEncoder
 from audiosep.training.caption_table import CaptionTable
 from audiosep.training.engine.trackers import Sample
 from audiosep.training.finetune.held_back import HeldBackScores
 from audiosep.training.finetune.user_clips import NOISE, TARGET
-from audiosep.training.separation.losses import Losses
+from audiosep.training.separation.losses import WAVEFORM_LOSSES, WeightedLosses
 
 EVERYDAY_SOUNDS = (
     "speech", "singing", "laughter", "baby crying", "applause", "footsteps", "music", "acoustic guitar",
@@ -42,7 +41,7 @@ EVERYDAY_SOUNDS = (
     "vacuum cleaner",
 )  # fmt: skip
 # A difference to the base's estimate below -15 dB has no gradient.
-REHEARSAL_LOSS = Losses([{"name": "snr", "weight": 0.1, "threshold_db": 15.0}])
+REHEARSAL_LOSS = WeightedLosses([{"name": "snr", "weight": 0.1, "threshold_db": 15.0}], WAVEFORM_LOSSES)
 
 
 @dataclass(frozen=True)
@@ -141,9 +140,7 @@ class FinetuneTask:
         self.model: nn.Module = model
         self.base = copy.deepcopy(base).eval().requires_grad_(False)
         self.encoder, self.corpus, self.options, self.seed, self._save = encoder, corpus, options, seed, save
-        self.losses = Losses(options.losses)
-        if self.losses.band:
-            raise ConfigError("losses: fine-tuning takes losses on waveforms, such as snr, not on band energies")
+        self.losses = WeightedLosses(options.losses, WAVEFORM_LOSSES)
         labels = {clip.label for clip in corpus.clips if clip.family == TARGET}
         self.labels = sorted(labels)
         table = label_table()
@@ -190,12 +187,12 @@ class FinetuneTask:
         with parametrize.cached():
             estimates = [self._estimate(model, batch, number, mix) for number, mix in enumerate(mixes)]
         new = [torch.cat(signals) for signals in zip(*(mixture.new for mixture in estimates), strict=True)]
-        values, parts = self.losses.waveforms(*new)
+        values, parts = self.losses(*new)
         total = values.sum() / max(1, len(values))
         rehearsed = [mixture.rehearsed for mixture in estimates if mixture.rehearsed is not None]
         if rehearsed:
             signals = [torch.cat(signals) for signals in zip(*rehearsed, strict=True)]
-            values, rehearsal = REHEARSAL_LOSS.waveforms(*signals)
+            values, rehearsal = REHEARSAL_LOSS(*signals)
             total, parts["rehearsal"] = total + values.sum() / len(mixes), rehearsal["snr"]
         scores = [mixture.presence for mixture in estimates if mixture.presence is not None]
         if scores and self.options.presence:

@@ -1,0 +1,113 @@
+"""A training batch of mixtures with their queries: text embeddings, recordings, blends of both, negatives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from audiosep.data.mixing import MixtureBatch
+from audiosep.models.listener import Listener
+from audiosep.training.caption_table import CaptionTable
+from audiosep.training.separation.separation_config import SeparationOptions
+
+TEXT, AUDIO, BLEND = range(3)
+
+
+@dataclass
+class QueryBatch:
+    """A batch of mixtures with its queries as embeddings.
+
+    Attributes:
+        mixtures: the mixtures.
+        text: (queries, dimension) embeddings.
+        negative: (queries, dimension) embeddings, zeros for no negative.
+        kind: (queries,) `TEXT`, `AUDIO` or `BLEND`.
+        keep: (queries, 1) 0 if the embedding is dropped.
+        cut: (mixtures,) whether the input is cut off at the mixture's cutoff.
+        refinements: runs of the decoder before the one that is trained.
+    """
+
+    mixtures: MixtureBatch
+    text: Tensor
+    negative: Tensor
+    kind: Tensor
+    keep: Tensor
+    cut: Tensor
+    refinements: int = 0
+
+    def to(self, device: torch.device) -> QueryBatch:
+        """Return the batch on another device."""
+        moved = {k: getattr(self, k).to(device) for k in ("text", "negative", "kind", "keep", "cut")}
+        return replace(self, mixtures=self.mixtures.to(device), **moved)
+
+    def embeddings(self, listener: Listener, examples: Tensor) -> Tensor:
+        """Replace or blend the text embeddings by those of recordings, according to `kind`.
+
+        Args:
+            listener: embeds the recordings.
+            examples: (queries, samples).
+
+        Returns:
+            (queries, dimension).
+        """
+        embeddings = self.text.clone()
+        rows = torch.nonzero(self.kind != TEXT)[:, 0]
+        if len(rows):
+            with torch.no_grad():
+                audio = listener.embed(examples[rows])
+            weight = torch.where((self.kind[rows] == BLEND)[:, None], 0.5, 1.0)
+            embeddings[rows] = F.normalize(weight * audio + (1 - weight) * embeddings[rows], dim=-1)
+        return embeddings
+
+
+def make_queries(
+    mixtures: MixtureBatch,
+    captions: CaptionTable,
+    options: SeparationOptions,
+    refinements: int,
+    generator: torch.Generator,
+) -> QueryBatch:
+    """Look the text embeddings up and draw the kinds of queries.
+
+    Args:
+        mixtures: the rendered mixtures.
+        captions: embeddings of their captions.
+        options: the shares.
+        refinements: runs of the decoder before the one that is trained.
+        generator: of the random numbers.
+    """
+    count = len(mixtures.owner)
+    text = captions[mixtures.captions]
+    text = text + torch.randn(text.shape, generator=generator) * options.noise
+    negative = torch.zeros_like(text)
+    with_negative = [q for q, caption in enumerate(mixtures.negatives) if caption]
+    if with_negative:
+        negative[with_negative] = captions[[str(mixtures.negatives[q]) for q in with_negative]]
+    draw = torch.rand(count, generator=generator)
+    kind = torch.where(draw < options.audio, AUDIO, torch.where(draw < options.audio + options.mixed, BLEND, TEXT))
+    has_recording = (mixtures.membership.sum(1) > 0).cpu()
+    if mixtures.example_of is not None:
+        has_recording[mixtures.example_of.cpu()] = True
+    kind = torch.where(has_recording, kind, TEXT)
+    keep = (torch.rand(count, generator=generator) >= options.query_dropout).float()[:, None]
+    cut = torch.rand(len(mixtures.cutoff), generator=generator) < options.lowpass
+    return QueryBatch(mixtures, F.normalize(text, dim=-1), negative, kind, keep, cut, refinements)
+
+
+def query_recordings(mixtures: MixtureBatch, targets: Tensor) -> Tensor:
+    """Choose the recordings of audio queries: another recording of the sound if there is one, else the target.
+
+    Args:
+        mixtures: the batch.
+        targets: (queries, channels, samples).
+
+    Returns:
+        (queries, samples).
+    """
+    recordings = targets.mean(1)
+    if mixtures.examples is not None and mixtures.example_of is not None:
+        recordings[mixtures.example_of] = mixtures.examples
+    return recordings
