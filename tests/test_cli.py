@@ -263,6 +263,30 @@ def test_options_reach_the_separator(run: Run, song: Path, tiny_folder: Path, tm
     assert "tiny on cpu" in err
 
 
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (("separate", "SONG", "piano", "--engine", "tvm"), 2, "tvm"),
+        (("bench", "--engine", "torch,tvm"), 2, "--engine takes torch or openvino"),
+        (("separate", "SONG", "piano", "--engine", "openvino"), 1, "audiosep[openvino]"),
+        (("stems", "SONG", "--engine", "openvino", "--device", "cuda:7"), 2, "cuda:7"),
+    ],
+)
+def test_engines(
+    run: Run,
+    song: Path,
+    mini_folder: Path,
+    words: tuple[str, ...],
+    code: int,
+    says: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    done = run(*(song if word == "SONG" else word for word in words), "-m", mini_folder)
+    assert done[0] == code
+    assert says in done[2]
+
+
 def test_by_example_and_by_embedding(run: Run, song: Path, tiny_folder: Path, tmp_path: Path, mixture: Mixture) -> None:
     write_audio(tmp_path / "cat.wav", mixture(0.5, 16000, 1, seed=3), 16000)
     np.save(tmp_path / "vector.npy", np.eye(16)[0])

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import logging
+import sys
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +22,14 @@ from torch import Tensor
 import audiosep
 from audiosep import Options, Query, api
 from audiosep.audio import write_audio
-from audiosep.errors import AudioError, Cancelled, InputError, ModelError, QueryError
+from audiosep.errors import AudioError, Cancelled, DependencyError, InputError, ModelError, QueryError
 from audiosep.inference.devices import pick_device, pick_precision, running
 from audiosep.metrics import si_sdr
 from audiosep.models.base import Estimate
 from audiosep.models.stft import hann
 from audiosep.query.resolve import resolve, unique_names
 from audiosep.separator import Separator
+from audiosep.weights.checkpoint import save_model
 
 RATES = (8000, 16000, 22050, 44100, 48000)
 
@@ -583,15 +590,125 @@ def test_convolution_weights_are_channels_last(separator: Separator) -> None:
     assert separator.model.first.weight.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_the_doors(tiny_folder: Path, mixture: Mixture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_to_another_precision_and_device(separator: Separator, mixture: Mixture) -> None:
+    x = mixture(1.0)
+    exact = separator.separate(x, "piano", sample_rate=16000)["piano"]
+    assert separator.to(precision="bf16") is separator
+    assert (separator.device.type, separator.precision) == ("cpu", "bf16")
+    rough = separator.separate(x, "piano", sample_rate=16000)["piano"]
+    assert 1e-7 < difference(rough, exact) < 0.02
+    assert separator.to("cpu").precision == "bf16"  # what is not given stays
+    with pytest.raises(InputError, match="fp16"):
+        separator.to(precision="fp16")
+    with pytest.raises(InputError, match="device"):
+        separator.to("warp")
+    assert (separator.device.type, separator.precision) == ("cpu", "bf16")
+    separator.to(precision="fp32")
+    assert np.array_equal(separator.separate(x, "piano", sample_rate=16000)["piano"], exact)
+
+
+def test_a_closed_separator_frees_its_memory_and_refuses_further_use(mixture: Mixture, tmp_path: Path) -> None:
     x = mixture(0.2)
-    out = audiosep.separate(x, "piano", sample_rate=16000, model=tiny_folder, device="cpu")
-    stems = audiosep.stems(x, sample_rate=16000, model=tiny_folder, device="cpu")
-    assert list(out) == ["piano"]
-    assert tuple(stems) == STEMS
+    with Separator(TinyModel(), FakeEncoder(), "cpu", "fp32", name="tiny") as separator:
+        stream = separator.stream("piano", sample_rate=16000, channels=2)
+        network, encoder = weakref.ref(separator.model), weakref.ref(separator.encoder)
+    uses: list[Callable[[], object]] = [
+        lambda: separator.separate(x, "piano", sample_rate=16000),
+        lambda: separator.stems(x, sample_rate=16000),
+        lambda: separator.separate_files(tmp_path / "a.wav", "piano", tmp_path),
+        lambda: separator.separate_files(tmp_path / "a.wav", None, tmp_path),
+        lambda: separator.stream(None, sample_rate=16000, channels=2),
+        lambda: separator.to("cpu"),
+        lambda: separator.encoder,
+        lambda: separator.device,
+        separator.__enter__,
+    ]
+    for use in uses:
+        with pytest.raises(ModelError, match=r"\(tiny\) is closed"):
+            use()
+    separator.close()  # a second time: no effect
+    assert stream.push(x).shape[-1] + stream.finish().shape[-1] == x.shape[-1]  # streams that are open go on
+    del stream
+    gc.collect()
+    assert network() is None
+    assert encoder() is None
 
-    def again(*args: Any, **kwargs: Any) -> None:
-        raise AssertionError("a named model stays loaded")
 
-    monkeypatch.setattr(api, "load", again)
-    audiosep.separate(x, "piano", sample_rate=16000, model=tiny_folder, device="cpu")
+def test_engines(encoder: FakeEncoder, mini_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Separator(TinyModel(), encoder, "cpu").engine == "torch"
+    with pytest.raises(InputError, match="engine must be torch or openvino, got 'tvm'"):
+        Separator(TinyModel(), encoder, "cpu", engine="tvm")  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(DependencyError, match=r"audiosep\[openvino\]"):
+        audiosep.load(mini_folder, engine="openvino", precision="fp32")
+
+
+# ---- the functions of the package ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def loads(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """The keywords of each load; no model is loaded before."""
+    monkeypatch.setattr(api, "_models", OrderedDict())
+    seen: list[dict[str, Any]] = []
+    load = api.load
+    monkeypatch.setattr(api, "load", lambda model, **loading: (seen.append(loading), load(model, **loading))[1])
+    return seen
+
+
+def test_a_model_stays_loaded_until_its_files_change(
+    tiny_folder: Path, mixture: Mixture, loads: list[dict[str, Any]]
+) -> None:
+    x = mixture(0.2)
+
+    def separate(**loading: Any) -> Any:
+        return audiosep.separate(x, "piano", sample_rate=16000, model=tiny_folder, device="cpu", **loading)["piano"]
+
+    first = separate()
+    assert tuple(audiosep.stems(x, sample_rate=16000, model=str(tiny_folder), device="cpu")) == STEMS
+    assert np.array_equal(separate(), first)
+    assert len(loads) == 1
+    model = TinyModel()
+    with torch.no_grad():
+        model.second.bias += 0.5
+    save_model(tiny_folder, model, query={"encoder": "fake"}, extra={"name": "tiny"})
+    changed = separate()
+    assert len(loads) == 2
+    assert difference(changed, first) > 1e-4
+    (tiny_folder / "MODEL_CARD.md").write_text("Not read by load.")
+    separate()
+    assert len(loads) == 2
+    separate(precision="bf16")
+    assert loads[2:] == [{"device": "cpu", "precision": "bf16"}]
+
+
+def test_what_load_takes_goes_through_and_two_models_are_kept(
+    tiny_folder: Path, mixture: Mixture, loads: list[dict[str, Any]]
+) -> None:
+    x = mixture(0.2)
+    for precision in ("fp32", "bf16", "fp32", "auto", "bf16"):
+        audiosep.separate(x, "piano", sample_rate=16000, model=tiny_folder, device="cpu", precision=precision)
+    assert [loading["precision"] for loading in loads] == ["fp32", "bf16", "auto", "bf16"]
+    with pytest.raises(ModelError, match="adapter"):
+        audiosep.stems(x, sample_rate=16000, model=tiny_folder, adapter=tiny_folder / "none.safetensors")
+    with pytest.raises(InputError, match="engine must be"):
+        audiosep.stems(x, sample_rate=16000, model=tiny_folder, engine="tvm")  # type: ignore[call-overload]
+    with pytest.raises(TypeError, match="devise"):
+        audiosep.stems(x, sample_rate=16000, model=tiny_folder, devise="cpu")  # type: ignore[call-overload]
+
+
+def test_a_separator_is_used_as_it_is(separator: Separator, mixture: Mixture, loads: list[dict[str, Any]]) -> None:
+    x = mixture(0.2)
+    ours = audiosep.separate(x, "piano", sample_rate=16000, model=separator)["piano"]
+    assert np.array_equal(ours, separator.separate(x, "piano", sample_rate=16000)["piano"])
+    with pytest.raises(InputError, match="device, precision: this separator is loaded already"):
+        audiosep.stems(x, sample_rate=16000, model=separator, device="cpu", precision="fp32")
+    assert loads == []
+
+
+def test_threads_load_a_model_once(tiny_folder: Path, mixture: Mixture, loads: list[dict[str, Any]]) -> None:
+    x = mixture(0.2)
+    with ThreadPoolExecutor(4) as pool:
+        outs = list(pool.map(lambda _: audiosep.stems(x, sample_rate=16000, model=tiny_folder)["bass"], range(4)))
+    assert len(loads) == 1
+    assert all(np.array_equal(out, outs[0]) for out in outs)
