@@ -1,4 +1,4 @@
-"""Many files through Ray: a real cluster on this machine with two workers, some of which are killed at work."""
+"""Many files through Ray: a real cluster on this machine with two workers, some of which are killed."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from audiosep.audio import write_audio
 from audiosep.cli import main
 from audiosep.cli.job import read_inputs
 from audiosep.cli.separate import split
+from audiosep.cluster.allocation import Allocation, allocate
 from audiosep.cluster.jobs import RayReport, separate_with_ray
-from audiosep.cluster.ledger import PLACE, REPORT, Ledger, ledger, source
-from audiosep.cluster.session import Crew, crew
+from audiosep.cluster.ledger import REPORT, STAGING_FOLDER, Ledger, file_state, open_ledger
 from audiosep.cluster.staging import Staging, settle_all
-from audiosep.cluster.workers import About, Settings, digest
+from audiosep.cluster.workers import ModelFacts, WorkerSettings, job_digest
 from audiosep.data.manifest import Clip, write_manifest
 from audiosep.errors import AudioError, AudioSepError, Cancelled, DependencyError, InputError, ModelError, QueryError
 from audiosep.inference.options import Options
@@ -46,7 +46,7 @@ def files(folder: Path) -> dict[str, int]:
     return {path.relative_to(folder).as_posix(): path.stat().st_mtime_ns for path in paths}
 
 
-# ---- outputs that appear whole or not at all -------------------------------------------------------------------------
+# ---- outputs appear completely or not at all -------------------------------------------------------------------------
 
 RECORD = {"input": "/in/song.wav", "outputs": {"piano": "a/song (piano).wav", "residual": "song.wav"}}
 
@@ -64,7 +64,7 @@ def contents(folder: Path) -> dict[str, str]:
     return {name: (folder / name).read_text() for name in files(folder)}
 
 
-def test_outputs_are_put_in_their_places_and_remembered(tmp_path: Path) -> None:
+def test_outputs_are_moved_to_their_places_and_recorded(tmp_path: Path) -> None:
     staging = Staging(tmp_path / "out" / "hidden" / "0", tmp_path / "out")
     assert staging.settle() is None
     make(staging)
@@ -75,7 +75,7 @@ def test_outputs_are_put_in_their_places_and_remembered(tmp_path: Path) -> None:
     assert contents(tmp_path / "out") == {"a/song (piano).wav": "new piano", "song.wav": "new residual"}
 
 
-def test_what_was_complete_when_its_maker_was_killed_is_finished_by_the_next(
+def test_complete_outputs_of_a_killed_process_are_moved_by_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     staging = Staging(tmp_path / "hidden" / "0", tmp_path)
@@ -96,7 +96,7 @@ def test_what_was_complete_when_its_maker_was_killed_is_finished_by_the_next(
     assert (tmp_path / "song.wav").read_text() == "new residual"
 
 
-def test_what_was_not_complete_is_thrown_away_and_the_attempts_are_counted(tmp_path: Path) -> None:
+def test_incomplete_outputs_are_deleted_and_attempts_are_counted(tmp_path: Path) -> None:
     staging = Staging(tmp_path / "hidden" / "0", tmp_path)
     killed = []
     for number in range(1, 4):
@@ -134,7 +134,7 @@ def test_nothing_is_replaced_unless_allowed(tmp_path: Path) -> None:
         make(staging, overwrite=True)
 
 
-def test_outputs_that_cannot_be_put_in_their_places_wait(
+def test_outputs_that_cannot_be_moved_stay_for_the_next_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     staging = Staging(tmp_path / "hidden" / "0", tmp_path)
@@ -146,7 +146,7 @@ def test_outputs_that_cannot_be_put_in_their_places_wait(
     with pytest.raises(AudioError, match="read-only"):
         make(staging)
     assert settle_all(tmp_path / "hidden", tmp_path) == {}
-    assert "complete outputs wait" in caplog.text
+    assert "complete outputs could not be moved" in caplog.text
     monkeypatch.undo()
     assert settle_all(tmp_path / "hidden", tmp_path) == {"0": RECORD}
     assert (tmp_path / "song.wav").exists()
@@ -164,20 +164,20 @@ def song(tmp_path: Path) -> Path:
 
 
 def record(song: Path, job: str, **outputs: str) -> dict[str, Any]:
-    return {"input": str(song), "outputs": outputs, "job": job, "source": source(song)}
+    return {"input": str(song), "outputs": outputs, "job": job, "source": file_state(song)}
 
 
 def run(out: Path, name: str, *records: dict[str, Any]) -> dict[str, Any]:
     """A run into `out` that makes what the records say; its report."""
-    with ledger(out) as known:
+    with open_ledger(out) as known:
         for index, one in enumerate(records):
             make(known.staging(f"{name}-{index}"), one, overwrite=True)
         known.close(name, {"model": "m"}, [{"input": "x", "type": "E", "message": "m"}])
-    assert not (out / PLACE).exists()
+    assert not (out / STAGING_FOLDER).exists()
     return json.loads((out / REPORT).read_text())
 
 
-def test_a_recording_is_done_while_it_and_its_outputs_are_what_they_were(tmp_path: Path, song: Path) -> None:
+def test_a_recording_is_finished_while_it_is_unchanged_and_its_outputs_exist(tmp_path: Path, song: Path) -> None:
     out = tmp_path / "out"
     made = record(song, "job", piano="song (piano).wav")
     report = run(out, "first", made)
@@ -195,7 +195,7 @@ def test_a_recording_is_done_while_it_and_its_outputs_are_what_they_were(tmp_pat
     assert Ledger(out).done(song, "job") is None
 
 
-def test_the_report_remembers_earlier_runs_but_not_what_was_replaced(tmp_path: Path, song: Path) -> None:
+def test_the_report_keeps_earlier_runs_except_replaced_outputs(tmp_path: Path, song: Path) -> None:
     out = tmp_path / "out"
     first, second = record(song, "a", piano="piano.wav"), record(song, "b", voice="voice.wav")
     run(out, "first", first)
@@ -206,31 +206,31 @@ def test_the_report_remembers_earlier_runs_but_not_what_was_replaced(tmp_path: P
     assert (report["results"], report["earlier"]) == ([third], [second])
 
 
-def test_a_run_that_was_killed_is_remembered_by_the_next(tmp_path: Path, song: Path) -> None:
+def test_the_next_run_records_what_a_killed_run_finished(tmp_path: Path, song: Path) -> None:
     out, made = tmp_path / "out", record(song, "job", piano="piano.wav")
-    make(Staging(out / PLACE / "killed-0", out), made)
-    with ledger(out) as known:
+    make(Staging(out / STAGING_FOLDER / "killed-0", out), made)
+    with open_ledger(out) as known:
         assert known.done(song, "job") == made
     report = run(out, "next")
     assert (report["results"], report["earlier"]) == ([], [made])
 
 
 def test_one_run_at_a_time(tmp_path: Path) -> None:
-    with ledger(tmp_path / "out"), pytest.raises(InputError, match="another run"), ledger(tmp_path / "out"):
+    with open_ledger(tmp_path / "out"), pytest.raises(InputError, match="another run"), open_ledger(tmp_path / "out"):
         pass
-    with ledger(tmp_path / "out"):
+    with open_ledger(tmp_path / "out"):
         pass
 
 
 @pytest.mark.parametrize("text", ["not json", "[]", "{}", '{"earlier": 1, "results": []}'])
-def test_a_file_that_is_no_report_is_not_overwritten(tmp_path: Path, text: str) -> None:
+def test_a_file_that_is_not_a_report_is_not_overwritten(tmp_path: Path, text: str) -> None:
     (tmp_path / REPORT).write_text(text)
-    with pytest.raises(InputError, match="no report"), ledger(tmp_path):
+    with pytest.raises(InputError, match="not a report"), open_ledger(tmp_path):
         pass
     assert contents(tmp_path) == {REPORT: text}
 
 
-# ---- how work is shared out ------------------------------------------------------------------------------------------
+# ---- allocation of workers ----------------------------------------------------------------------------------------
 
 
 def node(cpus: int, gpus: int = 0, memory: float = 64e9) -> dict[str, float]:
@@ -240,24 +240,26 @@ def node(cpus: int, gpus: int = 0, memory: float = 64e9) -> dict[str, float]:
 @pytest.mark.parametrize(
     ("nodes", "device", "wanted", "files", "expected"),
     [
-        ([node(2)], "auto", None, 100, Crew(1, 2, 0)),
-        ([node(1)], "cpu", None, 100, Crew(1, 1, 0)),
-        ([node(2)], "auto", 2, 100, Crew(2, 1, 0)),
-        ([node(16)], "auto", None, 100, Crew(8, 2, 0)),
-        ([node(16)], "auto", None, 3, Crew(3, 5, 0)),
-        ([node(16)], "auto", None, 0, Crew(1, 16, 0)),
-        ([node(16, memory=3e9)], "auto", None, 100, Crew(2, 8, 0)),
-        ([node(16, memory=0)], "auto", None, 100, Crew(1, 16, 0)),
-        ([node(8), node(8)], "auto", 5, 100, Crew(5, 2, 0)),
-        ([{}, node(4), node(32)], "auto", None, 100, Crew(18, 2, 0)),
-        ([node(16, 2)], "auto", None, 100, Crew(2, 4, 1)),
-        ([node(16, 2)], "cuda", None, 1, Crew(1, 4, 1)),
-        ([node(4, 8)], "cuda", 3, 100, Crew(3, 1, 1)),
-        ([node(16, 2)], "cpu", None, 100, Crew(8, 2, 0)),
+        ([node(2)], "auto", None, 100, Allocation(1, 2, 0)),
+        ([node(1)], "cpu", None, 100, Allocation(1, 1, 0)),
+        ([node(2)], "auto", 2, 100, Allocation(2, 1, 0)),
+        ([node(16)], "auto", None, 100, Allocation(8, 2, 0)),
+        ([node(16)], "auto", None, 3, Allocation(3, 5, 0)),
+        ([node(16)], "auto", None, 0, Allocation(1, 16, 0)),
+        ([node(16, memory=3e9)], "auto", None, 100, Allocation(2, 8, 0)),
+        ([node(16, memory=0)], "auto", None, 100, Allocation(1, 16, 0)),
+        ([node(8), node(8)], "auto", 5, 100, Allocation(5, 2, 0)),
+        ([{}, node(4), node(32)], "auto", None, 100, Allocation(18, 2, 0)),
+        ([node(16, 2)], "auto", None, 100, Allocation(2, 4, 1)),
+        ([node(16, 2)], "cuda", None, 1, Allocation(1, 4, 1)),
+        ([node(4, 8)], "cuda", 3, 100, Allocation(3, 1, 1)),
+        ([node(16, 2)], "cpu", None, 100, Allocation(8, 2, 0)),
     ],
 )
-def test_workers(nodes: list[dict[str, float]], device: str, wanted: int | None, files: int, expected: Crew) -> None:
-    assert crew(nodes, device, wanted, files) == expected
+def test_workers(
+    nodes: list[dict[str, float]], device: str, wanted: int | None, files: int, expected: Allocation
+) -> None:
+    assert allocate(nodes, device, wanted, files) == expected
 
 
 @pytest.mark.parametrize(
@@ -268,9 +270,11 @@ def test_workers(nodes: list[dict[str, float]], device: str, wanted: int | None,
         ([node(4)], "cuda", None, "no machine of the cluster has a GPU"),
     ],
 )
-def test_workers_that_find_no_place(nodes: list[dict[str, float]], device: str, wanted: int | None, words: str) -> None:
+def test_too_many_workers_are_refused(
+    nodes: list[dict[str, float]], device: str, wanted: int | None, words: str
+) -> None:
     with pytest.raises(InputError, match=words):
-        crew(nodes, device, wanted, 100)
+        allocate(nodes, device, wanted, 100)
 
 
 # ---- what is refused -------------------------------------------------------------------------------------------------
@@ -293,12 +297,12 @@ def test_what_several_processes_cannot_do(tmp_path: Path, song: Path) -> None:
         separate_with_ray(song, "piano", tmp_path, workers=0)
 
 
-def test_what_was_asked_for_is_told_apart() -> None:
-    settings = Settings(
+def test_jobs_with_different_outputs_have_different_digests() -> None:
+    settings = WorkerSettings(
         model="mini", device="cpu", precision="auto", engine="torch", adapter=None, queries=(Query("piano"),),
         folder=Path("out"), output=OutputOptions(), options=Options(),
     )  # fmt: skip
-    about = About("mini", "cpu", "fp32", ("piano", "residual"), settings.queries, "weights")
+    about = ModelFacts("mini", "cpu", "fp32", ("piano", "residual"), settings.queries, "weights")
     example = (np.ones((1, 8), np.float32), RATE)
     jobs = [
         (settings, about),
@@ -332,7 +336,7 @@ def test_what_was_asked_for_is_told_apart() -> None:
             for name, value in [("format", "flac"), ("on_clip", "clip"), ("template", "{stem}")]
         ),
     ]
-    assert len({digest(*job) for job in jobs}) == len(jobs)
+    assert len({job_digest(*job) for job in jobs}) == len(jobs)
     elsewhere = dataclasses.replace(
         settings,
         device="cuda",
@@ -340,7 +344,7 @@ def test_what_was_asked_for_is_told_apart() -> None:
         output=OutputOptions(overwrite=True),
         options=Options(batch=4),
     )
-    assert digest(elsewhere, dataclasses.replace(about, device="cuda")) == digest(settings, about)
+    assert job_digest(elsewhere, dataclasses.replace(about, device="cuda")) == job_digest(settings, about)
 
 
 @pytest.mark.parametrize(
@@ -441,7 +445,7 @@ def has_open(process: int, path: Path) -> bool:
 
 
 class Killer(threading.Thread):
-    """Kills workers that are at work on a recording, so many times for each."""
+    """Kills workers while they separate certain recordings, a given number of times for each."""
 
     def __init__(self, victims: dict[Path, int]) -> None:
         super().__init__(daemon=True)
@@ -472,7 +476,7 @@ def entries(report: RayReport) -> dict[str, Any]:
 
 @needs_ray
 @pytest.mark.slow
-def test_killed_workers_cost_nothing_but_time(
+def test_killed_workers_change_no_output(
     cluster: None, one_thread: None, album: Path, mini_folder: Path, tmp_path: Path, mixture: Mixture
 ) -> None:
     long, poison = album / "long.wav", album / "poison.wav"
@@ -513,7 +517,7 @@ def test_killed_workers_cost_nothing_but_time(
 
 @needs_ray
 @pytest.mark.slow
-def test_the_next_run_does_nothing_twice(cluster: None, album: Path, mini_folder: Path, tmp_path: Path) -> None:
+def test_the_next_run_skips_finished_recordings(cluster: None, album: Path, mini_folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     options: dict[str, Any] = {"model": mini_folder, "device": "cpu", "workers": 2}
 
@@ -551,7 +555,7 @@ def test_the_next_run_does_nothing_twice(cluster: None, album: Path, mini_folder
 
 @needs_ray
 @pytest.mark.slow
-def test_examples_are_heard_once_and_what_no_file_can_be_done_with_is_an_error(
+def test_examples_are_encoded_once_and_errors_of_the_job_are_raised(
     cluster: None, album: Path, mini_folder: Path, tmp_path: Path, mixture: Mixture, caplog: pytest.LogCaptureFixture
 ) -> None:
     options: dict[str, Any] = {"model": mini_folder, "device": "cpu", "workers": 1}
@@ -561,7 +565,7 @@ def test_examples_are_heard_once_and_what_no_file_can_be_done_with_is_an_error(
     cut.write_bytes(cut.read_bytes()[:20_000])
     report = separate_with_ray([album / "0.wav", cut], like, tmp_path / "out", **options)
     report.raise_for_failures()
-    assert "cut.flac" in caplog.text  # what a worker warns of is told here
+    assert "cut.flac" in caplog.text  # warnings of workers are logged here
     plain = load(mini_folder, "cpu").separate_files(album / "0.wav", like, tmp_path / "plain")
     for name, path in plain.results[0].outputs.items():
         ours = report.results[0].outputs[name]

@@ -1,10 +1,11 @@
-"""Many files on many machines: recordings through Ray Data, with one warm separator in each worker.
+"""Many files on many machines: recordings through Ray Data, with a loaded separator in each worker.
 
-    recordings --plan--> what is not done yet --map_batches--> workers --> staging --> outputs
-                              ^                                               |
-                        the ledger of the folder <------- records ------------+
+    recordings --> those that are not finished --map_batches--> workers --> staging --> outputs
+                            ^                                                  |
+                   the ledger of the folder <------------ records -------------+
 
-A worker that dies is started again, and its recording is done again; see `staging` for why nothing is lost or doubled.
+A worker that dies is started again, and its recording is separated again; `staging` makes sure that no output is lost
+or written twice.
 """
 
 from __future__ import annotations
@@ -25,10 +26,19 @@ from torch import Tensor
 import audiosep
 from audiosep import errors
 from audiosep.audio import read_audio
-from audiosep.cluster.ledger import REPORT, Ledger, ledger, source
-from audiosep.cluster.session import Crew, crew, import_ray, session
+from audiosep.cluster.allocation import Allocation, allocate
+from audiosep.cluster.ledger import REPORT, Ledger, file_state, open_ledger
+from audiosep.cluster.ray_session import import_ray, ray_session
 from audiosep.cluster.staging import Record, Staging
-from audiosep.cluster.workers import ATTEMPTS, TOLD, About, Settings, Worker, digest, inspect
+from audiosep.cluster.workers import (
+    ATTEMPTS,
+    RESULT_FIELDS,
+    ModelFacts,
+    SeparationWorker,
+    WorkerSettings,
+    inspect_model,
+    job_digest,
+)
 from audiosep.errors import AudioSepError, Cancelled, InputError, ModelError
 from audiosep.inference.options import Engine, Options, Progress
 from audiosep.output.batch import OutputPaths
@@ -44,12 +54,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RayReport(BatchReport):
-    """What became of each file.
+    """The result of a job with Ray.
 
     Attributes:
-        results, failures: as in `BatchReport`; results stand in the order in which they were finished.
+        results: as in `BatchReport`, in the order in which they were finished.
+        failures: as in `BatchReport`.
         skipped: files that an earlier run had finished.
-        path: of the report as JSON, over all runs into the same folder.
+        path: of the JSON report of all runs into the same folder.
         model: that was used.
         device: that was used.
         precision: that was used.
@@ -114,7 +125,7 @@ def separate_with_ray(
     folder = Path(out_dir)
     _check(inputs, folder, device, workers)
     import_ray()
-    settings = Settings(
+    settings = WorkerSettings(
         model=Path(model).resolve() if Path(model).is_dir() else model,
         device=device,
         precision=precision,
@@ -127,13 +138,13 @@ def separate_with_ray(
     )
     recordings, failures = find_recordings(inputs, folder)
     job = None
-    with ledger(folder.resolve()) as known:
+    with open_ledger(folder.resolve()) as ledger:
         try:
-            with session(cluster, workers) as ray:
+            with ray_session(cluster, workers) as ray:
                 nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-                hired = crew(nodes, device, workers, len(recordings))
-                about = _inspect(ray, settings, hired)
-                job = _Job(known, folder, settings, about, hired, recordings, failures)
+                allocation = allocate(nodes, device, workers, len(recordings))
+                facts = _inspect(ray, settings, allocation)
+                job = _Run(ledger, folder, settings, facts, allocation, recordings, failures)
                 job.run(ray, progress)
         finally:
             if job is not None:  # now that no worker is left
@@ -142,10 +153,10 @@ def separate_with_ray(
 
 
 def _check(inputs: str | Path | Sequence[str | Path], folder: Path, device: str, workers: int | None) -> None:
-    """Refuse what cannot be done by several processes."""
+    """Refuse what several processes cannot do."""
     items = [Path(item) for item in ([inputs] if isinstance(inputs, str | Path) else inputs)]
     if Path("-") in [folder, *items]:
-        raise InputError("workers do not share standard input and output: name files, and a folder for the outputs")
+        raise InputError("workers cannot use standard input and output: name files, and a folder for the outputs")
     if device.startswith("cuda:"):
         raise InputError(f"Ray gives each worker a GPU of its own: use device 'cuda', not {device!r}")
     if workers is not None and workers < 1:
@@ -153,7 +164,7 @@ def _check(inputs: str | Path | Sequence[str | Path], folder: Path, device: str,
 
 
 def _portable(query: Query) -> Query:
-    """The same query, where neither the example's file nor the device of a tensor need be known."""
+    """The query with arrays in place of files and tensors, for processes that have neither the file nor the device."""
     audio, embedding = query.audio, query.embedding
     if isinstance(audio, str | Path):
         audio = read_audio(audio)
@@ -169,33 +180,33 @@ def _array(values: Any) -> Any:
     return values.detach().float().cpu().numpy() if isinstance(values, Tensor) else values
 
 
-def _inspect(ray: Any, settings: Settings, hired: Crew) -> About:
+def _inspect(ray: Any, settings: WorkerSettings, allocation: Allocation) -> ModelFacts:
     try:
-        answer = ray.get(ray.remote(**hired.options)(inspect).remote(settings))
+        answer = ray.get(ray.remote(**allocation.options)(inspect_model).remote(settings))
     except ray.exceptions.RayError as error:
         reason = str(error).strip().splitlines()[-1]
         raise ModelError(f"no worker can load {settings.model} ({reason}): has it enough memory?") from error
     if isinstance(answer, AudioSepError):
         raise answer
-    about: About = answer
-    return about
+    facts: ModelFacts = answer
+    return facts
 
 
-class _Job:
-    """The recordings of one run: which are to be done, and what became of them."""
+class _Run:
+    """The recordings of one run: which have to be separated, and the results."""
 
     def __init__(
         self,
-        known: Ledger,
+        ledger: Ledger,
         shown: Path,
-        settings: Settings,
-        about: About,
-        hired: Crew,
+        settings: WorkerSettings,
+        facts: ModelFacts,
+        allocation: Allocation,
         recordings: Sequence[Recording],
         failures: dict[Path, Exception],
     ) -> None:
-        self._known, self._shown = known, shown
-        self._settings, self._about, self._hired = settings, about, hired
+        self._ledger, self._shown = ledger, shown
+        self._settings, self._facts, self._allocation = settings, facts, allocation
         self._run = secrets.token_hex(8)
         self._began = time.perf_counter()
         self._failures = failures
@@ -205,13 +216,13 @@ class _Job:
         self._tasks = list(self._plan(recordings))
 
     def _plan(self, recordings: Sequence[Recording]) -> Iterator[dict[str, Any]]:
-        """What the workers are to do."""
-        job = digest(self._settings, self._about)
-        done = {r.path: record for r in recordings if (record := self._known.done(r.path.resolve(), job))}
-        folder = self._known.folder
-        # What is done keeps its names, also when other recordings have come before it.
+        """The tasks of the workers."""
+        job = job_digest(self._settings, self._facts)
+        done = {r.path: record for r in recordings if (record := self._ledger.done(r.path.resolve(), job))}
+        folder = self._ledger.folder
+        # Finished outputs keep their names, even if new recordings come before them in the order.
         taken = [folder / output for record in done.values() for output in record["outputs"].values()]
-        plan = OutputPaths(folder, self._about.outputs, self._settings.output, recordings, taken)
+        plan = OutputPaths(folder, self._facts.outputs, self._settings.output, recordings, taken)
         for index, recording in enumerate(recordings):
             if recording.path in done:
                 self._skipped.append(_result(recording.path, done[recording.path], self._shown))
@@ -227,38 +238,38 @@ class _Job:
                 "input": str(path),
                 "outputs": {name: output.relative_to(folder).as_posix() for name, output in paths.items()},
                 "job": job,
-                "source": source(path),
+                "source": file_state(path),
             }
             yield {"index": index, "staging": str(self._staging(index).folder), "record": record}
 
     def run(self, ray: Any, progress: Progress | None) -> None:
-        """Do what is to be done.
+        """Separate the recordings that are not finished.
 
         Raises:
             Cancelled: by `progress`.
         """
         sizes = {task["index"]: (task["record"]["source"] or [1])[0] or 1 for task in self._tasks}
         waiting, reached = set(sizes), 0
-        told = dataclasses.replace(self._settings, queries=self._about.queries)
-        reason = "the cluster has lost it: run again"
+        settings = dataclasses.replace(self._settings, queries=self._facts.queries)
+        reason = "the cluster lost this recording: run again"
         try:
-            for outcome in _outcomes(ray, self._hired, told, self._tasks) if self._tasks else ():
+            for outcome in _outcomes(ray, self._allocation, settings, self._tasks) if self._tasks else ():
                 self._take(outcome)
                 waiting.discard(outcome["index"])
                 reached += sizes[outcome["index"]]
                 if progress is not None and progress(reached / sum(sizes.values())) is False:
                     raise Cancelled("cancelled by the progress callback; nothing half-written is left")
         except ray.exceptions.RayError as error:
-            reason = f"the cluster gave up: {error}"
+            reason = f"Ray ended with an error: {error}"
         for index in sorted(waiting):
             record = self._staging(index).settle()
             self._take({"index": index, "record": record} if record else {"index": index, "error": ("", reason)})
 
     def _staging(self, index: int) -> Staging:
-        return self._known.staging(f"{self._run}-{index}")
+        return self._ledger.staging(f"{self._run}-{index}")
 
     def _take(self, outcome: dict[str, Any]) -> None:
-        """Remember what became of a recording."""
+        """Record the result of a recording."""
         path = self._paths[outcome["index"]]
         for text in outcome.get("warnings", ()):
             logger.warning("%s: %s", path, text)
@@ -269,50 +280,52 @@ class _Job:
             self._results.append(_result(path, outcome["record"], self._shown))
 
     def close(self) -> None:
-        """Write the report; nothing is left in the making."""
+        """Write the report and delete unfinished outputs."""
         document = {
             "version": audiosep.__version__,
-            "model": self._about.model,
-            "device": self._about.device,
-            "precision": self._about.precision,
-            "workers": self._hired.workers,
+            "model": self._facts.model,
+            "device": self._facts.device,
+            "precision": self._facts.precision,
+            "workers": self._allocation.workers,
             "seconds": round(time.perf_counter() - self._began, 3),
         }
         failures = [
             {"input": str(path.resolve()), "type": type(error).__name__, "message": str(error)}
             for path, error in self._failures.items()
         ]
-        self._known.close(self._run, document, failures)
+        self._ledger.close(self._run, document, failures)
 
     def report(self) -> RayReport:
-        """For the caller."""
-        about = self._about
+        """The report that the caller gets."""
+        facts = self._facts
         return RayReport(
             self._results,
             self._failures,
             skipped=self._skipped,
             path=self._shown / REPORT,
-            model=about.model,
-            device=about.device,
-            precision=about.precision,
-            workers=self._hired.workers,
+            model=facts.model,
+            device=facts.device,
+            precision=facts.precision,
+            workers=self._allocation.workers,
         )
 
 
-def _outcomes(ray: Any, hired: Crew, settings: Settings, tasks: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Each task's outcome, as they come."""
+def _outcomes(
+    ray: Any, allocation: Allocation, settings: WorkerSettings, tasks: Sequence[dict[str, Any]]
+) -> Iterator[dict[str, Any]]:
+    """The outcomes of tasks, as they are finished."""
     data = ray.data.from_items([{"task": json.dumps(task)} for task in tasks], override_num_blocks=len(tasks))
     data.context.enable_progress_bars = False
     data.context.execution_no_progress_timeout_s = -1  # a recording may take hours
     data.context.max_errored_blocks = -1
     data.context.max_consecutive_actor_init_deaths = ATTEMPTS
-    # Ray starts workers that die again, and gives them their task again, without end: they count the attempts.
+    # Ray restarts dead workers and repeats their tasks without limit, so that `Staging.attempt` counts the attempts.
     mapped = data.map_batches(
-        Worker,
-        fn_constructor_kwargs={"settings": settings, "threads": hired.cpus},
+        SeparationWorker,
+        fn_constructor_kwargs={"settings": settings, "threads": allocation.cpus},
         batch_size=1,
-        compute=ray.data.ActorPoolStrategy(size=min(hired.workers, len(tasks)), max_tasks_in_flight_per_actor=1),
-        **hired.options,
+        compute=ray.data.ActorPoolStrategy(size=min(allocation.workers, len(tasks)), max_tasks_in_flight_per_actor=1),
+        **allocation.options,
     )
     for row in mapped.iter_rows():
         yield json.loads(row["outcome"])
@@ -320,11 +333,11 @@ def _outcomes(ray: Any, hired: Crew, settings: Settings, tasks: Sequence[dict[st
 
 def _result(path: Path, record: Record, folder: Path) -> FileResult:
     outputs = {name: folder / output for name, output in record["outputs"].items()}
-    return FileResult(path, outputs, **{name: record[name] for name in TOLD})
+    return FileResult(path, outputs, **{name: record[name] for name in RESULT_FIELDS})
 
 
 def _error(kind: str, message: str) -> AudioSepError:
-    """A worker's error: of its class, where that is one of ours."""
+    """The error of a worker, of its own class if that is one of ours."""
     ours = getattr(errors, kind, None)
     if isinstance(ours, type) and issubclass(ours, AudioSepError):
         return ours(message)

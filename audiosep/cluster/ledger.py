@@ -1,4 +1,4 @@
-"""What is done in a folder of outputs, over all runs: the report, and the memory that lets a run go on."""
+"""Which recordings are finished in a folder of outputs, over all runs: the report, and what a later run can skip."""
 
 from __future__ import annotations
 
@@ -16,48 +16,59 @@ from audiosep.errors import AudioError, InputError
 logger = logging.getLogger(__name__)
 
 REPORT = "audiosep-report.json"
-PLACE = ".audiosep-ray"
+STAGING_FOLDER = ".audiosep-ray"
 
 
 class Ledger:
-    """The records of a folder of outputs.
+    """The records of the finished recordings of a folder.
 
-    Use `ledger` to open one: only one run at a time may have it.
+    `open_ledger` opens it for one run at a time.
+
+    Args:
+        folder: of the outputs.
 
     Attributes:
-        folder: of the outputs. place: of the stagings.
+        folder: of the outputs.
+        place: folder of the stagings.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.place = folder / PLACE
+        self.place = folder / STAGING_FOLDER
         self._records: dict[tuple[str, str], Record] = {}
         self._owner: dict[str, tuple[str, str]] = {}
         for record in [*self._reported(), *settle_all(self.place, folder).values()]:
             self._add(record)
 
     def done(self, path: Path, job: str) -> Record | None:
-        """The record of a recording whose outputs are complete: it is what it was, and they are all there.
+        """Look up a finished recording.
 
         Args:
             path: the recording.
-            job: what was asked for.
+            job: digest of the job (see `job_digest`).
+
+        Returns:
+            Its record; None if it is not finished, has changed since, or lacks an output.
         """
         record = self._records.get((str(path), job))
-        if record is None or record["source"] != source(path):
+        if record is None or record["source"] != file_state(path):
             return None
         return record if all((self.folder / output).is_file() for output in record["outputs"].values()) else None
 
     def staging(self, name: str) -> Staging:
-        """Where the outputs of a recording are made."""
+        """The staging of a recording.
+
+        Args:
+            name: of its folder.
+        """
         return Staging(self.place / name, self.folder)
 
     def close(self, run: str, document: dict[str, Any], failures: Iterable[dict[str, str]]) -> None:
-        """Finish what is complete, delete what is not, and write the report.
+        """Move complete outputs to their places, delete incomplete ones, and write the report.
 
         Args:
-            run: start of the names of this run's stagings.
-            document: what the report begins with.
+            run: what the names of this run's stagings begin with.
+            document: first entries of the report.
             failures: of this run.
         """
         settled = settle_all(self.place, self.folder)
@@ -76,7 +87,7 @@ class Ledger:
             self.staging(name).clear()
 
     def _add(self, record: Record) -> None:
-        """Take up a record; those whose outputs it has replaced are forgotten."""
+        """Add a record, and drop the records whose outputs it has replaced."""
         key = record["input"], record["job"]
         for output in record["outputs"].values():
             before = self._owner.get(output, key)
@@ -95,21 +106,21 @@ class Ledger:
             return []
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(
-                f"{path} is no report of audiosep ({error}): delete it, or choose another folder"
+                f"{path} is not a report of audiosep ({error}): delete it, or choose another folder"
             ) from error
 
 
 @contextlib.contextmanager
-def ledger(folder: Path) -> Iterator[Ledger]:
-    """The ledger of a folder of outputs, which is made where it is missing.
+def open_ledger(folder: Path) -> Iterator[Ledger]:
+    """Open the ledger of a folder of outputs, and create the folder if it is missing.
 
     Raises:
-        InputError: another run has it, or what lies there is no report.
-        AudioError: the folder cannot be made.
+        InputError: another run has opened it, or its report cannot be read.
+        AudioError: the folder cannot be created.
     """
     import filelock
 
-    place, new = folder / PLACE, not folder.exists()
+    place, new = folder / STAGING_FOLDER, not folder.exists()
     make_folder(place, AudioError)
     lock = filelock.FileLock(place / "lock", blocking=False)
     try:
@@ -117,11 +128,11 @@ def ledger(folder: Path) -> Iterator[Ledger]:
     except filelock.Timeout as error:
         raise InputError(f"another run writes into {folder}: wait for it, or choose another folder") from error
     except (OSError, NotImplementedError) as error:
-        logger.warning("%s cannot be locked (%s): see to it that no other run writes there", folder, error)
+        logger.warning("%s cannot be locked (%s): make sure that no other run writes there", folder, error)
     try:
         yield Ledger(folder)
     finally:
-        with contextlib.suppress(OSError):  # something may lie there
+        with contextlib.suppress(OSError):  # not empty: outputs wait there
             (place / "lock").unlink()
             place.rmdir()
             if new:
@@ -129,8 +140,8 @@ def ledger(folder: Path) -> Iterator[Ledger]:
         lock.release()
 
 
-def source(path: Path) -> list[int] | None:
-    """What tells whether a recording is what it was: its bytes and when it was changed, ns; None when it is missing."""
+def file_state(path: Path) -> list[int] | None:
+    """Size in bytes and modification time in ns, which show whether a file has changed; None when it is missing."""
     try:
         status = path.stat()
     except OSError:

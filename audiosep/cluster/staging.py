@@ -1,10 +1,10 @@
-"""Outputs that appear whole or not at all, also when whoever makes them is killed at any moment.
+"""Outputs that appear completely or not at all, even if the process that makes them is killed.
 
-    PLACE/NAME/attempt-1   outputs of one recording in the making; of an attempt that died, the folder remains
+    PLACE/NAME/attempt-1   unfinished outputs of one recording; the folder remains if the attempt died
     PLACE/NAME/attempt-2   the next attempt
-    PLACE/NAME/done        complete: they and their record, on their way to where they belong
+    PLACE/NAME/done        complete outputs and their record, before they are moved to their places
 
-Whoever comes next, another attempt or another run, finishes what is complete and throws away what is not.
+The next attempt or the next run moves complete outputs and deletes incomplete ones.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from audiosep.errors import AudioError, AudioSepError
 logger = logging.getLogger(__name__)
 
 Record = dict[str, Any]
-"""What became of a recording, as JSON; `outputs` holds name -> path below the folder of all outputs."""
+"""The result of a recording as JSON; `outputs` is name -> path relative to the folder of all outputs."""
 
 _RECORD = "record.json"
 
 
 class Staging:
-    """Where the outputs of one recording are made.
+    """The folder in which the outputs of one recording are made.
 
     Args:
-        folder: this recording's own.
-        root: of all outputs, on the same file system.
+        folder: of this recording.
+        root: folder of all outputs, on the same file system.
     """
 
     def __init__(self, folder: Path, root: Path) -> None:
@@ -42,14 +42,14 @@ class Staging:
 
     @contextlib.contextmanager
     def attempt(self, limit: int) -> Iterator[Path]:
-        """An empty folder for the outputs in the making, until the block ends.
+        """Give an empty folder for unfinished outputs, and delete it when the block ends.
 
         Args:
-            limit: attempts that may die.
+            limit: how many attempts may die.
 
         Raises:
-            AudioSepError: so many have died.
-            AudioError: the disk refuses.
+            AudioSepError: `limit` attempts have died.
+            AudioError: the folder cannot be written to.
         """
         make_folder(self.folder, AudioError)
         try:
@@ -62,23 +62,28 @@ class Staging:
         except OSError as error:
             raise AudioError(f"{self.folder} cannot be written to ({error}): choose another folder") from error
         if len(dead) >= limit:
-            raise AudioSepError(f"{len(dead)} workers died over it, perhaps for lack of memory: try fewer workers")
+            raise AudioSepError(
+                f"{len(dead)} workers died while separating it, perhaps for lack of memory: try fewer workers"
+            )
         try:
             yield work
         finally:
             shutil.rmtree(work, ignore_errors=True)
 
     def commit(self, work: Path, made: Mapping[str, Path], record: Record, *, overwrite: bool = False) -> Record:
-        """Put complete outputs where they belong.
+        """Move complete outputs to their places.
 
         Args:
             work: the folder of the attempt.
             made: name -> file, for each of the record's outputs.
-            record: what is told of the recording.
+            record: of the recording.
             overwrite: whether existing files may be replaced.
 
+        Returns:
+            The record.
+
         Raises:
-            AudioError: a file exists, or the disk refuses.
+            AudioError: a file exists, or the folder cannot be written to.
         """
         self.check_free(record, overwrite=overwrite)
         try:
@@ -92,7 +97,7 @@ class Staging:
         return record
 
     def check_free(self, record: Record, *, overwrite: bool) -> None:
-        """Refuse to replace what may not be replaced.
+        """Check that no output would replace a file against `overwrite`.
 
         Raises:
             AudioError: names the file.
@@ -103,13 +108,13 @@ class Staging:
                 raise AudioError(f"{target} exists already: choose another folder or template, or allow overwrite")
 
     def settle(self) -> Record | None:
-        """Finish what is complete.
+        """Move complete outputs that are still here to their places.
 
         Returns:
-            Its record; None when nothing is complete.
+            The record; None when the outputs are not complete.
 
         Raises:
-            AudioError: the disk refuses; what is complete stays for another time.
+            AudioError: an output cannot be moved; it stays here for the next run.
         """
         try:
             record: Record = json.loads((self._done / _RECORD).read_text(encoding="utf-8"))
@@ -126,7 +131,7 @@ class Staging:
         return record
 
     def clear(self) -> None:
-        """Delete what is still there; complete outputs in their places stay."""
+        """Delete the folder; outputs that have been moved to their places stay."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     @property
@@ -135,13 +140,15 @@ class Staging:
 
 
 def settle_all(place: Path, root: Path) -> dict[str, Record]:
-    """Finish what is complete and delete what is not, of all recordings in a place.
+    """Move the complete outputs of all stagings to their places, and delete incomplete ones.
 
     Args:
-        place: of the stagings. root: of all outputs.
+        place: folder of the stagings.
+        root: folder of all outputs.
 
     Returns:
-        Name of the staging -> record of what is complete; these stagings stay, as only they remember it.
+        Name of the staging -> record, for complete ones; these stagings stay, because the report does not have their
+        records yet.
     """
     records = {}
     for folder in sorted(path for path in place.glob("*") if path.is_dir()):
@@ -149,7 +156,7 @@ def settle_all(place: Path, root: Path) -> dict[str, Record]:
         try:
             record = staging.settle()
         except AudioError as error:
-            logger.warning("%s: complete outputs wait there: %s", folder, error)
+            logger.warning("%s: complete outputs could not be moved: %s", folder, error)
             continue
         if record is None:
             staging.clear()

@@ -1,4 +1,4 @@
-"""What runs in the worker processes of a Ray job: a warm separator that is given one recording after the other."""
+"""What runs in the worker processes of a Ray job: a loaded separator that gets one recording after the other."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ from audiosep.separator import Separator
 from audiosep.weights.catalogue import locate
 
 ATTEMPTS = 3
-"""Workers that may die over one recording before it is given up."""
+"""How many workers may die while they separate one recording, before it counts as failed."""
 
-TOLD = ("presence", "gain", "clipped", "samples", "sample_rate", "channels")
-"""What a record takes over from a `FileResult` as it is."""
+RESULT_FIELDS = ("presence", "gain", "clipped", "samples", "sample_rate", "channels")
+"""Fields of a `FileResult` that a record contains."""
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What a worker needs to know.
+class WorkerSettings:
+    """What a worker needs to separate recordings.
 
     Attributes:
         model: as in `audiosep.load`.
@@ -63,7 +63,7 @@ class Settings:
     options: Options
 
     def load(self) -> Separator:
-        """The separator, in the process that will use it."""
+        """Load the separator, in the process that uses it."""
         return load(self.model, self.device, self.precision, self.adapter, self.engine)
 
     def separate(self, separator: Separator, inputs: Sequence[Path], folder: Path, template: str) -> BatchReport:
@@ -73,15 +73,15 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class About:
-    """What only a machine with the model can tell.
+class ModelFacts:
+    """Facts of the loaded model, which only a machine of the cluster may have.
 
     Attributes:
         model: name of the separator.
         device: of the separator.
         precision: of the separator.
         outputs: names of the outputs of each recording.
-        queries: as in the settings, where examples have become embeddings; None for the stems.
+        queries: as in the settings, with embeddings in place of example recordings; None for the stems.
         weights: a digest of the model's files and the adapter.
     """
 
@@ -93,36 +93,42 @@ class About:
     weights: str
 
 
-def inspect(settings: Settings) -> About | AudioSepError:
-    """Load the model and ask the queries; what is wrong with them is an answer too."""
+def inspect_model(settings: WorkerSettings) -> ModelFacts | AudioSepError:
+    """Load the model and encode the queries.
+
+    Returns:
+        Facts of the model, or the error that every recording would fail with.
+    """
     try:
         separator = settings.load()
         settings.separate(separator, [], settings.folder, settings.output.template)
         stream = separator.stream(settings.queries, sample_rate=separator.sample_rate, channels=1)
         targets = settings.output.written_targets(stream.names)
         rest = settings.output.written_rest(targets, stems=settings.queries is None)
-        return About(
+        return ModelFacts(
             model=separator.name,
             device=str(separator.device),
             precision=separator.precision,
             outputs=(*targets, *([rest] if rest else [])),
-            queries=None if settings.queries is None else tuple(_heard(q, separator) for q in settings.queries),
+            queries=None
+            if settings.queries is None
+            else tuple(_with_embedding(q, separator) for q in settings.queries),
             weights=_weights(settings),
         )
     except AudioSepError as error:
         return error
 
 
-def _heard(query: Query, separator: Separator) -> Query:
-    """The embedding of its example in its place, so that this is made once and is the same for all recordings."""
-    negative = tuple(_heard(one, separator) for one in query.negatives) or None
+def _with_embedding(query: Query, separator: Separator) -> Query:
+    """The query with the embedding of its example instead of the example, so that it is computed only once."""
+    negative = tuple(_with_embedding(one, separator) for one in query.negatives) or None
     if query.audio is None or separator.encoder is None:
         return dataclasses.replace(query, negative=negative)
     (embedding,) = resolve(Query(audio=query.audio), separator.encoder).embeddings.numpy()
     return dataclasses.replace(query, audio=None, embedding=embedding, negative=negative, name=query.label)
 
 
-def _weights(settings: Settings) -> str:
+def _weights(settings: WorkerSettings) -> str:
     folder = locate(settings.model)
     digest = hashlib.sha256()
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
@@ -138,12 +144,12 @@ def _content(path: Path) -> bytes:
         return hashlib.file_digest(file, "sha256").digest()
 
 
-def digest(settings: Settings, about: About) -> str:
-    """The same for jobs that make the same outputs of the same recording."""
+def job_digest(settings: WorkerSettings, facts: ModelFacts) -> str:
+    """A digest of everything but the recording that decides the outputs; equal for jobs with equal outputs."""
     options = dataclasses.asdict(settings.options)
     del options["batch"]  # changes no output
     output = settings.output
-    job: list[Any] = [about.weights, about.outputs, settings.precision, settings.engine, options]
+    job: list[Any] = [facts.weights, facts.outputs, settings.precision, settings.engine, options]
     job += [output.format, output.template, output.on_clip, [*map(_description, settings.queries or ())]]
     return hashlib.sha256(json.dumps(job).encode()).hexdigest()
 
@@ -155,26 +161,34 @@ def _description(query: Query) -> list[Any]:
     return [query.text, sound, rate, query.weight, [*map(_description, query.negatives)]]
 
 
-class Worker:
-    """A warm separator in a process of its own.
+class SeparationWorker:
+    """A loaded separator in a process of its own; Ray calls it with tasks.
 
     Args:
-        settings: of the job. threads: to compute with.
+        settings: of the job.
+        threads: CPU threads.
     """
 
-    def __init__(self, settings: Settings, threads: int) -> None:
+    def __init__(self, settings: WorkerSettings, threads: int) -> None:
         use_threads(threads)
         self._settings = settings
         self._separator = settings.load()
         self._name = f"{socket.gethostname()}:{os.getpid()}"
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Tasks as JSON -> outcomes as JSON."""
+        """Run tasks.
+
+        Args:
+            batch: "task" -> tasks as JSON.
+
+        Returns:
+            "outcome" -> one outcome as JSON for each task.
+        """
         return {"outcome": np.array([json.dumps(self._outcome(json.loads(task))) for task in batch["task"]])}
 
     def _outcome(self, task: dict[str, Any]) -> dict[str, Any]:
         outcome: dict[str, Any] = {"index": task["index"], "warnings": []}
-        with _warnings(outcome["warnings"]):
+        with _collected_warnings(outcome["warnings"]):
             try:
                 outcome["record"] = self._record(task)
             except Exception as error:
@@ -182,7 +196,7 @@ class Worker:
         return outcome
 
     def _record(self, task: dict[str, Any]) -> Record:
-        """Separate a recording, unless an earlier attempt has, and died before it could say so."""
+        """Separate a recording, unless an earlier attempt completed its outputs and died before it returned."""
         record: Record = {**task["record"], "worker": self._name}
         staging = Staging(Path(task["staging"]), self._settings.folder)
         if done := staging.settle():
@@ -194,14 +208,14 @@ class Worker:
             for error in report.failures.values():
                 raise error
             (result,) = report.results
-            record |= {name: getattr(result, name) for name in TOLD}
+            record |= {name: getattr(result, name) for name in RESULT_FIELDS}
             record["seconds"] = round(time.perf_counter() - began, 3)
             return staging.commit(work, result.outputs, record, overwrite=self._settings.output.overwrite)
 
 
 @contextlib.contextmanager
-def _warnings(texts: list[str]) -> Iterator[None]:
-    """Collect what the library warns of, to be told where somebody reads it."""
+def _collected_warnings(texts: list[str]) -> Iterator[None]:
+    """Append the library's warnings to `texts`, because the log of a worker is not shown to the user."""
 
     class Collector(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:

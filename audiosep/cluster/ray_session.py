@@ -1,4 +1,4 @@
-"""A Ray cluster for a job: connecting to one or starting one here, and sharing it out among workers."""
+"""A connection to a Ray cluster, or a cluster of this machine alone."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Any
 
 from audiosep.errors import DependencyError, InputError
@@ -17,17 +16,14 @@ from audiosep.inference.threads import available_cpus
 logger = logging.getLogger(__name__)
 
 _STARTS = 3
-_OBJECTS = 128 * 2**20  # bytes: what passes through Ray are names of files
-_WORKER_BYTES = 2**30
-_WORKER_CPUS = 2
-_GPU_CPUS = 4  # besides a GPU more do not help
+_OBJECT_STORE_BYTES = 128 * 2**20  # only tasks and file names pass through Ray
 
 
 def import_ray() -> Any:
-    """Ray, which is optional.
+    """Import Ray, which is optional.
 
     Raises:
-        DependencyError: it is not installed, or broken.
+        DependencyError: it is not installed, or its import fails.
     """
     try:
         import ray
@@ -38,11 +34,12 @@ def import_ray() -> Any:
 
 
 @contextlib.contextmanager
-def session(cluster: str | None, workers: int | None) -> Iterator[Any]:
-    """Ray, connected to a cluster while the block runs; one that this process has already is used and stays.
+def ray_session(cluster: str | None, workers: int | None) -> Iterator[Any]:
+    """Connect Ray to a cluster while the block runs. A connection that this process already has is used and kept.
 
     Args:
-        cluster: as in `separate_with_ray`. workers: that a cluster of this machine alone has to have room for.
+        cluster: as in `separate_with_ray`.
+        workers: that a cluster of this machine alone must have CPUs for.
 
     Raises:
         DependencyError: Ray is not installed, or does not start.
@@ -78,14 +75,12 @@ def _start(ray: Any, workers: int) -> None:
             ray.init(
                 address="local",
                 num_cpus=max(available_cpus(), workers),
-                object_store_memory=_OBJECTS,
+                object_store_memory=_OBJECT_STORE_BYTES,
                 include_dashboard=False,
                 configure_logging=False,
                 log_to_driver=False,
             )
-        except (
-            Exception
-        ) as error:  # Ray's own, of no class: its parts wait for each other, and on a busy machine give up
+        except Exception as error:  # Ray raises plain exceptions when its processes start too slowly
             ray.shutdown()
             if attempt == _STARTS:
                 raise DependencyError(f"Ray does not start on this machine, which may be too busy: {error}") from error
@@ -96,7 +91,7 @@ def _start(ray: Any, workers: int) -> None:
 
 @contextlib.contextmanager
 def _own_signals() -> Iterator[None]:
-    """Ray puts a handler of its own in the place of the program's."""
+    """Restore the program's SIGTERM handler, which `ray.init` replaces."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -109,7 +104,7 @@ def _own_signals() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """No word to anybody: what goes wrong stands in our report, and Ray's own log is for -vv."""
+    """Silence Ray's log, except for -vv: errors are in our report."""
     wanted = logger.isEnabledFor(logging.DEBUG)
     variables = {"RAY_USAGE_STATS_ENABLED": "0"} | ({} if wanted else {"RAY_BACKEND_LOG_LEVEL": "fatal"})
     added = {name: value for name, value in variables.items() if name not in os.environ}
@@ -125,50 +120,3 @@ def _quiet() -> Iterator[None]:
             os.environ.pop(name, None)
         for one, level in zip(loggers, levels, strict=True):
             one.setLevel(level)
-
-
-@dataclass(frozen=True)
-class Crew:
-    """Workers of a job: how many, and what each gets."""
-
-    workers: int
-    cpus: int
-    gpus: int
-
-    @property
-    def options(self) -> dict[str, int]:
-        """For Ray."""
-        return {"num_cpus": self.cpus, "num_gpus": self.gpus}
-
-
-def crew(nodes: Sequence[dict[str, float]], device: str, wanted: int | None, files: int) -> Crew:
-    """How the work is shared out.
-
-    Args:
-        nodes: the resources of each machine: CPU, GPU, and memory in bytes.
-        device: auto, cpu, cuda or mps.
-        wanted: workers; None for as many as are sane.
-        files: that there are to separate; more workers than that are not hired.
-
-    Raises:
-        InputError: there are not so many processors, or no GPU where one is asked for.
-    """
-    gpus = [int(node.get("GPU", 0)) for node in nodes]
-    cpus = [int(node.get("CPU", 0)) for node in nodes]
-    cards = sum(gpus)
-    if device == "cuda" and not cards:
-        raise InputError("no machine of the cluster has a GPU that Ray knows of: use device 'auto' or 'cpu'")
-    if device in ("auto", "cuda") and cards:
-        if wanted is not None and wanted > cards:
-            raise InputError(f"{wanted} workers need as many GPUs, and there are {cards}: ask for fewer")
-        share = min(c // g for c, g in zip(cpus, gpus, strict=True) if g)
-        return Crew(max(1, min(wanted or cards, files)), cpus=max(1, min(share, _GPU_CPUS)), gpus=1)
-    if wanted is None:
-        room = [int(node.get("memory", 0)) // _WORKER_BYTES for node in nodes]
-        wanted = sum(min(have // _WORKER_CPUS, fits) for have, fits in zip(cpus, room, strict=True))
-    wanted = max(1, min(wanted, files))
-    # As many CPUs for each as let all of them find a place.
-    share = next((n for n in range(max(cpus, default=0), 0, -1) if sum(have // n for have in cpus) >= wanted), 0)
-    if not share:
-        raise InputError(f"{wanted} workers need as many CPUs, and there are {sum(cpus)}: ask for fewer")
-    return Crew(wanted, cpus=share, gpus=0)
