@@ -573,10 +573,8 @@ def test_examples_are_encoded_once_and_errors_of_the_job_are_raised(
         assert ours.stat().st_size == path.stat().st_size
     for error, words, wrong in [
         (QueryError, "512 numbers", {"queries": Query(embedding=[1.0, 2.0])}),
-        (InputError, "overlap", {"overlap": 1.0}),
-        (InputError, "unknown format", {"format": "doc"}),
         (ModelError, "no model", {"model": tmp_path / "no model"}),
-        (InputError, "cannot be the only output", {"only": "drums"}),
+        (InputError, "cannot be the only output", {"output": OutputOptions(only=("drums",))}),
     ]:
         with pytest.raises(error, match=words):
             separate_with_ray(album, **{"queries": "piano", "out_dir": tmp_path / "no", **options, **wrong})  # type: ignore[arg-type]
