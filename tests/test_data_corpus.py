@@ -52,6 +52,16 @@ def test_parts_of_files_and_stereo(tmp_path):
     np.testing.assert_allclose(corpus.audio(0).numpy(), expected, atol=2e-4)
 
 
+def test_parts_of_one_file_are_different_clips_with_their_own_envelopes(tmp_path):
+    x = np.concatenate([0.01 * corpora.wave(0, 0.5, 16000), 0.3 * corpora.wave(1, 0.5, 16000)])
+    path = corpora.write(tmp_path / "x.flac", x)
+    clips = [clip(path, id=f"{start}", start=start, seconds=0.5) for start in (0.0, 0.5)]
+    corpus = Corpus(clips, tmp_path / "cache", 16000)
+    for number, half in enumerate((x[:8000], x[8000:])):
+        np.testing.assert_allclose(corpus.audio(number).numpy(), half, atol=1e-4)
+        assert corpus.envelope(number).mean() == pytest.approx(np.square(half).mean(), rel=1e-2)
+
+
 def test_a_grown_manifest_decodes_only_its_new_clips(tmp_path, caplog):
     paths = [corpora.write(tmp_path / f"{i}.wav", corpora.wave(i, 0.3, 16000)) for i in range(3)]
     caplog.set_level("INFO", logger="audiosep")

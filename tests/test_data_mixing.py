@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import corpora
 import numpy as np
 import pytest
+import soundfile
 import torch
 
 from audiosep.data.augment import AugmentConfig
 from audiosep.data.corpus import Corpus
 from audiosep.data.labels import label_table
 from audiosep.data.loading import MixtureLoader
+from audiosep.data.manifest import STEMS, Clip
 from audiosep.data.mixing import LEVEL, Mixer, MixtureBatch
 from audiosep.data.plan import BatchPlan, PlannedSource
 from audiosep.data.queries import STEM_CAPTIONS, QueryBuilder
@@ -268,12 +271,93 @@ def test_the_cutoff_is_at_most_the_bandwidth_of_every_source(corpus):
 
 
 def test_mix_audio_adds_another_segment_of_the_same_recording(corpus):
-    config = replace(BASE, songs=0, mixed_songs=0, mix_audio=1.0)
+    config = replace(BASE, songs=0, mixed_songs=0, mix_audio=1.0, augment=PLAIN)
     plan, batch = batches(corpus, config, 1)[0]
-    assert all(
-        len(s.segments) == 2 and len({p.clip for p in s.segments}) == 1 for m in plan.mixtures for s in m.sources
-    )
-    assert torch.isfinite(batch.sources).all()
+    for number, mixture in enumerate(plan.mixtures):
+        for source, x in zip(mixture.sources, batch.sources[number], strict=False):
+            assert len(source.segments) == 2
+            assert len({segment.clip for segment in source.segments}) == 1
+            expected = torch.zeros(16000)
+            for segment in source.segments:
+                part = corpus.audio(segment.clip)[segment.start : segment.start + segment.length][: 16000 - segment.at]
+                expected[segment.at : segment.at + len(part)] += part
+            assert torch.nn.functional.cosine_similarity(x, expected, dim=0) > 0.999
+
+
+def bursts(folder: Path, songs: bool = False) -> Corpus:
+    """Six labels, or one song of four stems: clips of 6 s, all silent but for half a second of each of them."""
+    clips = []
+    for number, label in enumerate(STEMS if songs else (*STEMS, "clock ticking", "zipper")):
+        x = np.zeros(6 * corpora.RATE, np.float32)
+        x[corpora.RATE * (number + 1) // 2 :][: corpora.RATE // 2] = corpora.wave(number, 0.5, corpora.RATE)
+        place = {"stem": label, "song": "one", "family": "music"} if songs else {}
+        clips.append(Clip(label, str(corpora.write(folder / f"{label}.flac", x)), label, seconds=6.0, **place))
+    return Corpus(clips, folder / "cache", corpora.RATE)
+
+
+def test_segments_with_sound_are_preferred(tmp_path):
+    config = replace(BASE, songs=0, mixed_songs=0, augment=PLAIN, mix_audio=0, sources=(1.0, 0.0, 0.0, 0.0), equal=0)
+    found = [batch.sources.abs().amax(-1) > 0 for _, batch in batches(bursts(tmp_path), config, 25)]
+    # A random segment of 1 s has sound with a probability of at least 0.25, one of three random ones of at least 0.57.
+    assert torch.cat(found).float().mean() > 0.5
+
+
+def test_silent_targets_are_not_queried(tmp_path):
+    config = replace(BASE, songs=1.0, absent=0, augment=PLAIN, queries=4, stem_captions=0.5)
+    silent = 0
+    for plan, batch in batches(bursts(tmp_path, songs=True), config, 10):
+        assert all(batch.sources[q.mixture, list(q.members)].abs().max() > 0 for q in plan.queries)
+        for mixture, sources in zip(plan.mixtures, batch.sources, strict=True):
+            silent += int((sources[: len(mixture.sources)].abs().amax(-1) == 0).sum())
+    assert silent > 50
+
+
+def test_examples_are_of_another_group_where_there_is_one(corpus, tmp_path):
+    clips = [replace(c, group="two" if Path(c.id).stem.endswith("-2") else "one") for c in corpus.clips if not c.song]
+    grouped = Corpus(clips, tmp_path, corpora.RATE)
+    count = 0
+    for plan, _ in batches(grouped, replace(BASE, examples=1.0, absent=0, equal=0, siblings=0), 5):
+        for query in plan.queries:
+            target = grouped.clips[plan.mixtures[query.mixture].sources[query.members[0]].clip]
+            assert grouped.clips[query.example.clip].group != target.group
+            count += 1
+    assert count > 50
+
+
+def test_songs_have_any_number_of_stems_with_levels_around_their_balance(corpus):
+    config = replace(BASE, songs=1.0, song_level_db=6.0)
+    mixtures = [mixture for plan, _ in batches(corpus, config, 10) for mixture in plan.mixtures]
+    counts = [len(mixture.sources) for mixture in mixtures]
+    assert set(counts) == {2, 3, 4}
+    assert 0.5 < counts.count(4) / len(counts) < 0.85  # half of them, and a third of the others
+    jitter = [s.gain_db - corpus.clips[s.clip].gain_db for mixture in mixtures for s in mixture.sources]
+    assert -6 <= min(jitter) < -5 < 5 < max(jitter) <= 6
+
+
+def test_texts_that_may_match_another_source_are_no_queries_and_no_negatives():
+    clips = [
+        Clip("a", "x", "kettle", captions=("steam",)),
+        Clip("b", "x", "kettle", captions=("hot water",)),  # so this may be a text of the other kettle too
+        Clip("c", "x", "lid", captions=("hot water", "clang")),
+    ]
+    builder = QueryBuilder(clips, range(3))
+    queries = {builder.source_query(np.random.default_rng(i), [0, 2], 1) for i in range(40)}
+    assert {(query.caption, query.members) for query in queries} == {("lid", (1,)), ("clang", (1,))}
+    negatives = {builder.negative_text(np.random.default_rng(i), [0, 2], [0]) for i in range(40)}
+    assert negatives == {"lid", "clang"}
+
+
+def test_sources_that_are_almost_silent_are_not_amplified_to_the_level_of_others(tmp_path):
+    loud, quiet = 0.3 * corpora.wave(0, 2.0, corpora.RATE), 1e-5 * corpora.wave(1, 2.0, corpora.RATE)
+    clips = []
+    for name, x in (("loud", loud), ("quiet", quiet)):
+        soundfile.write(tmp_path / f"{name}.wav", x, corpora.RATE, subtype="FLOAT")
+        clips.append(Clip(name, str(tmp_path / f"{name}.wav"), name, seconds=2.0))
+    corpus = Corpus(clips, tmp_path / "cache", corpora.RATE)
+    plan, batch = batches(corpus, replace(BASE, level_db=0, augment=PLAIN, mix_audio=0), 1)[0]
+    for mixture, sources in zip(plan.mixtures, batch.sources, strict=True):
+        level = {label(corpus, s): float(x.square().mean()) for s, x in zip(mixture.sources, sources, strict=False)}
+        assert 10 * np.log10(level["quiet"] / level["loud"]) < -20
 
 
 def test_stereo(corpus):
