@@ -138,6 +138,15 @@ def test_the_layers_are_those_that_imports_are_held_to() -> None:
     assert [int(number) for number, _ in rows] == list(range(len(FLOORS), 0, -1))
 
 
+def test_the_diagram_names_classes_of_the_package() -> None:
+    text = (ROOT / "docs" / "assets" / "path.svg").read_text()
+    classes = re.findall(r">(\w+): ([A-Z]\w+)", text)
+    assert len(classes) >= 6
+    for part, name in classes:
+        sources = (path.read_text() for path in (ROOT / "audiosep" / part).glob("*.py"))
+        assert any(re.search(rf"^class {name}\b", source, re.M) for source in sources), f"{part}: {name}"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("page", RUN, ids=name_of)
 def test_the_examples_of_a_page_run(page: Path, tmp_path: Path, tiny_folder: Path) -> None:
