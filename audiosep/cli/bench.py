@@ -1,4 +1,4 @@
-"""`audiosep bench`: speed and memory on this machine."""
+"""`audiosep bench`: measure speed and memory on this machine."""
 
 from __future__ import annotations
 

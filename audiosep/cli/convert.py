@@ -1,4 +1,4 @@
-"""`audiosep convert`: published checkpoints into model folders."""
+"""`audiosep convert`: turn published checkpoints into model folders."""
 
 from __future__ import annotations
 
@@ -15,14 +15,20 @@ app = common.application()
 @app.command()
 @common.guarded
 def convert(
-    checkpoint: Annotated[Path, typer.Argument(help="AudioSep's .ckpt or LAION's CLAP .pt.")],
-    folder: Annotated[Path, typer.Argument(help="Folder to make.")],
-    kind: Annotated[str, typer.Option("--kind", help="audiosep, clap, or auto to tell by the weights.")] = "auto",
+    checkpoint: Annotated[
+        Path, typer.Argument(metavar="CHECKPOINT", help="A .ckpt of AudioSep, or a .pt of LAION's CLAP.")
+    ],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder to write.")],
+    kind: Annotated[
+        str, typer.Option("--kind", metavar="NAME", help="audiosep, clap, or auto: found out from the weights.")
+    ] = "auto",
     tokenizer: Annotated[
         str | None,
-        typer.Option("--tokenizer", help="Folder or hub id of RoBERTa's tokenizer [default: from the hub]."),
+        typer.Option(
+            "--tokenizer", metavar="NAME", help="Folder or hub id of RoBERTa's tokenizer [default: from the hub]."
+        ),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a model that lies there.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a model in that folder.")] = False,
     as_json: common.AsJson = False,
     quiet: common.Quiet = False,
     verbose: common.Verbose = 0,

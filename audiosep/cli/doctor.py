@@ -1,4 +1,4 @@
-"""`audiosep doctor`: check this installation and say how to mend it."""
+"""`audiosep doctor`: check this installation and say how to repair it."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ class Check:
 @app.command()
 @common.guarded
 def doctor(
-    model: Annotated[str, typer.Option("--model", "-m", help="The model to try.")] = "mini",
+    model: Annotated[str, typer.Option("--model", "-m", help="The model to try: name, folder or hub id.")] = "mini",
     as_json: common.AsJson = False,
 ) -> int:
-    """Check this installation and say how to mend it; exit code 1 if something is broken."""
+    """Check this installation and say how to repair it; the exit code is 1 if something is broken."""
     checks = []
     for check in diagnose(model):
         checks.append(check)
@@ -64,7 +64,11 @@ def doctor(
 
 
 def diagnose(model: str = "mini") -> Iterator[Check]:
-    """All checks, in an order in which the first problem explains the later ones."""
+    """Run all checks, in an order in which the first problem explains the later ones.
+
+    Args:
+        model: that is tried, as in `audiosep.load`.
+    """
     yield Check(
         "audiosep",
         "ok",
@@ -82,7 +86,7 @@ def diagnose(model: str = "mini") -> Iterator[Check]:
 
 
 def _guard(name: str, check: Callable[[], Check]) -> Check:
-    """A check that fails on its own is a finding, not the end of the examination."""
+    """The finding of a check; an exception that it raises is a problem too, and the other checks still run."""
     try:
         return check()
     except Exception as error:
@@ -120,24 +124,24 @@ def _device() -> Check:
             "device",
             "note",
             f"{found}, although this machine has an NVIDIA driver",
-            "compare the driver's CUDA version in nvidia-smi with torch's; a newer driver or an older torch mends it",
+            "compare the driver's CUDA version in nvidia-smi with torch's; install a newer driver or an older torch",
         )
     return Check("device", "ok", found)
 
 
 def _torchaudio() -> Check:
-    """torchaudio imports only next to the torch it was built for, and a broken one breaks transformers too."""
+    """torchaudio imports only beside the torch it was built for; a broken one also breaks transformers."""
     if importlib.util.find_spec("torchaudio") is None:
         return Check("torchaudio", "ok", "not installed; separating does not need it")
     tried = subprocess.run([sys.executable, "-c", "import torchaudio"], capture_output=True, text=True)
     found = _version("torchaudio") or "of unknown version"
     if tried.returncode == 0:
-        return Check("torchaudio", "ok", f"{found} next to torch {_version('torch')}")
+        return Check("torchaudio", "ok", f"{found} beside torch {_version('torch')}")
     reason = (tried.stderr.strip().splitlines() or [f"exit code {tried.returncode}"])[-1]
     return Check(
         "torchaudio",
         "problem",
-        f"{found} does not import next to torch {_version('torch')} ({reason}); transformers breaks with it",
+        f"{found} does not import beside torch {_version('torch')} ({reason}); transformers breaks with it",
         "pip uninstall torchaudio, if you only separate; to train: pip install 'audiosep[train]', which picks a pair "
         "of the same CUDA version",
     )
@@ -190,14 +194,14 @@ def _home() -> Check:
     place = next(folder for folder in (home, *home.parents) if folder.exists())
     if not os.access(place, os.W_OK):
         return Check(
-            "models folder", "note", f"{home} cannot be written", "set AUDIOSEP_HOME to a folder you may write to"
+            "models folder", "note", f"{home} cannot be written", "set AUDIOSEP_HOME to a folder that you may write to"
         )
     names = [name for name, entry in catalogue.MODELS.items() if not entry.bundled and catalogue.installed(name)]
     return Check("models folder", "ok", f"{home}, downloaded: {', '.join(names) or 'none'}")
 
 
 def _model(name: str) -> Check:
-    """Load the model on the CPU and separate a second of noise: the shortest proof that all of it is there."""
+    """Load the model on the CPU and separate a second of noise."""
     import numpy as np
 
     from audiosep.api import load
@@ -212,5 +216,10 @@ def _model(name: str) -> Check:
     except AudioSepError as error:
         return Check(label, "problem", str(error), "pip install --force-reinstall --no-deps audiosep")
     if out.shape != noise.shape or not np.isfinite(out).all():
-        return Check(label, "problem", "gives damaged output", "pip install --force-reinstall --no-deps audiosep")
+        return Check(
+            label,
+            "problem",
+            "its output has another length than the input, or is not finite",
+            "pip install --force-reinstall --no-deps audiosep",
+        )
     return Check(label, "ok", f"works, {', '.join(sorted(separator.capabilities))}")

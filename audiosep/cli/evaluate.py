@@ -1,4 +1,4 @@
-"""`audiosep evaluate`: systems on test sets, as a table."""
+"""`audiosep evaluate`: measure systems on test sets."""
 
 from __future__ import annotations
 
@@ -24,27 +24,41 @@ def evaluate(
         typer.Option(
             "--model",
             "-m",
-            help="A model, MODEL:stems, MODEL:live=SECONDS, a baseline, or oracles, classical, networks (repeatable).",
+            metavar="NAME",
+            help="A model, MODEL:stems, MODEL:live=SECONDS, a baseline, or oracles, classical, networks; repeatable.",
         ),
     ] = None,
     sets: Annotated[
-        list[str] | None, typer.Option("--set", "-s", help="NAME=PATH[,OPTION=VALUE...], see --list. Several allowed.")
+        list[str] | None,
+        typer.Option("--set", "-s", metavar="SET", help="NAME=PATH[,OPTION=VALUE...], see --list; repeatable."),
     ] = None,
     results: Annotated[
-        Path, typer.Option(help="Folder of finished items; a stopped evaluation goes on from it.")
+        Path, typer.Option(metavar="FOLDER", help="Folder of finished items; a stopped evaluation resumes from it.")
     ] = Path("evaluation"),
-    html: Annotated[Path | None, typer.Option(help="Write the report, with pictures and sound, to this file.")] = None,
-    markdown: Annotated[Path | None, typer.Option(help="Write the report as Markdown to this file.")] = None,
-    title: Annotated[str, typer.Option(help="Heading of the reports.")] = "Evaluation",
-    measure: Annotated[
-        list[str] | None, typer.Option(help="More measures: bss, museval, speech, clap. Several allowed.")
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the report to this file, with pictures and sound.")
     ] = None,
-    clap: Annotated[str | None, typer.Option(help="Model whose query encoder scores --measure clap.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Items of each set, drawn with --seed.")] = None,
-    seed: Annotated[int, typer.Option(help="Of --limit and of the examples.")] = 0,
-    workers: Annotated[int, typer.Option(min=0, help="Processes; 0: none but this one.")] = 1,
-    examples: Annotated[int, typer.Option(min=0, help="Items a set whose sound is kept for --html.")] = 3,
-    listing: Annotated[bool, typer.Option("--list", help="Show test sets, their layouts, and baselines.")] = False,
+    markdown: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the report to this file, as Markdown.")
+    ] = None,
+    title: Annotated[str, typer.Option(metavar="TEXT", help="Heading of the reports.")] = "Evaluation",
+    measure: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="More measures: bss, museval, speech, clap; repeatable.")
+    ] = None,
+    clap: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Model whose query encoder computes --measure clap.")
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Use N items of each set, drawn with --seed.")
+    ] = None,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of --limit and of the choice of examples.")] = 0,
+    workers: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Worker processes; 0 evaluates in this process.")
+    ] = 1,
+    examples: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Items of each set whose sound goes into --html.")
+    ] = 3,
+    listing: Annotated[bool, typer.Option("--list", help="List test sets, their layouts, and baselines.")] = False,
     device: common.Device = "auto",
     precision: common.Precision = "auto",
     engine: common.EngineName = "torch",
@@ -52,7 +66,7 @@ def evaluate(
     quiet: common.Quiet = False,
     verbose: common.Verbose = 0,
 ) -> int:
-    """Measure systems on test sets: quality, speed, memory; the trivial answers stand beside them.
+    """Measure quality, speed and memory of systems on test sets, beside trivial baselines.
 
     audiosep evaluate --model mini --model repet --set folder=my_songs --html report.html
 

@@ -1,4 +1,4 @@
-"""`audiosep export`: a network as an ONNX file."""
+"""`audiosep export`: write a network as an ONNX file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`audiosep listen`: listening tests, made and analysed."""
+"""`audiosep listen`: make listening tests and analyse their ratings."""
 
 from __future__ import annotations
 
@@ -15,14 +15,25 @@ app = common.application("Listening tests by ITU-R BS.1534 (MUSHRA).")
 @app.command()
 @common.guarded
 def make(
-    folder: Annotated[Path, typer.Argument(help="Holds reference/ and a folder a system, with the same file names.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The page to write.")] = Path("listening.html"),
-    title: Annotated[str, typer.Option(help="Heading of the page.")] = "Listening test",
-    seconds: Annotated[float, typer.Option(min=1, max=12, help="Longest stretch of an item.")] = 10.0,
-    mid_anchor: Annotated[bool, typer.Option("--mid-anchor", help="Add the reference up to 7 kHz.")] = False,
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FOLDER", help="With a folder reference/ and one folder per system, all with the same file names."
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The HTML page to write.")] = Path(
+        "listening.html"
+    ),
+    title: Annotated[str, typer.Option(metavar="TEXT", help="Heading of the page.")] = "Listening test",
+    seconds: Annotated[
+        float, typer.Option(min=1, max=12, metavar="SECONDS", help="Longest excerpt of an item.")
+    ] = 10.0,
+    mid_anchor: Annotated[
+        bool, typer.Option("--mid-anchor", help="Add an anchor: the reference, low-passed at 7 kHz.")
+    ] = False,
     as_json: common.AsJson = False,
 ) -> None:
-    """Make one HTML page for the listeners, and a key for you.
+    """Write one HTML page for the listeners, and a key file for you.
 
     audiosep listen make systems/ -o test.html
     """
@@ -39,12 +50,16 @@ def make(
 @app.command()
 @common.guarded
 def analyse(
-    key: Annotated[Path, typer.Argument(help="The key that `make` wrote.")],
-    ratings: Annotated[list[Path], typer.Argument(metavar="RATINGS...", help="The files that the listeners saved.")],
-    markdown: Annotated[Path | None, typer.Option(help="Also write the tables to this file.")] = None,
+    key: Annotated[Path, typer.Argument(metavar="KEY", help="The key file that `listen make` wrote.")],
+    ratings: Annotated[
+        list[Path], typer.Argument(metavar="RATINGS...", help="The files that the page saved for the listeners.")
+    ],
+    markdown: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write the tables to this file, as Markdown.")
+    ] = None,
     as_json: common.AsJson = False,
 ) -> None:
-    """Leave out unreliable listeners and show means with intervals.
+    """Exclude unreliable listeners, and show means with confidence intervals.
 
     audiosep listen analyse test.key.json ratings-*.json
     """

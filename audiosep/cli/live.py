@@ -36,17 +36,17 @@ def live(
     negative: Annotated[
         list[str] | None, typer.Option("--not", metavar="TEXT", help="A sound to keep out of the target.")
     ] = None,
-    rest: Annotated[bool, typer.Option("--rest", help="Give the mixture without the target.")] = False,
-    latency: Annotated[
-        float, typer.Option(metavar="SECONDS", help="Seconds that the output lies behind the input.")
-    ] = 0.5,
+    rest: Annotated[bool, typer.Option("--rest", help="Write the mixture without the target.")] = False,
+    latency: Annotated[float, typer.Option(metavar="SECONDS", help="How far the output lies behind the input.")] = 0.5,
     past: Annotated[
         float | None,
-        typer.Option(metavar="SECONDS", help="Past that each window contains again [as much as there is time for]."),
+        typer.Option(metavar="SECONDS", help="How far windows reach into the past [default: as there is time for]."),
     ] = None,
     thorough: Annotated[
         bool | None,
-        typer.Option("--thorough/--quick", help="Decode as for recordings, or once [thorough from 0.3 s latency on]."),
+        typer.Option(
+            "--thorough/--quick", help="Compute as much as for recordings, or least [default: thorough from 0.3 s]."
+        ),
     ] = None,
     rate: Annotated[int, typer.Option("--rate", "-r", metavar="HZ", help="Sample rate of input and output.")] = 44100,
     channels: Annotated[int, typer.Option("--channels", "-c", metavar="N", help="Channels of input and output.")] = 2,
@@ -70,7 +70,7 @@ def live(
     *,
     chosen: common.ModelOptions,
 ) -> int:
-    """Separate while the sound comes in: raw samples from pipe to pipe, or a sound card. Ctrl-C ends it.
+    """Separate sound as it arrives: raw samples from pipe to pipe, or a sound card. Ctrl-C ends it.
 
     arecord -f cd -t raw | audiosep live speech | aplay -f cd -t raw
 

@@ -1,4 +1,4 @@
-"""`audiosep models`: what there is, what it can do, and fetching it."""
+"""`audiosep models`: list, describe and download models."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Name = Annotated[str, typer.Argument(metavar="MODEL", help="A name from `audiose
 @app.command("list")
 @common.guarded
 def list_models(as_json: common.AsJson = False) -> None:
-    """All models that have a name or were downloaded from the hub, and where the installed ones lie."""
+    """List the models that have a name or were downloaded from the hub."""
     entries = [_entry(name) for name in (*catalogue.MODELS, *catalogue.downloaded())]
     if as_json:
         common.emit(entries)
@@ -31,7 +31,7 @@ def list_models(as_json: common.AsJson = False) -> None:
         print(f"{entry['name']:{width}}  {state:13}  {entry['licence'] or '-':12}  {entry['description']}")
         if not entry["folder"] and not entry["bundled"]:
             size = catalogue.MODELS[entry["name"]].bytes / 1e9
-            print(f"{'':{width}}  to fetch it ({size:.2f} GB): audiosep models download {entry['name']}")
+            print(f"{'':{width}}  to download it ({size:.2f} GB): audiosep models download {entry['name']}")
 
 
 @app.command()
@@ -40,7 +40,7 @@ def info(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="Name, folder or hub id of a model.")],
     as_json: common.AsJson = False,
 ) -> None:
-    """One model: capabilities, licence, size, configuration."""
+    """Describe one model: capabilities, licence, size, configuration."""
     known = model in catalogue.MODELS
     entry = _entry(model) if known else {"name": model}
     if not known or entry["folder"]:
@@ -56,11 +56,13 @@ def info(
 @common.guarded
 def download(
     model: Name,
-    token: Annotated[str | None, typer.Option(help="Hub token, for repositories that ask for one.")] = None,
+    token: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Token of the hub, for repositories that need one.")
+    ] = None,
     as_json: common.AsJson = False,
     quiet: common.Quiet = False,
 ) -> None:
-    """Fetch a model, verify it, convert it, and keep it for offline use."""
+    """Download a model, verify its checksums, convert it, and keep it for offline use."""
     terminal = common.console()
     common.logs_to(terminal, 0, quiet)
 
@@ -99,7 +101,7 @@ def _entry(name: str) -> dict[str, Any]:
 
 
 def _hub_entry(name: str, folder: Path | None) -> dict[str, Any]:
-    """A model that has only a hub id: what its files say, as far as they can be read."""
+    """A model that has only a hub id, as far as its files can be read."""
     config = _object(folder and folder / "config.json")
     sources = _object(folder and folder / catalogue.RECORD)
     return {
@@ -124,7 +126,7 @@ def _object(path: Path | None) -> dict[str, Any]:
 
 
 def _folder_facts(folder: Path) -> dict[str, Any]:
-    """What the files of an installed model say about themselves."""
+    """Family, licence, sizes and configuration of an installed model, from its files."""
     try:
         config = dict(json.loads((folder / "config.json").read_text(encoding="utf-8")))
         parameters = _parameters(folder / "model.safetensors")

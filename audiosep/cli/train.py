@@ -1,4 +1,4 @@
-"""`audiosep train`: any training run, from its configuration."""
+"""`audiosep train`: run a training from its configuration."""
 
 from __future__ import annotations
 
@@ -16,27 +16,29 @@ app = common.application()
 @app.command()
 @common.guarded
 def train(
-    config: Annotated[Path, typer.Argument(help="The run's JSON configuration.")],
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="JSON configuration of the run.")],
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Run folder; by default runs/<name of the configuration>.")
+        Path | None, typer.Option("--out", "-o", metavar="FOLDER", help="Run folder [default: runs/<name of CONFIG>].")
     ] = None,
     overrides: Annotated[
-        list[str] | None, typer.Option("--set", "-s", help="Change a value: trainer.minutes=60 (repeatable).")
+        list[str] | None,
+        typer.Option("--set", "-s", metavar="KEY=VALUE", help="Change a value: trainer.minutes=60; repeatable."),
     ] = None,
     preset: Annotated[
-        str | None, typer.Option(help="Sizes for a memory: 8, 16, 24, 80, 140 (GB), cpu, or auto.")
+        str | None,
+        typer.Option(metavar="NAME", help="Batch sizes for a memory: 8, 16, 24, 80, 140 (GB), cpu, or auto."),
     ] = None,
     check: Annotated[
-        bool, typer.Option("--check", help="Check configuration and data, count the memory, stop.")
+        bool, typer.Option("--check", help="Only check configuration and data, and measure the memory of a step.")
     ] = False,
     profile: Annotated[
-        int | None, typer.Option("--profile", min=1, help="Time so many steps, beside the network alone, stop.")
+        int | None, typer.Option("--profile", metavar="N", min=1, help="Only time N steps, and N of the network alone.")
     ] = None,
     as_json: common.AsJson = False,
     verbose: common.Verbose = 1,
     quiet: common.Quiet = False,
 ) -> int:
-    """Train into a run folder; the same command again goes on where it stopped.
+    """Train into a run folder; the same command resumes a run that was stopped.
 
     With several GPUs: accelerate launch -m audiosep train CONFIG. Ctrl-C writes a checkpoint and stops.
     """
