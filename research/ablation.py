@@ -1,13 +1,13 @@
-"""What each part of a separator and of its recipe is worth: short runs that differ from one another in one thing.
+"""What each part of a separator and its training contributes: short runs that differ in one option.
 
     python -m research.ablation separator.json -o runs/ablation
     python -m research.ablation separator.json -o runs/ablation --only base,wide   # others on another core
     python -m research.ablation separator.json -o runs/ablation --table --into research/mini.md
 
 Data, captions, listener and most of the sampling are those of the given configuration of a separation run; the network
-is made small and starts from nothing but its trained listener, in batches of 4 mixtures, with Muon. All runs take the
-same minutes on the same machine, so that what a part costs in time counts against it.
-`base` runs a second time with another seed: differences no larger than between the two say nothing.
+is small and starts with random weights except for its trained listener, in batches of 4 mixtures, with Muon. All runs
+train for the same minutes on the same machine, so that a slow part has fewer steps. `base` runs a second time with
+another seed: smaller differences than between the two are not significant.
 """
 
 from __future__ import annotations
@@ -51,7 +51,13 @@ _NO_LISTENER: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Variant:
-    """One run: what it is called, what is different about it, and the change to the short configuration."""
+    """One run.
+
+    Attributes:
+        name: of the run.
+        about: how it differs from `base`.
+        change: of the short configuration.
+    """
 
     name: str
     about: str
@@ -66,11 +72,11 @@ VARIANTS = (
     Variant("no-listener", "no listener, hence no audio queries", _NO_LISTENER),
     Variant("narrow", "16 to 64 channels", {"model": {"widths": [16, 32, 48, 64]}}),
     Variant("wide", "64 to 224 channels", {"model": {"widths": [64, 128, 160, 224]}}),
-    Variant("fine", "patches of 2 x 2 in place of 4 x 4", {"model": {"patch": [2, 2]}}),
+    Variant("fine", "patches of 2 x 2 instead of 4 x 4", {"model": {"patch": [2, 2]}}),
     Variant("no-si-sdr", "without SI-SDR in the loss", {"options": {"losses": list(_LOSSES)}}),
-    Variant("magnitudes", "magnitudes alone in the loss", {"options": {"losses": list(_LOSSES[1:])}}),
+    Variant("magnitudes", "only magnitudes in the loss", {"options": {"losses": list(_LOSSES[1:])}}),
 )
-# Column -> validation number and how it is written.
+# Column -> validation number and its format.
 _COLUMNS = {
     "a, dB": ("val/a/si_sdri", ".2f"),
     "better": ("val/a/better", ".0%"),
@@ -83,13 +89,15 @@ _COLUMNS = {
 
 
 def configuration(base: Mapping[str, Any], variant: Variant, minutes: float = MINUTES) -> dict[str, Any]:
-    """The configuration of one run.
+    """Make the configuration of one run.
 
     Args:
-        base: that of a separation run, as JSON data. variant: what to change. minutes: of training.
+        base: JSON data of the configuration of a separation run.
+        variant: what to change.
+        minutes: of training.
 
     Raises:
-        ConfigError: the base trains something else, or has no validation recipe to compare by.
+        ConfigError: the base is of another task, or has no validation recipe.
     """
     if base.get("task") != "separation":
         raise ConfigError(
@@ -102,11 +110,17 @@ def configuration(base: Mapping[str, Any], variant: Variant, minutes: float = MI
 
 
 def run(base: Mapping[str, Any], variant: Variant, folder: Path, minutes: float = MINUTES) -> None:
-    """Train one variant into its folder, in a process of its own; a finished run is left as it is.
+    """Train one variant in a process of its own; a finished run is not repeated.
+
+    Args:
+        base: JSON data of the configuration of a separation run.
+        variant: what to change.
+        folder: of all runs; this one is in a folder named after the variant.
+        minutes: of training.
 
     Raises:
-        ConfigError: as `configuration`.
-        TrainingError: the run failed or was stopped; its own message stands above.
+        ConfigError: as `configuration`; or the folder holds a run of another configuration.
+        TrainingError: the run failed or was stopped; it has printed its own message.
     """
     config = configuration(base, variant, minutes)
     folder.mkdir(parents=True, exist_ok=True)
@@ -120,12 +134,20 @@ def run(base: Mapping[str, Any], variant: Variant, folder: Path, minutes: float 
     code = subprocess.run(command, check=False).returncode
     if result(folder, variant) is None:
         raise TrainingError(
-            f"the run {variant.name} ended before its time (exit code {code}); the same command goes on with it"
+            f"the run {variant.name} ended before its time (exit code {code}); the same command resumes it"
         )
 
 
 def result(folder: Path, variant: Variant) -> dict[str, Any] | None:
-    """What a finished run came to: its last validation with "steps", "items" and "parameters"; None before its end."""
+    """Read the last validation of a finished run.
+
+    Args:
+        folder: of all runs.
+        variant: whose run.
+
+    Returns:
+        Its numbers with "steps", "items" and "parameters"; None if the run is not finished.
+    """
     log = folder / variant.name / "log.jsonl"
     lines = read_log(log) if log.is_file() else []
     validations = [line for line in lines if line["event"] == "validation"]
@@ -138,10 +160,13 @@ def result(folder: Path, variant: Variant) -> dict[str, Any] | None:
 
 
 def table(folder: Path) -> str:
-    """Markdown: a row for each run that is finished.
+    """Make a Markdown table with a row for each finished run.
+
+    Args:
+        folder: of all runs.
 
     Raises:
-        InputError: none is.
+        InputError: no run is finished.
     """
     found = [(variant, values) for variant in VARIANTS if (values := result(folder, variant)) is not None]
     if not found:
@@ -154,21 +179,21 @@ def table(folder: Path) -> str:
         rows.append(" | ".join([variant.name, variant.about, size, f"{values['items']:.0f}", *numbers]))
     minutes = max(values["minutes"] for _, values in found)
     note = (
-        f"{minutes:.0f} minutes of training each, from nothing. Queries: trained on in that time. a to g: SI-SDRi of "
-        "part of the validation recipe, whose groups docs/mini.md tells; c: median level of the output where the sound "
-        "is absent, dB; AUC: of presence."
+        f"{minutes:.0f} minutes of training each, from random weights. Queries: trained on in that time. a to g: "
+        "SI-SDRi of part of the validation recipe, whose groups docs/mini.md describes; c: median level of the "
+        "output if the sound is absent, dB; AUC: of presence."
     )
     return "\n".join([*(f"| {row} |" for row in rows), "", *textwrap.wrap(note, 120)]) + "\n"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Command line, see the module's description."""
+    """Run the command line, see the module's description."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", type=Path, help="configuration of a separation run")
-    parser.add_argument("--out", "-o", type=Path, required=True, help="folder of the runs; a stopped one goes on")
+    parser.add_argument("--out", "-o", type=Path, required=True, help="folder of the runs; a stopped run resumes")
     parser.add_argument("--only", help=f"some of {','.join(v.name for v in VARIANTS)}")
     parser.add_argument("--minutes", type=float, default=MINUTES, help=f"of training, each ({MINUTES:.0f})")
-    parser.add_argument("--table", action="store_true", help="train nothing, only tabulate what is finished")
+    parser.add_argument("--table", action="store_true", help="do not train, only print the table of finished runs")
     parser.add_argument("--into", type=Path, help="page with <!-- ablation --> and <!-- end of ablation -->")
     args = parser.parse_args(arguments)
     names = args.only.split(",") if args.only else [variant.name for variant in VARIANTS]
@@ -177,7 +202,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error(f"{unknown[0]!r} is not one of {', '.join(v.name for v in VARIANTS)}")
     try:
         if args.into is not None:
-            find_place(args.into, "ablation")  # better to hear now than after hours that there is none
+            find_place(args.into, "ablation")  # fails now, not after hours of training
         if not args.table:
             base = json.loads(args.config.read_text(encoding="utf-8"))
             for variant in VARIANTS:

@@ -1,7 +1,7 @@
-"""From finished runs to the folder that ships: separator, query encoder, recipe and model card in one place.
+"""Assemble the shipped model folder from finished runs: separator, query encoder, configurations and model card.
 
     python -m research.assemble --separator RUN/model --text RUN/model --manifest manifest.jsonl \\
-        --recipe listener.json separator.json --card research/mini-card.md --out checkpoints/mini
+        --runs listener.json separator.json --card research/mini-card.md --out checkpoints/mini
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from audiosep.training.tower_files import TextTowerEncoder, load_listener
 from audiosep.weights.checkpoint import load_model, read_config, save_model
 
 TRAINED_ON = "<!-- trained on -->"
-SMALL = 0.01  # hours; credits of less share lines
+SMALL_HOURS = 0.01  # credits with fewer hours share lines
 
 
 def assemble(
@@ -41,14 +41,22 @@ def assemble(
     """Write a model folder that `load` reads, in half precision.
 
     Args:
-        separator: folder that a separation run exported. text: folder that a text run exported, or a whole model.
-        listener: what hears the audio queries, where the separator's own went on learning; see `load_listener`.
+        separator: folder that a separation run exported.
+        text: folder that a text run exported, or a whole model.
         out: made if missing.
-        mask_floor, mix_temperature, presence_exponent: see `HybridConfig`; None for those of the run.
-        name, licence: of the weights.
+        listener: the frozen listener that embeds audio queries, if the separator's own was trained; see
+            `load_listener`.
+        mask_floor: see `HybridConfig`; None for that of the run.
+        mix_temperature: see `HybridConfig`; None for that of the run.
+        presence_exponent: see `HybridConfig`; None for that of the run.
+        name: of the model.
+        licence: of the weights.
+
+    Returns:
+        The folder.
 
     Raises:
-        ConfigError: the separator has no listener, so it cannot hear audio queries.
+        ConfigError: the separator has no listener, so it cannot take audio queries.
     """
     model, _ = load_model(separator)
     if not isinstance(model, Hybrid) or model.config.listener is None:
@@ -58,20 +66,23 @@ def assemble(
         "mix_temperature": mix_temperature,
         "presence_exponent": presence_exponent,
     }
-    config = replace(model.config, **{key: value for key, value in given.items() if value is not None})
-    model.config = config
-    read = TextTowerEncoder.read(text)
+    model.config = replace(model.config, **{key: value for key, value in given.items() if value is not None})
+    text_tower = TextTowerEncoder.read(text)
     out.mkdir(parents=True, exist_ok=True)
-    ears = model.listener
+    audio_tower = model.listener
     if listener is not None:
-        ears = Listener(model.config.listener)
-        load_listener(ears, listener)
-    query = MiniEncoder(read.tower, read.words, ears, name).save(out)
+        audio_tower = Listener(model.config.listener)
+        load_listener(audio_tower, listener)
+    query = MiniEncoder(text_tower.tower, text_tower.words, audio_tower, name).save(out)
     return save_model(out, model, query=query, extra={"name": name, "licence": licence}, half=True)
 
 
 def trained_on(clips: Sequence[Clip]) -> str:
-    """Markdown: hours by family; then every credit, its licences, and the hours of training audio that it touches."""
+    """List the training data as Markdown: hours by family; credits with their licences and hours.
+
+    Args:
+        clips: of the corpus; only the split "train" is listed.
+    """
     families: dict[str, float] = defaultdict(float)
     hours: dict[str, float] = defaultdict(float)
     licences: dict[str, set[str]] = defaultdict(set)
@@ -86,19 +97,19 @@ def trained_on(clips: Sequence[Clip]) -> str:
     lines += ["| hours | credit | licence of the clips |", "|---|---|---|"]
     small: dict[str, list[str]] = defaultdict(list)
     for credit, time in sorted(hours.items(), key=lambda item: (-item[1], item[0])):
-        # What is part of many songs, such as an impulse response, meets the licences of all their other sounds.
+        # Clips of a song carry the licences of all its sounds, so one credit may have many.
         own = sorted(licences[credit]) if len(licences[credit]) <= 2 else ["part of songs, see their sounds"]
-        if time >= SMALL:
+        if time >= SMALL_HOURS:
             lines.append(f"| {time:.2f} | {credit} | {' / '.join(own)} |")
         else:
             small[" / ".join(own)].append(credit)
-    lines += [f"\nLess than {SMALL} hours each:\n"] if small else []
+    lines += [f"\nLess than {SMALL_HOURS} hours each:\n"] if small else []
     lines += [f"- {licence}: {'; '.join(sorted(names))}" for licence, names in sorted(small.items())]
     return "\n".join(lines)
 
 
-def recipe(paths: Sequence[Path]) -> dict[str, Any]:
-    """The configurations of the runs, without the places of this machine."""
+def run_configs(paths: Sequence[Path]) -> dict[str, Any]:
+    """Read the configurations of the runs; absolute paths are shortened to file names."""
     return {path.stem: _portable(json.loads(path.read_text(encoding="utf-8"))) for path in paths}
 
 
@@ -113,16 +124,16 @@ def _portable(value: Any) -> Any:
 
 
 def main() -> None:
-    """Command line, see the module's description."""
+    """Run the command line, see the module's description."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--separator", type=Path, required=True)
     parser.add_argument("--text", type=Path, required=True)
-    parser.add_argument("--listener", type=Path, help="what hears audio queries, if the separator's own was tuned")
+    parser.add_argument("--listener", type=Path, help="listener for audio queries, if the separator's own was trained")
     parser.add_argument("--mask-floor", type=float, help="smallest mask of a query, an amplitude")
     parser.add_argument("--mix-temperature", type=float, help="temperature of the mean over all masks")
     parser.add_argument("--presence-exponent", type=float, help="multiply masks by this power of their presence")
     parser.add_argument("--manifest", type=Path, required=True)
-    parser.add_argument("--recipe", type=Path, nargs="+", required=True)
+    parser.add_argument("--runs", type=Path, nargs="+", required=True, help="configurations of the runs")
     parser.add_argument("--card", type=Path, required=True, help=f"model card with {TRAINED_ON} where the table goes")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--name", default="mini")
@@ -141,7 +152,7 @@ def main() -> None:
     folder = assemble(args.separator, args.text, args.out, listener=args.listener, **settings)
     card = card.replace(TRAINED_ON, trained_on(read_manifest(args.manifest)))
     (folder / "MODEL_CARD.md").write_text(card, encoding="utf-8")
-    (folder / "train.json").write_text(json.dumps(recipe(args.recipe), indent=2) + "\n", encoding="utf-8")
+    (folder / "train.json").write_text(json.dumps(run_configs(args.runs), indent=2) + "\n", encoding="utf-8")
     size = sum(file.stat().st_size for file in folder.iterdir()) / 2**20
     print(f"{folder}: {read_config(folder)['name']}, {size:.1f} MiB")
 

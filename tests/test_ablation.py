@@ -55,7 +55,7 @@ def test_every_run_is_a_valid_configuration_that_differs_in_what_it_says(base: d
     assert len({variant.name for variant in VARIANTS}) == len(VARIANTS)
 
 
-def test_what_is_no_start_for_an_ablation_is_told(base: dict[str, Any], tmp_path: Path) -> None:
+def test_an_unsuitable_base_of_an_ablation_is_refused(base: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="got task 'audio'"):
         configuration(base | {"task": "audio"}, VARIANTS[0])
     with pytest.raises(ConfigError, match=r"options\.validation"):

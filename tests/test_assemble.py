@@ -1,4 +1,4 @@
-"""What ships: the towers and the separator in one folder, and what its card says of the data."""
+"""Assembling the shipped folder: towers, separator, and the training data in the model card."""
 
 from __future__ import annotations
 
@@ -49,25 +49,25 @@ def test_hours_credits_and_licences() -> None:
     ]
 
 
-def test_what_is_in_songs_of_many_licences_points_to_their_sounds() -> None:
+def test_a_credit_with_many_licences_refers_to_the_sounds_of_the_songs() -> None:
     rooms = [clip(id=str(i), credit="a room", licence=f"licence {i}") for i in range(3)]
     assert "| 3.00 | a room | part of songs, see their sounds |" in trained_on(rooms)
 
 
-def test_audio_queries_are_heard_by_the_listener_that_stayed(tmp_path: Path) -> None:
+def test_audio_queries_are_embedded_by_the_frozen_listener(tmp_path: Path) -> None:
     torch.manual_seed(0)
     shape = dataclasses.replace(SMALL_LISTENER, dimension=512)
     separator = Hybrid(dataclasses.replace(SMALL, dimension=512, listener=shape))
     save_model(tmp_path / "separator", separator, query=None, extra={})
-    stayed = Listener(shape)
-    (tmp_path / "ears").mkdir()
-    export_listener(stayed, tmp_path / "ears")
-    for listener, heard_by in ((None, separator.listener), (tmp_path / "ears", stayed)):
+    frozen = Listener(shape)
+    (tmp_path / "listener").mkdir()
+    export_listener(frozen, tmp_path / "listener")
+    for listener, expected in ((None, separator.listener), (tmp_path / "listener", frozen)):
         folder = assemble(
             tmp_path / "separator", locate("mini"), tmp_path / "out", listener=listener, name="small", licence="MIT"
         )
         encoder = MiniEncoder.from_config(read_config(folder)["query"] or {}, folder)
-        assert torch.allclose(encoder.listener.joint.weight, heard_by.joint.weight, atol=1e-3)
+        assert torch.allclose(encoder.listener.joint.weight, expected.joint.weight, atol=1e-3)
         model, described = load_model(folder)
         assert torch.allclose(model.listener.joint.weight, separator.listener.joint.weight, atol=1e-3)
         assert described["name"] == "small"

@@ -144,7 +144,7 @@ def test_both_towers_start_from_a_whole_model(places: dict[str, str], mini_folde
         assert all(torch.equal(value, theirs.state_dict()[key]) for key, value in mine.state_dict().items())
 
 
-def test_labels_that_answer_are_positives_and_what_is_unclear_is_neither(places: dict[str, str]) -> None:
+def test_included_labels_are_positives_and_unclear_pairs_are_neither(places: dict[str, str]) -> None:
     task = make(places)
     texts = {
         "rain": {"rain"}, "rain on a window": {"rain on a surface"}, "a man speaking": {"male speech"},
@@ -199,7 +199,7 @@ def test_hard_negatives_are_the_nearest_labels_and_never_positives(places: dict[
     assert shares[1] < 0.9
 
 
-def test_a_batch_brings_several_captions_a_clip(places: dict[str, str]) -> None:
+def test_a_batch_holds_several_captions_of_a_clip(places: dict[str, str]) -> None:
     task = make(places, captions=3, train_text=True)
     batch, again = task.batch(2, 0, 1), task.batch(2, 0, 1)
     assert all(torch.equal(getattr(batch, f.name), getattr(again, f.name)) for f in dataclasses.fields(batch))
@@ -215,7 +215,7 @@ def test_a_batch_brings_several_captions_a_clip(places: dict[str, str]) -> None:
     assert len(one.phrases) == 0
 
 
-def test_the_anchor_keeps_what_the_separator_is_asked(places: dict[str, str]) -> None:
+def test_the_anchor_keeps_the_embeddings_of_unseen_queries(places: dict[str, str]) -> None:
     moved = []
     for anchor in (0.0, 100.0):
         task = make(places, train_text=True, anchor=anchor)
@@ -279,7 +279,7 @@ def test_from_captions_to_a_separator_that_takes_queries(places: dict[str, str],
     torch.testing.assert_close(mine, theirs, atol=0.02, rtol=0)
 
 
-def test_a_corpus_without_labels_that_are_held_out_is_named_too(places: dict[str, str], tmp_path: Path) -> None:
+def test_a_corpus_without_zero_shot_labels_is_validated(places: dict[str, str], tmp_path: Path) -> None:
     rows = [json.loads(line) for line in Path(places["manifest"]).read_text().splitlines()]
     kept = [
         row | {"path": str(Path(places["manifest"]).parent / row["path"])} for row in rows if row["split"] != "zero"

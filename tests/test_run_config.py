@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
 import re
 import typing
@@ -14,6 +15,10 @@ from test_trainer import TinyTask
 from audiosep.errors import ConfigError
 from audiosep.training import run_config
 from audiosep.training.separation import presets
+from audiosep.training.separation.separation_config import SeparationConfig, check_combination
+from audiosep.weights import configs
+
+SHIPPED_RUNS = Path(__file__).parents[1] / "checkpoints/mini/train.json"
 
 
 class FileTask(TinyTask):
@@ -37,7 +42,7 @@ def config(tmp_path, monkeypatch):
     return path
 
 
-def test_the_command_trains_into_a_run_folder_and_says_what_with(config, tmp_path, capsys):
+def test_the_command_trains_into_a_run_folder_and_records_its_configuration(config, tmp_path, capsys):
     from audiosep.cli.train import app
 
     arguments = [str(config), "--out", str(tmp_path / "run"), "--set", "trainer.steps=4", "--json", "--quiet"]
@@ -51,7 +56,7 @@ def test_the_command_trains_into_a_run_folder_and_says_what_with(config, tmp_pat
     assert about["files"] == {str(tmp_path / "data.jsonl"): run_config.file_sha256(tmp_path / "data.jsonl")}
 
 
-def test_a_run_that_was_stopped_says_so_to_scripts(config, tmp_path, capsys, monkeypatch):
+def test_a_stopped_run_has_its_own_exit_code(config, tmp_path, capsys, monkeypatch):
     from audiosep.cli.train import app
 
     monkeypatch.setattr(FileTask, "from_config", classmethod(lambda cls, data: cls(width=4, stop_at=2)))
@@ -69,7 +74,7 @@ def test_the_command_can_only_check(config, tmp_path, capsys):
     assert not (tmp_path / "run").exists()
 
 
-def test_presets_lie_under_what_the_file_says():
+def test_values_of_the_file_take_precedence_over_presets():
     data = {"task": "separation", "preset": "24", "sampling": {"mixtures": 7}, "trainer": {"minutes": 1.0}}
     options = run_config.parse_run_config(data).task_options
     assert options["sampling"] == {"mixtures": 7, "seconds": 5.0}
@@ -86,16 +91,13 @@ def test_presets_lie_under_what_the_file_says():
 def test_presets_are_configurations(size):
     from audiosep.data.sampling import SamplingConfig
     from audiosep.models.hybrid_config import HybridConfig
-    from audiosep.weights import configs
 
     values = presets.preset("separation", size)
     configs.from_dict(HybridConfig, values["model"])
     configs.from_dict(SamplingConfig, values["sampling"])
 
 
-def test_every_task_of_the_registry_is_there():
-    import importlib
-
+def test_every_task_of_the_registry_exists():
     for place in run_config.TASKS.values():
         module, name = place.split(":")
         assert hasattr(getattr(importlib.import_module(module), name), "from_config")
@@ -110,11 +112,20 @@ def test_every_task_of_the_registry_is_there():
         ({"trainer": {"steps": "many"}}, "trainer.steps"),
     ],
 )
-def test_wrong_configurations_name_the_place(config, change, match):
+def test_wrong_configurations_name_the_key(config, change, match):
     data = json.loads(config.read_text()) | change
     config.write_text(json.dumps(data))
     with pytest.raises(ConfigError, match=match):
         run_config.read_run_config(config)
+
+
+@pytest.mark.parametrize("name", json.loads(SHIPPED_RUNS.read_text()))
+def test_the_configurations_of_the_shipped_model_are_valid(name):
+    checked = run_config.parse_run_config(json.loads(SHIPPED_RUNS.read_text())[name])
+    module, task = run_config.TASKS[checked.task].split(":")
+    config = configs.from_dict(getattr(importlib.import_module(module), task).Config, checked.task_options)
+    if isinstance(config, SeparationConfig):
+        check_combination(config)
 
 
 def test_overrides():
@@ -172,8 +183,6 @@ def test_the_documentation_has_every_key_and_flag_with_its_default():
 
 @pytest.mark.parametrize("task", ["separation", "audio", "contrastive"])
 def test_the_documentation_has_every_option_of_a_task_with_its_default(task):
-    import importlib
-
     module, name = run_config.TASKS[task].split(":")
     config = getattr(importlib.import_module(module), name).Config
     options = typing.get_type_hints(config)["options"]

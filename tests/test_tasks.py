@@ -38,7 +38,7 @@ from audiosep.training.tower_files import export_listener, load_listener
 from audiosep.training.towers.audio_distillation import AudioDistillation
 from audiosep.weights import configs
 from audiosep.weights.checkpoint import load_model, load_state
-from research.zero_shot import compare
+from research.tower_accuracy import compare
 
 RATE = 32000
 TAGS = ["dog", "rain", "clock", "explosion", "speech"]
@@ -139,7 +139,7 @@ def recipe(data: dict[str, str]) -> str:
     return str(path)
 
 
-def test_caption_table_keeps_meaning_and_names_what_is_missing(tmp_path: Path) -> None:
+def test_caption_table_is_saved_and_names_a_missing_caption(tmp_path: Path) -> None:
     table = CaptionTable.build(["A  Dog", "a dog", "rain"], HashedText())
     assert table.captions == ["a dog", "rain"]
     table.save(tmp_path / "table.safetensors")
@@ -173,7 +173,7 @@ def test_kinds_of_queries_have_their_shares(separation: SeparationTask) -> None:
     assert (kinds[~there & example] > 0).any()
 
 
-def test_energies_give_the_error_of_the_masked_spectrum(separation: SeparationTask) -> None:
+def test_band_energies_give_the_error_of_the_masked_spectrum(separation: SeparationTask) -> None:
     """m^2 A - 2 m B + C against |m X - T|^2 summed over the bins, for masks that are constant over the bins."""
     model, batch = separation.model, separation.batch(0, 0, 1)
     mix = batch.mixtures.sources.sum(1)
@@ -261,7 +261,7 @@ def test_separation_run_exports_a_model_that_loads(separation: SeparationTask, t
     assert described["query"] is None
 
 
-def test_stereo_mixtures_teach_one_mask_for_both_channels(data: dict[str, str]) -> None:
+def test_stereo_mixtures_train_one_mask_for_both_channels(data: dict[str, str]) -> None:
     task, mono = separation_task(data, {"channels": 2}), separation_task(data)
     batch, flat = task.batch(0, 0, 1), mono.batch(0, 0, 1)
     assert batch.mixtures.sources.shape[2] == 2
@@ -294,7 +294,7 @@ def test_steps_on_stereo_songs_lower_the_loss(data: dict[str, str]) -> None:
     assert values[-1] < values[0] - 0.02
 
 
-def test_mixtures_may_be_made_by_other_processes(data: dict[str, str], separation: SeparationTask) -> None:
+def test_worker_processes_render_the_same_mixtures(data: dict[str, str], separation: SeparationTask) -> None:
     task = separation_task(data | {"workers": 1})
     for step in (2, 3):
         here, there = separation.batch(step, 0, 1), task.batch(step, 0, 1)
@@ -393,7 +393,7 @@ def test_two_processes_train_one_separator(data: dict[str, str], recipe: str, tm
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_gpu_trains_on_mixtures_it_made_and_validates(
+def test_a_gpu_renders_mixtures_trains_and_validates(
     data: dict[str, Any], recipe: str, workers: int, tmp_path: Path
 ) -> None:
     task, same = (separation_task(data | {"workers": workers}, validation=recipe) for _ in range(2))
@@ -440,7 +440,7 @@ def test_listener_task_learns_and_exports_what_a_separator_takes(
         )
 
 
-def test_towers_are_compared_with_their_teachers_on_the_same_clips(data: dict[str, str]) -> None:
+def test_towers_and_teachers_are_measured_on_the_same_clips(data: dict[str, str]) -> None:
     class Sure:
         """Hears the first tag in everything."""
 
@@ -469,7 +469,7 @@ def test_reused_clips_are_mixed_with_others_and_the_same_after_a_resume(data: di
     assert not any(torch.equal(batches[23].logits, other.logits) for other in batches[:23])
 
 
-def test_a_tagger_of_another_kind_is_named(data: dict[str, str], tmp_path: Path) -> None:
+def test_a_tagger_of_another_kind_is_refused(data: dict[str, str], tmp_path: Path) -> None:
     torch.jit.script(torch.nn.Linear(2, 2)).save(str(tmp_path / "other.pt"))
     with pytest.raises(ModelError, match=r"other\.pt is no mn04_as"):
         listener_task(data, tagger=str(tmp_path / "other.pt"))

@@ -145,7 +145,7 @@ def test_prepared_data_holds_back_phrases(config: TextConfig) -> None:
     torch.testing.assert_close(torch.from_numpy(data.targets.astype(np.float32)), expected, atol=1e-3, rtol=0)
 
 
-def test_an_evaluation_needs_the_teacher_for_what_is_held_back_only(config: TextConfig) -> None:
+def test_an_evaluation_embeds_only_held_back_phrases_with_the_teacher(config: TextConfig) -> None:
     data = text_data.prepare(config.data, config.model.vocabulary, to_train=False)
     assert not list(Path(config.data.folder).glob("*.npy"))
     expected = FakeTeacher().embed([data.phrases[row] for row in data.held_back])
@@ -196,7 +196,7 @@ def test_a_batch_of_more_phrases_than_there_are_is_refused(config: TextConfig) -
         TextDistillation(dataclasses.replace(config, options=TextOptions(batch=1000)))
 
 
-def test_distillation_comes_close_to_the_teacher(config: TextConfig, tmp_path: Path) -> None:
+def test_distillation_approaches_the_teacher(config: TextConfig, tmp_path: Path) -> None:
     task = TextDistillation(config)
     before = task.validate(task.model)["val/cosine"]
     optimizer = torch.optim.AdamW(task.model.parameters(), 2e-3)
@@ -216,7 +216,7 @@ def test_distillation_comes_close_to_the_teacher(config: TextConfig, tmp_path: P
     assert tokenizer.get_vocab_size() == config.model.vocabulary
 
 
-def test_words_that_no_phrase_uses_stay_where_the_teacher_put_them(config: TextConfig) -> None:
+def test_the_rows_of_unused_words_do_not_change(config: TextConfig) -> None:
     task = TextDistillation(config)
     row = task.data.tokenizer.token_to_id("hoover")
     loss, _ = task.loss(task.model, task.batch(0, 0, 1))
@@ -227,7 +227,7 @@ def test_words_that_no_phrase_uses_stay_where_the_teacher_put_them(config: TextC
     assert gradient.any()
 
 
-def test_a_removed_word_is_spelled(words: WordPieces) -> None:
+def test_a_removed_word_is_split_into_pieces(words: WordPieces) -> None:
     spelled = WordPieces(without_words(words.tokenizer, ["guitar", "dog barking"]), words.vocabulary)
     assert len(words(["guitar"])[0]) == 1
     assert len(spelled(["guitar"])[0]) > 1

@@ -51,7 +51,7 @@ def test_the_network_alone_gets_the_batches_of_the_measured_steps(accumulation):
     assert all(p.grad is None for p in task.model.parameters())
 
 
-def test_a_signal_ends_it_without_figures():
+def test_a_signal_ends_the_measurement_with_an_error():
     with pytest.raises(TrainingError, match="stopped"):
         measure_throughput(TinyTask(stop_at=2), CONFIG, 3)
 
@@ -64,7 +64,7 @@ def test_waiting_for_batches_is_counted(monkeypatch):
     assert batches.waited == 3
 
 
-def test_the_gpu_is_asked_while_it_works(monkeypatch):
+def test_the_utilisation_of_the_gpu_is_polled(monkeypatch):
     monkeypatch.setattr(throughput, "_POLL_SECONDS", 0.001)
     monkeypatch.setattr(torch.cuda, "utilization", lambda device: 70)
     with throughput._gpu_busy(torch.device("cuda")) as busy:
@@ -81,7 +81,7 @@ def test_the_gpu_is_asked_while_it_works(monkeypatch):
     assert busy == []
 
 
-def test_figures_are_said_in_words():
+def test_throughput_is_formatted():
     text = str(Throughput(10, 240, 1.5, 1.2, 0.1, 0.004, 0.93))
     assert "16.0 items/s" in text
     assert "reaches 80% of it" in text

@@ -325,7 +325,7 @@ def process(rank: int, port: int) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_train_one_model_and_measure_what_one_process_measures(tmp_path):
+def test_two_processes_train_one_model_and_measure_the_same_as_one(tmp_path):
     in_two_processes(_process, tmp_path)
     (first, one), (second, other) = (torch.load(tmp_path / f"rank{rank}.pt") for rank in range(2))
     assert first == second

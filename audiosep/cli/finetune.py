@@ -34,7 +34,7 @@ def finetune(
     ] = None,
     known: Annotated[
         Path | None,
-        typer.Option("--known", help="Recordings of sounds the model knows, to measure the loss."),
+        typer.Option("--known", help="Recordings of sounds the model knows, to compare before and after."),
     ] = None,
     minutes: Annotated[float, typer.Option(help="Longest training, minutes.")] = 20.0,
     steps: Annotated[int | None, typer.Option(help="Train this many steps instead.")] = None,

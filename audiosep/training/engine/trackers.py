@@ -1,4 +1,4 @@
-"""Sounds and pictures for the trackers (TensorBoard, Weights & Biases, trackio) that Accelerate starts."""
+"""Sounds and spectrograms for the trackers (TensorBoard, Weights & Biases, trackio) that Accelerate starts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PROJECT = "audiosep"
 
 @dataclass(frozen=True)
 class Sample:
-    """Something to listen to or look at.
+    """A sound or a picture for the trackers.
 
     Attributes:
         name: path-like, such as "dog barking/estimate".
@@ -35,7 +35,10 @@ class Sample:
 
 
 def check_trackers(names: Iterable[str]) -> None:
-    """Refuse trackers that are not installed; Accelerate would leave them out without a word.
+    """Refuse trackers that are not installed; Accelerate would ignore them silently.
+
+    Args:
+        names: of the trackers.
 
     Raises:
         DependencyError: one is missing.
@@ -46,14 +49,20 @@ def check_trackers(names: Iterable[str]) -> None:
 
 
 def start_trackers(accelerator: Any, run_dir: Path, config: dict[str, Any]) -> None:
-    """Start the trackers of `accelerator` under the name of the run folder."""
+    """Start the trackers under the name of the run folder.
+
+    Args:
+        accelerator: the run's.
+        run_dir: the run folder.
+        config: values to show with the run.
+    """
     options = {"wandb": {"name": run_dir.name, "dir": str(run_dir)}, "trackio": {"name": run_dir.name}}
     plain = {k: v if isinstance(v, int | float | str | bool) else str(v) for k, v in config.items()}
     accelerator.init_trackers(PROJECT, config=plain, init_kwargs=options)
 
 
 def log_samples(trackers: Iterable[Any], samples: Iterable[Sample], step: int) -> None:
-    """Give samples to each tracker in the form it wants.
+    """Give samples to each tracker in its own format.
 
     Args:
         trackers: `Accelerator.trackers`.
@@ -93,10 +102,10 @@ def _to_tensorboard(writer: Any, sample: Sample, step: int) -> None:
 
 
 def _media(library: Any, sample: Sample) -> dict[str, Any]:
-    """wandb and trackio name their classes alike and take (samples, channels) and (height, width, 3)."""
+    """Convert for wandb and trackio, which take (samples, channels) and (height, width, 3)."""
     values: dict[str, Any] = {}
     if sample.audio is not None:
-        # trackio raises floats to full scale; the level is part of what is to be heard.
+        # trackio normalises floats to full scale, integers keep their level.
         audio = (sample.audio.float().cpu().clamp(-1, 1) * 32767).round().short().T.numpy()
         values[sample.name] = library.Audio(audio, sample_rate=sample.sample_rate)
     if sample.image is not None:

@@ -1,4 +1,4 @@
-"""Quick scores on part of a recipe while training: no query encoder, embeddings come from the caption table."""
+"""Scores on part of a validation recipe during training, with query embeddings from the caption table."""
 
 from __future__ import annotations
 
@@ -22,7 +22,14 @@ from audiosep.training.engine.trackers import Sample, comparison_samples
 
 
 class ValidationScores:
-    """Scores of a network on part of a recipe; the processes of a run share the entries out."""
+    """Scores of a model on part of a validation recipe; the processes of a run share the entries.
+
+    Args:
+        path: the recipe.
+        corpus: its recordings.
+        captions: embeddings of its queries.
+        count: about how many entries.
+    """
 
     def __init__(self, path: Path, corpus: Corpus, captions: CaptionTable, count: int) -> None:
         self.recipe, self.audio, self.captions = ValidationRecipe.load(path), RecipeAudio(corpus), captions
@@ -31,32 +38,33 @@ class ValidationScores:
             if entry.group in "abceg":
                 groups.setdefault((entry.group, entry.family), []).append(entry)
         share = max(1, round(count / len(groups)))
-        # Not the first ones: a recipe lists what is alike together.
-        mixed = (sorted(entries, key=lambda e: zlib.crc32(e.id.encode())) for entries in groups.values())
-        self.entries = [e for entries in mixed for e in entries[:share]]
+        # In the order of crc32, because a recipe lists entries of one label together.
+        shuffled = (sorted(entries, key=lambda e: zlib.crc32(e.id.encode())) for entries in groups.values())
+        self.entries = [e for entries in shuffled for e in entries[:share]]
 
     def __call__(self, model: Hybrid) -> dict[str, float]:
-        """Means over groups ("val/a/si_sdri"), families ("val/event/si_sdri") and labels of group a; see `summary`."""
+        """Return means over groups ("val/a/si_sdri"), families and labels; see `summary`."""
         entries = [e for e in self.entries if e.group != "e" or e.label in model.stem_names]
         return summary(distributed.gather([self._row(model, entry) for entry in distributed.share(entries)]))
 
     @torch.no_grad()
     def samples(self, model: Hybrid, count: int = 3) -> list[Sample]:
-        """Mixture, target and estimate of the first entries of different families, to listen to and to look at."""
-        found: list[Sample] = []
+        """Return mixture, target and estimate of an entry of each of the first families, with spectrograms."""
+        samples: list[Sample] = []
         for entry in list({e.family: e for e in self.entries if e.group == "a"}.values())[:count]:
-            mix, target = self._sounds(entry)
-            sounds = {"mixture": mix[None], "target": target[None], "estimate": self._ask(model, entry, mix)[0][None]}
-            found += comparison_samples(f"{entry.family} {entry.query}", self.recipe.sample_rate, sounds)
-        return found
+            mix, target = self._mix_and_target(entry)
+            estimate, _ = self._estimate(model, entry, mix)
+            sounds = {"mixture": mix[None], "target": target[None], "estimate": estimate[None]}
+            samples += comparison_samples(f"{entry.family} {entry.query}", self.recipe.sample_rate, sounds)
+        return samples
 
-    def _sounds(self, entry: RecipeEntry) -> tuple[Tensor, Tensor]:
-        """Mixture and target, (samples,) each, on the CPU; the target is silent when it is absent."""
+    def _mix_and_target(self, entry: RecipeEntry) -> tuple[Tensor, Tensor]:
+        """Mixture and target, (samples,) each, on the CPU; an absent target is silent."""
         sources = self.audio.sources(entry).cpu()
         return sources.sum(0), sources[list(entry.target)].sum(0)
 
-    def _ask(self, model: Hybrid, entry: RecipeEntry, mix: Tensor) -> tuple[Tensor, float | None]:
-        """The estimate (samples,) on the CPU, and the presence where the model has it."""
+    def _estimate(self, model: Hybrid, entry: RecipeEntry, mix: Tensor) -> tuple[Tensor, float | None]:
+        """Estimate (samples,) on the CPU, and the presence, which a stem does not have."""
         device = next(model.parameters()).device
         mix = mix[None, None].to(device)
         if entry.group == "e":
@@ -66,8 +74,8 @@ class ValidationScores:
         return result.waveforms[0, 0, 0].float().cpu(), presence
 
     def _row(self, model: Hybrid, entry: RecipeEntry) -> dict[str, Any]:
-        mix, target = self._sounds(entry)
-        estimate, presence = self._ask(model, entry, mix)
+        mix, target = self._mix_and_target(entry)
+        estimate, presence = self._estimate(model, entry, mix)
         row: dict[str, Any] = {"group": entry.group, "family": entry.family, "label": entry.label}
         row |= {} if presence is None else {"presence": presence}
         if not entry.target:
@@ -80,7 +88,10 @@ class ValidationScores:
 
 
 def summary(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """Flat means by group, by family and label of group a, and the presence AUC of a against c.
+    """Compute means by group, by family and label of group a, and the presence AUC of a against c.
+
+    Args:
+        rows: one for each entry.
 
     Returns:
         "val/<group or family>/si_sdri" and "val/label/<label>/si_sdri" (dB), the same for "sdri" and "better" (share
@@ -100,11 +111,11 @@ def summary(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
         levels = [r["level_db"] for r in mine if "level_db" in r]
         if levels:
             out[f"val/{name}/level_db"] = float(np.median(levels))
-    there = [r["presence"] for r in first if "presence" in r]
-    away = [r["presence"] for r in rows if r["group"] == "c" and "presence" in r]
-    if len(there) and len(away):
-        pairs = len(there) * len(away)
-        out["val/presence_auc"] = float(mannwhitneyu(there, away, method="asymptotic").statistic / pairs)
+    present = [r["presence"] for r in first if "presence" in r]
+    absent = [r["presence"] for r in rows if r["group"] == "c" and "presence" in r]
+    if present and absent:
+        pairs = len(present) * len(absent)
+        out["val/presence_auc"] = float(mannwhitneyu(present, absent, method="asymptotic").statistic / pairs)
     if "val/a/si_sdri" in out:
         out["val/si_sdri"] = out["val/a/si_sdri"]
     return out

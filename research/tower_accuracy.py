@@ -1,6 +1,6 @@
 """Zero-shot accuracy of a model's towers on held-back clips, compared with the teachers that they were distilled from.
 
-`python -m research.zero_shot MODEL MANIFEST --cache CACHE --tagger mn04_as.pt --labels audioset_labels.json`
+`python -m research.tower_accuracy MODEL MANIFEST --cache CACHE --tagger mn04_as.pt --labels audioset_labels.json`
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def compare(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line, see the module's description."""
-    parser = argparse.ArgumentParser(prog="python -m research.zero_shot", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m research.tower_accuracy", description=__doc__)
     parser.add_argument("model", help="a model by its name or folder")
     parser.add_argument("manifest", type=Path)
     parser.add_argument("--cache", type=Path, required=True, help="folder of the decoded audio")
