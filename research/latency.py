@@ -20,11 +20,11 @@ from audiosep.audio.synthetic import tone_and_noise
 from audiosep.bench.pictures import rows_figure
 from audiosep.errors import AudioSepError, InputError
 from audiosep.evaluation.benchmarks import Benchmark
+from audiosep.evaluation.item_evaluation import EvaluationSettings
 from audiosep.evaluation.runner import run
 from audiosep.evaluation.sets import load_set
 from audiosep.evaluation.summary import SystemSummary, summarise
 from audiosep.evaluation.systems import LiveSystem, ModelSystem, load_system
-from audiosep.evaluation.worker import Settings
 from audiosep.inference.stream import Stream
 from audiosep.inference.threads import use_threads
 from research.pages import put
@@ -81,7 +81,7 @@ def measure(
     """
     names = {way: model if way == "offline" else f"{model}:live={way}" for way in ways}
     speeds = {way: speed(name, seconds) for way, name in names.items()}
-    outcome = run(list(names.values()), [benchmark], folder, Settings(workers=0, examples=0), progress)
+    outcome = run(list(names.values()), [benchmark], folder, EvaluationSettings(workers=0, examples=0), progress)
     if outcome.failures:
         raise AudioSepError("\n".join(": ".join(filter(None, failure)) for failure in outcome.failures))
     quality = {summary.name: summary for summary in summarise(outcome.rows, benchmark)}

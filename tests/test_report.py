@@ -24,16 +24,16 @@ import sounds
 from audiosep.cli import main
 from audiosep.errors import DataError
 from audiosep.evaluation.benchmarks import Benchmark, Item, Scene, Target
-from audiosep.evaluation.report import Report
+from audiosep.evaluation.item_evaluation import EvaluationSettings, slug
+from audiosep.evaluation.report import EvaluationReport
 from audiosep.evaluation.runner import choose_examples, read_results, run
 from audiosep.evaluation.sets import load_set
 from audiosep.evaluation.summary import Stat, mean_interval, roc_auc, summarise
-from audiosep.evaluation.systems import SeparationSystem, StemsSystem, ask, load_system
-from audiosep.evaluation.worker import Settings, slug
+from audiosep.evaluation.systems import SeparationSystem, StemsSystem, load_system, query_for
 from audiosep.query.query import Query
 
 RATE = 16000
-HERE = Settings(workers=0, examples=1)
+HERE = EvaluationSettings(workers=0, examples=1)
 
 
 def songs(root: Path, count: int = 3, seconds: float = 1.0) -> Path:
@@ -101,10 +101,10 @@ def test_oracles_over_systems_over_floors(music: Benchmark, tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-def test_processes_give_the_same_table_as_none(music: Benchmark, tmp_path: Path) -> None:
+def test_worker_processes_give_the_same_table(music: Benchmark, tmp_path: Path) -> None:
     systems = ["oracle-irm", "mixture"]
     alone = run(systems, [music], tmp_path / "alone", HERE)
-    shared = run(systems, [music], tmp_path / "shared", Settings(workers=2, examples=0))
+    shared = run(systems, [music], tmp_path / "shared", EvaluationSettings(workers=2, examples=0))
     assert table(alone, music) == table(shared, music)
 
 
@@ -130,13 +130,13 @@ def test_only_what_changed_is_computed_again(music: Benchmark, tmp_path: Path) -
         ["mixture"],
         [changed],
         tmp_path / "out",
-        Settings(("bss",), workers=0, examples=0),
+        EvaluationSettings(("bss",), workers=0, examples=0),
         lambda n, t, s: done.append(n),
     )
     assert done == [3, 1, 2, 3]
 
 
-def test_a_line_cut_off_by_a_kill_is_dropped(music: Benchmark, tmp_path: Path) -> None:
+def test_an_incomplete_last_line_is_removed(music: Benchmark, tmp_path: Path) -> None:
     whole = run(["oracle-ibm"], [music], tmp_path, HERE)
     path = tmp_path / "results.jsonl"
     content = path.read_bytes()
@@ -148,7 +148,7 @@ def test_a_line_cut_off_by_a_kill_is_dropped(music: Benchmark, tmp_path: Path) -
 
 
 @pytest.mark.slow
-def test_an_evaluation_killed_half_way_gives_the_same_table(tmp_path: Path) -> None:
+def test_a_killed_evaluation_continues_to_the_same_table(tmp_path: Path) -> None:
     music = load_set(f"folder={songs(tmp_path / 'songs', 4, 4.0)}")
     command = [
         sys.executable,
@@ -221,21 +221,21 @@ def test_groups_labels_and_presence(tmp_path: Path) -> None:
 def test_groups_are_explained_under_their_table(tmp_path: Path) -> None:
     benchmark = replace(grouped(), groups={"absent": "nobody sings", "present": "somebody does"})
     outcome = run(["mixture"], [benchmark], tmp_path, HERE)
-    text = Report([benchmark], outcome, tmp_path, HERE).markdown()
+    text = EvaluationReport([benchmark], outcome, tmp_path, HERE).markdown()
     assert "| *mixture* | 0.0 dB (90%: 0.0) | 0.00 (0%) |" in text
     assert "absent: nobody sings; present: somebody does." in text
 
 
-def test_what_systems_are_asked() -> None:
+def test_the_query_for_a_system() -> None:
     repet, nmf, oracle = (load_system(name) for name in ("repet", "nmf", "oracle-irm"))
     voice = Target("it", Query("a woman singing"), aliases=("lead", "vocals"))
-    asked = ask(repet, voice)
+    asked = query_for(repet, voice)
     assert (asked.text, asked.label) == ("vocals", "it")
-    assert ask(repet, Target("it", Query("vocals"))) is None
-    assert ask(nmf, voice) is None
-    assert (ask(oracle, voice).text, ask(oracle, voice).label) == ("a woman singing", "it")
-    assert ask(nmf, Target("it", Query(audio=np.ones(5)))).label == "it"
-    assert ask(oracle, Target("it", Query(embedding=np.ones(5)))).label == "it"
+    assert query_for(repet, Target("it", Query("vocals"))) is None
+    assert query_for(nmf, voice) is None
+    assert (query_for(oracle, voice).text, query_for(oracle, voice).label) == ("a woman singing", "it")
+    assert query_for(nmf, Target("it", Query(audio=np.ones(5)))).label == "it"
+    assert query_for(oracle, Target("it", Query(embedding=np.ones(5)))).label == "it"
 
 
 class FourStems:
@@ -273,7 +273,7 @@ def test_stems_of_a_model_as_a_system() -> None:
 
 def test_our_models_their_stems_and_their_clap(mini_folder: Path, music: Benchmark, tmp_path: Path) -> None:
     model = str(mini_folder)
-    settings = Settings(("clap",), clap=model, workers=0, examples=0)
+    settings = EvaluationSettings(("clap",), clap=model, workers=0, examples=0)
     outcome = run([model, f"{model}:stems"], [music, grouped()], tmp_path, settings)
     assert not outcome.failures
     whole, stems = (s for name in (model, f"{model}:stems") for s in summarise(outcome.rows, music) if s.name == name)
@@ -376,7 +376,7 @@ def test_html_is_one_file_and_escapes_what_it_shows(tmp_path: Path) -> None:
     (folder / "queries.json").write_text('{"vocals": "<script>alert(1)</script>"}', encoding="utf-8")
     benchmark = load_set(f"folder={folder}")
     outcome = run(["oracle-irm", "repet"], [benchmark], tmp_path / "out", HERE)
-    text = Report([benchmark], outcome, tmp_path / "out", HERE, "Voices & <loops>").html()
+    text = EvaluationReport([benchmark], outcome, tmp_path / "out", HERE, "Voices & <loops>").html()
     page = Page()
     page.feed(text)
     page.close()
@@ -390,10 +390,10 @@ def test_html_is_one_file_and_escapes_what_it_shows(tmp_path: Path) -> None:
 
 def test_markdown_names_measures_systems_and_machine(music: Benchmark, tmp_path: Path) -> None:
     outcome = run(["oracle-irm", "hpss", "mixture", "nothing"], [music], tmp_path, HERE)
-    text = Report([music], outcome, tmp_path, HERE).markdown()
+    text = EvaluationReport([music], outcome, tmp_path, HERE).markdown()
     lines = [line for line in text.splitlines() if line.startswith("| *oracle-irm* |")]
     assert lines[0].count("[") == 2
-    assert "Not asked here" in text
+    assert "No query of this benchmark" in text
     assert "- **SI-SDRi**: Improvement" in text
     assert "- **hpss**: median filtering" in text
     assert re.search(r"- software: audiosep [\d.]+, torch [\d.]+", text)

@@ -10,8 +10,8 @@ import typer
 from audiosep.cli import common
 
 if TYPE_CHECKING:
-    from audiosep.evaluation.report import Report
-    from audiosep.evaluation.worker import Settings
+    from audiosep.evaluation.item_evaluation import EvaluationSettings
+    from audiosep.evaluation.report import EvaluationReport
 
 app = common.application()
 
@@ -74,7 +74,7 @@ def evaluate(
     """
     from audiosep.atomic import write_text
     from audiosep.errors import InputError
-    from audiosep.evaluation.worker import Settings
+    from audiosep.evaluation.item_evaluation import EvaluationSettings
     from audiosep.output import spectrogram
 
     if listing:
@@ -84,7 +84,7 @@ def evaluate(
         raise InputError("say at least one --model and one --set; `audiosep evaluate --list` shows what there is")
     if html is not None:
         spectrogram.matplotlib()  # an error now rather than after hours of evaluation
-    settings = Settings(tuple(measure or ()), clap, device, precision, workers, examples, seed, engine)
+    settings = EvaluationSettings(tuple(measure or ()), clap, device, precision, workers, examples, seed, engine)
     report = _report(model, sets, results, settings, limit, title, quiet, verbose)
     if markdown is not None:
         write_text(markdown, report.markdown())
@@ -97,21 +97,21 @@ def evaluate(
     terminal = common.console()
     for failure in report.failures():
         terminal.print(f"not evaluated: {failure}", markup=False)
-    return common.FAILED if report.outcome.failures else common.DONE
+    return common.FAILED if report.results.failures else common.DONE
 
 
 def _report(
     model: list[str],
     sets: list[str],
     results: Path,
-    settings: Settings,
+    settings: EvaluationSettings,
     limit: int | None,
     title: str,
     quiet: bool,
     verbose: int,
-) -> Report:
+) -> EvaluationReport:
     from audiosep.evaluation.baselines import FLOORS, KINDS
-    from audiosep.evaluation.report import Report
+    from audiosep.evaluation.report import EvaluationReport
     from audiosep.evaluation.runner import run
     from audiosep.evaluation.scores import Scorer
     from audiosep.evaluation.sets import load_set
@@ -122,10 +122,10 @@ def _report(
     benchmarks = [load_set(text, limit=limit, seed=settings.seed) for text in sets]
     systems = [name for given in model for name in KINDS.get(given, (given,))]
     with common.progress_bar(terminal, "evaluating", quiet) as advance:
-        outcome = run(
+        evaluated = run(
             [*systems, *FLOORS], benchmarks, results, settings, lambda done, total, name: advance(done / max(1, total))
         )
-    return Report(benchmarks, outcome, results, settings, title)
+    return EvaluationReport(benchmarks, evaluated, results, settings, title)
 
 
 def _listing() -> str:

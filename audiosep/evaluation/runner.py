@@ -1,7 +1,7 @@
-"""Systems over test sets: every finished item is a line of a file, so that an evaluation can be stopped at any time.
+"""Evaluation of systems on benchmarks, which can be stopped and continued at any time.
 
-A line is keyed by everything that decides its scores (system, item, measures, device); a second run computes only what
-is missing and gives the same tables.
+Every finished item is a line of a file, under a key of everything that decides its scores (system, item, measures,
+device). A second run computes only the missing lines and gives the same tables.
 """
 
 from __future__ import annotations
@@ -22,8 +22,16 @@ import numpy as np
 from audiosep.atomic import write_bytes
 from audiosep.errors import AudioSepError, DataError
 from audiosep.evaluation.benchmarks import Benchmark
+from audiosep.evaluation.item_evaluation import (
+    EvaluationFailure,
+    EvaluationSettings,
+    EvaluationTask,
+    Row,
+    evaluate,
+    has_example,
+    slug,
+)
 from audiosep.evaluation.systems import identity
-from audiosep.evaluation.worker import Failure, Job, Row, Settings, evaluate, kept, slug
 from audiosep.inference.threads import available_cpus
 from audiosep.query.query import Query
 
@@ -31,13 +39,13 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass
-class Outcome:
-    """What an evaluation gave.
+class EvaluationResults:
+    """The results of an evaluation.
 
     Attributes:
-        rows: one a system and item, in the order of systems and items.
+        rows: one for each system and item, in their order.
         failures: (system, set, item, error); the item is empty when the system could not be loaded.
-        examples: set -> ids of the items whose audio was kept.
+        examples: benchmark -> ids of the items whose audio is kept.
     """
 
     rows: list[Row] = field(default_factory=list)
@@ -49,60 +57,64 @@ def run(
     systems: Sequence[str],
     benchmarks: Sequence[Benchmark],
     folder: Path,
-    settings: Settings | None = None,
+    settings: EvaluationSettings | None = None,
     progress: Callable[[int, int, str], object] | None = None,
-) -> Outcome:
-    """Evaluate systems on test sets, or finish an evaluation that was stopped.
+) -> EvaluationResults:
+    """Evaluate systems on benchmarks, or continue an evaluation that was stopped.
 
     Args:
         systems: names as in `load_system`.
-        benchmarks: their names must differ.
-        folder: gets `results.jsonl` and `examples/`; results that are there already are reused.
-        settings: how.
-        progress: called with (finished, all, what is being done).
+        benchmarks: with different names.
+        folder: for `results.jsonl` and `examples/`; results that are already there are reused.
+        settings: of the evaluation.
+        progress: called with the number of finished tasks, of all tasks, and the name of the system.
 
     Raises:
-        DataError: two sets have one name.
+        DataError: two benchmarks have the same name.
     """
-    settings = settings or Settings()
+    settings = settings or EvaluationSettings()
     if len({b.name for b in benchmarks}) < len(benchmarks):
         raise DataError("two test sets have the same name; evaluate them in two runs")
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "results.jsonl"
     done = read_results(path)
-    outcome = Outcome(examples={b.name: choose_examples(b, settings.examples, settings.seed) for b in benchmarks})
-    wanted: dict[str, list[Job]] = {}
+    outcome = EvaluationResults(
+        examples={b.name: choose_examples(b, settings.examples, settings.seed) for b in benchmarks}
+    )
+    wanted: dict[str, list[EvaluationTask]] = {}
     for name in dict.fromkeys(systems):
         try:
             version = identity(name)
         except AudioSepError as error:
             outcome.failures.append((name, "", "", str(error)))
             continue
-        wanted[name] = [job for b in benchmarks for job in _jobs(name, version, b, folder, outcome.examples, settings)]
+        wanted[name] = [
+            task for b in benchmarks for task in _tasks(name, version, b, folder, outcome.examples, settings)
+        ]
     total = sum(map(len, wanted.values()))
     finished = 0
-    for name, jobs in wanted.items():
-        missing = [job for job in jobs if job.key not in done or not kept(job, done[job.key])]
-        finished += len(jobs) - len(missing)
-        for job, result in _evaluate_all(name, missing, settings):
+    for name, tasks in wanted.items():
+        missing = [task for task in tasks if task.key not in done or not has_example(task, done[task.key])]
+        finished += len(tasks) - len(missing)
+        for task, result in _evaluate_all(name, missing, settings):
             finished += 1
-            if isinstance(result, Failure) and result.fatal:
+            if isinstance(result, EvaluationFailure) and result.fatal:
                 outcome.failures.append((name, "", "", result.message))
                 break
-            if isinstance(result, Failure):
-                outcome.failures.append((name, job.benchmark, job.item.id, result.message))
-                logger.warning("%s on %s %s: %s", name, job.benchmark, job.item.id, result.message)
+            if isinstance(result, EvaluationFailure):
+                outcome.failures.append((name, task.benchmark, task.item.id, result.message))
+                logger.warning("%s on %s %s: %s", name, task.benchmark, task.item.id, result.message)
             else:
-                done[job.key] = result
+                done[task.key] = result
                 _append(path, result)
             if progress is not None:
                 progress(finished, total, name)
-        outcome.rows += [done[job.key] for job in jobs if job.key in done]
+        outcome.rows += [done[task.key] for task in tasks if task.key in done]
     return outcome
 
 
 def read_results(path: Path) -> dict[str, Row]:
-    """Finished items by key; a last line that was cut off by a kill is dropped."""
+    """Read finished items by key. An incomplete last line, left by a killed run, is removed from the file."""
     rows: dict[str, Row] = {}
     if path.is_file():
         text = path.read_bytes()
@@ -116,7 +128,16 @@ def read_results(path: Path) -> dict[str, Row]:
 
 
 def choose_examples(benchmark: Benchmark, count: int, seed: int) -> list[str]:
-    """Ids of `count` items, drawn with `seed`, taking turns among the groups."""
+    """Draw the items whose audio is example, in turn from each group.
+
+    Args:
+        benchmark: to draw from.
+        count: number of items.
+        seed: of the draw.
+
+    Returns:
+        Ids.
+    """
     groups: dict[str, list[str]] = {}
     for index in np.random.default_rng(seed).permutation(len(benchmark.items)):
         item = benchmark.items[index]
@@ -125,20 +146,25 @@ def choose_examples(benchmark: Benchmark, count: int, seed: int) -> list[str]:
     return [name for _, _, name in turns[:count]]
 
 
-def _jobs(
-    name: str, version: str, benchmark: Benchmark, folder: Path, examples: Mapping[str, list[str]], settings: Settings
-) -> Iterator[Job]:
+def _tasks(
+    name: str,
+    version: str,
+    benchmark: Benchmark,
+    folder: Path,
+    examples: Mapping[str, list[str]],
+    settings: EvaluationSettings,
+) -> Iterator[EvaluationTask]:
     for item in benchmark.items:
         parts = (version, benchmark.name, item.id, item.version, settings.device, settings.precision, settings.engine)
-        asked = [(t.name, _query_text(t.query), t.aliases, t.parts) for t in item.targets]
-        text = repr((parts, asked, sorted(settings.measures), settings.clap))
+        targets = [(t.name, _query_text(t.query), t.aliases, t.parts) for t in item.targets]
+        text = repr((parts, targets, sorted(settings.measures), settings.clap))
         key = hashlib.sha256(text.encode()).hexdigest()[:24]
-        kept = folder / "examples" / slug(benchmark.name) / slug(item.id)
-        yield Job(key, name, benchmark.name, item, kept if item.id in examples[benchmark.name] else None)
+        example = folder / "examples" / slug(benchmark.name) / slug(item.id)
+        yield EvaluationTask(key, name, benchmark.name, item, example if item.id in examples[benchmark.name] else None)
 
 
 def _query_text(query: Query) -> str:
-    """A query as text that is the same at every run."""
+    """A text that is equal for equal queries, in every run."""
     audio = query.audio[0] if isinstance(query.audio, tuple) else query.audio
     arrays = [
         x if x is None or isinstance(x, str | Path) else np.asarray(x).tobytes() for x in (audio, query.embedding)
@@ -152,30 +178,33 @@ def _append(path: Path, row: Row) -> None:
         file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def _evaluate_all(name: str, jobs: Sequence[Job], settings: Settings) -> Iterator[tuple[Job, Row | Failure]]:
-    """Results as they come, each job once."""
+def _evaluate_all(
+    name: str, tasks: Sequence[EvaluationTask], settings: EvaluationSettings
+) -> Iterator[tuple[EvaluationTask, Row | EvaluationFailure]]:
+    """The result of each task, in the order in which they are finished."""
     if settings.workers < 1:
-        for job in jobs:
-            yield job, evaluate(job, settings)
+        for task in tasks:
+            yield task, evaluate(task, settings)
         return
-    if not jobs:
+    if not tasks:
         return
-    workers = min(settings.workers, len(jobs))
-    # A fresh process for every system: its memory is then its own. Spawned, because torch does not survive a fork.
+    workers = min(settings.workers, len(tasks))
+    # New processes for every system, so that their peak memory is that of the system; spawned, because torch does not
+    # work after a fork.
     with _threads(workers), ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        yield from _as_completed(pool, jobs, settings, 2 * workers)
+        yield from _as_completed(pool, tasks, settings, 2 * workers)
 
 
 def _as_completed(
-    pool: Executor, jobs: Sequence[Job], settings: Settings, ahead: int
-) -> Iterator[tuple[Job, Row | Failure]]:
-    """Keep `ahead` jobs submitted, so that stopping early leaves little behind."""
-    queue = iter(jobs)
-    running: dict[Future[Row | Failure], Job] = {}
+    pool: Executor, tasks: Sequence[EvaluationTask], settings: EvaluationSettings, ahead: int
+) -> Iterator[tuple[EvaluationTask, Row | EvaluationFailure]]:
+    """Keep only `ahead` tasks submitted, so that little is computed in vain when the evaluation is stopped."""
+    queue = iter(tasks)
+    running: dict[Future[Row | EvaluationFailure], EvaluationTask] = {}
     try:
         while True:
-            for job in queue:
-                running[pool.submit(evaluate, job, settings)] = job
+            for task in queue:
+                running[pool.submit(evaluate, task, settings)] = task
                 if len(running) >= ahead:
                     break
             if not running:
@@ -188,7 +217,7 @@ def _as_completed(
 
 @contextmanager
 def _threads(workers: int) -> Iterator[None]:
-    """Share the cores among the workers; read by the linear algebra libraries when a worker starts."""
+    """Divide the CPUs among the workers, by variables that the linear algebra libraries read when a worker starts."""
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
     chosen = {name: str(max(1, available_cpus() // workers)) for name in names if name not in os.environ}
     os.environ.update(chosen)

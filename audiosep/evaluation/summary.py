@@ -11,9 +11,9 @@ from scipy.stats import bootstrap, mannwhitneyu
 
 from audiosep.evaluation.baselines import FLOORS
 from audiosep.evaluation.benchmarks import Average, Benchmark
+from audiosep.evaluation.item_evaluation import Row
 from audiosep.evaluation.measures import MEASURES
 from audiosep.evaluation.systems import is_bound
-from audiosep.evaluation.worker import Row
 
 RESAMPLES = 1000
 Floats = NDArray[np.float64]

@@ -150,7 +150,7 @@ class LiveSystem:
     ) -> Separation[Any]:
         """See `SeparationSystem.separate`; `mix` is a numpy array (channels, samples), `references` is not used."""
         if sample_rate is None:
-            raise InputError("a live stream does not know its sample rate: pass it")
+            raise InputError("a live stream needs the sample rate of the mix: pass sample_rate")
         stream = self.separator.stream(queries, sample_rate=sample_rate, channels=len(mix), **self.options)
         block = max(1, round(_BLOCK_SECONDS * sample_rate))
         parts = [stream.push(mix[:, start : start + block]) for start in range(0, mix.shape[1], block)]
@@ -159,7 +159,7 @@ class LiveSystem:
 
 
 def load_system(name: str, device: str = "auto", precision: str = "auto", engine: Engine = "torch") -> SeparationSystem:
-    """A system for evaluation.
+    """Load a system for evaluation.
 
     Args:
         name: as in `audiosep.load`, or a baseline's; `MODEL:stems` for the fixed stems of a model,
@@ -170,7 +170,8 @@ def load_system(name: str, device: str = "auto", precision: str = "auto", engine
         engine: of a model, as in `audiosep.load`.
 
     Raises:
-        ModelError, DependencyError: it cannot be loaded.
+        ModelError: it cannot be loaded.
+        DependencyError: a package that it needs is not installed.
     """
     if name in BASELINES:
         return load_baseline(name)
@@ -185,7 +186,7 @@ def load_system(name: str, device: str = "auto", precision: str = "auto", engine
 
 
 def identity(name: str) -> str:
-    """Changes when the system's answers could: the version of a baseline, the files of a model.
+    """A text that changes when the estimates of a system may: the version of a baseline, the files of a model.
 
     Raises:
         ModelError: no such model on this machine.
@@ -200,8 +201,8 @@ def identity(name: str) -> str:
     return digest.hexdigest()
 
 
-def ask(system: SeparationSystem, target: Target) -> Query | None:
-    """What to ask a system for a target; None when it has no name for it or does not take this kind of query."""
+def query_for(system: SeparationSystem, target: Target) -> Query | None:
+    """The query to give a system for a target; None when it has no name for it or does not take such queries."""
     if system.targets is not None:
         name = next((alias for alias in target.aliases if alias in system.targets), None)
         return None if name is None else Query(text=name, name=target.name)
@@ -214,12 +215,12 @@ def ask(system: SeparationSystem, target: Target) -> Query | None:
 
 
 def is_bound(name: str) -> bool:
-    """Whether a system is told the answer or is a trivial floor: not something to beat or to be proud of."""
+    """Whether a system is an oracle or a trivial floor, whose scores are bounds for comparison."""
     return name in FLOORS or name.startswith("oracle")
 
 
 def _content(path: Path) -> bytes:
-    """The file's digest; for very large files its size and time, which is quicker and almost as safe."""
+    """The digest of a file; of a very large file only its size and modification time, which is faster."""
     if path.stat().st_size > _WHOLE_FILE:
         return repr((path.stat().st_size, path.stat().st_mtime_ns)).encode()
     with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""One system on one item, in whatever process: separate, score, measure time and memory, keep the audio of examples."""
+"""Evaluation of one system on one item: separate, score, measure time and memory, keep the audio of examples."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from audiosep.audio import write_audio
 from audiosep.evaluation.benchmarks import Array, Item, Scene, Target
 from audiosep.evaluation.scene_files import common_gain, loudest_cut
 from audiosep.evaluation.scores import Scorer
-from audiosep.evaluation.systems import SeparationSystem, ask, load_system
+from audiosep.evaluation.systems import SeparationSystem, load_system, query_for
 from audiosep.inference.memory import peak_memory
 from audiosep.inference.options import Engine
 
@@ -30,7 +30,7 @@ EXAMPLE_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
-class Settings:
+class EvaluationSettings:
     """How an evaluation is run.
 
     Args:
@@ -38,9 +38,10 @@ class Settings:
         clap: the model whose query encoder scores the group `clap`.
         device: of models, as in `audiosep.load`.
         precision: of models, as in `audiosep.load`.
-        workers: processes that share the items of a system; 0 runs everything in this process (memory is then that of
-            all systems so far).
-        examples: items a set whose audio is kept for the report. seed: chooses them.
+        workers: processes that share the items of a system; 0 uses only this process, whose peak memory then includes
+            that of earlier systems.
+        examples: items of each benchmark whose audio is kept for the report.
+        seed: of the choice of these items.
         engine: of models, as in `audiosep.load`.
     """
 
@@ -55,12 +56,15 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Job:
+class EvaluationTask:
     """One system on one item.
 
-    Args:
-        key: of the finished row. system: its name. benchmark: the set's name.
-        example: the folder that keeps the audio for the report, or None.
+    Attributes:
+        key: of the finished row.
+        system: its name.
+        benchmark: name of the benchmark.
+        item: to be separated.
+        example: folder for the audio that the report shows; None to keep none.
     """
 
     key: str
@@ -71,21 +75,28 @@ class Job:
 
 
 def slug(text: str) -> str:
-    """A file name for any id."""
+    """A valid file name for any text, different for different texts."""
     safe = re.sub(r"[^\w.-]+", "_", text).strip("._")[:80] or "item"
     return safe if safe == text else f"{safe}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def example_file(folder: Path, kind: str, target: str = "", system: str = "") -> Path:
-    """Where an example's audio lies: kind is "mix", "true" or "estimate"."""
+    """The file of an example's audio.
+
+    Args:
+        folder: of the example.
+        kind: "mix", "true" or "estimate".
+        target: name of the target, unless `kind` is "mix".
+        system: name of the system, if `kind` is "estimate".
+    """
     return folder / ("-".join(slug(part) for part in (kind, target, system) if part) + ".flac")
 
 
-def kept(job: Job, row: Row) -> bool:
-    """Whether the audio that a finished example should have left is there."""
-    if job.example is None:
+def has_example(task: EvaluationTask, row: Row) -> bool:
+    """Whether the audio of a finished task is there; True for tasks that keep none."""
+    if task.example is None:
         return True
-    return all(example_file(job.example, "estimate", t["name"], job.system).is_file() for t in row["targets"])
+    return all(example_file(task.example, "estimate", t["name"], task.system).is_file() for t in row["targets"])
 
 
 _system = lru_cache(maxsize=1)(load_system)
@@ -102,57 +113,62 @@ def _scorer(groups: tuple[str, ...], clap: str | None, device: str) -> Scorer:
 
 
 @dataclass(frozen=True)
-class Failure:
-    """Why a job gave no row.
+class EvaluationFailure:
+    """Why a task has no row.
 
-    Args:
-        message: the error. fatal: the system itself could not be loaded, so no other item will do better.
+    Attributes:
+        message: the error.
+        fatal: the system could not be loaded, so that all its items would fail.
     """
 
     message: str
     fatal: bool = False
 
 
-def evaluate(job: Job, settings: Settings) -> Row | Failure:
-    """The row of a job, or what went wrong: an error of one item does not end an evaluation."""
+def evaluate(task: EvaluationTask, settings: EvaluationSettings) -> Row | EvaluationFailure:
+    """Run a task.
+
+    Returns:
+        The row of results, or the error; an error of one item does not end an evaluation.
+    """
     try:
-        system = _system(job.system, settings.device, settings.precision, settings.engine)
+        system = _system(task.system, settings.device, settings.precision, settings.engine)
     except Exception as error:
-        return Failure(str(error), fatal=True)
+        return EvaluationFailure(str(error), fatal=True)
     try:
-        return _row(job, settings, system)
+        return _row(task, settings, system)
     except Exception as error:
-        logger.debug("%s on %s %s", job.system, job.benchmark, job.item.id, exc_info=True)
-        return Failure(f"{type(error).__name__}: {error}")
+        logger.debug("%s on %s %s", task.system, task.benchmark, task.item.id, exc_info=True)
+        return EvaluationFailure(f"{type(error).__name__}: {error}")
 
 
-def _row(job: Job, settings: Settings, system: SeparationSystem) -> Row:
-    scene = job.item.load()
-    asked = {t.name: (t, query) for t in job.item.targets if (query := ask(system, t)) is not None}
+def _row(task: EvaluationTask, settings: EvaluationSettings, system: SeparationSystem) -> Row:
+    scene = task.item.load()
+    queried = {t.name: (t, query) for t in task.item.targets if (query := query_for(system, t)) is not None}
     row: Row = {
-        "key": job.key,
-        "system": job.system,
-        "set": job.benchmark,
-        "item": job.item.id,
-        "group": job.item.group,
-        "meta": dict(job.item.meta),
+        "key": task.key,
+        "system": task.system,
+        "set": task.benchmark,
+        "item": task.item.id,
+        "group": task.item.group,
+        "meta": dict(task.item.meta),
         "seconds": scene.seconds,
         "targets": [],
     }
-    if not asked:
+    if not queried:
         return row
-    references = {name: scene.reference(t) for name, (t, _) in asked.items()} if system.needs_references else None
-    memory = _Memory()
+    references = {name: scene.reference(t) for name, (t, _) in queried.items()} if system.needs_references else None
+    memory = _PeakMemory()
     start = time.perf_counter()
-    answer = system.separate(
-        scene.mix, [query for _, query in asked.values()], sample_rate=scene.sample_rate, references=references
+    separated = system.separate(
+        scene.mix, [query for _, query in queried.values()], sample_rate=scene.sample_rate, references=references
     )
     row["wall"] = time.perf_counter() - start
     row |= memory.peaks()
-    estimates = {name: np.asarray(answer[name], dtype=np.float32) for name in asked}
-    presence = getattr(answer, "presence", None) or {}
+    estimates = {name: np.asarray(separated[name], dtype=np.float32) for name in queried}
+    presence = getattr(separated, "presence", None) or {}
     scorer = _scorer(settings.measures, settings.clap, settings.device)
-    for name, (target, query) in asked.items():
+    for name, (target, query) in queried.items():
         scores = scorer.score(estimates[name], target, scene, presence.get(name))
         row["targets"].append(
             {
@@ -164,15 +180,15 @@ def _row(job: Job, settings: Settings, system: SeparationSystem) -> Row:
                 "scores": scores,
             }
         )
-    if job.example is not None:
-        _keep_example(job.example, job.system, scene, [t for t, _ in asked.values()], estimates)
+    if task.example is not None:
+        _keep_example(task.example, task.system, scene, [t for t, _ in queried.values()], estimates)
     return row
 
 
 def _keep_example(
     folder: Path, system: str, scene: Scene, targets: Sequence[Target], estimates: Mapping[str, Array]
 ) -> None:
-    """Write mixture, true targets and estimates, cut to where the first target is loudest, at one common gain."""
+    """Write mixture, true targets and estimates, cut to where the first target is loudest, with one gain."""
     folder.mkdir(parents=True, exist_ok=True)
     loud = scene.reference(targets[0]) if scene.present(targets[0]) else scene.mix
     cut = loudest_cut(loud, round(EXAMPLE_SECONDS * scene.sample_rate))
@@ -185,17 +201,17 @@ def _keep_example(
         write_audio(path, gain * x[:, cut], scene.sample_rate, overwrite=True)
 
 
-class _Memory:
-    """Peak memory between construction and `peaks`, of this process and of the CUDA device."""
+class _PeakMemory:
+    """Peak memory of this process and of the CUDA device, from construction to `peaks`."""
 
     def __init__(self) -> None:
         self._cuda = torch.cuda.is_available()
         if self._cuda:
             torch.cuda.reset_peak_memory_stats()
         try:
-            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # Linux: forget the old peak
+            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # resets the peak on Linux
         except OSError:
-            logger.debug("peak memory counts from the start of the process")
+            logger.debug("the peak memory cannot be reset: it counts from the start of the process")
 
     def peaks(self) -> dict[str, int]:
         """`rss` and, with a CUDA device, `device_memory`, in bytes."""
