@@ -77,6 +77,14 @@ def test_short_and_silent_recordings_have_fingerprints() -> None:
     assert known([short, np.zeros(RATE, np.float32)]).match(np.zeros(RATE, np.float32)) is None
 
 
+def test_frames_far_below_the_loudest_have_no_signs() -> None:
+    hiss = 1e-5 * sounds.noise(2, RATE, seed=1)
+    signs = fingerprint.fingerprint(np.concatenate([recording(0, 2.0), hiss]))
+    half = signs.shape[1] // 2
+    assert signs[:, : half - 8].abs().mean() > 0.5
+    assert not signs[:, half + 8 :].any()
+
+
 @pytest.fixture
 def corpus(tmp_path: Path) -> tuple[list[Clip], list[Clip]]:
     """A manifest with one clip in each split, and new clips: one of them fine, the others not."""

@@ -391,6 +391,20 @@ def test_only_the_split_is_drawn_and_labels_evenly(corpus, tmp_path):
         Sampler(mixed, replace(config, split="test"))
 
 
+def test_labels_with_little_audio_are_drawn_less(tmp_path):
+    clips = []
+    for number, (name, seconds) in enumerate({"long": 4.0, "enough": 2.0, "short": 0.5}.items()):
+        path = corpora.write(tmp_path / f"{name}.flac", corpora.wave(number, seconds, corpora.RATE))
+        clips.append(Clip(name, str(path), name, seconds=seconds))
+    few = Corpus(clips, tmp_path / "cache", corpora.RATE)
+    config = replace(BASE, mixtures=100, label_seconds=2.0, equal=0, sources=(1.0, 0.0, 0.0, 0.0))
+    plans = [Sampler(few, config).plan(step) for step in range(10)]
+    first = [label(few, mixture.sources[0]) for plan in plans for mixture in plan.mixtures]
+    counts = {name: first.count(name) for name in ("long", "enough", "short")}
+    assert counts["long"] == pytest.approx(counts["enough"], rel=0.2)
+    assert counts["short"] == pytest.approx(counts["enough"] / 4, rel=0.3)
+
+
 def test_batches_move_between_devices(corpus):
     batch = Mixer(corpus).render(Sampler(corpus, replace(BASE, examples=1.0)).plan(0))
     moved = batch.to("meta")

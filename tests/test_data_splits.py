@@ -129,6 +129,14 @@ def test_zero_labels_are_held_out_with_all_related_labels():
     assert not {c.label for c in split if c.split in ("train", "val")} & {"thunder", "thunderstorm"}
 
 
+def test_a_label_that_would_hold_out_more_clips_than_its_own_is_skipped():
+    clips = [Clip(f"{i}", "x", "drill", group="origin:day") for i in range(8)]
+    clips += [Clip(f"day{i}", "x", "knocking", group="origin:day") for i in range(8)]
+    assert len(zero_labels(clips, count=1)) == 1
+    more = [*clips, Clip("one more", "x", "bell", group="origin:day")]
+    assert zero_labels(more, count=1) == ()
+
+
 def test_what_shares_a_recording_with_a_zero_clip_is_out_too():
     clips = [
         Clip("a", "x", "drill", group="origin:day"),

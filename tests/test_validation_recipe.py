@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from corpora import RATE, make_clips
+from corpora import RATE, make_clips, wave, write
 from test_tasks import divided
 
 from audiosep.cli import main
 from audiosep.data.corpus import Corpus
 from audiosep.data.labels import label_table
-from audiosep.data.manifest import write_manifest
+from audiosep.data.manifest import Clip, write_manifest
 from audiosep.data.recipe_drawing import draw_recipe
 from audiosep.data.validation_recipe import RecipeAudio, ValidationRecipe
 from audiosep.errors import DataError
@@ -94,6 +94,21 @@ def test_two_sources_have_equal_levels(recipe: ValidationRecipe, corpus: Corpus)
     for entry in [e for e in recipe.entries if e.group == "a"][::20]:
         levels = 10 * np.log10(audio.sources(entry).square().mean(-1).numpy())
         assert levels == pytest.approx([-26, -26], abs=0.1)
+
+
+def test_excerpts_have_sound_in_them(tmp_path: Path) -> None:
+    """Clips of a minute, all silent but for ten seconds: of up to 20 random excerpts one has sound."""
+    clips = []
+    for number, label in enumerate(("dog barking", "rain", "zipper")):
+        x = np.zeros(60 * RATE, np.float32)
+        x[20 * RATE : 30 * RATE] = np.tile(wave(number, 2.0, RATE), 5)
+        path = write(tmp_path / f"{number}.flac", x)
+        clips.append(Clip(label, str(path), label, seconds=60.0, split="val"))
+    corpus = Corpus(clips, tmp_path / "cache", RATE)
+    audio = RecipeAudio(corpus)
+    entries = [entry for entry in draw_recipe(corpus).entries if entry.group == "a"]
+    silent = [bool(x.abs().max() == 0) for entry in entries for x in audio.sources(entry)]
+    assert np.mean(silent) < 0.1
 
 
 def test_items_of_the_benchmark_are_the_entries_of_the_recipe(
