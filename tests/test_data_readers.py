@@ -128,8 +128,9 @@ def test_huggingface(tmp_path, caption):
     ]  # fmt: skip
     assert clips[1].captions == (("a cat",) if caption else ())
     assert lengths(clips) == [len(X)] * 4
-    with pytest.raises(DataError, match="expected 'sound'"):
-        layouts.read_huggingface(rows, audio="sound")
+    rows.rename_column("audio", "sound").save_to_disk(str(tmp_path / "other"))
+    with pytest.raises(DataError, match=r"the columns sound, label.*expected 'audio'"):
+        layouts.read_clips(tmp_path / "other")
 
 
 def test_broken_files_are_named_and_skipped_only_on_request(tmp_path):

@@ -149,8 +149,3 @@ class Corpus:
     def block(self) -> int:
         """Samples of one envelope value."""
         return self.sample_rate // BLOCKS_PER_SECOND
-
-    @property
-    def seconds(self) -> float:
-        """Total length of the clips, seconds."""
-        return float(self.lengths.sum()) / self.sample_rate

@@ -14,32 +14,19 @@ from audiosep.data.readers import OnError
 from audiosep.errors import DataError, DependencyError
 
 
-def read_huggingface(
-    dataset: Any,
-    on_error: OnError = "raise",
-    *,
-    audio: str = "audio",
-    label: str = "label",
-    caption: str = "caption",
-    audio_dir: str | Path | None = None,
-) -> list[Clip]:
-    """An audio dataset of the Hugging Face `datasets` package.
+def read_huggingface(folder: str | Path, on_error: OnError = "raise") -> list[Clip]:
+    """Read an audio dataset of the Hugging Face `datasets` package.
 
     ```
     my_dataset/                         written by Dataset.save_to_disk (or a DatasetDict: one folder a split)
       data-00000-of-00001.arrow         columns: audio (Audio), label (ClassLabel or text), caption (text or a list)
       dataset_info.json  state.json
     ```
-    A column with labels or one with captions is required. Audio that is stored in the tables is written to files.
+    A column `label` or `caption` is required. Audio that is stored in the tables is written to `audio/` in the folder.
 
     Args:
-        dataset: a `Dataset`, a `DatasetDict`, or the folder of one.
+        folder: of the dataset.
         on_error: what to do about broken audio: leave the row out ("skip") or "raise".
-        audio: name of the column with the audio.
-        label: name of the column with the labels.
-        caption: name of the column with the captions.
-        audio_dir: folder for audio of the tables; by default `audio/` in the dataset's folder, or in the working
-            directory for a dataset in memory.
 
     Raises:
         DataError: the columns are missing, or broken audio.
@@ -49,27 +36,27 @@ def read_huggingface(
         import datasets
     except ImportError as error:
         raise DependencyError("reading Hugging Face datasets needs the package: pip install datasets") from error
-    folder = Path(dataset) if isinstance(dataset, str | Path) else Path()
-    if isinstance(dataset, str | Path):
-        dataset = datasets.load_from_disk(str(dataset))
+    dataset = datasets.load_from_disk(str(folder))
     parts = dataset if isinstance(dataset, datasets.DatasetDict) else {"": dataset}
-    target = Path(audio_dir) if audio_dir is not None else folder / "audio"
     clips: list[Clip] = []
     for name, part in parts.items():
         columns = part.features
-        if audio not in columns or not {label, caption} & set(columns):
-            raise DataError(f"the dataset has the columns {', '.join(columns)}; expected {audio!r} and {label!r}")
-        names = getattr(columns.get(label), "names", None)
-        rows = part.cast_column(audio, datasets.Audio(decode=False))
+        if "audio" not in columns or not {"label", "caption"} & set(columns):
+            raise DataError(
+                f"{folder}: the dataset has the columns {', '.join(columns)}; expected 'audio' and 'label' or "
+                "'caption': rename them with Dataset.rename_column"
+            )
+        names = getattr(columns.get("label"), "names", None)
+        rows = part.cast_column("audio", datasets.Audio(decode=False))
 
         def clip(number: int, rows: Any = rows, names: Any = names, prefix: str = name) -> Clip:
             row = rows[number]
             identity = f"{prefix or 'row'}-{number:06d}"
-            texts = row.get(caption) or []
+            texts = row.get("caption") or []
             captions = [texts] if isinstance(texts, str) else list(texts)
-            value = row.get(label)
+            value = row.get("label")
             text = str(names[value] if names is not None and isinstance(value, int) else value or captions[0])
-            path = _audio_of(row[audio], target / identity)
+            path = _audio_of(row["audio"], Path(folder) / "audio" / identity)
             split = readers.SONG_SPLITS.get(prefix, "train")
             values = {"label": readers.label_of(text), "captions": captions, "group": f"row:{identity}"}
             return readers.probed(path, id=identity, split=split, **values)
