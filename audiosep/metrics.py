@@ -1,12 +1,12 @@
-"""How good a separation is, in dB: pure functions of tensors, for training and evaluation alike.
+"""Quality of a separation in dB, as functions of tensors.
 
-Every function takes waveforms whose last axis is samples, broadcasts over the axes before, and gives one number a
-signal. "SDR" means different things in the literature; what is meant here is written at each function.
+Every function takes waveforms whose last axis is samples, broadcasts over the axes before, and returns one number for
+each signal. "SDR" has several meanings in the literature; each function says which it computes.
 
-What happens at silence (a mean square below `SILENCE`, less than one step of 16-bit audio):
+Silence (a mean square below `SILENCE`, less than one step of 16-bit audio):
 
-- a silent reference has no ratio: NaN, so that means over a set leave it out (`torch.nanmean`);
-- a silent estimate of a sounding reference has an SNR and SDR of 0 dB by formula, and the lowest SI-SDR, -100 dB;
+- a silent reference has no ratio: NaN, which `torch.nanmean` leaves out;
+- a silent estimate of an audible reference has an SNR and SDR of 0 dB by formula, and the lowest SI-SDR, -100 dB;
 - results are limited to -100 ... 100 dB, so that a perfect estimate is a finite number.
 """
 
@@ -25,7 +25,8 @@ def snr(estimate: Tensor, reference: Tensor) -> Tensor:
     This is what the AudioSep papers call SDR (Liu et al., 2023: "Separate Anything You Describe").
 
     Args:
-        estimate, reference: (..., samples).
+        estimate: (..., samples).
+        reference: (..., samples).
 
     Returns:
         (...) in dB.
@@ -41,7 +42,8 @@ def sdr(estimate: Tensor, reference: Tensor) -> Tensor:
     (Vincent et al., 2006), nor its median over seconds that is usual for MUSDB18.
 
     Args:
-        estimate, reference: (..., channels, samples).
+        estimate: (..., channels, samples).
+        reference: (..., channels, samples).
 
     Returns:
         (...) in dB.
@@ -55,7 +57,8 @@ def si_sdr(estimate: Tensor, reference: Tensor) -> Tensor:
     With a = <e, r> / <r, r>: 10 log10(sum (a r)^2 / sum (a r - e)^2).
 
     Args:
-        estimate, reference: (..., samples).
+        estimate: (..., samples).
+        reference: (..., samples).
 
     Returns:
         (...) in dB.
@@ -71,28 +74,56 @@ def si_sdr(estimate: Tensor, reference: Tensor) -> Tensor:
 
 
 def snri(estimate: Tensor, reference: Tensor, mixture: Tensor) -> Tensor:
-    """Improvement of `snr` over the mixture. Shapes as there; NaN where the reference is silent."""
+    """Improvement of `snr` over the mixture.
+
+    Args:
+        estimate: (..., samples).
+        reference: (..., samples).
+        mixture: (..., samples).
+
+    Returns:
+        (...) in dB; NaN where the reference is silent.
+    """
     return snr(estimate, reference) - snr(mixture, reference)
 
 
 def sdri(estimate: Tensor, reference: Tensor, mixture: Tensor) -> Tensor:
-    """Improvement of `sdr` over the mixture. Shapes as there; NaN where the reference is silent.
+    """Improvement of `sdr` over the mixture.
 
-    Watch `si_sdri` beside it: scaling the mixture down is worth up to 3 dB here at equal levels, and nothing there.
+    Compare it with `si_sdri`: scaling the mixture down improves the SDR by up to 3 dB at equal levels, and the SI-SDR
+    not at all.
+
+    Args:
+        estimate: (..., channels, samples).
+        reference: (..., channels, samples).
+        mixture: (..., channels, samples).
+
+    Returns:
+        (...) in dB; NaN where the reference is silent.
     """
     return sdr(estimate, reference) - sdr(mixture, reference)
 
 
 def si_sdri(estimate: Tensor, reference: Tensor, mixture: Tensor) -> Tensor:
-    """Improvement of `si_sdr` over the mixture. Shapes as there; NaN where the reference is silent."""
+    """Improvement of `si_sdr` over the mixture.
+
+    Args:
+        estimate: (..., samples).
+        reference: (..., samples).
+        mixture: (..., samples).
+
+    Returns:
+        (...) in dB; NaN where the reference is silent.
+    """
     return si_sdr(estimate, reference) - si_sdr(mixture, reference)
 
 
 def suppression(estimate: Tensor, mixture: Tensor) -> Tensor:
-    """For a query that is not in the mixture: 10 log10(sum x^2 / sum e^2), how far the output was turned down.
+    """How far the estimate of an absent sound lies below the mixture: 10 log10(sum x^2 / sum e^2).
 
     Args:
-        estimate, mixture: (..., samples).
+        estimate: (..., samples).
+        mixture: (..., samples).
 
     Returns:
         (...) in dB, at most 100; NaN where the mixture is silent.
@@ -102,7 +133,14 @@ def suppression(estimate: Tensor, mixture: Tensor) -> Tensor:
 
 
 def share_better(improvements: Tensor) -> Tensor:
-    """Share of the finite improvements that are above 0 dB: (n,) -> scalar; NaN when none is finite."""
+    """Share of the finite improvements that are above 0 dB.
+
+    Args:
+        improvements: (n,) in dB.
+
+    Returns:
+        Scalar; NaN when no improvement is finite.
+    """
     finite = improvements[torch.isfinite(improvements)]
     return (finite > 0).to(improvements.dtype).mean()
 

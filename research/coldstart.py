@@ -1,4 +1,4 @@
-"""From the start of `audiosep separate` in a fresh process to the first samples of a target on the disk, and its end.
+"""Time from the start of `audiosep separate` to the first samples on the disk, and to its end.
 
 python -m research.coldstart --seconds 180 --runs 5
 """
@@ -18,32 +18,39 @@ from pathlib import Path
 from audiosep.audio.synthetic import write_test_sound
 from audiosep.errors import InputError, ModelError
 
-HEADER = 4096  # bytes: more than any header that a writer puts before the first samples
+HEADER = 4096  # bytes: more than the header of any audio file that is written
 POLL = 0.005  # seconds
 
 
 @dataclass(frozen=True)
 class ColdStart:
-    """Seconds since the process was asked for: until every output has samples on the disk, and until it has ended."""
+    """Seconds from the start of the process.
+
+    Attributes:
+        first_written: until every output has samples on the disk.
+        finished: until the process has ended.
+    """
 
     first_written: float
     finished: float
 
 
 def cold_start(model: str, query: str, seconds: float) -> ColdStart:
-    """One separation of a test sound by the command line, in a process that has loaded nothing yet.
+    """Separate a test sound once with the command line.
 
     Args:
-        model: name or folder. query: what is separated. seconds: length of the stereo sound, 44.1 kHz.
+        model: name or folder.
+        query: what is separated.
+        seconds: length of the test sound (stereo, 44.1 kHz).
 
     Raises:
-        ModelError: the command failed; its message is in the error's.
+        ModelError: the command failed; the message contains the command's.
     """
     with tempfile.TemporaryDirectory(prefix="audiosep-coldstart-") as name:
         folder = Path(name)
         song = write_test_sound(folder / "song.wav", seconds)
         out = folder / "out"
-        # As it is usual, samples wait in nameless files for the one gain of all outputs: just as early, but unseen.
+        # By default samples are written to temporary files without names, until the common gain is known.
         policy = ["--on-clip", "clip", "--json"]
         command = [sys.executable, "-m", "audiosep", "separate", str(song), query, "-m", model, "-o", str(out), *policy]
         first = None
@@ -56,24 +63,24 @@ def cold_start(model: str, query: str, seconds: float) -> ColdStart:
                         first = time.perf_counter() - began
                     time.sleep(POLL)
             finally:
-                process.kill()  # when this process is interrupted; else it has ended
+                process.kill()  # if this process was interrupted; otherwise it has ended
                 process.wait()
             finished = time.perf_counter() - began
             log.seek(0)
             message = log.read().decode(errors="replace").strip()
     if process.returncode != 0:
-        raise ModelError(f"the separation that was to be timed failed: {message[-500:] or 'no message'}")
+        raise ModelError(f"the timed separation failed: {message[-500:] or 'no message'}")
     return ColdStart(finished if first is None else first, finished)
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """See the module's description."""
+    """Command line, see the module's docstring."""
     parser = argparse.ArgumentParser(prog="python -m research.coldstart", description=__doc__)
     parser.add_argument("-m", "--model", default="mini")
     parser.add_argument("--query", default="speech")
     parser.add_argument("--seconds", type=float, default=180.0, help="length of the sound")
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--json", action="store_true", help="all runs, for machines")
+    parser.add_argument("--json", action="store_true", help="print all runs as JSON")
     options = parser.parse_args(arguments)
     if options.runs < 1 or options.seconds <= 0:
         raise InputError("--runs and --seconds must be greater than 0")
@@ -89,10 +96,10 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _written(folder: Path) -> bool:
-    """Whether all files that are being written there have more than their header."""
+    """Whether all files in a folder are longer than a header."""
     try:
         sizes = [path.stat().st_size for path in folder.iterdir()]
-    except OSError:  # not there yet, or a file was just renamed
+    except OSError:  # the folder does not exist yet, or a file was just renamed
         return False
     return bool(sizes) and min(sizes) > HEADER
 

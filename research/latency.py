@@ -1,9 +1,9 @@
-"""What a low latency costs: quality on a test set, and computation.
+"""Quality and computation of live streams against their latency.
 
     python -m research.latency validation=MANIFEST,cache=CACHE --into docs/live.md --plot docs/latency.png
 
-Each way of running a model is evaluated as by `audiosep evaluate`, so that a stopped run goes on from its results. It
-is timed on a test sound of 44.1 kHz stereo; do that on a machine that does nothing else.
+Each mode of running a model is evaluated as by `audiosep evaluate`, so that a stopped run continues from its results.
+It is timed on a test sound (44.1 kHz, stereo), which needs an otherwise idle machine.
 """
 
 from __future__ import annotations
@@ -29,19 +29,20 @@ from audiosep.inference.stream import Stream
 from audiosep.inference.threads import use_threads
 from research.pages import put
 
-WAYS = ("offline", "0.5", "0.5,quick", "0.3", "0.3,quick", "0.2", "0.1", "0.1,past=2")
+MODES = ("offline", "0.5", "0.5,quick", "0.3", "0.3,quick", "0.2", "0.1", "0.1,past=2")
 _RATE, _CHANNELS, _BLOCK = 44100, 2, 882
 _QUERY = "speech"
 
 
 @dataclass(frozen=True)
 class Speed:
-    """How a model runs.
+    """How fast a model runs.
 
     Attributes:
         latency: seconds that its output lies behind its input; None for whole recordings.
-        window: seconds that are computed at once. repeated: seconds that are computed for a second of sound.
-        real_time_factor: seconds of computation for a second of sound, once under way.
+        window: length of a window, seconds.
+        repeated: seconds that are computed per second of sound, because windows overlap.
+        real_time_factor: seconds of computation per second of sound, after the start.
     """
 
     latency: float | None
@@ -52,9 +53,15 @@ class Speed:
 
 @dataclass(frozen=True)
 class Cost:
-    """One way of running a model: "offline", or as in `MODEL:live=WAY`; its scores and its speed."""
+    """Quality and speed of one mode.
 
-    way: str
+    Attributes:
+        mode: "offline", or what stands behind `MODEL:live=`.
+        quality: scores.
+        speed: of the computation.
+    """
+
+    mode: str
     quality: SystemSummary
     speed: Speed
 
@@ -64,35 +71,38 @@ def measure(
     benchmark: Benchmark,
     folder: Path,
     *,
-    ways: Sequence[str] = WAYS,
+    modes: Sequence[str] = MODES,
     seconds: float = 20.0,
     progress: Callable[[int, int, str], object] | None = None,
 ) -> list[Cost]:
-    """Quality and speed of each way.
+    """Measure quality and speed of each mode.
 
     Args:
-        model: name, folder or hub id. benchmark: what quality is measured on. folder: of the evaluation's results.
-        ways: "offline", or what stands behind `MODEL:live=`.
-        seconds: of the sound that speed is measured on.
+        model: name, folder or hub id.
+        benchmark: for the quality.
+        folder: of the evaluation's results.
+        modes: "offline", or what stands behind `MODEL:live=`.
+        seconds: length of the test sound for the speed.
         progress: as in `audiosep.evaluation.runner.run`.
 
     Raises:
-        AudioSepError: a way that the model cannot go, or items that could not be evaluated.
+        AudioSepError: a mode that the model does not support, or items that could not be evaluated.
     """
-    names = {way: model if way == "offline" else f"{model}:live={way}" for way in ways}
-    speeds = {way: speed(name, seconds) for way, name in names.items()}
+    names = {mode: model if mode == "offline" else f"{model}:live={mode}" for mode in modes}
+    speeds = {mode: speed(name, seconds) for mode, name in names.items()}
     outcome = run(list(names.values()), [benchmark], folder, EvaluationSettings(workers=0, examples=0), progress)
     if outcome.failures:
         raise AudioSepError("\n".join(": ".join(filter(None, failure)) for failure in outcome.failures))
     quality = {summary.name: summary for summary in summarise(outcome.rows, benchmark)}
-    return [Cost(way, quality[name], speeds[way]) for way, name in names.items()]
+    return [Cost(mode, quality[name], speeds[mode]) for mode, name in names.items()]
 
 
 def speed(system: str, seconds: float) -> Speed:
-    """Run a model, or `MODEL:live=...`, on a test sound.
+    """Time a model, or `MODEL:live=...`, on a test sound.
 
     Args:
-        system: as in `audiosep.evaluation.systems.load_system`. seconds: of the sound.
+        system: as in `audiosep.evaluation.systems.load_system`.
+        seconds: length of the sound.
 
     Raises:
         InputError: the system is neither.
@@ -100,7 +110,7 @@ def speed(system: str, seconds: float) -> Speed:
     loaded = load_system(system)
     if isinstance(loaded, LiveSystem):
         stream = loaded.separator.stream(_QUERY, sample_rate=_RATE, channels=_CHANNELS, **loaded.options)
-        return _speed(stream, _under_way(stream, seconds), stream.latency / _RATE)
+        return _speed(stream, _steady_factor(stream, seconds), stream.latency / _RATE)
     if isinstance(loaded, ModelSystem):
         sound = tone_and_noise(round(seconds * _RATE), _RATE)
         loaded.separate(sound[:, :_RATE], _QUERY, sample_rate=_RATE)  # the first pass of a network is slower
@@ -117,8 +127,8 @@ def _speed(stream: Stream, factor: float, latency: float | None) -> Speed:
     return Speed(latency, windows.size / stream.model_rate, windows.size / windows.stride, factor)
 
 
-def _under_way(stream: Stream, seconds: float) -> float:
-    """The real-time factor behind the start, where windows are shorter and passes slower."""
+def _steady_factor(stream: Stream, seconds: float) -> float:
+    """The real-time factor after the start, where windows are shorter and the first passes slower."""
     start = round((stream.windows.size / stream.model_rate + 1) * _RATE)
     sound = tone_and_noise(start + round(seconds * _RATE), _RATE)
     began = 0.0
@@ -129,11 +139,8 @@ def _under_way(stream: Stream, seconds: float) -> float:
     return (time.perf_counter() - began) / seconds
 
 
-# ---- what to make of it --------------------------------------------------------------------------------------------
-
-
 def table(costs: Sequence[Cost], benchmark: Benchmark, threads: int) -> str:
-    """Markdown: a row a way."""
+    """The costs as a Markdown table, a row for each mode."""
     groups = [name for name in costs[0].quality.groups if name and "si_sdri" in costs[0].quality.groups[name]]
     head = ["latency", "window, s", "computed, s/s", "real-time factor", "SI-SDRi, dB", "better", *groups]
     lines = [" | ".join(head), "|".join(["---", *["---:"] * (len(head) - 1)])]
@@ -141,7 +148,7 @@ def table(costs: Sequence[Cost], benchmark: Benchmark, threads: int) -> str:
         stats = cost.quality.stats
         gain = stats["si_sdri"]
         cells = [
-            _way(cost),
+            _mode_label(cost),
             f"{cost.speed.window:.2f}",
             f"{cost.speed.repeated:.1f}",
             f"{cost.speed.real_time_factor:.3f}",
@@ -155,16 +162,16 @@ def table(costs: Sequence[Cost], benchmark: Benchmark, threads: int) -> str:
     return "\n".join([*(f"| {line} |" for line in lines), "", *textwrap.wrap(" ".join(notes), 120)]) + "\n"
 
 
-def _way(cost: Cost) -> str:
+def _mode_label(cost: Cost) -> str:
     if cost.speed.latency is None:
         return "whole recording"
-    _, *options = cost.way.split(",")
+    _, *options = cost.mode.split(",")
     said = [f"past {option.removeprefix('past=')} s" if option.startswith("past=") else option for option in options]
     return ", ".join([f"{1000 * cost.speed.latency:.0f} ms", *said])
 
 
 def draw(costs: Sequence[Cost], path: Path) -> None:
-    """A picture: SI-SDRi with its interval and the real-time factor, side by side, a row a way.
+    """Draw SI-SDRi with its interval beside the real-time factor, a row for each mode.
 
     Raises:
         DependencyError: matplotlib is not installed.
@@ -175,11 +182,11 @@ def draw(costs: Sequence[Cost], path: Path) -> None:
     gains = [cost.quality.stats["si_sdri"] for cost in costs]
     spread = [[gain.mean - gain.low for gain in gains], [gain.high - gain.mean for gain in gains]]
     quality.errorbar([gain.mean for gain in gains], rows, xerr=spread, fmt="o", capsize=3)
-    quality.set_yticks(rows, [_way(cost) for cost in costs])
+    quality.set_yticks(rows, [_mode_label(cost) for cost in costs])
     quality.invert_yaxis()
     quality.set_xlabel("SI-SDRi, dB")
     computation.barh(rows, [cost.speed.real_time_factor for cost in costs])
-    computation.set_xlabel("seconds of computation for a second of sound")
+    computation.set_xlabel("seconds of computation per second of sound")
     figure.savefig(path, dpi=120)
 
 
@@ -188,7 +195,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("set", help="NAME=PATH[,OPTION=VALUE...], as for audiosep evaluate")
     parser.add_argument(
-        "ways", nargs="*", default=WAYS, help=f"offline, or SECONDS[,past=SECONDS][,thorough|,quick] ({' '.join(WAYS)})"
+        "modes",
+        nargs="*",
+        default=MODES,
+        help=f"offline, or SECONDS[,past=SECONDS][,thorough|,quick] ({' '.join(MODES)})",
     )
     parser.add_argument("--model", default="mini")
     parser.add_argument("--limit", type=int, help="items of the set")
@@ -204,7 +214,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         args.model,
         benchmark,
         args.results,
-        ways=args.ways,
+        modes=args.modes,
         seconds=args.seconds,
         progress=lambda done, total, name: print(f"{done} of {total}: {name}", file=sys.stderr),
     )

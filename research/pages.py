@@ -1,4 +1,4 @@
-"""Tables that commands put into pages of documentation, so that no number there is copied by hand."""
+"""Tables that commands write into pages of documentation, so that no number there is copied by hand."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from audiosep.errors import InputError
 
 
 def put(text: str, path: Path, name: str) -> None:
-    """Put a text where the page has room for it, between `<!-- NAME -->` and `<!-- end of NAME -->`.
+    """Replace the text of a page between `<!-- NAME -->` and `<!-- end of NAME -->`.
 
     Args:
-        text: Markdown that ends with a line break. path: the page. name: of the place.
+        text: Markdown that ends with a line break.
+        path: the page.
+        name: of the place.
 
     Raises:
         InputError: the page has no such place.
@@ -23,7 +25,14 @@ def put(text: str, path: Path, name: str) -> None:
 
 
 def find_place(path: Path, name: str) -> tuple[int, int]:
-    """Where the text of a place begins and ends, in characters of the page.
+    """Where the text of a place begins and ends.
+
+    Args:
+        path: the page.
+        name: of the place.
+
+    Returns:
+        Start and end, in characters of the page.
 
     Raises:
         InputError: the page has no such place.

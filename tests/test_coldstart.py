@@ -1,4 +1,4 @@
-"""What a cold start is: a process of its own, the samples of all outputs, an error that carries the command's."""
+"""Cold start: the samples of all outputs count, and an error contains that of the command."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ def test_samples_are_written_before_the_command_ends(mini_folder: Path) -> None:
     assert 0 < times.first_written < times.finished
 
 
-def test_the_commands_own_error_is_shown(tmp_path: Path) -> None:
+def test_the_error_of_the_command_is_shown(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="nowhere"):
         cold_start(str(tmp_path / "nowhere"), "speech", 1.0)
 
 
-def test_a_header_is_no_sample(tmp_path: Path) -> None:
+def test_a_header_does_not_count_as_samples(tmp_path: Path) -> None:
     assert not _written(tmp_path / "missing")
     assert not _written(tmp_path)
     (tmp_path / "a.part").write_bytes(bytes(HEADER + 1))

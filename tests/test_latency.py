@@ -1,4 +1,4 @@
-"""What latency costs: live streams as systems of an evaluation, and the table of quality and speed."""
+"""Live streams as systems of an evaluation, and the table of their quality and speed."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def songs(tmp_path: Path) -> str:
 
 
 @pytest.mark.parametrize(
-    ("way", "options"),
+    ("mode", "options"),
     [
         ("0.1", {"latency": 0.1, "past": None, "thorough": None}),
         ("0.25,past=0.2", {"latency": 0.25, "past": 0.2, "thorough": None}),
@@ -42,8 +42,8 @@ def songs(tmp_path: Path) -> str:
         ("0.1,thorough", {"latency": 0.1, "past": None, "thorough": True}),
     ],
 )
-def test_a_live_stream_is_a_system(tiny_folder: Path, songs: str, way: str, options: dict[str, Any]) -> None:
-    system = load_system(f"{tiny_folder}:live={way}", "cpu", "fp32")
+def test_a_live_stream_is_a_system(tiny_folder: Path, songs: str, mode: str, options: dict[str, Any]) -> None:
+    system = load_system(f"{tiny_folder}:live={mode}", "cpu", "fp32")
     assert isinstance(system, LiveSystem)
     assert system.options == options
     mix = load_set(songs).items[0].load().mix
@@ -58,8 +58,8 @@ def test_a_live_stream_is_a_system(tiny_folder: Path, songs: str, way: str, opti
         system.separate(mix, queries)
 
 
-def test_each_way_has_results_of_its_own(tiny_folder: Path) -> None:
-    names = [str(tiny_folder), *(f"{tiny_folder}:live={way}" for way in ("0.1", "0.2", "0.2,past=1", "0.2,quick"))]
+def test_each_mode_has_results_of_its_own(tiny_folder: Path) -> None:
+    names = [str(tiny_folder), *(f"{tiny_folder}:live={mode}" for mode in ("0.1", "0.2", "0.2,past=1", "0.2,quick"))]
     assert len({identity(name) for name in names}) == len(names)
 
 
@@ -72,8 +72,8 @@ def test_the_table_and_the_picture(
     options += ["--into", str(page), "--plot", str(plot)]
     monkeypatch.setattr(latency, "use_threads", lambda count: count or 2)
     main([songs, "offline", "0.2,quick", "0.1,past=0.2", *options])
-    said = capsys.readouterr().out
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in said.splitlines() if line[:1] == "|"]
+    printed = capsys.readouterr().out
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in printed.splitlines() if line[:1] == "|"]
     assert rows[0][:6] == ["latency", "window, s", "computed, s/s", "real-time factor", "SI-SDRi, dB", "better"]
     assert [row[0] for row in rows[2:]] == ["whole recording", "200 ms, quick", "100 ms, past 0.2 s"]
     offline, live, longer = ([float(cell) for cell in row[1:4]] for row in rows[2:])
@@ -82,9 +82,9 @@ def test_the_table_and_the_picture(
     scores = [float(row[4].split()[0]) for row in rows[2:]]
     assert np.ptp(scores) < 3
     assert all(0 <= float(row[5].rstrip("%")) <= 100 for row in rows[2:])
-    assert "3 mixtures" in said
-    assert "2 threads" in said
-    assert page.read_text() == f"before\n<!-- latency -->\n{said}<!-- end of latency -->\nafter\n"
+    assert "3 mixtures" in printed
+    assert "2 threads" in printed
+    assert page.read_text() == f"before\n<!-- latency -->\n{printed}<!-- end of latency -->\nafter\n"
     assert plot.read_bytes().startswith(b"\x89PNG")
     results = read_results(tmp_path / "results" / "results.jsonl")
     assert len(results) == 9
@@ -92,7 +92,7 @@ def test_the_table_and_the_picture(
     assert read_results(tmp_path / "results" / "results.jsonl") == results
 
 
-def test_what_cannot_be_measured_is_told(tiny_folder: Path, songs: str, tmp_path: Path) -> None:
+def test_what_cannot_be_measured_is_an_error(tiny_folder: Path, songs: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="needs a latency of"):
         speed(f"{tiny_folder}:live=0.001", 0.1)
     with pytest.raises(InputError, match="name a model"):

@@ -28,6 +28,7 @@ from audiosep.query.query import Query
 from audiosep.query.resolve import resolve
 from audiosep.separator import Separator
 from audiosep.weights.catalogue import locate
+from audiosep.weights.digest import content_digest, folder_digest
 
 ATTEMPTS = 3
 """How many workers may die while they separate one recording, before it counts as failed."""
@@ -113,7 +114,7 @@ def inspect_model(settings: WorkerSettings) -> ModelFacts | AudioSepError:
             queries=None
             if settings.queries is None
             else tuple(_with_embedding(q, separator) for q in settings.queries),
-            weights=_weights(settings),
+            weights=_weights_digest(settings),
         )
     except AudioSepError as error:
         return error
@@ -128,20 +129,9 @@ def _with_embedding(query: Query, separator: Separator) -> Query:
     return dataclasses.replace(query, audio=None, embedding=embedding, negative=negative, name=query.label)
 
 
-def _weights(settings: WorkerSettings) -> str:
-    folder = locate(settings.model)
-    digest = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        digest.update(path.relative_to(folder).as_posix().encode())
-        digest.update(_content(path))
-    if settings.adapter is not None:
-        digest.update(_content(Path(settings.adapter)))
-    return digest.hexdigest()
-
-
-def _content(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
+def _weights_digest(settings: WorkerSettings) -> str:
+    adapter = b"" if settings.adapter is None else content_digest(Path(settings.adapter))
+    return hashlib.sha256(folder_digest(locate(settings.model)).encode() + adapter).hexdigest()
 
 
 def job_digest(settings: WorkerSettings, facts: ModelFacts) -> str:

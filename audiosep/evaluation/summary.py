@@ -1,4 +1,4 @@
-"""Rows of results -> the numbers of a table: means with bootstrap intervals, by system, group and label."""
+"""The numbers of a report, from rows of results: means with bootstrap intervals, by system, group and label."""
 
 from __future__ import annotations
 
@@ -24,8 +24,12 @@ class Stat:
     """A mean over clips with its 95 % interval.
 
     Attributes:
-        mean: weighted by length where the measure says so. low, high: the interval.
-        median: of the clips. tenth: what nine tenths of them exceed. count: how many clips have the number.
+        mean: weighted by length where the measure says so.
+        low: lower limit of the interval.
+        high: upper limit of the interval.
+        median: of the clips.
+        tenth: 10th percentile of the clips.
+        count: clips that have the number.
     """
 
     mean: float
@@ -38,16 +42,22 @@ class Stat:
 
 @dataclass
 class SystemSummary:
-    """One system on one set.
+    """One system on one benchmark.
 
     Attributes:
-        name: the system. bound: an oracle or a floor.
-        answered: targets it was asked for, of the set's `total`.
-        stats: measure -> number over the whole set. groups: group -> measure -> number. labels: label -> SI-SDRi.
-        auc: how well "is it there at all" is told, from the system's own score ("presence") and from how loud its
-            output is ("level"); the area under the ROC curve, 0.5 is chance.
-        published: measure -> the average its owner publishes, where that is not the mean over clips.
-        rtf: median of processing time over length. rss, device_memory: peaks in bytes, 0 if unknown.
+        name: of the system.
+        bound: whether it is an oracle or a floor.
+        answered: targets that it separated.
+        total: targets of the benchmark.
+        stats: measure -> number over the whole benchmark.
+        groups: group -> measure -> number.
+        labels: label -> SI-SDRi.
+        auc: area under the ROC curve for telling present from absent sounds, by the system's own score ("presence")
+            and by the level of its output ("level"); 0.5 is chance.
+        published: measure -> the average that the owner publishes, where that is not the mean over clips.
+        rtf: median of processing time divided by length; None if nothing was timed.
+        rss: peak resident set, bytes; 0 if unknown.
+        device_memory: peak CUDA memory, bytes; 0 if unknown.
     """
 
     name: str
@@ -77,10 +87,14 @@ class _Point:
 
 
 def summarise(rows: Sequence[Row], benchmark: Benchmark) -> list[SystemSummary]:
-    """All systems on one set: oracles first, then by SI-SDRi, the floors last.
+    """Summarise all systems on one benchmark.
 
     Args:
-        rows: of any sets and systems; those of this set are used.
+        rows: of any benchmarks and systems.
+        benchmark: whose rows are used.
+
+    Returns:
+        Oracles first, then systems by SI-SDRi, floors last.
     """
     mine = [row for row in rows if row["set"] == benchmark.name]
     total = sum(len(item.targets) for item in benchmark.items)

@@ -6,7 +6,6 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -22,11 +21,11 @@ from audiosep.query.query import Query
 from audiosep.query.resolve import as_queries
 from audiosep.separator import Queries, Separator
 from audiosep.weights.catalogue import locate
+from audiosep.weights.digest import folder_digest
 
 _STEMS = ":stems"
 _LIVE = re.compile(r":live=(?P<latency>[0-9.]+)(?:,past=(?P<past>[0-9.]+))?(?:,(?P<effort>thorough|quick))?$")
 _BLOCK_SECONDS = 0.02
-_WHOLE_FILE = 1 << 28
 
 
 @runtime_checkable
@@ -194,11 +193,7 @@ def identity(name: str) -> str:
     if name in BASELINES:
         return f"{name} {audiosep.__version__}"
     folder = locate(_LIVE.sub("", name.removesuffix(_STEMS)))
-    digest = hashlib.sha256(name.encode())
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        digest.update(path.relative_to(folder).as_posix().encode())
-        digest.update(_content(path))
-    return digest.hexdigest()
+    return hashlib.sha256(f"{name} {folder_digest(folder)}".encode()).hexdigest()
 
 
 def query_for(system: SeparationSystem, target: Target) -> Query | None:
@@ -217,11 +212,3 @@ def query_for(system: SeparationSystem, target: Target) -> Query | None:
 def is_bound(name: str) -> bool:
     """Whether a system is an oracle or a trivial floor, whose scores are bounds for comparison."""
     return name in FLOORS or name.startswith("oracle")
-
-
-def _content(path: Path) -> bytes:
-    """The digest of a file; of a very large file only its size and modification time, which is faster."""
-    if path.stat().st_size > _WHOLE_FILE:
-        return repr((path.stat().st_size, path.stat().st_mtime_ns)).encode()
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
