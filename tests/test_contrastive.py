@@ -114,7 +114,7 @@ def test_learning_aligns_the_towers(places: dict[str, str], trained: bool, mini_
     assert {"val/top1", "zero/top1", "val/text", "val/dead_channels"} == set(result.metrics)
     log = [row for row in read_log(tmp_path / "run/log.jsonl") if row["event"] == "train"]
     assert sum(row["contrast"] for row in log[-4:]) < 0.9 * sum(row["contrast"] for row in log[:4])
-    assert ("moved" in log[0]) == trained
+    assert ("anchor" in log[0]) == trained
 
     model = tmp_path / "run/model"
     before, after = (load_state(Path(folder) / "text.safetensors") for folder in (places["text"], model))

@@ -9,7 +9,6 @@ captions of the clip (symmetric InfoNCE, Radford et al., 2021, against all capti
 from __future__ import annotations
 
 import copy
-import itertools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -21,8 +20,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from audiosep.data.corpus import Corpus
-from audiosep.data.labels import label_table
-from audiosep.data.manifest import Clip
 from audiosep.data.mixing import Mixer
 from audiosep.data.sampling import Sampler, SamplingConfig
 from audiosep.errors import ConfigError
@@ -34,6 +31,7 @@ from audiosep.training.data_config import DataConfig, load_captions, open_corpus
 from audiosep.training.tower_files import export_listener
 from audiosep.training.towers.info_nce import info_nce
 from audiosep.training.towers.teachers import Tagger
+from audiosep.training.towers.training_captions import TrainingCaptions
 from audiosep.training.towers.training_clips import check_mono, with_leakage
 from audiosep.training.towers.zero_shot import ZeroShotAccuracy, compare_accuracy, listener_embedder, tagger_embedder
 from audiosep.weights import configs
@@ -289,40 +287,6 @@ class AudioDistillation:
 def _relative_error(estimate: Tensor, target: Tensor) -> Tensor:
     """Mean squared error relative to the variance of the target."""
     return F.mse_loss(estimate, target) / target.var().clamp_min(1e-4)
-
-
-class TrainingCaptions:
-    """The captions of the training clips, which InfoNCE contrasts with.
-
-    Args:
-        clips: of the corpus.
-        table: embeddings of their captions.
-
-    Attributes:
-        embeddings: (captions, dimension).
-        same_sound: (captions, captions) bool: which pairs may name the same sound.
-    """
-
-    def __init__(self, clips: list[Clip], table: CaptionTable) -> None:
-        labels = label_table()
-        rows_of: dict[str, set[int]] = {}
-        for clip in clips:
-            if clip.split == "train":
-                rows_of.setdefault(clip.label, set()).update(table.row(t) for t in clip.texts)
-        rows = sorted(set().union(*rows_of.values()))
-        self._table = table
-        self._index = torch.full((len(table.captions),), -1)
-        self._index[rows] = torch.arange(len(rows))
-        self.embeddings = table.embeddings[rows]
-        self.same_sound = torch.eye(len(rows), dtype=torch.bool)
-        indices = {label: self._index[sorted(mine)] for label, mine in rows_of.items()}
-        for a, b in itertools.product(rows_of, rows_of):
-            if labels.implies(a, b) or labels.implies(b, a):
-                self.same_sound[indices[a][:, None], indices[b]] = True
-
-    def index(self, caption: str) -> int:
-        """Index of a caption in `embeddings`; -1 for a text of no training clip, which may not even be a negative."""
-        return int(self._index[self._table.row(caption)])
 
 
 class ListenerValidation:

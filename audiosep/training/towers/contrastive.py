@@ -244,11 +244,12 @@ class Contrastive:
             loss = (info_nce(logits, batch.positive, 1) + info_nce(logits, batch.positive, 0)) / 2
         parts = {"contrast": loss.detach(), "items": torch.tensor(len(pooled))}
         if options.train_text:
-            moved = torch.cat([self._moved(texts, batch.ids), self._moved(model.text(batch.phrases), batch.phrases)])
-            loss, parts["moved"] = loss + options.anchor * moved.mean(), moved.detach().mean()
+            phrases = self._distance_from_start(model.text(batch.phrases), batch.phrases)
+            anchor = torch.cat([self._distance_from_start(texts, batch.ids), phrases]).mean()
+            loss, parts["anchor"] = loss + options.anchor * anchor, anchor.detach()
         return loss, parts
 
-    def _moved(self, texts: Tensor, ids: Tensor) -> Tensor:
+    def _distance_from_start(self, texts: Tensor, ids: Tensor) -> Tensor:
         """(m,) cosine distance of embeddings from those of the initial text tower."""
         with torch.no_grad():
             before = self.start.tower.to(texts.device)(ids)
