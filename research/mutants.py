@@ -39,7 +39,8 @@ class Mutant:
     Attributes:
         path: of the file, relative to the checkout.
         line: its number.
-        before, after: the line as it is, and broken.
+        before: the line as it is.
+        after: the line broken.
     """
 
     path: Path

@@ -65,7 +65,8 @@ def test_the_wheel_holds_the_package_and_the_checkpoints(sources: set[str], buil
 def test_the_sdist_can_do_what_the_readme_says(built: Path) -> None:
     with tarfile.open(next(built.glob("*.tar.gz"))) as sdist:
         names = {name.split("/", 1)[1] for name in sdist.getnames()}
-    assert {"Makefile", "constraints.txt", "README.md", "LICENSE", "pyproject.toml", ".ci/run"} <= names
+    assert {"Makefile", "constraints.txt", "README.md", "LICENSE", "pyproject.toml", ".ci/run", "mkdocs.yml"} <= names
+    assert {"CHANGELOG.md", "CONTRIBUTING.md", "docs/assets/style.css", "research/mini.md"} <= names
     assert {"checkpoints/README.md", "examples/demo.py", "examples/audio/reading.flac", "docs/cli.md"} <= names
     assert "tests/test_package.py" in names
 

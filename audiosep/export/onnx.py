@@ -45,8 +45,10 @@ class Exported:
     """An ONNX file.
 
     Attributes:
-        path, size: the file and its bytes.
-        inputs, outputs: names and shapes, sizes that are free as words.
+        path: the file.
+        size: of the file, bytes.
+        inputs: name -> shape; sizes that are free are words.
+        outputs: name -> shape, as for the inputs.
         deviation: largest difference between the targets of ONNX Runtime and of torch on a test sound, relative to
             the largest sample.
     """
@@ -137,7 +139,8 @@ def run(session: Any, mix: Tensor, embeddings: Tensor, negatives: Tensor) -> Ten
     Args:
         session: of ONNX Runtime.
         mix: (channels, samples).
-        embeddings, negatives: (queries, dimension); not used where the targets are stems.
+        embeddings: (queries, dimension); not used if the targets are stems.
+        negatives: (queries, dimension); not used if the targets are stems.
 
     Returns:
         (queries, channels, samples).

@@ -14,8 +14,10 @@ class ResidualBlock(nn.Module):
     """Pre-activation residual block (He et al., 2016) whose normalisations a query may modulate.
 
     Args:
-        inputs, outputs: channels.
-        features, tracks: sizes of the condition (see `Film`); features = 0 gives a plain block.
+        inputs: channels.
+        outputs: channels.
+        features: size of the condition's vector (see `Film`); 0 for a block without modulation.
+        tracks: channels of the condition's tracks (see `Film`).
     """
 
     def __init__(self, inputs: int, outputs: int, features: int = 0, tracks: int = 0) -> None:

@@ -41,6 +41,8 @@ def istft(spectrum: Tensor, n_fft: int, hop: int, length: int) -> Tensor:
 
     Args:
         spectrum: (..., n_fft // 2 + 1, frames) complex.
+        n_fft: FFT length, samples.
+        hop: samples between frames.
         length: samples to give back.
 
     Returns:

@@ -222,7 +222,9 @@ def _in_windows(network: Any, x: Tensor, rate: int) -> Tensor:
     """Run a network over windows of 10 s with cross-fades of 1 s.
 
     Args:
+        network: maps (batch, channels, samples) to (batch, outputs, channels, samples).
         x: (batch, channels, samples).
+        rate: sample rate, Hz.
 
     Returns:
         (batch, outputs, channels, samples).
