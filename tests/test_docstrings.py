@@ -41,9 +41,9 @@ KINDS = (griffe.DocstringSectionKind.parameters, griffe.DocstringSectionKind.att
 
 
 def expected(one: Any, section: Any) -> list[str]:
-    """What a section must name: all parameters, or all public fields of a dataclass."""
+    """What a section must name: all parameters, or all public fields of a dataclass that it does not inherit."""
     if section.kind is griffe.DocstringSectionKind.parameters and (one.is_function or one.is_class):
         return [p.name for p in one.parameters if p.name not in ("self", "cls") and not p.name.startswith("_")]
     if section.kind is griffe.DocstringSectionKind.attributes and one.is_class and "dataclass" in one.labels:
-        return [p.name for p in one.parameters if p.name != "self" and not p.name.startswith("_")]
+        return [p.name for p in one.parameters if p.name in one.members and not p.name.startswith("_")]
     return []

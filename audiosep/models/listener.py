@@ -26,7 +26,8 @@ class ListenerConfig:
 
     Attributes:
         sample_rate: Hz.
-        n_fft, hop: STFT, samples.
+        n_fft: FFT length, samples.
+        hop: samples between STFT frames.
         bands: frequency bands.
         patch: frames x bands that become the channels of one position.
         widths: channels of each stage.

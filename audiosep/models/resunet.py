@@ -34,7 +34,8 @@ class ResUNet30Config:
 
     Attributes:
         sample_rate: Hz.
-        n_fft, hop: samples.
+        n_fft: FFT length, samples.
+        hop: samples between STFT frames.
         dimension: size of a query embedding.
         widths: channels of the encoder's levels. Every level halves the frequencies, all but the last halve the time.
     """

@@ -21,7 +21,8 @@ class Stretch:
     Attributes:
         frames: (batch, channels, frames, bins), neighbouring frames included.
         start: index in the level of the first of them.
-        before, after: neighbouring frames at each side; 0 where the level ends.
+        before: neighbouring frames at the start; 0 where the level begins.
+        after: neighbouring frames at the end; 0 where the level ends.
     """
 
     frames: Tensor

@@ -25,9 +25,11 @@ class TextTowerConfig:
     Attributes:
         vocabulary: word pieces, with the padding (0) and the unknown piece.
         width: features of a piece.
-        layers, heads, feedforward: of the transformer.
-        hidden: of the output layers.
-        length: most pieces of a phrase; what is longer is cut.
+        layers: of the transformer.
+        heads: of its attention.
+        feedforward: features of its feed-forward layers.
+        hidden: features of the output layers.
+        length: most pieces of a phrase; longer phrases are cut.
     """
 
     vocabulary: int = 20480
