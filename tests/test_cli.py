@@ -1,4 +1,4 @@
-"""The command line: verbs in this process, and in one of their own where signals, pipes or exit codes are meant."""
+"""The command line: verbs in this process, and in one of their own to test signals, pipes and exit codes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from audiosep.errors import InputError, QueryError
 from audiosep.weights import catalogue
 
 ROOT = Path(__file__).parents[1]
-# The verbs of people who separate; those of people who train and measure leave their options to --help.
+# Verbs whose options docs/cli.md lists one by one; the others leave them to --help.
 OPTION_BY_OPTION = ("separate", "stems", "convert", "models", "doctor", "live", "export", "bench")
 Run = Callable[..., tuple[int, str, str]]
 Mixture = Callable[..., np.ndarray]
@@ -203,8 +203,8 @@ def test_the_program_waits_for_threads_and_runs_exit_functions(arguments: list[s
     assert ("no verb" in done.stderr) == (code == 2)
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a file of Linux")
-def test_output_that_nobody_can_take_is_a_failure() -> None:
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has this file")
+def test_a_failed_write_to_standard_output_is_a_failure() -> None:
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     command = [sys.executable, "-m", "audiosep", "--version"]
     with Path("/dev/full").open("w", encoding="utf-8") as full:
@@ -213,7 +213,7 @@ def test_output_that_nobody_can_take_is_a_failure() -> None:
     assert "cannot write to standard output" in done.stderr
 
 
-@pytest.mark.skipif(os.name != "posix", reason="a shell's way to close it")
+@pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")
 def test_a_closed_standard_output_changes_no_exit_code() -> None:
     done = subprocess.run(
         ["sh", "-c", '"$0" -m audiosep nonsense >&-', sys.executable], capture_output=True, text=True, check=False
@@ -480,7 +480,7 @@ def test_doctor_notes_that_ffmpeg_and_pyav_are_missing(
     assert "audiosep[formats]" in check["remedy"]
 
 
-# ---- a process of its own --------------------------------------------------------------------------------------------
+# ---- in a process of its own -----------------------------------------------------------------------------------------
 
 
 def test_from_standard_input_to_standard_output(song: Path, tiny_folder: Path, tmp_path: Path) -> None:
@@ -493,7 +493,7 @@ def test_from_standard_input_to_standard_output(song: Path, tiny_folder: Path, t
     assert set(tmp_path.iterdir()) == {song.parent, tiny_folder}
 
 
-def test_a_reader_that_has_gone_is_no_full_disk(tmp_path: Path, tiny_folder: Path, mixture: Mixture) -> None:
+def test_a_closed_output_pipe_is_reported_as_such(tmp_path: Path, tiny_folder: Path, mixture: Mixture) -> None:
     write_audio(tmp_path / "long.wav", mixture(20, 44100, 2), 44100)
     running = process("separate", tmp_path / "long.wav", "piano", "-o", "-", "-m", tiny_folder)
     assert running.stdout is not None
@@ -509,7 +509,7 @@ def test_a_text_too_long_for_a_name_is_a_query() -> None:
     assert split(["a.wav", 100 * "very long "], False) == (["a.wav"], [100 * "very long "])
 
 
-def test_a_list_of_inputs_may_come_from_any_editor(tmp_path: Path) -> None:
+def test_a_list_of_inputs_with_other_line_breaks_and_a_byte_order_mark(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_bytes("\ufeffa.wav\r\nb\u2028c.wav\r\n\r\n".encode())
     assert read_inputs(tmp_path / "list.txt") == [str(tmp_path / "a.wav"), str(tmp_path / "b\u2028c.wav")]
 

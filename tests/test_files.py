@@ -58,14 +58,14 @@ def names(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
-def test_what_cannot_even_be_looked_at_is_one_failure(separator: Separator, song: Path, tmp_path: Path) -> None:
+def test_a_name_that_the_file_system_refuses_is_one_failure(separator: Separator, song: Path, tmp_path: Path) -> None:
     bad = tmp_path / (300 * "x" + ".wav")
     report = separator.separate_files([song, bad], "piano", tmp_path / "out", progress=lambda _: True)
     assert [result.input for result in report.results] == [song]
     assert list(report.failures) == [bad]
 
 
-def test_thousands_of_one_name_are_planned_in_one_try_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_recordings_of_one_name_are_numbered_in_one_try_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tried: list[int] = []
     monkeypatch.setattr(
         files, "plan_outputs", lambda *a, number=1, **k: tried.append(number) or plan_outputs(*a, number=number, **k)
@@ -102,7 +102,7 @@ def test_targets_and_residual_follow_the_input(separator: Separator, song: Path,
     assert np.abs(total - x).max() <= 5 / 2**23
 
 
-def test_files_and_arrays_go_the_same_way(separator: Separator, song: Path, tmp_path: Path) -> None:
+def test_files_and_arrays_give_the_same_targets(separator: Separator, song: Path, tmp_path: Path) -> None:
     report = separator.separate_files(song, "piano", tmp_path / "out")
     out = separator.separate(song, "piano")
     saved = out.save(tmp_path / "saved")
@@ -287,7 +287,7 @@ def test_errors_are_collected(separator: Separator, album: Path, tmp_path: Path)
     }  # fmt: skip
 
 
-def test_existing_outputs_are_kept_unless_told(separator: Separator, album: Path, tmp_path: Path) -> None:
+def test_existing_outputs_are_kept_without_overwrite(separator: Separator, album: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
     (out / "a (residual).wav").write_text("precious")
@@ -391,7 +391,7 @@ def test_cancelling_leaves_nothing_half_written(
 
 
 @pytest.mark.parametrize("on_clip", ["gain", "clip"])
-def test_a_file_that_breaks_on_the_way_leaves_nothing(
+def test_a_file_that_fails_midway_leaves_nothing(
     identity: Separator, tmp_path: Path, mixture: Mixture, on_clip: Any
 ) -> None:
     x = mixture(6.0)

@@ -236,7 +236,7 @@ def test_python_raises_the_exception_of_the_table(row: str, here: SimpleNamespac
 
 
 @pytest.mark.parametrize("row", TABLE)
-def test_the_command_line_answers_as_the_table_says(
+def test_the_command_line_exits_as_the_table_says(
     row: str, here: SimpleNamespace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trial = trials(here)[row]()

@@ -1,4 +1,4 @@
-"""Separate arrays and streams: kinds of arrays, queries, knobs, latency, and the answers to bad input."""
+"""Separate arrays and streams: kinds of arrays, queries, options, latency, engines, loading, and errors of bad input."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_options_change_little(separator: Separator, mixture: Mixture, options: 
     assert difference(plain, other) < (0.02 if "shifts" in options else 1e-5)
 
 
-def test_many_queries_are_answered_in_parts(separator: Separator, mixture: Mixture) -> None:
+def test_many_queries_are_computed_in_groups(separator: Separator, mixture: Mixture) -> None:
     x, queries = mixture(0.5), [f"sound {i}" for i in range(11)]
     together = separator.separate(x, queries, sample_rate=16000)
     for query in (queries[0], queries[4], queries[10]):
@@ -108,15 +108,15 @@ def test_many_queries_are_answered_in_parts(separator: Separator, mixture: Mixtu
 
 
 def test_few_queries_at_once_bound_the_memory(encoder: FakeEncoder, mixture: Mixture) -> None:
-    asked = []
+    batches = []
 
     class Counting(TinyModel):
         def forward(self, mix: Tensor, embeddings: Tensor, negatives: Tensor | None = None) -> Estimate:
-            asked.append(len(embeddings))
+            batches.append(len(embeddings))
             return super().forward(mix, embeddings, negatives)
 
     Separator(Counting(), encoder, "cpu", "fp32").separate(mixture(0.2), list("abcde"), sample_rate=16000)
-    assert asked == [4, 1]
+    assert batches == [4, 1]
 
 
 def test_the_upper_band_follows_the_gain_of_the_highest_kilohertz(encoder: FakeEncoder) -> None:
@@ -179,14 +179,14 @@ def test_names_are_unique(separator: Separator, mixture: Mixture) -> None:
 def test_negatives_and_their_weight_change_the_target(separator: Separator, mixture: Mixture) -> None:
     x = mixture(0.3)
 
-    def ask(query: Query | str) -> Any:
+    def target(query: Query | str) -> Any:
         return next(iter(separator.separate(x, query, sample_rate=16000).values()))
 
-    plain, against = ask("piano"), ask(Query("piano", negative="voice"))
+    plain, against = target("piano"), target(Query("piano", negative="voice"))
     assert difference(plain, against) > 1e-3
-    assert difference(plain, ask(Query("piano", negative="voice", weight=0.0))) == 0
-    assert difference(against, ask(Query("piano", negative=["voice", "voice"]))) < 1e-6
-    assert difference(against, ask(Query("piano", negative=["voice", Query("drums")]))) > 1e-4
+    assert difference(plain, target(Query("piano", negative="voice", weight=0.0))) == 0
+    assert difference(against, target(Query("piano", negative=["voice", "voice"]))) < 1e-6
+    assert difference(against, target(Query("piano", negative=["voice", Query("drums")]))) > 1e-4
 
 
 def test_audio_and_embedding_queries(
@@ -212,14 +212,14 @@ def test_audio_and_embedding_queries(
 
 
 def test_an_example_with_channels_in_opposite_phase_does_not_vanish(mixture: Mixture) -> None:
-    class Ears(FakeEncoder):
+    class Recording(FakeEncoder):
         def audio(self, waveforms: Any, sample_rate: int) -> Tensor:
-            self.heard = waveforms[0]
+            self.received = waveforms[0]
             return super().audio(waveforms, sample_rate)
 
-    ears, sound = Ears(), mixture(0.2, channels=1)
-    resolve(Query(audio=(np.concatenate([sound, -sound]), 16000)), ears)
-    assert difference(ears.heard, sound[0]) < 1e-6
+    encoder, sound = Recording(), mixture(0.2, channels=1)
+    resolve(Query(audio=(np.concatenate([sound, -sound]), 16000)), encoder)
+    assert difference(encoder.received, sound[0]) < 1e-6
 
 
 def test_texts_are_embedded_once(encoder: FakeEncoder) -> None:
@@ -282,19 +282,19 @@ def test_capabilities_are_checked(encoder: FakeEncoder, mixture: Mixture) -> Non
         plain.stems(x, sample_rate=16000)
     with pytest.raises(ModelError, match="no fixed stems"):
         plain.separate_files("x.wav", None, "out")
-    deaf = Separator(TinyModel(), None, "cpu", "fp32")
-    assert deaf.capabilities == {"stems"}
+    stems_only = Separator(TinyModel(), None, "cpu", "fp32")
+    assert stems_only.capabilities == {"stems"}
     with pytest.raises(QueryError, match="only stems"):
-        deaf.separate(x, "piano", sample_rate=16000)
+        stems_only.separate(x, "piano", sample_rate=16000)
 
 
-def test_an_encoder_that_understands_nothing_is_refused() -> None:
-    class Deaf(FakeEncoder):
+def test_an_encoder_that_embeds_all_texts_alike_is_refused() -> None:
+    class Constant(FakeEncoder):
         def text(self, texts: Any) -> Tensor:
             return super().text(["the same"] * len(texts))
 
     with pytest.raises(QueryError, match="same embedding"):
-        Separator(TinyModel(), Deaf(), "cpu", "fp32")
+        Separator(TinyModel(), Constant(), "cpu", "fp32")
 
 
 # ---- stems ---------------------------------------------------------------------------------------------------------
@@ -418,7 +418,7 @@ def test_a_stream_gives_what_separate_gives(separator: Separator, mixture: Mixtu
 
 
 @pytest.mark.parametrize("rate", [16000, 44100])
-def test_what_is_pushed_may_be_overwritten(separator: Separator, mixture: Mixture, rate: int) -> None:
+def test_a_pushed_block_may_be_overwritten(separator: Separator, mixture: Mixture, rate: int) -> None:
     x = mixture(1.3, rate, 2)
     stream = separator.stream("piano", sample_rate=rate, channels=2)
     memory, parts = np.empty((2, 500), np.float32), []
@@ -445,7 +445,7 @@ def test_a_live_stream_keeps_its_latency(separator: Separator, mixture: Mixture,
 @pytest.mark.parametrize("rate", RATES)
 @pytest.mark.parametrize("latency", [0.05, 0.1, 0.2, 0.5])
 @pytest.mark.parametrize("samples", [1, 999, 30_001])
-def test_what_is_live_stays_in_its_place(
+def test_a_live_stream_does_not_shift_samples(
     identity: Separator, mixture: Mixture, rate: int, latency: float, samples: int
 ) -> None:
     x = mixture(30_001 / rate, rate, 2)[:, :samples]
@@ -462,16 +462,16 @@ def test_what_is_live_stays_in_its_place(
 
 def test_more_of_the_past_costs_more_and_changes_little(separator: Separator, mixture: Mixture) -> None:
     x = mixture(2.0, 16000, 2)
-    heard: list[int] = []
+    lengths: list[int] = []
     forward = separator.model.forward
-    separator.model.forward = lambda mix, *rest: (heard.append(mix.shape[-1]), forward(mix, *rest))[1]  # type: ignore[method-assign]
+    separator.model.forward = lambda mix, *rest: (lengths.append(mix.shape[-1]), forward(mix, *rest))[1]  # type: ignore[method-assign]
     outs = {}
     for past in (None, 0.02, 0.2):
-        heard.clear()
+        lengths.clear()
         outs[past] = pushed(separator.stream("piano", sample_rate=16000, channels=2, latency=0.1, past=past), x, 160)[0]
         hops = 16000 * (0.1 + (0.032 if past is None else past)) / 64 + 4  # and what is mirrored
-        assert set(heard) == {max(heard)}
-        assert max(heard) / 64 == pytest.approx(hops, abs=2)
+        assert set(lengths) == {max(lengths)}
+        assert max(lengths) / 64 == pytest.approx(hops, abs=2)
     assert si_sdr(torch.from_numpy(outs[0.02]), torch.from_numpy(outs[0.2])).min() > 15
     with pytest.raises(InputError, match="into the past, got -1"):
         separator.stream("piano", sample_rate=16000, channels=2, latency=0.1, past=-1)
