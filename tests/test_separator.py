@@ -1,4 +1,4 @@
-"""Separate arrays and streams: kinds of arrays, queries, options, latency, engines, loading, and errors of bad input."""
+"""Separate arrays and streams: kinds of arrays, queries, options, latency, engines, loading, errors of bad input."""
 
 from __future__ import annotations
 

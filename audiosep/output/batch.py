@@ -7,9 +7,9 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from audiosep.audio import AudioReader, probe
+from audiosep.audio.limits import Array
 from audiosep.errors import AudioError, AudioSepError, Cancelled, InputError
 from audiosep.inference.options import Progress
 from audiosep.inference.stream import Stream
@@ -91,7 +91,7 @@ def _separate(
         info = reader.info
         stream = open_stream(info.sample_rate, info.channels)
 
-        def written(separated: Any) -> dict[str, Any]:
+        def written(separated: Array) -> dict[str, Array]:
             """Output name -> (channels, n) samples."""
             blocks = {name: separated[stream.names.index(name)] for name in targets}
             return blocks if rest is None else {**blocks, rest: remainder(stream.mix, list(blocks.values()))}
