@@ -13,6 +13,9 @@ from audiosep.cli import common, job
 from audiosep.errors import InputError, QueryError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from audiosep.query.query import Query
 
 app = common.application()
@@ -122,7 +125,7 @@ def build(
     ]
 
 
-def read_embedding(path: Path) -> object:
+def read_embedding(path: Path) -> NDArray[np.float32]:
     """(dimension,) float32 from a .npy file; a file of shape (1, dimension) is taken too.
 
     Raises:

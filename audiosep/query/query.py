@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from audiosep.errors import QueryError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,8 +24,8 @@ class Query:
 
     Args:
         text: words, such as "piano" or "a dog barking far away".
-        audio: an example of the sound: a path, or an array of shape (samples,) or (channels, samples), or
-            (array, sample_rate).
+        audio: an example of the sound: a path, or an array of shape (samples,) or (channels, samples) at the sample
+            rate of the mixture, or (array, sample rate in Hz).
         embedding: (dimension,) computed elsewhere in the model's query space.
         negative: what to keep out: words, a Query, or several of them.
         weight: how strongly `negative` counts, >= 0.
@@ -31,8 +36,8 @@ class Query:
     """
 
     text: str | None = None
-    audio: Any = None
-    embedding: Any = None
+    audio: str | Path | NDArray[Any] | Tensor | tuple[NDArray[Any] | Tensor, int] | None = None
+    embedding: NDArray[Any] | Tensor | Sequence[float] | None = None
     negative: str | Query | tuple[str | Query, ...] | list[str | Query] | None = None
     weight: float = 1.0
     name: str | None = None
