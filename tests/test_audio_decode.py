@@ -20,6 +20,7 @@ from mutagen import id3
 
 from audiosep.audio import AudioReader, decode, probe, read_audio, write_audio
 from audiosep.audio.info import AudioInfo, ffmpeg_depth
+from audiosep.audio.integrity import mpeg_length
 from audiosep.audio.probe import BACKENDS
 from audiosep.audio.source import Unreadable
 from audiosep.errors import AudioError, InputError
@@ -158,6 +159,17 @@ def test_mp3_is_as_long_as_ffmpeg_says(tmp_path: Path, options: list[str]) -> No
     subprocess.run([*convert, tmp_path / "x.wav", *options, tmp_path / "x.mp3"], check=True)
     subprocess.run([*convert, tmp_path / "x.mp3", tmp_path / "back.wav"], check=True)
     assert count(tmp_path / "x.mp3") == probe(tmp_path / "back.wav").samples
+
+
+@pytest.mark.parametrize(("codec", "rate"), [("mp2", 44_100), ("mp2", 22_050), ("mp3", 22_050)])
+def test_frames_of_every_layer_are_counted(tmp_path: Path, codec: str, rate: int) -> None:
+    path = tmp_path / f"x.{codec}"
+    av_file(path, codec, noise(1, rate), rate)
+    length = mpeg_length(path)
+    frames = 576 if (codec, rate) == ("mp3", 22_050) else 1_152  # ISO/IEC 11172-3 and 13818-3
+    assert rate <= length.samples <= rate + 3 * 1_152 + 576
+    assert length.samples % frames == 0
+    assert not length.cut_at(count(path))
 
 
 def test_mp3_without_a_length_is_not_cut(tmp_path: Path) -> None:

@@ -185,6 +185,14 @@ def test_other_programs_read_the_same(tmp_path: Path, format: str) -> None:
     assert samples == 48_000 or (format == "ogg" and samples > 47_000)
 
 
+@pytest.mark.parametrize(("channels", "layout"), [(6, "5.1"), (8, "7.1")])
+def test_wav_names_the_speakers_of_usual_layouts(tmp_path: Path, channels: int, layout: str) -> None:
+    av = pytest.importorskip("av")
+    write_audio(tmp_path / "x.wav", noise(channels, 1_000), 48_000)
+    with av.open(str(tmp_path / "x.wav")) as container:
+        assert container.streams.audio[0].layout.name == layout
+
+
 @pytest.mark.parametrize("format", ["wav", "flac", "mp3"])
 def test_the_same_samples_make_the_same_bytes(tmp_path: Path, format: str) -> None:
     for name in "ab":

@@ -88,3 +88,12 @@ def test_what_is_missing_is_said_with_the_remedy(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(catalogue, "installed", lambda name: None)
     with pytest.raises(ModelError, match="install audiosep again"):
         audiosep.load("mini")
+
+
+def test_downloaded_models_are_listed_by_their_hub_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUDIOSEP_HOME", str(tmp_path))
+    for name in ("me/two--dashes", "audiosep-base", "me/a.model"):
+        model_folder(name).mkdir(parents=True)
+        (model_folder(name) / "config.json").write_text("{}")
+    model_folder("me/unfinished").mkdir()
+    assert catalogue.downloaded() == ["me/a.model", "me/two--dashes"]

@@ -82,6 +82,7 @@ def spoil_config(folder: Path, **changes: object) -> None:
         ({"format": 2}, "update audiosep"),
         ({"model": {"sample_rate": 16000, "wings": 2}}, "unknown key 'wings'"),
         ({"model": {"sample_rate": "fast"}}, "model.sample_rate"),
+        ({"model": {"sample_rate": True}}, "model.sample_rate: expected int"),
         ({"model": {"channels": 5}}, "key 'first.weight' has shape"),
     ],
 )

@@ -161,7 +161,7 @@ def _without_tensor(folder: Path) -> None:
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
 
 
-def _deaf(folder: Path) -> None:
+def _same_for_all(folder: Path) -> None:
     """A text tower that gives every prompt the same embedding."""
     state = load_file(folder / "model.safetensors")
     state["text_model.embeddings.word_embeddings.weight"].zero_()
@@ -192,10 +192,10 @@ def _smaller_vocabulary(folder: Path) -> None:
         (_cut("model.safetensors"), ModelError, "missing or damaged"),
         (_cut("model.safetensors", 0), ModelError, "missing or damaged"),
         (_without_tensor, ModelError, "query.weight"),
-        (_deaf, QueryError, "same embedding"),
+        (_same_for_all, QueryError, "same embedding"),
     ],
 )
-def test_a_damaged_text_encoder_never_answers(
+def test_a_damaged_text_encoder_is_an_error(
     copy: Path, damage: Callable[[Path], None], error: type[Exception], says: str
 ) -> None:
     damage(copy)
@@ -206,7 +206,7 @@ def test_a_damaged_text_encoder_never_answers(
 @pytest.mark.parametrize(
     "damage", [_remove("preprocessor_config.json"), _cut("preprocessor_config.json"), _cut("model.safetensors", 0.9)]
 )
-def test_a_damaged_audio_encoder_never_answers(copy: Path, damage: Callable[[Path], None]) -> None:
+def test_a_damaged_audio_encoder_is_an_error(copy: Path, damage: Callable[[Path], None]) -> None:
     damage(copy)
     with pytest.raises(ModelError, match="missing or damaged"):
         ClapEncoder(copy).audio([sound(1)], RATE)

@@ -113,10 +113,10 @@ def test_an_empty_tokenizer_is_an_error(
         LaionEncoder(checkpoint)
 
 
-def test_deaf_weights_are_an_error(package: types.ModuleType, tmp_path: Path) -> None:
+def test_weights_that_embed_all_texts_alike_are_an_error(package: types.ModuleType, tmp_path: Path) -> None:
     state = {key: torch.zeros_like(value) + ("bias" in key) for key, value in Clap().state_dict().items()}
     with pytest.raises(QueryError, match="same embedding"):
-        LaionEncoder(foreign.laion(state, tmp_path / "deaf.pt"))
+        LaionEncoder(foreign.laion(state, tmp_path / "alike.pt"))
 
 
 @pytest.mark.skipif(importlib.util.find_spec("laion_clap") is not None, reason="laion-clap is installed")

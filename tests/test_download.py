@@ -15,7 +15,7 @@ import pytest
 
 from audiosep.errors import ModelError
 from audiosep.weights import catalogue
-from audiosep.weights.catalogue import MODELS, ModelEntry, PublishedFile, installed, locate, model_folder
+from audiosep.weights.catalogue import MODELS, ModelEntry, PublishedFile, home, installed, locate, model_folder
 from audiosep.weights.download import download
 
 
@@ -98,8 +98,9 @@ def test_a_file_that_is_not_the_published_one_is_refused(published: SimpleNamesp
         published.download("pub")
     assert installed("pub") is None
     assert published.converted == []
+    assert not list((home() / "downloads").rglob("a.ckpt"))  # so that it is not taken for a whole one the next time
     published.content = CONTENT
-    published.download("pub")  # the damaged file was not kept
+    published.download("pub")
 
 
 def test_an_unpublished_sum_is_recorded_with_a_warning_and_holds_from_then_on(

@@ -435,6 +435,7 @@ def test_standard_input_and_output(separator: Separator, album: Path, monkeypatc
 
 def test_names_that_no_file_system_takes(tmp_path: Path) -> None:
     wanted = ["a/b", "con", "..", "x" * 400, "é" * 200, "Piano", "piano", "tab\there", 'quo"te', "ends. ", "🎹" * 100]
+    wanted += ["con .x", "e\u0301"]
     paths = plan_outputs(tmp_path, wanted, file="AUX", format="wav", template="{stem}.{ext}")
     assert len({str(path).casefold() for path in paths.values()}) == len(wanted)
     for path in paths.values():
@@ -451,6 +452,8 @@ def test_names_that_no_file_system_takes(tmp_path: Path) -> None:
     assert found[".."] == "_.wav"
     assert found["piano"] == "piano (2).wav"
     assert found["ends. "] == "ends.wav"
+    assert found["con .x"] == "con _.x.wav"
+    assert found["e\u0301"] == "\xe9.wav"
 
 
 def test_a_folder_that_cannot_be_made(separator: Separator, song: Path, tmp_path: Path) -> None:

@@ -71,6 +71,13 @@ def test_audio_of_any_length_and_rate(mini: MiniEncoder) -> None:
     assert mini.audio([], 32000).shape == (0, 512)
 
 
+def test_a_short_rest_of_a_long_example_is_left_out(mini: MiniEncoder) -> None:
+    x = noise(20.25)
+    torch.testing.assert_close(mini.audio([x], 32000), mini.audio([x[: 20 * 32000]], 32000))
+    longer = noise(20.75)
+    assert (mini.audio([longer], 32000) - mini.audio([longer[: 20 * 32000]], 32000)).abs().max() > 1e-5
+
+
 def test_level_of_an_example_does_not_matter(mini: MiniEncoder) -> None:
     a, b = mini.audio([noise(1.0), noise(1.0) * 0.1], 32000)
     assert float(a @ b) > 0.999

@@ -110,7 +110,19 @@ def test_windows_start_on_the_grid_and_the_last_ends_with_the_signal() -> None:
     assert all(int(window[0, 0]) % windows.grid == 0 for window in seen)
     assert [window.shape[-1] for window in seen[:-1]] == [windows.size] * (len(seen) - 1)
     assert int(seen[-1][0, -1]) == 204
-    assert windows.size // 3 - windows.grid < seen[-1].shape[-1] <= windows.size
+
+
+def test_the_last_window_has_a_third_of_a_window_up_to_the_grid() -> None:
+    windows = WINDOWS["no context"]
+    for samples in range(1, 4 * windows.size):
+        seen: list[int] = []
+
+        def spy(batch: Tensor, seen: list[int] = seen) -> Tensor:
+            seen.append(batch.shape[-1])
+            return batch
+
+        through(OverlapAdd(spy, windows), noise(samples, 1), [samples])
+        assert min(samples, windows.size // 3 - windows.grid + 1) <= seen[-1] <= windows.size
 
 
 @pytest.mark.parametrize("batch", [1, 2, 5])
@@ -184,6 +196,7 @@ def test_live_windows_keep_to_the_latency(latency: int, past: int, grid: int) ->
     assert windows.size + windows.mirror <= 640
     assert windows.stride >= 0.45 * (windows.latency + 1)  # how often the past is computed again
     assert windows.right > 0
+    assert windows.fade <= latency / 12
     x = noise(1500)
     assert torch.equal(through(OverlapAdd(identity, windows), x, [17]), x)
 

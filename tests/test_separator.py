@@ -234,6 +234,18 @@ def test_texts_are_embedded_once(encoder: FakeEncoder) -> None:
     assert not again.negatives.any()
 
 
+def test_the_cache_of_texts_has_a_limit(encoder: FakeEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("audiosep.query.resolve._CACHE_SIZE", 2)
+    for text in ("a", "b", "a", "c", "a", "b"):
+        resolve(text, encoder)
+    assert encoder.texts == ["a", "b", "c", "b"]  # b was used longest ago when c came
+
+
+def test_a_negative_is_as_long_as_its_weight(encoder: FakeEncoder) -> None:
+    queries = [Query("piano", negative=["drums", "voice", "rain"], weight=0.7), Query("voice", negative="piano")]
+    assert resolve(queries, encoder).negatives.norm(dim=1).tolist() == pytest.approx([0.7, 1.0])
+
+
 def test_presence(separator: Separator, encoder: FakeEncoder, mixture: Mixture) -> None:
     out = separator.separate(mixture(1.2), ["piano", "voice"], sample_rate=16000)
     assert out.presence is not None

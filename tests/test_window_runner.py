@@ -126,6 +126,35 @@ class Followed(TinyModel):
         return Estimate(mix[:, None], top, None)
 
 
+class Scored(TinyModel):
+    """Presence is the level of the mixture; counts the calls with negatives."""
+
+    negatives = 0
+
+    def forward(self, mix: Tensor, embeddings: Tensor, negatives: Tensor | None = None) -> Estimate:
+        self.negatives += negatives is not None
+        estimate = super().forward(mix, embeddings, negatives)
+        return Estimate(estimate.waveforms, estimate.top, mix.mean((1, 2))[:, None].expand(-1, len(embeddings)))
+
+
+def test_presence_is_the_highest_of_all_windows() -> None:
+    runner = WindowRunner(Scored(), torch.ones(2, 16), None, device=torch.device("cpu"), precision="fp32", top=False)
+    for level in (0.25, 0.75, 0.5):
+        runner(torch.full((1, 1, 640), level))
+    assert runner.presence is not None
+    assert runner.presence.tolist() == pytest.approx([0.75, 0.75])
+
+
+@pytest.mark.parametrize("used", [False, True])
+def test_a_model_gets_negatives_only_if_there_are_some(used: bool) -> None:
+    # Without them some models compute less.
+    model, negatives = Scored(), torch.zeros(2, 16)
+    negatives[1, 3] = float(used)
+    runner = WindowRunner(model, torch.ones(2, 16), negatives, device=torch.device("cpu"), precision="fp32", top=False)
+    runner(torch.ones(1, 1, 640))
+    assert model.negatives == used
+
+
 @pytest.mark.parametrize("samples", [640, 647, 655])
 def test_gains_lie_at_the_centres_of_their_frames(samples: int) -> None:
     model = Followed()

@@ -94,8 +94,7 @@ def _check_shape(array: np.ndarray[Any, Any], empty: bool) -> np.ndarray[Any, An
 
 def _to_float(array: np.ndarray[Any, Any]) -> Array:
     if array.dtype in _FULL_SCALE:
-        # In float64: float32 cannot hold every int32 before the division.
-        return (array.astype(np.float64) / _FULL_SCALE[array.dtype]).astype(np.float32)
+        return array.astype(np.float32) / np.float32(_FULL_SCALE[array.dtype])
     if not np.issubdtype(array.dtype, np.floating):
         raise InputError(
             f"audio samples must be floating point, int16 or int32, got {array.dtype}: "

@@ -151,8 +151,7 @@ class Outputs:
             if not finished:
                 self.discard()
                 for path in placed:  # the others may have been made by another program
-                    if path not in aside:
-                        path.unlink(missing_ok=True)
+                    path.unlink(missing_ok=True)
             for path, old in aside.items():
                 _settle(path, old, back=not finished)
 
