@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 
 from audiosep.cli import main
-from audiosep.weights import catalogue
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(
@@ -43,20 +42,26 @@ def make_place(folder: Path) -> Path:
     return place
 
 
-def execute(place: Path, tiny_folder: Path, *command: str) -> str:
-    """Run a command in the place and return what it prints; without weights a tiny random model stands in for mini."""
-    stand_in = {} if catalogue.installed("mini") else {"STAND_IN_FOR_MINI": str(tiny_folder)}
+def execute(place: Path, stand_in: Path | None, *command: str) -> str:
+    """Run a command in the place and return what it prints.
+
+    Args:
+        place: made by `make_place`.
+        stand_in: folder of a model that is used instead of mini; None for mini.
+        command: the program and its arguments.
+    """
+    model = {} if stand_in is None else {"STAND_IN_FOR_MINI": str(stand_in)}
     paths = {"PATH": f"{place / 'bin'}:{os.environ['PATH']}", "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
     done = subprocess.run(
-        command, cwd=place, env={**os.environ, **paths, **stand_in}, capture_output=True, text=True, check=False
+        command, cwd=place, env={**os.environ, **paths, **model}, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
     return done.stdout
 
 
-def run_python(place: Path, tiny_folder: Path, code: str) -> str:
+def run_python(place: Path, stand_in: Path | None, code: str) -> str:
     """Run Python code as `execute` runs a command."""
-    return execute(place, tiny_folder, sys.executable, "-c", f"import command; command.prepare()\n{code}")
+    return execute(place, stand_in, sys.executable, "-c", f"import command; command.prepare()\n{code}")
 
 
 def run_blocks(page: str) -> None:
