@@ -23,7 +23,7 @@ NO_EFFECTS = AugmentConfig(speed=0, tempo=0, pitch=0, equalise=0, bandlimit=0, r
 
 
 @dataclass(frozen=True)
-class Score:
+class QueryScore:
     """Improvements of one query over the mixture, dB."""
 
     label: str
@@ -89,7 +89,7 @@ class HeldBackScores:
             found += comparison_samples(f"{query} {label}", rate, sounds)
         return found
 
-    def _scores(self, model: nn.Module, number: int) -> Iterator[Score]:
+    def _scores(self, model: nn.Module, number: int) -> Iterator[QueryScore]:
         """Separate all queries of a mixture in one forward pass."""
         batch: MixtureBatch = self._batches[number]
         device = next(model.parameters()).device
@@ -104,10 +104,10 @@ class HeldBackScores:
             si_sdri, sdri = metrics.si_sdri(estimates, targets, mix), metrics.snri(estimates, targets, mix)
             for position, row in enumerate(rows):
                 if bool(torch.isfinite(si_sdri[position])):
-                    yield Score(batch.labels[row], float(si_sdri[position]), float(sdri[position]))
+                    yield QueryScore(batch.labels[row], float(si_sdri[position]), float(sdri[position]))
 
 
-def summary(scores: Sequence[Score]) -> dict[str, float]:
+def summary(scores: Sequence[QueryScore]) -> dict[str, float]:
     """Compute means of each label and over the labels.
 
     Args:
@@ -116,7 +116,7 @@ def summary(scores: Sequence[Score]) -> dict[str, float]:
     Returns:
         "val/<label>/si_sdri" and "val/si_sdri" (dB), the same for "sdri", and "better", the share above 0 dB SI-SDRi.
     """
-    groups: Mapping[str, list[Score]] = defaultdict(list)
+    groups: Mapping[str, list[QueryScore]] = defaultdict(list)
     for score in scores:
         groups[score.label].append(score)
     means: dict[str, dict[str, float]] = {"si_sdri": {}, "sdri": {}, "better": {}}
