@@ -224,6 +224,16 @@ def test_the_roofline_of_a_window(mini_folder: Path, monkeypatch: pytest.MonkeyP
         assert line.window_seconds == model.window / model.sample_rate
 
 
+def test_peaks_are_operations_and_bytes_per_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(roofline, "CHANNELS", (8, 16))
+    monkeypatch.setattr(roofline, "COPIED", 1 << 16)
+    monkeypatch.setattr(roofline, "fastest", lambda run, device: 0.5)
+    x = torch.ones(1, 16, roofline.SIDE, roofline.SIDE)
+    operations, _ = roofline.count(lambda: nn.functional.conv2d(x, torch.ones(16, 16, 3, 3), padding=1))
+    assert roofline.convolution_peak(CPU, "fp32") == operations / 0.5
+    assert roofline.copy_peak(CPU) == 2 * (1 << 16) / 0.5
+
+
 def test_the_longer_of_the_two_times_is_the_bound() -> None:
     arithmetic, memory = Roofline(1.0, 100, 10, 20.0, 10.0, 10.0), Roofline(1.0, 10, 100, 20.0, 10.0, 10.0)
     assert (arithmetic.limit, arithmetic.bound_seconds, arithmetic.share) == ("arithmetic", 10.0, 0.5)

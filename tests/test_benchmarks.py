@@ -17,6 +17,7 @@ from audiosep.data.manifest import Clip, write_manifest
 from audiosep.errors import ConfigError, DataError
 from audiosep.evaluation.benchmarks import Benchmark, Item, Scene, Target
 from audiosep.evaluation.multitrack import medleydb_stems
+from audiosep.evaluation.scene_files import SourceFile, read_scene
 from audiosep.evaluation.sets import READERS, load_set, parse
 from audiosep.query.query import Query
 
@@ -348,3 +349,20 @@ def test_scene_of_parts() -> None:
     assert not scene.reference(Target("d", Query("d"))).any()
     assert scene.seconds == 0.5
     assert Item("x", (both,), lambda: scene).load() is scene
+
+
+def test_mono_is_the_mean_of_the_channels(tmp_path: Path) -> None:
+    wav(tmp_path / "mix.wav", VOICE, NOISE)
+    scene = read_scene(str(tmp_path / "mix.wav"), [SourceFile("a", str(tmp_path / "mix.wav"), channel=1)], mono=True)
+    np.testing.assert_allclose(scene.mix[0], 0.5 * (VOICE + NOISE), atol=1e-6)
+    np.testing.assert_array_equal(scene.sources["a"][0], NOISE)
+
+
+def test_sources_of_manifest_mixtures_are_at_minus_26_db_plus_their_gain(tmp_path: Path) -> None:
+    manifest(tmp_path)
+    text = f"manifest={tmp_path / 'manifest.jsonl'},mixtures=5,seconds=0.4,absent=0,rate=16000,sources=2,level=0"
+    for item in load_set(text).items:
+        scene = item.load()
+        assert np.abs(scene.mix).max() < 0.98  # not scaled down
+        levels = [10 * np.log10(np.mean(np.square(x))) for x in scene.sources.values()]
+        assert levels == pytest.approx([-26, -26], abs=0.01)

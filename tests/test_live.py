@@ -134,6 +134,20 @@ def test_late_blocks_are_dropped_and_replaced_by_silence(identity: Separator, mi
     assert not sounding.all()
 
 
+def test_after_dropped_blocks_a_new_stream_is_opened(identity: Separator, mixture: Mixture) -> None:
+    mix = mixture(1.0)
+    target = LiveTarget(opener(identity))
+    parts = [target.push(mix[:, :5000]), target.skip(3000, 2), target.push(mix[:, 8000:]), target.finish()]
+    out = np.concatenate(parts, axis=1)
+    assert out.shape == mix.shape
+    ready = parts[0].shape[1]
+    assert ready < 5000  # some samples were still in the stream
+    assert np.array_equal(out[:, :ready], mix[:, :ready])
+    assert not out[:, ready:8000].any()
+    assert np.array_equal(out[:, 8000:], mix[:, 8000:])
+    assert (target.statistics.dropped, target.statistics.blocks) == (2, 4)
+
+
 def test_without_slack_the_input_waits(identity: Separator, mixture: Mixture) -> None:
     mix = mixture(1.0)
     made = []
@@ -211,6 +225,8 @@ def test_late_samples_are_not_played() -> None:
     delay.put(np.array([[4, 5, 6, 7]], np.float32))
     assert delay.take(2).tolist() == [[6, 7]]
     assert delay.missed == 2
+    delay.put(np.array([[8, 9]], np.float32))  # in time again
+    assert delay.take(2).tolist() == [[8, 9]]
 
 
 class FakeDriver:

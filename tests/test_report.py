@@ -14,6 +14,7 @@ import time
 from dataclasses import astuple, replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,12 +25,13 @@ import sounds
 from audiosep.cli import main
 from audiosep.errors import DataError
 from audiosep.evaluation.benchmarks import Benchmark, Item, Scene, Target
-from audiosep.evaluation.item_evaluation import EvaluationSettings, slug
+from audiosep.evaluation.item_evaluation import EvaluationSettings, example_file, slug
 from audiosep.evaluation.report import EvaluationReport
 from audiosep.evaluation.runner import choose_examples, read_results, run
 from audiosep.evaluation.sets import load_set
-from audiosep.evaluation.summary import Stat, mean_interval, roc_auc, summarise
+from audiosep.evaluation.summary import Stat, SystemSummary, mean_interval, roc_auc, summarise
 from audiosep.evaluation.systems import SeparationSystem, StemsSystem, load_system, query_for
+from audiosep.evaluation.tables import benchmark_tables
 from audiosep.query.query import Query
 
 RATE = 16000
@@ -468,3 +470,55 @@ def test_without_scipy_the_remedy_is_named() -> None:
     assert done.returncode == 1
     assert "pip install 'audiosep[eval]'" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def rows(scores: dict[str, list[float]], group: str = "") -> list[dict]:
+    """Rows of system "x" on benchmark "s": label -> SI-SDRi of its clips."""
+    return [
+        {"system": "x", "set": "s", "item": f"{label}{n}", "group": group, "seconds": 1.0, "targets": [
+            {"label": label, "present": True, "scores": {"si_sdri": value}}
+        ]}
+        for label, values in scores.items() for n, value in enumerate(values)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("average", "expected"), [("classes", (4 + 9) / 2), ("class medians", (1 + 9) / 2)])
+def test_averages_over_classes_as_the_owners_publish_them(average: str, expected: float) -> None:
+    (summary,) = summarise(rows({"a": [0, 1, 11], "b": [9]}), Benchmark("s", (), "", average=average))
+    assert summary.published["si_sdri"] == pytest.approx(expected)
+    assert summary.stats["si_sdri"].mean == pytest.approx(21 / 4)
+
+
+@pytest.mark.parametrize("change", [{"precision": "bf16"}, {"device": "cpu"}, {"engine": "openvino"}])
+def test_other_settings_are_other_results(music: Benchmark, tmp_path: Path, change: dict[str, str]) -> None:
+    run(["mixture"], [music], tmp_path, HERE)
+    run(["mixture"], [music], tmp_path, replace(HERE, **change))
+    assert len(read_results(tmp_path / "results.jsonl")) == 6
+
+
+def test_the_audio_of_an_example_is_the_scene_at_one_gain(music: Benchmark, tmp_path: Path) -> None:
+    results = run(["oracle-irm"], [music], tmp_path, HERE)
+    (name,) = results.examples["songs"]
+    item = next(item for item in music.items if item.id == name)
+    scene, folder = item.load(), tmp_path / "examples" / "songs" / slug(name)
+    mix = soundfile.read(example_file(folder, "mix"))[0]
+    gain = np.abs(mix).max() / np.abs(scene.mix).max()
+    for target in item.targets:
+        true = soundfile.read(example_file(folder, "true", target.name))[0]
+        np.testing.assert_allclose(true, gain * scene.reference(target)[0], atol=1e-4)
+        assert example_file(folder, "estimate", target.name, "oracle-irm").is_file()
+
+
+def test_embeddings_go_to_systems_that_take_text() -> None:
+    target = Target("it", Query(embedding=np.ones(5)))
+    text = SimpleNamespace(targets=None, capabilities=frozenset({"text"}))
+    audio = SimpleNamespace(targets=None, capabilities=frozenset({"audio"}))
+    assert query_for(text, target).label == "it"
+    assert query_for(audio, target) is None
+
+
+def test_the_cell_of_an_absent_group_shows_median_and_tenth_percentile() -> None:
+    down = Stat(mean=20.0, low=18.0, high=22.0, median=21.0, tenth=3.0, count=9)
+    summary = SystemSummary("x", False, 9, 9, groups={"a": {}, "c": {"suppression": down}})
+    table = benchmark_tables([summary], Benchmark("s", (), ""))[1]
+    assert table.rows == [["x", "–", "-21.0 dB (90%: -3.0)"]]

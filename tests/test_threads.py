@@ -12,7 +12,8 @@ from audiosep.inference.threads import available_cpus, use_threads
 
 
 @pytest.mark.parametrize(
-    ("limit", "cpus"), [("max 100000", None), ("150000 100000", 1), ("50000 100000", 1), ("?", None)]
+    ("limit", "cpus"),
+    [("max 100000", None), ("150000 100000", 1), ("50000 100000", 1), ("?", None), ("9990000 100000", None)],
 )
 def test_the_cpu_quota_of_a_container_counts(tmp_path: Path, limit: str, cpus: int | None) -> None:
     (tmp_path / "cpu.max").write_text(limit)
