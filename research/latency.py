@@ -203,7 +203,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--model", default="mini")
     parser.add_argument("--limit", type=int, help="items of the set")
     parser.add_argument("--seconds", type=float, default=20.0, help="sound that speed is measured on (20)")
-    parser.add_argument("--threads", type=int, help="threads of the CPU (as many as are sane)")
+    parser.add_argument("--threads", type=int, help="CPU threads (the CPUs that this process may use)")
     parser.add_argument("--results", type=Path, default=Path("evaluation"), help="a stopped run goes on from it")
     parser.add_argument("--into", type=Path, help="page of documentation that gets the table")
     parser.add_argument("--plot", type=Path, help="a PNG picture to draw")

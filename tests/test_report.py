@@ -72,7 +72,7 @@ def grouped() -> Benchmark:
 def table(outcome_or_rows, benchmark: Benchmark) -> list[tuple]:
     """What a table prints, to nine digits: the last bits of a sum depend on where in memory its numbers lie."""
     rows = getattr(outcome_or_rows, "rows", outcome_or_rows)
-    return [(s.name, s.answered, digits(s.stats), digits(s.groups), s.auc) for s in summarise(rows, benchmark)]
+    return [(s.name, s.separated, digits(s.stats), digits(s.groups), s.auc) for s in summarise(rows, benchmark)]
 
 
 def digits(value):
@@ -96,7 +96,7 @@ def test_oracles_over_systems_over_floors(music: Benchmark, tmp_path: Path) -> N
     assert summaries["best-gain"].stats["si_sdri"].mean == pytest.approx(0, abs=1e-4)
     assert summaries["best-gain"].stats["better"].mean == 0
     assert summaries["best-gain"].stats["sdri"].mean > 2.5
-    assert summaries["repet-sim"].answered == summaries["repet-sim"].total == 6
+    assert summaries["repet-sim"].separated == summaries["repet-sim"].total == 6
     assert summaries["repet-sim"].rtf is not None
     assert summaries["repet-sim"].rtf > 0
     assert summaries["repet-sim"].rss > 50 * 2**20
@@ -216,8 +216,8 @@ def test_groups_labels_and_presence(tmp_path: Path) -> None:
     assert set(oracle.labels) == {"singing", "voice"}
     classes = np.mean([oracle.labels[label].mean for label in ("singing", "voice")])
     assert oracle.published["si_sdri"] == pytest.approx(classes)
-    assert summaries["spectral-gating"].answered == 6  # it has no name for the dog
-    assert summaries["nmf"].answered == 2  # the two that are asked with a recording
+    assert summaries["spectral-gating"].separated == 6  # it has no name for the dog
+    assert summaries["nmf"].separated == 2  # the two with a recording as query
 
 
 def test_groups_are_explained_under_their_table(tmp_path: Path) -> None:
@@ -279,16 +279,16 @@ def test_our_models_their_stems_and_their_clap(mini_folder: Path, music: Benchma
     outcome = run([model, f"{model}:stems"], [music, grouped()], tmp_path, settings)
     assert not outcome.failures
     whole, stems = (s for name in (model, f"{model}:stems") for s in summarise(outcome.rows, music) if s.name == name)
-    assert whole.answered == stems.answered == 6
+    assert whole.separated == stems.separated == 6
     assert whole.stats["clap"].count == 6
     assert 0 <= whole.stats["presence"].low <= whole.stats["presence"].high <= 1
     both = [row for row in outcome.rows if row["set"] == "songs" and row["system"] == f"{model}:stems"]
     sdr = [[t["scores"]["sdr"] for t in row["targets"]] for row in both]
     assert all(len(row) == 2 for row in sdr)
     made_set = {s.name: s for s in summarise(outcome.rows, grouped())}
-    assert made_set[model].answered == 12  # also the recordings
+    assert made_set[model].separated == 12  # also the recordings
     assert 0 <= made_set[model].auc["presence"] <= 1
-    assert made_set[f"{model}:stems"].answered == 6
+    assert made_set[f"{model}:stems"].separated == 6
 
 
 def test_a_changed_model_is_another_system(mini_folder: Path, tmp_path: Path) -> None:

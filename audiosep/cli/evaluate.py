@@ -118,7 +118,8 @@ def _report(
 
     terminal = common.console()
     common.logs_to(terminal, verbose, quiet)
-    Scorer([group for group in settings.measures if group != "clap"])  # a wrong or missing measure is told at once
+    # An error now, not after hours, for a measure that is unknown or whose package is missing.
+    Scorer([group for group in settings.measures if group != "clap"])
     benchmarks = [load_set(text, limit=limit, seed=settings.seed) for text in sets]
     systems = [name for given in model for name in KINDS.get(given, (given,))]
     with common.progress_bar(terminal, "evaluating", quiet) as advance:

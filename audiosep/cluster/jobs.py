@@ -182,13 +182,13 @@ def _array(values: Any) -> Any:
 
 def _inspect(ray: Any, settings: WorkerSettings, allocation: Allocation) -> ModelFacts:
     try:
-        answer = ray.get(ray.remote(**allocation.options)(inspect_model).remote(settings))
+        found = ray.get(ray.remote(**allocation.options)(inspect_model).remote(settings))
     except ray.exceptions.RayError as error:
         reason = str(error).strip().splitlines()[-1]
         raise ModelError(f"no worker can load {settings.model} ({reason}): has it enough memory?") from error
-    if isinstance(answer, AudioSepError):
-        raise answer
-    facts: ModelFacts = answer
+    if isinstance(found, AudioSepError):
+        raise found
+    facts: ModelFacts = found
     return facts
 
 

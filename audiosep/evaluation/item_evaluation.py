@@ -174,7 +174,7 @@ def _row(task: EvaluationTask, settings: EvaluationSettings, system: SeparationS
             {
                 "name": name,
                 "label": target.label,
-                "asked": query.text or "(a recording)",
+                "query": query.text or "(a recording)",
                 "present": scene.present(target),
                 "sources": len(scene.sources),
                 "scores": scores,

@@ -47,7 +47,7 @@ class SystemSummary:
     Attributes:
         name: of the system.
         bound: whether it is an oracle or a floor.
-        answered: targets that it separated.
+        separated: targets that it separated.
         total: targets of the benchmark.
         stats: measure -> number over the whole benchmark.
         groups: group -> measure -> number.
@@ -62,7 +62,7 @@ class SystemSummary:
 
     name: str
     bound: bool
-    answered: int = 0
+    separated: int = 0
     total: int = 0
     stats: dict[str, Stat] = field(default_factory=dict)
     groups: dict[str, dict[str, Stat]] = field(default_factory=dict)

@@ -35,7 +35,7 @@ class SeparationSystem(Protocol):
     Attributes:
         targets: the only names it can separate; None for any query.
         capabilities: the kinds of query it takes, from {"text", "audio", "negative"}.
-        needs_references: it is told the true sources, so that its score is a bound and not a result.
+        needs_references: it is given the true sources, so that its score is a bound and not a result.
     """
 
     @property

@@ -68,8 +68,8 @@ def benchmark_tables(summaries: Sequence[SystemSummary], benchmark: Benchmark) -
         summaries: of its systems. Those that could be given none of its queries are named in a note.
         benchmark: the benchmark.
     """
-    shown = [summary for summary in summaries if summary.answered]
-    idle = [summary.name for summary in summaries if not summary.answered]
+    shown = [summary for summary in summaries if summary.separated]
+    idle = [summary.name for summary in summaries if not summary.separated]
     tables = [_scores(shown, benchmark, idle)]
     groups = sorted({group for summary in shown for group in summary.groups})
     if len(groups) > 1:
@@ -87,12 +87,12 @@ def _scores(summaries: Sequence[SystemSummary], benchmark: Benchmark, idle: Sequ
     shown = [m for m in MEASURES if (m in found or m in _ALWAYS) and m not in HIDDEN]
     areas = [score for score in ("presence", "level") if any(score in s.auc for s in summaries)]
     published = list(dict.fromkeys(m for s in summaries for m in s.published))
-    head = ["system", "answered", *(MEASURES[m].title for m in shown)]
+    head = ["system", "separated", *(MEASURES[m].title for m in shown)]
     head += [f"AUC by {area}" for area in areas]
     head += [f"{MEASURES[m].title}, mean of {benchmark.average}" for m in published]
     rows = []
     for summary in summaries:
-        row = [summary.name, f"{summary.answered}/{summary.total}"]
+        row = [summary.name, f"{summary.separated}/{summary.total}"]
         row += [_cell(m, summary.stats.get(m)) for m in shown]
         row += [f"{summary.auc[a]:.3f}" if a in summary.auc else NONE for a in areas]
         row += [_number(summary.published[m]) if m in summary.published else NONE for m in published]
