@@ -10,8 +10,9 @@ import torch
 from audiosep.errors import ConfigError
 from audiosep.models.bands import Bands
 from audiosep.models.stft import istft, power, stft
-from audiosep.training.separation import losses
-from audiosep.training.separation.losses import BAND_LOSSES, WAVEFORM_LOSSES, WeightedLosses
+from audiosep.training.separation import losses, waveform_losses
+from audiosep.training.separation.losses import BAND_LOSSES, WeightedLosses
+from audiosep.training.separation.waveform_losses import WAVEFORM_LOSSES
 
 RATE = 16000
 
@@ -32,7 +33,7 @@ def signals() -> tuple[torch.Tensor, torch.Tensor]:
     return target, target + torch.stack([voice(3), voice(4)])
 
 
-@pytest.mark.parametrize("name", sorted(WAVEFORM_LOSSES))
+@pytest.mark.parametrize("name", sorted(set(WAVEFORM_LOSSES) - {"silence"}))
 def test_a_better_estimate_has_a_lower_loss(name, signals):
     target, mixture = signals
     loss = WAVEFORM_LOSSES[name]
@@ -59,7 +60,7 @@ def test_gradients_are_finite_on_silence(name, silent, signals):
     assert torch.isfinite(estimate.grad).all()
 
 
-@pytest.mark.parametrize("name", sorted(WAVEFORM_LOSSES))
+@pytest.mark.parametrize("name", ["snr", "projection", "silence", "noise_weighted_mse", "multi_resolution_stft"])
 def test_the_best_estimate_of_an_absent_target_is_silence(name, signals):
     _, mixture = signals
     loss = WAVEFORM_LOSSES[name]
@@ -80,7 +81,7 @@ def test_queries_with_an_absent_target_count_with_their_own_weight(absent, signa
     assert torch.equal(terms(mask, a, b, c)[0], present(mask, a, b, c)[0])
 
 
-@pytest.mark.parametrize("name", sorted(WAVEFORM_LOSSES))
+@pytest.mark.parametrize("name", sorted(set(WAVEFORM_LOSSES) - {"l1", "huber"}))
 def test_losses_do_not_depend_on_the_level(name, signals):
     target, mixture = signals
     estimate = target + 0.3 * (mixture - target)
@@ -93,10 +94,14 @@ def test_losses_do_not_depend_on_the_level(name, signals):
 def test_formulas(signals):
     target, mixture = signals
     noise = mixture - target
-    assert torch.allclose(losses.snr(target, target, mixture), torch.full((2,), -30.0), atol=1e-3)
+    assert torch.allclose(waveform_losses.snr(target, target, mixture), torch.full((2,), -30.0), atol=1e-3)
     ratio = noise.square().sum(-1) / target.square().sum(-1)
     expected = 10 * torch.log10(0.25 * ratio + 1e-3)
-    assert torch.allclose(losses.snr(target + 0.5 * noise, target, mixture), expected, atol=1e-3)
+    assert torch.allclose(waveform_losses.snr(target + 0.5 * noise, target, mixture), expected, atol=1e-3)
+    # a = 0.8, b = 0.3, R = 0
+    value = waveform_losses.projection(0.8 * target + 0.3 * noise, target, mixture)
+    assert torch.allclose(value, 0.04 + 0.09 * ratio, rtol=1e-2)
+    assert torch.allclose(waveform_losses.si_sdr(2 * target, target, mixture), torch.full((2,), -50.0), atol=0.1)
 
 
 def band_energies(target, mixture):
@@ -178,7 +183,7 @@ def test_losses_add_up_with_their_weights_and_average_channels(signals):
 
 def test_wrong_terms_are_refused():
     for terms, match in (
-        ([{"name": "band_snr"}], "not one of multi_resolution_stft, snr"),
+        ([{"name": "band_snr"}], "not one of huber, l1"),
         ([{"name": "snr", "threshold": 3}], "has no option 'threshold'"),
         ([{"name": "snr", "weight": "2"}], "expected a number"),
         ([], "at least one"),

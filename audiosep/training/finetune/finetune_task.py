@@ -31,7 +31,8 @@ from audiosep.training.caption_table import CaptionTable
 from audiosep.training.engine.trackers import Sample
 from audiosep.training.finetune.held_back import HeldBackScores
 from audiosep.training.finetune.user_clips import NOISE, TARGET
-from audiosep.training.separation.losses import WAVEFORM_LOSSES, WeightedLosses
+from audiosep.training.separation.losses import WeightedLosses
+from audiosep.training.separation.waveform_losses import WAVEFORM_LOSSES
 
 EVERYDAY_SOUNDS = (
     "speech", "singing", "laughter", "baby crying", "applause", "footsteps", "music", "acoustic guitar",

@@ -2,8 +2,8 @@
 
     {"losses": [{"name": "band_snr", "weight": 0.1}, {"name": "band_magnitude", "power": 0.15}]}
 
-There are losses on waveforms (estimate e, target t, mixture x) and on band energies. The latter need no spectrogram of
-the estimate: for a mask m that is constant within a band the squared error of m X against T is
+Losses on waveforms have a module of their own. Those here are on band energies and need no spectrogram of the estimate:
+for a mask m that is constant within a band the squared error of m X against T is
 
     sum m^2 A - 2 m B + C,   A = sum |X|^2,  B = sum Re(X conj(T)),  C = sum |T|^2 over the bins of the band.
 
@@ -22,8 +22,6 @@ import torch
 from torch import Tensor
 
 from audiosep.errors import ConfigError
-from audiosep.models.stft import power as power_of
-from audiosep.models.stft import stft
 
 ABSENT = 1e-4  # energy of a target relative to its mixture, -40 dB
 TINY = 1e-8
@@ -31,59 +29,10 @@ TINY = 1e-8
 Loss = Callable[..., Tensor]
 
 
-def snr(estimate: Tensor, target: Tensor, mixture: Tensor, threshold_db: float = 30.0, absent: float = 0.1) -> Tensor:
-    """Thresholded negative SNR (Wisdom et al., 2021: "What's all the FUSS about free universal sound separation").
-
-    10 log10((sum (e - t)^2 + tau R) / R) with tau = 10^(-threshold_db / 10) and R = sum t^2, or sum x^2 if the target
-    is absent.
-
-    Args:
-        estimate: (..., samples).
-        target: (..., samples).
-        mixture: (..., samples).
-        threshold_db: SNR above which the gradient fades.
-        absent: weight of queries whose target is absent.
-
-    Returns:
-        (...), dB.
-    """
-    error = (estimate - target).square().sum(-1)
-    return _thresholded(error, target.square().sum(-1), mixture.square().sum(-1), threshold_db, absent)
-
-
-def multi_resolution_stft(
-    estimate: Tensor,
-    target: Tensor,
-    mixture: Tensor,
-    sizes: Sequence[int] = (512, 1024, 2048),
-    power: float = 0.3,
-) -> Tensor:
-    """Distance of compressed magnitudes at several FFT sizes, relative to the mixture's.
-
-    Mean over sizes of mean | |E|^p - |T|^p | / mean |X|^p, hop = size / 4. Several resolutions after Yamamoto et al.
-    (2020, Parallel WaveGAN), compression after Braun and Tashev (2021).
-
-    Args:
-        estimate: (..., samples).
-        target: (..., samples).
-        mixture: (..., samples).
-        sizes: FFT lengths in samples.
-        power: exponent of the magnitudes.
-
-    Returns:
-        (...).
-    """
-    total = torch.zeros_like(estimate[..., 0])
-    for size in sizes:
-        e, t, x = (power_of(stft(signal, size, size // 4)) for signal in (estimate, target, mixture))
-        total = total + _compressed(e, t, x, power / 2)
-    return total / len(sizes)
-
-
 def band_snr(
     mask: Tensor, mixture: Tensor, cross: Tensor, target: Tensor, threshold_db: float = 30.0, absent: float = 0.1
 ) -> Tensor:
-    """Thresholded negative SNR (see `snr`) on band energies.
+    """Thresholded negative SNR (see `waveform_losses.snr`) on band energies.
 
     10 log10((sum (m^2 A - 2 m B + C) + tau R) / R), R = sum C, or sum A if the target is absent.
 
@@ -99,7 +48,7 @@ def band_snr(
         (queries,), dB.
     """
     error = squared_error(mask, mixture, cross, target).clamp_min(0)
-    return _thresholded(error, target.sum((-2, -1)), mixture.sum((-2, -1)), threshold_db, absent)
+    return thresholded(error, target.sum((-2, -1)), mixture.sum((-2, -1)), threshold_db, absent)
 
 
 def band_magnitude(mask: Tensor, mixture: Tensor, cross: Tensor, target: Tensor, power: float = 0.15) -> Tensor:
@@ -118,7 +67,7 @@ def band_magnitude(mask: Tensor, mixture: Tensor, cross: Tensor, target: Tensor,
     Returns:
         (queries,).
     """
-    return _compressed(mask.square() * mixture, target, mixture, power)
+    return compressed_distance(mask.square() * mixture, target, mixture, power)
 
 
 def band_si_sdr(mask: Tensor, mixture: Tensor, cross: Tensor, target: Tensor, limit_db: float = 30.0) -> Tensor:
@@ -146,7 +95,6 @@ def band_si_sdr(mask: Tensor, mixture: Tensor, cross: Tensor, target: Tensor, li
     return torch.where(is_absent(energy, mixture.sum((-2, -1))), torch.zeros_like(ratio), ratio)
 
 
-WAVEFORM_LOSSES: dict[str, Loss] = {f.__name__: f for f in (snr, multi_resolution_stft)}
 BAND_LOSSES: dict[str, Loss] = {f.__name__: f for f in (band_snr, band_si_sdr, band_magnitude)}
 
 
@@ -155,7 +103,7 @@ class WeightedLosses:
 
     Args:
         terms: [{"name": ..., "weight": 1.0, option: value, ...}]; options are the arguments of the loss.
-        losses: the losses to choose from, `WAVEFORM_LOSSES` or `BAND_LOSSES`.
+        losses: the losses to choose from, `waveform_losses.WAVEFORM_LOSSES` or `BAND_LOSSES`.
 
     Raises:
         ConfigError: an unknown name or option.
@@ -227,14 +175,14 @@ def is_absent(target: Tensor, mixture: Tensor) -> Tensor:
     return target < ABSENT * mixture
 
 
-def _thresholded(error: Tensor, target: Tensor, mixture: Tensor, threshold_db: float, absent: float) -> Tensor:
+def thresholded(error: Tensor, target: Tensor, mixture: Tensor, threshold_db: float, absent: float) -> Tensor:
     missing = is_absent(target, mixture)
     reference = torch.where(missing, mixture, target) + TINY
     ratio = 10 * torch.log10(error / reference + 10 ** (-threshold_db / 10))
     return ratio * torch.where(missing, absent, 1.0)
 
 
-def _compressed(estimate: Tensor, target: Tensor, mixture: Tensor, power: float) -> Tensor:
+def compressed_distance(estimate: Tensor, target: Tensor, mixture: Tensor, power: float) -> Tensor:
     """Relative distance of compressed energies (..., frequencies, frames)."""
     floor = 1e-7 * mixture.mean((-2, -1), keepdim=True) + 1e-12
     distance = ((estimate + floor) ** power - (target + floor) ** power).abs().mean((-2, -1))
