@@ -476,7 +476,7 @@ def rows(scores: dict[str, list[float]], group: str = "") -> list[dict]:
     """Rows of system "x" on benchmark "s": label -> SI-SDRi of its clips."""
     return [
         {"system": "x", "set": "s", "item": f"{label}{n}", "group": group, "seconds": 1.0, "targets": [
-            {"label": label, "present": True, "scores": {"si_sdri": value}}
+            {"label": label, "present": True, "scores": dict.fromkeys(("si_sdri", "si_sdr", "sdri"), value)}
         ]}
         for label, values in scores.items() for n, value in enumerate(values)
     ]  # fmt: skip
