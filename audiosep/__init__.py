@@ -19,12 +19,12 @@ _PUBLIC = {
     "load": "audiosep.api",
     "Query": "audiosep.query.query",
     "Options": "audiosep.inference.options",
-    "OutputOptions": "audiosep.output.options",
+    "OutputOptions": "audiosep.output.output_options",
     "Separator": "audiosep.separator",
     "Separation": "audiosep.output.separation",
     "Stream": "audiosep.inference.stream",
-    "BatchReport": "audiosep.output.report",
-    "FileResult": "audiosep.output.report",
+    "BatchReport": "audiosep.output.batch_report",
+    "FileResult": "audiosep.output.batch_report",
     "AudioSepError": "audiosep.errors",
     "InputError": "audiosep.errors",
     "AudioError": "audiosep.errors",
@@ -92,8 +92,8 @@ if TYPE_CHECKING:
     )
     from audiosep.inference.options import Options
     from audiosep.inference.stream import Stream
-    from audiosep.output.options import OutputOptions
-    from audiosep.output.report import BatchReport, FileResult
+    from audiosep.output.batch_report import BatchReport, FileResult
+    from audiosep.output.output_options import OutputOptions
     from audiosep.output.separation import Separation
     from audiosep.query.query import Query
     from audiosep.separator import Separator

@@ -23,10 +23,10 @@ from audiosep.inference.model_windows import live_windows
 from audiosep.inference.options import Engine, Options, Progress
 from audiosep.inference.stream import Stream
 from audiosep.inference.windows import Windows
-from audiosep.models.base import SeparationModel
+from audiosep.models.separation_model import SeparationModel
 from audiosep.output.batch import run_batch
-from audiosep.output.options import OutputOptions
-from audiosep.output.report import BatchReport
+from audiosep.output.batch_report import BatchReport
+from audiosep.output.output_options import OutputOptions
 from audiosep.output.separation import Separation
 from audiosep.query.encoder import QueryEncoder, Releasable, canary
 from audiosep.query.query import Query

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from audiosep.models.base import Estimate, SeparationModel
+from audiosep.models.separation_model import Estimate, SeparationModel
 from audiosep.models.stft import istft, power, stft
 
 STEMS = ("vocals", "drums", "bass", "other")

@@ -10,7 +10,7 @@ import pytest
 import sounds
 
 from audiosep.data import layouts, readers
-from audiosep.data.decode import decode_many
+from audiosep.data.clip_audio import decode_many
 from audiosep.data.manifest import Clip
 from audiosep.errors import AudioError, DataError
 

@@ -22,7 +22,7 @@ from audiosep import OutputOptions, Query
 from audiosep.atomic import PendingFile
 from audiosep.audio import probe, read_audio, write_audio
 from audiosep.errors import AudioError, BatchError, Cancelled, InputError
-from audiosep.models.base import Estimate
+from audiosep.models.separation_model import Estimate
 from audiosep.output import batch as files
 from audiosep.output.batch import OutputPaths
 from audiosep.output.files import Outputs

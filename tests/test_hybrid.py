@@ -198,7 +198,7 @@ def test_a_live_stream_of_short_latency_refines_nothing() -> None:
         ({}, 1),
     ):
         live = Separator(model).stream(None, sample_rate=32000, channels=1, **how)  # type: ignore[arg-type]
-        assert live._inference._model.config.refinements == refinements
+        assert live._runner._model.config.refinements == refinements
     once, mix, queries = model.quick(), mixture(), embedding(2)
     plain = Hybrid(dataclasses.replace(model.config, refinements=0, mix_temperature=None)).eval()
     plain.load_state_dict(model.state_dict())

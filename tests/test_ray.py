@@ -34,7 +34,7 @@ from audiosep.cluster.workers import ModelFacts, WorkerSettings, job_digest
 from audiosep.data.manifest import Clip, write_manifest
 from audiosep.errors import AudioError, AudioSepError, Cancelled, DependencyError, InputError, ModelError, QueryError
 from audiosep.inference.options import Options
-from audiosep.output.options import OutputOptions
+from audiosep.output.output_options import OutputOptions
 
 RATE = 16000
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed")

@@ -25,8 +25,8 @@ import sounds
 from audiosep.cli import main
 from audiosep.errors import DataError
 from audiosep.evaluation.benchmarks import Benchmark, Item, Scene, Target
+from audiosep.evaluation.evaluation_report import EvaluationReport
 from audiosep.evaluation.item_evaluation import EvaluationSettings, example_file, slug
-from audiosep.evaluation.report import EvaluationReport
 from audiosep.evaluation.runner import choose_examples, read_results, run
 from audiosep.evaluation.sets import load_set
 from audiosep.evaluation.summary import Stat, SystemSummary, mean_interval, roc_auc, summarise

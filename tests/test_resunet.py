@@ -202,7 +202,9 @@ def recording(model: ResUNet30) -> torch.Tensor:
 def one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """From now on nothing is cut into stretches or folded."""
     monkeypatch.setattr(resunet, "TILE", 0)
-    monkeypatch.setattr(resunet.ResidualBlock, "bind_query", lambda block, query: lambda x, _: block(x.frames, query))
+    monkeypatch.setattr(
+        resunet.ShiftedResidualBlock, "bind_query", lambda block, query: lambda x, _: block(x.frames, query)
+    )
 
 
 @pytest.mark.slow

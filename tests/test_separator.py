@@ -25,7 +25,7 @@ from audiosep.audio import write_audio
 from audiosep.errors import AudioError, Cancelled, DependencyError, InputError, ModelError, QueryError
 from audiosep.inference.devices import pick_device, pick_precision, running
 from audiosep.metrics import si_sdr
-from audiosep.models.base import Estimate
+from audiosep.models.separation_model import Estimate
 from audiosep.models.stft import hann
 from audiosep.query.resolve import resolve, unique_names
 from audiosep.separator import Separator

@@ -19,7 +19,7 @@ from audiosep.inference.overlap_add import OverlapAdd
 from audiosep.inference.stream import Stream
 from audiosep.inference.window_runner import WindowRunner
 from audiosep.inference.windows import Windows
-from audiosep.models.base import Estimate
+from audiosep.models.separation_model import Estimate
 from audiosep.separator import Separator
 
 Mixture = Callable[..., np.ndarray]

@@ -13,10 +13,10 @@ import numpy.typing as npt
 import soundfile
 
 from audiosep.atomic import PendingFile
-from audiosep.audio.encoder import SndfileEncoder
 from audiosep.audio.formats import FORMATS, check_format, format_of, written_depth
 from audiosep.audio.info import clean_tags
 from audiosep.audio.limits import Array, check_channels, check_finite, check_rate
+from audiosep.audio.sndfile_encoder import SndfileEncoder
 from audiosep.audio.stdout import PendingStdout
 from audiosep.audio.tags import id3v2
 from audiosep.audio.wav import WavFile

@@ -15,7 +15,7 @@ from audiosep.audio.limits import Array
 from audiosep.audio.synthetic import tone_and_noise, write_test_sound
 from audiosep.inference.options import Engine
 from audiosep.inference.threads import use_threads
-from audiosep.output.options import OutputOptions
+from audiosep.output.output_options import OutputOptions
 
 if TYPE_CHECKING:
     from audiosep.bench.roofline import Roofline

@@ -21,7 +21,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from audiosep.inference.devices import PRECISIONS, running
-from audiosep.models.base import SeparationModel
+from audiosep.models.separation_model import SeparationModel
 
 CHANNELS = (64, 128, 256)
 SIDE = 96

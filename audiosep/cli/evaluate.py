@@ -10,8 +10,8 @@ import typer
 from audiosep.cli import common
 
 if TYPE_CHECKING:
+    from audiosep.evaluation.evaluation_report import EvaluationReport
     from audiosep.evaluation.item_evaluation import EvaluationSettings
-    from audiosep.evaluation.report import EvaluationReport
 
 app = common.application()
 
@@ -111,7 +111,7 @@ def _report(
     verbose: int,
 ) -> EvaluationReport:
     from audiosep.evaluation.baselines import FLOORS, KINDS
-    from audiosep.evaluation.report import EvaluationReport
+    from audiosep.evaluation.evaluation_report import EvaluationReport
     from audiosep.evaluation.runner import run
     from audiosep.evaluation.scores import Scorer
     from audiosep.evaluation.sets import load_set

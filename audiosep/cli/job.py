@@ -18,13 +18,13 @@ from audiosep.cli import common
 from audiosep.errors import InputError
 from audiosep.inference.options import Options
 from audiosep.output.files import OnClip
-from audiosep.output.options import OutputOptions
+from audiosep.output.output_options import OutputOptions
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from audiosep.cluster.jobs import RayReport
-    from audiosep.output.report import BatchReport, FileResult
+    from audiosep.output.batch_report import BatchReport, FileResult
     from audiosep.query.query import Query
 
 

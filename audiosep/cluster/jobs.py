@@ -42,9 +42,9 @@ from audiosep.cluster.workers import (
 from audiosep.errors import AudioSepError, Cancelled, InputError, ModelError
 from audiosep.inference.options import Engine, Options, Progress
 from audiosep.output.batch import OutputPaths
-from audiosep.output.options import OutputOptions
+from audiosep.output.batch_report import BatchReport, FileResult
+from audiosep.output.output_options import OutputOptions
 from audiosep.output.recordings import Recording, find_recordings
-from audiosep.output.report import BatchReport, FileResult
 from audiosep.query.query import Query
 from audiosep.query.resolve import as_queries
 from audiosep.separator import Queries

@@ -22,8 +22,8 @@ from audiosep.cluster.staging import Record, Staging
 from audiosep.errors import AudioSepError
 from audiosep.inference.options import Engine, Options
 from audiosep.inference.threads import use_threads
-from audiosep.output.options import OutputOptions
-from audiosep.output.report import BatchReport
+from audiosep.output.batch_report import BatchReport
+from audiosep.output.output_options import OutputOptions
 from audiosep.query.query import Query
 from audiosep.query.resolve import resolve
 from audiosep.separator import Separator

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from audiosep.convert.names import rename
+from audiosep.convert.renaming import rename
 from audiosep.errors import ModelError
 from audiosep.models.resunet import ResUNet30, ResUNet30Config
 

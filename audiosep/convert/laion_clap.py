@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from audiosep.convert.names import rename
+from audiosep.convert.renaming import rename
 from audiosep.errors import ModelError
 
 TOKENIZER = "FacebookAI/roberta-base"

@@ -17,7 +17,7 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from audiosep.data.decode import Samples, decode_many
+from audiosep.data.clip_audio import Samples, decode_many
 from audiosep.data.manifest import Clip
 from audiosep.errors import AudioError
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from audiosep.data.decode import Samples, ShardReader, decode_clip
+from audiosep.data.clip_audio import Samples, ShardReader, decode_clip
 from audiosep.data.manifest import SPLITS, Clip
 from audiosep.data.splits import groups
 from audiosep.errors import AudioError

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from audiosep.data.check import sample_hash
-from audiosep.data.decode import decode_many
+from audiosep.data.clip_audio import decode_many
 from audiosep.data.fingerprint import RATE, Fingerprints
 from audiosep.data.manifest import Clip
 from audiosep.data.readers import OnError

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from audiosep.data.decode import Samples
+from audiosep.data.clip_audio import Samples
 
 RATE = 8000  # Hz, of the samples
 PIECE = 64  # frames of 32 ms in a piece, the unit of comparison: 2 s

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from audiosep.audio import is_recording, probe
-from audiosep.data.decode import ShardReader
+from audiosep.data.clip_audio import ShardReader
 from audiosep.data.manifest import STEMS, Clip, Split
 from audiosep.data.queries import STEM_CAPTIONS
 from audiosep.errors import AudioError, AudioSepError, ConfigError, DataError

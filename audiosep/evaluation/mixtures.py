@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from audiosep.data.decode import ShardReader, mono_clip
+from audiosep.data.clip_audio import ShardReader, mono_clip
 from audiosep.data.labels import label_table
 from audiosep.data.layouts import read_clips
 from audiosep.data.manifest import SPLITS, Clip, read_manifest

@@ -25,8 +25,8 @@ from torch import Tensor
 from audiosep.atomic import write_bytes
 from audiosep.audio.synthetic import tone_and_noise
 from audiosep.errors import DependencyError, InputError, ModelError
-from audiosep.models.base import SeparationModel
 from audiosep.models.mask_graph import MaskGraph, WaveformGraph
+from audiosep.models.separation_model import SeparationModel
 from audiosep.models.stft import istft, mean_power, stft
 from audiosep.query.query import Query
 from audiosep.query.resolve import resolve

@@ -16,7 +16,7 @@ from audiosep.inference.options import Engine, Options
 from audiosep.inference.stream import Stream
 from audiosep.inference.window_runner import WindowRunner
 from audiosep.inference.windows import Windows
-from audiosep.models.base import SeparationModel
+from audiosep.models.separation_model import SeparationModel
 
 _MOST_WINDOWS = 8  # at once; more do not make a GPU faster
 

@@ -7,7 +7,7 @@ import math
 from audiosep.audio.polyphase import live_resampler
 from audiosep.errors import InputError
 from audiosep.inference.windows import Windows
-from audiosep.models.base import SeparationModel
+from audiosep.models.separation_model import SeparationModel
 
 # Latency, in seconds, from which two CPU cores have time for windows that reach `model.past` back (docs/live.md).
 _LONG_PAST = 0.2

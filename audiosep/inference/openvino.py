@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from audiosep.errors import DependencyError, ModelError
-from audiosep.models.base import SeparationModel
 from audiosep.models.hybrid import QUERIES_TOGETHER
 from audiosep.models.mask_graph import MaskGraph
 from audiosep.models.mask_model import MaskModel, Masks
+from audiosep.models.separation_model import SeparationModel
 
 PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from audiosep.errors import ModelError
 from audiosep.inference.devices import enqueued, free_cache, host_buffer, is_out_of_memory, running, to_device
-from audiosep.models.base import Estimate, SeparationModel
+from audiosep.models.separation_model import Estimate, SeparationModel
 
 logger = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ import importlib
 from pathlib import Path
 
 from audiosep.errors import ModelError
-from audiosep.models.base import SeparationModel
+from audiosep.models.separation_model import SeparationModel
 
 FAMILIES = {
     "resunet30": "audiosep.models.resunet:ResUNet30",

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from audiosep.errors import ModelError
-from audiosep.models.base import SeparationModel
 from audiosep.models.mask_model import MaskModel, Masks
+from audiosep.models.separation_model import SeparationModel
 
 TRACED_FRAMES = 50  # so few that the published network does not cut them into stretches, which a trace would keep
 

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from audiosep.errors import ModelError
-from audiosep.models.base import Estimate, SeparationModel
+from audiosep.models.separation_model import Estimate, SeparationModel
 from audiosep.models.stft import istft, mean_power, stft
 
 TOP_BAND = 1000.0  # Hz

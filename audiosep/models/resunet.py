@@ -137,7 +137,7 @@ class Head(nn.Conv2d):
             return super().forward(x.to(self.weight.dtype))
 
 
-class ResidualBlock(nn.Module):
+class ShiftedResidualBlock(nn.Module):
     """Two pre-activated convolutions beside a shortcut (He et al., 2016)."""
 
     def __init__(self, inputs: int, outputs: int, dimension: int) -> None:
@@ -180,7 +180,7 @@ class DecoderBlock(nn.Module):
         super().__init__()
         self.norm = ShiftedNorm(inputs, dimension)
         self.up = nn.ConvTranspose2d(inputs, outputs, pool, stride=pool, bias=False)
-        self.block = ResidualBlock(2 * outputs, outputs, dimension)
+        self.block = ShiftedResidualBlock(2 * outputs, outputs, dimension)
 
     def bind_query(self, query: Tensor) -> Callable[[Tensor, Stretch, Tensor | None], Tensor]:
         """The block for one query: a function of the frames below, of the skip's stretch, and of where to write."""
@@ -239,8 +239,10 @@ class ResUNet30(MaskModel):
         self.pools = [(2, 2)] * (levels - 1) + [(1, 2)]
         self.norm = nn.BatchNorm1d(config.n_fft // 2 + 1, momentum=MOMENTUM)
         self.input = InputConv(widths[0])
-        self.encoder = nn.ModuleList(ResidualBlock(a, b, config.dimension) for a, b in pairwise((widths[0], *widths)))
-        self.bottleneck = ResidualBlock(widths[-1], widths[-1], config.dimension)
+        self.encoder = nn.ModuleList(
+            ShiftedResidualBlock(a, b, config.dimension) for a, b in pairwise((widths[0], *widths))
+        )
+        self.bottleneck = ShiftedResidualBlock(widths[-1], widths[-1], config.dimension)
         self.decoder = nn.ModuleList(
             DecoderBlock(a, b, pool, config.dimension)
             for (a, b), pool in zip(pairwise((widths[-1], *widths[::-1])), self.pools[::-1], strict=True)

@@ -13,11 +13,11 @@ from audiosep.audio.limits import Array
 from audiosep.errors import AudioError, AudioSepError, Cancelled, InputError
 from audiosep.inference.options import Progress
 from audiosep.inference.stream import Stream
+from audiosep.output.batch_report import BatchReport, FileResult
 from audiosep.output.files import Outputs
 from audiosep.output.names import STDOUT, plan_outputs
-from audiosep.output.options import OutputOptions
+from audiosep.output.output_options import OutputOptions
 from audiosep.output.recordings import Recording, find_recordings
-from audiosep.output.report import BatchReport, FileResult
 from audiosep.output.separation import remainder
 
 logger = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from audiosep.audio import AudioInfo, as_array
 from audiosep.audio.arrays import AnyArray
 from audiosep.output.files import OnClip, Outputs
 from audiosep.output.names import plan_outputs
-from audiosep.output.options import RESIDUAL, OutputOptions
+from audiosep.output.output_options import RESIDUAL, OutputOptions
 
 _BLOCK = 65_536
 

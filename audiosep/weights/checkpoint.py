@@ -21,8 +21,8 @@ from torch import Tensor
 
 from audiosep.atomic import write_bytes, write_text
 from audiosep.errors import ConfigError, ModelError
-from audiosep.models.base import SeparationModel
 from audiosep.models.families import family_class, family_of
+from audiosep.models.separation_model import SeparationModel
 from audiosep.weights.configs import from_dict, to_dict
 
 FORMAT = 1

@@ -21,7 +21,7 @@ KINDS: dict[str, tuple[str, ...]] = {
 """Names that stand for several baselines."""
 
 BASELINES: dict[str, str] = {
-    "mixture": "audiosep.evaluation.baselines.floors:Mixture",
+    "mixture": "audiosep.evaluation.baselines.floors:MixtureFloor",
     "silence": "audiosep.evaluation.baselines.floors:Silence",
     "best-gain": "audiosep.evaluation.baselines.floors:BestGain",
     "oracle-ibm": "audiosep.evaluation.baselines.oracle:IdealBinaryMask",

@@ -11,7 +11,7 @@ from audiosep.evaluation.baselines.base import Array, Baseline, Oracle
 from audiosep.query.query import Query
 
 
-class Mixture(Baseline):
+class MixtureFloor(Baseline):
     """Returns the mixture: 0 dB improvement by definition."""
 
     name: ClassVar[str] = "mixture"

@@ -25,7 +25,7 @@ from audiosep.data.labels import label_table
 from audiosep.data.mixing import Mixer
 from audiosep.data.queries import query_texts
 from audiosep.data.sampling import Sampler, SamplingConfig
-from audiosep.models.base import SeparationModel
+from audiosep.models.separation_model import SeparationModel
 from audiosep.query.encoder import QueryEncoder
 from audiosep.training.caption_table import CaptionTable
 from audiosep.training.engine.trackers import Sample

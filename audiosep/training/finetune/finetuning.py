@@ -24,7 +24,7 @@ from audiosep.data.corpus import Corpus
 from audiosep.data.manifest import write_manifest
 from audiosep.errors import ConfigError
 from audiosep.models.adapters import Adapter, AdapterConfig, apply_adapter, trainable_parameters
-from audiosep.models.base import SeparationModel
+from audiosep.models.separation_model import SeparationModel
 from audiosep.query import load_encoder
 from audiosep.training.caption_table import CaptionTable
 from audiosep.training.engine.trainer import Trainer
