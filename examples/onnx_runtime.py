@@ -73,7 +73,7 @@ class Model:
     def separate(self, mix: np.ndarray, embeddings: np.ndarray, negatives: np.ndarray) -> np.ndarray:
         """(channels, samples) at the model's rate -> (queries, channels, samples), window by window.
 
-        Near its edges a window hears too little, so its outer `context` samples are not used.
+        Near its edges a window has too little context, so its outer `context` samples are not used.
         """
         about, samples = self.about, mix.shape[1]
         step = (about["window"] - 2 * about["context"]) // about["grid"] * about["grid"]
@@ -92,14 +92,14 @@ class Model:
             return np.concatenate([self.window(mix, e[None], n[None]) for e, n in pairs])
         samples = mix.shape[1]
         mix = np.pad(mix, ((0, 0), (0, max(0, self.about["n_fft"] // 2 + 1 - samples))))
-        asked = {} if self.about["targets"] else {"embeddings": embeddings, "negatives": negatives}
+        queries = {} if self.about["targets"] else {"embeddings": embeddings, "negatives": negatives}
         if self.about["transforms"] == "inside":
-            return self.run(mix=mix, **asked)["targets"][..., :samples]
+            return self.run(mix=mix, **queries)["targets"][..., :samples]
         spectrum = self.stft(mix)
-        said = self.run(power=np.square(np.abs(spectrum)).mean(0), **asked)
-        mask = said["mask"]
-        if "rotation" in said:
-            mask = mask * (said["rotation"][:, 0] + 1j * said["rotation"][:, 1])
+        outputs = self.run(power=np.square(np.abs(spectrum)).mean(0), **queries)
+        mask = outputs["mask"]
+        if "rotation" in outputs:
+            mask = mask * (outputs["rotation"][:, 0] + 1j * outputs["rotation"][:, 1])
         return np.stack([self.istft(spectrum * one, mix.shape[1]) for one in mask])[..., :samples]
 
     def run(self, **inputs: np.ndarray) -> dict[str, np.ndarray]:

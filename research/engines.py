@@ -61,7 +61,7 @@ def compare_engines(separator: Separator, sound: NDArray[np.float32], query: str
     Args:
         separator: on the CPU.
         sound: (samples,) at the model's rate; its first window is timed, `CALIBRATION` more are for 8 bits.
-        query: what is asked.
+        query: the text query.
         runs: timed runs of each engine, after one that is not.
 
     Returns:
@@ -89,7 +89,7 @@ def compare_engines(separator: Separator, sound: NDArray[np.float32], query: str
 def _windows(separator: Separator, sound: NDArray[np.float32], query: str) -> list[Feed]:
     model = separator.model
     if separator.encoder is None:
-        raise InputError(f"{separator.name} answers no queries: name a model that does")
+        raise InputError(f"{separator.name} takes no queries: name a model that does")
     resolved = resolve(query, separator.encoder, None)
     n_fft, length = int(model.config.n_fft), model.window
     if len(sound) < length:

@@ -45,7 +45,7 @@ def mixture() -> Mixture:
 
 @pytest.fixture(autouse=True, scope="session")
 def _interruptible() -> None:
-    """A shell starts its background jobs deaf to Ctrl-C, and what they start inherits that."""
+    """A shell lets its background jobs ignore Ctrl-C, and what they start inherits that."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -341,16 +341,16 @@ def test_tags_match_the_query_that_means_them() -> None:
     assert torch.allclose(against, 0.2 * logits.log_softmax(-1)[[1, 0], ..., [2, 4]], atol=1e-5)
 
 
-def test_listener_hears_masks_as_it_hears_audio() -> None:
+def test_listener_embeds_masked_energies_as_it_embeds_audio() -> None:
     torch.manual_seed(0)
     listener = Listener(SMALL_LISTENER).eval()
     x = mixture(2, 1)[:, 0]
     with torch.inference_mode():
-        heard = listener.embed(x)
+        embedded = listener.embed(x)
         same = listener.embed_pooled(listener.pooled(listener.energies(x) * 0.25))
-    assert heard.shape == (2, 16)
-    assert torch.allclose(heard.norm(dim=-1), torch.ones(2), atol=1e-5)
-    assert torch.allclose(heard, same, atol=1e-4)
+    assert embedded.shape == (2, 16)
+    assert torch.allclose(embedded.norm(dim=-1), torch.ones(2), atol=1e-5)
+    assert torch.allclose(embedded, same, atol=1e-4)
 
 
 def test_impossible_configurations_are_refused() -> None:

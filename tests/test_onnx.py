@@ -1,4 +1,4 @@
-"""Exported networks: ONNX Runtime answers what torch answers, for any length, and numpy alone can use them."""
+"""Exported networks: ONNX Runtime computes what torch computes, for any length, and numpy alone can use them."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def exported(
     return separator, export(separator, path, transforms=request.param, stems=kind == "stems", queries=known)
 
 
-def test_onnx_runtime_answers_what_torch_answers(exported: tuple[Separator, Exported]) -> None:
+def test_onnx_runtime_computes_what_torch_computes(exported: tuple[Separator, Exported]) -> None:
     separator, done = exported
     assert done.deviation < SAME
     assert done.size == done.path.stat().st_size
@@ -104,12 +104,12 @@ def test_the_other_outputs_are_the_models(exported: tuple[Separator, Exported], 
     spectrum = stft(mix, model.config.n_fft, model.hop, "reflect" if kind == "resunet30" else "constant")
     first = {"mix": mix} if "mix" in done.inputs else {"power": spectrum.abs().square().mean(0)}
     feed = {**first, "embeddings": embeddings, "negatives": torch.zeros(1, 16)}
-    said = session.run(["top"], {name: feed[name].numpy() for name in done.inputs})[0]
-    assert np.abs(said - want.top[0].numpy()).max() < SAME
+    found = session.run(["top"], {name: feed[name].numpy() for name in done.inputs})[0]
+    assert np.abs(found - want.top[0].numpy()).max() < SAME
     assert ("presence" in done.outputs) == (want.presence is not None)
     if want.presence is not None:
-        said = session.run(["presence"], {name: feed[name].numpy() for name in done.inputs})[0]
-        assert np.abs(said - want.presence[0].numpy()).max() < SAME
+        found = session.run(["presence"], {name: feed[name].numpy() for name in done.inputs})[0]
+        assert np.abs(found - want.presence[0].numpy()).max() < SAME
 
 
 @pytest.mark.slow
@@ -143,8 +143,8 @@ def test_the_metadata_says_what_a_program_needs(exported: tuple[Separator, Expor
     assert about["grid"] % model.alignment == 0
     assert about["targets"] == (list(model.stem_names) if kind == "stems" else [])
     first = {"outside": {"power": (about["n_fft"] // 2 + 1, "frames")}, "inside": {"mix": ("channels", "samples")}}
-    asked = dict.fromkeys(("embeddings", "negatives"), ("queries" if about["at_once"] == "any" else 1, 16))
-    assert done.inputs == first[about["transforms"]] | ({} if kind == "stems" else asked)
+    queries = dict.fromkeys(("embeddings", "negatives"), ("queries" if about["at_once"] == "any" else 1, 16))
+    assert done.inputs == first[about["transforms"]] | ({} if kind == "stems" else queries)
     if kind != "stems":
         assert separator.encoder is not None
         assert np.allclose(about["queries"]["dog"], separator.encoder.text(["dog"])[0], atol=1e-6)

@@ -38,11 +38,11 @@ def test_hybrid_gives_the_same_targets(samples: int, count: int, changes: dict[s
     model = Hybrid(replace(SMALL, relisten=True, **changes)).eval()
     torch.nn.init.normal_(model.out.weight, std=0.5)
     other = OpenVinoModel(model, "fp32")
-    mix, asked, negatives = torch.randn(2, 2, samples), queries(count, 16), 0.5 * queries(count, 16)
+    mix, embeddings, negatives = torch.randn(2, 2, samples), queries(count, 16), 0.5 * queries(count, 16)
     with torch.inference_mode():
         for ours, theirs in (
-            (other(mix, asked, negatives), model(mix, asked, negatives)),
-            (other(mix, asked), model(mix, asked)),
+            (other(mix, embeddings, negatives), model(mix, embeddings, negatives)),
+            (other(mix, embeddings), model(mix, embeddings)),
             (other.stems(mix), model.stems(mix)),
         ):
             assert close(ours.waveforms, theirs.waveforms)
@@ -57,9 +57,9 @@ def test_resunet_gives_the_same_targets(samples: int) -> None:
     config = ResUNet30Config(n_fft=256, hop=40, widths=(4, 4, 6), dimension=8)
     model = ResUNet30(config).eval()
     other = OpenVinoModel(model, "fp32")
-    mix, asked = torch.randn(2, 2, samples), queries(2, 8)
+    mix, embeddings = torch.randn(2, 2, samples), queries(2, 8)
     with torch.inference_mode():
-        ours, theirs = other(mix, asked), model(mix, asked)
+        ours, theirs = other(mix, embeddings), model(mix, embeddings)
         assert close(ours.waveforms, theirs.waveforms)
         assert close(ours.top, theirs.top)
     with pytest.raises(ModelError, match="no fixed stems"):

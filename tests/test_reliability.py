@@ -167,7 +167,7 @@ def trials(here: SimpleNamespace) -> dict[str, Callable[[], Trial]]:
             call=lambda s: audiosep.load(here.odd), arguments=[*command, "--model", str(here.odd)]
         ),
         "a model with an unknown query encoder": lambda: Trial(
-            call=lambda s: audiosep.load(here.deaf), arguments=[*command, "--model", str(here.deaf)]
+            call=lambda s: audiosep.load(here.untaught), arguments=[*command, "--model", str(here.untaught)]
         ),
         "an option that does not exist": lambda: Trial(arguments=[*command, "--bogus"]),
         "Ctrl-C": lambda: Trial(
@@ -192,8 +192,8 @@ def here(tmp_path: Path, tiny_folder: Path) -> SimpleNamespace:
     good, second = wav(folder / "good.wav", noise()), wav(folder / "second.wav", noise())
     for name in ("piano", "residual"):
         (tmp_path / "taken" / f"good ({name}).wav").write_bytes(b"precious")
-    damaged, odd, deaf = tmp_path / "damaged", tmp_path / "odd", tmp_path / "deaf"
-    for model in (damaged, odd, deaf):
+    damaged, odd, untaught = tmp_path / "damaged", tmp_path / "odd", tmp_path / "untaught"
+    for model in (damaged, odd, untaught):
         model.mkdir()
         for path in tiny_folder.iterdir():
             (model / path.name).write_bytes(path.read_bytes())
@@ -201,7 +201,7 @@ def here(tmp_path: Path, tiny_folder: Path) -> SimpleNamespace:
     weights.write_bytes(weights.read_bytes()[:-200])
     config = odd / "config.json"
     config.write_text(config.read_text().replace('"hop"', '"hops"'))
-    config = deaf / "config.json"
+    config = untaught / "config.json"
     config.write_text(config.read_text().replace('"fake"', '"telepathy"'))
     return SimpleNamespace(
         folder=folder,
@@ -212,7 +212,7 @@ def here(tmp_path: Path, tiny_folder: Path) -> SimpleNamespace:
         checkpoint=write(tmp_path / "published.ckpt", b"PK"),
         damaged=damaged,
         odd=odd,
-        deaf=deaf,
+        untaught=untaught,
         second=second,
         out=tmp_path / "out",
     )

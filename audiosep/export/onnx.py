@@ -81,7 +81,7 @@ def export(
 
     Raises:
         InputError: the file exists, the separator is not on the CPU, or an unknown option.
-        ModelError: a network that cannot be exported, or whose exported form answers differently.
+        ModelError: a network that cannot be exported, or whose exported form computes something else.
         DependencyError: onnx or onnxruntime is not installed.
     """
     path = Path(path)

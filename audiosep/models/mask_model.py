@@ -1,4 +1,4 @@
-"""From masks to waveforms: what is around every network that answers a power spectrum with masks.
+"""From masks to waveforms: the transforms around every network that turns a power spectrum into masks.
 
     mixture --STFT--> spectra --mean power--> network.masks --> mask x spectra --inverse STFT--> targets
                                                          `----> mean mask of the highest 1 kHz: gain above the band

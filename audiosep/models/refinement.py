@@ -114,7 +114,7 @@ def refined_query(
         positive: (queries, dimension).
         negative: (queries, dimension).
     """
-    assert previous.embedding is not None  # `HybridConfig` asks for `relisten`
+    assert previous.embedding is not None  # refinements need `relisten`, see `HybridConfig`
     sure = torch.sigmoid(previous.presence.float())[:, None]
     # Embeddings know no level: a residual without energy would be kept out as strongly as any other.
     left = (_residual_mask(previous.mask).square() * energies).sum((1, 2)) / (energies.sum((1, 2)) + TINY)
