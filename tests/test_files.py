@@ -202,9 +202,18 @@ def test_the_gain_brings_the_peak_to_full_scale_and_no_further(tmp_path: Path, k
         path = tmp_path / f"{number}.flac"
         with Outputs({"a": path}, 16000, 1, format="flac", peak=float(peak) if known else None) as outputs:
             outputs.write({"a": x})
-        assert outputs.gain == np.float32(1 / peak)
+        assert outputs.gain < 1 / peak
         assert outputs.clipped == 0
         np.testing.assert_array_equal(soundfile.read(path, dtype="int16")[0], [16384, 32767, -32768])
+
+
+@pytest.mark.parametrize(
+    ("peak", "gain"), [(2.0, 0.5 - 2**-25), (1.25, float.fromhex("0x1.999998p-1")), (4.0, 0.25 - 2**-26)]
+)
+def test_the_gain_is_one_step_of_float32_below_the_reciprocal(tmp_path: Path, peak: float, gain: float) -> None:
+    with Outputs({"a": tmp_path / "a.wav"}, 16000, 1, depth="24") as outputs:
+        outputs.write({"a": np.array([[peak, 0.5 * peak]], np.float32)})
+    assert outputs.gain == gain  # 1 / 1.25 is 0x1.99999ap-1 in float32; such gains decide the bytes of outputs
 
 
 def test_a_quiet_file_is_not_turned_down(loud: Separator, tmp_path: Path, mixture: Mixture) -> None:

@@ -169,8 +169,8 @@ class Outputs:
             if self._on_clip == "float":
                 self.depth = "float"
             else:
-                # No float32 times its rounded reciprocal rounds to more than 1: the error is under half of a step.
-                self.gain = float(np.float32(1 / self._peak))
+                # One step of float32 below the reciprocal, so that no rounding brings the peak above full scale.
+                self.gain = float(np.nextafter(np.float32(1 / self._peak), np.float32(0)))
             done = "written as floats" if self._on_clip == "float" else f"multiplied by {self.gain:.6f}"
             logger.info("%s or an output beside it would clip: all are %s", next(iter(self._paths.values())), done)
         for name, path in self._paths.items():
