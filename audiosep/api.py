@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import threading
 from collections import OrderedDict
 from pathlib import Path
@@ -25,7 +27,7 @@ _KEPT = 2  # models that `separate` and `stems` keep loaded
 
 
 class LoadOptions(TypedDict, total=False):
-    """The keywords of `load`, for `separate` and `stems`."""
+    """The keywords of `load`, for `separate` and `stems`; those that are missing have the defaults of `load`."""
 
     device: str | torch.device
     precision: str
@@ -104,7 +106,8 @@ def separate(
         queries: words or `Query`, one or several; each is an estimate of its own.
         sample_rate: Hz; needed for arrays, taken from the file otherwise.
         model: as in `load`, or a `Separator`. A model given by name or folder stays loaded for the next call, and is
-            loaded again when its files have changed.
+            loaded again when its files have changed; the old one is freed before that, so if loading fails, the next
+            call tries to load again.
         options: how to separate.
         progress: called with the fraction that is done, 0 to 1; returning False cancels.
         **loading: `device`, `precision`, `adapter` and `engine` as in `load`, for a model given by name or folder.
@@ -119,6 +122,7 @@ def separate(
         QueryError: a query that this model cannot take.
         ModelError: as in `load`.
         Cancelled: by `progress`.
+        TypeError: an unknown keyword; the message says how to pass one of `Options`.
     """
     separator = _loaded(model, loading)
     return separator.separate(mix, queries, sample_rate=sample_rate, options=options, progress=progress)
@@ -167,6 +171,7 @@ def stems(
         AudioError: as in `separate`.
         ModelError: as in `load`, or the model has no stems.
         Cancelled: by `progress`.
+        TypeError: as in `separate`.
     """
     separator = _loaded(model, loading)
     return separator.stems(mix, sample_rate=sample_rate, options=options, progress=progress)
@@ -177,22 +182,28 @@ def stems(
 _Stamp = tuple[tuple[str, int, int], ...]
 _models: OrderedDict[tuple[str, ...], tuple[_Stamp, Separator]] = OrderedDict()  # the last used is the last
 _lock = threading.Lock()
+_DEFAULTS = {name: inspect.signature(load).parameters[name].default for name in LoadOptions.__annotations__}
 
 
 def _loaded(model: str | Path | Separator, loading: LoadOptions) -> Separator:
     """The separator itself, or the one that is kept for a model.
 
     Raises:
+        TypeError: an unknown keyword.
         InputError: options for loading a separator that is loaded.
     """
+    _check_keywords(loading)
     if isinstance(model, Separator):
         if loading:
             raise InputError(f"{', '.join(loading)}: this separator is loaded already; use its method `to`, or `load`")
         return model
     folder = locate(model).resolve()
-    key = (str(folder), *(f"{name}={value}" for name, value in sorted(loading.items())))
+    given = {**_DEFAULTS, **loading}
+    if given["adapter"] is not None:
+        given["adapter"] = Path(given["adapter"]).resolve()
+    key = (str(folder), *map(str, given.values()))
     with _lock:
-        stamp = _stamp(folder, loading.get("adapter"))
+        stamp = _stamp(folder, given["adapter"])
         if key not in _models or _models[key][0] != stamp:
             _models.pop(key, None)  # its memory is free before another model is loaded
             _models[key] = (stamp, load(model, **loading))
@@ -202,9 +213,22 @@ def _loaded(model: str | Path | Separator, loading: LoadOptions) -> Separator:
         return _models[key][1]
 
 
-def _stamp(folder: Path, adapter: str | Path | None) -> _Stamp:
+def _check_keywords(loading: LoadOptions) -> None:
+    """Refuse keywords that `load` does not take.
+
+    Raises:
+        TypeError: names them; one of `Options` with the way to pass it.
+    """
+    for name in loading:
+        if name not in _DEFAULTS:
+            options = {field.name for field in dataclasses.fields(Options)}
+            remedy = f"pass options=Options({name}=...)" if name in options else f"load takes {', '.join(_DEFAULTS)}"
+            raise TypeError(f"unexpected keyword argument {name!r}: {remedy}")
+
+
+def _stamp(folder: Path, adapter: Path | None) -> _Stamp:
     """Path, size in bytes and time of change in ns of each file that a model is loaded from."""
     files = [path for path in sorted(folder.rglob("*")) if path.suffix in (".json", ".safetensors")]
     if adapter is not None:
-        files.append(Path(adapter))
+        files.append(adapter)
     return tuple((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files if path.is_file())

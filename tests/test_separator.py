@@ -705,8 +705,57 @@ def test_what_load_takes_goes_through_and_two_models_are_kept(
         audiosep.stems(x, sample_rate=16000, model=tiny_folder, adapter=tiny_folder / "none.safetensors")
     with pytest.raises(InputError, match="engine must be"):
         audiosep.stems(x, sample_rate=16000, model=tiny_folder, engine="tvm")  # type: ignore[call-overload]
-    with pytest.raises(TypeError, match="devise"):
-        audiosep.stems(x, sample_rate=16000, model=tiny_folder, devise="cpu")  # type: ignore[call-overload]
+
+
+def test_defaults_and_the_spelling_of_a_path_do_not_load_a_model_twice(
+    tiny_folder: Path, mixture: Mixture, loads: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x = mixture(0.2)
+    spellings: list[dict[str, Any]] = [
+        {},
+        {"device": "auto"},
+        {"adapter": None, "engine": "torch", "precision": "auto"},
+        {"device": torch.device("cpu")},
+        {"device": "cpu"},
+    ]
+    for loading in spellings:
+        audiosep.separate(x, "piano", sample_rate=16000, model=tiny_folder, **loading)
+    assert loads == [{}, {"device": torch.device("cpu")}]
+    adapter = tiny_folder / "mine.safetensors"
+    adapter.write_bytes(b"")
+    monkeypatch.setattr(api, "apply_adapter", lambda network, path: None)
+    monkeypatch.chdir(tiny_folder)
+    for path in (adapter, str(adapter), "mine.safetensors", Path("./mine.safetensors")):
+        audiosep.separate(x, "piano", sample_rate=16000, model=".", adapter=path)
+    assert len(loads) == 3
+
+
+def test_a_model_that_fails_to_load_again_is_loaded_by_the_next_call(
+    tiny_folder: Path, mixture: Mixture, loads: list[dict[str, Any]]
+) -> None:
+    x = mixture(0.2)
+    first = audiosep.stems(x, sample_rate=16000, model=tiny_folder)["bass"]
+    config = (tiny_folder / "config.json").read_text()
+    (tiny_folder / "config.json").write_text("{")
+    for _ in range(2):
+        with pytest.raises(ModelError, match=r"config\.json"):
+            audiosep.stems(x, sample_rate=16000, model=tiny_folder)
+    (tiny_folder / "config.json").write_text(config)
+    assert np.array_equal(audiosep.stems(x, sample_rate=16000, model=tiny_folder)["bass"], first)
+    assert len(loads) == 4
+
+
+def test_unknown_keywords_are_refused_before_anything_is_read(
+    separator: Separator, loads: list[dict[str, Any]]
+) -> None:
+    function: Any
+    for function, arguments in ((audiosep.separate, ("none.wav", "piano")), (audiosep.stems, ("none.wav",))):
+        for model in ("no model", separator):
+            with pytest.raises(TypeError, match=r"'overlap': pass options=Options\(overlap=\.\.\.\)"):
+                function(*arguments, model=model, overlap=0.1)
+            with pytest.raises(TypeError, match="'devise': load takes device, precision, adapter, engine"):
+                function(*arguments, model=model, devise="cpu")
+    assert loads == []
 
 
 def test_a_separator_is_used_as_it_is(separator: Separator, mixture: Mixture, loads: list[dict[str, Any]]) -> None:
