@@ -8,7 +8,7 @@ import sounds
 import torch
 
 from audiosep.errors import DependencyError, InputError, ModelError, QueryError
-from audiosep.evaluation.baselines import BASELINES, FLOORS, load_baseline
+from audiosep.evaluation.baselines import BASELINES, load_baseline
 from audiosep.evaluation.baselines.base import Baseline, masked, spectrum
 from audiosep.evaluation.baselines.gating import SpectralGating
 from audiosep.evaluation.baselines.nmf import factorise
@@ -17,6 +17,7 @@ from audiosep.evaluation.baselines.repet import beat_spectrum, repeating_period
 from audiosep.evaluation.baselines.rpca import robust_pca
 from audiosep.metrics import sdr, si_sdri
 from audiosep.query.query import Query
+from audiosep.weights.baseline_names import FLOORS
 
 NEURAL = ("hdemucs", "hdemucs-plus", "convtasnet", "demucs", "openunmix")
 CLASSICAL = tuple(name for name in BASELINES if name not in NEURAL)

@@ -82,6 +82,9 @@ def test_what_is_missing_is_said_with_the_remedy(tmp_path: Path, monkeypatch: py
         locate("mimi")
     with pytest.raises(ModelError, match="no folder 'xyz'"):
         locate("xyz")
+    for name in BASELINES:
+        with pytest.raises(ModelError, match=f"baseline and no model: `audiosep evaluate --model {name}` measures"):
+            locate(name)
     (tmp_path / "x.ckpt").write_bytes(b"x")
     with pytest.raises(ModelError, match="audiosep convert"):
         locate(tmp_path / "x.ckpt")

@@ -270,6 +270,7 @@ def test_options_reach_the_separator(run: Run, song: Path, tiny_folder: Path, tm
         (("bench", "--engine", "torch,tvm"), 2, "--engine takes torch or openvino"),
         (("separate", "SONG", "piano", "--engine", "openvino"), 1, "audiosep[openvino]"),
         (("stems", "SONG", "--engine", "openvino", "--device", "cuda:7"), 2, "cuda:7"),
+        (("stems", "SONG", "--device", "openvino"), 2, "--engine openvino"),
     ],
 )
 def test_engines(

@@ -650,6 +650,8 @@ def test_engines(encoder: FakeEncoder, mini_folder: Path, monkeypatch: pytest.Mo
     assert Separator(TinyModel(), encoder, "cpu").engine == "torch"
     with pytest.raises(InputError, match="engine must be torch or openvino, got 'tvm'"):
         Separator(TinyModel(), encoder, "cpu", engine="tvm")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="openvino is an engine and no device: use engine='openvino'"):
+        Separator(TinyModel(), encoder, "openvino")
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(DependencyError, match=r"audiosep\[openvino\]"):
         audiosep.load(mini_folder, engine="openvino", precision="fp32")

@@ -110,11 +110,11 @@ def _report(
     quiet: bool,
     verbose: int,
 ) -> EvaluationReport:
-    from audiosep.evaluation.baselines import FLOORS, KINDS
     from audiosep.evaluation.evaluation_report import EvaluationReport
     from audiosep.evaluation.runner import run
     from audiosep.evaluation.scores import Scorer
     from audiosep.evaluation.sets import load_set
+    from audiosep.weights.baseline_names import FLOORS, KINDS
 
     terminal = common.console()
     common.logs_to(terminal, verbose, quiet)

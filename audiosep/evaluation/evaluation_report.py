@@ -12,7 +12,7 @@ from string import Template
 from typing import Any
 
 from audiosep.audio import read_audio
-from audiosep.evaluation.baselines import BASELINES, FLOORS, baseline_class
+from audiosep.evaluation.baselines import BASELINES, baseline_class
 from audiosep.evaluation.benchmarks import Benchmark
 from audiosep.evaluation.item_evaluation import EvaluationSettings, example_file, slug
 from audiosep.evaluation.measures import MEASURES
@@ -21,6 +21,7 @@ from audiosep.evaluation.summary import Stat, SystemSummary, summarise
 from audiosep.evaluation.tables import HIDDEN, Table, benchmark_tables
 from audiosep.inference.environment import environment
 from audiosep.output.spectrogram import png, spectrogram
+from audiosep.weights.baseline_names import FLOORS
 from audiosep.weights.catalogue import MODELS
 
 

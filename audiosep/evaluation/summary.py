@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import bootstrap, mannwhitneyu
 
-from audiosep.evaluation.baselines import FLOORS
 from audiosep.evaluation.benchmarks import Average, Benchmark
 from audiosep.evaluation.item_evaluation import Row
 from audiosep.evaluation.measures import MEASURES
 from audiosep.evaluation.systems import is_bound
+from audiosep.weights.baseline_names import FLOORS
 
 RESAMPLES = 1000
 Floats = NDArray[np.float64]

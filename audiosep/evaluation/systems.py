@@ -13,13 +13,14 @@ import numpy as np
 import audiosep
 from audiosep.api import load
 from audiosep.errors import InputError
-from audiosep.evaluation.baselines import BASELINES, FLOORS, load_baseline
+from audiosep.evaluation.baselines import BASELINES, load_baseline
 from audiosep.evaluation.benchmarks import Target
 from audiosep.inference.options import Engine
 from audiosep.output.separation import Separation
 from audiosep.query.query import Query
 from audiosep.query.resolve import as_queries
 from audiosep.separator import Queries, Separator
+from audiosep.weights.baseline_names import FLOORS
 from audiosep.weights.catalogue import locate
 from audiosep.weights.digest import folder_digest
 

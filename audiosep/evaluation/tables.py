@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from audiosep.evaluation.baselines import FLOORS
 from audiosep.evaluation.benchmarks import Benchmark
 from audiosep.evaluation.measures import MEASURES
 from audiosep.evaluation.summary import Stat, SystemSummary
+from audiosep.weights.baseline_names import FLOORS
 
 NONE = "–"
 _ALWAYS = ("si_sdri", "better", "sdri")

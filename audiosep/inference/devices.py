@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from typing import get_args
 
 import torch
 from torch import Tensor
 
 from audiosep.errors import InputError
+from audiosep.inference.options import Engine
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _SHARE = 0.7  # of the free memory; the rest is for other programs and for fragmentation
@@ -30,6 +32,10 @@ def pick_device(device: str | torch.device = "auto") -> torch.device:
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    if device in get_args(Engine):
+        raise InputError(
+            f"{device} is an engine and no device: use engine={device!r} (on the command line --engine {device})"
+        )
     try:
         picked = torch.device(device)
     except RuntimeError as error:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from audiosep.errors import ModelError
+from audiosep.weights.baseline_names import BASELINE_NAMES
 
 PACKAGE = Path(__file__).parent.parent
 CHECKOUT = PACKAGE.parent
@@ -175,6 +176,8 @@ def locate(model: str | Path) -> Path:
             f"there is no folder {name} and no downloaded model of that name; if it is one on the hub: "
             f"`audiosep models download {name}`"
         )
+    if name in BASELINE_NAMES:
+        raise ModelError(f"{name} is a baseline and no model: `audiosep evaluate --model {name}` measures baselines")
     close = difflib.get_close_matches(name, MODELS, 1)
     raise ModelError(
         f"there is no model and no folder {name!r}"

@@ -1,4 +1,4 @@
-"""Baselines that models are compared with. Here are only their names; the code is imported on first use."""
+"""Baselines that models are compared with. Here are only their classes by name, which are imported on first use."""
 
 from __future__ import annotations
 
@@ -9,16 +9,6 @@ from audiosep.errors import ModelError
 
 if TYPE_CHECKING:
     from audiosep.evaluation.baselines.base import Baseline
-
-FLOORS = ("best-gain", "mixture", "silence")
-"""Trivial estimates that are part of every table."""
-
-KINDS: dict[str, tuple[str, ...]] = {
-    "oracles": ("oracle-ibm", "oracle-irm", "oracle-complex", "oracle-mwf", "oracle-nmf"),
-    "classical": ("nmf", "rpca", "repet", "repet-adaptive", "repet-sim", "hpss", "spectral-gating"),
-    "networks": ("hdemucs", "hdemucs-plus", "convtasnet", "demucs", "openunmix"),
-}
-"""Names that stand for several baselines."""
 
 BASELINES: dict[str, str] = {
     "mixture": "audiosep.evaluation.baselines.floors:MixtureFloor",
