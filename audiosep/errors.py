@@ -46,6 +46,17 @@ class Cancelled(AudioSepError):
     """The progress callback returned False, or the user pressed Ctrl-C; no half-written file is left."""
 
 
+def install_extra(extra: str) -> str:
+    """How to install an optional part of this package, for messages.
+
+    The name of the package alone is not enough: a package index may know it as somebody else's.
+
+    Args:
+        extra: its name in `pyproject.toml`.
+    """
+    return f'pip install ".[{extra}]" in a checkout of audiosep, or pip install "FILE.whl[{extra}]" with its wheel'
+
+
 class BatchError(AudioSepError):
     """Some files of a batch failed; the others were separated.
 

@@ -615,7 +615,7 @@ def test_missing_decoders_are_named_with_their_remedy(tmp_path: Path, monkeypatc
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(AudioError) as caught:
         probe(tmp_path / "x.m4a")
-    assert "PyAV: not installed (pip install 'audiosep[formats]')" in str(caught.value)
+    assert 'PyAV: not installed (pip install ".[formats]"' in str(caught.value)
     assert "ffmpeg: not on PATH (install it" in str(caught.value)
 
 

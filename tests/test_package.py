@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -139,3 +140,15 @@ def test_every_public_name_resolves() -> None:
         assert getattr(audiosep, name) is not None
     with pytest.raises(AttributeError, match="separate"):
         _ = audiosep.nonsense
+
+
+def test_messages_install_the_package_from_its_files_and_extras_that_exist() -> None:
+    """By its name alone, pip installs whatever a package index has under that name."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    named = set()
+    for path in (ROOT / "audiosep").rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"pip install (-\S+ )*[\"'`]*audiosep", text), path
+        named |= set(re.findall(r"install_extra\([\"'](\w+)[\"']\)", text))
+    assert named
+    assert named <= set(extras)

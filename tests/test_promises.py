@@ -72,7 +72,7 @@ def test_1_files(separator: Separator, mixture: Mixture, tmp_path: Path, name: s
 
 def video(path: Path, x: Any) -> None:
     """A film with two audio streams, of which `x` is the first."""
-    av = pytest.importorskip("av", reason="videos need the extra audiosep[formats]")
+    av = pytest.importorskip("av", reason="videos need the extra formats")
     with av.open(str(path), "w") as container:
         pictures = container.add_stream("mpeg4", rate=5)
         pictures.width = pictures.height = 64

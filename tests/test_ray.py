@@ -282,7 +282,7 @@ def test_too_many_workers_are_refused(
 
 def test_without_ray_the_remedy_is_named(tmp_path: Path, song: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(DependencyError, match=r"pip install 'audiosep\[ray\]'"):
+    with pytest.raises(DependencyError, match=r'pip install "\.\[ray\]"'):
         separate_with_ray(song, "piano", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -469,7 +469,7 @@ def test_without_scipy_the_remedy_is_named() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert "pip install 'audiosep[eval]'" in done.stderr
+    assert 'pip install ".[eval]"' in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -47,5 +47,5 @@ def test_a_png_holds_the_same_colours() -> None:
 
 def test_without_matplotlib_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
-    with pytest.raises(DependencyError, match=r"pip install 'audiosep\[eval\]'"):
+    with pytest.raises(DependencyError, match=r'pip install "\.\[eval\]"'):
         colours(np.zeros((1, 1), np.float32), 0.0)

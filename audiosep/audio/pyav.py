@@ -10,6 +10,7 @@ from typing import Any
 from audiosep.audio.info import AudioInfo, clean_tags, ffmpeg_depth
 from audiosep.audio.limits import Array
 from audiosep.audio.source import Unreadable, pcm_to_float
+from audiosep.errors import install_extra
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +30,7 @@ class AvSource:
             import av
             from av.error import FFmpegError
         except ImportError as error:
-            raise Unreadable("not installed (pip install 'audiosep[formats]')") from error
+            raise Unreadable(f"not installed ({install_extra('formats')})") from error
         self._error: type[Exception] = FFmpegError
         try:
             # Local files only: playlists could otherwise make a separation fetch addresses.

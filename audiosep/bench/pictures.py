@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from audiosep.errors import DependencyError
+from audiosep.errors import DependencyError, install_extra
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -27,7 +27,7 @@ def rows_figure(rows: int) -> Figure:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise DependencyError("--plot needs matplotlib: pip install 'audiosep[eval]'") from error
+        raise DependencyError(f"--plot needs matplotlib: {install_extra('eval')}") from error
     figure = Figure(figsize=(9, 1.2 + 0.45 * rows), layout="constrained")
     FigureCanvasAgg(figure)
     return figure

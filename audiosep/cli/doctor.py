@@ -18,12 +18,17 @@ import typer
 
 import audiosep
 from audiosep.cli import common
+from audiosep.errors import AudioSepError, install_extra
 
 app = common.application()
 
 OPTIONAL = (
     *("transformers", "torchaudio", "av", "accelerate", "matplotlib", "museval", "onnx", "onnxruntime", "openvino"),
     *("laion-clap", "ray", "sounddevice"),
+)
+_REINSTALL = (
+    "install audiosep again: pip install --force-reinstall --no-deps . in a checkout of it, or with the path of its "
+    "wheel instead of the dot"
 )
 
 
@@ -142,7 +147,7 @@ def _torchaudio() -> Check:
         "torchaudio",
         "problem",
         f"{found} does not import beside torch {_version('torch')} ({reason}); transformers breaks with it",
-        "pip uninstall torchaudio, if you only separate; to train: pip install 'audiosep[train]', which picks a pair "
+        f"pip uninstall torchaudio, if you only separate; to train: {install_extra('train')}; the extra picks a pair "
         "of the same CUDA version",
     )
 
@@ -179,7 +184,7 @@ def _formats() -> Check:
     ffmpeg = shutil.which("ffmpeg")
     if ffmpeg:
         found.append(f"ffmpeg at {ffmpeg}")
-    remedy = "pip install 'audiosep[formats]', or install ffmpeg, to read m4a, aac, wma and video files"
+    remedy = f"to read m4a, aac, wma and video files: {install_extra('formats')}; or install ffmpeg"
     if broken:
         return Check("more formats", "problem", "; ".join([broken, *found]), "pip install --force-reinstall av")
     if not found:
@@ -205,7 +210,6 @@ def _model(name: str) -> Check:
     import numpy as np
 
     from audiosep.api import load
-    from audiosep.errors import AudioSepError
 
     label = f"model {name}"
     try:
@@ -214,12 +218,12 @@ def _model(name: str) -> Check:
         noise = np.random.default_rng(0).standard_normal(rate).astype(np.float32) * 0.1
         out = separator.separate(noise, "speech", sample_rate=rate)["speech"]
     except AudioSepError as error:
-        return Check(label, "problem", str(error), "pip install --force-reinstall --no-deps audiosep")
+        return Check(label, "problem", str(error), _REINSTALL)
     if out.shape != noise.shape or not np.isfinite(out).all():
         return Check(
             label,
             "problem",
             "its output has another length than the input, or is not finite",
-            "pip install --force-reinstall --no-deps audiosep",
+            _REINSTALL,
         )
     return Check(label, "ok", f"works, {', '.join(sorted(separator.capabilities))}")

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from audiosep.errors import DependencyError, InputError
+from audiosep.errors import DependencyError, InputError, install_extra
 from audiosep.inference.threads import available_cpus
 
 logger = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ def import_ray() -> Any:
         import ray
         import ray.data
     except ImportError as error:
-        raise DependencyError(f"--ray needs Ray ({error}): pip install 'audiosep[ray]'") from error
+        raise DependencyError(f"--ray needs Ray ({error}): {install_extra('ray')}") from error
     return ray
 
 

@@ -2,7 +2,7 @@
 
 import importlib.util
 
-from audiosep.errors import DependencyError
+from audiosep.errors import DependencyError, install_extra
 
 if importlib.util.find_spec("scipy") is None:
-    raise DependencyError("evaluation needs scipy: pip install 'audiosep[eval]'")
+    raise DependencyError(f"evaluation needs scipy: {install_extra('eval')}")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from audiosep import metrics
 from audiosep.audio import resample
-from audiosep.errors import DependencyError
+from audiosep.errors import DependencyError, install_extra
 from audiosep.evaluation.measures import GROUPS
 
 Wave = NDArray[np.float64]
@@ -91,7 +91,7 @@ def museval_metrics() -> Any:
     """museval's module of metrics. It is loaded without its package, whose import fails on machines without ffmpeg."""
     package = importlib.util.find_spec("museval")
     if package is None or not package.submodule_search_locations:
-        raise DependencyError("museval is not installed; `pip install 'audiosep[eval]'`")
+        raise DependencyError(f"museval is not installed: {install_extra('eval')}")
     path = Path(package.submodule_search_locations[0]) / "metrics.py"
     spec = importlib.util.spec_from_file_location("museval_metrics", path)
     assert spec is not None
@@ -110,4 +110,4 @@ def import_package(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise DependencyError(f"{name} is not installed ({error}); `pip install 'audiosep[eval]'`") from error
+        raise DependencyError(f"{name} is not installed ({error}): {install_extra('eval')}") from error

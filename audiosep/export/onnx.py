@@ -24,7 +24,7 @@ from torch import Tensor
 
 from audiosep.atomic import write_bytes
 from audiosep.audio.synthetic import tone_and_noise
-from audiosep.errors import DependencyError, InputError, ModelError
+from audiosep.errors import DependencyError, InputError, ModelError, install_extra
 from audiosep.models.mask_graph import MaskGraph, WaveformGraph
 from audiosep.models.separation_model import SeparationModel
 from audiosep.models.stft import istft, mean_power, stft
@@ -247,4 +247,4 @@ def _package(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise DependencyError(f"the ONNX export needs {name}: pip install 'audiosep[onnx]'") from error
+        raise DependencyError(f"the ONNX export needs {name}: {install_extra('onnx')}") from error

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from audiosep.errors import DependencyError, ModelError
+from audiosep.errors import DependencyError, ModelError, install_extra
 from audiosep.models.hybrid import QUERIES_TOGETHER
 from audiosep.models.mask_graph import MaskGraph
 from audiosep.models.mask_model import MaskModel, Masks
@@ -142,4 +142,4 @@ def _package(name: str = "openvino") -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise DependencyError("the engine 'openvino' needs its package: pip install 'audiosep[openvino]'") from error
+        raise DependencyError(f"the engine 'openvino' needs its package: {install_extra('openvino')}") from error

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from audiosep.errors import DependencyError
+from audiosep.errors import DependencyError, install_extra
 from audiosep.models.stft import power, stft
 
 Levels = NDArray[np.float32]
@@ -82,5 +82,5 @@ def matplotlib() -> Any:
         import matplotlib
         import matplotlib.image
     except ImportError as error:
-        raise DependencyError(f"pictures need matplotlib ({error}); `pip install 'audiosep[eval]'`") from error
+        raise DependencyError(f"pictures need matplotlib ({error}): {install_extra('eval')}") from error
     return matplotlib

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from audiosep.errors import DependencyError, ModelError, QueryError
+from audiosep.errors import DependencyError, ModelError, QueryError, install_extra
 from audiosep.query.clap import ten_second_pieces
 from audiosep.query.encoder import canary
 from audiosep.weights import configs
@@ -23,7 +23,7 @@ from audiosep.weights import configs
 RATE = 48000
 _TEXTS = 32
 _REMEDY = (
-    "in an environment of its own: pip install 'audiosep[laion]'; its first import needs a network, or tokenizers in "
+    f"in an environment of its own: {install_extra('laion')}; its first import needs a network, or tokenizers in "
     "$HF_HOME. `audiosep convert` turns the same checkpoint into a query encoder that needs none of this"
 )
 

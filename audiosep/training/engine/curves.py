@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from audiosep.errors import install_extra
 from audiosep.training.engine.run_log import read_log
 
 logger = logging.getLogger(__name__)
@@ -29,7 +30,7 @@ def draw_curves(log: Path, picture: Path) -> bool:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError:
-        logger.info("no %s: pip install 'audiosep[train]' for matplotlib", picture.name)
+        logger.info("no %s, which needs matplotlib: %s", picture.name, install_extra("train"))
         return False
     panels = _panels(read_log(log))
     if not panels:

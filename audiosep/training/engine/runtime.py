@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from audiosep.errors import ConfigError, DependencyError
+from audiosep.errors import ConfigError, DependencyError, install_extra
 from audiosep.training.engine.trackers import check_trackers
 from audiosep.training.engine.trainer_config import TrainerConfig, resolve_device
 
@@ -25,7 +25,7 @@ try:
     from accelerate.state import AcceleratorState, PartialState
     from accelerate.utils import DistributedDataParallelKwargs, send_to_device
 except ImportError as error:
-    raise DependencyError("training needs accelerate: pip install 'audiosep[train]'") from error
+    raise DependencyError(f"training needs accelerate: {install_extra('train')}") from error
 
 __all__ = [
     "Prefetcher", "accelerator", "compile_parts", "denormals_flushed", "send_to_device", "step_seed", "stopping",
