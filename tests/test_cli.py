@@ -433,7 +433,7 @@ def test_a_baseline_is_no_model(run: Run, song: Path, tmp_path: Path, verb: str)
     inputs = {"separate": (song, "speech"), "stems": (song,)}.get(verb, ())
     code, out, err = run(verb, *inputs, "-m", "repet")
     assert code == 1
-    assert "there is no model and no folder 'repet'" in out + err
+    assert "repet is a baseline and no model: `audiosep evaluate --model repet`" in out + err
 
 
 def test_convert_refuses_what_is_no_checkpoint(run: Run, tmp_path: Path) -> None:
