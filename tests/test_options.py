@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from typing import Any
 
 import numpy as np
 import pytest
+from doubles import FakeEncoder, TinyModel
 
 import audiosep
 from audiosep import InputError, Options, OutputOptions
+from audiosep.cli import job, main
 from audiosep.cli.job import JobOptions
+from audiosep.separator import Separator
 
 
 @pytest.mark.parametrize(
@@ -55,18 +59,56 @@ def test_options_are_values() -> None:
         Options().shifts = 1  # type: ignore[misc]
 
 
-def test_the_command_line_and_python_have_the_same_defaults() -> None:
-    assert JobOptions().options() == Options()
-    assert JobOptions().output(None) == OutputOptions()
+def test_the_defaults_are_those_that_outputs_were_made_with() -> None:
+    assert dataclasses.asdict(Options()) == {"overlap": 0.02, "shifts": 0, "batch": None}
+    assert dataclasses.asdict(OutputOptions()) == {
+        "format": "wav",
+        "template": "{file} ({stem}).{ext}",
+        "residual": True,
+        "only": None,
+        "on_clip": "gain",
+        "overwrite": False,
+        "max_seconds": 43_200,
+    }
+
+
+def test_windows_of_a_recording_cross_fade_over_the_default_share() -> None:
+    sound = np.random.default_rng(0).uniform(-0.5, 0.5, (1, 60_000)).astype(np.float32)
+    separator = Separator(TinyModel(), FakeEncoder(), "cpu", "fp32")
+
+    def separate(**options: Any) -> Any:
+        return separator.separate(sound, "piano", sample_rate=16000, **options)["piano"]
+
+    ours = separate()
+    assert np.array_equal(ours, separate(options=Options(overlap=0.02)))
+    assert not np.array_equal(ours, separate(options=Options(overlap=0.05)))
+
+
+def test_save_has_the_defaults_of_the_output_options() -> None:
     saved = inspect.signature(audiosep.Separation.save).parameters
     for name in ("format", "template", "residual", "on_clip", "overwrite"):
         assert saved[name].default == getattr(OutputOptions(), name)
 
 
-def test_each_option_of_the_command_line_reaches_the_library() -> None:
-    job = JobOptions(
-        format="flac", template="{stem}.{ext}", residual=False, on_clip="clip", overwrite=True, max_seconds=5.0,
-        overlap=0.5, shifts=2, batch=3,
-    )  # fmt: skip
-    assert job.options() == Options(0.5, 2, 3)
-    assert job.output(["vocals"]) == OutputOptions("flac", "{stem}.{ext}", False, "vocals", "clip", True, 5.0)
+@pytest.fixture
+def jobs(monkeypatch: pytest.MonkeyPatch) -> list[JobOptions]:
+    """What the command line asks for; nothing is separated."""
+    seen: list[JobOptions] = []
+    monkeypatch.setattr(job, "run", lambda inputs, queries, options, model, *, only=None: seen.append(options))
+    return seen
+
+
+@pytest.mark.parametrize("verb", [("separate", "a.wav", "piano"), ("stems", "a.wav")])
+def test_the_command_line_has_every_option_with_the_defaults_of_python(
+    jobs: list[JobOptions], verb: tuple[str, ...]
+) -> None:
+    given = ("-f", "flac", "--template", "{stem}.{ext}", "--no-residual", "--on-clip", "clip", "--overwrite",
+             "--max-seconds", "5", "--overlap", "0.5", "--shifts", "2", "--batch", "3")  # fmt: skip
+    assert main([*verb]) == main([*verb, *given]) == 0
+    default, chosen = jobs
+    assert (default.output, default.options) == (OutputOptions(), Options())
+    assert chosen.output == OutputOptions("flac", "{stem}.{ext}", False, None, "clip", True, 5.0)
+    assert chosen.options == Options(0.5, 2, 3)
+    for options in (chosen.output, chosen.options):
+        for field in dataclasses.fields(options):
+            assert field.name == "only" or getattr(options, field.name) != field.default, "the test gives every option"

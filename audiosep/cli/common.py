@@ -8,9 +8,9 @@ import inspect
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
 
 import typer
 
@@ -83,7 +83,8 @@ def guarded(verb: Callable[..., int | None]) -> Callable[..., None]:
     """Make a function a verb of typer.
 
     What it returns or raises becomes the exit code; with --json an error is also written as JSON. A parameter whose
-    type is a dataclass stands for one option per field.
+    type is a dataclass stands for one option per field. A field of the type Annotated[C, {name: option, ...}], where C
+    is another dataclass, stands for these options of C's fields, with the types and defaults that they have in C.
     """
     parameters: list[inspect.Parameter] = []
     groups: dict[str, type[Any]] = {}
@@ -101,7 +102,7 @@ def guarded(verb: Callable[..., int | None]) -> Callable[..., None]:
         as_json = given.get("as_json", False)
         try:
             for name, group in groups.items():
-                given[name] = group(**{field.name: given.pop(field.name) for field in dataclasses.fields(group)})
+                given[name] = _build(group, given)
             code = verb(**given)
         except KeyboardInterrupt:
             code = _report(Cancelled("cancelled; no half-written file is left"), as_json)
@@ -115,14 +116,44 @@ def guarded(verb: Callable[..., int | None]) -> Callable[..., None]:
 
 
 def _options_of(group: type[Any]) -> list[inspect.Parameter]:
-    """A parameter for each field of a dataclass whose fields are annotated for typer."""
+    """The parameters that a dataclass stands for, see `guarded`."""
     hints = get_type_hints(group, include_extras=True)
-    return [
-        inspect.Parameter(
-            field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name]
-        )
-        for field in dataclasses.fields(group)
-    ]
+    parameters = []
+    for field in dataclasses.fields(group):
+        if nested := _nested(hints[field.name]):
+            parameters += _parameters(*nested)
+        else:
+            parameters.append(_parameter(field, hints[field.name]))
+    return parameters
+
+
+def _parameters(group: type[Any], options: Mapping[str, Any]) -> list[inspect.Parameter]:
+    """A parameter for each option of a dataclass that knows nothing of typer."""
+    hints = get_type_hints(group)
+    fields = {field.name: field for field in dataclasses.fields(group)}
+    return [_parameter(fields[name], Annotated[hints[name], option]) for name, option in options.items()]
+
+
+def _parameter(field: dataclasses.Field[Any], annotation: Any) -> inspect.Parameter:
+    return inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=annotation)
+
+
+def _nested(hint: Any) -> tuple[type[Any], Mapping[str, Any]] | None:
+    """The dataclass and the options of Annotated[dataclass, options]; None for another type."""
+    kind, *extras = get_args(hint) or (hint,)
+    return (kind, extras[0]) if dataclasses.is_dataclass(kind) and isinstance(kind, type) else None
+
+
+def _build(group: type[Any], given: dict[str, Any]) -> Any:
+    """A dataclass of the values of its options, which are taken out of `given`."""
+    values = {}
+    for name, hint in get_type_hints(group, include_extras=True).items():
+        if nested := _nested(hint):
+            kind, options = nested
+            values[name] = kind(**{option: given.pop(option) for option in options})
+        else:
+            values[name] = given.pop(name)
+    return group(**values)
 
 
 def exit_code(error: Exception) -> int:

@@ -7,7 +7,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,7 +17,6 @@ import audiosep
 from audiosep.cli import common
 from audiosep.errors import InputError
 from audiosep.inference.options import Options
-from audiosep.output.files import OnClip
 from audiosep.output.output_options import OutputOptions
 
 if TYPE_CHECKING:
@@ -26,6 +25,28 @@ if TYPE_CHECKING:
     from audiosep.cluster.jobs import RayReport
     from audiosep.output.batch_report import BatchReport, FileResult
     from audiosep.query.query import Query
+
+
+_OUTPUT = {
+    "format": typer.Option("--format", "-f", metavar="NAME", help="wav, flac, ogg, opus or mp3."),
+    "template": typer.Option("--template", metavar="TEXT", help="File names of the outputs."),
+    "residual": typer.Option(help="Also write what is left of the mixture."),
+    "on_clip": typer.Option(
+        help="Where outputs would clip: one gain for all outputs of a file, floats, or saturation."
+    ),
+    "overwrite": typer.Option("--overwrite", help="Replace outputs that exist."),
+    "max_seconds": typer.Option(metavar="SECONDS", help="Refuse recordings longer than this."),
+}
+"""The fields of `OutputOptions` but `only`, which is an option of `stems`."""
+
+_OPTIONS = {
+    "overlap": typer.Option(metavar="SHARE", help="Share of a window that cross-fades with the next, 0 to below 1."),
+    "shifts": typer.Option(
+        metavar="N", min=0, help="Average over N more passes, shifted in time: slower, a little better."
+    ),
+    "batch": typer.Option(metavar="N", min=1, help="Windows computed at once [default: 1, on a GPU as many as fit]."),
+}
+"""The fields of `Options`."""
 
 
 @dataclass(frozen=True)
@@ -38,34 +59,8 @@ class JobOptions:
             "--out", "-o", metavar="FOLDER", help="Folder of the outputs; - writes one target to standard output."
         ),
     ] = "separated"
-    format: Annotated[str, typer.Option("--format", "-f", metavar="NAME", help="wav, flac, ogg, opus or mp3.")] = (
-        OutputOptions.format
-    )
-    template: Annotated[str, typer.Option("--template", metavar="TEXT", help="File names of the outputs.")] = (
-        OutputOptions.template
-    )
-    residual: Annotated[bool, typer.Option(help="Also write what is left of the mixture.")] = OutputOptions.residual
-    on_clip: Annotated[
-        OnClip,
-        typer.Option(help="Where outputs would clip: one gain for all outputs of a file, floats, or saturation."),
-    ] = OutputOptions.on_clip
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")] = (
-        OutputOptions.overwrite
-    )
-    max_seconds: Annotated[float, typer.Option(metavar="SECONDS", help="Refuse recordings longer than this.")] = (
-        OutputOptions.max_seconds
-    )
-    overlap: Annotated[
-        float, typer.Option(metavar="SHARE", help="Share of a window that cross-fades with the next, 0 to below 1.")
-    ] = Options.overlap
-    shifts: Annotated[
-        int,
-        typer.Option(metavar="N", min=0, help="Average over N more passes, shifted in time: slower, a little better."),
-    ] = Options.shifts
-    batch: Annotated[
-        int | None,
-        typer.Option(metavar="N", min=1, help="Windows computed at once [default: 1, on a GPU as many as fit]."),
-    ] = Options.batch
+    output: Annotated[OutputOptions, _OUTPUT] = OutputOptions()
+    options: Annotated[Options, _OPTIONS] = Options()
     manifest: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="File with inputs: from `audiosep data build`, or text with a path a line."),
@@ -88,26 +83,6 @@ class JobOptions:
     quiet: common.Quiet = False
     verbose: common.Verbose = 0
 
-    def output(self, only: Sequence[str] | None) -> OutputOptions:
-        """What is written.
-
-        Args:
-            only: the targets to write; None for all.
-        """
-        return OutputOptions(
-            format=self.format,
-            template=self.template,
-            residual=self.residual,
-            only=only,
-            on_clip=self.on_clip,
-            overwrite=self.overwrite,
-            max_seconds=self.max_seconds,
-        )
-
-    def options(self) -> Options:
-        """How to separate."""
-        return Options(overlap=self.overlap, shifts=self.shifts, batch=self.batch)
-
 
 @dataclass(frozen=True)
 class _Job:
@@ -116,16 +91,12 @@ class _Job:
     Attributes:
         inputs: files, folders, or "-".
         queries: None for the stems.
-        output: what is written.
-        options: how to separate.
-        job: the other options.
+        job: the options of the job, with the targets to write.
         model: which model, and what computes it.
     """
 
     inputs: Sequence[str]
     queries: Sequence[Query] | None
-    output: OutputOptions
-    options: Options
     job: JobOptions
     model: common.ModelOptions
 
@@ -157,7 +128,7 @@ def run(
     common.logs_to(terminal, job.verbose, job.quiet)
     _check_out(inputs, queries, only, job)
     _check_ray(job, model)
-    work = _Job(inputs, queries, job.output(only), job.options(), job, model)
+    work = _Job(inputs, queries, replace(job, output=replace(job.output, only=only)), model)
     report, about = _with_ray(work, terminal) if job.ray else _here(work, terminal)
     if job.as_json:
         common.emit(_document(report, about))
@@ -236,8 +207,8 @@ def _here(work: _Job, terminal: Console) -> tuple[BatchReport, dict[str, Any]]:
             work.inputs,
             work.queries,
             work.job.out,
-            output=work.output,
-            options=work.options,
+            output=work.job.output,
+            options=work.job.options,
             progress=progress if watched else None,  # else the files need not be measured beforehand
         )
     return report, {
@@ -266,8 +237,8 @@ def _with_ray(work: _Job, terminal: Console) -> tuple[RayReport, dict[str, Any]]
             precision=model.precision,
             adapter=model.adapter,
             engine=model.engine,
-            output=work.output,
-            options=work.options,
+            output=job.output,
+            options=job.options,
             workers=job.workers,
             cluster=job.cluster,
             progress=progress,
