@@ -4,7 +4,7 @@
 
 Lines are drawn at random from those that were added or changed since a revision and hold something to break: a
 comparison, an operator, a number, a truth value, `not`, `min`/`max`. First the test files that name the module run,
-then all others but the slow ones. Works on a copy of the checkout.
+then all others but the slow ones. Works on a copy of the checkout, and stops if a test fails there with nothing broken.
 """
 
 from __future__ import annotations
@@ -105,8 +105,8 @@ def _broken(node: ast.expr) -> str | None:
     return None
 
 
-def survives(mutant: Mutant, checkout: Path) -> bool:
-    """Whether all tests pass with a mutant in a copy of the checkout."""
+def killer(mutant: Mutant, checkout: Path) -> str | None:
+    """The first test that fails with a mutant in a copy of the checkout; None if none does."""
     path = checkout / mutant.path
     source = path.read_text(encoding="utf-8")
     lines = source.splitlines(keepends=True)
@@ -116,16 +116,21 @@ def survives(mutant: Mutant, checkout: Path) -> bool:
         module = ".".join(mutant.path.with_suffix("").parts)
         tests = sorted((checkout / "tests").glob("test_*.py"))
         near = [test for test in tests if module in test.read_text(encoding="utf-8")]
-        return all(_passes(group, checkout) for group in (near, [test for test in tests if test not in near]) if group)
+        others = [test for test in tests if test not in near]
+        return next((failed for group in (near, others) if group and (failed := first_failure(group, checkout))), None)
     finally:
         path.write_text(source, encoding="utf-8")
 
 
-def _passes(tests: Sequence[Path], checkout: Path) -> bool:
+def first_failure(tests: Sequence[Path], checkout: Path) -> str | None:
+    """The first of some test files' tests that fails, or what pytest says if it cannot run them; None if none does."""
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *map(str, tests)]
     environment = {**os.environ, "PYTHONPATH": str(checkout)}
-    done = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, check=False)
-    return done.returncode == 0
+    done = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode == 0:
+        return None
+    failed = re.search(r"^(FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE)
+    return failed[2] if failed else done.stdout.strip().splitlines()[-1]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -148,12 +153,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory(prefix="audiosep-mutants-") as folder:
         checkout = Path(folder) / "checkout"
         shutil.copytree(Path.cwd(), checkout, ignore=shutil.ignore_patterns(".venv*", ".git", "out", "site", "runs"))
+        if failed := first_failure(sorted((checkout / "tests").glob("test_*.py")), checkout):
+            raise SystemExit(f"with nothing broken {failed} fails: mend it first")
         for ways in draw.sample(choices, min(options.count, len(choices))):
             mutant = draw.choice(ways)
-            alive = survives(mutant, checkout)
-            survivors += alive
-            fate = "SURVIVED" if alive else "killed"
-            print(f"{fate:8} {mutant.path}:{mutant.line}\n    {mutant.before}\n    {mutant.after.strip()}", flush=True)
+            test = killer(mutant, checkout)
+            survivors += test is None
+            fate = "SURVIVED" if test is None else f"killed by {test}"
+            print(f"{mutant.path}:{mutant.line} {fate}\n    {mutant.before}\n    {mutant.after.strip()}", flush=True)
     print(f"{survivors} of {min(options.count, len(choices))} survived, drawn from {len(choices)} lines")
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from audiosep.errors import ModelError
 from audiosep.models.mask_graph import MaskGraph, WaveformGraph
-from audiosep.models.mask_model import MaskModel, Masks
+from audiosep.models.mask_model import MaskModel, Masks, query_groups
 from audiosep.models.stft import mean_power, stft
 
 N_FFT, HOP, RATE = 256, 64, 16000
@@ -25,6 +25,8 @@ class FixedMasks(MaskModel):
         self.n_fft, self.hop, self.sample_rate, self.dimension = N_FFT, HOP, RATE, 4
         self.stem_names = tuple(f"stem {k}" for k in range(len(magnitudes)))
         self.magnitudes, self.rotation, self.presence = magnitudes, rotation, presence
+        self.rotates = rotation is not None
+        self.capabilities = frozenset({"presence"} if presence else ())
         self.powers: list[Tensor] = []
 
     def masks(self, power: Tensor, embeddings: Tensor, negatives: Tensor) -> Iterator[Masks]:
@@ -123,3 +125,34 @@ def test_graphs_give_what_the_model_gives() -> None:
     whole = WaveformGraph(graph)
     targets = dict(zip(whole.outputs, whole(mix, QUERIES[:1], 0 * QUERIES[:1]), strict=True))["targets"]
     torch.testing.assert_close(targets, want.waveforms[0], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("together", "sizes"), [(None, [2, 2, 1]), (1, [1] * 5), (9, [5])])
+def test_queries_are_decoded_some_at_a_time(together: int | None, sizes: list[int]) -> None:
+    embeddings, negatives = torch.rand(5, 4), torch.rand(5, 4)
+    groups = list(query_groups(embeddings, negatives, together))
+    assert [len(some) for some, _ in groups] == sizes
+    assert torch.equal(torch.cat([some for some, _ in groups]), embeddings)
+    assert torch.equal(torch.cat([kept_out for _, kept_out in groups]), negatives)
+
+
+def test_a_description_is_taken_whole() -> None:
+    other, model = FixedMasks([torch.ones(BINS)] * 3, presence=True), FixedMasks([torch.ones(BINS)])
+    other.window, other.context, other.past, other.alignment, other.unseen_bins = 8000, 64, 128, 4, 1
+    other.config = {"any": "thing"}
+    model.window = model.context = model.past = 1
+    model.engine = "another"
+    model.take_description(other)
+    for name in (
+        "config",
+        "window",
+        "context",
+        "past",
+        "alignment",
+        "unseen_bins",
+        "stem_names",
+        "capabilities",
+        "hop",
+    ):
+        assert getattr(model, name) == getattr(other, name)
+    assert model.engine == "another"

@@ -10,6 +10,10 @@ import pytest
 from make_mini import measure, weights
 
 from audiosep import load
+from audiosep.models.hybrid_config import HybridConfig
+from audiosep.weights import configs
+from audiosep.weights.catalogue import locate
+from audiosep.weights.checkpoint import read_config
 
 TOLERANCE = 1e-3  # relative to the level of a target
 
@@ -40,3 +44,7 @@ def test_every_target_has_the_level_the_samples_and_the_presence_that_it_had(
         assert now["presence"] == pytest.approx(before["presence"], abs=TOLERANCE), name
         np.testing.assert_allclose(now["values"], before["values"], atol=TOLERANCE, err_msg=name)
         np.testing.assert_allclose(now["projections"], before["projections"], atol=TOLERANCE, err_msg=name)
+
+
+def test_the_default_configuration_is_that_of_the_shipped_weights() -> None:
+    assert HybridConfig() == configs.from_dict(HybridConfig, read_config(locate("mini"))["model"])

@@ -95,7 +95,7 @@ def test_what_openvino_cannot_compile_is_told(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(openvino, "_core", Core)
     model = OpenVinoModel(Hybrid(SMALL).eval(), "fp32")
-    with torch.inference_mode(), pytest.raises(ModelError, match=r"\(no such instruction\); use device='cpu'"):
+    with torch.inference_mode(), pytest.raises(ModelError, match=r"\(no such instruction\); use engine='torch'"):
         model.stems(torch.randn(1, 1, 3000))
 
 

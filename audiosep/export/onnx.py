@@ -12,7 +12,7 @@ import io
 import json
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -25,9 +25,10 @@ from torch import Tensor
 from audiosep.atomic import write_bytes
 from audiosep.audio.synthetic import tone_and_noise
 from audiosep.errors import DependencyError, InputError, ModelError, install_extra
+from audiosep.models.families import family_of
 from audiosep.models.mask_graph import MaskGraph, WaveformGraph
+from audiosep.models.mask_model import MaskModel, Masks, query_groups
 from audiosep.models.separation_model import SeparationModel
-from audiosep.models.stft import istft, mean_power, stft
 from audiosep.query.query import Query
 from audiosep.query.resolve import resolve
 from audiosep.separator import Separator
@@ -117,7 +118,7 @@ def compare(session: Any, model: SeparationModel, mixes: Sequence[Tensor] | None
     Returns:
         The largest difference between their targets, relative to the largest sample of a target.
     """
-    about = json.loads(session.get_modelmeta().custom_metadata_map["audiosep"])
+    about = _about(session)
     if mixes is None:
         sound = torch.from_numpy(tone_and_noise(90 * model.hop, model.sample_rate))
         mixes = [sound, sound[:1, : 37 * model.hop + 11]]
@@ -133,31 +134,69 @@ def compare(session: Any, model: SeparationModel, mixes: Sequence[Tensor] | None
     return worst
 
 
+class OnnxModel(MaskModel):
+    """An exported network with its transforms outside, in ONNX Runtime.
+
+    Args:
+        session: of ONNX Runtime.
+    """
+
+    engine = "onnxruntime"
+
+    def __init__(self, session: Any) -> None:
+        super().__init__()
+        about = _about(session)
+        self.n_fft, self.hop, self.pad_mode = about["n_fft"], about["hop"], about["pad"]
+        self.sample_rate, self.dimension = about["sample_rate"], about["dimension"]
+        self.queries_at_once = about["at_once"] == "any"
+        self.stem_names = tuple(about["targets"])
+        self._session = session
+        self._names = [output.name for output in session.get_outputs()]
+
+    def masks(self, power: Tensor, embeddings: Tensor, negatives: Tensor) -> Iterator[Masks]:
+        """See `MaskModel.masks`."""
+        for some, kept_out in query_groups(embeddings, negatives, None if self.queries_at_once else 1):
+            yield self._run(power, embeddings=some, negatives=kept_out)
+
+    def stem_masks(self, power: Tensor) -> Masks:
+        """See `MaskModel.stem_masks`."""
+        return self._run(power)
+
+    def _run(self, power: Tensor, **queries: Tensor) -> Masks:
+        """Masks of (batch, bins, frames) power, one recording after the other."""
+        given = {name: value.numpy() for name, value in queries.items()}
+        found = []
+        for one in power:
+            values = self._session.run(None, {"power": one.contiguous().numpy(), **given})
+            found.append(dict(zip(self._names, map(torch.from_numpy, values), strict=True)))
+        stacked = {name: torch.stack([one[name] for one in found]) for name in self._names}
+        return Masks(stacked["mask"], stacked.get("rotation"), stacked.get("presence"))
+
+
 def run(session: Any, mix: Tensor, embeddings: Tensor, negatives: Tensor) -> Tensor:
-    """Targets of an exported network.
+    """Separate a mixture by an exported network.
 
     Args:
         session: of ONNX Runtime.
         mix: (channels, samples).
-        embeddings: (queries, dimension); not used if the targets are stems.
-        negatives: (queries, dimension); not used if the targets are stems.
+        embeddings: (queries, dimension); not used where the targets are stems.
+        negatives: (queries, dimension); not used where the targets are stems.
 
     Returns:
         (queries, channels, samples).
     """
-    about = json.loads(session.get_modelmeta().custom_metadata_map["audiosep"])
-    queries = {} if about["targets"] else {"embeddings": embeddings.numpy(), "negatives": negatives.numpy()}
-    names = [output.name for output in session.get_outputs()]
+    about = _about(session)
     if about["transforms"] == "inside":
-        outputs = dict(zip(names, session.run(None, {"mix": mix.numpy(), **queries}), strict=True))
-        return torch.from_numpy(outputs["targets"])
-    spectrum = stft(mix, about["n_fft"], about["hop"], about["pad"])
-    feed = {"power": mean_power(spectrum).contiguous().numpy(), **queries}
-    outputs = {name: torch.from_numpy(x) for name, x in zip(names, session.run(None, feed), strict=True)}
-    mask = outputs["mask"]
-    if "rotation" in outputs:
-        mask = mask * torch.complex(*outputs["rotation"].unbind(1))
-    return istft(spectrum * mask[:, None], about["n_fft"], about["hop"], mix.shape[-1])
+        queries = {} if about["targets"] else {"embeddings": embeddings.numpy(), "negatives": negatives.numpy()}
+        return torch.from_numpy(session.run(["targets"], {"mix": mix.numpy(), **queries})[0])
+    model = OnnxModel(session)
+    return (model.stems(mix[None]) if about["targets"] else model(mix[None], embeddings, negatives)).waveforms[0]
+
+
+def _about(session: Any) -> dict[str, Any]:
+    """What `_metadata` wrote."""
+    about: dict[str, Any] = json.loads(session.get_modelmeta().custom_metadata_map["audiosep"])
+    return about
 
 
 def random_queries(count: int, dimension: int, seed: int = 0) -> Tensor:
@@ -223,7 +262,7 @@ def _metadata(
     return {
         "format": 1,
         "name": separator.name,
-        "family": type(model).__name__.lower(),
+        "family": family_of(model),
         "transforms": transforms,
         "sample_rate": model.sample_rate,
         "n_fft": model.n_fft,

@@ -15,9 +15,8 @@ import torch
 from torch import Tensor
 
 from audiosep.errors import DependencyError, ModelError, install_extra
-from audiosep.models.hybrid import QUERIES_TOGETHER
 from audiosep.models.mask_graph import MaskGraph
-from audiosep.models.mask_model import MaskModel, Masks
+from audiosep.models.mask_model import MaskModel, Masks, query_groups
 from audiosep.models.separation_model import SeparationModel
 
 PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
@@ -44,13 +43,7 @@ class OpenVinoModel(MaskModel):
         super().__init__()
         graphs = {False: MaskGraph(model.eval())}
         network = graphs[False].model
-        self.config = network.config
-        self.sample_rate, self.hop, self.dimension = network.sample_rate, network.hop, network.dimension
-        self.n_fft, self.pad_mode, self.unseen_bins = network.n_fft, network.pad_mode, network.unseen_bins
-        self.queries_at_once = network.queries_at_once
-        self.capabilities, self.stem_names = network.capabilities, network.stem_names
-        self.window, self.context, self.past = network.window, network.context, network.past
-        self.alignment = network.alignment
+        self.take_description(network)
         if self.stem_names:
             graphs[True] = MaskGraph(network, stems=True)
         self._precision = precision
@@ -60,8 +53,7 @@ class OpenVinoModel(MaskModel):
 
     def masks(self, power: Tensor, embeddings: Tensor, negatives: Tensor) -> Iterator[Masks]:
         """See `MaskModel.masks`."""
-        together = QUERIES_TOGETHER["cpu"] if self.queries_at_once else 1
-        for queries in zip(embeddings.split(together), negatives.split(together), strict=True):
+        for queries in query_groups(embeddings, negatives, None if self.queries_at_once else 1):
             yield self._run(power, *queries, stems=False)
 
     def stem_masks(self, power: Tensor) -> Masks:
@@ -80,10 +72,8 @@ class OpenVinoModel(MaskModel):
             if stems not in self._compiled:
                 self._compiled[stems] = compile_graph(self._graphs[stems], self._precision)
         found = [self._compiled[stems](one, *queries) for one in power]
-        rotation, presence = (
-            torch.stack([one[name] for one in found]) if name in found[0] else None for name in ("rotation", "presence")
-        )
-        return Masks(torch.stack([one["mask"] for one in found]), rotation, presence)
+        stacked = {name: torch.stack([one[name] for one in found]) for name in self._graphs[stems].outputs}
+        return Masks(stacked["mask"], stacked.get("rotation"), stacked.get("presence"))
 
 
 def compile_graph(graph: MaskGraph, precision: str) -> Compiled:

@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 # The most queries of one call of the model; more queries take several calls. Each call computes what queries share
 # (transform, encoder) again, but memory stays bounded: below 900 MB in all for the embedded model. Within a call the
-# model may decode fewer queries at a time (`models.hybrid.QUERIES_TOGETHER`) and computes what they share once.
+# model may decode fewer queries at a time (`models.mask_model.QUERIES_TOGETHER`) and computes what they share once.
 QUERIES_PER_PASS = 4
 
 

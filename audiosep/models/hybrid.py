@@ -10,7 +10,7 @@ The decoder then runs again with what the listener makes of its estimate and of 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
@@ -25,12 +25,9 @@ from audiosep.models.blocks import MOMENTUM, ResidualBlock, fold, residual_block
 from audiosep.models.film import Condition, FilmNorm
 from audiosep.models.hybrid_config import HybridConfig
 from audiosep.models.listener import Listener
-from audiosep.models.mask_model import MaskModel, Masks
+from audiosep.models.mask_model import MaskModel, Masks, query_groups
 from audiosep.models.masks import real_mask, share_out
 from audiosep.models.refinement import TINY, Decoded, decode_mixed, decode_refined, refined_query
-
-# Each query that is decoded has activations of its own. On a CPU two at a time keep the embedded model below 900 MB.
-QUERIES_TOGETHER = {"cpu": 2, "mps": 4, "cuda": 16}
 
 
 @dataclass
@@ -120,7 +117,7 @@ class Hybrid(MaskModel):
     def masks(self, power: Tensor, embeddings: Tensor, negatives: Tensor) -> Iterator[Masks]:
         """See `MaskModel.masks`."""
         features = self.encode(self.energies(power))
-        for some, kept_out in _groups(embeddings, negatives):
+        for some, kept_out in query_groups(embeddings, negatives):
             batch, count = power.shape[0], some.shape[0]
             owner = torch.arange(batch, device=some.device).repeat_interleave(count)
             decoded = self.estimate(features, some.repeat(batch, 1), kept_out.repeat(batch, 1), owner)
@@ -241,27 +238,14 @@ class Hybrid(MaskModel):
         if previous is not None:
             embed = partial(self.embed_masked, energies=energies)
             positive, negative = refined_query(previous, embed, energies, query, negative)
-        both = torch.cat([positive, negative], 1) * (self.dimension**0.5 * 0.3)
-        vector = self.query(both if keep is None else both * keep)
-        tracks = similarity = None
-        bottom = features.bottom[owner]
-        if features.listener is not None:
-            tracks, similarity = self.attention(features.listener, owner, vector, positive, negative)
-            tracks = self._extend(tracks, features.energies)
-            matches = self._extend(self.attention.map(similarity), features.energies)
-            bottom = bottom + F.interpolate(matches, size=bottom.shape[2:], mode="bilinear")
+        bottom, condition, similarity = self._condition(features, positive, negative, owner, keep)
         stems = None
         if songs is None:
-            maps = self._decode(features, bottom, owner, Condition(vector, tracks))
+            maps = self._decode(features, bottom, owner, condition)
         else:
+            both_bottoms = torch.cat([bottom, features.bottom[songs]])
             both_maps = self._decode(
-                features,
-                torch.cat([bottom, features.bottom[songs]]),
-                torch.cat([owner, songs]),
-                Condition(
-                    torch.cat([vector, self.stem_vector.expand(len(songs), -1)]),
-                    None if tracks is None else F.pad(tracks, (0, 0, 0, 0, 0, len(songs))),  # stems have none
-                ),
+                features, both_bottoms, torch.cat([owner, songs]), self._with_stems(condition, songs)
             )
             maps, stem_maps = both_maps.split([len(owner), len(songs)])
             stems = self._masks(self.stem_out(stem_maps), frames)
@@ -287,6 +271,26 @@ class Hybrid(MaskModel):
         return self.listener.embed_pooled(self.listener.pooled(mask.float().square() * energies))
 
     # ---- internals -------------------------------------------------------------------------------------------------
+
+    def _condition(
+        self, features: Features, positive: Tensor, negative: Tensor, owner: Tensor, keep: Tensor | None
+    ) -> tuple[Tensor, Condition, Tensor | None]:
+        """The deepest maps of the queries, what modulates the decoder, and the similarities (see `Attention`)."""
+        both = torch.cat([positive, negative], 1) * (self.dimension**0.5 * 0.3)
+        vector = self.query(both if keep is None else both * keep)
+        bottom = features.bottom[owner]
+        if features.listener is None:
+            return bottom, Condition(vector), None
+        tracks, similarity = self.attention(features.listener, owner, vector, positive, negative)
+        matches = self._extend(self.attention.map(similarity), features.energies)
+        bottom = bottom + F.interpolate(matches, size=bottom.shape[2:], mode="bilinear")
+        return bottom, Condition(vector, self._extend(tracks, features.energies)), similarity
+
+    def _with_stems(self, condition: Condition, songs: Tensor) -> Condition:
+        """The condition of queries, then that of the stems of some songs, which have no tracks."""
+        vector = torch.cat([condition.vector, self.stem_vector.expand(len(songs), -1)])
+        tracks = condition.tracks
+        return Condition(vector, None if tracks is None else F.pad(tracks, (0, 0, 0, 0, 0, len(songs))))
 
     def _fold(self, x: Tensor) -> Tensor:
         """(batch, 1, frames, bands) padded so that every level divides evenly, patches as channels."""
@@ -342,14 +346,6 @@ class Hybrid(MaskModel):
                 parts.append(4 * likeness.float())
             logits: Tensor = self.presence(torch.cat(parts, 1))[:, 0]
         return logits
-
-
-def _groups(embeddings: Tensor, negatives: Tensor) -> Iterable[tuple[Tensor, Tensor]]:
-    """Queries and their negatives, as many at a time as the device decodes together."""
-    if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]  # a trace keeps its number of groups
-        return [(embeddings, negatives)]
-    together = QUERIES_TOGETHER.get(embeddings.device.type, QUERIES_TOGETHER["cpu"])
-    return zip(embeddings.split(together), negatives.split(together), strict=True)
 
 
 def _head(inputs: int, outputs: int) -> nn.Conv2d:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from audiosep.errors import ModelError
-from audiosep.models.mask_model import MaskModel, Masks
+from audiosep.models.mask_model import MaskModel
 from audiosep.models.separation_model import SeparationModel
 
 TRACED_FRAMES = 50  # so few that the published network does not cut them into stretches, which a trace would keep
@@ -44,8 +44,9 @@ class MaskGraph(nn.Module):
         self.inputs = ("power",) if stems else ("power", "embeddings", "negatives")
         self.targets = model.stem_names if stems else ()
         self.any_queries = model.queries_at_once and not stems
-        with torch.no_grad():
-            self.outputs = tuple(self._named(self._masks(*self.example())))
+        rotation = ["rotation"] if model.rotates and not stems else []
+        presence = ["presence"] if "presence" in model.capabilities and not stems else []
+        self.outputs = ("mask", "top", *rotation, *presence)
 
     def example(self) -> tuple[Tensor, ...]:
         """Inputs of the right shapes."""
@@ -64,19 +65,12 @@ class MaskGraph(nn.Module):
             mask (queries, bins, frames), top (queries, frames), and where the network has them rotation
             (queries, 2, bins, frames) and presence (queries,).
         """
-        return tuple(self._named(self._masks(power, *queries)).values())
-
-    def _masks(self, power: Tensor, *queries: Tensor) -> Masks:
         if self.stems:
-            return self.model.stem_masks(power[None])
-        (masks,) = self.model.masks(power[None], *queries)
-        return masks
-
-    def _named(self, masks: Masks) -> dict[str, Tensor]:
-        magnitude = masks.magnitude[0]
-        found = {"mask": magnitude, "top": magnitude[:, self.model.top_band].mean(1)}
-        found |= {} if masks.rotation is None else {"rotation": masks.rotation[0]}
-        return found | ({} if masks.presence is None else {"presence": masks.presence[0]})
+            masks = self.model.stem_masks(power[None])
+        else:
+            (masks,) = self.model.masks(power[None], *queries)
+        parts = (masks.magnitude, masks.mean_over(self.model.top_band), masks.rotation, masks.presence)
+        return tuple(part[0] for part in parts if part is not None)
 
 
 class WaveformGraph(nn.Module):

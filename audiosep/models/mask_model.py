@@ -9,7 +9,7 @@ engines alike.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,6 +22,8 @@ from audiosep.models.separation_model import Estimate, SeparationModel
 from audiosep.models.stft import istft, mean_power, stft
 
 TOP_BAND = 1000.0  # Hz
+# Each query that is decoded has activations of its own. On a CPU two at a time keep the embedded model below 900 MB.
+QUERIES_TOGETHER = {"cpu": 2, "mps": 4, "cuda": 16}
 
 
 @dataclass
@@ -46,6 +48,10 @@ class Masks:
             return magnitude
         return magnitude * torch.complex(*self.rotation[:, target].unbind(1))
 
+    def mean_over(self, bins: slice) -> Tensor:
+        """(batch, targets, frames): the mean magnitude over some bins."""
+        return self.magnitude[:, :, bins].mean(2)
+
 
 class MaskModel(SeparationModel):
     """A model whose network turns the mean power of a mixture's channels into masks, one for all channels.
@@ -54,13 +60,20 @@ class MaskModel(SeparationModel):
         n_fft: FFT length, samples.
         pad_mode: how the STFT continues a signal beyond its ends, see `models.stft.stft`.
         unseen_bins: highest bins that the network does not see; their masks are not part of the highest 1 kHz.
+        rotates: whether masks of queries have a rotation.
         queries_at_once: whether `masks` takes any number of queries in one pass of the network's layers, or one by one.
     """
 
     n_fft: int
     pad_mode: Literal["constant", "reflect"] = "constant"
     unseen_bins: int = 0
+    rotates: bool = False
     queries_at_once: bool = True
+
+    def take_description(self, model: MaskModel) -> None:
+        """Take all attributes that describe a model, but for what computes it, from another one."""
+        for name in {**SeparationModel.__annotations__, **MaskModel.__annotations__}.keys() - {"Config", "engine"}:
+            setattr(self, name, getattr(model, name))
 
     @property
     def bins(self) -> int:
@@ -104,9 +117,11 @@ class MaskModel(SeparationModel):
         done = 0
         for masks in self.masks(power, embeddings, negatives):
             # One target at a time: spectra of all together would be the largest tensors of a pass.
-            for k in range(masks.magnitude.shape[1]):
-                targets[:, done], top[:, done] = self._target(masks, k, spectrum, mix.shape[-1])
-                done += 1
+            count = masks.magnitude.shape[1]
+            top[:, done : done + count] = masks.mean_over(self.top_band)[..., : top.shape[-1]]
+            for k in range(count):
+                targets[:, done + k] = self._target(masks, k, spectrum, mix.shape[-1])
+            done += count
             scores += [] if masks.presence is None else [masks.presence]
         return Estimate(targets, top, torch.cat(scores, 1) if scores else None)
 
@@ -124,8 +139,9 @@ class MaskModel(SeparationModel):
         targets = mix.new_empty(mix.shape[0], len(self.stem_names), *mix.shape[1:])
         top = targets.new_empty(*targets.shape[:2], mix.shape[-1] // self.hop + 1)
         last = len(self.stem_names) - 1
+        top[:, :last] = masks.mean_over(self.top_band)[:, :last, : top.shape[-1]]
         for k in range(last):
-            targets[:, k], top[:, k] = self._target(masks, k, spectrum, mix.shape[-1])
+            targets[:, k] = self._target(masks, k, spectrum, mix.shape[-1])
         targets[:, last] = mix - targets[:, :last].sum(1)
         top[:, last] = 1 - top[:, :last].sum(1)
         return Estimate(targets, top)
@@ -138,8 +154,21 @@ class MaskModel(SeparationModel):
         spectrum = stft(mix.float(), self.n_fft, self.hop, pad_mode=self.pad_mode)
         return spectrum, mean_power(spectrum)
 
-    def _target(self, masks: Masks, target: int, spectrum: Tensor, samples: int) -> tuple[Tensor, Tensor]:
-        """The waveform (batch, channels, samples) of a target, and its mean mask (batch, frames) of the top band."""
-        spectrum = spectrum * masks.of(target)[:, None]
-        top = masks.magnitude[:, target, self.top_band].mean(1)
-        return istft(spectrum, self.n_fft, self.hop, samples), top[:, : samples // self.hop + 1]
+    def _target(self, masks: Masks, target: int, spectrum: Tensor, samples: int) -> Tensor:
+        """The waveform (batch, channels, samples) of a target."""
+        return istft(spectrum * masks.of(target)[:, None], self.n_fft, self.hop, samples)
+
+
+def query_groups(embeddings: Tensor, negatives: Tensor, together: int | None = None) -> Iterable[tuple[Tensor, Tensor]]:
+    """Queries and their negatives, some at a time.
+
+    Args:
+        embeddings: (queries, dimension).
+        negatives: (queries, dimension).
+        together: queries at a time; None for as many as the device should decode together.
+    """
+    if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]  # a trace keeps its number of groups
+        return [(embeddings, negatives)]
+    if together is None:
+        together = QUERIES_TOGETHER.get(embeddings.device.type, QUERIES_TOGETHER["cpu"])
+    return zip(embeddings.split(together), negatives.split(together), strict=True)

@@ -221,6 +221,7 @@ class ResUNet30(MaskModel):
     config: ResUNet30Config
     pad_mode = "reflect"
     unseen_bins = 1
+    rotates = True
     queries_at_once = False
 
     def __init__(self, config: ResUNet30Config) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 import seeded
 from numpy.typing import NDArray
 
-from audiosep import Query, Separation, Separator, load
+from audiosep import Options, Query, Separation, Separator, load
 from audiosep.audio import read_audio
 from audiosep.weights.catalogue import locate
 
@@ -69,6 +69,9 @@ def _separations(separator: Separator) -> Iterator[tuple[str, Separation]]:
     yield "audio", separator.separate(reading, Query(audio=(guitar, RATE), name="guitar"), sample_rate=RATE)
     yield "negative", separator.separate(song, Query("singing", negative="guitar"), sample_rate=RATE)
     yield "stems", separator.stems(song, sample_rate=RATE)
+    # Two windows, at a rate above the model's.
+    long = np.concatenate([read_audio(AUDIO / f"{name}.flac")[0] for name in ("reading", "song")], axis=1)
+    yield "windows", separator.separate(long, "speech", sample_rate=48000, options=Options(shifts=1))
 
 
 def _beginning(name: str) -> NDArray[np.float32]:
