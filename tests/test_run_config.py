@@ -60,7 +60,7 @@ def test_a_stopped_run_has_its_own_exit_code(config, tmp_path, capsys, monkeypat
     from audiosep.cli.train import app
 
     monkeypatch.setattr(FileTask, "from_config", classmethod(lambda cls, data: cls(width=4, stop_at=2)))
-    arguments = [str(config), "--out", str(tmp_path / "run"), "--quiet"]
+    arguments = [str(config), "--out", str(tmp_path / "run"), "--set", "trainer.steps=500", "--quiet"]
     assert app(arguments, standalone_mode=False) == 130
     assert "stopped after" in capsys.readouterr().out
 
