@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from audiosep.atomic import write_text
 from audiosep.data.manifest import Clip, read_manifest
 from audiosep.errors import ConfigError
 from audiosep.models.hybrid import Hybrid
@@ -151,8 +152,8 @@ def main() -> None:
     }
     folder = assemble(args.separator, args.text, args.out, listener=args.listener, **settings)
     card = card.replace(TRAINED_ON, trained_on(read_manifest(args.manifest)))
-    (folder / "MODEL_CARD.md").write_text(card, encoding="utf-8")
-    (folder / "train.json").write_text(json.dumps(run_configs(args.runs), indent=2) + "\n", encoding="utf-8")
+    write_text(folder / "MODEL_CARD.md", card)
+    write_text(folder / "train.json", json.dumps(run_configs(args.runs), indent=2) + "\n")
     size = sum(file.stat().st_size for file in folder.iterdir()) / 2**20
     print(f"{folder}: {read_config(folder)['name']}, {size:.1f} MiB")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from audiosep.atomic import write_text
 from audiosep.errors import InputError
 
 
@@ -21,7 +22,7 @@ def put(text: str, path: Path, name: str) -> None:
     """
     start, end = find_place(path, name)
     page = path.read_text(encoding="utf-8")
-    path.write_text(page[:start] + text + page[end:], encoding="utf-8")
+    write_text(path, page[:start] + text + page[end:])
 
 
 def find_place(path: Path, name: str) -> tuple[int, int]:

@@ -87,6 +87,7 @@ class Staging:
         """
         self.check_free(record, overwrite=overwrite)
         try:
+            # Not with audiosep.atomic: the files exist already, and the rename of their folder marks them as complete.
             for number, name in enumerate(record["outputs"]):
                 made[name].rename(work / str(number))
             (work / _RECORD).write_text(json.dumps(record), encoding="utf-8")

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from audiosep.atomic import write_text
 from audiosep.data.corpus import Corpus
 from audiosep.data.manifest import Clip
 from audiosep.weights.configs import from_dict, to_dict
@@ -87,10 +88,13 @@ class ValidationRecipe:
 
         Args:
             path: the file.
+
+        Raises:
+            AudioSepError: the file cannot be written.
         """
         head = {k: v for k, v in to_dict(self).items() if k != "entries"}
         lines = ",\n".join(json.dumps(to_dict(e), ensure_ascii=False) for e in self.entries)
-        Path(path).write_text(f'{json.dumps(head)[:-1]}, "entries": [\n{lines}\n]}}\n', encoding="utf-8")
+        write_text(path, f'{json.dumps(head)[:-1]}, "entries": [\n{lines}\n]}}\n')
 
 
 class RecipeAudio:

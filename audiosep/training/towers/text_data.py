@@ -192,6 +192,7 @@ def embed_to_file(teacher: SentenceTeacher, texts: Sequence[str], path: Path) ->
         texts: n texts.
         path: the file without its suffix .npy: (n, 384) float16.
     """
+    # Not with audiosep.atomic, whose unfinished files are deleted: hours of work are continued after an interruption.
     part, shape = path.with_suffix(".partial.npy"), (len(texts), 384)
     table = np.lib.format.open_memmap(part, "r+" if part.is_file() else "w+", np.float16, shape)
     for start in range(0, len(texts), _CHUNK):
