@@ -132,19 +132,6 @@ def suppression(estimate: Tensor, mixture: Tensor) -> Tensor:
     return _ratio_db(mixture.square().sum(-1), estimate.square().sum(-1), _audible(mixture))
 
 
-def share_better(improvements: Tensor) -> Tensor:
-    """Share of the finite improvements that are above 0 dB.
-
-    Args:
-        improvements: (n,) in dB.
-
-    Returns:
-        Scalar; NaN when no improvement is finite.
-    """
-    finite = improvements[torch.isfinite(improvements)]
-    return (finite > 0).to(improvements.dtype).mean()
-
-
 def _same(estimate: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
     if estimate.shape[-1] != reference.shape[-1]:
         raise ValueError(f"lengths differ: estimate {estimate.shape[-1]}, reference {reference.shape[-1]} samples")

@@ -70,11 +70,6 @@ def test_silence():
     assert float(metrics.suppression(reference * 0.1, reference)) == pytest.approx(20.0, abs=1e-3)
 
 
-def test_share_better_leaves_out_what_has_no_ratio():
-    assert float(metrics.share_better(torch.tensor([1.0, -1.0, math.nan, 3.0, 0.5]))) == 0.75
-    assert metrics.share_better(torch.tensor([math.nan])).isnan()
-
-
 def test_half_precision_is_measured_in_float32_and_double_in_double():
     reference = noise(8000)
     assert metrics.snr((reference * 0.9).half(), reference.half()).dtype == torch.float32

@@ -153,15 +153,6 @@ def trainable_parameters(model: nn.Module) -> list[nn.Parameter]:
     return [p for p in model.parameters() if p.requires_grad]
 
 
-def adapter_info(path: Path | str) -> dict[str, Any]:
-    """What an adapter file says about itself: "base", "base_hash" and what was passed as `about` when it was saved.
-
-    Raises:
-        ModelError: the file is missing, damaged or no adapter.
-    """
-    return _read(Path(path))[0]
-
-
 def apply_adapter(model: nn.Module, path: Path | str) -> None:
     """Add an adapter's changes to the weights of its base model; several adapters of one base add up.
 
@@ -173,12 +164,12 @@ def apply_adapter(model: nn.Module, path: Path | str) -> None:
         ModelError: no adapter file, or one of another base.
     """
     path = Path(path)
-    info, tensors = _read(path)
+    facts, tensors = _read(path)
     base = _base_hash(model)
-    if info["base_hash"] != base:
+    if facts["base_hash"] != base:
         raise ModelError(
-            f"{path} was made for {info['base']!r} with weights {info['base_hash'][:12]}, this model has {base[:12]}: "
-            "load the base it was made for, or fine-tune again"
+            f"{path} was made for {facts['base']!r} with weights {facts['base_hash'][:12]}, this model has "
+            f"{base[:12]}: load the base it was made for, or fine-tune again"
         )
     with torch.no_grad():
         for name, change in _changes(tensors):
@@ -215,7 +206,8 @@ def _changes(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
             yield name.removesuffix(".a"), tensors[f"{name.removesuffix('.a')}.b"] @ tensor
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """The metadata and the tensors of an adapter file."""
     if not path.is_file():
         raise ModelError(f"{path}: no such adapter file; `audiosep finetune` makes one")
     try:
@@ -226,5 +218,4 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise ModelError(f"{path}: no readable adapter file ({error}); fine-tune again") from error
     if facts.get(_FORMAT) != "1":
         raise ModelError(f"{path} is no adapter file; `audiosep finetune` makes one")
-    about = json.loads(facts.get("about", "{}"))
-    return {**about, "base": facts["base"], "base_hash": facts["base_hash"]}, tensors
+    return facts, tensors
