@@ -161,7 +161,7 @@ def compile_parts(model: nn.Module) -> None:
             "trainer.compile: this model names no parts to compile (attribute `compilable`); set it false"
         )
     # The blocks of a network share one forward(); each block counts as a recompilation of it.
-    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 4 * len(names))
+    torch.compiler.config.recompile_limit = max(torch.compiler.config.recompile_limit, 4 * len(names))
     for name in names:
         model.get_submodule(name).compile()
 
