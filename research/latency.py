@@ -56,7 +56,7 @@ class Cost:
     """Quality and speed of one mode.
 
     Attributes:
-        mode: "offline", or what stands behind `MODEL:live=`.
+        mode: "offline", or the options of a live stream, as in `MODEL:live=0.3,quick`.
         quality: scores.
         speed: of the computation.
     """
@@ -81,7 +81,7 @@ def measure(
         model: name, folder or hub id.
         benchmark: for the quality.
         folder: of the evaluation's results.
-        modes: "offline", or what stands behind `MODEL:live=`.
+        modes: each is "offline", or the options of a live stream, as in `MODEL:live=0.3,quick`.
         seconds: length of the test sound for the speed.
         progress: as in `audiosep.evaluation.runner.run`.
 

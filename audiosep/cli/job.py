@@ -1,4 +1,4 @@
-"""Separate files as the command line says, and report it: what `separate` and `stems` share."""
+"""Separate files with the options of the command line, and report the results; for `separate` and `stems`."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class JobOptions:
 
 @dataclass(frozen=True)
 class _Job:
-    """Everything that the command line says.
+    """All arguments and options of the command line.
 
     Attributes:
         inputs: files, folders, or "-".

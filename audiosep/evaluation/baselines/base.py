@@ -142,7 +142,7 @@ class Oracle(Baseline):
 
 
 def fixed_name(query: Query) -> str:
-    """The name of a fixed target that a query asks for: its text, in lower case."""
+    """The name of the fixed target that a query selects: its text, in lower case."""
     return (query.text or query.label).strip().lower()
 
 
