@@ -119,6 +119,8 @@ class Separator:
     def to(self, device: str | torch.device | None = None, precision: str | None = None) -> Separator:
         """Move to another device or precision; not while another thread separates.
 
+        If that fails, the separator goes on with the device and precision that it had.
+
         Args:
             device: as for the class; None for the device it was made for.
             precision: as for the class; None for the precision it was made for, where "auto" is chosen anew.
@@ -127,15 +129,22 @@ class Separator:
             The separator itself.
 
         Raises:
-            InputError: no such device or precision here; the separator stays as it was.
+            InputError: no such device or precision here.
             ModelError: the separator is closed.
+            torch.OutOfMemoryError: the weights do not fit on the device.
         """
         before = self._open()
         wanted = (self._wanted[0] if device is None else device, self._wanted[1] if precision is None else precision)
-        self._backend = Backend(before.network, *wanted, before.engine)
-        self._wanted = wanted
-        if self._encoder is not None:
-            self._encoder.to(self.device)
+        try:
+            after = Backend(before.network, *wanted, before.engine)
+            if self._encoder is not None:
+                self._encoder.to(after.device)
+        except BaseException:
+            before.network.to(before.device)  # some of the weights may have been moved
+            if self._encoder is not None:
+                self._encoder.to(before.device)
+            raise
+        self._backend, self._wanted = after, wanted
         free_cache(before.device)
         self._log_place()
         return self

@@ -619,6 +619,50 @@ def test_to_another_precision_and_device(separator: Separator, mixture: Mixture)
     assert np.array_equal(separator.separate(x, "piano", sample_rate=16000)["piano"], exact)
 
 
+class FullDevice(TinyModel):
+    """While `full` is set, moving fails after one layer; float64 stands for the other device."""
+
+    full = False
+
+    def to(self, *arguments: Any, **keywords: Any) -> FullDevice:
+        if self.full:
+            self.full = False
+            self.first.double()
+            raise torch.OutOfMemoryError("out of memory")
+        return super().to(*arguments, **keywords).float()
+
+
+class FullDeviceEncoder(FakeEncoder):
+    """While `full` is set, moving fails, and until it is moved back it embeds nothing."""
+
+    full = moved = False
+
+    def to(self, device: torch.device | str) -> FullDeviceEncoder:
+        self.moved, self.full = self.full, False
+        if self.moved:
+            raise torch.OutOfMemoryError("out of memory")
+        return self
+
+    def text(self, texts: Any) -> Tensor:
+        assert not self.moved
+        return super().text(texts)
+
+
+@pytest.mark.parametrize("part", ["model", "encoder"])
+def test_a_move_that_fails_leaves_the_separator_as_it_was(part: str, mixture: Mixture) -> None:
+    x = mixture(0.2)
+    separator = Separator(FullDevice(), FullDeviceEncoder(), "cpu", "fp32")
+    before = separator.separate(x, ["piano", "dog"], sample_rate=16000)["dog"]
+    separator = Separator(FullDevice(), FullDeviceEncoder(), "cpu", "fp32")
+    getattr(separator, part).full = True
+    with pytest.raises(torch.OutOfMemoryError):
+        separator.to(precision="bf16")
+    assert separator.precision == "fp32"
+    assert np.array_equal(separator.separate(x, ["piano", "dog"], sample_rate=16000)["dog"], before)
+    assert separator.to("cpu").precision == "fp32"  # nor is the precision that failed wanted later
+    assert separator.to(precision="bf16").precision == "bf16"
+
+
 def test_a_closed_separator_frees_its_memory_and_refuses_further_use(mixture: Mixture, tmp_path: Path) -> None:
     x = mixture(0.2)
     with Separator(TinyModel(), FakeEncoder(), "cpu", "fp32", name="tiny") as separator:
