@@ -376,7 +376,7 @@ class Separator:
 
     def _run(
         self, mixture: Mixture, resolved: Resolved | None, options: Options, progress: Progress | None
-    ) -> Separation[Any]:
+    ) -> Separation[Array] | Separation[Tensor]:
         """A recording in memory through a stream."""
         mix = mixture.samples
         channels, samples = mix.shape
