@@ -16,7 +16,7 @@ CANARY = ("a dog barking", "an electric guitar solo")
 
 @runtime_checkable
 class QueryEncoder(Protocol):
-    """Text and audio in one joint space.
+    """Texts and recordings as embeddings in one joint space.
 
     Attributes:
         name: of the weights, for messages and caches.
@@ -27,15 +27,37 @@ class QueryEncoder(Protocol):
     dimension: int
 
     def text(self, texts: Sequence[str]) -> Tensor:
-        """(n, dimension) L2-normalised embeddings of n texts."""
+        """Embed texts.
+
+        Args:
+            texts: n texts.
+
+        Returns:
+            (n, dimension) L2-normalised embeddings.
+        """
         ...
 
     def audio(self, waveforms: Sequence[Tensor], sample_rate: int) -> Tensor:
-        """(n, dimension) L2-normalised embeddings of n mono recordings, each (samples,) at `sample_rate` Hz."""
+        """Embed recordings.
+
+        Args:
+            waveforms: n mono recordings, each (samples,).
+            sample_rate: of all of them, Hz.
+
+        Returns:
+            (n, dimension) L2-normalised embeddings.
+        """
         ...
 
     def to(self, device: torch.device | str) -> QueryEncoder:
-        """Move the weights."""
+        """Move the weights.
+
+        Args:
+            device: to move them to.
+
+        Returns:
+            The encoder itself.
+        """
         ...
 
 
