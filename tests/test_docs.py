@@ -13,7 +13,7 @@ import click
 import pytest
 import typer.main
 from pages import PAGES, ROOT, RUN, blocks, make_place, name_of, run_python
-from test_imports import FLOORS
+from test_imports import LAYERS
 
 import audiosep
 from audiosep.cli import VERBS
@@ -135,8 +135,8 @@ def test_the_reference_has_every_public_name() -> None:
 def test_the_layers_are_those_that_imports_are_held_to() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text()
     rows = re.findall(r"^\| (\d+) \| ([^|]+) \|", text, re.M)
-    assert [set(re.findall(r"`(\w+)`", parts)) for _, parts in reversed(rows)] == list(map(set, FLOORS))
-    assert [int(number) for number, _ in rows] == list(range(len(FLOORS), 0, -1))
+    assert [set(re.findall(r"`(\w+)`", parts)) for _, parts in reversed(rows)] == list(map(set, LAYERS))
+    assert [int(number) for number, _ in rows] == list(range(len(LAYERS), 0, -1))
 
 
 def test_the_diagram_names_classes_of_the_package() -> None:

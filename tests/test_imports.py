@@ -1,4 +1,4 @@
-"""The house: dependencies flow down only, without a circle, and importing is cheap."""
+"""Layers of the package: a module imports lower layers only, without a cycle, and importing is cheap."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ import audiosep
 
 ROOT = Path(audiosep.__file__).parent
 
-# From the ground up: a part imports parts of lower floors, and its own modules. Function-level imports count too.
-FLOORS = (
+# From the lowest: a part imports parts of lower layers, and its own modules. Imports inside functions count too.
+LAYERS = (
     {"errors"},
     {"atomic", "metrics"},
     {"audio"},
@@ -34,9 +34,18 @@ FLOORS = (
     {"cli"},
     {"__main__"},
 )
-FLOOR = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}
-# Who works for users through the public names.
-CUSTOMERS = {"cli", "bench", "cluster", "export", "live", "evaluation", "__main__"}
+# Parts inside `training`, in the same way.
+TRAINING_LAYERS = (
+    {"engine", "caption_table", "tower_files"},
+    {"data_config"},
+    {"separation"},
+    {"finetune", "towers"},
+    {"run_config"},
+)
+LAYER = {part: number for number, parts in enumerate(LAYERS) for part in parts}
+TRAINING_LAYER = {part: number for number, parts in enumerate(TRAINING_LAYERS) for part in parts}
+# Parts that may import the public names.
+PUBLIC_USERS = {"cli", "bench", "cluster", "export", "live", "evaluation", "__main__"}
 
 
 def modules() -> dict[str, Path]:
@@ -45,28 +54,43 @@ def modules() -> dict[str, Path]:
     for path in sorted(ROOT.rglob("*.py")):
         parts = path.relative_to(ROOT).with_suffix("").parts
         found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
-    del found[""]  # the lazy public names
+    del found[""]  # the public names, which are resolved on first use
     return found
 
 
 MODULES = modules()
-NAMED = re.compile(r"(?P<module>audiosep(\.\w+)+):\w+")
+NAMED = re.compile(r"(?P<module>(audiosep|research)(\.\w+)+):\w+")
 
 
 def imports(path: Path) -> set[str]:
-    """Modules of this package that a file imports, in functions and by name too, but not for type checking only."""
-    names: set[str] = set()
+    """Full names of the modules that a file imports, in functions and by name too, but not for type checking only.
+
+    The name of a module that does not exist is returned as it is written.
+    """
+    found: set[str] = set()
     for node in walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
-            base = node.module or ""
-            names |= {f"{base}.{alias.name}" for alias in node.names} if base.split(".")[0] == "audiosep" else set()
+            found |= {imported_from(node.module or "", alias.name) for alias in node.names}
         elif isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
+            found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.Constant) and (named := NAMED.fullmatch(str(node.value))):
-            names.add(named["module"])  # a registry names it for importlib
-    own = {name.removeprefix("audiosep").removeprefix(".") for name in names if name.split(".")[0] == "audiosep"}
-    return {module_of(name) for name in own}
+            found.add(named["module"])  # a registry names it for importlib
+    return found
+
+
+def imported_from(module: str, name: str) -> str:
+    """The module that `from module import name` reaches: a module of that name, or the one that holds the name."""
+    whole = f"{module}.{name}"
+    is_module = whole.removeprefix("audiosep.") in MODULES
+    missing = module == "audiosep" and name not in audiosep.__all__
+    return whole if is_module or missing else module
+
+
+def own_imports(path: Path) -> set[str]:
+    """The imported modules of the package, named below it; "" for the public names."""
+    names = {name for name in imports(path) if name.split(".")[0] == "audiosep"}
+    return {name.removeprefix("audiosep").removeprefix(".") for name in names}
 
 
 def walk(tree: ast.AST) -> list[ast.AST]:
@@ -77,33 +101,51 @@ def walk(tree: ast.AST) -> list[ast.AST]:
     return nodes
 
 
-def module_of(name: str) -> str:
-    """The module that `from audiosep.<name>` reaches: a module itself, or a name in one."""
-    return name if name in MODULES else name.rpartition(".")[0]
-
-
-def floor(module: str) -> int:
-    return FLOOR.get(module, FLOOR[module.split(".")[0]])
-
-
 @pytest.mark.parametrize("module", MODULES)
-def test_imports_go_down(module: str) -> None:
+def test_a_module_imports_lower_layers_only(module: str) -> None:
     part = module.split(".")[0]
-    assert part in FLOOR, f"{module}: give {part!r} a floor in this test"
-    for other in imports(MODULES[module]):
+    assert part in LAYER, f"{module}: give {part!r} a layer in this test"
+    for other in own_imports(MODULES[module]):
         if other == "":
-            assert part in CUSTOMERS, f"{module} imports the public names, which import it"
-        elif other.split(".")[0] != part:
-            assert floor(other) < floor(module), f"{module} imports {other}, which is not below it"
+            assert part in PUBLIC_USERS, f"{module} imports the public names, which import it"
+            continue
+        assert other in MODULES, f"{module} imports audiosep.{other}, which does not exist"
+        if other.split(".")[0] != part:
+            assert LAYER[other.split(".")[0]] < LAYER[part], f"{module} imports {other}, which is not below it"
 
 
-def test_there_is_no_circle() -> None:
-    graph = {module: imports(path) - {"", module} for module, path in MODULES.items()}
+@pytest.mark.parametrize("module", [module for module in MODULES if module.startswith("training.")])
+def test_a_module_of_training_imports_lower_layers_only(module: str) -> None:
+    part = module.split(".")[1]
+    assert part in TRAINING_LAYER, f"{module}: give {part!r} a layer in this test"
+    for other in own_imports(MODULES[module]):
+        if other.startswith("training.") and (imported := other.split(".")[1]) != part:
+            assert TRAINING_LAYER[imported] < TRAINING_LAYER[part], f"{module} imports {other}, which is not below it"
+
+
+def test_imports_have_no_cycle() -> None:
     # A package and its modules: `import a.b` runs `a` first, which may import `a.b` itself.
-    order = list(
-        TopologicalSorter({m: {i for i in found if i in MODULES} for m, found in graph.items()}).static_order()
+    graph = {module: own_imports(path) - {"", module} for module, path in MODULES.items()}
+    assert set(TopologicalSorter(graph).static_order()) == set(MODULES)
+
+
+@pytest.mark.parametrize("path", MODULES.values(), ids=MODULES)
+def test_nothing_imports_research(path: Path) -> None:
+    assert not {name for name in imports(path) if name.split(".")[0] == "research"}
+
+
+def test_imports_of_what_does_not_exist_are_found(tmp_path: Path) -> None:
+    file = tmp_path / "wrong.py"
+    file.write_text(
+        "from audiosep import absent, load\n"
+        "from audiosep.audio.absent import name\n"
+        "def f():\n"
+        "    import audiosep.models.absent\n"
+        "    from research import pages\n"
+        "NAME = 'audiosep.absent.model:Class'\n"
     )
-    assert set(order) == set(MODULES)
+    assert own_imports(file) == {"", "absent", "audio.absent", "models.absent", "absent.model"}
+    assert "research" in imports(file)
 
 
 def loaded_by(code: str, *arguments: str) -> set[str]:
