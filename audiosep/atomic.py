@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import secrets
 import shutil
@@ -19,6 +20,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from audiosep.errors import AudioSepError
+
+logger = logging.getLogger(__name__)
 
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
 
@@ -176,6 +179,50 @@ def fill_folder(path: str | Path) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+class OldFiles:
+    """Files that are kept, as `.audiosep-*.old` beside their places, until all of several files have been replaced.
+
+    Args:
+        error: the class of the errors that are raised.
+    """
+
+    def __init__(self, error: type[AudioSepError] = AudioSepError) -> None:
+        self._error = error
+        self._kept: dict[Path, Path] = {}
+
+    def keep(self, path: Path) -> None:
+        """Keep a file. It stays in its place as well, except on file systems without hard links.
+
+        Args:
+            path: the file.
+
+        Raises:
+            AudioSepError: it cannot be renamed.
+        """
+        old = self._kept[path] = _hidden(path, "old")  # first, so that an interruption loses no file
+        try:
+            try:
+                os.link(path, old, follow_symlinks=False)
+            except (OSError, NotImplementedError):
+                path.rename(old)
+        except OSError as problem:
+            raise self._error(f"{path} cannot be replaced ({problem.strerror}): choose another folder") from problem
+
+    def settle(self, *, back: bool) -> None:
+        """Delete the files, or put them back; a failure is logged.
+
+        Args:
+            back: whether to put them back.
+        """
+        for path, old in self._kept.items():
+            try:
+                if back and old.exists():
+                    old.replace(path)
+                old.unlink(missing_ok=True)  # two links to one file do not replace each other
+            except OSError as problem:
+                logger.warning("%s is still there as %s (%s): rename or delete it by hand", path, old, problem)
+
+
 def make_folder(folder: Path, error: type[AudioSepError] = AudioSepError) -> None:
     """Make a folder where there is none, with those above it.
 
@@ -205,8 +252,8 @@ def remove_leftovers(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _hidden(path: Path) -> Path:
-    return path.with_name(f".audiosep-{secrets.token_hex(8)}.part")
+def _hidden(path: Path, suffix: str = "part") -> Path:
+    return path.with_name(f".audiosep-{secrets.token_hex(8)}.{suffix}")
 
 
 def _cannot_write(path: Path, problem: OSError) -> str:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
-import secrets
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,7 +13,7 @@ from typing import IO, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from audiosep.atomic import make_folder
+from audiosep.atomic import OldFiles, make_folder
 from audiosep.audio import AudioWriter, can_clip, check_format
 from audiosep.errors import AudioError
 from audiosep.output.names import STDOUT
@@ -131,7 +129,7 @@ class Outputs:
         """
         finished = False
         placed: list[Path] = []
-        aside: dict[Path, Path] = {}
+        old_files = OldFiles(AudioError)
         try:
             if self._spools:
                 self._open()
@@ -141,8 +139,7 @@ class Outputs:
                     spool.close()
             for writer in self._writers.values():
                 if self._overwrite and writer.path.is_file():
-                    aside[writer.path] = _hidden(writer.path)
-                    _set_aside(writer.path, aside[writer.path])
+                    old_files.keep(writer.path)
                 writer.close()
                 placed.append(writer.path)
                 self.clipped += writer.clipped
@@ -152,8 +149,7 @@ class Outputs:
                 self.discard()
                 for path in placed:  # the others may have been made by another program
                     path.unlink(missing_ok=True)
-            for path, old in aside.items():
-                _settle(path, old, back=not finished)
+            old_files.settle(back=not finished)
 
     def discard(self) -> None:
         """Delete everything that is not in its place yet."""
@@ -177,31 +173,6 @@ class Outputs:
             self._writers[name] = AudioWriter(
                 path, *self._shape, self.depth, self._format, self._tags, overwrite=self._overwrite
             )
-
-
-def _hidden(path: Path) -> Path:
-    return path.with_name(f".audiosep-{secrets.token_hex(8)}.old")
-
-
-def _set_aside(path: Path, old: Path) -> None:
-    """Give the file at `path` the second name `old`; where the file system has no hard links, rename it."""
-    try:
-        try:
-            os.link(path, old, follow_symlinks=False)
-        except (OSError, NotImplementedError):
-            path.rename(old)
-    except OSError as error:
-        raise AudioError(f"{path} cannot be replaced ({error.strerror}): choose another folder") from error
-
-
-def _settle(path: Path, old: Path, *, back: bool) -> None:
-    """Delete the file that was set aside, or rename it back."""
-    try:
-        if back and old.exists():
-            old.replace(path)
-        old.unlink(missing_ok=True)  # two links to one file do not replace each other
-    except OSError as error:
-        logger.warning("%s is still there as %s (%s): rename or delete it by hand", path, old, error)
 
 
 def _spool(path: Path) -> IO[bytes]:
