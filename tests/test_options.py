@@ -92,7 +92,7 @@ def test_save_has_the_defaults_of_the_output_options() -> None:
 
 @pytest.fixture
 def jobs(monkeypatch: pytest.MonkeyPatch) -> list[JobOptions]:
-    """What the command line asks for; nothing is separated."""
+    """The options that the command line gives; nothing is separated."""
     seen: list[JobOptions] = []
     monkeypatch.setattr(job, "run", lambda inputs, queries, options, model, *, only=None: seen.append(options))
     return seen

@@ -2,7 +2,7 @@
 
 A file holds the query path or the fixed stems of one network, with its transforms inside (waveform in, waveforms out)
 or outside (power spectrum in, masks out). Either way the time axis and, where the network allows it, the number of
-queries are free. What a program needs to know about the model stands in the file's metadata under `audiosep`, as JSON.
+queries are free. What a program needs to know about the model is in the metadata of the file under `audiosep`, as JSON.
 """
 
 from __future__ import annotations
