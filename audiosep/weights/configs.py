@@ -85,13 +85,21 @@ def _union(args: tuple[Any, ...], value: Any, where: str) -> Any:
     if value is None and type(None) in args:
         return None
     errors = []
-    for arg in args:
+    # Of several dataclasses the one that knows the most of the keys is meant.
+    for arg in sorted(args, key=lambda arg: _unknown(arg, value)):
         if arg is not type(None):
             try:
                 return _value(arg, value, where)
             except ConfigError as error:
                 errors.append(error)
     raise errors[0]
+
+
+def _unknown(kind: Any, value: Any) -> int:
+    """How many keys of an object are no fields of a dataclass."""
+    if not dataclasses.is_dataclass(kind) or not isinstance(value, Mapping):
+        return 0
+    return len(set(value) - {f.name for f in dataclasses.fields(kind)})
 
 
 def _tuple(args: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
