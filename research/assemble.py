@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 from collections import defaultdict
 from collections.abc import Sequence
@@ -18,7 +19,6 @@ from audiosep.atomic import write_text
 from audiosep.data.manifest import Clip, read_manifest
 from audiosep.errors import ConfigError
 from audiosep.models.hybrid import Hybrid
-from audiosep.models.listener import Listener
 from audiosep.query.mini import MiniEncoder
 from audiosep.training.tower_files import TextTowerEncoder, load_listener
 from audiosep.weights.checkpoint import load_model, read_config, save_model
@@ -72,7 +72,7 @@ def assemble(
     out.mkdir(parents=True, exist_ok=True)
     audio_tower = model.listener
     if listener is not None:
-        audio_tower = Listener(model.config.listener)
+        audio_tower = copy.deepcopy(audio_tower)
         load_listener(audio_tower, listener)
     query = MiniEncoder(text_tower.tower, text_tower.words, audio_tower, name).save(out)
     return save_model(out, model, query=query, extra={"name": name, "licence": licence}, half=True)

@@ -22,6 +22,7 @@ from audiosep.errors import InputError, ModelError
 from audiosep.export.onnx import Exported, compare, export, random_queries, run
 from audiosep.models.hybrid import Hybrid
 from audiosep.models.mask_graph import ConvTransform
+from audiosep.models.mobilenet import MobileNetConfig
 from audiosep.models.resunet import ResUNet30, ResUNet30Config
 from audiosep.models.stft import istft, stft
 from audiosep.separator import Separator
@@ -31,6 +32,9 @@ runtime = pytest.importorskip("onnxruntime")
 ROOT = Path(__file__).parents[1]
 AUDIO = ROOT / "examples" / "audio"
 SAME = 2e-5
+MOBILE = MobileNetConfig(
+    n_fft=512, hop=128, bands=48, mels=32, width=0.1, step=8, stride=(16, 16), detail=8, dimension=16, tags=5
+)
 
 
 def hybrid(**changes: object) -> Separator:
@@ -118,6 +122,7 @@ def test_the_other_outputs_are_the_models(exported: tuple[Separator, Exported], 
     [
         {"listener": None},
         {"relisten": True, "refinements": 1, "mix_temperature": 0.2, "tags": True},
+        {"listener": MOBILE, "relisten": True, "refinements": 1, "tags": True},
         {"listener": None, "stems": ()},
     ],
 )

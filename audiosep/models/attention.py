@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from audiosep.models.audio_tower import AudioTowerConfig
 from audiosep.models.hybrid_config import HybridConfig
-from audiosep.models.listener import ListenerConfig
 
 
 @dataclass
@@ -50,12 +50,9 @@ class Attention(nn.Module):
     SHARPNESS = 1 / 0.06  # of that softmax
     names: Tensor
 
-    def __init__(self, config: HybridConfig, listener: ListenerConfig) -> None:
+    def __init__(self, config: HybridConfig, listener: AudioTowerConfig) -> None:
         super().__init__()
-        rows = listener.bands // listener.patch[1]
-        for _, stride in listener.strides:
-            rows //= stride
-        width = 128
+        rows, width = listener.rows, 128
         self.local = nn.Linear(listener.hidden * rows, width)
         self.normalise = nn.LayerNorm(width)
         self.query = nn.Linear(config.features, width)

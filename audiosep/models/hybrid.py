@@ -24,10 +24,10 @@ from audiosep.models.bands import Bands
 from audiosep.models.blocks import MOMENTUM, ResidualBlock, fold, residual_blocks, unfold
 from audiosep.models.film import Condition, FilmNorm
 from audiosep.models.hybrid_config import HybridConfig
-from audiosep.models.listener import Listener
 from audiosep.models.mask_model import MaskModel, Masks, query_groups
 from audiosep.models.masks import real_mask, share_out
 from audiosep.models.refinement import TINY, Decoded, decode_mixed, decode_refined, refined_query
+from audiosep.models.towers import build_tower
 
 
 @dataclass
@@ -91,7 +91,7 @@ class Hybrid(MaskModel):
         self.decoder = nn.ModuleList(ResidualBlock(o, o, config.features, tracks) for _, o in up)
         self.out = _head(widths[0], area)
         if config.listener:
-            self.listener = Listener(config.listener)
+            self.listener = build_tower(config.listener)
             self.attention = Attention(config, config.listener)
             self.hearing = nn.Conv2d(config.listener.hidden, widths[-1], 1)
             nn.init.zeros_(self.hearing.weight)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from audiosep.errors import ConfigError
 from audiosep.models.listener import ListenerConfig
+from audiosep.models.towers import TowerConfig
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class HybridConfig:
     dimension: int = 512
     features: int = 256
     tracks: int = 96
-    listener: ListenerConfig | None = field(default_factory=ListenerConfig)
+    listener: TowerConfig | None = field(default_factory=ListenerConfig)
     tags: bool = True
     stems: tuple[str, ...] = ("vocals", "drums", "bass", "other")
     relisten: bool = True

@@ -15,9 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from audiosep.models.bands import Bands
-from audiosep.models.blocks import MOMENTUM, ResidualBlock, fold
-from audiosep.models.stft import power, stft
+from audiosep.models.audio_tower import AudioTower
+from audiosep.models.blocks import MOMENTUM, ResidualBlock, fold, residual_blocks
 
 
 @dataclass(frozen=True)
@@ -53,16 +52,24 @@ class ListenerConfig:
         """Frames between two local positions."""
         return self.patch[0] * math.prod(time for time, _ in self.strides)
 
+    @property
+    def rows(self) -> int:
+        """Local positions from low to high frequency."""
+        rows = self.bands // self.patch[1]
+        for _, stride in self.strides:
+            rows //= stride
+        return rows
 
-class Listener(nn.Module):
+
+class Listener(AudioTower):
     """Residual network on log band energies; every head works on a local position as on a whole recording."""
 
     Config = ListenerConfig
+    config: ListenerConfig
 
     def __init__(self, config: ListenerConfig | None = None) -> None:
-        super().__init__()
-        self.config = config = config or ListenerConfig()
-        self.bands = Bands(config.n_fft // 2 + 1, config.bands)
+        config = config or ListenerConfig()
+        super().__init__(config)
         self.norm = nn.BatchNorm1d(config.bands, momentum=MOMENTUM)
         inputs = config.patch[0] * config.patch[1]
         self.stem = nn.Conv2d(inputs, config.widths[0], 3, padding=1)
@@ -72,19 +79,13 @@ class Listener(nn.Module):
         self.joint = nn.Linear(config.hidden, config.dimension)
         self.tags = nn.Linear(config.hidden, config.tags)
 
-    def energies(self, waveforms: Tensor) -> Tensor:
-        """(batch, samples) at `sample_rate` -> (batch, bands, frames) mean energy a bin."""
-        return self.bands.mean(power(stft(waveforms.float(), self.config.n_fft, self.config.hop)))
+    @property
+    def compilable(self) -> tuple[str, ...]:
+        """See `AudioTower.compilable`."""
+        return residual_blocks(self)
 
     def local(self, energies: Tensor) -> Tensor:
-        """Local features.
-
-        Args:
-            energies: (batch, bands, frames), any level: the mean level of each recording is taken out.
-
-        Returns:
-            (batch, hidden, steps, rows): `steps` positions in time, `rows` from low to high frequency.
-        """
+        """See `AudioTower.local`."""
         floor = energies.mean((1, 2), keepdim=True)
         x = (energies + 1e-6 * floor + 1e-10).log()
         x = self.norm((x - x.mean((1, 2), keepdim=True)) * 0.25)
@@ -94,15 +95,3 @@ class Listener(nn.Module):
         for stride, block in zip(self.config.strides, self.blocks, strict=True):
             x = block(F.avg_pool2d(x, stride) if stride != (1, 1) else x)
         return F.silu(self.features(F.relu(x)))
-
-    def pooled(self, energies: Tensor) -> Tensor:
-        """(batch, bands, frames) energies -> (batch, hidden): the mean of the local features."""
-        return self.local(energies).float().mean((2, 3))
-
-    def embed(self, waveforms: Tensor) -> Tensor:
-        """(batch, samples) mono at `sample_rate` -> (batch, dimension), L2-normalised, in the joint space."""
-        return self.embed_pooled(self.pooled(self.energies(waveforms)))
-
-    def embed_pooled(self, pooled: Tensor) -> Tensor:
-        """(..., hidden) features -> (..., dimension), L2-normalised."""
-        return F.normalize(self.joint(pooled).float(), dim=-1)

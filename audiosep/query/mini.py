@@ -11,9 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from audiosep.models.audio_tower import AudioTower
 from audiosep.models.joint_space import DIMENSION
-from audiosep.models.listener import Listener, ListenerConfig
+from audiosep.models.listener import ListenerConfig
 from audiosep.models.text import TextTower, TextTowerConfig
+from audiosep.models.towers import TowerConfig, build_tower
 from audiosep.query.encoder import canary, example_at_rate
 from audiosep.query.tokenizer import WordPieces
 from audiosep.weights import configs
@@ -41,7 +43,7 @@ class MiniConfig:
     encoder: str = "mini"
     name: str = "mini"
     text: TextTowerConfig = dataclasses.field(default_factory=TextTowerConfig)
-    listener: ListenerConfig = dataclasses.field(default_factory=ListenerConfig)
+    listener: TowerConfig = dataclasses.field(default_factory=ListenerConfig)
 
 
 class MiniEncoder:
@@ -59,7 +61,7 @@ class MiniEncoder:
 
     dimension = DIMENSION
 
-    def __init__(self, tower: TextTower, words: WordPieces, listener: Listener, name: str = "mini") -> None:
+    def __init__(self, tower: TextTower, words: WordPieces, listener: AudioTower, name: str = "mini") -> None:
         self.name = name
         self.tower = tower.eval().requires_grad_(False)
         self.words = words
@@ -81,7 +83,7 @@ class MiniEncoder:
         """
         shape = configs.from_dict(MiniConfig, config, "query")
         state = unpack_table(load_state(folder / WEIGHTS))
-        tower, listener = TextTower(shape.text), Listener(shape.listener)
+        tower, listener = TextTower(shape.text), build_tower(shape.listener)
         named = torch.nn.ModuleDict({"text": tower, "listener": listener})
         load_into(named, state, folder / WEIGHTS)
         return cls(tower, WordPieces.read(folder / TOKENIZER, shape.text.vocabulary), listener, shape.name)
@@ -98,7 +100,9 @@ class MiniEncoder:
         named = torch.nn.ModuleDict({"text": self.tower, "listener": self.listener})
         save_state(folder / WEIGHTS, pack_table(named.state_dict()), half=True)
         self.words.tokenizer.save(str(folder / TOKENIZER), pretty=False)
-        config = MiniConfig(name=self.name, text=self.tower.config, listener=self.listener.config)
+        shape = self.listener.config
+        assert isinstance(shape, TowerConfig)
+        config = MiniConfig(name=self.name, text=self.tower.config, listener=shape)
         return configs.to_dict(config)
 
     @torch.no_grad()

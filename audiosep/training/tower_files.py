@@ -12,8 +12,8 @@ from torch import Tensor
 
 from audiosep.atomic import write_text
 from audiosep.errors import ConfigError
+from audiosep.models.audio_tower import AudioTower
 from audiosep.models.joint_space import DIMENSION
-from audiosep.models.listener import Listener
 from audiosep.models.text import TextTower, TextTowerConfig
 from audiosep.query.mini import MiniEncoder
 from audiosep.query.tokenizer import WordPieces
@@ -25,7 +25,7 @@ LISTENER_WEIGHTS, LISTENER_CONFIG = "listener.safetensors", "config.json"
 TEXT_WEIGHTS, TEXT_CONFIG, TOKENIZER = "text.safetensors", "text.json", "tokenizer.json"
 
 
-def load_listener(listener: Listener, source: str | Path) -> None:
+def load_listener(listener: AudioTower, source: str | Path) -> None:
     """Load trained weights into a listener.
 
     Args:
@@ -49,7 +49,7 @@ def load_listener(listener: Listener, source: str | Path) -> None:
     load_into(listener, state, path)
 
 
-def export_listener(listener: Listener, folder: Path) -> None:
+def export_listener(listener: AudioTower, folder: Path) -> None:
     """Write `listener.safetensors` and its configuration, `config.json`.
 
     Args:

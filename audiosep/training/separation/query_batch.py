@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from audiosep.data.mixing import MixtureBatch
-from audiosep.models.listener import Listener
+from audiosep.models.audio_tower import AudioTower
 from audiosep.training.caption_table import CaptionTable
 from audiosep.training.separation.separation_config import SeparationOptions
 
@@ -43,7 +43,7 @@ class QueryBatch:
         moved = {k: getattr(self, k).to(device) for k in ("text", "negative", "kind", "keep", "cut")}
         return replace(self, mixtures=self.mixtures.to(device), **moved)
 
-    def embeddings(self, listener: Listener, examples: Tensor) -> Tensor:
+    def embeddings(self, listener: AudioTower, examples: Tensor) -> Tensor:
         """Replace or blend the text embeddings by those of recordings, according to `kind`.
 
         Args:

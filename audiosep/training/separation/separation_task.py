@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from audiosep.data.loading import MixtureLoader
 from audiosep.data.mixing import Mixer, MixtureBatch
 from audiosep.data.sampling import Sampler
+from audiosep.models.audio_tower import AudioTower
 from audiosep.models.hybrid import Hybrid
-from audiosep.models.listener import Listener
 from audiosep.models.stft import mean_power
 from audiosep.query.mini import MiniEncoder
 from audiosep.training.data_config import load_captions, open_corpus
@@ -56,7 +56,7 @@ class SeparationTask:
         self.config, options = config, config.options
         self.model = Hybrid(config.model)
         # Audio queries are embedded by a frozen listener, whose embeddings stay near those of the captions.
-        self.query_listener: Listener | None = None
+        self.query_listener: AudioTower | None = None
         if options.listener:
             load_listener(self.model.listener, options.listener)
             self.query_listener = copy.deepcopy(self.model.listener).eval().requires_grad_(False)
