@@ -271,7 +271,7 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path):
 
 def test_impossible_configurations_are_refused():
     for wrong in (
-        {"steps": None, "minutes": None}, {"steps": 0}, {"learning_rate": -1.0}, {"ema": 1.0},
+        {"steps": None, "minutes": None}, {"steps": 0}, {"learning_rate": -1.0}, {"constant": 1.0}, {"ema": 1.0},
         {"trackers": ("mlflow",)}, {"patience": 2}, {"precision": "fp16", "device": "cpu"}, {"keep": 0},
     ):  # fmt: skip
         with pytest.raises(ConfigError, match="trainer"):
@@ -293,6 +293,16 @@ def test_schedule():
     assert progress(replace(config, minutes=2.0), Clock(100, 1.0)) == 0.5
     assert [due(Clock(s), Clock(s + 1), steps=3, minutes=None) for s in range(4)] == [False, False, True, False]
     assert due(Clock(0, 0.9), Clock(1, 1.1), steps=None, minutes=0.5)
+
+
+def test_a_run_in_its_constant_part_may_be_made_longer():
+    config = TrainerConfig(steps=100, warmup=10, learning_rate=1.0, constant=0.8, device="cpu")
+    rates = [learning_rate(config, Clock(step)) for step in range(101)]
+    assert rates[10:80] == [1.0] * 70
+    assert rates[90] == pytest.approx(0.51)
+    assert rates[100] == pytest.approx(0.02)
+    longer = replace(config, steps=1000)
+    assert [learning_rate(longer, Clock(step)) for step in range(80)] == rates[:80]
 
 
 def _process(rank: int, port: int, folder: Path) -> None:

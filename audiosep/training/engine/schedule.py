@@ -34,12 +34,14 @@ def progress(config: TrainerConfig, clock: Clock) -> float:
 
 
 def learning_rate(config: TrainerConfig, clock: Clock) -> float:
-    """Linear warm-up by steps times half a cosine over the run (Loshchilov and Hutter, 2017, without restarts).
+    """Linear warm-up by steps, a constant share of the run, half a cosine (Loshchilov and Hutter, 2017, no restarts).
 
-    peak * min(1, (step + 1) / warmup) * (last + (1 - last) * (1 + cos(pi * progress)) / 2) with last = `LAST_SHARE`.
+    peak * min(1, (step + 1) / warmup) * (last + (1 - last) * (1 + cos(pi * p)) / 2) with last = `LAST_SHARE`, where p
+    goes from 0 to 1 over the part of the run that is not constant.
     """
     warm = min(1.0, (clock.step + 1) / config.warmup) if config.warmup else 1.0
-    cosine = 0.5 * (1.0 + math.cos(math.pi * progress(config, clock)))
+    falling = max(0.0, progress(config, clock) - config.constant) / (1.0 - config.constant)
+    cosine = 0.5 * (1.0 + math.cos(math.pi * falling))
     return config.learning_rate * warm * (LAST_SHARE + (1.0 - LAST_SHARE) * cosine)
 
 

@@ -23,6 +23,8 @@ class TrainerConfig:
         steps: optimizer steps in all.
         minutes: minutes of training in all.
         learning_rate: peak of the schedule: linear warm-up, then half a cosine.
+        constant: share of the run before that cosine in which the rate stays at its peak. A run that is there may be
+            stopped and continued with more `minutes` or `steps`, as if they had been so many from the start.
         warmup: steps of warm-up.
         optimizer: "adamw", or "muon": orthogonalised momentum for matrices and convolutions, AdamW for the rest.
         weight_decay: of matrices and convolutions; vectors (biases, norms) are not decayed.
@@ -49,6 +51,7 @@ class TrainerConfig:
     steps: int | None = None
     minutes: float | None = None
     learning_rate: float = 1.2e-3
+    constant: float = 0.0
     warmup: int = 150
     optimizer: Literal["adamw", "muon"] = "adamw"
     weight_decay: float = 1e-2
@@ -83,8 +86,9 @@ class TrainerConfig:
         for name in ("warmup", "weight_decay", "patience", "seed"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"trainer.{name} must not be negative, got {getattr(self, name)}")
-        if not 0 <= self.ema < 1:
-            raise ConfigError(f"trainer.ema must lie in [0, 1), got {self.ema}")
+        for name, value in (("ema", self.ema), ("constant", self.constant)):
+            if not 0 <= value < 1:
+                raise ConfigError(f"trainer.{name} must lie in [0, 1), got {value}")
         if self.patience and self.validate_minutes is None and self.validate_steps is None:
             raise ConfigError("trainer.patience needs validation: set validate_minutes or validate_steps")
         unknown = sorted(set(self.trackers) - set(TRACKERS))
