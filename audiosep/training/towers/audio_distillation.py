@@ -1,9 +1,10 @@
 """Training the listener (the audio tower of the embedded CLAP): distillation from a tagger, alignment with text.
 
-Its inputs are clean clips, mixtures of them, and clips with leakage of the other sources, as an imperfect separation
-leaves them. The listener learns the tagger's tags and embedding, and its own embedding in the joint space: towards the
-mean of the labels' text embeddings weighted by the tagger's probabilities, which exists for any sound, and towards the
-captions of the clip (symmetric InfoNCE, Radford et al., 2021, against all captions of the corpus).
+Its inputs are clean clips, mixtures of them, clips with leakage of the other sources, as an imperfect separation
+leaves them, masked mixtures and their residuals. The listener learns the tagger's tags and embedding, and its own
+embedding in the joint space: towards the mean of the labels' text embeddings weighted by the tagger's probabilities,
+which exists for any sound, towards the captions of the clip (symmetric InfoNCE, Radford et al., 2021, against all
+captions of the corpus), and towards the embedding of the same recording behind a mask.
 """
 
 from __future__ import annotations
@@ -19,24 +20,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from audiosep.data.corpus import Corpus
-from audiosep.data.mixing import Mixer
+from audiosep.data.mixing import Mixer, MixtureBatch
 from audiosep.data.sampling import Sampler, SamplingConfig
 from audiosep.errors import ConfigError
-from audiosep.models.blocks import residual_blocks
-from audiosep.models.listener import Listener, ListenerConfig
-from audiosep.models.stft import power, stft
-from audiosep.training.caption_table import CaptionTable
+from audiosep.models.listener import ListenerConfig
+from audiosep.models.stft import istft, power, stft
+from audiosep.models.towers import TowerConfig, build_tower
 from audiosep.training.data_config import DataConfig, load_captions, open_corpus
-from audiosep.training.tower_files import export_listener
-from audiosep.training.towers.info_nce import info_nce
+from audiosep.training.tower_files import export_listener, load_listener
+from audiosep.training.towers.info_nce import EXCLUDED, info_nce
 from audiosep.training.towers.teachers import Tagger
 from audiosep.training.towers.training_captions import TrainingCaptions
-from audiosep.training.towers.training_clips import check_mono, with_leakage
-from audiosep.training.towers.zero_shot import ZeroShotAccuracy, compare_accuracy, listener_embedder, tagger_embedder
+from audiosep.training.towers.training_clips import check_mono, estimated_masks, with_leakage
+from audiosep.training.towers.zero_shot import ListenerValidation
 from audiosep.weights import configs
 
-_REUSED_PARTS = 5  # a reused batch takes every fifth clip of five cached ones
+_REUSED_PARTS = 5  # a reused batch takes every fifth sound of five cached ones
+_MOST_SOUNDS = 10_000 * _REUSED_PARTS  # of one batch
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,17 @@ class AudioDistillationOptions:
     Attributes:
         tagger: TorchScript file of the tagger.
         labels: JSON list of its class names.
+        listener: listener to start from: its file, the `model/` of a run, or a whole model; "" starts afresh.
         tags: weight of the tagger's probabilities.
         embedding: weight of the tagger's embedding.
         joint: weight of the embedding in the joint space that the tagger's probabilities give.
         contrast: weight of InfoNCE against the captions.
         logits: weight of the tagger's logits themselves, in which faint sounds stay visible.
         local: weight of all this for each moment besides the whole clip, because the separator uses the moments.
+        freeze_norms: the normalisations of a listener that starts from trained weights keep their statistics, which
+            makes a step a fifth cheaper.
+        masked: share of the sounds that are also given as a masked mixture, each with its residual.
+        same: weight of InfoNCE between a sound and the same sound behind a mask.
         temperature: of the contrastive softmax.
         leak_db: largest level of the other sources in a clip with leakage, dB.
         batch_reuse: steps for which each rendered batch is used; rendering and tagger then cost so much less.
@@ -62,12 +67,16 @@ class AudioDistillationOptions:
 
     tagger: str
     labels: str
+    listener: str = ""
     tags: float = 1.0
     embedding: float = 0.5
     joint: float = 2.0
     contrast: float = 0.5
     logits: float = 0.5
     local: float = 1.0
+    freeze_norms: bool = False
+    masked: float = 0.0
+    same: float = 0.0
     temperature: float = 0.07
     leak_db: float = -8.0
     batch_reuse: int = 1
@@ -79,6 +88,12 @@ class AudioDistillationOptions:
         for name in ("batch_reuse", "cached_batches", "temperature", "validation_clips"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"options.{name} must be greater than 0, got {getattr(self, name)}")
+        if not 0 <= self.masked <= 1:
+            raise ConfigError(f"options.masked is a share and must lie in 0..1, got {self.masked}")
+        if self.same and not self.masked:
+            raise ConfigError("options.same needs masked sounds: set options.masked")
+        if self.freeze_norms and not self.listener:
+            raise ConfigError("options.freeze_norms needs a trained listener: set options.listener")
 
 
 @dataclass(frozen=True)
@@ -87,7 +102,7 @@ class AudioDistillationConfig:
 
     data: DataConfig
     options: AudioDistillationOptions
-    model: ListenerConfig = field(default_factory=ListenerConfig)
+    model: TowerConfig = field(default_factory=ListenerConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     seed: int = 0
 
@@ -102,6 +117,7 @@ class ListenerBatch:
         embedding: (n, dimension), the tagger's.
         moments: (n, steps, dimension), the tagger's embedding of each moment.
         caption: (n,) index of the clip's caption among those of the training clips, -1 for none.
+        sound: (n,) number of the sound; a sound and the same sound behind a mask have the same.
     """
 
     energies: Tensor
@@ -109,13 +125,15 @@ class ListenerBatch:
     embedding: Tensor
     moments: Tensor
     caption: Tensor
+    sound: Tensor
 
     def to(self, device: torch.device) -> ListenerBatch:
         """Return the batch on another device."""
         return ListenerBatch(*(getattr(self, f.name).to(device) for f in fields(self)))
 
-    def part(self, rows: slice) -> ListenerBatch:
-        """Return some of the clips."""
+    def part(self, number: int, parts: int) -> ListenerBatch:
+        """Return one of several parts; clips of the same sound stay together."""
+        rows = self.sound % parts == number
         return ListenerBatch(*(getattr(self, f.name)[rows] for f in fields(self)))
 
     @staticmethod
@@ -127,11 +145,14 @@ class ListenerBatch:
 class DistilledListener(nn.Module):
     """The listener, and the projection to the tagger's embedding that only distillation needs."""
 
-    def __init__(self, config: ListenerConfig) -> None:
+    def __init__(self, config: TowerConfig) -> None:
         super().__init__()
-        self.listener = Listener(config)
+        self.listener = build_tower(config)
         self.to_tagger = nn.Linear(config.hidden, Tagger.dimension)
-        self.compilable = residual_blocks(self)
+        # A listener that starts with the tagger's weights has its embedding as the first of its features.
+        nn.init.eye_(self.to_tagger.weight)
+        nn.init.zeros_(self.to_tagger.bias)
+        self.compilable = tuple(f"listener.{name}" for name in self.listener.compilable)
 
 
 class AudioDistillation:
@@ -151,6 +172,8 @@ class AudioDistillation:
         self.config = config
         check_mono(config.sampling)
         self.model = DistilledListener(config.model)
+        if config.options.listener:
+            load_listener(self.model.listener, config.options.listener)
         self.corpus = open_corpus(config.data, config.model.sample_rate)
         self.captions = load_captions(config.data)
         self.sampler = Sampler(self.corpus, config.sampling, config.seed)
@@ -170,8 +193,16 @@ class AudioDistillation:
         """Build the task from its part of a training configuration."""
         return cls(configs.from_dict(AudioDistillationConfig, data))
 
+    def train_mode(self, model: nn.Module) -> None:
+        """Set training mode, but not for normalisations that keep their statistics."""
+        model.train()
+        if self.config.options.freeze_norms:
+            for module in model.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+
     def batch(self, step: int, rank: int, world: int) -> ListenerBatch:
-        """Render clean clips, clips with leakage and mixtures; with `batch_reuse` mix parts of cached batches."""
+        """Render clips, mixtures and masked mixtures; with `batch_reuse` mix parts of cached batches."""
         options = self.config.options
         if options.batch_reuse == 1:
             return self._render(step, rank)
@@ -184,7 +215,7 @@ class AudioDistillation:
         offsets = torch.randperm(_REUSED_PARTS, generator=generator).tolist()
         batch = ListenerBatch.concatenate(
             [
-                self._cached(number, rank).part(slice(offset, None, _REUSED_PARTS))
+                self._cached(number, rank).part(offset, _REUSED_PARTS)
                 for number, offset in zip(numbers, offsets, strict=True)
             ]
         )
@@ -206,10 +237,39 @@ class AudioDistillation:
         clips, queries = with_leakage(mixtures, self.config.options.leak_db, generator)
         mix = mixtures.sources.sum(1)
         waveforms = torch.cat([clips, mix])
-        captions = [self.training_captions.index(mixtures.captions[q]) for q in queries] + [-1] * len(mix)
-        config = self.config.model
-        energies = self._bands.mean(power(stft(waveforms, config.n_fft, config.hop)))
-        return ListenerBatch(energies, *self.tagger(waveforms), torch.tensor(captions))
+        caption = torch.tensor([self.training_captions.index(mixtures.captions[q]) for q in queries] + [-1] * len(mix))
+        sound = torch.arange(len(waveforms))
+        energies = self._energies(waveforms)
+        masked = torch.nonzero(torch.rand(len(queries), generator=generator) < self.config.options.masked)[:, 0]
+        if len(masked):
+            more, kept = self._mask(mixtures, torch.tensor(queries)[masked], generator)
+            waveforms, energies = torch.cat([waveforms, more]), torch.cat([energies, kept])
+            caption = torch.cat([caption, caption[masked], torch.full_like(masked, -1)])
+            sound = torch.cat([sound, masked, len(sound) + masked])
+        return ListenerBatch(energies, *self.tagger(waveforms), caption, step * _MOST_SOUNDS + sound)
+
+    def _mask(self, mixtures: MixtureBatch, queries: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Mask mixtures for some of their queries.
+
+        Args:
+            mixtures: the batch.
+            queries: (n,) numbers of queries.
+            generator: of the random numbers.
+
+        Returns:
+            (2 n, samples) masked mixtures, then their residuals, and (2 n, bands, frames) their energies as the
+            separator gives them: mask^2 x energies.
+        """
+        config, sources = self.config.model, mixtures.sources[mixtures.owner[queries]]
+        target, mix = (sources * mixtures.membership[queries][..., None]).sum(1), sources.sum(1)
+        mask = estimated_masks(self._energies(target), self._energies(mix - target), generator)
+        masks, spectrum = torch.cat([mask, 1 - mask]), stft(mix, config.n_fft, config.hop)
+        energies = masks.square() * self._bands.mean(power(spectrum)).repeat(2, 1, 1)
+        spectra = self._bands.expand(masks) * spectrum.repeat(2, 1, 1)
+        return istft(spectra, config.n_fft, config.hop, mix.shape[-1]), energies
+
+    def _energies(self, waveforms: Tensor) -> Tensor:
+        return self._bands.mean(power(stft(waveforms, self.config.model.n_fft, self.config.model.hop)))
 
     def loss(self, model: nn.Module, batch: ListenerBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the weighted sum of the parts, see `AudioDistillationOptions`, and the parts."""
@@ -226,6 +286,7 @@ class AudioDistillation:
                 "joint": self._joint_distance(joint, batch.logits),
                 "contrast": self._contrast(joint, batch.caption),
                 "logits": _relative_error(tags, batch.logits),
+                "same": self._same(joint, batch.caption, batch.sound),
             }
             loss = torch.stack([getattr(options, name) * value for name, value in parts.items()]).sum()
             if options.local:
@@ -273,6 +334,24 @@ class AudioDistillation:
         logits = z @ self.training_captions.embeddings.to(z.device).T / self.config.options.temperature
         return (info_nce(logits, positive, 1) + info_nce(logits[:, caption], positive[:, caption], 0)) / 2
 
+    def _same(self, joint: Tensor, caption: Tensor, sound: Tensor) -> Tensor:
+        """Symmetric InfoNCE of sounds with themselves behind a mask; other recordings of the same sound are left out.
+
+        Args:
+            joint: (n, dimension) embeddings.
+            caption: see `ListenerBatch`.
+            sound: see `ListenerBatch`.
+        """
+        first, second = torch.nonzero(torch.triu(sound[:, None] == sound, 1), as_tuple=True)
+        if len(first) == 0:
+            return joint.sum() * 0
+        logits = joint[first] @ joint[second].T / self.config.options.temperature
+        own = torch.eye(len(first), dtype=torch.bool, device=joint.device)
+        known = caption[first].cpu()
+        alike = self.training_captions.same_sound[known[:, None], known] & (known >= 0) & (known >= 0)[:, None]
+        logits = logits.masked_fill(alike.to(joint.device) & ~own, EXCLUDED)
+        return (info_nce(logits, own, 1) + info_nce(logits, own, 0)) / 2
+
     def validate(self, model: nn.Module) -> dict[str, float]:
         """Measure zero-shot accuracy on held-back clips, and the teachers' own."""
         assert isinstance(model, DistilledListener)
@@ -287,25 +366,3 @@ class AudioDistillation:
 def _relative_error(estimate: Tensor, target: Tensor) -> Tensor:
     """Mean squared error relative to the variance of the target."""
     return F.mse_loss(estimate, target) / target.var().clamp_min(1e-4)
-
-
-class ListenerValidation:
-    """Zero-shot accuracy of a listener and of its teachers on the same held-back clips.
-
-    Args:
-        corpus: with clips of the splits "val" and "zero".
-        captions: embeddings of their labels.
-        count: about how many clips of each split.
-        tagger: the audio teacher.
-        label_embeddings: (tags, dimension) text embeddings of its labels.
-    """
-
-    def __init__(
-        self, corpus: Corpus, captions: CaptionTable, count: int, tagger: Tagger, label_embeddings: Tensor
-    ) -> None:
-        self._accuracy, self._embed_texts = ZeroShotAccuracy(corpus, count), captions.__getitem__
-        self._teachers = self._accuracy(tagger_embedder(tagger, label_embeddings), self._embed_texts)
-
-    def __call__(self, listener: Listener) -> dict[str, float]:
-        """Return top-1 of the listener and of the teachers, and their ratio, for each split."""
-        return compare_accuracy(self._accuracy(listener_embedder(listener), self._embed_texts), self._teachers)

@@ -28,10 +28,11 @@ from audiosep.data.plan import BatchPlan, PlannedQuery
 from audiosep.data.queries import Relation
 from audiosep.data.sampling import SamplingConfig
 from audiosep.errors import ConfigError
-from audiosep.models.blocks import residual_blocks
-from audiosep.models.listener import Listener, ListenerConfig
+from audiosep.models.audio_tower import AudioTower
+from audiosep.models.listener import ListenerConfig
 from audiosep.models.stft import power, stft
 from audiosep.models.text import TextTower
+from audiosep.models.towers import TowerConfig, build_tower
 from audiosep.query.tokenizer import SPECIAL
 from audiosep.training.data_config import CorpusConfig, open_corpus
 from audiosep.training.tower_files import TextTowerEncoder, export_listener, export_text_tower, load_listener
@@ -93,7 +94,7 @@ class ContrastiveConfig:
 
     data: CorpusConfig
     options: ContrastiveOptions
-    model: ListenerConfig = field(default_factory=ListenerConfig)
+    model: TowerConfig = field(default_factory=ListenerConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     seed: int = 0
 
@@ -124,10 +125,10 @@ class ContrastiveBatch:
 class Towers(nn.Module):
     """The listener and the text tower."""
 
-    def __init__(self, listener: Listener, text: TextTower) -> None:
+    def __init__(self, listener: AudioTower, text: TextTower) -> None:
         super().__init__()
         self.listener, self.text = listener, text
-        self.compilable = residual_blocks(self)
+        self.compilable = tuple(f"listener.{name}" for name in listener.compilable)
 
 
 class Contrastive:
@@ -147,7 +148,7 @@ class Contrastive:
     def __init__(self, config: ContrastiveConfig) -> None:
         self.config, options = config, config.options
         check_mono(config.sampling)
-        listener = Listener(config.model)
+        listener = build_tower(config.model)
         if options.listener:
             load_listener(listener, options.listener)
         self.start = TextTowerEncoder.read(options.text)

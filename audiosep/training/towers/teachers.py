@@ -76,7 +76,7 @@ class SentenceTeacher:
 
 
 class Tagger:
-    """EfficientAT mn04_as (MIT): audio to 527 AudioSet logits and a 384-d embedding.
+    """EfficientAT mn04_as (MIT): audio of any level to 527 AudioSet logits and a 384-d embedding.
 
     Args:
         path: TorchScript file that takes (batch, samples) at 32 kHz and has the parts `pre`, `win` and `basis` (front
@@ -87,6 +87,7 @@ class Tagger:
     sample_rate = 32000
     classes = 527
     dimension = 384
+    level = 0.1  # RMS that recordings are brought to: quiet ones would sink below the floor of its logarithm
 
     def __init__(self, path: str | Path, device: torch.device | str = "cpu") -> None:
         if not Path(path).is_file():
@@ -111,7 +112,9 @@ class Tagger:
         """
         with torch.autocast(waveforms.device.type, enabled=False):
             pre, window, basis = self._front
-            x = F.conv1d(waveforms.float()[:, None], pre)[:, 0]
+            x = waveforms.float()
+            x = x * (self.level / x.square().mean(-1, keepdim=True).sqrt().clamp_min(1e-5))
+            x = F.conv1d(x[:, None], pre)[:, 0]
             x = torch.stft(x, 1024, 320, len(window), window=window, center=True, return_complex=True).abs().square()
             x = (((basis @ x) + 1e-5).log() + 4.5) / 5
             x = x[:, None]

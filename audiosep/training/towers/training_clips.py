@@ -1,8 +1,9 @@
-"""The clips that the listener is trained on: targets of mixtures, clean or with leakage of the other sources."""
+"""What the listener is trained on: targets of mixtures, clean or with leakage of the other sources, and masks."""
 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from audiosep.data.mixing import MixtureBatch
@@ -41,3 +42,24 @@ def with_leakage(mixtures: MixtureBatch, leak_db: float, generator: torch.Genera
     level = 10 ** ((leak_db - 20 * torch.rand(len(present), 1, generator=generator)) / 20)
     level = level * (torch.rand(len(present), 1, generator=generator) < 0.5)
     return clean + level * rest, present.tolist()
+
+
+def estimated_masks(target: Tensor, rest: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw masks as a separator estimates them: ideal ratio masks, smeared, and unsure by some share.
+
+    Args:
+        target: (n, bands, frames) energies of a sound.
+        rest: (n, bands, frames) energies of all other sounds.
+        generator: of the random numbers.
+
+    Returns:
+        (n, bands, frames) magnitude masks, 0..1.
+    """
+
+    def draw(low: float, high: float) -> Tensor:
+        return low + (high - low) * torch.rand(len(target), 1, 1, generator=generator)
+
+    ideal = (target / (target + rest + 1e-12)) ** draw(0.35, 1.0)
+    smeared = F.avg_pool2d(ideal[:, None], 9, 1, 4, count_include_pad=False)[:, 0]
+    unsure = draw(0.0, 0.55).square()
+    return unsure + (1 - 2 * unsure) * torch.lerp(ideal, smeared, draw(0.0, 1.0))
