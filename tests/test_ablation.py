@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from test_hybrid import SMALL
 from test_tasks import data, recipe  # noqa: F401 - fixtures
 
+from audiosep.data.validation_recipe import ValidationRecipe
 from audiosep.errors import ConfigError, InputError, TrainingError
 from audiosep.training.run_config import parse_run_config
 from audiosep.training.separation.separation_task import SeparationConfig
@@ -21,11 +23,14 @@ from research.ablation import VARIANTS, configuration, main, result, run, table
 @pytest.fixture
 def base(data: dict[str, str], recipe: str) -> dict[str, Any]:  # noqa: F811
     labels = str(Path(data["manifest"]).with_name("labels.json"))
+    short = Path(recipe).with_name("short-recipe.json")
+    whole = ValidationRecipe.load(recipe)
+    replace(whole, entries=whole.entries[::12]).save(short)
     return {
         "task": "separation",
         "data": data,
         "model": configs.to_dict(SMALL),
-        "options": {"validation": recipe, "labels": labels},
+        "options": {"validation": str(short), "labels": labels},
         "sampling": {"seconds": 1.0},
         "trainer": {"minutes": 600, "device": "cpu", "precision": "fp32", "init": "somewhere", "log_every": 1},
         "seed": 7,

@@ -45,7 +45,9 @@ class EightClips:
 
     def __init__(self) -> None:
         torch.manual_seed(0)
-        self.model = Hybrid(HybridConfig(widths=(24, 32, 48), features=64, listener=None, stems=(), **PLAIN))
+        self.model = Hybrid(
+            HybridConfig(widths=(24, 32, 48), features=64, listener=None, stems=(), **PLAIN | {"patch": (4, 4)})
+        )
         self.targets = torch.stack([clip(target, start) for target, _, start in PAIRS])
         others = torch.stack([clip(other, start) for _, other, start in PAIRS])
         self.mixes = self.targets + 10 ** (-LEVEL_DB / 20) * others
