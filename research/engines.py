@@ -110,7 +110,9 @@ def _engines(separator: Separator, calibration: list[Feed], folder: Path) -> Ite
     yield "torch fp32", _torch(graph, "fp32")
     yield "torch bf16", _torch(graph, "bf16")
     # Blocks of one class have more sizes than it compiles for by default.
-    torch.compiler.config.recompile_limit = max(64, torch.compiler.config.recompile_limit)
+    limits = torch.compiler.config
+    if hasattr(limits, "recompile_limit"):
+        limits.recompile_limit = max(64, limits.recompile_limit)
     yield "torch.compile fp32", _torch(torch.compile(graph), "fp32")
     yield "torch.compile bf16", _torch(torch.compile(graph), "bf16")
     if not _missing("onnx", "onnxruntime"):

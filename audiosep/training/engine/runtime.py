@@ -161,7 +161,9 @@ def compile_parts(model: nn.Module) -> None:
             "trainer.compile: this model names no parts to compile (attribute `compilable`); set it false"
         )
     # The blocks of a network share one forward(); each block counts as a recompilation of it.
-    torch.compiler.config.recompile_limit = max(torch.compiler.config.recompile_limit, 4 * len(names))
+    limits = torch.compiler.config
+    if hasattr(limits, "recompile_limit"):  # an older torch runs what is beyond its limit uncompiled
+        limits.recompile_limit = max(limits.recompile_limit, 4 * len(names))
     for name in names:
         model.get_submodule(name).compile()
 
