@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import os
 import threading
 from collections import OrderedDict
 from pathlib import Path
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from audiosep.audio.limits import Array
 from audiosep.errors import ConfigError, InputError, ModelError
+from audiosep.inference.devices import pick_device, pick_precision
 from audiosep.inference.options import Engine, Options, Progress
 from audiosep.models.adapters import apply_adapter
 from audiosep.output.separation import Separation
@@ -182,6 +184,17 @@ def stems(
 _Stamp = tuple[tuple[str, int, int], ...]
 _models: OrderedDict[tuple[str, ...], tuple[_Stamp, Separator]] = OrderedDict()  # the last used is the last
 _lock = threading.Lock()
+
+
+def _renew_lock() -> None:
+    """In a forked child: another thread of the parent may have held the lock."""
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
+
 _DEFAULTS = {name: inspect.signature(load).parameters[name].default for name in LoadOptions.__annotations__}
 
 
@@ -201,6 +214,8 @@ def _loaded(model: str | Path | Separator, loading: LoadOptions) -> Separator:
     given = {**_DEFAULTS, **loading}
     if given["adapter"] is not None:
         given["adapter"] = Path(given["adapter"]).resolve()
+    device = pick_device("cpu" if given["engine"] == "openvino" and given["device"] == "auto" else given["device"])
+    given |= {"device": device, "precision": pick_precision(given["precision"], device)}
     key = (str(folder), *map(str, given.values()))
     with _lock:
         stamp = _stamp(folder, given["adapter"])

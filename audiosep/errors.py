@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -75,3 +76,29 @@ class BatchError(AudioSepError):
         lines = [f"  {path}: {error}" for path, error in self.failures.items()]
         total = len(self.failures) + len(self.successes)
         super().__init__("\n".join([f"{len(self.failures)} of {total} files failed:", *lines]))
+
+    def __reduce__(self) -> tuple[type[BatchError], tuple[dict[Path, Exception], list[Path]]]:
+        """What pickle needs: the error comes back whole from another process."""
+        return type(self), (portable(self.failures), self.successes)
+
+
+def portable(failures: Mapping[Path, Exception]) -> dict[Path, Exception]:
+    """Errors of files, each such that pickle can bring it to another process.
+
+    Errors of other libraries may not be pickled, or not be read again, which lets a multiprocessing Pool wait for ever.
+
+    Args:
+        failures: path -> error; one that pickle cannot handle becomes an AudioSepError with its type and message.
+    """
+    return {path: error if _is_portable(error) else _named(error) for path, error in failures.items()}
+
+
+def _is_portable(error: Exception) -> bool:
+    try:
+        return type(pickle.loads(pickle.dumps(error))) is type(error)
+    except Exception:  # whatever their code raises
+        return False
+
+
+def _named(error: Exception) -> AudioSepError:
+    return AudioSepError(f"{type(error).__name__}: {error}")

@@ -340,10 +340,11 @@ class Separator:
         """What computes.
 
         Raises:
-            ModelError: the separator is closed.
+            ModelError: the separator is closed, or does not work in this forked process.
         """
         if self._backend is None:
             raise ModelError(f"this separator ({self.name}) is closed: load the model again with audiosep.load")
+        self._backend.check_process()
         return self._backend
 
     def _log_place(self) -> None:

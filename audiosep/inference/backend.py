@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import get_args
@@ -9,8 +10,9 @@ from typing import get_args
 import torch
 from torch import Tensor
 
-from audiosep.errors import InputError
+from audiosep.errors import InputError, ModelError
 from audiosep.inference.devices import pick_device, pick_precision, windows_at_once
+from audiosep.inference.forks import allow_forks
 from audiosep.inference.model_windows import recording_windows
 from audiosep.inference.options import Engine, Options
 from audiosep.inference.stream import Stream
@@ -53,6 +55,8 @@ class Backend:
         self.precision = pick_precision(precision, self.device)
         self.model = network
         self._windows_that_fit: dict[tuple[int, ...], int] = {}
+        self._process = os.getpid()
+        allow_forks()
         if engine == "openvino":
             from audiosep.inference.openvino import OpenVinoModel
 
@@ -62,6 +66,19 @@ class Backend:
         else:
             network.to(self.device)
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # of 4-d weights
+
+    def check_process(self) -> None:
+        """Refuse to compute in a child process that cannot.
+
+        Raises:
+            ModelError: the child was forked after the model was loaded, which only torch on the CPU survives.
+        """
+        if os.getpid() != self._process and (self.engine != "torch" or self.device.type != "cpu"):
+            place = self.device.type if self.engine == "torch" else self.engine
+            raise ModelError(
+                f"this model was loaded on {place} before this process was forked, and {place} does not work in forked "
+                "processes: load the model in each process, or start them with multiprocessing.get_context('spawn')"
+            )
 
     def open_stream(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from audiosep.errors import BatchError
+from audiosep.errors import BatchError, portable
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,10 @@ class BatchReport:
 
     results: list[FileResult] = field(default_factory=list)
     failures: dict[Path, Exception] = field(default_factory=dict)
+
+    def __getstate__(self) -> dict[str, object]:
+        """What pickle writes: the report comes back whole from another process."""
+        return {**self.__dict__, "failures": portable(self.failures)}
 
     def raise_for_failures(self) -> None:
         """Do nothing if every file was separated.
