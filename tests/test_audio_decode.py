@@ -20,7 +20,7 @@ from mutagen import id3
 
 from audiosep.audio import AudioReader, decode, probe, read_audio, write_audio
 from audiosep.audio.info import AudioInfo, ffmpeg_depth
-from audiosep.audio.integrity import mpeg_length
+from audiosep.audio.mpeg import mpeg_length
 from audiosep.audio.probe import BACKENDS
 from audiosep.audio.source import Unreadable
 from audiosep.errors import AudioError, InputError
@@ -54,7 +54,7 @@ def only(monkeypatch: pytest.MonkeyPatch, *backends: str) -> None:
         monkeypatch.setitem(BACKENDS, name, missing)
 
 
-def missing(path: Path) -> None:
+def missing(path: Path, track: object = None) -> None:
     raise Unreadable("not there")
 
 
@@ -233,7 +233,7 @@ def test_mp3_without_a_length_is_refused_where_it_would_be_cut(tmp_path: Path, m
     without_xing(tmp_path / "vbr.mp3", tmp_path / "bare.mp3")
     only(monkeypatch, "soundfile")
     assert count(tmp_path / "vbr.mp3") == 20 * RATE
-    with pytest.raises(AudioError, match=r"it would read only \d+ of about \d+ samples"):
+    with pytest.raises(AudioError, match=r"it would read only \d+\.\d\d of about 20\.\d\d s"):
         probe(tmp_path / "bare.mp3")
 
 
@@ -250,7 +250,7 @@ def test_mp3_of_constant_rate_needs_no_length(tmp_path: Path, monkeypatch: pytes
 
 def test_joined_files_are_read_to_the_end(tmp_path: Path) -> None:
     pytest.importorskip("av")
-    for extension, tolerance in (("mp3", 5 * 1_152), ("ogg", 1_152)):
+    for extension, tolerance in (("mp3", 5 * 1_152), ("ogg", 0)):
         parts = b""
         for i, samples in enumerate((30_000, 60_000)):
             part = tmp_path / f"{i}.{extension}"
@@ -261,7 +261,7 @@ def test_joined_files_are_read_to_the_end(tmp_path: Path) -> None:
             parts += data
         joined = tmp_path / f"joined.{extension}"
         joined.write_bytes(parts)
-        assert probe(joined).backend == "PyAV"
+        assert probe(joined).backend == ("PyAV" if extension == "mp3" else "soundfile")
         assert count(joined) == pytest.approx(90_000, abs=tolerance)
 
 
@@ -332,9 +332,8 @@ def test_pyav_reads_what_soundfile_does_not(tmp_path: Path, name: str, codec: st
     assert info.tags["title"] == "Zoë"
     back, rate = read_audio(tmp_path / name)
     assert rate == RATE
-    # aac ends with a whole frame.
-    assert back.shape[1] == 30_000 or (codec == "aac" and 0 <= back.shape[1] - 30_000 < 1_024)
-    assert decibels(x, back[:, :30_000]) > (15 if codec == "aac" else 80)
+    assert back.shape[1] == 30_000
+    assert decibels(x, back) > (15 if codec == "aac" else 80)
 
 
 def test_the_first_audio_stream_of_a_video(tmp_path: Path) -> None:
@@ -357,8 +356,8 @@ def test_ffmpeg_reads_the_same_as_pyav(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.chdir(tmp_path)
     by_ffmpeg = read_audio(name)[0]
     info = probe(name)
-    assert by_ffmpeg.shape == by_pyav.shape
-    np.testing.assert_allclose(by_ffmpeg, by_pyav, atol=1e-4)
+    assert 0 <= by_ffmpeg.shape[1] - by_pyav.shape[1] <= RATE // 1000
+    np.testing.assert_allclose(by_ffmpeg[:, : by_pyav.shape[1]], by_pyav, atol=1e-4)
     assert info.backend == "ffmpeg"
     for field in ("sample_rate", "channels", "depth", "encoding", "format", "tags"):
         assert getattr(info, field) == getattr(facts, field), field
@@ -370,7 +369,7 @@ def test_ffmpeg_reads_everything_else(tmp_path: Path, monkeypatch: pytest.Monkey
     x = noise(3, 20_000)
     write_audio(tmp_path / "x.wav", x, 96_000, depth="float")
     only(monkeypatch, "ffmpeg")
-    monkeypatch.setattr("audiosep.audio.ffmpeg._ffprobe", lambda path: {})
+    monkeypatch.setattr("audiosep.audio.ffmpeg._ffprobe", lambda path, *options: iter(()))
     back, rate = read_audio(tmp_path / "x.wav")
     assert rate == 96_000
     np.testing.assert_array_equal(back, x)
@@ -489,10 +488,10 @@ def test_a_wav_that_was_never_closed_is_read(tmp_path: Path, monkeypatch: pytest
     # What a recorder leaves that was switched off.
     data[position : position + 4] = data[4:8] = bytes(4)
     (tmp_path / "off.wav").write_bytes(data)
-    np.testing.assert_array_equal(read_audio(tmp_path / "off.wav")[0], read_audio(tmp_path / "x.wav")[0])
-    only(monkeypatch, "soundfile")
-    with pytest.raises(AudioError, match="never closed"):
-        probe(tmp_path / "off.wav")
+    for backend in ("soundfile", "PyAV"):
+        with monkeypatch.context() as here:
+            only(here, backend)
+            np.testing.assert_array_equal(read_audio(tmp_path / "off.wav")[0], read_audio(tmp_path / "x.wav")[0])
 
 
 def test_the_next_decoder_goes_on_where_one_gives_up(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -507,8 +506,8 @@ def test_the_next_decoder_goes_on_where_one_gives_up(tmp_path: Path, caplog: pyt
     with caplog.at_level(logging.WARNING):
         back, _ = read_audio(path)
     assert "PyAV reads on" in caplog.text
-    assert "ends early" in caplog.text
-    assert back.shape[1] > 180_000
+    assert "gaps of 0." in caplog.text
+    assert back.shape[1] == 200_000
     whole = np.round(x * 2**23) / 2**23
     np.testing.assert_array_equal(back[:, :90_000], whole[:, :90_000])
     np.testing.assert_array_equal(back[:, -90_000:], whole[:, -90_000:])
@@ -526,7 +525,10 @@ def test_damage_is_an_error_where_nothing_else_can_read_on(tmp_path: Path, monke
 class Changing:
     """A decoder whose stream turns from mono to stereo, as broadcasts do."""
 
-    def __init__(self, path: Path) -> None:
+    stated = None
+    cut = False
+
+    def __init__(self, path: Path, track: object = None) -> None:
         self.info = AudioInfo(path, RATE, 1, None, "16", "ts", "aac", "PyAV")
 
     def blocks(self) -> Iterator[np.ndarray]:

@@ -15,6 +15,7 @@ from typing import IO
 
 import numpy as np
 
+from audiosep.audio.covers import read_cover
 from audiosep.audio.info import AudioInfo
 from audiosep.audio.limits import (
     MAX_CHANNELS,
@@ -28,32 +29,38 @@ from audiosep.audio.limits import (
 )
 from audiosep.audio.probe import check_file, open_source
 from audiosep.audio.source import Unreadable
+from audiosep.audio.tracks import told
 from audiosep.errors import AudioError, InputError
 
 logger = logging.getLogger(__name__)
 
 _WIDEST = 8  # bytes of a sample
 _HEADERS = 2**26  # bytes of tags and pictures, with room
+_SLACK = 0.25  # seconds by which containers and decoders differ about delays of encoders and last frames
 
 
 class AudioReader:
     """The samples of a file, block by block: an iterator and a context manager.
 
-    A file that ends before the length it states is read to its end, with a warning in the log. If a decoder fails
-    within the file, the next one continues from there.
+    If a decoder fails within the file, or ends before the length that the file states, the next one continues from
+    there; where none finds more, a warning in the log says how many seconds are missing. Sound that starts later than
+    the picture of a video, or has gaps, is brought to its place by silence, with a warning.
 
     Args:
-        path: an audio file, the first audio stream of a video, a named pipe, or `-` for standard input. Pipes are
-            copied to a temporary file first: many formats have their index at the end.
+        path: an audio file, a video with sound, a named pipe, or `-` for standard input. Pipes are copied to a
+            temporary file first: many formats have their index at the end.
         block: samples per block; the last one is shorter.
         max_seconds: refuse longer recordings; None: no limit.
         start: seconds of the recording to leave out at its start.
         seconds: length of the part to read; None: to the end.
         name: what messages call the file; by default its path.
+        track: number (from 1 on), language or name of the audio track; None: the default one. Where there are several,
+            a warning says which was read.
 
     Raises:
         AudioError: no such file, or no decoder reads it.
-        InputError: no samples, too long, more than 8 channels, a sample rate outside 4 to 192 kHz, NaN or infinity.
+        InputError: no samples, no such track, too long, more than 8 channels, a sample rate outside 4 to 192 kHz, NaN
+            or infinity.
     """
 
     def __init__(
@@ -65,6 +72,7 @@ class AudioReader:
         start: float = 0.0,
         seconds: float | None = None,
         name: str | None = None,
+        track: int | str | None = None,
     ) -> None:
         if block < 1:
             raise InputError(f"a block must have at least one sample, got {block}")
@@ -77,11 +85,12 @@ class AudioReader:
             self._path = check_file(path) if self._folder is None else Path(self._folder.name, "pipe")
             if self._folder is not None:
                 _copy_pipe(path, self._path, max_seconds)
-            self._source = open_source(self._path, name=self.name)
+            self._source = open_source(self._path, track, name=self.name)
         except BaseException:
             self._remove_spool()
             raise
-        self.info: AudioInfo = replace(self._source.info, path=Path(path))
+        self.info: AudioInfo = replace(self._source.info, path=Path(path), cover=read_cover(self._path))
+        self._track = track
         try:
             check_channels(self.info.channels)
             check_rate(self.info.sample_rate)
@@ -90,7 +99,11 @@ class AudioReader:
         except BaseException:
             self.close()
             raise
+        if len(self.info.tracks) > 1 and track is None:
+            logger.warning("%s: audio track %s is read", self.name, told(self.info.tracks, self.info.track))
         rate = self.info.sample_rate
+        exact = 0 if self.info.samples is None else self.info.samples
+        self._stated = max(exact / rate, self._source.stated or 0.0)
         self._first = round(start * rate)
         self._length = None if seconds is None else round(seconds * rate)
         self._blocks = self._reblock(self._decode())
@@ -125,15 +138,19 @@ class AudioReader:
                     self.samples += block.shape[1]
                     check_duration(self.samples / self.info.sample_rate, self.max_seconds)
                     yield block
-                break
+                if self._length is not None or not self._missing or self._source.cut:
+                    break
+                tried.add(self._source.info.backend)
+                if not self._read_on(tried):
+                    break
             except Unreadable as error:
                 tried.add(self._source.info.backend)
                 self._replace_source(tried, error)
         if self.samples == 0:
             where = f" from {self._first / self.info.sample_rate:.3f} s on" if self._first else ""
             raise InputError(f"{self.name} holds no samples{where}: export it again")
-        if self._length is None and self.info.samples is not None and self._position < self.info.samples:
-            logger.warning("%s ends early: %d of %d samples", self.name, self._position, self.info.samples)
+        if self._length is None:
+            self._report_missing()
 
     @property
     def _position(self) -> int:
@@ -153,12 +170,40 @@ class AudioReader:
             if self.samples == self._length:
                 break
 
+    @property
+    def _missing(self) -> bool:
+        """Whether the file states more than was read."""
+        exact = self.info.samples is not None and self._position < self.info.samples
+        return exact or self._position / self.info.sample_rate < self._stated - _SLACK
+
+    def _report_missing(self) -> None:
+        seconds = self._position / self.info.sample_rate
+        if self._missing:
+            logger.warning("%s ends early: %.2f of %.2f s", self.name, seconds, self._stated)
+        elif self._source.cut:
+            logger.warning("%s ends early, at %.2f s: it was cut off", self.name, seconds)
+
+    def _read_on(self, tried: set[str]) -> bool:
+        """Open the next decoder where one ended too early; whether there is one that can go on."""
+        before = self._source
+        try:
+            source = open_source(self._path, self._track, name=self.name, skip=tried)
+        except AudioError:
+            return False
+        if (source.info.sample_rate, source.info.channels) != (self.info.sample_rate, self.info.channels):
+            source.close()
+            return False
+        before.close()
+        self._source = source
+        self._stated = max(self._stated, source.stated or 0.0)
+        return True
+
     def _replace_source(self, tried: set[str], error: Unreadable) -> None:
         seconds = self._position / self.info.sample_rate
         problem = f"{self.name} is damaged at {seconds:.2f} s ({self._source.info.backend}: {error})"
         self._source.close()
         try:
-            self._source = open_source(self._path, name=self.name, skip=tried)
+            self._source = open_source(self._path, self._track, name=self.name, skip=tried)
         except AudioError as others:
             raise AudioError(f"{problem}, and no other decoder reads on: {others}") from error
         if (self._source.info.sample_rate, self._source.info.channels) != (self.info.sample_rate, self.info.channels):
@@ -195,6 +240,7 @@ def read_audio(
     start: float = 0.0,
     seconds: float | None = None,
     name: str | None = None,
+    track: int | str | None = None,
 ) -> tuple[Array, int]:
     """A whole file, or a part of it, in memory.
 
@@ -204,6 +250,7 @@ def read_audio(
         start: seconds of the recording to leave out at its start.
         seconds: length of the part to read; None: to the end.
         name: what messages call the file; by default its path.
+        track: as for AudioReader.
 
     Returns:
         float32 (channels, samples), and the sample rate in Hz.
@@ -211,7 +258,7 @@ def read_audio(
     Raises:
         AudioError, InputError: as AudioReader.
     """
-    with AudioReader(path, max_seconds=max_seconds, start=start, seconds=seconds, name=name) as reader:
+    with AudioReader(path, max_seconds=max_seconds, start=start, seconds=seconds, name=name, track=track) as reader:
         blocks = list(reader)
     return np.concatenate(blocks, axis=1), reader.info.sample_rate
 

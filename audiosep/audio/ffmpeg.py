@@ -8,47 +8,61 @@ import shutil
 import struct
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
+from audiosep.audio.container import silence, stated_seconds, trimmed
 from audiosep.audio.info import AudioInfo, clean_tags, ffmpeg_depth
 from audiosep.audio.limits import Array
 from audiosep.audio.source import Unreadable
+from audiosep.audio.speakers import layout_mask
+from audiosep.audio.timeline import GAP, find_gaps, lateness, report_gaps, report_start
+from audiosep.audio.tracks import Track, choose_track
 
 logger = logging.getLogger(__name__)
 
 _BLOCK = 16_384
+_LOCAL = ("-protocol_whitelist", "file,pipe")  # only local files, because playlists can name addresses
 
 
 class FFmpegSource:
-    """The first audio stream of a file as the ffmpeg program decodes it.
+    """An audio track of a file as the ffmpeg program decodes it.
 
     Args:
         path: the file.
+        track: number, language or name; None: the default one.
 
     Raises:
         Unreadable: there is no ffmpeg, or it finds no audio.
+        InputError: there is no such track.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, track: int | str | None = None) -> None:
         program = shutil.which("ffmpeg")
         if program is None:
             raise Unreadable("not on PATH (install it from https://ffmpeg.org or with the system's packages)")
-        # Sun AU has the shortest header with rate and channels. Only local files, because playlists can name addresses.
-        command = [program, "-v", "error", "-nostdin", "-protocol_whitelist", "file,pipe", "-i", f"file:{path}"]
-        command += ["-map", "0:a:0", "-f", "au", "-c:a", "pcm_f32be", "pipe:1"]
+        about = _Container(path)
+        self.cut = False
+        self._number = choose_track(about.tracks, track).number
+        self._lead, self._gaps, self._packets_end = about.places(self._number)
+        # Sun AU has the shortest header with rate and channels.
+        command = [program, "-v", "error", "-nostdin", *_LOCAL, "-i", f"file:{path}", "-map", f"0:a:{self._number - 1}"]
+        if self._gaps:
+            command += ["-af", f"aresample=async=1:min_hard_comp={GAP}"]
+        command += ["-f", "au", "-c:a", "pcm_f32be", "pipe:1"]
         # A file, because ffmpeg would block on a full pipe of errors if the input is badly damaged.
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (close() does)
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self._log, stdin=subprocess.DEVNULL)
         try:
-            sample_rate, channels = self._read_header()
-            self.info = _describe(path, sample_rate, channels)
+            self.info, self.stated = about.describe(self._number, *self._read_header())
         except BaseException:
             self.close()
             raise
+        self._exact = "mp4" in about.formats
 
     def _read_header(self) -> tuple[int, int]:
         """Rate and number of channels from the 24 bytes and the annotation in front of the samples."""
@@ -65,6 +79,23 @@ class FFmpegSource:
         return 0  # not exact to the sample in all formats
 
     def blocks(self) -> Iterator[Array]:
+        rate = self.info.sample_rate
+        report_start(self.info.path, self._lead)
+        report_gaps(self.info.path, self._gaps)
+        lead = round(self._lead * rate)
+        blocks = chain(silence(self.info.channels, lead), self._decoded())
+        return trimmed(blocks, self._end)
+
+    def _end(self) -> int | None:
+        """How many samples the packets hold; None in containers whose time stamps do not count samples."""
+        if not self._exact:
+            return None
+        seconds = self._lead + self._packets_end
+        # Older versions cut the last packet at the length of the whole file, which often is in milliseconds.
+        rounded = abs(1000 * seconds - round(1000 * seconds)) < 0.002
+        return round((seconds + 0.001 * rounded) * self.info.sample_rate)
+
+    def _decoded(self) -> Iterator[Array]:
         frame = 4 * self.info.channels
         while data := self._read(_BLOCK * frame):
             samples = np.frombuffer(data[: len(data) // frame * frame], ">f4").reshape(-1, self.info.channels)
@@ -81,10 +112,12 @@ class FFmpegSource:
         """The last error of ffmpeg, after it has ended; empty if there was none."""
         self._process.wait()
         self._log.seek(0)
-        text = self._log.read().decode(errors="replace").strip()
-        if "matches no streams" in text:
+        lines = self._log.read().decode(errors="replace").strip().splitlines()
+        if any("matches no streams" in line for line in lines):
             return "there is no audio stream in it"
-        return text.splitlines()[-1].rpartition(": ")[2] if text else ""
+        # What is written into a pipe has no time stamps, whose order ffmpeg complains about where files were joined.
+        lines = [line for line in lines if "monotonically" not in line]
+        return lines[-1].rpartition(": ")[2] if lines else ""
 
     def close(self) -> None:
         self._process.kill()
@@ -94,35 +127,114 @@ class FFmpegSource:
         self._log.close()
 
 
-def _describe(path: Path, sample_rate: int, channels: int) -> AudioInfo:
-    facts = _ffprobe(path)
-    stream: dict[str, Any] = next(iter(facts.get("streams", [])), {})
-    container: dict[str, Any] = facts.get("format", {})
-    seconds = stream.get("duration", container.get("duration"))
-    formats = str(container.get("format_name", "")).split(",")
-    suffix = path.suffix.lower().removeprefix(".")
-    codec = stream.get("codec_name", "unknown")
-    return AudioInfo(
-        path=path,
-        sample_rate=sample_rate,
-        channels=channels,
-        samples=None,
-        depth=ffmpeg_depth(codec, stream.get("sample_fmt", "")),
-        format=suffix if suffix in formats or not formats[0] else formats[0],
-        encoding=codec,
-        backend="ffmpeg",
-        tags=clean_tags({**container.get("tags", {}), **stream.get("tags", {})}),
-        estimate=None if seconds is None else float(seconds),
-    )
+class _Container:
+    """What ffprobe tells about a file; nothing where ffmpeg came without its companion.
+
+    Args:
+        path: the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        lines = b"".join(_ffprobe(path, "-of", "json", "-show_format", "-show_streams"))
+        # Without ffprobe there are no lines, and where it fails there is half a document.
+        facts: dict[str, Any] = json.loads(lines) if lines.rstrip().endswith(b"}") and len(lines) > 9 else {}
+        self._format: dict[str, Any] = facts.get("format", {})
+        self._playing = [stream for stream in facts.get("streams", []) if _plays(stream)]
+        self._sounds = [stream for stream in self._playing if stream["codec_type"] == "audio"]
+        self.formats = str(self._format.get("format_name", "")).split(",")
+        self.tracks = tuple(_track(number, stream) for number, stream in enumerate(self._sounds, 1)) or (Track(1),)
+
+    def _stream(self, number: int) -> dict[str, Any]:
+        return self._sounds[number - 1] if self._sounds else {}
+
+    def _start(self, number: int) -> float:
+        """How many seconds after the other tracks the sound starts."""
+        stream = self._stream(number)
+        others = [_number(other, "start_time") for other in self._playing if other is not stream]
+        starts = [start for start in others if start is not None]
+        start = _number(stream, "start_time")
+        return max(0.0, start - min(starts)) if starts and start is not None else 0.0
+
+    def _stated(self, number: int) -> float | None:
+        stream = self._stream(number)
+        seconds = _number(stream, "duration")
+        return stated_seconds(
+            self._path,
+            self.formats,
+            None if seconds is None else seconds + self._start(number),
+            stream.get("tags", {}).get("DURATION"),
+            _number(self._format, "duration"),
+            alone=len(self._playing) == 1,
+        )
+
+    def places(self, number: int) -> tuple[float, list[tuple[float, float]], float]:
+        """The seconds of silence in front of a track, its gaps and its end as in `find_gaps`."""
+        stated = self._stated(number)
+        lead = lateness(self._start(number), stated)
+        options = ["-select_streams", f"a:{number - 1}", "-show_entries", "packet=pts_time,duration_time"]
+        start = _number(self._stream(number), "start_time") or 0.0
+        return lead, *find_gaps(_packets(_ffprobe(self._path, "-of", "csv=p=0", *options)), start, stated)
+
+    def describe(self, number: int, sample_rate: int, channels: int) -> tuple[AudioInfo, float | None]:
+        """What is known of a track, and how long it is as the container says, in seconds."""
+        stream, stated = self._stream(number), self._stated(number)
+        suffix = self._path.suffix.lower().removeprefix(".")
+        codec = stream.get("codec_name", "unknown")
+        info = AudioInfo(
+            path=self._path,
+            sample_rate=sample_rate,
+            channels=channels,
+            samples=None,
+            depth=ffmpeg_depth(codec, stream.get("sample_fmt", "")),
+            format=suffix if suffix in self.formats or not self.formats[0] else self.formats[0],
+            encoding=codec,
+            backend="ffmpeg",
+            tags=clean_tags({**self._format.get("tags", {}), **stream.get("tags", {})}),
+            estimate=stated or _number(stream, "duration") or _number(self._format, "duration"),
+            speakers=layout_mask(stream.get("channel_layout", "")),
+            tracks=self.tracks,
+            track=number,
+        )
+        return info, stated
 
 
-def _ffprobe(path: Path) -> dict[str, Any]:
-    """ffprobe's description of the first audio stream; empty where ffmpeg came without its companion."""
+def _ffprobe(path: Path, *options: str) -> Iterator[bytes]:
+    """The lines that ffprobe writes about a file; none where ffmpeg came without it."""
     program = shutil.which("ffprobe")
     if program is None:
-        return {}
-    command = [program, "-v", "quiet", "-protocol_whitelist", "file", "-of", "json", "-show_format", "-show_streams"]
-    command += ["-select_streams", "a:0", f"file:{path}"]
-    output = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, check=False).stdout
-    facts: dict[str, Any] = json.loads(output or b"{}")
-    return facts
+        return
+    command = [program, "-v", "quiet", *_LOCAL, *options, f"file:{path}"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL
+    ) as process:
+        assert process.stdout is not None
+        yield from process.stdout
+
+
+def _packets(lines: Iterable[bytes]) -> Iterator[tuple[float, float]]:
+    """(time stamp, duration) of the packets, until one has none."""
+    for line in lines:
+        match line.decode().strip().split(","):
+            case [""]:  # behind a packet with data of its own beside it
+                continue
+            case ["N/A", *_] | [_, "N/A", *_] | [_]:
+                return
+            case [time, duration, *_]:
+                yield float(time), float(duration)
+
+
+def _track(number: int, stream: Mapping[str, Any]) -> Track:
+    tags = stream.get("tags", {})
+    default = bool(stream.get("disposition", {}).get("default"))
+    return Track(number, tags.get("language", ""), tags.get("title", ""), default)
+
+
+def _plays(stream: Mapping[str, Any]) -> bool:
+    """Whether a stream is sound or a picture that moves, not a cover."""
+    cover = stream.get("disposition", {}).get("attached_pic")
+    return stream.get("codec_type") in ("audio", "video") and not cover
+
+
+def _number(facts: Mapping[str, Any], name: str) -> float | None:
+    return float(facts[name]) if name in facts else None

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from audiosep.audio.covers import Cover
+from audiosep.audio.tracks import Track
+
 # Tags that are carried from input to output, and their names elsewhere.
 TAGS = ("title", "artist", "album", "track", "date", "genre", "comment", "copyright")
 _TAG_SYNONYMS = {"tracknumber": "track", "year": "date", "description": "comment"}
@@ -29,7 +32,7 @@ _DEPTHS = {
 
 @dataclass(frozen=True)
 class AudioInfo:
-    """One audio file, or the first audio stream of a video.
+    """One audio file, or an audio track of a video.
 
     Args:
         path: of the file; `-` for standard input.
@@ -43,6 +46,10 @@ class AudioInfo:
         backend: what decodes it: "soundfile", "PyAV" or "ffmpeg".
         tags: those of TAGS that the file carries.
         estimate: approximate duration in seconds where `samples` is None.
+        speakers: a bit for each, as in `audio.speakers`; 0 where the file does not say, and for mono and stereo.
+        tracks: all audio tracks of the file.
+        track: number of the one that is read.
+        cover: the picture that the file carries, which only `AudioReader` looks for.
     """
 
     path: Path
@@ -55,6 +62,10 @@ class AudioInfo:
     backend: str
     tags: Mapping[str, str] = field(default_factory=dict)
     estimate: float | None = None
+    speakers: int = 0
+    tracks: tuple[Track, ...] = (Track(1),)
+    track: int = 1
+    cover: Cover | None = field(default=None, repr=False)
 
     @property
     def seconds(self) -> float | None:

@@ -14,26 +14,27 @@ from audiosep.audio.sndfile import SoundFileSource
 from audiosep.audio.source import Source, Unreadable
 from audiosep.errors import AudioError, InputError
 
-BACKENDS: dict[str, Callable[[Path], Source]] = {
+BACKENDS: dict[str, Callable[[Path, int | str | None], Source]] = {
     "soundfile": SoundFileSource,
     "PyAV": AvSource,
     "ffmpeg": FFmpegSource,
 }
 
 
-def probe(path: str | Path) -> AudioInfo:
+def probe(path: str | Path, track: int | str | None = None) -> AudioInfo:
     """Describe a file without decoding it.
 
     Args:
         path: an audio file, or a video with sound.
+        track: number, language or name of an audio track; None: the default one.
 
     Raises:
         AudioError: no such file, a folder, or nothing that a decoder knows.
-        InputError: an empty file, or `-`, which can be read only once.
+        InputError: an empty file, no such track, or `-`, which can be read only once.
     """
     if str(path) == "-":
         raise InputError("standard input can be read only once: open it with AudioReader('-') and read its .info")
-    source = open_source(check_file(path))
+    source = open_source(check_file(path), track)
     source.close()
     return source.info
 
@@ -70,23 +71,27 @@ def check_file(path: str | Path) -> Path:
     return path
 
 
-def open_source(path: Path, *, name: str | None = None, skip: Collection[str] = ()) -> Source:
+def open_source(
+    path: Path, track: int | str | None = None, *, name: str | None = None, skip: Collection[str] = ()
+) -> Source:
     """Open a file with the first decoder that can read it to its end.
 
     Args:
         path: an existing file.
+        track: number, language or name of an audio track; None: the default one.
         name: its name in messages; by default its path.
         skip: those of BACKENDS that have been tried already.
 
     Raises:
         AudioError: none can; the message has the reason of each.
+        InputError: there is no such track.
     """
     reasons = []
     for backend, opener in BACKENDS.items():
         if backend in skip:
             continue
         try:
-            return opener(path)
+            return opener(path, track)
         except Unreadable as error:
             reasons.append(f"{backend}: {error}")
         except OSError as error:

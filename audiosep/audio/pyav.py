@@ -4,28 +4,35 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from audiosep.audio.container import silence, stated_seconds, trimmed
 from audiosep.audio.info import AudioInfo, clean_tags, ffmpeg_depth
 from audiosep.audio.limits import Array
 from audiosep.audio.source import Unreadable, pcm_to_float
+from audiosep.audio.speakers import layout_mask
+from audiosep.audio.timeline import Timeline
+from audiosep.audio.tracks import Track, choose_track
 from audiosep.errors import install_extra
 
 logger = logging.getLogger(__name__)
 
 
 class AvSource:
-    """The first audio stream of a file opened by PyAV.
+    """An audio track of a file opened by PyAV.
 
     Args:
         path: the file.
+        track: number, language or name; None: the default one.
 
     Raises:
         Unreadable: PyAV is not installed, the format is unknown, or there is no audio in it.
+        InputError: there is no such track.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, track: int | str | None = None) -> None:
         try:
             import av
             from av.error import FFmpegError
@@ -37,29 +44,47 @@ class AvSource:
             self._container = av.open(f"file:{path}", options={"protocol_whitelist": "file"}, metadata_errors="replace")
         except (FFmpegError, ValueError) as error:
             raise Unreadable(getattr(error, "strerror", None) or str(error)) from error
+        self.cut = False
         self._damaged = 0
+        self._resampler: Any = None
+        self._last: int | None = None  # end of the last packet, in its time base
+        self._lead = 0
         try:
+            streams = self._container.streams.audio
+            if not streams:
+                raise Unreadable("there is no audio stream in it")
+            tracks = tuple(_track(number, stream) for number, stream in enumerate(streams, 1))
+            number = choose_track(tracks, track).number
+            self._stream = streams[number - 1]
+            if self._stream.codec_context is None:
+                raise Unreadable("its encoding is unknown")
             self._frames = self._decode()
             first = next(self._frames, None)
             if first is None:
                 raise Unreadable("no audio in it could be decoded")
             # The first frame, not the header: for HE-AAC the header states half the rate.
-            self.info = self._describe(path, first)
-            self._first = first
+            self.info, self.stated = self._describe(path, first, tracks, number)
+            self._first, self._shape = first, _shape(first)
         except BaseException:
             self._container.close()
             raise
 
-    def _describe(self, path: Path, frame: Any) -> AudioInfo:
-        stream, container = self._container.streams.audio[0], self._container
-        seconds = None
-        if stream.duration is not None:
-            seconds = float(stream.duration * stream.time_base)
-        elif container.duration is not None:
-            seconds = container.duration / 1e6
+    def _describe(
+        self, path: Path, frame: Any, tracks: tuple[Track, ...], number: int
+    ) -> tuple[AudioInfo, float | None]:
+        """What is known of the track, and how long it is as the container says, in seconds."""
+        stream, container = self._stream, self._container
         formats = container.format.name.split(",")
+        others = [s for s in container.streams if s.index != stream.index and _plays(s)]
+        starts = [float(s.start_time * s.time_base) for s in others if s.start_time is not None]
+        self._zero = min(starts, default=None)
+        seconds = None if stream.duration is None else float(stream.duration * stream.time_base)
+        whole = None if container.duration is None else container.duration / 1e6
+        if seconds is not None and starts and stream.start_time is not None:
+            seconds += max(0.0, float(stream.start_time * stream.time_base) - min(starts))
+        stated = stated_seconds(path, formats, seconds, stream.metadata.get("DURATION"), whole, alone=not others)
         suffix = path.suffix.lower().removeprefix(".")
-        return AudioInfo(
+        info = AudioInfo(
             path=path,
             sample_rate=frame.sample_rate,
             channels=frame.layout.nb_channels,
@@ -69,51 +94,121 @@ class AvSource:
             encoding=stream.codec_context.name,
             backend="PyAV",
             tags=clean_tags({**container.metadata, **stream.metadata}),
-            estimate=seconds,
+            estimate=stated if stated is not None else seconds if seconds is not None else whole,
+            speakers=layout_mask(frame.layout.name),
+            tracks=tracks,
+            track=number,
         )
+        return info, stated
 
     def seek(self, sample: int) -> int:
         return 0  # not exact to the sample in all formats
 
     def blocks(self) -> Iterator[Array]:
-        yield self._samples(self._first)
-        for frame in self._frames:
-            yield self._samples(frame)
+        return trimmed(self._placed(), self._end)
+
+    def _end(self) -> int | None:
+        """How many samples the packets hold; None in containers whose time stamps do not count samples."""
+        base, rate = self._stream.time_base, self.info.sample_rate
+        if self._last is None or "mp4" not in self._container.format.name or rate % base.denominator:
+            return None
+        start = self._first.pts * self._first.time_base
+        samples: int = round((self._last * base - start) * rate)
+        return self._lead + samples
+
+    def _placed(self) -> Iterator[Array]:
+        """The samples of all frames, and silence where the time stamps have none."""
+        timeline = Timeline(self.info.path, self.info.sample_rate, self._zero, self.stated)
+        position = 0
+        try:
+            for frame in chain((self._first,), self._frames, (None,)):
+                time = None if frame is None or frame.pts is None else float(frame.pts * frame.time_base)
+                for samples in self._samples(frame, position):
+                    missing = timeline.silence(time, position)
+                    if position == 0:
+                        self._lead = missing
+                    for block in chain(silence(self.info.channels, missing), (samples,)):
+                        yield block
+                        position += block.shape[1]
+                    time = None
+        finally:
+            timeline.close()
         if self._damaged:
             logger.warning("%s is damaged: left out %d packets that do not decode", self.info.path, self._damaged)
 
     def _decode(self) -> Iterator[Any]:
-        if not self._container.streams.audio:
-            raise Unreadable("there is no audio stream in it")
-        stream = self._container.streams.audio[0]
-        for packet in self._packets(stream):
+        for packet in self._packets():
+            if packet is not None and packet.pts is not None and packet.duration:
+                self._last = packet.pts + packet.duration
             try:
-                frames = stream.codec_context.decode(packet)
+                frames = self._stream.codec_context.decode(packet)
             except self._error:
                 # As the ffmpeg program does: one damaged packet does not spoil the rest.
                 self._damaged += 1
                 continue
             yield from frames
 
-    def _packets(self, stream: Any) -> Iterator[Any]:
+    def _packets(self) -> Iterator[Any]:
         """All packets of the stream, then the empty one that makes the decoder give what it still holds."""
         try:
-            yield from self._container.demux(stream)
+            yield from self._container.demux(self._stream)
         except self._error:
             self._damaged += 1
             yield None
 
-    def _samples(self, frame: Any) -> Array:
-        shape = (frame.sample_rate, frame.layout.nb_channels)
-        if shape != (self.info.sample_rate, self.info.channels):
-            raise Unreadable(
-                f"it changes from {self.info.sample_rate} Hz and {self.info.channels} channels "
-                f"to {shape[0]} Hz and {shape[1]} channels on the way"
-            )
-        samples = frame.to_ndarray()
-        if not frame.format.is_planar:
-            samples = samples.reshape(-1, shape[1]).T
-        return pcm_to_float(samples)
+    def _samples(self, frame: Any, position: int) -> Iterator[Array]:
+        """A frame as float32 (channels, samples), in the rate and layout of the first one; None: what is left."""
+        shape = self._first if frame is None else frame
+        if _shape(shape) != self._shape:
+            if self._resampler is not None:
+                yield from map(_to_array, self._resampler.resample(None))
+                self._resampler = None
+            self._shape = _shape(shape)
+            if self._shape != _shape(self._first):
+                self._resampler = self._convert(shape, position)
+        if frame is not None:
+            yield from map(_to_array, [frame] if self._resampler is None else self._resampler.resample(frame))
+
+    def _convert(self, frame: Any, position: int) -> Any:
+        """What brings frames of another rate or layout to those of the first one."""
+        from av import AudioResampler
+
+        first = self._first
+        logger.warning(
+            "%s changes from %d Hz and %d channels to %d Hz and %d channels at %.2f s: converted back",
+            self.info.path,
+            first.sample_rate,
+            first.layout.nb_channels,
+            frame.sample_rate,
+            frame.layout.nb_channels,
+            position / first.sample_rate,
+        )
+        return AudioResampler(format=first.format.name, layout=first.layout, rate=first.sample_rate)
 
     def close(self) -> None:
         self._container.close()
+
+
+def _track(number: int, stream: Any) -> Track:
+    from av.stream import Disposition
+
+    name = stream.metadata.get("title", "")
+    return Track(number, stream.language or "", name, bool(stream.disposition & Disposition.default))
+
+
+def _plays(stream: Any) -> bool:
+    """Whether a stream is sound or a picture that moves, not a cover."""
+    from av.stream import Disposition
+
+    return stream.type in ("audio", "video") and not stream.disposition & Disposition.attached_pic
+
+
+def _shape(frame: Any) -> tuple[int, str, str]:
+    return frame.sample_rate, frame.layout.name, frame.format.name
+
+
+def _to_array(frame: Any) -> Array:
+    samples = frame.to_ndarray()
+    if not frame.format.is_planar:
+        samples = samples.reshape(-1, frame.layout.nb_channels).T
+    return pcm_to_float(samples)

@@ -11,10 +11,15 @@ import numpy as np
 import soundfile
 
 from audiosep.audio.info import AudioInfo, clean_tags, sndfile_depth
-from audiosep.audio.integrity import mpeg_length, ogg_end, wav_end
 from audiosep.audio.limits import Array
+from audiosep.audio.mpeg import MpegLength, mpeg_length
+from audiosep.audio.ogg import OggLinks, ogg_links
+from audiosep.audio.riff import WavHeader, stated_size, wav_header
 from audiosep.audio.source import Unreadable
-from audiosep.audio.tags import read_id3
+from audiosep.audio.speakers import wave_order
+from audiosep.audio.tags import flac_speakers, read_id3
+from audiosep.audio.tracks import choose_track
+from audiosep.audio.view import FileView
 
 logger = logging.getLogger(__name__)
 
@@ -29,47 +34,50 @@ class SoundFileSource:
 
     Args:
         path: the file.
+        track: as in AvSource; these formats have one track.
 
     Raises:
         Unreadable: not a format of libsndfile, or one that it would cut short.
+        InputError: there is no such track.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, track: int | str | None = None) -> None:
+        self.stated: float | None = None
+        self.cut = False
+        self._path = path
+        self._remark = ""
+        self._files = [_open(path)]
         try:
-            # As bytes, because soundfile does not take names that are no UTF-8.
-            self._file = soundfile.SoundFile(os.fsencode(path) if os.name == "posix" else path)
-        except (soundfile.LibsndfileError, TypeError) as error:
-            # TypeError: soundfile takes any .raw file for headerless samples and then lacks their rate.
-            raise Unreadable(_message(error)) from error
-        self._cut = False
-        try:
-            self.info = self._describe(path)
+            self.info = self._describe()
+            choose_track(self.info.tracks, track)
         except BaseException:
-            self._file.close()
+            self.close()
             raise
+        vorbis = self.info.encoding in ("VORBIS", "OPUS")
+        self._order = wave_order(self.info.channels) if vorbis and self.info.channels > 2 else None
 
-    def _describe(self, path: Path) -> AudioInfo:
-        file = self._file
+    def _describe(self) -> AudioInfo:
+        file, path = self._files[0], self._path
         samples: int | None = file.frames if file.frames < _UNKNOWN_LENGTH else None
-        estimate, tags = None, file.copy_metadata()
+        estimate, tags, speakers = None, file.copy_metadata(), 0
         if file.subtype.startswith("MPEG_LAYER"):
-            length, tags = mpeg_length(path), read_id3(path) or tags
-            if length.cut_at(file.frames):
-                raise Unreadable(f"it would read only {file.frames} of about {length.samples} samples")
-            if not length.stated:
-                samples, estimate = None, length.samples / file.samplerate
-        elif file.format == "FLAC" and samples is None:
-            raise Unreadable("it would lose the end of a flac file that does not state its length")
+            samples, estimate = self._check_mpeg(mpeg_length(path))
+            tags = read_id3(path) or tags
+        elif file.format == "FLAC":
+            if samples is None:
+                raise Unreadable("it would lose the end of a flac file that does not state its length")
+            speakers = flac_speakers(path) if file.channels > 2 else 0
         elif file.format == "OGG":
-            ogg = ogg_end(path)
-            if ogg.joined:
-                raise Unreadable("it would read only the first of several Ogg streams")
-            self._cut = not ogg.marked
-        elif file.format in ("WAV", "WAVEX"):
-            wav = wav_end(path)
-            if samples == 0 and not wav.closed:
-                raise Unreadable("it would read nothing of a wav file that was never closed")
-            self._cut = wav.cut
+            samples = self._check_ogg(ogg_links(path), samples)
+        elif file.format in ("WAV", "WAVEX", "RF64"):
+            header = wav_header(path)
+            if header is not None:
+                samples = self._check_wav(header)
+                speakers = header.speakers if file.channels > 2 else 0
+        elif file.subtype.startswith("ALAC") and file.channels > 2:
+            raise Unreadable("it does not know the order of the channels of ALAC")
+        else:
+            self._check_size(stated_size(path), path.stat().st_size)
         return AudioInfo(
             path=path,
             sample_rate=file.samplerate,
@@ -81,27 +89,90 @@ class SoundFileSource:
             backend="soundfile",
             tags=clean_tags(tags),
             estimate=estimate,
+            speakers=speakers,
         )
 
+    def _check_mpeg(self, length: MpegLength) -> tuple[int | None, float | None]:
+        """The exact number of samples or, where there is none, about how many seconds there are."""
+        (file,) = self._files
+        if length.scattered:
+            raise Unreadable("its frames do not follow each other: it is no MPEG audio")
+        if length.changes is not None or length.cut_at(file.frames):
+            here = file.frames / file.samplerate
+            raise Unreadable(f"it would read only {here:.2f} of about {length.seconds:.2f} s")
+        self.cut = length.cut
+        return (int(file.frames), None) if length.stated else (None, length.seconds)
+
+    def _check_ogg(self, ogg: OggLinks, samples: int | None) -> int | None:
+        """The number of samples in all links, each of which is opened as a file of its own."""
+        (file,) = self._files
+        if ogg.multiplexed:
+            raise Unreadable("it would read only the first of several streams")
+        self.cut = not ogg.marked
+        if len(ogg.links) < 2:
+            return samples
+        file.close()
+        ends = [link.start for link in ogg.links[1:]] + [self._path.stat().st_size]
+        self._files = []
+        for link, end in zip(ogg.links, ends, strict=True):
+            self._files.append(_open(FileView(self._path, link.start, end)))
+        if len({(part.samplerate, part.channels, part.subtype) for part in self._files}) > 1:
+            raise Unreadable("its parts differ in sample rate or channels")
+        return sum(int(part.frames) for part in self._files)
+
+    def _check_wav(self, header: WavHeader) -> int:
+        """The number of samples; where the header does not say it, the file is opened with one that does."""
+        (file,) = self._files
+        if header.lost:
+            file.close()
+            self._files = [_open(FileView(self._path, patches=header.repairs))]
+            self._remark = "it was never closed, and its header states no length: read to the end of the file"
+        elif header.cut:
+            self._check_size(header.data + header.stated, header.data + header.available)
+        return int(self._files[0].frames)
+
+    def _check_size(self, stated: int | None, size: int) -> None:
+        """Note that the file is shorter than its header says, in bytes; an odd last chunk may lack its padding."""
+        (file,) = self._files
+        if stated is not None and stated > size + 1:
+            self.cut = True
+            self.stated = file.frames / file.samplerate * stated / size
+
     def seek(self, sample: int) -> int:
-        if not self._file.seekable():
+        if len(self._files) > 1 or not self._files[0].seekable():
             return 0
-        return int(self._file.seek(min(sample, self._file.frames)))
+        return int(self._files[0].seek(min(sample, self._files[0].frames)))
 
     def blocks(self) -> Iterator[Array]:
-        while True:
-            try:
-                frames = self._file.read(_BLOCK, dtype="float32", always_2d=True)
-            except soundfile.LibsndfileError as error:
-                raise Unreadable(_message(error)) from error
-            if not len(frames):
-                break
-            yield np.ascontiguousarray(frames.T)
-        if self._cut:
-            logger.warning("%s ends early: it was cut off", self.info.path)
+        if self._remark:
+            logger.warning("%s: %s", self._path, self._remark)
+        for file in self._files:
+            while True:
+                try:
+                    frames = file.read(_BLOCK, dtype="float32", always_2d=True)
+                except soundfile.LibsndfileError as error:
+                    raise Unreadable(_message(error)) from error
+                if not len(frames):
+                    break
+                yield np.ascontiguousarray(frames.T if self._order is None else frames.T[list(self._order)])
 
     def close(self) -> None:
-        self._file.close()
+        for file in self._files:
+            file.close()
+
+
+def _open(file: Path | FileView) -> soundfile.SoundFile:
+    """Open a file, or a view of one.
+
+    Raises:
+        Unreadable: libsndfile does not know it.
+    """
+    try:
+        # As bytes, because soundfile does not take names that are no UTF-8.
+        return soundfile.SoundFile(os.fsencode(file) if isinstance(file, Path) and os.name == "posix" else file)
+    except (soundfile.LibsndfileError, TypeError) as error:
+        # TypeError: soundfile takes any .raw file for headerless samples and then lacks their rate.
+        raise Unreadable(_message(error)) from error
 
 
 def _message(error: Exception) -> str:

@@ -16,9 +16,18 @@ class Unreadable(Exception):
 
 
 class Source(Protocol):
-    """One opened file."""
+    """One opened file.
+
+    Attributes:
+        info: what is known of it.
+        stated: seconds of sound that the file states where `info.samples` does not say it; None: it states none. A
+            decoder that gives less has lost something.
+        cut: a part of the file itself is missing, so that no other decoder finds more.
+    """
 
     info: AudioInfo
+    stated: float | None
+    cut: bool
 
     def seek(self, sample: int) -> int:
         """Go to a sample before anything is read; returns where the decoder stands: 0 if it cannot seek.

@@ -10,8 +10,11 @@ import io
 import struct
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from mutagen import MutagenError, id3
+from mutagen import MutagenError, flac, id3
+
+from audiosep.audio.speakers import FLAC_SPEAKERS
 
 # ITRK is what most programs read for a track.
 _RIFF = {
@@ -97,3 +100,19 @@ def read_id3(path: Path) -> dict[str, str]:
         if texts:
             found[name] = "/".join(map(str, texts[0].genres if kind is id3.TCON else texts[0].text))
     return found
+
+
+def flac_speakers(path: Path) -> int:
+    """The speakers of a flac file that has other than the usual ones.
+
+    Args:
+        path: the file.
+
+    Returns:
+        A bit for each, as in `audio.speakers`; 0 where the file does not say.
+    """
+    try:
+        tags: Any = flac.FLAC(path).tags or {}
+        return int(tags.get(FLAC_SPEAKERS, ["0"])[0], 0)
+    except (MutagenError, OSError, ValueError):
+        return 0

@@ -1,0 +1,101 @@
+"""Cover pictures, which are copied from a recording to its outputs with mutagen."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import mutagen
+from mutagen import MutagenError, flac, id3, mp4, oggopus, oggvorbis
+
+_FRONT = 3  # picture type of ID3v2 (APIC) and of flac
+_LARGEST = 2**24 - 2**16  # bytes: a block of flac has less than 16 MiB
+_PNG = b"\x89PNG"
+
+
+@dataclass(frozen=True)
+class Cover:
+    """A picture.
+
+    Args:
+        data: a JPEG or PNG file.
+    """
+
+    data: bytes
+
+    @property
+    def mime(self) -> str:
+        """Its media type."""
+        return "image/png" if self.data.startswith(_PNG) else "image/jpeg"
+
+
+def read_cover(path: Path) -> Cover | None:
+    """The front cover of a recording, else its first picture.
+
+    Args:
+        path: mp3, flac, ogg, opus, m4a, wav or aiff.
+
+    Returns:
+        The picture; None where there is none that mutagen finds, or one that is neither JPEG nor PNG.
+    """
+    try:
+        file = mutagen.File(path)
+    except (MutagenError, OSError, ValueError, KeyError, IndexError):  # damaged tags raise anything
+        return None
+    pictures = [] if file is None else _pictures(file)
+    pictures.sort(key=lambda picture: picture[0] != _FRONT)
+    for _, data in pictures:
+        if data.startswith((b"\xff\xd8\xff", _PNG)) and len(data) < _LARGEST:
+            return Cover(data)
+    return None
+
+
+def _pictures(file: mutagen.FileType) -> list[tuple[int, bytes]]:
+    """(picture type, data) of all pictures."""
+    tags: Any = file.tags
+    if isinstance(file, flac.FLAC):
+        return [(picture.type, picture.data) for picture in file.pictures]
+    if tags is None:
+        return []
+    if isinstance(tags, id3.ID3):
+        return [(frame.type, frame.data) for frame in tags.getall("APIC")]
+    if isinstance(file, mp4.MP4):
+        return [(_FRONT, bytes(data)) for data in tags.get("covr", [])]
+    pictures = [flac.Picture(base64.b64decode(block)) for block in tags.get("metadata_block_picture", [])]
+    return [(picture.type, picture.data) for picture in pictures]
+
+
+def id3_frame(cover: Cover) -> id3.APIC:
+    """The picture as a frame of ID3."""
+    return id3.APIC(encoding=id3.Encoding.LATIN1, mime=cover.mime, type=_FRONT, desc="", data=cover.data)
+
+
+def add_cover(file: BinaryIO, format: str, cover: Cover) -> None:
+    """Put a picture into a file that is complete.
+
+    Args:
+        file: opened for reading and writing.
+        format: flac, ogg, opus or m4a.
+        cover: the picture.
+
+    Raises:
+        OSError: the file refuses it.
+    """
+    kinds: dict[str, Any] = {"flac": flac.FLAC, "ogg": oggvorbis.OggVorbis, "opus": oggopus.OggOpus, "m4a": mp4.MP4}
+    file.seek(0)
+    whole = kinds[format](file)
+    if whole.tags is None:
+        whole.add_tags()
+    picture = flac.Picture()
+    picture.type, picture.mime, picture.data = _FRONT, cover.mime, cover.data
+    if format == "m4a":
+        kind = mp4.MP4Cover.FORMAT_PNG if cover.mime == "image/png" else mp4.MP4Cover.FORMAT_JPEG
+        whole["covr"] = [mp4.MP4Cover(cover.data, kind)]
+    elif format == "flac":
+        whole.add_picture(picture)
+    else:
+        whole["metadata_block_picture"] = [base64.b64encode(picture.write()).decode()]
+    file.seek(0)
+    whole.save(file)
