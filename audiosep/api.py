@@ -23,7 +23,8 @@ from audiosep.output.separation import Separation
 from audiosep.query import load_encoder
 from audiosep.separator import Queries, Separator
 from audiosep.weights.catalogue import locate
-from audiosep.weights.checkpoint import CONFIG, load_model
+from audiosep.weights.checkpoint import load_model
+from audiosep.weights.model_config import CONFIG
 
 _KEPT = 2  # models that `separate` and `stems` keep loaded
 

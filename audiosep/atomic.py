@@ -2,7 +2,8 @@
 
 What is written lies under a hidden name, `.audiosep-*.part`, in the folder where it belongs, and is renamed when it is
 complete. If writing fails or is interrupted, it is deleted and an earlier file or folder of that name stays. Only a
-process that is killed leaves a `.part` behind; `remove_leftovers` deletes those.
+process that is killed leaves a `.part` behind; `remove_leftovers` deletes those. Files that are in use are locked, so
+that no other process takes them for leftovers.
 """
 
 from __future__ import annotations
@@ -14,12 +15,16 @@ import os
 import secrets
 import shutil
 import stat
+import sys
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from audiosep.errors import AudioSepError
+
+if sys.platform != "win32":
+    import fcntl
 
 logger = logging.getLogger(__name__)
 
@@ -56,10 +61,8 @@ class PendingFile:
         self.path = path
         self._overwrite, self._durable, self._error = overwrite, durable, error
         self._check_target()
-        temporary = _hidden(path)
         try:
-            # Not tempfile: its files are private to the user, and these should have the usual permissions.
-            self.file: BinaryIO = temporary.open("x+b")
+            temporary, self.file = _new_file(path)
         except OSError as problem:
             raise error(_cannot_write(path, problem)) from problem
         self._discard = weakref.finalize(self, _delete, self.file, temporary)
@@ -189,6 +192,7 @@ class OldFiles:
     def __init__(self, error: type[AudioSepError] = AudioSepError) -> None:
         self._error = error
         self._kept: dict[Path, Path] = {}
+        self._in_use: list[BinaryIO] = []
 
     def keep(self, path: Path) -> None:
         """Keep a file. It stays in its place as well, except on file systems without hard links.
@@ -205,6 +209,10 @@ class OldFiles:
                 os.link(path, old, follow_symlinks=False)
             except (OSError, NotImplementedError):
                 path.rename(old)
+            if sys.platform != "win32":  # where an open file could not be renamed back
+                with contextlib.suppress(PermissionError):
+                    self._in_use.append(old.open("rb"))
+                    _lock(self._in_use[-1])
         except OSError as problem:
             raise self._error(f"{path} cannot be replaced ({problem.strerror}): choose another folder") from problem
 
@@ -214,6 +222,8 @@ class OldFiles:
         Args:
             back: whether to put them back.
         """
+        for file in self._in_use:
+            file.close()
         for path, old in self._kept.items():
             try:
                 if back and old.exists():
@@ -239,17 +249,53 @@ def make_folder(folder: Path, error: type[AudioSepError] = AudioSepError) -> Non
         raise error(f"the folder {folder} cannot be made ({problem.strerror}): choose another one") from problem
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Delete what killed processes left in a folder that no other process writes to.
+def remove_leftovers(folder: Path, *, folders: bool = False) -> None:
+    """Delete what killed processes left: unfinished files, and old files that they were replacing.
 
     Args:
         folder: where the leftovers lie; those in folders below it stay.
+        folders: whether to delete unfinished folders too; only where no other process writes.
     """
-    for path in folder.glob(".audiosep-*.part"):
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # the folder is missing, or another process was quicker
+        for path in folder.glob(".audiosep-*"):
+            if path.is_dir():
+                if folders and path.suffix == ".part":
+                    shutil.rmtree(path, ignore_errors=True)
+            elif path.suffix in (".part", ".old") and _is_left_over(path):
+                path.unlink(missing_ok=True)
+
+
+def _new_file(path: Path) -> tuple[Path, BinaryIO]:
+    """A hidden file beside `path`, locked as long as it is open."""
+    while True:
+        temporary = _hidden(path)
+        # Not tempfile: its files are private to the user, and these should have the usual permissions.
+        file = temporary.open("x+b")
+        if _lock(file) and temporary.exists():  # else another process took it for a leftover before it was locked
+            return temporary, file
+        file.close()
+
+
+def _is_left_over(path: Path) -> bool:
+    """Whether no process uses a file. Where there are no locks, in Windows, files in use cannot be deleted anyway."""
+    try:
+        with path.open("rb") as file:
+            return _lock(file)
+    except OSError:
+        return False
+
+
+def _lock(file: BinaryIO) -> bool:
+    """Lock an open file, where the system and the file system have locks; False if another process holds the lock."""
+    if sys.platform == "win32":
+        return True
+    try:
+        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        return True
+    return True
 
 
 def _hidden(path: Path, suffix: str = "part") -> Path:

@@ -20,17 +20,19 @@ from audiosep.errors import Cancelled, ModelError, QueryError
 from audiosep.inference.backend import Backend
 from audiosep.inference.devices import free_cache
 from audiosep.inference.model_windows import live_windows
-from audiosep.inference.options import Engine, Options, Progress
+from audiosep.inference.options import Engine, Options, Progress, check_jobs
 from audiosep.inference.stream import Stream
 from audiosep.inference.windows import Windows
 from audiosep.models.separation_model import SeparationModel
 from audiosep.output.batch import run_batch
-from audiosep.output.batch_report import BatchReport
+from audiosep.output.batch_report import BatchReport, Watch
 from audiosep.output.output_options import OutputOptions
+from audiosep.output.plan import plan_batch
 from audiosep.output.separation import Separation
 from audiosep.query.encoder import QueryEncoder, Releasable, canary
-from audiosep.query.query import Query
-from audiosep.query.resolve import Resolved, as_queries, resolve
+from audiosep.query.query import Query, as_queries, unique_names
+from audiosep.query.resolve import Resolved, resolve
+from audiosep.query.stem_words import stem_of
 
 __all__ = ["Queries", "Separator"]
 
@@ -260,7 +262,9 @@ class Separator:
         *,
         output: OutputOptions = OutputOptions(),
         options: Options = Options(),
+        jobs: int = 1,
         progress: Progress | None = None,
+        watch: Watch | None = None,
     ) -> BatchReport:
         """Separate files and folders to files, in memory that does not grow with their length.
 
@@ -272,7 +276,9 @@ class Separator:
             out_dir: folder for the outputs; "-" writes a single target to standard output.
             output: what to write, and in which format.
             options: how to separate.
+            jobs: recordings that are separated at once, each in a thread.
             progress: called with the fraction of the whole batch, 0 to 1; returning False cancels.
+            watch: called when a recording begins and when it is finished, with a `BatchEvent`.
 
         Returns:
             What became of each file: a bad file does not keep the others from being separated.
@@ -283,17 +289,43 @@ class Separator:
             ModelError: no stems where they are wanted, or the separator is closed.
             Cancelled: by `progress`.
         """
+        check_jobs(jobs)
+        sources = None if queries is None or not options.stem_head else self.stems_for(queries)
+        resolved = None
         if queries is None:
             self._check_stems()
-        resolved = None if queries is None else self._resolve(queries, None)
+        elif sources is None:
+            resolved = self._resolve(queries, None)
+        names = self.stem_names if resolved is None else resolved.names
+        if sources is not None:
+            names = tuple(sources)
+        plan = plan_batch(names, inputs, out_dir, output, stems=queries is None)
         if isinstance(self.encoder, Releasable):
             self.encoder.release()  # its queries are embedded, and its weights may be larger than the model
 
         def open_stream(rate: int, channels: int) -> Stream:
             return self._open_stream(resolved, rate, channels, options)
 
-        names = self.stem_names if resolved is None else resolved.names
-        return run_batch(open_stream, names, inputs, out_dir, output, stems=queries is None, progress=progress)
+        return run_batch(open_stream, plan, output, sources=sources, jobs=jobs, progress=progress, watch=watch)
+
+    def stems_for(self, queries: Queries) -> dict[str, str] | None:
+        """The stems of the model that queries name, as "vocals" or "bass guitar" do.
+
+        Args:
+            queries: as in `separate`.
+
+        Returns:
+            Name of each target -> the stem; None where a query is something else, has a negative, or the model has no
+            such stem.
+
+        Raises:
+            QueryError: no query, or something that is no query.
+        """
+        items = as_queries(queries)
+        stems = [None if query.text is None or query.negatives else stem_of(query.text) for query in items]
+        if "stems" not in self.capabilities or not all(stem in self.stem_names for stem in stems):
+            return None
+        return dict(zip(unique_names([query.label for query in items]), map(str, stems), strict=True))
 
     def stream(
         self,

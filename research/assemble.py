@@ -21,7 +21,8 @@ from audiosep.errors import ConfigError
 from audiosep.models.hybrid import Hybrid
 from audiosep.query.mini import MiniEncoder
 from audiosep.training.tower_files import TextTowerEncoder, load_listener
-from audiosep.weights.checkpoint import load_model, read_config, save_model
+from audiosep.weights.checkpoint import load_model, save_model
+from audiosep.weights.model_config import read_config
 
 TRAINED_ON = "<!-- trained on -->"
 SMALL_HOURS = 0.01  # credits with fewer hours share lines

@@ -26,7 +26,8 @@ from audiosep.audio.resample import resample
 from audiosep.models import resunet
 from audiosep.models.resunet import ResUNet30
 from audiosep.weights.catalogue import locate
-from audiosep.weights.checkpoint import read_config, save_model
+from audiosep.weights.checkpoint import save_model
+from audiosep.weights.model_config import read_config
 
 # Seconds of a published window: context, what is kept, context.
 LEFT, KEPT, RIGHT = 1, 3, 1

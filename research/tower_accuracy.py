@@ -35,7 +35,7 @@ from audiosep.training.towers.zero_shot import (
 )
 from audiosep.weights import configs
 from audiosep.weights.catalogue import locate
-from audiosep.weights.checkpoint import read_config
+from audiosep.weights.model_config import read_config
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from audiosep.models.listener import Listener
 from audiosep.query.mini import MiniEncoder
 from audiosep.training.tower_files import export_listener
 from audiosep.weights.catalogue import locate
-from audiosep.weights.checkpoint import load_model, read_config, save_model
+from audiosep.weights.checkpoint import load_model, save_model
+from audiosep.weights.model_config import read_config
 from research.assemble import assemble, trained_on
 
 CLIP = Clip(

@@ -185,4 +185,7 @@ with fill_folder("folder") as folder:
     assert len(list(tmp_path.iterdir())) == 2
     write_text(tmp_path / "kept", "")
     remove_leftovers(tmp_path)
+    (left,) = tmp_path.glob(".audiosep-*")
+    assert left.is_dir()
+    remove_leftovers(tmp_path, folders=True)
     assert content(tmp_path) == {"kept": ""}

@@ -18,7 +18,8 @@ from audiosep.models.adapters import Adapter
 from audiosep.models.hybrid import Hybrid
 from audiosep.models.hybrid_config import HybridConfig
 from audiosep.models.listener import ListenerConfig
-from audiosep.weights.checkpoint import CONFIG, WEIGHTS, load_model, load_state, save_model, save_state
+from audiosep.weights.checkpoint import WEIGHTS, load_model, load_state, save_model, save_state
+from audiosep.weights.model_config import CONFIG
 
 SMALL = HybridConfig(widths=(8, 8), features=16, tracks=8, listener=None, **PLAIN)
 

@@ -25,7 +25,7 @@ import audiosep
 from audiosep import cli
 from audiosep.audio import read_audio, write_audio
 from audiosep.cli import main
-from audiosep.cli.job import read_inputs
+from audiosep.cli.manifests import read_inputs
 from audiosep.cli.separate import build, read_embedding, split
 from audiosep.errors import InputError, QueryError
 from audiosep.weights import catalogue
@@ -130,7 +130,7 @@ def test_the_first_argument_is_the_input_unless_queries_are_options() -> None:
 def test_a_query_that_is_a_path_names_the_remedy(song: Path) -> None:
     with pytest.raises(InputError, match="-q"):
         split(["a.wav", str(song)], False)
-    with pytest.raises(QueryError, match="what should be separated"):
+    with pytest.raises(QueryError, match="name a sound"):
         split(["a.wav"], False)
 
 
@@ -166,7 +166,7 @@ def test_separate_writes_targets_and_residual_that_sum_to_the_mixture(
     assert [path.name for path in paths] == [
         "my söng 1 (piano).wav",
         "my söng 1 (dog_ barking_).wav",
-        "my söng 1 (residual).wav",
+        "my söng 1 (without piano).wav",
     ]
     mix, rate = read_audio(song)
     total = np.zeros_like(mix)

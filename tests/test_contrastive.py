@@ -40,7 +40,8 @@ from audiosep.training.tower_files import (
 from audiosep.training.towers.contrastive import Contrastive
 from audiosep.training.towers.info_nce import info_nce
 from audiosep.weights import configs
-from audiosep.weights.checkpoint import load_state, read_config
+from audiosep.weights.checkpoint import load_state
+from audiosep.weights.model_config import read_config
 from research.assemble import assemble
 
 SHAPE = dataclasses.replace(SMALL_LISTENER, dimension=512)

@@ -23,10 +23,10 @@ from audiosep.atomic import PendingFile
 from audiosep.audio import probe, read_audio, write_audio
 from audiosep.errors import AudioError, BatchError, Cancelled, InputError
 from audiosep.models.separation_model import Estimate
-from audiosep.output import batch as files
-from audiosep.output.batch import OutputPaths
+from audiosep.output import plan as files
 from audiosep.output.files import Outputs
 from audiosep.output.names import plan_outputs
+from audiosep.output.plan import OutputPaths
 from audiosep.output.recordings import Recording
 from audiosep.output.separation import Separation
 from audiosep.separator import Separator
@@ -85,9 +85,10 @@ def test_targets_and_residual_follow_the_input(separator: Separator, song: Path,
     report = separator.separate_files(song, ["piano", "piano", Query("a/b:c", name="a/b:c")], tmp_path / "out")
     report.raise_for_failures()
     (result,) = report.results
-    assert list(result.outputs) == ["piano", "piano (2)", "a/b:c", "residual"]
+    assert list(result.outputs) == ["piano", "piano (2)", "a/b:c", "without piano, piano (2), a/b:c"]
     assert names(tmp_path / "out") == [
-        "söng 1 (a_b_c).wav", "söng 1 (piano (2)).wav", "söng 1 (piano).wav", "söng 1 (residual).wav",
+        "söng 1 (a_b_c).wav", "söng 1 (piano (2)).wav", "söng 1 (piano).wav",
+        "söng 1 (without piano, piano (2), a_b_c).wav",
     ]  # fmt: skip
     x, rate = read_audio(song)
     assert (result.samples, result.sample_rate, result.channels) == (x.shape[1], 44100, 2)
@@ -129,7 +130,7 @@ def test_a_format_that_lacks_the_rate_fails_for_that_file_only(
     write_audio(song.with_name("b.wav"), mixture(0.3, 48000, 2), 48000)
     report = separator.separate_files(song.parent, "piano", tmp_path / "out", output=OutputOptions(format="opus"))
     assert isinstance(report.failures[song], AudioError)
-    assert names(tmp_path / "out") == ["b (piano).opus", "b (residual).opus"]
+    assert names(tmp_path / "out") == ["b (piano).opus", "b (without piano).opus"]
 
 
 def test_stems_have_no_residual_and_one_of_them_has_an_instrumental(
@@ -140,7 +141,7 @@ def test_stems_have_no_residual_and_one_of_them_has_an_instrumental(
     report = separator.separate_files(song, None, tmp_path / "vocals", output=OutputOptions(only="vocals"))
     assert list(report.results[0].outputs) == ["vocals", "instrumental"]
     report = separator.separate_files(song, None, tmp_path / "two", output=OutputOptions(only=["bass", "drums"]))
-    assert list(report.results[0].outputs) == ["bass", "drums", "residual"]
+    assert list(report.results[0].outputs) == ["bass", "drums", "without bass, drums"]
     report = separator.separate_files(song, None, tmp_path / "one", output=OutputOptions(only=["bass"], residual=False))
     assert list(report.results[0].outputs) == ["bass"]
     both = [read_audio(tmp_path / "vocals" / f"söng 1 ({name}).wav")[0] for name in ("vocals", "instrumental")]
@@ -252,7 +253,7 @@ def test_folders_are_searched_and_mirrored(separator: Separator, album: Path) ->
     report = separator.separate_files(album, "piano", out)
     assert [result.input.name for result in report.results] == ["a.wav", "b.flac"]
     assert list(report.failures) == [album / "bad.wav"]
-    expected = ["a (piano).wav", "a (residual).wav", "disc 2/b (piano).wav", "disc 2/b (residual).wav"]
+    expected = ["a (piano).wav", "a (without piano).wav", "disc 2/b (piano).wav", "disc 2/b (without piano).wav"]
     assert names(out) == expected
     with pytest.raises(BatchError, match="1 of 3 files failed") as caught:
         report.raise_for_failures()
@@ -299,13 +300,13 @@ def test_errors_are_collected(separator: Separator, album: Path, tmp_path: Path)
 def test_existing_outputs_are_kept_without_overwrite(separator: Separator, album: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
-    (out / "a (residual).wav").write_text("precious")
+    (out / "a (without piano).wav").write_text("precious")
     report = separator.separate_files(album / "a.wav", "piano", out)
     assert isinstance(report.failures[album / "a.wav"], AudioError)
-    assert names(out) == ["a (residual).wav"]
-    assert (out / "a (residual).wav").read_text() == "precious"
+    assert names(out) == ["a (without piano).wav"]
+    assert (out / "a (without piano).wav").read_text() == "precious"
     separator.separate_files(album / "a.wav", "piano", out, output=OutputOptions(overwrite=True)).raise_for_failures()
-    assert probe(out / "a (residual).wav").samples == 8000
+    assert probe(out / "a (without piano).wav").samples == 8000
 
 
 def test_inputs_and_other_outputs_are_never_overwritten(separator: Separator, tmp_path: Path, mixture: Mixture) -> None:
@@ -387,7 +388,7 @@ def test_cancelling_leaves_nothing_half_written(
             output=OutputOptions(on_clip=on_clip),
             progress=lambda fraction: fraction < 0.7,
         )
-    assert names(out) == ["a (piano).wav", "a (residual).wav"]
+    assert names(out) == ["a (piano).wav", "a (without piano).wav"]
 
     def interrupt(fraction: float) -> None:
         raise KeyboardInterrupt
@@ -506,7 +507,7 @@ def test_a_separation_is_a_mapping(mixture: Mixture) -> None:
 def test_saving_arrays_as_floats(mixture: Mixture, tmp_path: Path) -> None:
     x = 3 * mixture(0.1, channels=1)[0]
     paths = Separation({"a": x}, x, 16000).save(tmp_path)
-    assert [path.name for path in paths] == ["audio (a).wav", "audio (residual).wav"]
+    assert [path.name for path in paths] == ["audio (a).wav", "audio (without a).wav"]
     assert np.array_equal(read_audio(paths[0])[0][0], x)
     with pytest.raises(AudioError, match="exists already"):
         Separation({"a": x}, x, 16000).save(tmp_path)

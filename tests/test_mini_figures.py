@@ -13,7 +13,7 @@ from audiosep import load
 from audiosep.models.hybrid_config import HybridConfig
 from audiosep.weights import configs
 from audiosep.weights.catalogue import locate
-from audiosep.weights.checkpoint import read_config
+from audiosep.weights.model_config import read_config
 
 TOLERANCE = 1e-3  # relative to the level of a target
 

@@ -60,14 +60,16 @@ def test_options_are_values() -> None:
 
 
 def test_the_defaults_are_those_that_outputs_were_made_with() -> None:
-    assert dataclasses.asdict(Options()) == {"overlap": 0.02, "shifts": 0, "batch": None}
+    assert dataclasses.asdict(Options()) == {"overlap": 0.02, "shifts": 0, "batch": None, "stem_head": False}
     assert dataclasses.asdict(OutputOptions()) == {
         "format": "wav",
         "template": "{file} ({stem}).{ext}",
         "residual": True,
+        "rest_only": False,
         "only": None,
         "on_clip": "gain",
         "overwrite": False,
+        "skip_existing": False,
         "max_seconds": 43_200,
     }
 

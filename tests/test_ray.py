@@ -530,7 +530,7 @@ def test_the_next_run_skips_finished_recordings(cluster: None, album: Path, mini
     first = files(out)
     assert set(json.loads((out / REPORT).read_text())) >= {"results", "failures", "earlier", "model", "workers"}
     finished = {name.removesuffix(" (piano).wav") for name in first if name.endswith(" (piano).wav")}
-    assert {f"{name} ({stem}).wav" for name in finished for stem in ("piano", "residual")} == {*first} - {REPORT}
+    assert {f"{name} ({stem}).wav" for name in finished for stem in ("piano", "without piano")} == {*first} - {REPORT}
 
     # The next one goes on, with a recording that has come before the others and would take the name of one of them.
     shutil.copy(album / "0.wav", album / "0.aiff")
@@ -596,4 +596,4 @@ def test_the_command_starts_a_cluster_of_its_own_and_ends_it(album: Path, mini_f
     assert [failure["input"] for failure in document["failures"]] == ["album/bad.wav"]
     assert document["results"][0]["outputs"]["piano"] == "separated/1 (piano).wav"
     assert (document["skipped"], document["report"]) == ([], f"separated/{REPORT}")
-    assert set(files(tmp_path / "separated")) == {"1 (piano).wav", "1 (residual).wav", REPORT}
+    assert set(files(tmp_path / "separated")) == {"1 (piano).wav", "1 (without piano).wav", REPORT}

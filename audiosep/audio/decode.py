@@ -80,7 +80,7 @@ class AudioReader:
         self.name = name or _name(path)
         self.max_seconds = max_seconds
         self.samples = 0
-        self._folder = tempfile.TemporaryDirectory(prefix="audiosep-") if _is_pipe(path) else None
+        self._folder = tempfile.TemporaryDirectory(prefix="audiosep-") if is_pipe(path) else None
         try:
             self._path = check_file(path) if self._folder is None else Path(self._folder.name, "pipe")
             if self._folder is not None:
@@ -263,7 +263,8 @@ def read_audio(
     return np.concatenate(blocks, axis=1), reader.info.sample_rate
 
 
-def _is_pipe(path: str | Path) -> bool:
+def is_pipe(path: str | Path) -> bool:
+    """Whether a path is standard input (`-`) or a named pipe, which can be read only once."""
     try:
         return str(path) == "-" or stat.S_ISFIFO(Path(path).stat().st_mode)
     except (OSError, ValueError):

@@ -13,15 +13,20 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 
 import audiosep
 
-__all__ = ["VERBS", "main"]
+__all__ = ["VERBS", "command_line", "main"]
+
+command_line: ContextVar[tuple[str, ...]] = ContextVar("command_line", default=())
+"""The verb that runs and its arguments, for messages that correct them."""
 
 # A verb is a line here and a module of that name beside this file, with a typer application `app` in it.
 VERBS = {
     "separate": "Separate the sounds you name out of recordings.",
+    "remove": "Remove the sounds you name from recordings.",
     "stems": "Split songs into vocals, drums, bass and other.",
     "data": "Make and check the manifest of a training corpus, and listen to training mixtures.",
     "train": "Train a model from a configuration.",
@@ -102,6 +107,7 @@ def _run(verb: str, arguments: list[str]) -> int:
 
         with _sigterm_as_interrupt():
             module = importlib.import_module(f"audiosep.cli.{verb}")
+            command_line.set((verb, *arguments))
             typer.main.get_command(module.app).main(args=arguments, prog_name=f"audiosep {verb}")
     except SystemExit as done:
         return done.code if isinstance(done.code, int) else int(done.code is not None)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import inspect
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +21,7 @@ from audiosep.inference.options import Engine
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress
 
     from audiosep.separator import Separator
 
@@ -38,6 +41,9 @@ Threads = Annotated[
     typer.Option("--threads", metavar="N", min=1, help="CPU threads [default: as many as the process may use]."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Write one JSON document to standard output.")]
+JsonLines = Annotated[
+    bool, typer.Option("--json-lines", help="Write JSON, a line for each thing that happens, to standard output.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show errors only: no progress bar, no remarks.")]
 Verbose = Annotated[
     int, typer.Option("--verbose", "-v", count=True, show_default=False, help="Show more messages (-vv: all).")
@@ -99,15 +105,15 @@ def guarded(verb: Callable[..., int | None]) -> Callable[..., None]:
 
     @functools.wraps(verb)
     def run(**given: Any) -> None:
-        as_json = given.get("as_json", False)
+        write = emit if given.get("as_json") else emit_line if given.get("json_lines") else None
         try:
             for name, group in groups.items():
                 given[name] = _build(group, given)
             code = verb(**given)
         except KeyboardInterrupt:
-            code = _report(Cancelled("cancelled; no half-written file is left"), as_json)
+            code = _report(Cancelled("cancelled; no half-written file is left"), write)
         except AudioSepError as error:
-            code = _report(error, as_json)
+            code = _report(error, write)
         raise typer.Exit(code or DONE)
 
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # what typer makes the options of
@@ -163,11 +169,11 @@ def exit_code(error: Exception) -> int:
     return USAGE if isinstance(error, InputError | QueryError | ConfigError) else FAILED
 
 
-def _report(error: AudioSepError, as_json: bool) -> int:
-    """Write an error; its exit code."""
+def _report(error: AudioSepError, write: Callable[[dict[str, Any]], None] | None) -> int:
+    """Write an error, also as JSON where that is wanted; its exit code."""
     print(f"audiosep: {error}", file=sys.stderr)
-    if as_json:
-        emit({"error": describe(error)})
+    if write is not None:
+        write({"error": describe(error)})
     return exit_code(error)
 
 
@@ -178,7 +184,26 @@ def describe(error: Exception) -> dict[str, str]:
 
 def emit(document: Any) -> None:
     """Write one JSON document to standard output."""
-    print(json.dumps(document, indent=2, allow_nan=False))
+    say(json.dumps(document, indent=2, allow_nan=False))
+
+
+def emit_line(document: Any) -> None:
+    """Write one JSON document to standard output, in a line."""
+    say(json.dumps(document, allow_nan=False))
+
+
+def say(text: str) -> None:
+    """Write a line to standard output at once, for a program or a user that waits for it.
+
+    Raises:
+        AudioSepError: it cannot be written, because the disk is full or its reader has ended.
+    """
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        with contextlib.suppress(OSError, ValueError):  # Python would try again to write it when it ends, and fail
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise AudioSepError(f"cannot write to standard output: {error.strerror}") from error
 
 
 def console() -> Console:
@@ -209,12 +234,27 @@ class _Terminal(logging.Handler):
         self._target.print(f"{record.levelname.lower()}: {self.format(record)}", markup=False)
 
 
+class Bar:
+    """A progress bar; called with the fraction that is done, 0..1."""
+
+    def __init__(self, bar: Progress, label: str) -> None:
+        self._bar = bar
+        self._task = bar.add_task(label, total=1.0)
+
+    def __call__(self, fraction: float) -> None:
+        self._bar.update(self._task, completed=fraction)
+
+    def describe(self, label: str) -> None:
+        """Show another text in front of the bar."""
+        self._bar.update(self._task, description=label)
+
+
 @contextmanager
-def progress_bar(target: Console, label: str, quiet: bool) -> Iterator[Callable[[float], None]]:
+def progress_bar(target: Console, label: str, quiet: bool) -> Iterator[Bar]:
     """Show a bar with percent and remaining time while the block runs; nothing where standard error is no terminal.
 
     Yields:
-        A function to call with the fraction that is done, 0..1.
+        The bar.
     """
     from rich.progress import (
         BarColumn,
@@ -226,13 +266,14 @@ def progress_bar(target: Console, label: str, quiet: bool) -> Iterator[Callable[
     )
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TaskProgressColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
     hidden = quiet or not target.is_terminal
-    with Progress(*columns, console=target, disable=hidden, transient=True) as bar:
-        task = bar.add_task(label, total=1.0)
-        yield lambda fraction: bar.update(task, completed=fraction)
+    # Standard output may go to a file; what is printed to a terminal goes above the bar.
+    shared = sys.stdout is not None and sys.stdout.isatty()
+    with Progress(*columns, console=target, disable=hidden, transient=True, redirect_stdout=shared) as bar:
+        yield Bar(bar, label)

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-import audiosep
 from audiosep.cli import common
+from audiosep.cli.reporting import Reporter
 from audiosep.errors import InputError
 from audiosep.inference.options import Options
 from audiosep.output.output_options import OutputOptions
@@ -23,7 +22,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from audiosep.cluster.jobs import RayReport
-    from audiosep.output.batch_report import BatchReport, FileResult
+    from audiosep.output.batch_report import BatchReport
+    from audiosep.output.plan import Plan
     from audiosep.query.query import Query
 
 
@@ -31,10 +31,12 @@ _OUTPUT = {
     "format": typer.Option("--format", "-f", metavar="NAME", help="wav, flac, ogg, opus or mp3."),
     "template": typer.Option("--template", metavar="TEXT", help="File names of the outputs."),
     "residual": typer.Option(help="Also write what is left of the mixture."),
+    "rest_only": typer.Option("--rest", help="Write nothing but what is left of the mixture."),
     "on_clip": typer.Option(
         help="Where outputs would clip: one gain for all outputs of a file, floats, or saturation."
     ),
     "overwrite": typer.Option("--overwrite", help="Replace outputs that exist."),
+    "skip_existing": typer.Option("--skip-existing", help="Leave out recordings whose outputs exist."),
     "max_seconds": typer.Option(metavar="SECONDS", help="Refuse recordings longer than this."),
 }
 """The fields of `OutputOptions` but `only`, which is an option of `stems`."""
@@ -49,9 +51,14 @@ _OPTIONS = {
 """The fields of `Options`."""
 
 
+ByWords = Annotated[
+    bool, typer.Option("--by-words", help="Take words for vocals, drums and bass too, not the model's stems.")
+]
+
+
 @dataclass(frozen=True)
 class JobOptions:
-    """The options of `separate` and `stems`; what they mean in the library: `OutputOptions` and `Options`."""
+    """The options of `separate`, `remove` and `stems`; what they mean in the library: `OutputOptions` and `Options`."""
 
     out: Annotated[
         str,
@@ -80,6 +87,7 @@ class JobOptions:
         ),
     ] = None
     as_json: common.AsJson = False
+    json_lines: common.JsonLines = False
     quiet: common.Quiet = False
     verbose: common.Verbose = 0
 
@@ -108,6 +116,7 @@ def run(
     model: common.ModelOptions,
     *,
     only: Sequence[str] | None = None,
+    by_words: bool = False,
 ) -> int:
     """Separate files and report what became of them.
 
@@ -117,6 +126,7 @@ def run(
         job: the options of the job.
         model: which model, and what computes it.
         only: the targets to write; None for all.
+        by_words: whether queries for vocals, drums and bass are taken as words, and not by the model's stems.
 
     Returns:
         The exit code: 0 when every file was separated, 1 when some failed.
@@ -128,60 +138,67 @@ def run(
     common.logs_to(terminal, job.verbose, job.quiet)
     _check_out(inputs, queries, only, job)
     _check_ray(job, model)
-    work = _Job(inputs, queries, replace(job, output=replace(job.output, only=only)), model)
-    report, about = _with_ray(work, terminal) if job.ray else _here(work, terminal)
-    if job.as_json:
-        common.emit(_document(report, about))
+    output, options = replace(job.output, only=only), replace(job.options, stem_head=not by_words)
+    work = _Job(inputs, queries, replace(job, output=output, options=options), model)
+    reporter = Reporter(terminal, paths=job.out != "-", quiet=job.quiet, as_json=job.as_json, json_lines=job.json_lines)
+    plan = _plan(work)
+    if plan is not None and not plan.tasks and not job.ray:
+        plan.remove_leftovers()
+        reporter.begin(plan.skipped, plan.failures, 0)
+        report, about = plan.report(), {"model": model.model}
     else:
-        _show(report, job, terminal)
+        try:
+            report, about = _with_ray(work, reporter, terminal) if job.ray else _here(work, plan, reporter, terminal)
+        except KeyboardInterrupt:
+            reporter.cancelled()
+            return common.CANCELLED
+    reporter.end(report, about)
     return common.FAILED if report.failures else common.DONE
 
 
-def read_inputs(path: Path) -> list[str]:
-    """The recordings that a manifest names, relative ones starting at its folder.
+def _plan(work: _Job) -> Plan | None:
+    """What the job will do, known before the model is loaded; None where only the model knows its stems.
 
     Raises:
-        InputError: it cannot be read, or a line is neither a path nor a clip in a file of its own.
+        AudioSepError: something that no file could be separated with.
     """
-    inputs = []
-    try:
-        # At line breaks only: str.splitlines also breaks at characters that JSON leaves in captions.
-        lines = path.read_text(encoding="utf-8-sig", errors="surrogateescape").split("\n")
-    except OSError as error:
-        raise InputError(f"--manifest {path}: cannot be read ({error.strerror})") from error
-    for number, text in enumerate(lines, 1):
-        name = line = text.removesuffix("\r")
-        if line.startswith("{"):
-            try:
-                clip = json.loads(line)
-                name = clip["path"]
-            except (ValueError, KeyError) as error:
-                raise InputError(f"--manifest {path}, line {number}: no clip with a path ({error})") from error
-            if clip.get("member"):
-                raise InputError(f"--manifest {path}, line {number}: {name} is an archive: unpack it first")
-        if name.strip():
-            inputs.append(str(path.parent / name))
-    if not inputs:
-        raise InputError(f"--manifest {path}: names no recording")
-    return inputs
+    from audiosep.audio.probe import check_file
+    from audiosep.output.plan import plan_batch
+    from audiosep.query.query import unique_names
+    from audiosep.weights.catalogue import locate
+    from audiosep.weights.model_config import stated_stems
+
+    folder = locate(work.model.model)
+    for query in work.queries or ():
+        if isinstance(query.audio, Path):
+            check_file(query.audio)
+    if work.model.adapter is not None:
+        check_file(work.model.adapter)
+    stems = stated_stems(folder)
+    names = stems if work.queries is None else unique_names([query.label for query in work.queries])
+    if names is None:
+        return None
+    return plan_batch(names, work.inputs, work.job.out, work.job.output, stems=work.queries is None)
 
 
 def _check_out(
     inputs: Sequence[str], queries: Sequence[Query] | None, only: Sequence[str] | None, job: JobOptions
 ) -> None:
-    """Refuse an --out that no file of the job could be written to.
+    """Refuse an --out that no file of the job could be written to, and two kinds of reports.
 
     Raises:
         InputError: names what to give instead.
     """
+    if job.as_json and job.json_lines:
+        raise InputError("--json writes one document and --json-lines many: choose one")
     if job.out != "-":
         if Path(job.out).exists() and not Path(job.out).is_dir():
             raise InputError(f"--out {job.out} is a file: name a folder")
         return
-    if job.as_json:
-        raise InputError("standard output cannot carry both audio (--out -) and --json: give --out a folder")
+    if job.as_json or job.json_lines:
+        raise InputError("standard output cannot carry both audio (--out -) and JSON: give --out a folder")
     targets = only if queries is None else queries
-    if targets is None or len(targets) != 1 or len(inputs) != 1:
+    if len(inputs) != 1 or (not job.output.rest_only and (targets is None or len(targets) != 1)):
         raise InputError("--out - carries one target of one recording: give one query or one --only, or name a folder")
 
 
@@ -197,19 +214,29 @@ def _check_ray(job: JobOptions, model: common.ModelOptions) -> None:
         raise InputError("--workers and --cluster are for --ray: add it")
 
 
-def _here(work: _Job, terminal: Console) -> tuple[BatchReport, dict[str, Any]]:
+def _here(work: _Job, plan: Plan | None, reporter: Reporter, terminal: Console) -> tuple[BatchReport, dict[str, Any]]:
     """Separate in this process; the report, and the head of the JSON document."""
+    job = work.job
     separator = work.model.load()
     began = time.perf_counter()
-    watched = terminal.is_terminal and not work.job.quiet
-    with common.progress_bar(terminal, "Separating", work.job.quiet) as progress:
+    stems = separator.stems_for(work.queries) if work.queries is not None and job.options.stem_head else None
+    if stems is not None and not job.quiet:
+        terminal.print(
+            f"{', '.join(stems)}: by the stems of {separator.name}, which do this better than words "
+            "(--by-words: by words)",
+            markup=False,
+        )
+    if plan is not None:
+        reporter.begin(plan.skipped, plan.failures, len(plan.tasks))
+    with common.progress_bar(terminal, "Separating", job.quiet) as reporter.bar:
         report = separator.separate_files(
             work.inputs,
             work.queries,
-            work.job.out,
-            output=work.job.output,
-            options=work.job.options,
-            progress=progress if watched else None,  # else the files need not be measured beforehand
+            job.out,
+            output=job.output,
+            options=job.options,
+            progress=reporter.progress if reporter.needs_progress else None,
+            watch=reporter.watch,
         )
     return report, {
         "model": separator.name,
@@ -220,14 +247,14 @@ def _here(work: _Job, terminal: Console) -> tuple[BatchReport, dict[str, Any]]:
     }
 
 
-def _with_ray(work: _Job, terminal: Console) -> tuple[RayReport, dict[str, Any]]:
+def _with_ray(work: _Job, reporter: Reporter, terminal: Console) -> tuple[RayReport, dict[str, Any]]:
     """Separate in the workers of a Ray cluster; the report, and the head of the JSON document."""
     from audiosep.cluster.jobs import separate_with_ray
 
     job, model = work.job, work.model
     began = time.perf_counter()
     # Ray reports the death of a worker on standard output, which is for paths or JSON.
-    with common.progress_bar(terminal, "Separating", job.quiet) as progress, contextlib.redirect_stdout(sys.stderr):
+    with common.progress_bar(terminal, "Separating", job.quiet) as bar, contextlib.redirect_stdout(sys.stderr):
         report = separate_with_ray(
             work.inputs,
             work.queries,
@@ -241,10 +268,14 @@ def _with_ray(work: _Job, terminal: Console) -> tuple[RayReport, dict[str, Any]]
             options=job.options,
             workers=job.workers,
             cluster=job.cluster,
-            progress=progress,
+            progress=bar,
         )
     if report.skipped and not job.quiet:
         terminal.print(f"{len(report.skipped)} files were finished by an earlier run")
+    for result in report.results:
+        reporter.outcome(result.input, result)
+    for path, error in report.failures.items():
+        reporter.outcome(path, error)
     return report, {
         "model": report.model,
         "device": report.device,
@@ -253,53 +284,4 @@ def _with_ray(work: _Job, terminal: Console) -> tuple[RayReport, dict[str, Any]]
         "workers": report.workers,
         "seconds": round(time.perf_counter() - began, 3),
         "report": str(report.path),
-        "skipped": [_entry(result) for result in report.skipped],
-    }
-
-
-def _show(report: BatchReport, job: JobOptions, terminal: Console) -> None:
-    """Write the paths of the outputs to standard output, everything else to standard error."""
-    for result in report.results:
-        if job.out != "-":
-            for path in result.outputs.values():
-                print(path)
-        if not job.quiet:
-            for remark in _remarks(result):
-                terminal.print(f"{result.input.name}: {remark}", markup=False)
-    for path, error in report.failures.items():
-        where = "" if str(path) in str(error) else f"{path}: "
-        terminal.print(f"audiosep: {where}{error}", markup=False)
-    if report.failures:
-        total = len(report.failures) + len(report.results)
-        terminal.print(f"audiosep: {len(report.failures)} of {total} files failed", markup=False)
-
-
-def _remarks(result: FileResult) -> Iterator[str]:
-    if result.presence is not None:
-        yield "present: " + ", ".join(f"{name} {score:.0%}" for name, score in result.presence.items())
-    if result.gain != 1.0:
-        yield f"all outputs were multiplied by {result.gain:.4f} so that none clips (--on-clip float keeps the level)"
-    if result.clipped:
-        yield f"{result.clipped} samples were saturated (--on-clip gain or float avoids it)"
-
-
-def _document(report: BatchReport, about: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "version": audiosep.__version__,
-        **about,
-        "results": [_entry(result) for result in report.results],
-        "failures": [{"input": str(path), **common.describe(error)} for path, error in report.failures.items()],
-    }
-
-
-def _entry(result: FileResult) -> dict[str, Any]:
-    return {
-        "input": str(result.input),
-        "outputs": {name: str(path) for name, path in result.outputs.items()},
-        "presence": result.presence,
-        "gain": result.gain,
-        "clipped": result.clipped,
-        "samples": result.samples,
-        "sample_rate": result.sample_rate,
-        "channels": result.channels,
     }

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from audiosep.cli import common, job
+from audiosep.cli import command_line, common, job
+from audiosep.cli.manifests import read_inputs
 from audiosep.errors import InputError, QueryError
 
 if TYPE_CHECKING:
@@ -48,6 +50,7 @@ def separate(
         list[str] | None, typer.Option("--not", metavar="TEXT", help="A sound to keep out of every target.")
     ] = None,
     weight: Annotated[float, typer.Option("--weight", metavar="NUMBER", help="How strongly --not counts.")] = 1.0,
+    by_words: job.ByWords = False,
     *,
     options: job.JobOptions,
     chosen: common.ModelOptions,
@@ -62,43 +65,59 @@ def separate(
 
     audiosep separate --ray archive/ speech -o out/
     """
-    listed = [] if options.manifest is None else job.read_inputs(options.manifest)
-    inputs, texts = split(arguments or [], bool(query or like or embedding), listed)
+    listed = [] if options.manifest is None else read_inputs(options.manifest)
+    inputs, texts = split(arguments or [], bool(query or like or embedding), listed, command=command_line.get())
     queries = build([*texts, *(query or [])], like or [], embedding or [], negative or [], weight)
-    return job.run(inputs, queries, options, chosen)
+    return job.run(inputs, queries, options, chosen, by_words=by_words)
 
 
-def split(arguments: list[str], inputs_only: bool, listed: Sequence[str] = ()) -> tuple[list[str], list[str]]:
+def split(
+    arguments: list[str], inputs_only: bool, listed: Sequence[str] = (), *, command: Sequence[str] = ()
+) -> tuple[list[str], list[str]]:
     """Arguments as (inputs, query texts).
 
     Args:
         arguments: the positional arguments of the command line.
         inputs_only: whether the queries came as options.
         listed: the inputs of a manifest, which replaces the first argument.
+        command: the whole command line, for the message that corrects it.
 
     Raises:
         QueryError: no query.
         InputError: no input, or a query that is an existing path.
     """
+    command = command or ["separate", *arguments]
+    example = f"For example: audiosep {command[0]} FILE piano"
     if not arguments and not listed:
-        raise InputError("what should be separated? For example: audiosep separate FILE piano")
+        raise InputError(f"name a recording and a sound. {example}")
     if inputs_only:
         return [*listed, *arguments], []
     inputs, texts = (list(listed), arguments) if listed else (arguments[:1], arguments[1:])
-    for text in texts:
-        if os.path.exists(text):  # noqa: PTH110 - Path.exists fails for a text that is too long for a name
-            raise InputError(
-                f"{text!r} is a file or folder, and only the first argument is an input. For several inputs name "
-                f"the queries with -q: audiosep separate {' '.join(map(repr, arguments))} -q QUERY; "
-                f"if {text!r} is meant as a query: -q {text!r}"
-            )
+    # Path.exists fails for a text that is too long for a name.
+    paths = [text for text in texts if os.path.exists(text)]  # noqa: PTH110
+    if paths:
+        words = [text for text in texts if text not in paths]
+        raise InputError(
+            f"{paths[0]!r} is a file or folder, and only the first argument is an input. With several inputs, -q names "
+            f"the queries: {_corrected(command, words)}"
+        )
     if not texts:
-        raise QueryError(f"what should be separated from {inputs[0]!r}? For example: audiosep separate FILE piano")
+        raise QueryError(f"name a sound of {inputs[0]!r}. {example}")
     return inputs, texts
 
 
+def _corrected(command: Sequence[str], words: Sequence[str]) -> str:
+    """The command line with -q in front of its queries."""
+    tokens = [token for word in command for token in (["-q", word] if word in words else [word])]
+    return f"audiosep {shlex.join(tokens)}{'' if words else ' -q QUERY'}"
+
+
 def build(
-    texts: list[str], examples: list[Path], embeddings: list[Path], negatives: list[str], weight: float
+    texts: Sequence[str],
+    examples: Sequence[Path] = (),
+    embeddings: Sequence[Path] = (),
+    negatives: Sequence[str] = (),
+    weight: float = 1.0,
 ) -> list[Query]:
     """The queries of the command line.
 

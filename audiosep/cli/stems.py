@@ -7,7 +7,9 @@ from typing import Annotated
 import typer
 
 from audiosep.cli import common, job
+from audiosep.cli.manifests import read_inputs
 from audiosep.errors import InputError
+from audiosep.query.stem_words import stem_of
 
 app = common.application()
 
@@ -34,7 +36,7 @@ def stems(
 
     audiosep stems --ray albums/ -o out/
     """
-    songs = [*([] if options.manifest is None else job.read_inputs(options.manifest)), *(inputs or [])]
+    songs = [*([] if options.manifest is None else read_inputs(options.manifest)), *(inputs or [])]
     if not songs:
         raise InputError("what should be separated? For example: audiosep stems FILE")
-    return job.run(songs, None, options, chosen, only=only)
+    return job.run(songs, None, options, chosen, only=only and [stem_of(name) or name for name in only])

@@ -16,7 +16,7 @@ import logging
 import secrets
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +41,11 @@ from audiosep.cluster.workers import (
 )
 from audiosep.errors import AudioSepError, Cancelled, InputError, ModelError
 from audiosep.inference.options import Engine, Options, Progress
-from audiosep.output.batch import OutputPaths
-from audiosep.output.batch_report import BatchReport, FileResult
+from audiosep.output.batch_report import BatchReport, FileResult, FinishedFile
 from audiosep.output.output_options import OutputOptions
+from audiosep.output.plan import OutputPaths
 from audiosep.output.recordings import Recording, find_recordings
-from audiosep.query.query import Query
-from audiosep.query.resolve import as_queries
+from audiosep.query.query import Query, as_queries
 from audiosep.separator import Queries
 
 logger = logging.getLogger(__name__)
@@ -59,7 +58,7 @@ class RayReport(BatchReport):
     Attributes:
         results: as in `BatchReport`, in the order in which they were finished.
         failures: as in `BatchReport`.
-        skipped: files that an earlier run had finished.
+        skipped: files that an earlier run had finished, or whose outputs exist (`skip_existing`).
         path: of the JSON report of all runs into the same folder.
         model: that was used.
         device: that was used.
@@ -67,7 +66,6 @@ class RayReport(BatchReport):
         workers: number of processes.
     """
 
-    skipped: list[FileResult] = field(default_factory=list)
     path: Path = Path(REPORT)
     model: str = ""
     device: str = ""
@@ -211,7 +209,7 @@ class _Run:
         self._began = time.perf_counter()
         self._failures = failures
         self._results: list[FileResult] = []
-        self._skipped: list[FileResult] = []
+        self._skipped: list[FinishedFile] = []
         self._paths: dict[int, Path] = {}
         self._tasks = list(self._plan(recordings))
 
@@ -231,6 +229,10 @@ class _Run:
                 paths = plan.of(recording)
             except AudioSepError as error:
                 self._failures[recording.path] = error
+                continue
+            if self._settings.output.skip_existing and all(path.exists() for path in paths.values()):
+                shown = {name: self._shown / path.relative_to(folder) for name, path in paths.items()}
+                self._skipped.append(FinishedFile(recording.path, shown))
                 continue
             self._paths[index] = recording.path
             path = recording.path.resolve()

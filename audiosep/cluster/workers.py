@@ -69,7 +69,7 @@ class WorkerSettings:
 
     def separate(self, separator: Separator, inputs: Sequence[Path], folder: Path, template: str) -> BatchReport:
         """Separate recordings into a folder, with file names of a template."""
-        output = dataclasses.replace(self.output, template=template, overwrite=False)
+        output = dataclasses.replace(self.output, template=template, overwrite=False, skip_existing=False)
         return separator.separate_files(inputs, self.queries, folder, output=output, options=self.options)
 
 
@@ -110,7 +110,7 @@ def inspect_model(settings: WorkerSettings) -> ModelFacts | AudioSepError:
             model=separator.name,
             device=str(separator.device),
             precision=separator.precision,
-            outputs=(*targets, *([rest] if rest else [])),
+            outputs=tuple(settings.output.written(targets, rest)),
             queries=None
             if settings.queries is None
             else tuple(_with_embedding(q, separator) for q in settings.queries),
@@ -138,9 +138,11 @@ def job_digest(settings: WorkerSettings, facts: ModelFacts) -> str:
     """A digest of everything but the recording that decides the outputs; equal for jobs with equal outputs."""
     options = dataclasses.asdict(settings.options)
     del options["batch"]  # changes no output
-    output = settings.output
-    job: list[Any] = [facts.weights, facts.outputs, settings.precision, settings.engine, options]
-    job += [output.format, output.template, output.on_clip, [*map(_description, settings.queries or ())]]
+    output = dataclasses.asdict(settings.output)
+    for name in ("overwrite", "skip_existing", "max_seconds"):
+        del output[name]
+    job: list[Any] = [facts.weights, facts.outputs, settings.precision, settings.engine, options, output]
+    job += [[*map(_description, settings.queries or ())]]
     return hashlib.sha256(json.dumps(job).encode()).hexdigest()
 
 

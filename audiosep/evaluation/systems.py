@@ -17,8 +17,7 @@ from audiosep.evaluation.baselines import BASELINES, load_baseline
 from audiosep.evaluation.benchmarks import Target
 from audiosep.inference.options import Engine
 from audiosep.output.separation import Separation
-from audiosep.query.query import Query
-from audiosep.query.resolve import as_queries
+from audiosep.query.query import Query, as_queries
 from audiosep.separator import Queries, Separator
 from audiosep.weights.baseline_names import FLOORS
 from audiosep.weights.catalogue import locate

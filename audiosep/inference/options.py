@@ -25,6 +25,8 @@ class Options:
             It is rounded up to the model's grid.
         shifts: number of further passes over time-shifted windows, which are averaged: slower, a little better.
         batch: windows computed at once; None for 1 on a CPU, and for as many as fit into the memory of a GPU.
+        stem_head: whether `separate_files` answers queries by the model's stems where all of them name one, such as
+            "vocals" or "bass guitar", and have no negative.
 
     Raises:
         InputError: a value out of range or of another type.
@@ -33,6 +35,7 @@ class Options:
     overlap: float = 0.02
     shifts: int = 0
     batch: int | None = None
+    stem_head: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.overlap, Real) or isinstance(self.overlap, bool) or not 0 <= self.overlap < 1:
@@ -41,6 +44,18 @@ class Options:
             raise InputError(f"shifts must be a whole number of at least 0, got {self.shifts!r}")
         if self.batch is not None and (not _is_whole(self.batch) or self.batch < 1):
             raise InputError(f"batch must be a whole number of at least 1, or None, got {self.batch!r}")
+        if not isinstance(self.stem_head, bool):
+            raise InputError(f"stem_head must be True or False, got {self.stem_head!r}")
+
+
+def check_jobs(jobs: int) -> None:
+    """Refuse an impossible number of recordings at once.
+
+    Raises:
+        InputError: not a whole number of at least 1.
+    """
+    if not _is_whole(jobs) or jobs < 1:
+        raise InputError(f"jobs must be a whole number of at least 1, got {jobs!r}")
 
 
 def _is_whole(value: object) -> bool:

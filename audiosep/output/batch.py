@@ -2,118 +2,133 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
-from collections.abc import Callable, Iterable, Sequence
+import threading
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
 from audiosep.audio import AudioReader, probe
 from audiosep.audio.limits import Array
-from audiosep.errors import AudioError, AudioSepError, Cancelled, InputError
+from audiosep.errors import AudioSepError, Cancelled
 from audiosep.inference.options import Progress
 from audiosep.inference.stream import Stream
-from audiosep.output.batch_report import BatchReport, FileResult
+from audiosep.output.batch_report import BatchEvent, BatchReport, FileResult, Watch
 from audiosep.output.files import Outputs
-from audiosep.output.names import STDOUT, plan_outputs
+from audiosep.output.names import STDOUT
 from audiosep.output.output_options import OutputOptions
-from audiosep.output.recordings import Recording, find_recordings
+from audiosep.output.plan import Plan, Task
 from audiosep.output.separation import remainder
 
 logger = logging.getLogger(__name__)
 
 _UNKNOWN_LENGTH = 60.0  # seconds, for a recording whose length only decoding can tell
 
+OpenStream = Callable[[int, int], Stream]
+"""(sample rate in Hz, channels) -> a fresh stream of the targets."""
+
 
 def run_batch(
-    open_stream: Callable[[int, int], Stream],
-    names: Sequence[str],
-    inputs: str | Path | Sequence[str | Path],
-    out_dir: str | Path,
+    open_stream: OpenStream,
+    plan: Plan,
     output: OutputOptions,
     *,
-    stems: bool = False,
+    sources: Mapping[str, str] | None = None,
+    jobs: int = 1,
     progress: Progress | None = None,
+    watch: Watch | None = None,
 ) -> BatchReport:
     """Separate each recording; one that fails does not keep the others from being finished.
 
     Args:
-        open_stream: (sample rate in Hz, channels) -> a fresh stream of the targets.
-        names: of the targets.
-        inputs: files, folders (searched with their subfolders), or "-" for standard input.
-        out_dir: folder of the outputs; "-" for standard output.
+        open_stream: opens the stream of a recording.
+        plan: what is separated to which files.
         output: what is written.
-        stems: whether the targets are a model's fixed stems.
+        sources: name of a target in the plan -> its name in the stream, where they differ.
+        jobs: recordings that are separated at once.
         progress: called with the fraction of all samples of the batch; returning False cancels.
+        watch: called when a recording begins and when it is finished; the latter in the order of the plan.
 
     Returns:
         What became of each file.
 
     Raises:
-        InputError: an option that no file could be written with.
         Cancelled: by `progress`. Files that were finished before stay, nothing else does.
     """
-    folder = Path(out_dir)
-    targets = output.written_targets(names)
-    rest = None if folder == STDOUT else output.written_rest(targets, stems=stems)
-    recordings, failures = find_recordings(inputs, folder)
-    if folder == STDOUT and len(recordings) > 1:
-        raise InputError(f"standard output carries one recording, not {len(recordings)}: name a folder for the outputs")
-    report = BatchReport(failures=failures)
-    meter = _Meter(progress, [recording.path for recording in recordings])
-    paths = OutputPaths(folder, [*targets, *([rest] if rest else [])], output, recordings)
-    for index, recording in enumerate(recordings):
+    sources = sources or {name: name for name in plan.targets}
+    report = plan.report()
+    meter = _Meter(progress, [task.input for task in plan.tasks])
+    tell = _teller(watch, len(plan.tasks))
+
+    def separate(index: int) -> FileResult | Exception:
+        task = plan.tasks[index]
+        tell(index, task, None)
+        outcome: FileResult | Exception
         try:
-            here = partial(meter.at, index)
-            report.results.append(
-                _separate(open_stream, recording.path, paths.of(recording), targets, rest, output, here)
-            )
+            outcome = _separate(open_stream, task, sources, plan, output, partial(meter.at, index))
         except Cancelled:
             raise
         except Exception as error:
-            logger.info("%s failed: %s", recording.path, error, exc_info=not isinstance(error, AudioSepError))
-            report.failures[recording.path] = error
+            logger.info("%s failed: %s", task.input, error, exc_info=not isinstance(error, AudioSepError))
+            outcome = error
         meter.at(index, math.inf)
+        return outcome
+
+    plan.remove_leftovers()
+    outcomes = _in_order(separate, len(plan.tasks), jobs, meter)
+    with _no_empty_folders(plan.tasks), contextlib.closing(outcomes):
+        for index, outcome in enumerate(outcomes):
+            task = plan.tasks[index]
+            if isinstance(outcome, FileResult):
+                report.results.append(outcome)
+            else:
+                report.failures[task.input] = outcome
+            tell(index, task, outcome)
     return report
 
 
 def _separate(
-    open_stream: Callable[[int, int], Stream],
-    path: Path,
-    paths: dict[str, Path],
-    targets: Sequence[str],
-    rest: str | None,
+    open_stream: OpenStream,
+    task: Task,
+    sources: Mapping[str, str],
+    plan: Plan,
     output: OutputOptions,
     progress: Callable[[float], None],
 ) -> FileResult:
     """Separate one recording into its files."""
-    with AudioReader(path, max_seconds=output.max_seconds) as reader:
+    with AudioReader(task.input, max_seconds=output.max_seconds) as reader:
         info = reader.info
         stream = open_stream(info.sample_rate, info.channels)
+        rows = {name: stream.names.index(source) for name, source in sources.items()}
 
         def written(separated: Array) -> dict[str, Array]:
             """Output name -> (channels, n) samples."""
-            blocks = {name: separated[stream.names.index(name)] for name in targets}
-            return blocks if rest is None else {**blocks, rest: remainder(stream.mix, list(blocks.values()))}
+            blocks = {name: separated[row] for name, row in rows.items()}
+            if plan.rest is not None:
+                blocks[plan.rest] = remainder(stream.mix, list(blocks.values()))
+            return {name: blocks[name] for name in task.outputs}
 
         with Outputs(
-            paths,
+            task.outputs,
             info.sample_rate,
             info.channels,
             format=output.format,
             depth=info.depth,
             tags=info.tags,
             on_clip=output.on_clip,
-            overwrite=output.overwrite,
+            overwrite=task.replace,
         ) as outputs:
             for block in reader:
                 outputs.write(written(stream.push(block)))
                 progress(stream.returned / info.sample_rate)
             outputs.write(written(stream.finish()))
     return FileResult(
-        input=path,
-        outputs=paths,
-        presence=stream.presence and {name: stream.presence[name] for name in targets},
+        input=task.input,
+        outputs=task.outputs,
+        presence=stream.presence and {name: stream.presence[source] for name, source in sources.items()},
         gain=outputs.gain,
         clipped=outputs.clipped,
         samples=stream.received,
@@ -122,65 +137,47 @@ def _separate(
     )
 
 
-class OutputPaths:
-    """Where the outputs of a batch go: never onto an input or another output of the batch.
-
-    Args:
-        folder: of the outputs; Path("-") for standard output.
-        names: of the outputs of each recording.
-        output: format and template.
-        recordings: all of the batch.
-        taken: other files that are not free.
-    """
-
-    def __init__(
-        self,
-        folder: Path,
-        names: Sequence[str],
-        output: OutputOptions,
-        recordings: Iterable[Recording],
-        taken: Iterable[Path] = (),
-    ) -> None:
-        self._folder, self._names, self._output = folder, list(names), output
-        self._originals = {recording.path.resolve() for recording in recordings}
-        self._taken = set(map(_folded, taken))
-        self._reached: dict[str, int] = {}  # number of the last recording of a name: thousands may share one
-
-    def of(self, recording: Recording) -> dict[str, Path]:
-        """Name -> path of each output of a recording.
-
-        Of several recordings of one name (song.wav, song.flac) all but the first are numbered. A recording keeps its
-        paths also when it fails, so that they depend on nothing but the inputs.
-
-        Raises:
-            AudioError: there are no free paths for it.
-        """
-        file = "stdin" if str(recording.path) == "-" else recording.path.stem
-        folder = self._folder if self._folder == STDOUT else self._folder / recording.subfolder
-        plan = partial(
-            plan_outputs, folder, self._names, file=file, format=self._output.format, template=self._output.template
-        )
-        name = _folded(folder / file)
-        number = self._reached.get(name, 1)
-        paths = plan(number=number)
-        while taken := [path for path in paths.values() if _folded(path) in self._taken]:
-            number += 1
-            before, paths = paths, plan(number=number)
-            if paths == before:
-                raise AudioError(f"{taken[0]} is for another input of this job: put {{file}} into the template")
-        self._reached[name] = number
-        if folder == STDOUT:
-            return paths
-        for path in paths.values():
-            if path.resolve() in self._originals:
-                raise AudioError(f"{path} is an input of this job and would be overwritten: choose another folder")
-        self._taken.update(map(_folded, paths.values()))
-        return paths
+def _in_order(
+    separate: Callable[[int], FileResult | Exception], count: int, jobs: int, meter: _Meter
+) -> Generator[FileResult | Exception]:
+    """The outcomes of all recordings in their order, `jobs` of them computed at once."""
+    if jobs == 1:
+        yield from map(separate, range(count))
+        return
+    with ThreadPoolExecutor(jobs, thread_name_prefix="audiosep-job") as pool:
+        running: list[Future[FileResult | Exception]] = [pool.submit(separate, index) for index in range(count)]
+        try:
+            for future in running:
+                yield future.result()
+        finally:  # also when the user presses Ctrl-C
+            meter.stop()
+            for future in running:
+                future.cancel()
 
 
-def _folded(path: Path) -> str:
-    """The same for paths that differ only in case, which are one file on some file systems."""
-    return str(path).casefold()
+@contextlib.contextmanager
+def _no_empty_folders(tasks: Sequence[Task]) -> Iterator[None]:
+    """Delete the folders that were made for outputs and have got none."""
+    folders = {path.parent for task in tasks for path in task.outputs.values() if path != STDOUT}
+    missing = {place for folder in folders for place in (folder, *folder.parents) if not place.exists()}
+    try:
+        yield
+    finally:
+        for place in sorted(missing, key=lambda place: len(place.parts), reverse=True):
+            with contextlib.suppress(OSError):  # it was not made, or has files
+                place.rmdir()
+
+
+def _teller(watch: Watch | None, total: int) -> Callable[[int, Task, FileResult | Exception | None], None]:
+    """Calls `watch`, from one thread at a time."""
+    lock = threading.Lock()
+
+    def tell(index: int, task: Task, outcome: FileResult | Exception | None) -> None:
+        if watch is not None:
+            with lock:
+                watch(BatchEvent(task.input, index + 1, total, outcome))
+
+    return tell
 
 
 class _Meter:
@@ -194,17 +191,31 @@ class _Meter:
     def __init__(self, progress: Progress | None, paths: Sequence[Path]) -> None:
         self._progress = progress
         self._seconds = [_seconds(path) for path in paths] if progress else []
+        self._done = [0.0] * len(self._seconds)
         self._reached = 0.0
+        self._stopped = False
+        self._lock = threading.Lock()
 
     def at(self, index: int, seconds: float) -> None:
-        """Recording `index` has come to `seconds`, those before it are done."""
+        """A recording has come to `seconds`.
+
+        Raises:
+            Cancelled: by the callback, or the batch was stopped.
+        """
+        if self._stopped:
+            raise Cancelled("cancelled; nothing half-written is left")
         if self._progress is None:
             return
-        total = sum(self._seconds)
-        here = min(seconds, self._seconds[index])
-        self._reached = max(self._reached, min(1.0, (sum(self._seconds[:index]) + here) / total))
-        if self._progress(self._reached) is False:
-            raise Cancelled("cancelled by the progress callback; nothing half-written is left")
+        with self._lock:
+            self._done[index] = max(self._done[index], min(seconds, self._seconds[index]))
+            self._reached = max(self._reached, min(1.0, sum(self._done) / sum(self._seconds)))
+            if self._progress(self._reached) is False:
+                self._stopped = True
+                raise Cancelled("cancelled by the progress callback; nothing half-written is left")
+
+    def stop(self) -> None:
+        """Cancel the recordings that are being separated."""
+        self._stopped = True
 
 
 def _seconds(path: Path) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,12 +10,26 @@ from audiosep.errors import BatchError, portable
 
 
 @dataclass(frozen=True)
-class FileResult:
-    """One separated file.
+class FinishedFile:
+    """A recording whose outputs are in their places.
 
     Attributes:
         input: the recording; Path("-") for standard input.
-        outputs: target name -> written file; what is left is called "residual", or "instrumental" beside vocals.
+        outputs: name -> file; what is left of the mixture comes last, as "without piano", or "instrumental" beside the
+            stem vocals.
+    """
+
+    input: Path
+    outputs: dict[str, Path]
+
+
+@dataclass(frozen=True)
+class FileResult(FinishedFile):
+    """One separated file.
+
+    Attributes:
+        input: as in `FinishedFile`.
+        outputs: as in `FinishedFile`.
         presence: target name -> 0..1, or None when the model does not say.
         gain: factor that all outputs were multiplied by so that none clips; 1.0 unless `on_clip="gain"` had to act.
         clipped: number of samples that were saturated (only with `on_clip="clip"`).
@@ -23,8 +38,6 @@ class FileResult:
         channels: of the input and of each output.
     """
 
-    input: Path
-    outputs: dict[str, Path]
     presence: dict[str, float] | None
     gain: float
     clipped: int
@@ -34,16 +47,39 @@ class FileResult:
 
 
 @dataclass(frozen=True)
+class BatchEvent:
+    """Something that has happened in a batch.
+
+    Attributes:
+        input: the recording.
+        number: of the recording, from 1.
+        total: recordings that the batch separates.
+        outcome: None when the recording begins, its result when it is finished, or why it failed.
+    """
+
+    input: Path
+    number: int
+    total: int
+    outcome: FileResult | Exception | None
+
+
+Watch = Callable[[BatchEvent], object]
+"""Called with what happens in a batch, from one thread at a time."""
+
+
+@dataclass(frozen=True)
 class BatchReport:
     """What became of each file of a batch.
 
     Attributes:
         results: the separated files, in order.
         failures: path -> why it failed; nothing was written for these.
+        skipped: recordings that were not separated because their outputs exist (`skip_existing`).
     """
 
     results: list[FileResult] = field(default_factory=list)
     failures: dict[Path, Exception] = field(default_factory=dict)
+    skipped: Sequence[FinishedFile] = field(default_factory=list)
 
     def __getstate__(self) -> dict[str, object]:
         """What pickle writes: the report comes back whole from another process."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Real
@@ -12,21 +13,23 @@ from audiosep.errors import InputError
 from audiosep.output.files import OnClip
 from audiosep.output.names import TEMPLATE, check_template
 
-RESIDUAL = "residual"
-
 
 @dataclass(frozen=True)
 class OutputOptions:
     """What is written for each recording, and in which format.
 
     Args:
-        format: wav, flac, ogg, opus or mp3; sample depth and tags follow the input.
+        format: wav, flac, ogg, opus or mp3, in any case; sample depth and tags follow the input.
         template: of the file names, with {file}, {stem} (the target's name) and {ext}; slashes make subfolders.
-        residual: whether to write also what is left of the mixture; never written to standard output.
-        only: write only this target, or these; what is left then contains the others. None writes all.
+        residual: whether to write also what is left of the mixture; beside a target it is not written to standard
+            output.
+        rest_only: whether to write nothing but what is left of the mixture.
+        only: write only this target, or these, in any case; what is left then contains the others. None writes all.
         on_clip: what to do where samples of an integer format would clip: "gain" multiplies all outputs of a recording
             by one gain, "float" writes floating-point samples (wav), "clip" saturates.
         overwrite: whether existing files may be replaced.
+        skip_existing: whether to leave out recordings all of whose outputs exist. Where only some of them do, as
+            when a process was killed, the recording is separated again and all of them are replaced.
         max_seconds: recordings longer than this are refused, in seconds.
 
     Raises:
@@ -36,12 +39,15 @@ class OutputOptions:
     format: str = "wav"
     template: str = TEMPLATE
     residual: bool = True
+    rest_only: bool = False
     only: str | Sequence[str] | None = None
     on_clip: OnClip = "gain"
     overwrite: bool = False
+    skip_existing: bool = False
     max_seconds: float = MAX_SECONDS
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "format", str(self.format).lower().removeprefix("."))
         if self.format not in FORMATS:
             raise InputError(f"unknown format {self.format!r}; use {', '.join(FORMATS)}")
         if self.on_clip not in get_args(OnClip):
@@ -49,9 +55,11 @@ class OutputOptions:
         if self.on_clip == "float" and written_depth(self.format, "float") != "float":
             raise InputError(f"{self.format} files hold no floating-point samples: use format='wav' or on_clip='gain'")
         check_template(self.template)
-        for name in ("residual", "overwrite"):
+        for name in ("residual", "rest_only", "overwrite", "skip_existing"):
             if not isinstance(getattr(self, name), bool):
                 raise InputError(f"{name} must be True or False, got {getattr(self, name)!r}")
+        if self.overwrite and self.skip_existing:
+            raise InputError("overwrite and skip_existing exclude each other: choose one")
         if not isinstance(self.max_seconds, Real) or not self.max_seconds >= 0:
             raise InputError(f"max_seconds must be a number of at least 0, got {self.max_seconds!r}")
         if self.only is not None:
@@ -71,24 +79,56 @@ class OutputOptions:
         """
         if self.only is None:
             return list(names)
-        unknown = [name for name in self.only if name not in names]
+        known = {name.casefold(): name for name in names}
+        unknown = [name for name in self.only if name.casefold() not in known]
         if unknown:
             raise InputError(
-                f"{', '.join(map(repr, unknown))} cannot be the only output: choose from {', '.join(names)}"
+                f"{', '.join(map(repr, unknown))} cannot be the only output: choose from {', '.join(names)}; any other "
+                f"sound is separated by words: audiosep separate FILE {shlex.join(unknown)}"
             )
-        return list(dict.fromkeys(self.only))
+        return list(dict.fromkeys(known[name.casefold()] for name in self.only))
 
-    def written_rest(self, targets: Sequence[str], *, stems: bool) -> str | None:
-        """The name of the file with what is left of the mixture.
+    def written_rest(self, targets: Sequence[str], *, stems: bool, stdout: bool = False) -> str | None:
+        """The name of the output with what is left of the mixture.
 
         Args:
-            targets: that are written.
+            targets: that are separated.
             stems: whether they are the model's fixed stems.
+            stdout: whether the output goes to standard output.
 
         Returns:
-            "instrumental" beside vocals alone, otherwise "residual"; None where it is not written: not wanted, or all
-            stems are written, which sum to the mixture.
+            "instrumental" beside the stem vocals alone, otherwise "without piano, violin"; None where it is not
+            written: not wanted, or all stems are written, which sum to the mixture.
+
+        Raises:
+            InputError: nothing is left of the mixture, and nothing else is wanted.
         """
-        if not self.residual or (stems and self.only is None):
+        if stems and self.only is None:
+            if self.rest_only:
+                raise InputError("the stems sum to the mixture and leave nothing: name those to remove (only)")
             return None
-        return "instrumental" if stems and tuple(targets) == ("vocals",) else RESIDUAL
+        if not self.rest_only and (stdout or not self.residual):
+            return None
+        return rest_name(targets, stems=stems)
+
+    def written(self, targets: Sequence[str], rest: str | None) -> list[str]:
+        """The names of all outputs of a recording.
+
+        Args:
+            targets: that are separated.
+            rest: the name of what is left of the mixture; None where it is not written.
+        """
+        return [*([] if self.rest_only else targets), *([] if rest is None else [rest])]
+
+
+def rest_name(targets: Sequence[str], *, stems: bool = False) -> str:
+    """The name of what is left of a mixture.
+
+    Args:
+        targets: that were separated.
+        stems: whether they are a model's fixed stems.
+
+    >>> rest_name(["piano", "violin"])
+    'without piano, violin'
+    """
+    return "instrumental" if stems and tuple(targets) == ("vocals",) else f"without {', '.join(targets)}"

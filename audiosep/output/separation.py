@@ -12,7 +12,7 @@ from audiosep.audio import AudioInfo, as_array
 from audiosep.audio.arrays import AnyArray
 from audiosep.output.files import OnClip, Outputs
 from audiosep.output.names import plan_outputs
-from audiosep.output.output_options import RESIDUAL, OutputOptions
+from audiosep.output.output_options import OutputOptions, rest_name
 
 _BLOCK = 65_536
 
@@ -122,7 +122,7 @@ class Separation(Mapping[str, AnyArray], Generic[AnyArray]):
         output = OutputOptions(format, template, residual, on_clip=on_clip, overwrite=overwrite)
         arrays = {name: as_array(target)[0] for name, target in self.items()}
         if residual and not self.complete:
-            arrays[RESIDUAL] = as_array(self.residual)[0]
+            arrays[rest_name(list(self))] = as_array(self.residual)[0]
         paths = plan_outputs(out_dir, list(arrays), file=self.file, format=output.format, template=output.template)
         channels, samples = as_array(self.mix)[0].shape
         with Outputs(

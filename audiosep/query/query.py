@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
@@ -88,3 +88,34 @@ def as_query(item: str | Query) -> Query:
     if isinstance(item, str):
         return Query(text=item)
     raise QueryError(f"a query is text or an audiosep.Query, got {type(item).__name__}")
+
+
+def as_queries(queries: str | Query | Sequence[str | Query]) -> list[Query]:
+    """One or several queries as a list.
+
+    Args:
+        queries: one or several.
+
+    Raises:
+        QueryError: none, or something that is no query.
+    """
+    items = list(queries) if isinstance(queries, Iterable) and not isinstance(queries, str) else [queries]
+    if not items:
+        raise QueryError("say what to separate: at least one query, such as 'piano'")
+    return [as_query(item) for item in items]
+
+
+def unique_names(labels: Sequence[str]) -> tuple[str, ...]:
+    """Labels with repeated ones numbered: "piano", "piano (2)".
+
+    Args:
+        labels: of the queries, in order.
+    """
+    names: list[str] = []
+    for label in labels:
+        name, number = label, 1
+        while name in names:
+            number += 1
+            name = f"{label} ({number})"
+        names.append(name)
+    return tuple(names)

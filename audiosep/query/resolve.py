@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,8 @@ from audiosep.audio import read_audio
 from audiosep.audio.arrays import as_array
 from audiosep.errors import QueryError
 from audiosep.query.encoder import QueryEncoder
-from audiosep.query.query import Query, as_query
+from audiosep.query.query import Query, as_queries, unique_names
 
-_RESERVED = ("residual",)  # the output that no query is for
 _CACHE_SIZE = 4096
 # By encoder and not by its name, which two models may share.
 _caches: WeakKeyDictionary[QueryEncoder, OrderedDict[str, Tensor]] = WeakKeyDictionary()
@@ -68,37 +67,6 @@ def resolve(
         away = torch.stack(against).mean(0) if against else torch.zeros(encoder.dimension)
         negatives.append(F.normalize(away, dim=-1) * item.weight)
     return Resolved(unique_names([q.label for q in items]), torch.stack(embeddings), torch.stack(negatives))
-
-
-def as_queries(queries: str | Query | Sequence[str | Query]) -> list[Query]:
-    """One or several queries as a list.
-
-    Args:
-        queries: one or several.
-
-    Raises:
-        QueryError: none, or something that is no query.
-    """
-    items = list(queries) if isinstance(queries, Iterable) and not isinstance(queries, str) else [queries]
-    if not items:
-        raise QueryError("say what to separate: at least one query, such as 'piano'")
-    return [as_query(item) for item in items]
-
-
-def unique_names(labels: Sequence[str]) -> tuple[str, ...]:
-    """Labels with repeated ones numbered: "piano", "piano (2)".
-
-    Args:
-        labels: of the queries, in order.
-    """
-    names: list[str] = []
-    for label in labels:
-        name, number = label, 1
-        while name in names or name in _RESERVED:
-            number += 1
-            name = f"{label} ({number})"
-        names.append(name)
-    return tuple(names)
 
 
 def _embed(queries: Sequence[Query], encoder: QueryEncoder, sample_rate: int | None) -> list[Tensor]:

@@ -19,7 +19,8 @@ from audiosep.query.mini import MiniEncoder
 from audiosep.query.tokenizer import WordPieces
 from audiosep.weights import configs
 from audiosep.weights.catalogue import locate
-from audiosep.weights.checkpoint import load_into, load_state, read_config, save_state
+from audiosep.weights.checkpoint import load_into, load_state, save_state
+from audiosep.weights.model_config import read_config
 
 LISTENER_WEIGHTS, LISTENER_CONFIG = "listener.safetensors", "config.json"
 TEXT_WEIGHTS, TEXT_CONFIG, TOKENIZER = "text.safetensors", "text.json", "tokenizer.json"

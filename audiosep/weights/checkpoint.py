@@ -24,9 +24,8 @@ from audiosep.errors import ConfigError, ModelError
 from audiosep.models.families import family_class, family_of
 from audiosep.models.separation_model import SeparationModel
 from audiosep.weights.configs import from_dict, to_dict
+from audiosep.weights.model_config import CONFIG, FORMAT, read_config
 
-FORMAT = 1
-CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 
 
@@ -85,34 +84,6 @@ def load_model(folder: str | Path) -> tuple[SeparationModel, dict[str, Any]]:
         raise ModelError(f"{folder / CONFIG}: {error}; was it made by another version of audiosep?") from error
     load_into(model, load_state(folder / WEIGHTS), folder / WEIGHTS)
     return model.eval().requires_grad_(False), config
-
-
-def read_config(folder: str | Path) -> dict[str, Any]:
-    """Read `config.json` of a model's folder and check the entries that all families have.
-
-    Args:
-        folder: of the model.
-
-    Returns:
-        The object; its "query" is None where the file has none.
-
-    Raises:
-        ModelError: no such file, no JSON, or a format that this version does not know.
-    """
-    path = Path(folder) / CONFIG
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ModelError(f"{folder} is no model: it has no {CONFIG}; give a folder that audiosep wrote") from error
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path} cannot be read ({error}); install or convert the model again") from error
-    known = isinstance(config, dict) and {"format", "family", "model"} <= set(config)
-    if not known:
-        raise ModelError(f"{path} does not describe an audiosep model: it needs 'format', 'family' and 'model'")
-    if config["format"] != FORMAT:
-        raise ModelError(f"{path} has format {config['format']!r}, this version reads {FORMAT}: update audiosep")
-    config.setdefault("query", None)
-    return dict(config)
 
 
 def load_into(model: torch.nn.Module, state: Mapping[str, Tensor], where: Path | str) -> None:

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from audiosep.audio.arrays import as_array
 from audiosep.errors import InputError, QueryError
 from audiosep.models.stft import istft, stft
-from audiosep.query.query import Query
-from audiosep.query.resolve import as_queries
+from audiosep.query.query import Query, as_queries
 
 Array = NDArray[np.float32]
 Spectrum = NDArray[np.complex64]

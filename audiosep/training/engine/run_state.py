@@ -74,7 +74,7 @@ def save_checkpoint(
         The new checkpoint.
     """
     path = folder / f"step-{progress.step:08d}"
-    remove_leftovers(folder)
+    remove_leftovers(folder, folders=True)
     with fill_folder(path) as part:
         (part / MODEL).write_bytes(save(_storable(model.state_dict())))
         (part / AVERAGE).write_bytes(save(_storable(average)))

@@ -1,0 +1,45 @@
+"""`audiosep remove`: recordings without the sounds you name."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Annotated
+
+import typer
+
+from audiosep.cli import command_line, common, job
+from audiosep.cli.manifests import read_inputs
+from audiosep.cli.separate import build, split
+
+app = common.application()
+
+
+@app.command()
+@common.guarded
+def remove(
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="INPUT [SOUND]", help="A recording, a folder or - (standard input), then sounds."),
+    ] = None,
+    query: Annotated[
+        list[str] | None,
+        typer.Option("--query", "-q", metavar="TEXT", help="A sound to remove; every argument is then an input."),
+    ] = None,
+    by_words: job.ByWords = False,
+    *,
+    options: job.JobOptions,
+    chosen: common.ModelOptions,
+) -> int:
+    """Remove sounds from recordings: one output for each, the recording without them.
+
+    audiosep remove street.wav "dog barking" -o out/
+
+    audiosep remove film.mp4 music --video -o out/
+
+    audiosep remove - wind -o - < in.wav > out.wav
+    """
+    listed = [] if options.manifest is None else read_inputs(options.manifest)
+    inputs, texts = split(arguments or [], bool(query), listed, command=command_line.get())
+    queries = build([*texts, *(query or [])])
+    options = replace(options, output=replace(options.output, rest_only=True))
+    return job.run(inputs, queries, options, chosen, by_words=by_words)

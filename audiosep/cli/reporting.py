@@ -1,0 +1,176 @@
+"""What a job tells the user while it runs and at its end: lines of text, one JSON document, or JSON lines."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import audiosep
+from audiosep.cli import common
+from audiosep.errors import Cancelled
+from audiosep.output.batch_report import BatchEvent, BatchReport, FileResult, FinishedFile
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_PAUSE = 0.5  # seconds between two lines of progress
+
+
+class Reporter:
+    """Reports a job: paths and JSON on standard output, all else on standard error.
+
+    Args:
+        terminal: standard error.
+        paths: whether the paths of outputs are written; not where standard output carries audio.
+        quiet: errors only.
+        as_json: one document at the end, instead of text.
+        json_lines: a document a line for each thing that happens, instead of text.
+
+    Attributes:
+        report: what has become of recordings so far.
+        total: recordings that the job separates.
+        bar: the progress bar, while there is one.
+    """
+
+    def __init__(self, terminal: Console, *, paths: bool, quiet: bool, as_json: bool, json_lines: bool) -> None:
+        self._terminal, self._paths, self._quiet = terminal, paths, quiet
+        self._as_json, self._json_lines = as_json, json_lines
+        self._told = -_PAUSE
+        self.report = BatchReport()
+        self.total = 0
+        self.bar: common.Bar | None = None
+
+    @property
+    def needs_progress(self) -> bool:
+        """Whether anybody sees how far the job is; otherwise the files need not be measured beforehand."""
+        return self._json_lines or (self._terminal.is_terminal and not self._quiet)
+
+    def begin(self, skipped: Sequence[FinishedFile], failures: Mapping[Path, Exception], total: int) -> None:
+        """The job begins.
+
+        Args:
+            skipped: recordings that are not separated because their outputs exist.
+            failures: path -> why it cannot be separated.
+            total: recordings that will be separated.
+        """
+        self.total = total
+        for one in skipped:
+            self._line({"event": "skipped", **_finished(one)})
+        if skipped and not self._quiet and not self._json_lines:
+            self._terminal.print(f"{len(skipped)} recordings have their outputs already")
+        for path, error in failures.items():
+            self.outcome(path, error)
+
+    def progress(self, fraction: float) -> None:
+        """The job has come to a fraction, 0 to 1."""
+        if self.bar is not None:
+            self.bar(fraction)
+        now = time.monotonic()
+        if self._json_lines and (fraction >= 1 or now - self._told >= _PAUSE):
+            self._told = now
+            self._line({"event": "progress", "fraction": round(fraction, 4)})
+
+    def watch(self, event: BatchEvent) -> None:
+        """Something has happened to a recording."""
+        if event.outcome is not None:
+            self.outcome(event.input, event.outcome)
+            return
+        if self.bar is not None:
+            self.bar.describe(f"{event.number} of {event.total}: {event.input.name}")
+        self._line({"event": "start", "input": str(event.input), "number": event.number, "total": event.total})
+
+    def outcome(self, path: Path, outcome: FileResult | Exception) -> None:
+        """A recording is finished, or has failed."""
+        if isinstance(outcome, FileResult):
+            self.report.results.append(outcome)
+            self._line({"event": "result", **entry(outcome)})
+            if self._paths and not (self._as_json or self._json_lines):
+                for output in outcome.outputs.values():
+                    common.say(str(output))
+            for remark in () if self._quiet else _remarks(outcome):
+                self._terminal.print(f"{path.name}: {remark}", markup=False)
+        else:
+            self.report.failures[path] = outcome
+            self._line({"event": "failure", **_failure(path, outcome)})
+            where = "" if str(path) in str(outcome) else f"{path}: "
+            self._terminal.print(f"audiosep: {where}{outcome}", markup=False)
+
+    def end(self, report: BatchReport, about: Mapping[str, Any]) -> None:
+        """The job has ended.
+
+        Args:
+            report: of it.
+            about: first entries of the document.
+        """
+        counts = {"results": len(report.results), "failures": len(report.failures), "skipped": len(report.skipped)}
+        self._line({"event": "end", **about, **counts})
+        if self._as_json:
+            common.emit(document(report, about))
+        if report.failures:
+            self._terminal.print(
+                f"audiosep: {len(report.failures)} of {sum(counts.values())} files failed", markup=False
+            )
+
+    def cancelled(self) -> None:
+        """The user has cancelled the job: say what is done."""
+        done = len(self.report.results)
+        error = Cancelled(
+            f"cancelled; {done} of {self.total} recordings are finished, and no half-written file is left "
+            "(--skip-existing goes on with the others)"
+        )
+        self._terminal.print(f"audiosep: {error}", markup=False)
+        self._line({"event": "end", "error": common.describe(error), "results": done})
+        if self._as_json:
+            common.emit(document(self.report, {"error": common.describe(error)}))
+
+    def _line(self, content: dict[str, Any]) -> None:
+        if self._json_lines:
+            common.emit_line(content)
+
+
+def _remarks(result: FileResult) -> Iterator[str]:
+    if result.presence is not None:
+        yield "present: " + ", ".join(f"{name} {score:.0%}" for name, score in result.presence.items())
+    if result.gain != 1.0:
+        yield f"all outputs were multiplied by {result.gain:.4f} so that none clips (--on-clip float keeps the level)"
+    if result.clipped:
+        yield f"{result.clipped} samples were saturated (--on-clip gain or float avoids it)"
+
+
+def document(report: BatchReport, about: Mapping[str, Any]) -> dict[str, Any]:
+    """A report as the document of `--json`.
+
+    Args:
+        report: of the job.
+        about: first entries of the document.
+    """
+    return {
+        "version": audiosep.__version__,
+        **about,
+        "results": [entry(result) for result in report.results],
+        "failures": [_failure(path, error) for path, error in report.failures.items()],
+        "skipped": [entry(one) if isinstance(one, FileResult) else _finished(one) for one in report.skipped],
+    }
+
+
+def entry(result: FileResult) -> dict[str, Any]:
+    """A result for JSON."""
+    return {
+        **_finished(result),
+        "presence": result.presence,
+        "gain": result.gain,
+        "clipped": result.clipped,
+        "samples": result.samples,
+        "sample_rate": result.sample_rate,
+        "channels": result.channels,
+    }
+
+
+def _finished(one: FinishedFile) -> dict[str, Any]:
+    return {"input": str(one.input), "outputs": {name: str(path) for name, path in one.outputs.items()}}
+
+
+def _failure(path: Path, error: Exception) -> dict[str, str]:
+    return {"input": str(path), **common.describe(error)}

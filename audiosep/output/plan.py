@@ -1,0 +1,173 @@
+"""Which files a batch reads and writes: found without torch, before a model is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from audiosep.atomic import remove_leftovers
+from audiosep.audio.decode import is_pipe
+from audiosep.audio.probe import check_file
+from audiosep.errors import AudioError, AudioSepError, InputError
+from audiosep.output.batch_report import BatchReport, FinishedFile
+from audiosep.output.names import STDOUT, plan_outputs
+from audiosep.output.output_options import OutputOptions
+from audiosep.output.recordings import Recording, find_recordings
+
+
+@dataclass(frozen=True)
+class Task:
+    """A recording to separate.
+
+    Attributes:
+        input: the recording; Path("-") for standard input.
+        outputs: name -> file, in the order in which they are written.
+        replace: whether files that exist already are replaced.
+    """
+
+    input: Path
+    outputs: dict[str, Path]
+    replace: bool
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a batch will do.
+
+    Attributes:
+        targets: that are separated, in order.
+        rest: the name of the output with what is left of the mixture; None where it is not written.
+        tasks: the recordings to separate.
+        skipped: recordings whose outputs exist.
+        failures: path -> why it cannot be separated.
+    """
+
+    targets: list[str]
+    rest: str | None
+    tasks: list[Task]
+    skipped: list[FinishedFile]
+    failures: dict[Path, Exception]
+
+    def report(self) -> BatchReport:
+        """The report of the batch before any recording is separated."""
+        return BatchReport(failures=dict(self.failures), skipped=list(self.skipped))
+
+    def remove_leftovers(self) -> None:
+        """Delete what killed processes left in the folders of the outputs."""
+        outputs = [one.outputs for one in self.tasks] + [one.outputs for one in self.skipped]
+        for folder in {path.parent for paths in outputs for path in paths.values() if path != STDOUT}:
+            remove_leftovers(folder)
+
+
+def plan_batch(
+    names: Sequence[str],
+    inputs: str | Path | Sequence[str | Path],
+    out_dir: str | Path,
+    output: OutputOptions,
+    *,
+    stems: bool,
+) -> Plan:
+    """Find the recordings of a batch, and name their outputs.
+
+    Args:
+        names: of all targets that the model separates.
+        inputs: files, folders (searched with their subfolders), or "-" for standard input.
+        out_dir: folder of the outputs; "-" for standard output.
+        output: what is written.
+        stems: whether the targets are a model's fixed stems.
+
+    Raises:
+        InputError: something that no file could be separated with.
+    """
+    folder = Path(out_dir)
+    targets = output.written_targets(names)
+    rest = output.written_rest(targets, stems=stems, stdout=folder == STDOUT)
+    written = output.written(targets, rest)
+    recordings, failures = find_recordings(inputs, folder)
+    if folder == STDOUT and len(recordings) > 1:
+        raise InputError(f"standard output carries one recording, not {len(recordings)}: name a folder for the outputs")
+    plan = Plan(targets, rest, [], [], failures)
+    paths = OutputPaths(folder, written, output, recordings)
+    for recording in recordings:
+        try:
+            outputs = paths.of(recording)
+            existing = [path for path in outputs.values() if path != STDOUT and path.exists()]
+            if output.skip_existing and len(existing) == len(outputs):
+                plan.skipped.append(FinishedFile(recording.path, outputs))
+                continue
+            if existing and not (output.overwrite or output.skip_existing):
+                raise AudioError(
+                    f"{existing[0]} exists already: choose another folder or template, or allow overwrite or "
+                    "skip_existing"
+                )
+            if not is_pipe(recording.path):
+                check_file(recording.path)
+        except AudioSepError as error:
+            failures[recording.path] = error
+            continue
+        # Some of the outputs exist: the process that wrote them was killed before the others were in their places.
+        plan.tasks.append(Task(recording.path, outputs, replace=output.overwrite or bool(existing)))
+    return plan
+
+
+class OutputPaths:
+    """Where the outputs of a batch go: never onto an input or another output of the batch.
+
+    Args:
+        folder: of the outputs; Path("-") for standard output.
+        names: of the outputs of each recording.
+        output: format and template.
+        recordings: all of the batch.
+        taken: other files that are not free.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        names: Sequence[str],
+        output: OutputOptions,
+        recordings: Iterable[Recording],
+        taken: Iterable[Path] = (),
+    ) -> None:
+        self._folder, self._names, self._output = folder, list(names), output
+        self._originals = {recording.path.resolve() for recording in recordings}
+        self._taken = set(map(_folded, taken))
+        self._reached: dict[str, int] = {}  # number of the last recording of a name: thousands may share one
+
+    def of(self, recording: Recording) -> dict[str, Path]:
+        """Name -> path of each output of a recording.
+
+        Of several recordings of one name (song.wav, song.flac) all but the first are numbered. A recording keeps its
+        paths also when it fails, so that they depend on nothing but the inputs.
+
+        Raises:
+            AudioError: there are no free paths for it.
+        """
+        file = "stdin" if str(recording.path) == "-" else recording.path.stem
+        folder = self._folder if self._folder == STDOUT else self._folder / recording.subfolder
+        plan = partial(
+            plan_outputs, folder, self._names, file=file, format=self._output.format, template=self._output.template
+        )
+        name = _folded(folder / file)
+        number = self._reached.get(name, 1)
+        paths = plan(number=number)
+        while taken := [path for path in paths.values() if _folded(path) in self._taken]:
+            number += 1
+            before, paths = paths, plan(number=number)
+            if paths == before:
+                raise AudioError(f"{taken[0]} is for another input of this job: put {{file}} into the template")
+        self._reached[name] = number
+        if folder == STDOUT:
+            return paths
+        for path in paths.values():
+            if path.resolve() in self._originals:
+                raise AudioError(f"{path} is an input of this job and would be overwritten: choose another folder")
+        self._taken.update(map(_folded, paths.values()))
+        return paths
+
+
+def _folded(path: Path) -> str:
+    """The same for paths that differ only in case, which are one file on some file systems."""
+    return str(path).casefold()

@@ -1,0 +1,296 @@
+"""Jobs of the command line that people finish their work with: early checks, removing, going on, reports, kills."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from conftest import Mixture
+
+from audiosep.atomic import PendingFile, remove_leftovers
+from audiosep.audio import read_audio, write_audio
+from audiosep.cli import main
+from audiosep.cli.separate import split
+from audiosep.errors import InputError
+from audiosep.output.batch_report import BatchEvent, FileResult
+from audiosep.query.stem_words import stem_of
+from audiosep.separator import Separator
+
+ROOT = Path(__file__).parents[1]
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """run("separate", ...) -> (exit code, standard output, standard error)"""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        code = main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture
+def songs(tmp_path: Path, mixture: Mixture) -> Path:
+    """A folder with three songs."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for number in (1, 2, 3):
+        write_audio(folder / f"{number}.wav", mixture(0.5, 16000, 1, seed=number), 16000)
+    return folder
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+
+
+# ---- checks before the model is loaded -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (["separate", "none.wav", "piano"], 1, "there is no file"),
+        (["separate", "SONG", "piano", "-f", "xyz"], 2, "unknown format 'xyz'"),
+        (["separate", "SONG", "piano", "-o", "OUT"], 1, "exists already"),
+        (["separate", "SONG", "piano", "-m", "none"], 1, "no folder 'none'"),
+        (["separate", "SONG", "--like", "none.wav"], 1, "there is no file none.wav"),
+        (["separate", "SONG", "piano", "--adapter", "none"], 1, "there is no file none"),
+        (["separate", "SONG", "piano", "--overwrite", "--skip-existing"], 2, "exclude each other"),
+        (["stems", "SONG", "--only", "Guitar", "-m", "MINI"], 2, "audiosep separate FILE Guitar"),
+        (["stems", "SONG", "--rest", "-m", "MINI"], 2, "name those to remove"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_torch_is_imported(
+    songs: Path, mini_folder: Path, tmp_path: Path, words: list[str], code: int, says: str
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "1 (piano).wav").write_text("mine")
+    places = {"SONG": str(songs / "1.wav"), "OUT": str(out), "MINI": str(mini_folder)}
+    script = (
+        "import sys; from audiosep.cli import main; code = main(sys.argv[1:]); "
+        "print('torch' in sys.modules, file=sys.stderr); sys.exit(code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, *(places.get(word, word) for word in words)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == code, done.stderr
+    assert says in done.stderr
+    assert done.stderr.endswith("False\n")
+    assert names(tmp_path) == sorted(["in", "in/1.wav", "in/2.wav", "in/3.wav", "out", "out/1 (piano).wav"])
+
+
+def test_a_forgotten_q_is_answered_with_the_whole_command(songs: Path) -> None:
+    one, two = str(songs / "1.wav"), str(songs / "2.wav")
+    command = ["separate", one, two, "my piano", "-o", "out"]
+    with pytest.raises(InputError) as caught:
+        split([one, two, "my piano"], False, command=command)
+    assert str(caught.value).endswith(f"audiosep separate {one} {two} -q 'my piano' -o out")
+    with pytest.raises(InputError, match=r"2\.wav -q QUERY$"):
+        split([one, two], False)
+
+
+def test_the_corrected_command_has_the_options(run: Run, songs: Path) -> None:
+    code, _, err = run("separate", songs / "1.wav", songs / "2.wav", "piano", "--format", "flac")
+    assert code == 2
+    assert f"audiosep separate {songs / '1.wav'} {songs / '2.wav'} -q piano --format flac" in err
+
+
+# ---- names -----------------------------------------------------------------------------------------------------------
+
+
+def test_names_of_formats_and_stems_have_any_case(run: Run, songs: Path, mini_folder: Path, tmp_path: Path) -> None:
+    code, _, err = run(
+        "stems", songs / "1.wav", "--only", "VOCALS", "--only", "bass guitar", "-f", ".FLAC", "-m", mini_folder,
+        "-o", tmp_path / "out",
+    )  # fmt: skip
+    assert code == 0, err
+    assert names(tmp_path / "out") == ["1 (bass).flac", "1 (vocals).flac", "1 (without vocals, bass).flac"]
+
+
+def test_words_for_stems() -> None:
+    assert [stem_of(text) for text in ("Vocals", " the  drum kit", "bass guitar", "speech", "double bass")] == [
+        "vocals", "drums", "bass", None, None,
+    ]  # fmt: skip
+
+
+def test_a_query_that_names_a_stem_is_answered_by_it(run: Run, songs: Path, mini_folder: Path, tmp_path: Path) -> None:
+    song, model = songs / "1.wav", ("-m", mini_folder)
+    assert run("stems", song, "--only", "drums", "-o", tmp_path / "stems", *model)[0] == 0
+    code, _, err = run("separate", song, "drum kit", "-o", tmp_path / "query", *model)
+    assert (code, "drum kit: by the stems of mini" in err) == (0, True)
+    assert names(tmp_path / "query") == ["1 (drum kit).wav", "1 (without drum kit).wav"]
+    stem, target = tmp_path / "stems" / "1 (drums).wav", tmp_path / "query" / "1 (drum kit).wav"
+    assert np.array_equal(read_audio(stem)[0], read_audio(target)[0])
+    code, _, err = run("separate", song, "drum kit", "--by-words", "-o", tmp_path / "words", *model)
+    assert (code, "by the stems" in err) == (0, False)
+    assert not np.array_equal(read_audio(stem)[0], read_audio(tmp_path / "words" / "1 (drum kit).wav")[0])
+
+
+def test_stems_answer_only_where_all_queries_name_one(separator: Separator) -> None:
+    assert separator.stems_for(["singer", "drums"]) == {"singer": "vocals", "drums": "drums"}
+    assert separator.stems_for(["singer", "piano"]) is None
+
+
+# ---- removing --------------------------------------------------------------------------------------------------------
+
+
+def test_remove_writes_the_recording_without_the_sound(
+    run: Run, songs: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
+    song, model = songs / "1.wav", ("-m", tiny_folder)
+    assert run("separate", song, "dog barking", "-o", tmp_path / "both", *model)[0] == 0
+    code, out, err = run("remove", song, "dog barking", "-o", tmp_path / "one", *model)
+    assert code == 0, err
+    path = tmp_path / "one" / "1 (without dog barking).wav"
+    assert out == f"{path}\n"
+    assert path.read_bytes() == (tmp_path / "both" / path.name).read_bytes()
+
+
+def test_remove_to_standard_output_takes_several_sounds(songs: Path, tiny_folder: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, ROOT / "tests" / "command.py", "remove", songs / "1.wav", "dog", "cat", "-o", "-",
+         "-m", tiny_folder, "--quiet"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout[:4] == b"RIFF"
+
+
+# ---- going on --------------------------------------------------------------------------------------------------------
+
+
+def test_what_exists_is_skipped_and_what_is_incomplete_is_made_again(
+    run: Run, songs: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    command = ("separate", songs, "piano", "-o", out, "-m", tiny_folder, "--skip-existing", "--json")
+    first = json.loads(run(*command)[1])
+    assert (len(first["results"]), first["skipped"]) == (3, [])
+    (out / "2 (without piano).wav").unlink()  # as if the process had been killed before it was in its place
+    (out / "2 (piano).wav").write_text("half of a pair")
+    second = json.loads(run(*command)[1])
+    assert [Path(one["input"]).name for one in second["results"]] == ["2.wav"]
+    assert [one["outputs"] for one in second["skipped"]] == [
+        first["results"][0]["outputs"],
+        first["results"][2]["outputs"],
+    ]
+    assert soundfile.info(out / "2 (piano).wav").frames == 8000
+    third = json.loads(run(*command)[1])
+    assert (third["results"], len(third["skipped"]), third["model"]) == ([], 3, str(tiny_folder))
+
+
+def test_a_second_query_goes_into_the_same_folder(run: Run, songs: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    for query in ("piano", "violin"):
+        code, _, err = run("separate", songs / "1.wav", query, "-o", tmp_path / "out", "-m", tiny_folder)
+        assert code == 0, err
+    assert names(tmp_path / "out") == [
+        "1 (piano).wav", "1 (violin).wav", "1 (without piano).wav", "1 (without violin).wav",
+    ]  # fmt: skip
+
+
+def test_leftovers_of_the_living_stay(tmp_path: Path) -> None:
+    pending = PendingFile(tmp_path / "song.wav", overwrite=False, durable=False)
+    (tmp_path / ".audiosep-dead.part").write_text("half")
+    (tmp_path / ".audiosep-dead.old").write_text("old")
+    remove_leftovers(tmp_path)
+    assert [path.suffix for path in tmp_path.iterdir()] == [".part"]
+    pending.file.write(b"whole")
+    pending.commit()
+    assert names(tmp_path) == ["song.wav"]
+
+
+# ---- reports ---------------------------------------------------------------------------------------------------------
+
+
+def test_recordings_are_reported_when_they_are_finished(separator: Separator, songs: Path, tmp_path: Path) -> None:
+    seen: list[tuple[str, int, int, bool]] = []
+
+    def watch(event: BatchEvent) -> None:
+        finished = isinstance(event.outcome, FileResult)
+        seen.append((event.input.name, event.number, event.total, finished))
+        if finished:
+            assert all(path.is_file() for path in event.outcome.outputs.values())
+            assert not (tmp_path / "out" / f"{event.number + 1} (piano).wav").exists()
+
+    separator.separate_files(songs, "piano", tmp_path / "out", watch=watch)
+    assert seen == [(f"{n}.wav", n, 3, finished) for n in (1, 2, 3) for finished in (False, True)]
+
+
+def test_json_lines(run: Run, songs: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    (songs / "2.wav").write_text("no sound")
+    command = ("separate", songs, "piano", "-o", tmp_path / "out", "-m", tiny_folder, "--json-lines")
+    code, out, _ = run(*command)
+    lines = [json.loads(line) for line in out.splitlines()]
+    events = [line["event"] for line in lines if line["event"] != "progress"]
+    assert (code, events) == (1, ["start", "result", "start", "failure", "start", "result", "end"])
+    assert [line["fraction"] for line in lines if line["event"] == "progress"][-1] == 1
+    assert (lines[-1]["results"], lines[-1]["failures"], lines[-1]["model"]) == (2, 1, "tiny")
+    code, out, _ = run(*command, "--skip-existing")
+    assert [json.loads(line)["event"] for line in out.splitlines()][:2] == ["skipped", "skipped"]
+    assert run(*command, "--json")[0] == 2
+
+
+def test_a_cancelled_job_says_what_is_done_and_leaves_no_empty_folder(
+    run: Run, songs: Path, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    separate_files = Separator.separate_files
+
+    def interrupted(self: Separator, *arguments: object, **options: object) -> object:
+        tell = options.pop("watch")
+
+        def watch(event: BatchEvent) -> None:
+            tell(event)
+            if event.number == stop and event.outcome is None:
+                raise KeyboardInterrupt
+
+        return separate_files(self, *arguments, watch=watch, **options)
+
+    monkeypatch.setattr(Separator, "separate_files", interrupted)
+    stop = 1
+    command = ("separate", songs, "piano", "-m", tiny_folder)
+    code, out, err = run(*command, "-o", tmp_path / "none" / "deep")
+    assert (code, out, "0 of 3 recordings are finished" in err) == (130, "", True)
+    assert not (tmp_path / "none").exists()
+    stop = 3
+    code, out, err = run(*command, "-o", tmp_path / "two", "--json")
+    assert (code, "2 of 3 recordings are finished" in err) == (130, True)
+    document = json.loads(out)
+    assert (document["error"]["type"], len(document["results"])) == ("Cancelled", 2)
+
+
+def test_a_failed_recording_leaves_no_empty_folder(separator: Separator, tmp_path: Path) -> None:
+    (tmp_path / "bad.wav").write_text("no sound")
+    assert separator.separate_files(tmp_path / "bad.wav", "piano", tmp_path / "out" / "deep").failures
+    assert names(tmp_path) == ["bad.wav"]
+    out = tmp_path / "mine"
+    out.mkdir()
+    separator.separate_files(tmp_path / "bad.wav", "piano", out)
+    assert out.is_dir()
+
+
+# ---- kills -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_killed_batches_are_completed_by_the_next(songs: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    from research.kills import kill_batches
+
+    killed = kill_batches(
+        [sys.executable, str(ROOT / "tests" / "command.py")], songs, tmp_path / "out", kills=8,
+        options=["-m", str(tiny_folder)], seed=1,
+    )  # fmt: skip
+    assert killed.kills == 8
+    assert killed.wrong == []
