@@ -166,7 +166,7 @@ def test_separate_writes_targets_and_residual_that_sum_to_the_mixture(
     assert [path.name for path in paths] == [
         "my söng 1 (piano).wav",
         "my söng 1 (dog_ barking_).wav",
-        "my söng 1 (without piano).wav",
+        "my söng 1 (without piano, dog_ barking_).wav",
     ]
     mix, rate = read_audio(song)
     total = np.zeros_like(mix)
@@ -532,7 +532,7 @@ def test_cancelling_leaves_nothing_half_written(
     assert running.returncode == 130, err
     assert b"cancelled" in err
     assert b"Traceback" not in err
-    assert list(out.iterdir()) == []
+    assert not out.exists()
 
 
 def test_the_bar_shows_percent_on_a_terminal(song: Path, tiny_folder: Path, tmp_path: Path) -> None:

@@ -65,12 +65,12 @@ def test_the_defaults_are_those_that_outputs_were_made_with() -> None:
         "format": "wav",
         "template": "{file} ({stem}).{ext}",
         "residual": True,
-        "rest_only": False,
         "only": None,
         "on_clip": "gain",
         "overwrite": False,
-        "skip_existing": False,
         "max_seconds": 43_200,
+        "rest_only": False,
+        "skip_existing": False,
     }
 
 
@@ -96,7 +96,7 @@ def test_save_has_the_defaults_of_the_output_options() -> None:
 def jobs(monkeypatch: pytest.MonkeyPatch) -> list[JobOptions]:
     """The options that the command line gives; nothing is separated."""
     seen: list[JobOptions] = []
-    monkeypatch.setattr(job, "run", lambda inputs, queries, options, model, *, only=None: seen.append(options))
+    monkeypatch.setattr(job, "run", lambda inputs, queries, options, model, **_: seen.append(options))
     return seen
 
 
@@ -105,12 +105,13 @@ def test_the_command_line_has_every_option_with_the_defaults_of_python(
     jobs: list[JobOptions], verb: tuple[str, ...]
 ) -> None:
     given = ("-f", "flac", "--template", "{stem}.{ext}", "--no-residual", "--on-clip", "clip", "--overwrite",
-             "--max-seconds", "5", "--overlap", "0.5", "--shifts", "2", "--batch", "3")  # fmt: skip
+             "--max-seconds", "5", "--rest", "--overlap", "0.5", "--shifts", "2", "--batch", "3")  # fmt: skip
     assert main([*verb]) == main([*verb, *given]) == 0
     default, chosen = jobs
     assert (default.output, default.options) == (OutputOptions(), Options())
-    assert chosen.output == OutputOptions("flac", "{stem}.{ext}", False, None, "clip", True, 5.0)
+    assert chosen.output == OutputOptions("flac", "{stem}.{ext}", False, None, "clip", True, 5.0, True)
     assert chosen.options == Options(0.5, 2, 3)
     for options in (chosen.output, chosen.options):
         for field in dataclasses.fields(options):
-            assert field.name == "only" or getattr(options, field.name) != field.default, "the test gives every option"
+            elsewhere = ("only", "stem_head", "skip_existing")  # of one verb, from --by-words, not beside --overwrite
+            assert field.name in elsewhere or getattr(options, field.name) != field.default, "every option is given"

@@ -825,3 +825,21 @@ def test_threads_load_a_model_once(tiny_folder: Path, mixture: Mixture, loads: l
         outs = list(pool.map(lambda _: audiosep.stems(x, sample_rate=16000, model=tiny_folder)["bass"], range(4)))
     assert len(loads) == 1
     assert all(np.array_equal(out, outs[0]) for out in outs)
+
+
+def test_mistakes_of_calls_get_messages_that_fit(
+    separator: Separator, tmp_path: Path, mixture: Mixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.wav"
+    write_audio(path, mixture(0.2), 16000)
+    with pytest.raises(InputError, match=r"one recording at a time, got 1 paths: .*separate_files"):
+        separator.separate([str(path)], "piano")  # type: ignore[call-overload]
+    with pytest.raises(InputError, match="sample_rate is for arrays"):
+        separator.separate(path, "piano", sample_rate=16000)
+    (tmp_path / "broken.mp3").write_bytes(b"ID3\x04\0\0\0\0\0\x0a\xff\xfb\x90\0" + bytes(500))
+    with pytest.raises(AudioError, match="soundfile: the data is damaged"):
+        separator.separate(tmp_path / "broken.mp3", "piano")
+    (tmp_path / "demucs").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelError, match="folder demucs here is no model of audiosep, and demucs is a baseline"):
+        audiosep.load("demucs")

@@ -43,10 +43,18 @@ def load_mixture(mix: Any, sample_rate: int | None) -> Mixture:
         sample_rate: Hz, of an array; a file has its own.
 
     Raises:
-        InputError: an array without a sample rate, of an impossible shape, without samples, or with NaN or infinity.
+        InputError: several recordings, a file with a sample rate, an array without one, of an impossible shape, without
+            samples, or with NaN or infinity.
         AudioError: a file that cannot be read.
     """
+    if isinstance(mix, list | tuple) and mix and isinstance(mix[0], str | Path):
+        raise InputError(
+            f"one recording at a time, got {len(mix)} paths: call it for each of them, or write files with "
+            "Separator.separate_files([...], queries, folder)"
+        )
     if isinstance(mix, str | Path):
+        if sample_rate is not None:
+            raise InputError(f"sample_rate is for arrays, and {mix} says its own: leave it out")
         with AudioReader(mix) as reader:
             samples = np.concatenate(list(reader), axis=1)
         file = "stdin" if str(mix) == "-" else Path(mix).stem

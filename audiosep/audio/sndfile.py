@@ -177,4 +177,5 @@ def _open(file: Path | FileView) -> soundfile.SoundFile:
 
 def _message(error: Exception) -> str:
     text = str(getattr(error, "error_string", error)).strip().removeprefix("Error : ").rstrip(".")
-    return text or "the data is damaged"
+    # Of files that libmpg123 opens and cannot read, libsndfile says that they do not exist.
+    return "the data is damaged" if not text or text.startswith("File does not exist") else text

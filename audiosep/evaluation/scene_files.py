@@ -39,7 +39,8 @@ class SetLayout:
             An error that also names the expected files and where to get them.
         """
         tree = "\n".join(f"  {line}" for line in self.tree.strip().splitlines())
-        return DataError(f"{self.title}: {problem} in {root}; expected\n{tree}\npublished at {self.owner}")
+        source = "yours to make" if self.owner == "you" else f"published at {self.owner}"
+        return DataError(f"{self.title}: {problem} in {root}; expected\n{tree}\n{source}")
 
 
 @dataclass(frozen=True)

@@ -100,7 +100,7 @@ def load_set(text: str, *, limit: int | None = None, seed: int = 0) -> Benchmark
     reader = READERS[name]
     root = Path(path).expanduser()
     if not root.exists():
-        raise reader.layout.missing("no such file or folder", root)
+        raise reader.layout.missing(f"there is no {root.name}", root.absolute().parent)
     benchmark = reader.read(root, **_typed(name, given))
     if limit is not None and limit < len(benchmark.items):
         kept = sorted(np.random.default_rng(seed).permutation(len(benchmark.items))[:limit])

@@ -23,14 +23,14 @@ class OutputOptions:
         template: of the file names, with {file}, {stem} (the target's name) and {ext}; slashes make subfolders.
         residual: whether to write also what is left of the mixture; beside a target it is not written to standard
             output.
-        rest_only: whether to write nothing but what is left of the mixture.
         only: write only this target, or these, in any case; what is left then contains the others. None writes all.
         on_clip: what to do where samples of an integer format would clip: "gain" multiplies all outputs of a recording
             by one gain, "float" writes floating-point samples (wav), "clip" saturates.
         overwrite: whether existing files may be replaced.
+        max_seconds: recordings longer than this are refused, in seconds.
+        rest_only: whether to write nothing but what is left of the mixture.
         skip_existing: whether to leave out recordings all of whose outputs exist. Where only some of them do, as
             when a process was killed, the recording is separated again and all of them are replaced.
-        max_seconds: recordings longer than this are refused, in seconds.
 
     Raises:
         InputError: an impossible value; the message names the possible ones.
@@ -39,12 +39,12 @@ class OutputOptions:
     format: str = "wav"
     template: str = TEMPLATE
     residual: bool = True
-    rest_only: bool = False
     only: str | Sequence[str] | None = None
     on_clip: OnClip = "gain"
     overwrite: bool = False
-    skip_existing: bool = False
     max_seconds: float = MAX_SECONDS
+    rest_only: bool = False
+    skip_existing: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "format", str(self.format).lower().removeprefix("."))

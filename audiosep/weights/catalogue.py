@@ -166,6 +166,8 @@ def locate(model: str | Path) -> Path:
         return installed(name) or _absent(MODELS[name])
     path = Path(model).expanduser()
     if path.is_dir():
+        if name in BASELINE_NAMES and not (path / "config.json").is_file():
+            raise ModelError(f"the folder {name} here is no model of audiosep, and {_baseline(name)}")
         return path
     if path.is_file():
         raise ModelError(f"{name} is a file: turn it into a model's folder first with `audiosep convert {name} FOLDER`")
@@ -177,12 +179,16 @@ def locate(model: str | Path) -> Path:
             f"`audiosep models download {name}`"
         )
     if name in BASELINE_NAMES:
-        raise ModelError(f"{name} is a baseline and no model: `audiosep evaluate --model {name}` measures baselines")
+        raise ModelError(_baseline(name))
     close = difflib.get_close_matches(name, MODELS, 1)
     raise ModelError(
         f"there is no model and no folder {name!r}"
         + (f", did you mean {close[0]!r}?" if close else f"; models with a name: {', '.join(MODELS)}")
     )
+
+
+def _baseline(name: str) -> str:
+    return f"{name} is a baseline and no model: `audiosep evaluate --model {name}` measures baselines"
 
 
 def _absent(entry: ModelEntry) -> NoReturn:
