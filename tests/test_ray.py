@@ -24,7 +24,7 @@ from conftest import Mixture
 from audiosep import Query, load
 from audiosep.audio import write_audio
 from audiosep.cli import main
-from audiosep.cli.job import read_inputs
+from audiosep.cli.manifests import read_inputs
 from audiosep.cli.separate import split
 from audiosep.cluster.allocation import Allocation, allocate
 from audiosep.cluster.jobs import RayReport, separate_with_ray
