@@ -45,6 +45,7 @@ class PendingFile:
 
     Attributes:
         file: open for reading and writing.
+        temporary: its path, for another program that writes it.
 
     Raises:
         AudioSepError: the target exists, is no regular file, or its folder is missing or not writable.
@@ -66,7 +67,7 @@ class PendingFile:
         except OSError as problem:
             raise error(_cannot_write(path, problem)) from problem
         self._discard = weakref.finalize(self, _delete, self.file, temporary)
-        self._temporary = temporary
+        self.temporary = temporary
 
     def _check_target(self) -> None:
         if not self.path.parent.is_dir():
@@ -95,7 +96,7 @@ class PendingFile:
                 os.fsync(self.file.fileno())
             self._check_target()
             self.file.close()
-            self._temporary.replace(self.path)
+            self.temporary.replace(self.path)
         except OSError as problem:
             raise self._error(_cannot_write(self.path, problem)) from problem
         finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,7 +16,7 @@ import soundfile
 from conftest import Mixture
 
 from audiosep.atomic import PendingFile, remove_leftovers
-from audiosep.audio import read_audio, write_audio
+from audiosep.audio import probe, read_audio, write_audio
 from audiosep.cli import main
 from audiosep.cli.separate import split
 from audiosep.errors import InputError
@@ -167,6 +168,52 @@ def test_remove_to_standard_output_takes_several_sounds(songs: Path, tiny_folder
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, b"")
     assert done.stdout[:4] == b"RIFF"
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="videos are made with ffmpeg")
+def test_a_video_keeps_its_picture_and_gets_other_sound(
+    run: Run, tiny_folder: Path, tmp_path: Path, suffix: str
+) -> None:
+    film = tmp_path / f"film{suffix}"
+    make = ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", "testsrc=s=64x48:r=10:d=2"]
+    make += [
+        "-itsoffset",
+        "0.5",
+        "-f",
+        "lavfi",
+        "-i",
+        "sine=440:d=1.5",
+        "-map",
+        "0:v",
+        "-map",
+        "1:a",
+        "-metadata",
+        "title=My film",
+    ]
+    subprocess.run([*make, str(film)], check=True)
+    code, out, err = run("remove", film, "dog", "--video", "-o", tmp_path / "out", "-m", tiny_folder)
+    assert code == 0, err
+    made = tmp_path / "out" / f"film (without dog){suffix}"
+    assert (out, names(tmp_path / "out")) == (f"{made}\n", [made.name])
+    assert picture(made) == picture(film)
+    assert probe(made).tags["title"] == "My film"
+    (before, rate), (after, _) = read_audio(film), read_audio(made)
+    assert abs(before.shape[1] - after.shape[1]) <= 0.05 * rate
+
+
+def picture(path: Path) -> list[tuple[bytes, bytes]]:
+    """Time and digest of each compressed picture."""
+    command = ["ffmpeg", "-v", "error", "-i", str(path), "-map", "0:v", "-c", "copy", "-f", "framemd5", "-"]
+    lines = subprocess.run(command, capture_output=True, check=True).stdout.splitlines()
+    fields = [line.replace(b" ", b"").split(b",") for line in lines if not line.startswith(b"#")]
+    return [(field[2], field[-1]) for field in fields]
+
+
+def test_what_is_no_video_has_no_picture(run: Run, songs: Path, tiny_folder: Path) -> None:
+    code, _, err = run("remove", songs / "1.wav", "dog", "--video", "-m", tiny_folder)
+    assert (code, "is no video whose picture could be copied" in err) == (1, True)
+    assert run("remove", songs / "1.wav", "dog", "--video", "-f", "flac")[0] == 2
 
 
 # ---- going on --------------------------------------------------------------------------------------------------------

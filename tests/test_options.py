@@ -71,6 +71,7 @@ def test_the_defaults_are_those_that_outputs_were_made_with() -> None:
         "max_seconds": 43_200,
         "rest_only": False,
         "skip_existing": False,
+        "video": False,
     }
 
 
@@ -113,5 +114,5 @@ def test_the_command_line_has_every_option_with_the_defaults_of_python(
     assert chosen.options == Options(0.5, 2, 3)
     for options in (chosen.output, chosen.options):
         for field in dataclasses.fields(options):
-            elsewhere = ("only", "stem_head", "skip_existing")  # of one verb, from --by-words, not beside --overwrite
+            elsewhere = ("only", "stem_head", "skip_existing", "video")  # of one verb, --by-words, not beside others
             assert field.name in elsewhere or getattr(options, field.name) != field.default, "every option is given"

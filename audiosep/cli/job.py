@@ -36,6 +36,7 @@ _OUTPUT = {
         help="Where outputs would clip: one gain for all outputs of a file, floats, or saturation."
     ),
     "overwrite": typer.Option("--overwrite", help="Replace outputs that exist."),
+    "video": typer.Option("--video", help="Copy the picture of videos: the outputs are videos with other sound."),
     "skip_existing": typer.Option("--skip-existing", help="Leave out recordings whose outputs exist."),
     "max_seconds": typer.Option(metavar="SECONDS", help="Refuse recordings longer than this."),
 }
@@ -195,6 +196,8 @@ def _check_out(
         if Path(job.out).exists() and not Path(job.out).is_dir():
             raise InputError(f"--out {job.out} is a file: name a folder")
         return
+    if job.output.video:
+        raise InputError("a video does not go to standard output: give --out a folder")
     if job.as_json or job.json_lines:
         raise InputError("standard output cannot carry both audio (--out -) and JSON: give --out a folder")
     targets = only if queries is None else queries

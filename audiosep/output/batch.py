@@ -120,6 +120,7 @@ def _separate(
             tags=info.tags,
             on_clip=output.on_clip,
             overwrite=task.replace,
+            video=task.input if output.video else None,
         ) as outputs:
             for block in reader:
                 outputs.write(written(stream.push(block)))

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from audiosep.atomic import OldFiles, make_folder
 from audiosep.audio import AudioWriter, can_clip, check_format
+from audiosep.audio.video import VideoWriter
 from audiosep.errors import AudioError
 from audiosep.output.names import STDOUT
 
@@ -42,6 +43,7 @@ class Outputs:
         on_clip: what to do if an output would clip: "gain" multiplies all outputs by one gain, "float" writes all of
             them as floats, "clip" saturates.
         overwrite: whether existing files may be replaced.
+        video: a video whose picture is copied into each file, which has its container; None for sound alone.
         peak: largest absolute sample of all outputs if it is known beforehand; then no temporary files are needed.
 
     Attributes:
@@ -64,9 +66,11 @@ class Outputs:
         tags: Mapping[str, str] | None = None,
         on_clip: OnClip = "gain",
         overwrite: bool = False,
+        video: Path | None = None,
         peak: float | None = None,
     ) -> None:
-        check_format(format, sample_rate, channels)
+        if video is None:
+            check_format(format, sample_rate, channels)
         for path in paths.values():
             if path != STDOUT and path.exists() and not overwrite:
                 raise AudioError(f"{path} exists already: choose another folder or template, or allow overwrite")
@@ -75,9 +79,10 @@ class Outputs:
         self._shape = (sample_rate, channels)
         self._format, self._tags, self._overwrite = format, tags, overwrite
         self._on_clip = on_clip
-        self._may_clip = on_clip != "clip" and can_clip(format, depth)
+        self._video = video
+        self._may_clip = on_clip != "clip" and (video is not None or can_clip(format, depth))
         self._peak = 0.0 if peak is None else peak
-        self._writers: dict[str, AudioWriter] = {}
+        self._writers: dict[str, AudioWriter | VideoWriter] = {}
         self._spools: dict[str, IO[bytes]] = {}
         for path in paths.values():
             if path != STDOUT:
@@ -170,9 +175,12 @@ class Outputs:
             done = "written as floats" if self._on_clip == "float" else f"multiplied by {self.gain:.6f}"
             logger.info("%s or an output beside it would clip: all are %s", next(iter(self._paths.values())), done)
         for name, path in self._paths.items():
-            self._writers[name] = AudioWriter(
-                path, *self._shape, self.depth, self._format, self._tags, overwrite=self._overwrite
-            )
+            self._writers[name] = self._writer(path)
+
+    def _writer(self, path: Path) -> AudioWriter | VideoWriter:
+        if self._video is not None:
+            return VideoWriter(path, self._video, *self._shape, overwrite=self._overwrite)
+        return AudioWriter(path, *self._shape, self.depth, self._format, self._tags, overwrite=self._overwrite)
 
 
 def _spool(path: Path) -> IO[bytes]:

@@ -29,6 +29,8 @@ class OutputOptions:
         overwrite: whether existing files may be replaced.
         max_seconds: recordings longer than this are refused, in seconds.
         rest_only: whether to write nothing but what is left of the mixture.
+        video: whether to copy the picture of videos, so that each output is a video with other sound; its format is
+            that of the input.
         skip_existing: whether to leave out recordings all of whose outputs exist. Where only some of them do, as
             when a process was killed, the recording is separated again and all of them are replaced.
 
@@ -45,6 +47,7 @@ class OutputOptions:
     max_seconds: float = MAX_SECONDS
     rest_only: bool = False
     skip_existing: bool = False
+    video: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "format", str(self.format).lower().removeprefix("."))
@@ -55,9 +58,11 @@ class OutputOptions:
         if self.on_clip == "float" and written_depth(self.format, "float") != "float":
             raise InputError(f"{self.format} files hold no floating-point samples: use format='wav' or on_clip='gain'")
         check_template(self.template)
-        for name in ("residual", "rest_only", "overwrite", "skip_existing"):
+        for name in ("residual", "rest_only", "overwrite", "skip_existing", "video"):
             if not isinstance(getattr(self, name), bool):
                 raise InputError(f"{name} must be True or False, got {getattr(self, name)!r}")
+        if self.video and (self.format != "wav" or self.on_clip == "float"):
+            raise InputError("videos keep the format of the input: leave out the format and on_clip='float'")
         if self.overwrite and self.skip_existing:
             raise InputError("overwrite and skip_existing exclude each other: choose one")
         if not isinstance(self.max_seconds, Real) or not self.max_seconds >= 0:

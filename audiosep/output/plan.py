@@ -10,6 +10,7 @@ from pathlib import Path
 from audiosep.atomic import remove_leftovers
 from audiosep.audio.decode import is_pipe
 from audiosep.audio.probe import check_file
+from audiosep.audio.video import check_video
 from audiosep.errors import AudioError, AudioSepError, InputError
 from audiosep.output.batch_report import BatchReport, FinishedFile
 from audiosep.output.names import STDOUT, plan_outputs
@@ -104,6 +105,8 @@ def plan_batch(
                 )
             if not is_pipe(recording.path):
                 check_file(recording.path)
+            if output.video:
+                check_video(recording.path)
         except AudioSepError as error:
             failures[recording.path] = error
             continue
@@ -147,9 +150,8 @@ class OutputPaths:
         """
         file = "stdin" if str(recording.path) == "-" else recording.path.stem
         folder = self._folder if self._folder == STDOUT else self._folder / recording.subfolder
-        plan = partial(
-            plan_outputs, folder, self._names, file=file, format=self._output.format, template=self._output.template
-        )
+        ending = recording.path.suffix[1:] if self._output.video else self._output.format
+        plan = partial(plan_outputs, folder, self._names, file=file, format=ending, template=self._output.template)
         name = _folded(folder / file)
         number = self._reached.get(name, 1)
         paths = plan(number=number)

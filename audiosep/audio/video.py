@@ -1,0 +1,152 @@
+"""Videos with other sound: the picture is copied, and with it subtitles, chapters and tags."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from audiosep.atomic import PendingFile
+from audiosep.audio.limits import Array, check_channels, check_finite, check_rate
+from audiosep.audio.wav import WavFile
+from audiosep.errors import AudioError, DependencyError
+
+
+@dataclass(frozen=True)
+class Container:
+    """A kind of video file.
+
+    Args:
+        muxer: ffmpeg's name of it.
+        codec: ffmpeg's encoder of its sound.
+        bitrate: of the sound.
+    """
+
+    muxer: str
+    codec: str = "aac"
+    bitrate: str = "256k"
+
+
+CONTAINERS = {
+    ".mp4": Container("mp4"),
+    ".m4v": Container("mp4"),
+    ".mov": Container("mov"),
+    ".mkv": Container("matroska"),
+    ".webm": Container("webm", "libopus"),
+    ".avi": Container("avi", "libmp3lame", "320k"),
+    ".mpg": Container("mpeg", "mp2", "384k"),
+    ".mpeg": Container("mpeg", "mp2", "384k"),
+    ".ts": Container("mpegts"),
+    ".mts": Container("mpegts"),
+    ".m2ts": Container("mpegts"),
+}
+"""Suffix of a video file -> its container."""
+
+
+def check_video(path: Path) -> None:
+    """Refuse a file whose picture cannot be copied.
+
+    Args:
+        path: of the recording.
+
+    Raises:
+        AudioError: its suffix is not one of CONTAINERS.
+        DependencyError: there is no ffmpeg.
+    """
+    if path.suffix.lower() not in CONTAINERS:
+        raise AudioError(
+            f"{path} is no video whose picture could be copied ({' '.join(CONTAINERS)}): leave out --video (video=True)"
+        )
+    if shutil.which("ffmpeg") is None:
+        raise DependencyError("copying the picture needs ffmpeg on the PATH: install it, or leave out --video")
+
+
+class VideoWriter:
+    """Write a video block by block: the picture of another one, and new sound that starts where that one starts.
+
+    The samples go to a temporary file in the same folder. At `close` ffmpeg joins them with the picture, in a second
+    temporary file that replaces `path`. Samples beyond full scale are saturated and counted.
+
+    Args:
+        path: the file to write, in an existing folder; its suffix is one of CONTAINERS.
+        source: the video with the picture.
+        sample_rate: Hz.
+        channels: 1 to 8.
+        overwrite: whether a file that lies there already may be replaced.
+
+    Raises:
+        AudioError: the target exists or cannot be written.
+    """
+
+    def __init__(self, path: Path, source: Path, sample_rate: int, channels: int, *, overwrite: bool) -> None:
+        self.path = path
+        self.clipped = 0
+        self._source = source
+        check_rate(sample_rate)
+        check_channels(channels)
+        self._pending = PendingFile(path, overwrite=overwrite, durable=False, error=AudioError)
+        try:
+            self._sound = PendingFile(path, overwrite=overwrite, durable=False, error=AudioError)
+        except BaseException:
+            self._pending.discard()
+            raise
+        self._wav = WavFile(self._sound.file, sample_rate, channels, "float")
+        self._samples = 0
+        self._rate = sample_rate
+
+    def write(self, block: Array) -> None:
+        """Append a block.
+
+        Args:
+            block: floating point (channels, samples), full scale 1.0.
+
+        Raises:
+            InputError: NaN or infinity.
+            AudioError: the disk refuses.
+        """
+        check_finite(block, offset=self._samples, sample_rate=self._rate)
+        self._samples += block.shape[1]
+        self.clipped += int(np.count_nonzero(np.abs(block) > 1))
+        try:
+            self._wav.write(np.clip(block.T, -1, 1))
+        except OSError as error:
+            raise AudioError(f"{self.path} cannot be written: {error}: free space or choose another folder") from error
+
+    def close(self) -> None:
+        """Join sound and picture, and put the video in its place.
+
+        Raises:
+            AudioError: ffmpeg cannot write it, or the disk refuses.
+        """
+        try:
+            self._wav.close()
+            self._sound.file.flush()
+            self._join()
+            self._pending.commit()
+        except OSError as error:
+            raise AudioError(f"{self.path} cannot be written: {error}: free space or choose another folder") from error
+        finally:
+            self.discard()
+
+    def discard(self) -> None:
+        """Delete what was written; an earlier file at `path` stays as it was. Idempotent."""
+        self._pending.discard()
+        self._sound.discard()
+
+    def _join(self) -> None:
+        container = CONTAINERS[self.path.suffix.lower()]
+        command = ["ffmpeg", "-v", "error", "-nostdin", "-y", "-protocol_whitelist", "file,pipe"]
+        command += ["-i", f"file:{self._source}", "-protocol_whitelist", "file,pipe"]
+        command += ["-i", f"file:{self._sound.temporary}", "-map", "0:V", "-map", "1:a:0", "-map", "0:s?"]
+        command += ["-map_metadata", "0", "-map_chapters", "0", "-c", "copy"]
+        command += ["-c:a", container.codec, "-b:a", container.bitrate]
+        command += ["-f", container.muxer, f"file:{self._pending.temporary}"]
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
+        if done.returncode:
+            reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+            if "matches no streams" in done.stderr:
+                reason = "there is no picture in it"
+            raise AudioError(f"ffmpeg cannot copy the picture of {self._source} ({reason}): leave out --video")
