@@ -206,6 +206,34 @@ def say(text: str) -> None:
         raise AudioSepError(f"cannot write to standard output: {error.strerror}") from error
 
 
+@contextmanager
+def silent_libraries(quiet: bool) -> Iterator[None]:
+    """With --quiet: keep what C libraries such as libmpg123 write to standard error from the terminal.
+
+    Python's own messages go on to where they went before.
+    """
+    try:
+        shared = quiet and sys.stderr.fileno() == 2
+    except (AttributeError, OSError, ValueError):  # no standard error, or one of Python alone
+        shared = False
+    if not shared:
+        yield
+        return
+    sys.stderr.flush()
+    stderr, kept = sys.stderr, os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
+    sys.stderr = os.fdopen(kept, "w", buffering=1, encoding=stderr.encoding, errors="backslashreplace", closefd=False)
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        sys.stderr = stderr
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
 def console() -> Console:
     """Standard error, where the progress bar and remarks go."""
     from rich.console import Console

@@ -135,18 +135,24 @@ def run(
     Raises:
         AudioSepError: something that no file could be separated with.
     """
-    terminal = common.console()
-    common.logs_to(terminal, job.verbose, job.quiet)
     _check_out(inputs, queries, only, job)
     _check_ray(job, model)
     output, options = replace(job.output, only=only), replace(job.options, stem_head=not by_words)
     work = _Job(inputs, queries, replace(job, output=output, options=options), model)
+    with common.silent_libraries(job.quiet):
+        return _run(work)
+
+
+def _run(work: _Job) -> int:
+    job = work.job
+    terminal = common.console()
+    common.logs_to(terminal, job.verbose, job.quiet)
     reporter = Reporter(terminal, paths=job.out != "-", quiet=job.quiet, as_json=job.as_json, json_lines=job.json_lines)
     plan = _plan(work)
     if plan is not None and not plan.tasks and not job.ray:
         plan.remove_leftovers()
         reporter.begin(plan.skipped, plan.failures, 0)
-        report, about = plan.report(), {"model": model.model}
+        report, about = plan.report(), {"model": work.model.model}
     else:
         try:
             report, about = _with_ray(work, reporter, terminal) if job.ray else _here(work, plan, reporter, terminal)

@@ -2,13 +2,46 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from audiosep.audio import SUFFIXES, is_recording
 from audiosep.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+# Folders that programs fill and people do not: trash, and what file servers and archives add.
+_TRASH = {"$recycle.bin", "recycler", "#recycle", "@eadir", "system volume information", "lost+found", "__macosx"}
+# Files that lie beside recordings and hold no sound; others are named when they are left out.
+_NO_SOUND = {
+    f".{name}"
+    for name in (
+        *("jpg", "jpeg", "png", "gif", "webp", "bmp", "tif", "tiff", "svg", "heic", "ico", "txt", "md", "pdf", "doc"),
+        *(
+            "docx",
+            "odt",
+            "xls",
+            "xlsx",
+            "csv",
+            "tsv",
+            "json",
+            "jsonl",
+            "xml",
+            "yaml",
+            "yml",
+            "html",
+            "htm",
+            "nfo",
+            "log",
+        ),
+        *("cue", "m3u", "m3u8", "pls", "lrc", "srt", "vtt", "ass", "sub", "idx", "ini", "db", "url", "lnk", "sha256"),
+        *("md5", "sfv", "py", "zip", "part"),
+    )
+}
 
 
 @dataclass(frozen=True)
@@ -45,6 +78,9 @@ def find_recordings(
     outputs = Path(out_dir).resolve()
     for item in [inputs] if isinstance(inputs, str | Path) else inputs:
         path = Path(item)
+        if "\0" in str(path):
+            failures[path] = InputError(f"{str(path)!r} is no name of a file: it contains the character NUL")
+            continue
         found = [Recording(path)]
         if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises where access is denied; reading reports that
             found = _search(path, outputs)
@@ -65,13 +101,36 @@ def _search(folder: Path, outputs: Path) -> list[Recording]:
     """
     root = folder.resolve()
     inside = outputs != root and outputs.is_relative_to(root)
-    files = sorted(p for p in folder.rglob("*") if is_recording(p))
-    existing = (p for p in files if os.path.isfile(p))  # noqa: PTH113 - Path.is_file raises where access is denied
-    files = [p for p in existing if not (inside and p.resolve().is_relative_to(outputs))]
-    found = [Recording(file, file.parent.relative_to(folder)) for file in files]
+    files = []
+    left_out: Counter[str] = Counter()
+    for file in _files(folder, outputs if inside else None):
+        if is_recording(file):
+            files.append(file)
+        elif not file.name.startswith(".") and file.suffix.lower() not in _NO_SOUND:
+            left_out[file.suffix.lower() or "no suffix"] += 1
+    if left_out:
+        counts = ", ".join(f"{count} {suffix}" for suffix, count in sorted(left_out.items()))
+        logger.warning("%s: left out by their suffix: %s (name the files to separate them)", folder, counts)
+    found = [Recording(file, file.parent.relative_to(folder)) for file in sorted(files)]
     if not inside and any((outputs / recording.subfolder).is_relative_to(root) for recording in found):
         raise InputError(
             f"the outputs would go among the recordings of the folder {folder}, and be taken for recordings the next "
             f"time: choose a folder for them alone, such as {folder / 'separated'}, or name the recordings one by one"
         )
     return found
+
+
+def _files(folder: Path, outputs: Path | None) -> Iterator[Path]:
+    """The files in a folder and its subfolders, without hidden folders, trash, and the folder of the outputs.
+
+    Symbolic links are followed, each folder once, so that a circle of them ends.
+    """
+    seen: set[str] = set()
+    for place, subfolders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen or (outputs is not None and Path(real) == outputs):
+            subfolders.clear()
+            continue
+        seen.add(real)
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith(".") and name.lower() not in _TRASH)
+        yield from (path for name in names if os.path.isfile(path := Path(place, name)))  # noqa: PTH113 - see above

@@ -1,0 +1,86 @@
+"""Folders as they lie around: hidden folders, trash, links, videos, other files, outputs of earlier runs."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import soundfile
+from conftest import Mixture
+
+from audiosep.audio import write_audio
+from audiosep.errors import InputError
+from audiosep.output.recordings import find_recordings
+
+ROOT = Path(__file__).parents[1]
+
+
+def found(folder: Path, out: str = "nowhere") -> list[str]:
+    recordings, failures = find_recordings(folder, folder.parent / out)
+    assert not failures
+    return [recording.path.relative_to(folder).as_posix() for recording in recordings]
+
+
+def touch(*paths: Path) -> None:
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"sound")
+
+
+def test_hidden_folders_and_trash_stay_out(tmp_path: Path) -> None:
+    folder = tmp_path / "music"
+    touch(folder / "a.wav", folder / ".Trash-1000" / "b.wav", folder / "$RECYCLE.BIN" / "c.wav")
+    touch(folder / "disc" / "@eaDir" / "d.wav", folder / ".e.wav", folder / "disc" / "f.mp3")
+    assert found(folder) == ["a.wav", "disc/f.mp3"]
+
+
+def test_links_are_followed_once(tmp_path: Path) -> None:
+    folder = tmp_path / "music"
+    touch(folder / "a.wav", tmp_path / "elsewhere" / "b.wav")
+    (folder / "linked").symlink_to(tmp_path / "elsewhere")
+    (folder / "again").symlink_to(tmp_path / "elsewhere")
+    (folder / "circle").symlink_to(folder)
+    (folder / "same.wav").symlink_to(folder / "a.wav")
+    (folder / "broken.wav").symlink_to(tmp_path / "nothing")
+    assert found(folder) == ["a.wav", "again/b.wav"]
+
+
+def test_videos_are_seen_and_other_files_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = tmp_path / "media"
+    touch(*(folder / name for name in ("a.MKV", "b.mov", "c.ac3", "d.amr", "e.ts", "f.mid", "cover.jpg")))
+    with caplog.at_level(logging.WARNING, "audiosep"):
+        assert found(folder) == ["a.MKV", "b.mov", "c.ac3", "d.amr"]
+    assert "left out by their suffix: 1 .mid, 1 .ts" in caplog.text
+    assert ".jpg" not in caplog.text
+
+
+def test_a_nul_in_a_name_is_one_failure(tmp_path: Path) -> None:
+    touch(tmp_path / "a.wav")
+    recordings, failures = find_recordings(["a\0b.wav", tmp_path / "a.wav"], tmp_path / "out")
+    assert [recording.path for recording in recordings] == [tmp_path / "a.wav"]
+    (error,) = failures.values()
+    assert isinstance(error, InputError)
+
+
+@pytest.mark.skipif("MP3" not in soundfile.available_formats(), reason="this libsndfile has no mp3")
+def test_quiet_silences_libraries_too(tmp_path: Path, tiny_folder: Path, mixture: Mixture) -> None:
+    song = tmp_path / "song.mp3"
+    write_audio(song, mixture(2, 44100, 2), 44100)
+    content = bytearray(song.read_bytes())
+    content[20_000:24_000] = bytes(4_000)  # libmpg123 writes to standard error that it resynchronises
+    song.write_bytes(content)
+    command = [sys.executable, ROOT / "tests" / "command.py", "separate", song, "piano", "-m", tiny_folder, "-o"]
+    said = {}
+    for quiet in ((), ("--quiet",)):
+        done = subprocess.run(
+            [*command, tmp_path / f"out{len(quiet)}", *quiet],
+            env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        said[quiet] = done.stderr
+    assert "resync" in said[()].lower()
+    assert said[("--quiet",)] == ""
