@@ -111,7 +111,7 @@ def build(rows: list[Source], clones: Path, out: Path, **options: bool) -> list[
 def test_the_table_reads_and_counts() -> None:
     rows = read_table()
     assert {row.family for row in rows} == set(FAMILIES)
-    assert sum(path.stat().st_size for path in TABLE.iterdir()) < 3_000_000
+    assert sum(path.stat().st_size for path in TABLE.iterdir()) < 4_000_000
     covered = coverage(rows)
     assert sum(c.recordings >= 8 for c in covered) > 150
     assert f"| everyday sounds ({len(covered)}) |" in coverage_table(covered)
@@ -184,7 +184,7 @@ def test_built_twice_same_bytes_and_readable(tree: tuple[Path, list[Source]], tm
     assert len(parts[0]) == len(parts[1])
     mix = tone(3, 310) + np.pad(0.5 * tone(2.9, 523), (0, RATE // 10))
     both = sum(parts)[: len(mix)]
-    assert np.corrcoef(both, mix[: len(both)])[0, 1] > 0.99
+    assert np.corrcoef(both, mix[: len(both)])[0, 1] > 0.999
     reader.close()
 
 

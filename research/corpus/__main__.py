@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,6 +31,11 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("repositories", help="list repositories, commits and recordings, the most valuable first")
     _build_arguments(commands.add_parser("build", help="make shards and manifest from a folder of clones"))
+    rendered = commands.add_parser("render", help="render songs as stems, with instruments and voices of the corpus")
+    rendered.add_argument("clones", type=Path, nargs="+", metavar="CLONES", help="folders of clones or mirrors")
+    rendered.add_argument("out", type=Path, metavar="OUT")
+    rendered.add_argument("--songs", type=int, default=110, help="number of songs, about a minute each")
+    rendered.add_argument("--seed", type=int, default=0, help="of the first song")
     made = commands.add_parser("credits", help="hours, credits and licences of a manifest as Markdown")
     made.add_argument("manifest", type=Path)
     told = commands.add_parser("coverage", help="hours by family and coverage of everyday sounds")
@@ -61,6 +67,8 @@ def _run(args: argparse.Namespace) -> None:
         _list(sources)
     elif args.command == "build":
         _build(args, [s for s in sources if not args.only or s.repo in args.only])
+    elif args.command == "render":
+        _render(args, sources)
     else:
         hours, covered = hours_table(sources), coverage_table(coverage(sources))
         print(f"{hours}\n{covered}")
@@ -84,6 +92,22 @@ def _build(args: argparse.Namespace, sources: list[Source]) -> None:
         )
     left_out = build_manifest(args.out, base=args.base, test=args.test, progress=_progress("comparing"))
     print(f"{len(problems)} recordings missing or broken, {len(left_out)} clips left out: {args.out}")
+
+
+def _render(args: argparse.Namespace, sources: list[Source]) -> None:
+    from research.corpus.songs.library import Library
+    from research.corpus.songs.rendering import render_songs
+
+    hours, started = 0.0, time.monotonic()
+
+    def show(seed: int, seconds: float) -> None:
+        nonlocal hours
+        hours += seconds / 3600
+        speed = hours * 3600 / (time.monotonic() - started)
+        print(f"song {seed}: {hours:.2f} h of stems, {speed:.0f} x real time", file=sys.stderr, flush=True)
+
+    with Clones(args.clones) as clones:
+        render_songs(range(args.seed, args.seed + args.songs), Library(sources, clones.read), args.out, show)
 
 
 def _progress(what: str) -> Callable[[float], object]:

@@ -22,7 +22,7 @@ from audiosep.errors import DataError
 from research.corpus.clones import Clones
 from research.corpus.making import PEAK, RECIPE, Samples, make_clip
 from research.corpus.planning import ClipPlan, ShardPlan, plan_clips, plan_shards
-from research.corpus.shards import opus, write_shard
+from research.corpus.shards import flac, write_shard
 from research.corpus.sources import Source
 
 SHARDS, BUILT, MISSING = "shards", "built.json", "missing.txt"
@@ -177,7 +177,7 @@ def _member(plan: ClipPlan, x: Samples, rate: int, more: dict[str, Any]) -> tupl
     first = plan.sources[0]
     row = {
         "id": plan.id,
-        "member": f"{plan.id}.opus",
+        "member": f"{plan.id}.flac",
         "label": first.label,
         "captions": list(dict.fromkeys(text for source in plan.sources for text in source.texts))[:8],
         "family": first.family,
@@ -190,7 +190,7 @@ def _member(plan: ClipPlan, x: Samples, rate: int, more: dict[str, Any]) -> tupl
     }
     if first.speaker:
         row["speaker"] = first.speaker.replace(",", " ")
-    return row | more, opus(x, rate)
+    return row | more, flac(x, rate)
 
 
 def _built(out: Path) -> dict[str, Any]:

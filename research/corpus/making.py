@@ -19,7 +19,7 @@ Samples = NDArray[np.float32]
 
 RECIPE = 1  # raise it when clips come out differently, so that shards are made anew
 PEAK = 10 ** (-3 / 20)  # of clips; stems of songs share one gain instead
-_RATES = (16_000, 24_000, 48_000)  # that Opus has, of those that matter
+_MOST = 48_000  # Hz
 _QUIET_DB = 50.0  # below the loudest frame: silence, at the ends of a recording
 _FRAME = 0.02  # seconds
 _GAPS = (0.15, 0.9)  # seconds between takes of a sequence
@@ -28,7 +28,7 @@ _STEPS = (0.16, 0.75)  # seconds between the notes of a phrase
 
 
 def clip_rate(sources: Sequence[Source]) -> int:
-    """The sample rate of a clip: the lowest of Opus that holds all of its recordings; the highest for stems.
+    """The sample rate of a clip: the highest of its recordings, at most 48 kHz; stems of songs all have that.
 
     Args:
         sources: its recordings.
@@ -36,8 +36,7 @@ def clip_rate(sources: Sequence[Source]) -> int:
     Returns:
         Hz.
     """
-    highest = max(source.rate for source in sources)
-    return next((rate for rate in _RATES if rate >= highest and not sources[0].song), _RATES[-1])
+    return _MOST if sources[0].song else min(_MOST, max(source.rate for source in sources))
 
 
 def make_clip(plan: ClipPlan, read: Callable[[Source], bytes]) -> tuple[Samples, int]:

@@ -107,8 +107,8 @@ class Source:
 
 _COLUMNS = tuple(field.name for field in fields(Source))
 _NUMBERS = {"seconds": float, "start": float, "end": float, "rate": int, "channels": int, "note": int}
-# Columns whose commonest value stands in the table of repositories.
-_REPEATED = ("licence", "evidence", "credit", "rate", "channels")
+# Columns whose commonest value stands in the table of repositories, if all recordings of the repository have one.
+_REPEATED = ("licence", "evidence", "credit", "rate", "channels", "source", "speaker", "language")
 _OWN = tuple(name for name in _COLUMNS if name not in ("commit", "family", "captions"))
 _CAPTIONS = 5  # of a label, at most
 
@@ -238,7 +238,7 @@ def _usual(rows: Sequence[Source]) -> dict[str, str]:
     folder = posixpath.commonprefix([row.path for row in rows]).rpartition("/")
     common = {name: Counter(_text(getattr(row, name)) for row in rows) for name in _REPEATED}
     # Sorted, because max() takes the first of equals, and the table does not depend on the order of the rows.
-    usual = {name: max(sorted(count), key=count.__getitem__) for name, count in common.items()}
+    usual = {n: "" if "" in count else max(sorted(count), key=count.__getitem__) for n, count in common.items()}
     return {"commit": commits[0], "folder": folder[0] + folder[1]} | usual
 
 
