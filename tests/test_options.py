@@ -44,6 +44,9 @@ def test_impossible_options(name: str, value: Any) -> None:
         ("max_seconds", -1, "max_seconds must be"),
         ("max_seconds", np.nan, "max_seconds must be"),
         ("max_seconds", None, "max_seconds must be"),
+        ("bitrate", 0, "bitrate must be"),
+        ("bitrate", "128", "bitrate must be"),
+        ("bitrate", 128, "wav keeps every sample"),
     ],
 )
 def test_impossible_output_options(name: str, value: Any, message: str) -> None:
@@ -72,6 +75,8 @@ def test_the_defaults_are_those_that_outputs_were_made_with() -> None:
         "rest_only": False,
         "skip_existing": False,
         "video": False,
+        "bitrate": None,
+        "track": None,
     }
 
 
@@ -89,7 +94,7 @@ def test_windows_of_a_recording_cross_fade_over_the_default_share() -> None:
 
 def test_save_has_the_defaults_of_the_output_options() -> None:
     saved = inspect.signature(audiosep.Separation.save).parameters
-    for name in ("format", "template", "residual", "on_clip", "overwrite"):
+    for name in ("format", "template", "residual", "on_clip", "overwrite", "bitrate"):
         assert saved[name].default == getattr(OutputOptions(), name)
 
 
@@ -105,12 +110,15 @@ def jobs(monkeypatch: pytest.MonkeyPatch) -> list[JobOptions]:
 def test_the_command_line_has_every_option_with_the_defaults_of_python(
     jobs: list[JobOptions], verb: tuple[str, ...]
 ) -> None:
-    given = ("-f", "flac", "--template", "{stem}.{ext}", "--no-residual", "--on-clip", "clip", "--overwrite",
-             "--max-seconds", "5", "--rest", "--overlap", "0.5", "--shifts", "2", "--batch", "3")  # fmt: skip
+    given = ("-f", "opus", "--bitrate", "96", "--track", "eng", "--template", "{stem}.{ext}", "--no-residual",
+             "--on-clip", "clip", "--overwrite", "--max-seconds", "5", "--rest", "--overlap", "0.5", "--shifts", "2",
+             "--batch", "3")  # fmt: skip
     assert main([*verb]) == main([*verb, *given]) == 0
     default, chosen = jobs
     assert (default.output, default.options) == (OutputOptions(), Options())
-    assert chosen.output == OutputOptions("flac", "{stem}.{ext}", False, None, "clip", True, 5.0, True)
+    assert chosen.output == OutputOptions(
+        "opus", "{stem}.{ext}", False, None, "clip", True, 5.0, True, bitrate=96, track="eng"
+    )
     assert chosen.options == Options(0.5, 2, 3)
     for options in (chosen.output, chosen.options):
         for field in dataclasses.fields(options):

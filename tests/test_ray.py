@@ -333,7 +333,7 @@ def test_jobs_with_different_outputs_have_different_digests() -> None:
         ),
         *(
             (dataclasses.replace(settings, output=OutputOptions(**{name: value})), about)
-            for name, value in [("format", "flac"), ("on_clip", "clip"), ("template", "{stem}")]
+            for name, value in [("format", "flac"), ("on_clip", "clip"), ("template", "{stem}"), ("track", "2")]
         ),
     ]
     assert len({job_digest(*job) for job in jobs}) == len(jobs)

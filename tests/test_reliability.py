@@ -14,6 +14,7 @@ import pytest
 import soundfile
 
 import audiosep
+import audiosep.audio
 from audiosep import errors
 from audiosep.cli import main
 from audiosep.separator import Separator
@@ -92,7 +93,9 @@ def trials(here: SimpleNamespace) -> dict[str, Callable[[], Trial]]:
         "a sample rate of 384 kHz": lambda: file(wav(folder / "fast.wav", noise(), 384000)),
         "a recording longer than --max-seconds": lambda: Trial(arguments=[*command, "--max-seconds", "0.1"]),
         "a folder without recordings": lambda: Trial(arguments=[str(here.bare), "piano"]),
-        "mp3 at 96 kHz": lambda: Trial(arguments=[str(wav(folder / "96.wav", noise(), 96000)), "piano", "-f", "mp3"]),
+        "an audio track that does not exist": lambda: Trial(
+            call=lambda s: audiosep.audio.probe(good, "deu"), arguments=[*command, "--track", "deu"]
+        ),
         "outputs that exist": lambda: Trial(arguments=[*command, "--out", str(here.taken)]),
         "outputs among the recordings of a folder": lambda: Trial(
             arguments=[str(folder), "piano", "--out", str(folder)]
@@ -138,6 +141,8 @@ def trials(here: SimpleNamespace) -> dict[str, Callable[[], Trial]]:
         "an unknown format": lambda: Trial(arguments=[*command, "--format", "xyz"]),
         "--on-clip float with flac": lambda: Trial(arguments=[*command, "--on-clip", "float", "-f", "flac"]),
         "a template without {stem}": lambda: Trial(arguments=[*command, "--template", "{file}.{ext}"]),
+        "a template for another format": lambda: Trial(arguments=[*command, "--template", "{stem}.mp3"]),
+        "a bit rate for wav": lambda: Trial(arguments=[*command, "--bitrate", "128"]),
         "a template that leaves the folder": lambda: Trial(arguments=[*command, "--template", "../{stem}.{ext}"]),
         "two queries to standard output": lambda: Trial(arguments=[*command, "drums", "--out", "-"]),
         "several recordings to standard output": lambda: Trial(

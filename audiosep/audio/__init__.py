@@ -11,6 +11,7 @@ from audiosep.audio.formats import (
     format_of,
     is_recording,
     written_depth,
+    written_rate,
 )
 from audiosep.audio.info import AudioInfo
 from audiosep.audio.limits import (
@@ -40,4 +41,5 @@ __all__ = [
     "resampled_length",
     "write_audio",
     "written_depth",
+    "written_rate",
 ]

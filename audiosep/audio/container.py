@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,47 +13,78 @@ import numpy as np
 from audiosep.audio.limits import Array
 from audiosep.audio.mpeg import mpeg_length
 from audiosep.audio.ogg import ogg_links
+from audiosep.audio.riff import stated_size
 
 # Of these ffmpeg guesses the length by the bit rate of the first frames.
 _GUESSED = frozenset(("aac", "loas", "ac3", "eac3", "dts", "truehd", "mlp", "amr", "adx", "g729", "gsm"))
+_TRANSPORT = (188, 192, 204)  # bytes of a packet of MPEG-TS
+_PACKET = 2**16 + 6  # bytes: the longest packet of a program stream
+_SOUND_AND_PICTURE = (0xBD, *range(0xC0, 0xF0))
 _LAST_FRAMES = 2 * 2048  # samples
 _BLOCK = 65_536
 
 
-def stated_seconds(
-    path: Path,
-    formats: Collection[str],
-    stream: float | None,
-    tag: str | None,
-    container: float | None,
-    *,
-    alone: bool,
-) -> float | None:
+@dataclass(frozen=True)
+class Lengths:
+    """What ffmpeg says about the length of a track, in seconds; None: nothing.
+
+    Args:
+        stream: of the audio stream.
+        tag: of the stream, in the tag DURATION that Matroska has instead.
+        container: of the whole file.
+        alone: whether the file has nothing but this stream.
+    """
+
+    stream: float | None
+    tag: float | None
+    container: float | None
+    alone: bool
+
+
+def tag_seconds(tag: str | None) -> float | None:
+    """A duration such as "01:02:03.456000000" in seconds; None where it is none."""
+    match = re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", (tag or "").strip())
+    return None if match is None else int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3])
+
+
+def stated_seconds(path: Path, formats: Collection[str], lengths: Lengths) -> tuple[float | None, bool]:
     """How long the sound of a file must be, as its container says.
 
     Args:
         path: the file.
         formats: names that ffmpeg has for the container.
-        stream: duration of the audio stream in seconds.
-        tag: the stream's tag DURATION, which Matroska has instead: "01:02:03.456000000".
-        container: duration of the whole file in seconds.
-        alone: whether the file has nothing but this stream.
+        lengths: what ffmpeg says.
 
     Returns:
-        Seconds; None where the file states no length, or ffmpeg guesses it.
+        stated: seconds; None where the file states no length, or ffmpeg guesses it.
+        cut: whether the end of the file is missing.
     """
     if "mp3" in formats:
-        return mpeg_length(path).seconds
+        mpeg = mpeg_length(path)
+        return mpeg.seconds, mpeg.cut
     if "ogg" in formats:
-        return ogg_links(path).seconds
+        ogg = ogg_links(path)
+        return ogg.seconds, not ogg.marked
+    size = path.stat().st_size
+    if "mpegts" in formats:
+        cut = all(size % packet for packet in _TRANSPORT)
+    elif "mpeg" in formats:
+        cut = _ends_within_packet(path, size)
+    else:
+        cut = (stated_size(path) or 0) > size + 1
     if _GUESSED & set(formats):
-        return None
-    if stream is not None:
-        return stream
-    if tag is not None and (match := re.fullmatch(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)", tag.strip())):
-        hours, minutes, seconds = match.groups()
-        return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
-    return container if alone else None
+        return None, cut
+    whole = lengths.container if lengths.alone or "flv" in formats else None
+    return next((seconds for seconds in (lengths.stream, lengths.tag, whole) if seconds is not None), None), cut
+
+
+def _ends_within_packet(path: Path, size: int) -> bool:
+    """Whether the last packet of a program stream (ISO/IEC 13818-1, 2.5.3) is not whole."""
+    with path.open("rb") as file:
+        file.seek(max(0, size - _PACKET))
+        data = file.read()
+    last = max((data.rfind(b"\0\0\1" + bytes([stream])) for stream in _SOUND_AND_PICTURE), default=-1)
+    return 0 <= last < len(data) - 6 and last + 6 + int.from_bytes(data[last + 4 : last + 6], "big") > len(data)
 
 
 def trimmed(blocks: Iterable[Array], end: Callable[[], int | None]) -> Iterator[Array]:

@@ -13,17 +13,24 @@ import numpy.typing as npt
 import soundfile
 
 from audiosep.atomic import PendingFile
-from audiosep.audio.formats import FORMATS, check_format, format_of, written_depth
+from audiosep.audio.av_encoder import AacEncoder
+from audiosep.audio.bitrates import with_bitrate
+from audiosep.audio.covers import Cover, add_cover
+from audiosep.audio.formats import FORMATS, check_format, format_of, written_depth, written_rate
 from audiosep.audio.info import clean_tags
 from audiosep.audio.limits import Array, check_channels, check_finite, check_rate
+from audiosep.audio.resample import StreamResampler
 from audiosep.audio.sndfile_encoder import SndfileEncoder
+from audiosep.audio.speakers import USUAL, vorbis_order
 from audiosep.audio.stdout import PendingStdout
-from audiosep.audio.tags import id3v2
+from audiosep.audio.tags import add_speakers, id3v2
 from audiosep.audio.wav import WavFile
 from audiosep.errors import AudioError, InputError
 
 # libvorbis keeps what one call gives it on the stack.
 _SLICE = 16_384
+
+_Encoder = WavFile | SndfileEncoder | AacEncoder
 
 
 class AudioWriter:
@@ -36,16 +43,23 @@ class AudioWriter:
     Args:
         path: the file to write, in an existing folder; `-`: standard output, which receives the file at the end.
         sample_rate: Hz.
-        channels: 1 to 8; mp3 has at most 2.
+        channels: 1 to 8, in the order of WAVE; mp3 has at most 2.
         depth: "16", "24" or "float"; flac writes "float" as "24", lossy formats ignore it.
         format: one of FORMATS; by default that of the extension.
         tags: by the names of AudioInfo.tags; others are left out.
         overwrite: whether a file that lies there already may be replaced.
+        speakers: a bit for each channel, as in `audio.speakers`; 0: not known.
+        cover: a picture; wav files have none.
+        bitrate: of a lossy format, kbit/s; None: its own.
+
+    Attributes:
+        file_rate: sample rate of the file, Hz: `sample_rate`, or what it is resampled to where the format lacks it.
 
     Raises:
-        AudioError: an unknown format, or one without this rate or number of channels; the target exists or cannot be
-            written.
-        InputError: an impossible rate, number of channels or depth.
+        AudioError: an unknown format, or one without this number or layout of channels, or bit rate; the target exists
+            or cannot be written.
+        InputError: an impossible rate, number of channels or depth, or a bit rate for a format without one.
+        DependencyError: the encoder is not installed.
     """
 
     def __init__(
@@ -57,15 +71,23 @@ class AudioWriter:
         format: str | None = None,
         tags: Mapping[str, str] | None = None,
         overwrite: bool = False,
+        *,
+        speakers: int = 0,
+        cover: Cover | None = None,
+        bitrate: int | None = None,
     ) -> None:
         self.path = Path(path)
         self.format = format or format_of(path)
         self.depth = written_depth(self.format, depth)
         self.sample_rate = check_rate(sample_rate)
         self.channels = check_channels(channels)
-        check_format(self.format, self.sample_rate, channels)
+        check_format(self.format, self.sample_rate, channels, speakers, bitrate)
+        self.file_rate = written_rate(self.format, self.sample_rate)
         self.samples = 0
         self.clipped = 0
+        self._resampler = StreamResampler(self.sample_rate, self.file_rate, channels)
+        self._order = list(vorbis_order(channels)) if FORMATS[self.format].vorbis and channels > 2 else None
+        self._cover, self._speakers = cover, speakers
         self._closed = False
         self._pending = (
             PendingStdout()
@@ -74,22 +96,27 @@ class AudioWriter:
         )
         try:
             with self._reporting():
-                self._encoder = self._open(self._pending.file, clean_tags(tags or {}))
+                self._encoder = self._open(self._pending.file, clean_tags(tags or {}), bitrate)
         except BaseException:
             self._pending.discard()
             raise
 
-    def _open(self, file: BinaryIO, tags: Mapping[str, str]) -> WavFile | SndfileEncoder:
+    def _open(self, file: BinaryIO, tags: Mapping[str, str], bitrate: int | None) -> _Encoder:
+        shape = (self.file_rate, self.channels)
+        if self.format == "m4a":
+            return AacEncoder(file, *shape, tags, bitrate)
         options = FORMATS[self.format].encoder
         if options is None:
             assert self.depth is not None
-            return WavFile(file, self.sample_rate, self.channels, self.depth, tags)
+            return WavFile(file, *shape, self.depth, tags, self._speakers)
         if self.depth is not None:
             options = {**options, "subtype": f"PCM_{self.depth}"}
+        if bitrate is not None:
+            options = with_bitrate(self.format, *shape, options, bitrate)
         if self.format == "mp3":
-            file.write(id3v2(tags))
+            file.write(id3v2(tags, self._cover))
             tags = {}
-        return SndfileEncoder(file, self.sample_rate, self.channels, options, tags)
+        return SndfileEncoder(file, *shape, options, tags)
 
     def __enter__(self) -> AudioWriter:
         return self
@@ -120,13 +147,16 @@ class AudioWriter:
             with np.errstate(over="ignore"):
                 block = block.astype(np.float32, copy=False)
             check_finite(block, offset=self.samples, sample_rate=self.sample_rate)
-            for start in range(0, block.shape[1], _SLICE):
-                with self._reporting():
-                    self._encoder.write(self._quantise(block[:, start : start + _SLICE]))
+            self._encode(self._resampler.push(block))
             self.samples += block.shape[1]
         except BaseException:
             self.discard()
             raise
+
+    def _encode(self, block: Array) -> None:
+        for start in range(0, block.shape[1], _SLICE):
+            with self._reporting():
+                self._encoder.write(self._quantise(block[:, start : start + _SLICE]))
 
     @contextlib.contextmanager
     def _reporting(self) -> Iterator[None]:
@@ -137,7 +167,7 @@ class AudioWriter:
 
     def _quantise(self, block: Array) -> npt.NDArray[Any]:
         """Float (channels, samples) to what the encoder takes, (samples, channels)."""
-        frames: npt.NDArray[Any] = block.T
+        frames: npt.NDArray[Any] = (block if self._order is None else block[self._order]).T
         if self.depth == "float":
             return frames
         self.clipped += int(np.count_nonzero(np.abs(frames) > 1))
@@ -165,11 +195,20 @@ class AudioWriter:
             raise InputError(f"no samples were written to {self.path}: an audio file must have some")
         self._closed = True
         try:
+            self._encode(self._resampler.finish())
             with self._reporting():
                 self._encoder.close()
+                self._add_details(self._pending.file)
             self._pending.commit()
         finally:
             self._pending.discard()
+
+    def _add_details(self, file: BinaryIO) -> None:
+        """What the encoders do not write: the cover, and unusual speakers of a flac file."""
+        if self.format == "flac" and self._speakers not in (0, USUAL.get(self.channels)):
+            add_speakers(file, self._speakers)
+        if self._cover is not None and self.format not in ("wav", "mp3"):
+            add_cover(file, self.format, self._cover)
 
     def discard(self) -> None:
         """Delete what was written; an earlier file at `path` stays as it was. Idempotent."""
@@ -191,6 +230,9 @@ def write_audio(
     format: str | None = None,
     tags: Mapping[str, str] | None = None,
     overwrite: bool = False,
+    speakers: int = 0,
+    cover: Cover | None = None,
+    bitrate: int | None = None,
 ) -> int:
     """Write a whole file.
 
@@ -202,13 +244,27 @@ def write_audio(
         format: one of FORMATS.
         tags: by the names of AudioInfo.tags.
         overwrite: whether a file that lies there already may be replaced.
+        speakers: a bit for each channel; 0: not known.
+        cover: a picture.
+        bitrate: kbit/s.
 
     Returns:
         How many samples were saturated.
 
     Raises:
-        AudioError, InputError: as AudioWriter.
+        AudioError, InputError, DependencyError: as AudioWriter.
     """
-    with AudioWriter(path, sample_rate, x.shape[0], depth, format, tags, overwrite) as writer:
+    with AudioWriter(
+        path,
+        sample_rate,
+        x.shape[0],
+        depth,
+        format,
+        tags,
+        overwrite,
+        speakers=speakers,
+        cover=cover,
+        bitrate=bitrate,
+    ) as writer:
         writer.write(x)
     return writer.clipped

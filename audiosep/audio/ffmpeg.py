@@ -15,7 +15,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from audiosep.audio.container import silence, stated_seconds, trimmed
+from audiosep.audio.container import Lengths, silence, stated_seconds, tag_seconds, trimmed
 from audiosep.audio.info import AudioInfo, clean_tags, ffmpeg_depth
 from audiosep.audio.limits import Array
 from audiosep.audio.source import Unreadable
@@ -46,8 +46,8 @@ class FFmpegSource:
         if program is None:
             raise Unreadable("not on PATH (install it from https://ffmpeg.org or with the system's packages)")
         about = _Container(path)
-        self.cut = False
         self._number = choose_track(about.tracks, track).number
+        self.stated, self.cut = about.stated(self._number)
         self._lead, self._gaps, self._packets_end = about.places(self._number)
         # Sun AU has the shortest header with rate and channels.
         command = [program, "-v", "error", "-nostdin", *_LOCAL, "-i", f"file:{path}", "-map", f"0:a:{self._number - 1}"]
@@ -58,7 +58,7 @@ class FFmpegSource:
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (close() does)
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self._log, stdin=subprocess.DEVNULL)
         try:
-            self.info, self.stated = about.describe(self._number, *self._read_header())
+            self.info = about.describe(self._number, *self._read_header())
         except BaseException:
             self.close()
             raise
@@ -97,12 +97,15 @@ class FFmpegSource:
 
     def _decoded(self) -> Iterator[Array]:
         frame = 4 * self.info.channels
+        read = 0
         while data := self._read(_BLOCK * frame):
+            read += len(data) // frame
             samples = np.frombuffer(data[: len(data) // frame * frame], ">f4").reshape(-1, self.info.channels)
             yield np.ascontiguousarray(samples.T, dtype=np.float32)
         self._process.wait()
         if complaint := self._complaint():
-            logger.warning("%s is damaged: ffmpeg reports: %s", self.info.path, complaint)
+            seconds = read / self.info.sample_rate
+            logger.warning("%s is damaged: ffmpeg reports: %s, read %.2f s", self.info.path, complaint, seconds)
 
     def _read(self, size: int) -> bytes:
         assert self._process.stdout is not None
@@ -156,32 +159,29 @@ class _Container:
         start = _number(stream, "start_time")
         return max(0.0, start - min(starts)) if starts and start is not None else 0.0
 
-    def _stated(self, number: int) -> float | None:
+    def stated(self, number: int) -> tuple[float | None, bool]:
+        """As in `stated_seconds`."""
         stream = self._stream(number)
-        seconds = _number(stream, "duration")
-        return stated_seconds(
-            self._path,
-            self.formats,
-            None if seconds is None else seconds + self._start(number),
-            stream.get("tags", {}).get("DURATION"),
-            _number(self._format, "duration"),
-            alone=len(self._playing) == 1,
-        )
+        seconds, tag = _number(stream, "duration"), tag_seconds(stream.get("tags", {}).get("DURATION"))
+        if seconds is not None:
+            seconds += self._start(number)
+        container = _number(self._format, "duration")
+        return stated_seconds(self._path, self.formats, Lengths(seconds, tag, container, len(self._playing) == 1))
 
     def places(self, number: int) -> tuple[float, list[tuple[float, float]], float]:
         """The seconds of silence in front of a track, its gaps and its end as in `find_gaps`."""
-        stated = self._stated(number)
+        stated, _ = self.stated(number)
         lead = lateness(self._start(number), stated)
         options = ["-select_streams", f"a:{number - 1}", "-show_entries", "packet=pts_time,duration_time"]
         start = _number(self._stream(number), "start_time") or 0.0
         return lead, *find_gaps(_packets(_ffprobe(self._path, "-of", "csv=p=0", *options)), start, stated)
 
-    def describe(self, number: int, sample_rate: int, channels: int) -> tuple[AudioInfo, float | None]:
-        """What is known of a track, and how long it is as the container says, in seconds."""
-        stream, stated = self._stream(number), self._stated(number)
+    def describe(self, number: int, sample_rate: int, channels: int) -> AudioInfo:
+        """What is known of a track."""
+        stream, (stated, _) = self._stream(number), self.stated(number)
         suffix = self._path.suffix.lower().removeprefix(".")
         codec = stream.get("codec_name", "unknown")
-        info = AudioInfo(
+        return AudioInfo(
             path=self._path,
             sample_rate=sample_rate,
             channels=channels,
@@ -196,7 +196,6 @@ class _Container:
             tracks=self.tracks,
             track=number,
         )
-        return info, stated
 
 
 def _ffprobe(path: Path, *options: str) -> Iterator[bytes]:

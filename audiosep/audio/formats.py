@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from audiosep.audio.bitrates import bitrate_range
+from audiosep.audio.speakers import check_usual
 from audiosep.errors import AudioError, InputError
 
 DEPTHS = ("16", "24", "float")
@@ -47,9 +49,11 @@ class Format:
     Args:
         extensions: of file names, the usual one first.
         depths: DEPTHS that it has; empty for lossy formats.
-        rates: sample rates in Hz that it has; empty: all.
+        rates: sample rates in Hz that it has, in order; empty: all.
         channels: most channels.
-        encoder: options of soundfile.SoundFile, at a quality for further processing; None for wav.
+        encoder: options of soundfile.SoundFile, at a quality for further processing; None where another library
+            writes the format.
+        vorbis: whether its channels are in the order of Vorbis.
     """
 
     extensions: tuple[str, ...]
@@ -57,18 +61,24 @@ class Format:
     rates: tuple[int, ...] = ()
     channels: int = 8
     encoder: Mapping[str, Any] | None = None
+    vorbis: bool = False
 
 
 FORMATS = {
     "wav": Format((".wav", ".wave"), depths=DEPTHS),
     "flac": Format((".flac",), depths=("16", "24"), encoder={"format": "FLAC"}),
     # About 270 kbit/s for stereo.
-    "ogg": Format((".ogg", ".oga"), encoder={"format": "OGG", "subtype": "VORBIS", "compression_level": 0.2}),
+    "ogg": Format(
+        (".ogg", ".oga"),
+        encoder={"format": "OGG", "subtype": "VORBIS", "compression_level": 0.2},
+        vorbis=True,
+    ),
     # About 250 kbit/s for stereo.
     "opus": Format(
         (".opus",),
         rates=(8_000, 12_000, 16_000, 24_000, 48_000),
         encoder={"format": "OGG", "subtype": "OPUS", "compression_level": 0.5},
+        vorbis=True,
     ),
     # 320 kbit/s.
     "mp3": Format(
@@ -81,6 +91,12 @@ FORMATS = {
             "compression_level": 0.0,
             "bitrate_mode": "CONSTANT",
         },
+    ),
+    # AAC, 256 kbit/s for stereo. With more channels ffmpeg's encoder writes layouts that other programs do not know.
+    "m4a": Format(
+        (".m4a",),
+        rates=(8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 64_000, 88_200, 96_000),
+        channels=6,
     ),
 }
 _LIST = ", ".join(FORMATS)
@@ -151,27 +167,54 @@ def can_clip(format: str, depth: str) -> bool:
     return written_depth(format, depth) != "float"
 
 
-def check_format(format: str, sample_rate: int, channels: int) -> None:
-    """Refuse what a format cannot hold: audiosep never changes a sample rate or mixes channels to fit a format.
+def written_rate(format: str, sample_rate: int) -> int:
+    """The sample rate of a file: the same, or the next one above that the format has, else its highest.
+
+    >>> written_rate("opus", 44100)
+    48000
+
+    Args:
+        format: one of FORMATS.
+        sample_rate: Hz.
+
+    Returns:
+        Hz.
+
+    Raises:
+        AudioError: not one of FORMATS.
+    """
+    rates = _format(format).rates
+    if not rates or sample_rate in rates:
+        return sample_rate
+    return next((rate for rate in rates if rate > sample_rate), rates[-1])
+
+
+def check_format(format: str, sample_rate: int, channels: int, speakers: int = 0, bitrate: int | None = None) -> None:
+    """Refuse what a format cannot hold: audiosep never mixes channels, or calls one something else, to fit a format.
 
     Args:
         format: one of FORMATS.
         sample_rate: Hz.
         channels: number of channels.
+        speakers: a bit for each, as in `audio.speakers`; 0: the usual layout.
+        bitrate: kbit/s; None: that of the format.
 
     Raises:
-        AudioError: the message names the rates or channels that the format has.
+        AudioError: the message names what the format has.
     """
     form = _format(format)
-    if form.rates and sample_rate not in form.rates:
-        rates = ", ".join(str(rate) for rate in form.rates)
-        raise AudioError(
-            f"{format} has no sample rate {sample_rate} Hz, only {rates} Hz: write wav, flac or ogg instead"
-        )
     if format == "flac" and sample_rate > 65_535 and sample_rate % 10:
         raise AudioError(f"flac cannot state {sample_rate} Hz, only multiples of 10 above 65535: write wav instead")
     if channels > form.channels:
         raise AudioError(f"{format} has at most {form.channels} channels, got {channels}: write wav or flac instead")
+    if not form.depths:
+        check_usual(format, channels, speakers)
+    if bitrate is not None:
+        low, high = bitrate_range(format, written_rate(format, sample_rate), channels)
+        if not low <= bitrate <= high:
+            raise AudioError(
+                f"{format} has {low} to {high} kbit/s for {channels} channels of {sample_rate} Hz, not {bitrate}"
+            )
 
 
 def _format(name: str) -> Format:

@@ -8,7 +8,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from audiosep.audio.container import silence, stated_seconds, trimmed
+from audiosep.audio.container import Lengths, silence, stated_seconds, tag_seconds, trimmed
 from audiosep.audio.info import AudioInfo, clean_tags, ffmpeg_depth
 from audiosep.audio.limits import Array
 from audiosep.audio.source import Unreadable, pcm_to_float
@@ -44,8 +44,8 @@ class AvSource:
             self._container = av.open(f"file:{path}", options={"protocol_whitelist": "file"}, metadata_errors="replace")
         except (FFmpegError, ValueError) as error:
             raise Unreadable(getattr(error, "strerror", None) or str(error)) from error
-        self.cut = False
         self._damaged = 0
+        self._broken = False  # whether the last packet was not whole
         self._resampler: Any = None
         self._last: int | None = None  # end of the last packet, in its time base
         self._lead = 0
@@ -63,16 +63,13 @@ class AvSource:
             if first is None:
                 raise Unreadable("no audio in it could be decoded")
             # The first frame, not the header: for HE-AAC the header states half the rate.
-            self.info, self.stated = self._describe(path, first, tracks, number)
+            self.info = self._describe(path, first, tracks, number)
             self._first, self._shape = first, _shape(first)
         except BaseException:
             self._container.close()
             raise
 
-    def _describe(
-        self, path: Path, frame: Any, tracks: tuple[Track, ...], number: int
-    ) -> tuple[AudioInfo, float | None]:
-        """What is known of the track, and how long it is as the container says, in seconds."""
+    def _describe(self, path: Path, frame: Any, tracks: tuple[Track, ...], number: int) -> AudioInfo:
         stream, container = self._stream, self._container
         formats = container.format.name.split(",")
         others = [s for s in container.streams if s.index != stream.index and _plays(s)]
@@ -82,9 +79,10 @@ class AvSource:
         whole = None if container.duration is None else container.duration / 1e6
         if seconds is not None and starts and stream.start_time is not None:
             seconds += max(0.0, float(stream.start_time * stream.time_base) - min(starts))
-        stated = stated_seconds(path, formats, seconds, stream.metadata.get("DURATION"), whole, alone=not others)
+        lengths = Lengths(seconds, tag_seconds(stream.metadata.get("DURATION")), whole, alone=not others)
+        self.stated, self.cut = stated_seconds(path, formats, lengths)
         suffix = path.suffix.lower().removeprefix(".")
-        info = AudioInfo(
+        return AudioInfo(
             path=path,
             sample_rate=frame.sample_rate,
             channels=frame.layout.nb_channels,
@@ -94,12 +92,11 @@ class AvSource:
             encoding=stream.codec_context.name,
             backend="PyAV",
             tags=clean_tags({**container.metadata, **stream.metadata}),
-            estimate=stated if stated is not None else seconds if seconds is not None else whole,
+            estimate=next((length for length in (self.stated, seconds, whole) if length is not None), None),
             speakers=layout_mask(frame.layout.name),
             tracks=tracks,
             track=number,
         )
-        return info, stated
 
     def seek(self, sample: int) -> int:
         return 0  # not exact to the sample in all formats
@@ -133,20 +130,32 @@ class AvSource:
                     time = None
         finally:
             timeline.close()
+        self.cut |= self._broken
         if self._damaged:
-            logger.warning("%s is damaged: left out %d packets that do not decode", self.info.path, self._damaged)
+            seconds = position / self.info.sample_rate
+            logger.warning(
+                "%s is damaged: left out %d packets that do not decode, read %.2f s",
+                self.info.path,
+                self._damaged,
+                seconds,
+            )
 
     def _decode(self) -> Iterator[Any]:
         for packet in self._packets():
             if packet is not None and packet.pts is not None and packet.duration:
                 self._last = packet.pts + packet.duration
+            if packet is not None and packet.size:
+                self._broken = packet.is_corrupt
             try:
                 frames = self._stream.codec_context.decode(packet)
             except self._error:
                 # As the ffmpeg program does: one damaged packet does not spoil the rest.
                 self._damaged += 1
+                self._broken = True
                 continue
-            yield from frames
+            for frame in frames:
+                self._broken |= frame.is_corrupt
+                yield frame
 
     def _packets(self) -> Iterator[Any]:
         """All packets of the stream, then the empty one that makes the decoder give what it still holds."""
@@ -155,6 +164,7 @@ class AvSource:
         except self._error:
             self._damaged += 1
             yield None
+            self._broken = True
 
     def _samples(self, frame: Any, position: int) -> Iterator[Array]:
         """A frame as float32 (channels, samples), in the rate and layout of the first one; None: what is left."""

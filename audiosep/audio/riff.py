@@ -91,7 +91,7 @@ def wav_header(path: Path) -> WavHeader | None:
 
 
 def stated_size(path: Path) -> int | None:
-    """The size in bytes that the header of an AIFF, AU, CAF or W64 file states.
+    """The size in bytes that the header of an AIFF, AU, CAF, W64, WAV or AVI file states.
 
     Args:
         path: the file.
@@ -103,6 +103,9 @@ def stated_size(path: Path) -> int | None:
         head = file.read(24)
         if head[:4] == b"FORM":
             return 8 + int.from_bytes(head[4:8], "big")
+        if head[:4] == b"RIFF":
+            size = int.from_bytes(head[4:8], "little")
+            return None if size >= _UNKNOWN else 8 + size
         if head[:4] == b".snd":
             start, size = struct.unpack_from(">II", head, 4)
             return None if size == _LARGEST else int(start + size)

@@ -10,10 +10,11 @@ import io
 import struct
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from mutagen import MutagenError, flac, id3
 
+from audiosep.audio.covers import Cover, id3_frame
 from audiosep.audio.speakers import FLAC_SPEAKERS
 
 # ITRK is what most programs read for a track.
@@ -58,20 +59,23 @@ def riff_info(tags: Mapping[str, str]) -> bytes:
     return b"LIST" + struct.pack("<I", 4 + len(items)) + b"INFO" + items if items else b""
 
 
-def id3v2(tags: Mapping[str, str]) -> bytes:
+def id3v2(tags: Mapping[str, str], cover: Cover | None = None) -> bytes:
     """An ID3v2.3 tag in UTF-16: the version and the encoding that also old players and Windows read.
 
     Args:
         tags: by the names of AudioInfo.tags; of a date, version 2.3 holds no more than year, month and day.
+        cover: a picture.
 
     Returns:
-        The tag; empty without tags.
+        The tag; empty without tags and picture.
     """
     frames = id3.ID3()
     for name, kind in _ID3.items():
         if name in tags:
             language = {"lang": "und", "desc": ""} if kind is id3.COMM else {}
             frames.add(kind(encoding=id3.Encoding.UTF16, text=[tags[name]], **language))
+    if cover is not None:
+        frames.add(id3_frame(cover))
     frames.update_to_v23()
     if not frames:
         return b""
@@ -116,3 +120,22 @@ def flac_speakers(path: Path) -> int:
         return int(tags.get(FLAC_SPEAKERS, ["0"])[0], 0)
     except (MutagenError, OSError, ValueError):
         return 0
+
+
+def add_speakers(file: BinaryIO, speakers: int) -> None:
+    """State the speakers of a flac file that is complete, where they are not the usual ones.
+
+    Args:
+        file: opened for reading and writing.
+        speakers: a bit for each, as in `audio.speakers`.
+
+    Raises:
+        OSError: the file refuses it.
+    """
+    file.seek(0)
+    whole: Any = flac.FLAC(file)
+    if whole.tags is None:
+        whole.add_tags()
+    whole[FLAC_SPEAKERS] = f"0x{speakers:04X}"
+    file.seek(0)
+    whole.save(file)

@@ -17,7 +17,7 @@ from audiosep.audio.tags import riff_info
 
 RIFF_LIMIT = 2**32 - 1
 _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
-# Speaker positions of 5.1 and 7.1; other numbers of channels have several usual orders, so none is claimed.
+# 5.1 and 7.1, where the speakers are not known; other numbers of channels have several usual orders: none is claimed.
 _SPEAKERS = {6: 0x3F, 8: 0x63F}
 _SUBFORMAT = bytes.fromhex("000000001000800000aa00389b71")
 _DS64_BYTES = 28
@@ -32,16 +32,23 @@ class WavFile:
         channels: number of channels; above two the header is WAVE_FORMAT_EXTENSIBLE.
         depth: "16", "24" or "float".
         tags: by the names of AudioInfo.tags.
+        speakers: dwChannelMask; 0: not known.
     """
 
     def __init__(
-        self, file: BinaryIO, sample_rate: int, channels: int, depth: str, tags: Mapping[str, str] | None = None
+        self,
+        file: BinaryIO,
+        sample_rate: int,
+        channels: int,
+        depth: str,
+        tags: Mapping[str, str] | None = None,
+        speakers: int = 0,
     ) -> None:
         self._file = file
         self._width = {"16": 2, "24": 3, "float": 4}[depth] * channels
         self._samples = 0
         code = _FLOAT if depth == "float" else _PCM
-        form = _format_chunk(code, sample_rate, channels, self._width)
+        form = _format_chunk(code, sample_rate, channels, self._width, speakers)
         self._fact = 12 + 8 + _DS64_BYTES + len(form) + 8
         chunks = b"JUNK" + struct.pack("<I", _DS64_BYTES) + bytes(_DS64_BYTES) + form
         chunks += b"fact" + struct.pack("<II", 4, 0) + riff_info(tags or {}) + b"data" + bytes(4)
@@ -78,12 +85,12 @@ class WavFile:
         self._file.write(octets)
 
 
-def _format_chunk(code: int, sample_rate: int, channels: int, width: int) -> bytes:
+def _format_chunk(code: int, sample_rate: int, channels: int, width: int, speakers: int) -> bytes:
     bits = 8 * width // channels
     extensible = channels > 2
     body = struct.pack(
         "<HHIIHH", _EXTENSIBLE if extensible else code, channels, sample_rate, sample_rate * width, width, bits
     )
     if extensible:
-        body += struct.pack("<HHIH", 22, bits, _SPEAKERS.get(channels, 0), code) + _SUBFORMAT
+        body += struct.pack("<HHIH", 22, bits, speakers or _SPEAKERS.get(channels, 0), code) + _SUBFORMAT
     return b"fmt " + struct.pack("<I", len(body)) + body

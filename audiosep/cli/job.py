@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 _OUTPUT = {
-    "format": typer.Option("--format", "-f", metavar="NAME", help="wav, flac, ogg, opus or mp3."),
+    "format": typer.Option("--format", "-f", metavar="NAME", help="wav, flac, ogg, opus, mp3 or m4a."),
     "template": typer.Option("--template", metavar="TEXT", help="File names of the outputs."),
     "residual": typer.Option(help="Also write what is left of the mixture."),
     "rest_only": typer.Option("--rest", help="Write nothing but what is left of the mixture."),
@@ -39,6 +39,10 @@ _OUTPUT = {
     "video": typer.Option("--video", help="Copy the picture of videos: the outputs are videos with other sound."),
     "skip_existing": typer.Option("--skip-existing", help="Leave out recordings whose outputs exist."),
     "max_seconds": typer.Option(metavar="SECONDS", help="Refuse recordings longer than this."),
+    "bitrate": typer.Option(metavar="KBIT/S", help="Of ogg, opus, mp3 and m4a [default: about 250, mp3 320]."),
+    "track": typer.Option(
+        metavar="TRACK", help="Number, language or name of the audio track [default: the default one]."
+    ),
 }
 """The fields of `OutputOptions` but `only`, which is an option of `stems`."""
 

@@ -99,7 +99,7 @@ def _separate(
     progress: Callable[[float], None],
 ) -> FileResult:
     """Separate one recording into its files."""
-    with AudioReader(task.input, max_seconds=output.max_seconds) as reader:
+    with AudioReader(task.input, max_seconds=output.max_seconds, track=output.track) as reader:
         info = reader.info
         stream = open_stream(info.sample_rate, info.channels)
         rows = {name: stream.names.index(source) for name, source in sources.items()}
@@ -118,6 +118,9 @@ def _separate(
             format=output.format,
             depth=info.depth,
             tags=info.tags,
+            speakers=info.speakers,
+            cover=info.cover,
+            bitrate=output.bitrate,
             on_clip=output.on_clip,
             overwrite=task.replace,
             video=task.input if output.video else None,

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audiosep.atomic import OldFiles, make_folder
-from audiosep.audio import AudioWriter, can_clip, check_format
+from audiosep.audio import AudioWriter, can_clip, check_format, written_rate
+from audiosep.audio.covers import Cover
 from audiosep.audio.video import VideoWriter
 from audiosep.errors import AudioError
 from audiosep.output.names import STDOUT
@@ -39,7 +40,10 @@ class Outputs:
         channels: of each file.
         format: as in `audio.AudioWriter`.
         depth: as in `audio.AudioWriter`.
-        tags: as in `audio.AudioWriter`.
+        tags: as in `audio.AudioWriter`; a title gets the name of the output behind it, so that players tell them apart.
+        speakers: as in `audio.AudioWriter`.
+        cover: as in `audio.AudioWriter`.
+        bitrate: as in `audio.AudioWriter`.
         on_clip: what to do if an output would clip: "gain" multiplies all outputs by one gain, "float" writes all of
             them as floats, "clip" saturates.
         overwrite: whether existing files may be replaced.
@@ -52,7 +56,9 @@ class Outputs:
         depth: of the files, "float" also where `on_clip` made it so.
 
     Raises:
-        AudioError: a file exists, or the format cannot hold the sample rate or channels.
+        AudioError: a file exists, or the format cannot hold the channels or the bit rate.
+        InputError: a bit rate for a format without one.
+        DependencyError: the encoder is not installed.
     """
 
     def __init__(
@@ -64,20 +70,24 @@ class Outputs:
         format: str = "wav",
         depth: str = "16",
         tags: Mapping[str, str] | None = None,
+        speakers: int = 0,
+        cover: Cover | None = None,
+        bitrate: int | None = None,
         on_clip: OnClip = "gain",
         overwrite: bool = False,
         video: Path | None = None,
         peak: float | None = None,
     ) -> None:
         if video is None:
-            check_format(format, sample_rate, channels)
+            check_format(format, sample_rate, channels, speakers, bitrate)
         for path in paths.values():
             if path != STDOUT and path.exists() and not overwrite:
                 raise AudioError(f"{path} exists already: choose another folder or template, or allow overwrite")
         self.gain, self.clipped, self.depth = 1.0, 0, depth
         self._paths = dict(paths)
         self._shape = (sample_rate, channels)
-        self._format, self._tags, self._overwrite = format, tags, overwrite
+        self._format, self._tags, self._overwrite = format, dict(tags or {}), overwrite
+        self._speakers, self._cover, self._bitrate = speakers, cover, bitrate
         self._on_clip = on_clip
         self._video = video
         self._may_clip = on_clip != "clip" and (video is not None or can_clip(format, depth))
@@ -175,12 +185,28 @@ class Outputs:
             done = "written as floats" if self._on_clip == "float" else f"multiplied by {self.gain:.6f}"
             logger.info("%s or an output beside it would clip: all are %s", next(iter(self._paths.values())), done)
         for name, path in self._paths.items():
-            self._writers[name] = self._writer(path)
+            self._writers[name] = self._writer(name, path)
+        rate = written_rate(self._format, self._shape[0])
+        if self._video is None and rate != self._shape[0]:
+            logger.warning("%s has no %d Hz: the outputs are resampled to %d Hz", self._format, self._shape[0], rate)
 
-    def _writer(self, path: Path) -> AudioWriter | VideoWriter:
+    def _writer(self, name: str, path: Path) -> AudioWriter | VideoWriter:
         if self._video is not None:
             return VideoWriter(path, self._video, *self._shape, overwrite=self._overwrite)
-        return AudioWriter(path, *self._shape, self.depth, self._format, self._tags, overwrite=self._overwrite)
+        tags = dict(self._tags)
+        if "title" in tags:
+            tags["title"] += f" ({name})"
+        return AudioWriter(
+            path,
+            *self._shape,
+            self.depth,
+            self._format,
+            tags,
+            overwrite=self._overwrite,
+            speakers=self._speakers,
+            cover=self._cover,
+            bitrate=self._bitrate,
+        )
 
 
 def _spool(path: Path) -> IO[bytes]:

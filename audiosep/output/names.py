@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from audiosep.audio.formats import FORMATS
 from audiosep.errors import InputError
 
 TEMPLATE = "{file} ({stem}).{ext}"
@@ -19,25 +20,36 @@ _FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f]')
 _RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{i}" for port in ("com", "lpt") for i in range(1, 10))}
 
 
-def check_template(template: str) -> None:
+def check_template(template: str, format: str) -> None:
     """Refuse a template that could not name the outputs of a recording.
 
     Args:
         template: as in `plan_outputs`.
+        format: one of `audio.FORMATS`.
 
     Raises:
-        InputError: an unknown field, none for the output's name, or a path that leaves the folder.
+        InputError: an unknown field, none for the output's name, names that are too long, a path that leaves the folder
+            or ends in one, the extension of another format, or characters that no name has.
     """
     try:
         fields = {field for _, field, _, _ in string.Formatter().parse(template) if field is not None}
+        known = fields <= {"file", "stem", "ext"} and "stem" in fields
+        filled = template.format(file="", stem="", ext=format) if known else ""
     except ValueError as error:
         raise InputError(f"template {template!r}: {error}") from error
-    if not fields <= {"file", "stem", "ext"} or "stem" not in fields:
+    if not known:
         raise InputError(
             f"a template has {{stem}} and may have {{file}} and {{ext}}, such as {TEMPLATE!r}: {template!r}"
         )
+    if any(len(part.encode()) > _LONGEST for part in Path(filled).parts):
+        raise InputError(f"the template {template!r} makes names of more than {_LONGEST} bytes: shorten it")
     if Path(template).is_absolute() or ".." in Path(template).parts:
         raise InputError(f"a template stays inside the output folder: {template!r}")
+    if re.search(r"[\x00-\x1f\x7f]", template) or template.endswith(("/", "\\", "/.{ext}")):
+        raise InputError(f"a template ends with a file name, without control characters: {template!r}")
+    others = [name for name, form in FORMATS.items() if name != format and template.lower().endswith(form.extensions)]
+    if others:
+        raise InputError(f"the template {template!r} is for {others[0]} files, but the format is {format}: use {{ext}}")
 
 
 def plan_outputs(
@@ -56,7 +68,8 @@ def plan_outputs(
         names: of the outputs.
         file: stem of the input's name.
         format: one of `audio.FORMATS`, which is the extension.
-        template: with {file}, {stem} (the output's name) and {ext}; slashes make subfolders. See `check_template`.
+        template: with {file}, {stem} (the output's name) and {ext}, which is put behind it where it is missing; slashes
+            make subfolders. See `check_template`.
         number: of the input among those with this `file`; from 2 on it follows it, as in "song (2) (piano).wav".
 
     Returns:
@@ -72,6 +85,9 @@ def plan_outputs(
         return {names[0]: STDOUT}
     paths: dict[str, Path] = {}
     taken: set[str] = set()
+    extensions = FORMATS[format].extensions if format in FORMATS else (f".{format}",)
+    if "{ext}" not in template and not template.lower().endswith(extensions):
+        template += ".{ext}"
     fill = partial(_path, Path(folder), template, file, ext=format, file_mark=_mark(number))
     for name in names:
         count = 1

@@ -9,6 +9,7 @@ from numbers import Real
 from typing import get_args
 
 from audiosep.audio import FORMATS, MAX_SECONDS, written_depth
+from audiosep.audio.bitrates import bitrate_range
 from audiosep.errors import InputError
 from audiosep.output.files import OnClip
 from audiosep.output.names import TEMPLATE, check_template
@@ -19,8 +20,10 @@ class OutputOptions:
     """What is written for each recording, and in which format.
 
     Args:
-        format: wav, flac, ogg, opus or mp3, in any case; sample depth and tags follow the input.
-        template: of the file names, with {file}, {stem} (the target's name) and {ext}; slashes make subfolders.
+        format: wav, flac, ogg, opus, mp3 or m4a, in any case; sample depth, tags, cover and speaker layout follow the
+            input. Where the format lacks the sample rate, the outputs are resampled.
+        template: of the file names, with {file}, {stem} (the target's name) and {ext}; slashes make subfolders. One
+            without {ext} gets it.
         residual: whether to write also what is left of the mixture; beside a target it is not written to standard
             output.
         only: write only this target, or these, in any case; what is left then contains the others. None writes all.
@@ -33,6 +36,9 @@ class OutputOptions:
             that of the input.
         skip_existing: whether to leave out recordings all of whose outputs exist. Where only some of them do, as
             when a process was killed, the recording is separated again and all of them are replaced.
+        bitrate: of ogg, opus, mp3 and m4a, kbit/s; None: 320 for mp3, about 250 for two channels of the others.
+        track: number (from 1 on), language or name of the audio track of recordings with several; None: the
+            default one.
 
     Raises:
         InputError: an impossible value; the message names the possible ones.
@@ -48,6 +54,8 @@ class OutputOptions:
     rest_only: bool = False
     skip_existing: bool = False
     video: bool = False
+    bitrate: int | None = None
+    track: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "format", str(self.format).lower().removeprefix("."))
@@ -57,7 +65,11 @@ class OutputOptions:
             raise InputError(f"on_clip must be {', '.join(get_args(OnClip))}, got {self.on_clip!r}")
         if self.on_clip == "float" and written_depth(self.format, "float") != "float":
             raise InputError(f"{self.format} files hold no floating-point samples: use format='wav' or on_clip='gain'")
-        check_template(self.template)
+        check_template(self.template, self.format)
+        if self.bitrate is not None:
+            if not isinstance(self.bitrate, int) or isinstance(self.bitrate, bool) or self.bitrate < 1:
+                raise InputError(f"bitrate must be a whole number of kbit/s, got {self.bitrate!r}")
+            bitrate_range(self.format, 48_000, 2)  # refuses formats without one
         for name in ("residual", "rest_only", "overwrite", "skip_existing", "video"):
             if not isinstance(getattr(self, name), bool):
                 raise InputError(f"{name} must be True or False, got {getattr(self, name)!r}")
@@ -67,6 +79,8 @@ class OutputOptions:
             raise InputError("overwrite and skip_existing exclude each other: choose one")
         if not isinstance(self.max_seconds, Real) or not self.max_seconds >= 0:
             raise InputError(f"max_seconds must be a number of at least 0, got {self.max_seconds!r}")
+        if self.track is not None:
+            object.__setattr__(self, "track", str(self.track))  # a number too, from Python
         if self.only is not None:
             only = (self.only,) if isinstance(self.only, str) else tuple(self.only)
             if not only or not all(isinstance(name, str) for name in only):

@@ -89,6 +89,12 @@ def plan_batch(
     recordings, failures = find_recordings(inputs, folder)
     if folder == STDOUT and len(recordings) > 1:
         raise InputError(f"standard output carries one recording, not {len(recordings)}: name a folder for the outputs")
+    shared = len(recordings) > len({recording.subfolder for recording in recordings})
+    if shared and "{file" not in output.template:
+        raise InputError(
+            f"the template {output.template!r} names the outputs of {len(recordings)} recordings alike: put {{file}} "
+            "into it"
+        )
     plan = Plan(targets, rest, [], [], failures)
     paths = OutputPaths(folder, written, output, recordings)
     for recording in recordings:

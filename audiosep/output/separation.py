@@ -99,10 +99,12 @@ class Separation(Mapping[str, AnyArray], Generic[AnyArray]):
         residual: bool = OutputOptions.residual,
         on_clip: OnClip = OutputOptions.on_clip,
         overwrite: bool = OutputOptions.overwrite,
+        bitrate: int | None = OutputOptions.bitrate,
     ) -> list[Path]:
         """Write every target, and what is left, to files: all of them or none.
 
-        Sample depth and tags follow the input file; arrays are written as floats where the format has them.
+        Sample depth, tags, cover and speaker layout follow the input file; arrays are written as floats where the
+        format has them.
 
         Args:
             out_dir: folder, made if needed.
@@ -111,15 +113,17 @@ class Separation(Mapping[str, AnyArray], Generic[AnyArray]):
             residual: whether to write also what is left; never written for stems, which leave nothing.
             on_clip: as in `OutputOptions`; what was done is in the log.
             overwrite: whether existing files may be replaced.
+            bitrate: as in `OutputOptions`.
 
         Returns:
             The files, targets first.
 
         Raises:
             InputError: an impossible option.
-            AudioError: a file exists or cannot be written, or the format cannot hold the rate or channels.
+            AudioError: a file exists or cannot be written, or the format cannot hold the channels or the bit rate.
+            DependencyError: m4a files need PyAV.
         """
-        output = OutputOptions(format, template, residual, on_clip=on_clip, overwrite=overwrite)
+        output = OutputOptions(format, template, residual, on_clip=on_clip, overwrite=overwrite, bitrate=bitrate)
         arrays = {name: as_array(target)[0] for name, target in self.items()}
         if residual and not self.complete:
             arrays[rest_name(list(self))] = as_array(self.residual)[0]
@@ -132,6 +136,9 @@ class Separation(Mapping[str, AnyArray], Generic[AnyArray]):
             format=output.format,
             depth="float" if self.info is None else self.info.depth,
             tags=None if self.info is None else self.info.tags,
+            speakers=0 if self.info is None else self.info.speakers,
+            cover=None if self.info is None else self.info.cover,
+            bitrate=bitrate,
             on_clip=output.on_clip,
             overwrite=output.overwrite,
             peak=max(float(np.abs(array).max()) for array in arrays.values()),
