@@ -20,7 +20,8 @@ from audiosep.errors import Cancelled, ModelError, QueryError
 from audiosep.inference.backend import Backend
 from audiosep.inference.devices import free_cache
 from audiosep.inference.model_windows import live_windows
-from audiosep.inference.options import Engine, Options, Progress, check_jobs
+from audiosep.inference.options import Engine, Options, Progress
+from audiosep.inference.parallel import check_jobs
 from audiosep.inference.stream import Stream
 from audiosep.inference.windows import Windows
 from audiosep.models.separation_model import SeparationModel
@@ -276,7 +277,8 @@ class Separator:
             out_dir: folder for the outputs; "-" writes a single target to standard output.
             output: what to write, and in which format.
             options: how to separate.
-            jobs: recordings that are separated at once, each in a thread.
+            jobs: recordings that are separated at once, each in a thread of its own that computes with torch's number
+                of threads: set that to the CPUs divided by `jobs`. Results are in the order of the inputs.
             progress: called with the fraction of the whole batch, 0 to 1; returning False cancels.
             watch: called when a recording begins and when it is finished, with a `BatchEvent`.
 

@@ -13,13 +13,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 from conftest import Mixture
 
 from audiosep.atomic import PendingFile, remove_leftovers
 from audiosep.audio import probe, read_audio, write_audio
 from audiosep.cli import main
+from audiosep.cli.common import ModelOptions
 from audiosep.cli.separate import split
-from audiosep.errors import InputError
+from audiosep.errors import Cancelled, InputError
+from audiosep.inference.parallel import free_memory, jobs_that_fit
 from audiosep.output.batch_report import BatchEvent, FileResult
 from audiosep.query.stem_words import stem_of
 from audiosep.separator import Separator
@@ -327,6 +330,73 @@ def test_a_failed_recording_leaves_no_empty_folder(separator: Separator, tmp_pat
     out.mkdir()
     separator.separate_files(tmp_path / "bad.wav", "piano", out)
     assert out.is_dir()
+
+
+# ---- several at once -------------------------------------------------------------------------------------------------
+
+
+def test_several_at_once_give_the_same_bytes_in_order(
+    separator: Separator, songs: Path, tmp_path: Path, mixture: Mixture
+) -> None:
+    write_audio(songs / "1 long.wav", mixture(6, 16000, 1), 16000)  # is finished after those that follow it
+    (songs / "2 bad.wav").write_text("no sound")
+    one = separator.separate_files(songs, ["piano", "dog"], tmp_path / "one")
+    events: list[tuple[str, bool]] = []
+    fractions: list[float] = []
+    three = separator.separate_files(
+        songs, ["piano", "dog"], tmp_path / "three", jobs=3, progress=fractions.append,
+        watch=lambda event: events.append((event.input.name, event.outcome is not None)),
+    )  # fmt: skip
+    assert [result.input for result in three.results] == [result.input for result in one.results]
+    assert [*three.failures] == [songs / "2 bad.wav"]
+    assert [name for name, done in events if done] == ["1 long.wav", "1.wav", "2 bad.wav", "2.wav", "3.wav"]
+    for expected, result in zip(one.results, three.results, strict=True):
+        assert result.presence == expected.presence
+        for name, path in result.outputs.items():
+            assert path.read_bytes() == expected.outputs[name].read_bytes()
+    assert fractions == sorted(fractions)
+    assert fractions[-1] == 1
+
+
+def test_cancelling_several_at_once_leaves_nothing_half_written(
+    separator: Separator, songs: Path, tmp_path: Path, mixture: Mixture
+) -> None:
+    for number in range(4, 8):
+        write_audio(songs / f"{number}.wav", mixture(20, 16000, 1), 16000)
+    with pytest.raises(Cancelled):
+        separator.separate_files(songs, "piano", tmp_path / "out", jobs=2, progress=lambda fraction: fraction < 0.3)
+    made = names(tmp_path / "out")
+    assert made == [name for number in (1, 2, 3, 4) for name in made if name.startswith(f"{number} ")]
+    assert len(made) % 2 == 0
+
+
+def test_jobs_fit_into_cpus_and_memory(tmp_path: Path) -> None:
+    assert jobs_that_fit(4, cpus=2, free=2**40) == 2
+    assert jobs_that_fit(4, cpus=8, free=2**30) == 1
+    assert jobs_that_fit(0, cpus=3, free=None) >= 1
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc" / "meminfo").write_text("MemTotal: 9 kB\nMemAvailable: 4000000 kB\n")
+    assert free_memory(tmp_path) == 4_096_000_000
+    (tmp_path / "sys/fs/cgroup").mkdir(parents=True)
+    (tmp_path / "sys/fs/cgroup/memory.max").write_text("1000\n")
+    (tmp_path / "sys/fs/cgroup/memory.current").write_text("400\n")
+    assert free_memory(tmp_path) == 600
+    assert free_memory(tmp_path / "none") is None
+
+
+def test_the_command_line_divides_the_threads(
+    run: Run, songs: Path, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[object] = []
+    load = ModelOptions.load
+    monkeypatch.setattr(ModelOptions, "load", lambda self: (seen.append(self.threads), load(self))[1])
+    before = torch.get_num_threads()
+    code, out, err = run(
+        "separate", songs, "piano", "-o", tmp_path / "out", "-m", tiny_folder, "--jobs", "2", "--threads", "4", "--json"
+    )
+    torch.set_num_threads(before)
+    assert code == 0, err
+    assert (seen, json.loads(out)["jobs"]) == ([2], 2)
 
 
 # ---- kills -----------------------------------------------------------------------------------------------------------

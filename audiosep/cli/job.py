@@ -73,6 +73,10 @@ class JobOptions:
     ] = "separated"
     output: Annotated[OutputOptions, _OUTPUT] = OutputOptions()
     options: Annotated[Options, _OPTIONS] = Options()
+    jobs: Annotated[
+        int,
+        typer.Option(metavar="N", min=0, help="Recordings at once, as CPUs and memory allow; 0: as many as fit."),
+    ] = 1
     manifest: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="File with inputs: from `audiosep data build`, or text with a path a line."),
@@ -223,6 +227,8 @@ def _check_ray(job: JobOptions, model: common.ModelOptions) -> None:
     """
     if job.ray and model.threads is not None:
         raise InputError("--ray divides the CPUs among its workers: give --workers instead of --threads")
+    if job.ray and job.jobs != 1:
+        raise InputError("--ray has --workers instead of --jobs: give one of them")
     if not job.ray and (job.workers is not None or job.cluster is not None):
         raise InputError("--workers and --cluster are for --ray: add it")
 
@@ -230,7 +236,8 @@ def _check_ray(job: JobOptions, model: common.ModelOptions) -> None:
 def _here(work: _Job, plan: Plan | None, reporter: Reporter, terminal: Console) -> tuple[BatchReport, dict[str, Any]]:
     """Separate in this process; the report, and the head of the JSON document."""
     job = work.job
-    separator = work.model.load()
+    jobs, threads = _shares(work)
+    separator = replace(work.model, threads=threads).load()
     began = time.perf_counter()
     stems = separator.stems_for(work.queries) if work.queries is not None and job.options.stem_head else None
     if stems is not None and not job.quiet:
@@ -248,6 +255,7 @@ def _here(work: _Job, plan: Plan | None, reporter: Reporter, terminal: Console) 
             job.out,
             output=job.output,
             options=job.options,
+            jobs=jobs,
             progress=reporter.progress if reporter.needs_progress else None,
             watch=reporter.watch,
         )
@@ -256,8 +264,21 @@ def _here(work: _Job, plan: Plan | None, reporter: Reporter, terminal: Console) 
         "device": str(separator.device),
         "precision": separator.precision,
         "engine": separator.engine,
+        "jobs": jobs,
         "seconds": round(time.perf_counter() - began, 3),
     }
+
+
+def _shares(work: _Job) -> tuple[int, int | None]:
+    """How many recordings are separated at once, and the CPU threads of each; None for as many as there may be."""
+    from audiosep.inference.parallel import jobs_that_fit
+    from audiosep.inference.threads import available_cpus
+
+    if work.job.jobs == 1:
+        return 1, work.model.threads
+    cpus = work.model.threads or available_cpus()
+    jobs = jobs_that_fit(work.job.jobs, cpus)
+    return jobs, max(1, cpus // jobs)
 
 
 def _with_ray(work: _Job, reporter: Reporter, terminal: Console) -> tuple[RayReport, dict[str, Any]]:

@@ -48,15 +48,5 @@ class Options:
             raise InputError(f"stem_head must be True or False, got {self.stem_head!r}")
 
 
-def check_jobs(jobs: int) -> None:
-    """Refuse an impossible number of recordings at once.
-
-    Raises:
-        InputError: not a whole number of at least 1.
-    """
-    if not _is_whole(jobs) or jobs < 1:
-        raise InputError(f"jobs must be a whole number of at least 1, got {jobs!r}")
-
-
 def _is_whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
