@@ -1,4 +1,4 @@
-"""Digests of what the package makes of the example recordings, to compare two versions of the code byte for byte.
+"""Digests of what the package makes of the example recordings, to compare two versions of the code sample for sample.
 
     python -m research.output_digests > before.txt                              # in one checkout
     python -m research.output_digests --python /other/checkout/.venv/bin/python  # with the code of another environment
@@ -17,6 +17,10 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import soundfile
 
 AUDIO = Path(__file__).parent.parent / "examples" / "audio"
 THREADS = "1"  # digests of several threads are those of the machine too
@@ -55,8 +59,16 @@ def digests(python: str, out: Path) -> list[str]:
             lines.append(f"{_digest(done.stdout)}  {name}  standard output")
         for path in sorted(set(out.rglob("*")) - before):
             if path.is_file():
-                lines.append(f"{_digest(path.read_bytes())}  {name}  {path.name}")
+                lines.append(f"{_digest(_content(path))}  {name}  {path.name}")
     return lines
+
+
+def _content(path: Path) -> bytes:
+    """The samples of an audio file, without its tags; the bytes of another file."""
+    if path.suffix != ".wav":
+        return path.read_bytes()
+    samples: npt.NDArray[np.float32] = soundfile.read(path, dtype="float32")[0]
+    return samples.tobytes()
 
 
 def _digest(content: bytes) -> str:

@@ -12,9 +12,11 @@ import pytest
 import soundfile
 from conftest import Mixture
 
-from audiosep.audio import write_audio
+from audiosep import OutputOptions
+from audiosep.audio import FORMATS, write_audio
 from audiosep.errors import InputError
 from audiosep.output.recordings import find_recordings
+from audiosep.separator import Separator
 
 ROOT = Path(__file__).parents[1]
 
@@ -84,3 +86,28 @@ def test_quiet_silences_libraries_too(tmp_path: Path, tiny_folder: Path, mixture
         said[quiet] = done.stderr
     assert "resync" in said[()].lower()
     assert said[("--quiet",)] == ""
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_outputs_are_no_recordings_wherever_they_lie(
+    separator: Separator, tmp_path: Path, mixture: Mixture, format: str
+) -> None:
+    if format == "m4a":
+        pytest.importorskip("av")
+    folder = tmp_path / "music"
+    folder.mkdir()
+    write_audio(folder / "a.wav", mixture(0.5, 16000, 1), 16000, tags={"title": "A", "software": "a recorder"})
+    write_audio(folder / "a (live).wav", mixture(0.5, 16000, 1), 16000)
+    separator.separate_files(folder / "a.wav", "piano", folder / "old", output=OutputOptions(format=format))
+    (made,) = (folder / "old").glob("a (piano).*")
+    made.rename(folder / made.with_stem("renamed").name)
+    separator.separate(folder / "a.wav", "piano").save(folder / "saved", format=format)
+    assert found(folder) == ["a (live).wav", "a.wav"]
+    named, _ = find_recordings(folder / f"renamed{made.suffix}", tmp_path / "out")
+    assert len(named) == 1
+
+
+def test_where_a_format_holds_no_mark_the_name_tells(tmp_path: Path) -> None:
+    folder = tmp_path / "films"
+    touch(folder / "a.avi", folder / "out" / "a (without dog).avi", folder / "b (final).avi")
+    assert found(folder) == ["a.avi", "b (final).avi"]

@@ -41,7 +41,8 @@ class AacEncoder:
         self._rate, self._samples = sample_rate, 0
         # The length of the file is in units of the movie's time scale; whole samples make it exact.
         self._container: Any = av.open(_Sink(file), "w", format="ipod", options={"movie_timescale": str(sample_rate)})
-        self._container.metadata.update(tags)
+        names = {"software": "encoding_tool"}  # ffmpeg's name
+        self._container.metadata.update({names.get(name, name): text for name, text in tags.items()})
         self._stream = self._container.add_stream("aac", rate=sample_rate, layout=self._layout)
         self._stream.bit_rate = 1000 * (bitrate or _RATE_PER_CHANNEL * channels)
 

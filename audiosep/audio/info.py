@@ -11,7 +11,7 @@ from audiosep.audio.covers import Cover
 from audiosep.audio.tracks import Track
 
 # Tags that are carried from input to output, and their names elsewhere.
-TAGS = ("title", "artist", "album", "track", "date", "genre", "comment", "copyright")
+TAGS = ("title", "artist", "album", "track", "date", "genre", "comment", "copyright", "software")
 _TAG_SYNONYMS = {"tracknumber": "track", "year": "date", "description": "comment"}
 
 _LOSSY = "16"

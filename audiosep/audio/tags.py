@@ -27,6 +27,7 @@ _RIFF = {
     "genre": b"IGNR",
     "comment": b"ICMT",
     "copyright": b"ICOP",
+    "software": b"ISFT",
 }
 _ID3: dict[str, type[id3.TextFrame]] = {
     "title": id3.TIT2,
@@ -37,6 +38,7 @@ _ID3: dict[str, type[id3.TextFrame]] = {
     "genre": id3.TCON,
     "comment": id3.COMM,
     "copyright": id3.TCOP,
+    "software": id3.TSSE,
 }
 
 

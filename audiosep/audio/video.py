@@ -11,6 +11,7 @@ import numpy as np
 
 from audiosep.atomic import PendingFile
 from audiosep.audio.limits import Array, check_channels, check_finite, check_rate
+from audiosep.audio.marker import MARK
 from audiosep.audio.wav import WavFile
 from audiosep.errors import AudioError, DependencyError
 
@@ -143,7 +144,7 @@ class VideoWriter:
         command += ["-i", f"file:{self._sound.temporary}", "-map", "0:V", "-map", "1:a:0", "-map", "0:s?"]
         command += ["-map_metadata", "0", "-map_chapters", "0", "-c", "copy"]
         command += ["-c:a", container.codec, "-b:a", container.bitrate]
-        command += ["-f", container.muxer, f"file:{self._pending.temporary}"]
+        command += ["-metadata", f"encoding_tool={MARK}", "-f", container.muxer, f"file:{self._pending.temporary}"]
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
         if done.returncode:
             reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from audiosep.atomic import OldFiles, make_folder
 from audiosep.audio import AudioWriter, can_clip, check_format, written_rate
 from audiosep.audio.covers import Cover
+from audiosep.audio.marker import MARK
 from audiosep.audio.video import VideoWriter
 from audiosep.errors import AudioError
 from audiosep.output.names import STDOUT
@@ -193,7 +194,7 @@ class Outputs:
     def _writer(self, name: str, path: Path) -> AudioWriter | VideoWriter:
         if self._video is not None:
             return VideoWriter(path, self._video, *self._shape, overwrite=self._overwrite)
-        tags = dict(self._tags)
+        tags = {**self._tags, "software": MARK}
         if "title" in tags:
             tags["title"] += f" ({name})"
         return AudioWriter(

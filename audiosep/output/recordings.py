@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from audiosep.audio import SUFFIXES, is_recording
+from audiosep.audio.marker import UNMARKED, is_marked
 from audiosep.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -101,13 +103,24 @@ def _search(folder: Path, outputs: Path) -> list[Recording]:
     """
     root = folder.resolve()
     inside = outputs != root and outputs.is_relative_to(root)
-    files = []
+    files: list[Path] = []
+    ours: list[Path] = []
     left_out: Counter[str] = Counter()
     for file in _files(folder, outputs if inside else None):
         if is_recording(file):
-            files.append(file)
+            (ours if is_marked(file) else files).append(file)
         elif not file.name.startswith(".") and file.suffix.lower() not in _NO_SOUND:
             left_out[file.suffix.lower() or "no suffix"] += 1
+    names = {file.name for file in files}
+    ours += [file for file in files if file.suffix.lower() in UNMARKED and _original(file) in names]
+    files = [file for file in files if file not in ours]
+    if ours:
+        logger.warning(
+            "%s: %d outputs of audiosep are left out, such as %s (name them to separate them)",
+            folder,
+            len(ours),
+            ours[0],
+        )
     if left_out:
         counts = ", ".join(f"{count} {suffix}" for suffix, count in sorted(left_out.items()))
         logger.warning("%s: left out by their suffix: %s (name the files to separate them)", folder, counts)
@@ -118,6 +131,12 @@ def _search(folder: Path, outputs: Path) -> list[Recording]:
             f"time: choose a folder for them alone, such as {folder / 'separated'}, or name the recordings one by one"
         )
     return found
+
+
+def _original(file: Path) -> str | None:
+    """The name of the recording of which a file may be an output, by the usual template."""
+    found = re.fullmatch(r"(.+) \([^()]+\)", file.stem)
+    return None if found is None else found[1] + file.suffix
 
 
 def _files(folder: Path, outputs: Path | None) -> Iterator[Path]:
