@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -14,6 +15,8 @@ from audiosep.audio.limits import Array
 from audiosep.audio.mpeg import mpeg_length
 from audiosep.audio.ogg import ogg_links
 from audiosep.audio.riff import stated_size
+
+logger = logging.getLogger(__name__)
 
 # Of these ffmpeg guesses the length by the bit rate of the first frames.
 _GUESSED = frozenset(("aac", "loas", "ac3", "eac3", "dts", "truehd", "mlp", "amr", "adx", "g729", "gsm"))
@@ -32,13 +35,22 @@ class Lengths:
         stream: of the audio stream.
         tag: of the stream, in the tag DURATION that Matroska has instead.
         container: of the whole file.
+        start: time stamp of the first packet of the stream.
+        zero: of the first packet of all other streams; None: there are no others.
         alone: whether the file has nothing but this stream.
     """
 
     stream: float | None
     tag: float | None
     container: float | None
+    start: float
+    zero: float | None
     alone: bool
+
+    @property
+    def late(self) -> float:
+        """How long after the other streams the stream starts."""
+        return 0.0 if self.zero is None else max(0.0, self.start - self.zero)
 
 
 def tag_seconds(tag: str | None) -> float | None:
@@ -47,24 +59,35 @@ def tag_seconds(tag: str | None) -> float | None:
     return None if match is None else int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3])
 
 
-def stated_seconds(path: Path, formats: Collection[str], lengths: Lengths) -> tuple[float | None, bool]:
-    """How long the sound of a file must be, as its container says.
+@dataclass(frozen=True)
+class Stated:
+    """What a file says about its sound.
+
+    Args:
+        seconds: how long it must be; None where the file states no length, or ffmpeg guesses it.
+        cut: whether the end of the file is missing.
+        changes: where the sample rate or the number of channels changes, in seconds; None: nowhere that is known.
+    """
+
+    seconds: float | None
+    cut: bool
+    changes: float | None = None
+
+
+def stated_length(path: Path, formats: Collection[str], lengths: Lengths) -> Stated:
+    """What a container says about its sound.
 
     Args:
         path: the file.
         formats: names that ffmpeg has for the container.
         lengths: what ffmpeg says.
-
-    Returns:
-        stated: seconds; None where the file states no length, or ffmpeg guesses it.
-        cut: whether the end of the file is missing.
     """
     if "mp3" in formats:
         mpeg = mpeg_length(path)
-        return mpeg.seconds, mpeg.cut
+        return Stated(mpeg.seconds, mpeg.cut, mpeg.changes)
     if "ogg" in formats:
         ogg = ogg_links(path)
-        return ogg.seconds, not ogg.marked
+        return Stated(ogg.seconds, not ogg.marked, ogg.changes)
     size = path.stat().st_size
     if "mpegts" in formats:
         cut = all(size % packet for packet in _TRANSPORT)
@@ -73,9 +96,20 @@ def stated_seconds(path: Path, formats: Collection[str], lengths: Lengths) -> tu
     else:
         cut = (stated_size(path) or 0) > size + 1
     if _GUESSED & set(formats):
-        return None, cut
-    whole = lengths.container if lengths.alone or "flv" in formats else None
-    return next((seconds for seconds in (lengths.stream, lengths.tag, whole) if seconds is not None), None), cut
+        return Stated(None, cut)
+    if lengths.stream is not None:
+        return Stated(lengths.stream + lengths.late, cut)
+    end = lengths.tag if lengths.tag is not None else lengths.container
+    if end is None or not (lengths.tag is not None or lengths.alone or "flv" in formats):
+        return Stated(None, cut)
+    # Matroska states where its streams end on a time line that need not begin with them.
+    begins = lengths.start if lengths.zero is None else min(lengths.start, lengths.zero)
+    return Stated(end - max(0.0, begins) if "matroska" in formats else end, cut)
+
+
+def report_change(path: Path, seconds: float) -> None:
+    """Say that the rest of a file has another sample rate or number of channels."""
+    logger.warning("%s has another sample rate or number of channels from %.2f s on: converted back", path, seconds)
 
 
 def _ends_within_packet(path: Path, size: int) -> bool:

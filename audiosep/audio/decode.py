@@ -100,7 +100,7 @@ class AudioReader:
             self.close()
             raise
         if len(self.info.tracks) > 1 and track is None:
-            logger.warning("%s: audio track %s is read", self.name, told(self.info.tracks, self.info.track))
+            logger.warning("%s: %s", self.name, told(self.info.tracks, self.info.track))
         rate = self.info.sample_rate
         exact = 0 if self.info.samples is None else self.info.samples
         self._stated = max(exact / rate, self._source.stated or 0.0)

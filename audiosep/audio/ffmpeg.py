@@ -15,7 +15,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from audiosep.audio.container import Lengths, silence, stated_seconds, tag_seconds, trimmed
+from audiosep.audio.container import Lengths, report_change, silence, stated_length, tag_seconds, trimmed
 from audiosep.audio.info import AudioInfo, clean_tags, ffmpeg_depth
 from audiosep.audio.limits import Array
 from audiosep.audio.source import Unreadable
@@ -47,8 +47,9 @@ class FFmpegSource:
             raise Unreadable("not on PATH (install it from https://ffmpeg.org or with the system's packages)")
         about = _Container(path)
         self._number = choose_track(about.tracks, track).number
-        self.stated, self.cut = about.stated(self._number)
-        self._lead, self._gaps, self._packets_end = about.places(self._number)
+        stated = stated_length(path, about.formats, about.lengths(self._number))
+        self.stated, self.cut, self._changes = stated.seconds, stated.cut, stated.changes
+        self._lead, self._gaps, self._packets_end = about.places(self._number, self.stated)
         # Sun AU has the shortest header with rate and channels.
         command = [program, "-v", "error", "-nostdin", *_LOCAL, "-i", f"file:{path}", "-map", f"0:a:{self._number - 1}"]
         if self._gaps:
@@ -58,7 +59,7 @@ class FFmpegSource:
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (close() does)
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self._log, stdin=subprocess.DEVNULL)
         try:
-            self.info = about.describe(self._number, *self._read_header())
+            self.info = about.describe(self._number, self.stated, *self._read_header())
         except BaseException:
             self.close()
             raise
@@ -82,6 +83,8 @@ class FFmpegSource:
         rate = self.info.sample_rate
         report_start(self.info.path, self._lead)
         report_gaps(self.info.path, self._gaps)
+        if self._changes is not None:
+            report_change(self.info.path, self._changes)
         lead = round(self._lead * rate)
         blocks = chain(silence(self.info.channels, lead), self._decoded())
         return trimmed(blocks, self._end)
@@ -151,34 +154,30 @@ class _Container:
     def _stream(self, number: int) -> dict[str, Any]:
         return self._sounds[number - 1] if self._sounds else {}
 
-    def _start(self, number: int) -> float:
-        """How many seconds after the other tracks the sound starts."""
+    def lengths(self, number: int) -> Lengths:
+        """What ffprobe says about the length of a track."""
         stream = self._stream(number)
-        others = [_number(other, "start_time") for other in self._playing if other is not stream]
-        starts = [start for start in others if start is not None]
-        start = _number(stream, "start_time")
-        return max(0.0, start - min(starts)) if starts and start is not None else 0.0
+        others = [other for other in self._playing if other is not stream]
+        starts = [start for start in (_number(other, "start_time") for other in others) if start is not None]
+        return Lengths(
+            _number(stream, "duration"),
+            tag_seconds(stream.get("tags", {}).get("DURATION")),
+            _number(self._format, "duration"),
+            _number(stream, "start_time") or 0.0,
+            min(starts, default=None),
+            alone=not others,
+        )
 
-    def stated(self, number: int) -> tuple[float | None, bool]:
-        """As in `stated_seconds`."""
-        stream = self._stream(number)
-        seconds, tag = _number(stream, "duration"), tag_seconds(stream.get("tags", {}).get("DURATION"))
-        if seconds is not None:
-            seconds += self._start(number)
-        container = _number(self._format, "duration")
-        return stated_seconds(self._path, self.formats, Lengths(seconds, tag, container, len(self._playing) == 1))
-
-    def places(self, number: int) -> tuple[float, list[tuple[float, float]], float]:
+    def places(self, number: int, stated: float | None) -> tuple[float, list[tuple[float, float]], float]:
         """The seconds of silence in front of a track, its gaps and its end as in `find_gaps`."""
-        stated, _ = self.stated(number)
-        lead = lateness(self._start(number), stated)
+        lengths = self.lengths(number)
         options = ["-select_streams", f"a:{number - 1}", "-show_entries", "packet=pts_time,duration_time"]
-        start = _number(self._stream(number), "start_time") or 0.0
-        return lead, *find_gaps(_packets(_ffprobe(self._path, "-of", "csv=p=0", *options)), start, stated)
+        packets = _packets(_ffprobe(self._path, "-of", "csv=p=0", *options))
+        return lateness(lengths.late, stated), *find_gaps(packets, lengths.start, stated)
 
-    def describe(self, number: int, sample_rate: int, channels: int) -> AudioInfo:
+    def describe(self, number: int, stated: float | None, sample_rate: int, channels: int) -> AudioInfo:
         """What is known of a track."""
-        stream, (stated, _) = self._stream(number), self.stated(number)
+        stream = self._stream(number)
         suffix = self._path.suffix.lower().removeprefix(".")
         codec = stream.get("codec_name", "unknown")
         return AudioInfo(

@@ -56,6 +56,16 @@ class OggLinks:
             return None
         return sum(link.samples / link.rate for link in self.links)
 
+    @property
+    def changes(self) -> float | None:
+        """Where the first link ends that has another rate or number of channels than the next, in seconds."""
+        seconds = 0.0
+        for link, following in zip(self.links, self.links[1:], strict=False):
+            seconds += link.samples / link.rate if link.rate else 0.0
+            if (link.rate, link.channels) != (following.rate, following.channels):
+                return seconds
+        return None
+
 
 def ogg_links(path: Path) -> OggLinks:
     """Read the headers of all pages.

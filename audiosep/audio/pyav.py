@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from audiosep.audio.container import Lengths, silence, stated_seconds, tag_seconds, trimmed
+from audiosep.audio.container import Lengths, report_change, silence, stated_length, tag_seconds, trimmed
 from audiosep.audio.info import AudioInfo, clean_tags, ffmpeg_depth
 from audiosep.audio.limits import Array
 from audiosep.audio.source import Unreadable, pcm_to_float
@@ -59,12 +59,14 @@ class AvSource:
             if self._stream.codec_context is None:
                 raise Unreadable("its encoding is unknown")
             self._frames = self._decode()
-            first = next(self._frames, None)
-            if first is None:
+            self._head = list(islice(self._frames, 2))
+            if not self._head:
                 raise Unreadable("no audio in it could be decoded")
-            # The first frame, not the header: for HE-AAC the header states half the rate.
-            self.info = self._describe(path, first, tracks, number)
-            self._first, self._shape = first, _shape(first)
+            # A frame, not the header: for HE-AAC the header states half the rate. The second one, because where files
+            # were joined, the first one may have the rate of another part.
+            self._usual = self._head[-1]
+            self._shape = _shape(self._usual)
+            self.info = self._describe(path, self._usual, tracks, number)
         except BaseException:
             self._container.close()
             raise
@@ -77,10 +79,12 @@ class AvSource:
         self._zero = min(starts, default=None)
         seconds = None if stream.duration is None else float(stream.duration * stream.time_base)
         whole = None if container.duration is None else container.duration / 1e6
-        if seconds is not None and starts and stream.start_time is not None:
-            seconds += max(0.0, float(stream.start_time * stream.time_base) - min(starts))
-        lengths = Lengths(seconds, tag_seconds(stream.metadata.get("DURATION")), whole, alone=not others)
-        self.stated, self.cut = stated_seconds(path, formats, lengths)
+        start = 0.0 if stream.start_time is None else float(stream.start_time * stream.time_base)
+        lengths = Lengths(
+            seconds, tag_seconds(stream.metadata.get("DURATION")), whole, start, self._zero, alone=not others
+        )
+        stated = stated_length(path, formats, lengths)
+        self.stated, self.cut = stated.seconds, stated.cut
         suffix = path.suffix.lower().removeprefix(".")
         return AudioInfo(
             path=path,
@@ -109,7 +113,7 @@ class AvSource:
         base, rate = self._stream.time_base, self.info.sample_rate
         if self._last is None or "mp4" not in self._container.format.name or rate % base.denominator:
             return None
-        start = self._first.pts * self._first.time_base
+        start = self._head[0].pts * self._head[0].time_base
         samples: int = round((self._last * base - start) * rate)
         return self._lead + samples
 
@@ -118,7 +122,7 @@ class AvSource:
         timeline = Timeline(self.info.path, self.info.sample_rate, self._zero, self.stated)
         position = 0
         try:
-            for frame in chain((self._first,), self._frames, (None,)):
+            for frame in chain(self._head, self._frames, (None,)):
                 time = None if frame is None or frame.pts is None else float(frame.pts * frame.time_base)
                 for samples in self._samples(frame, position):
                     missing = timeline.silence(time, position)
@@ -167,33 +171,26 @@ class AvSource:
             self._broken = True
 
     def _samples(self, frame: Any, position: int) -> Iterator[Array]:
-        """A frame as float32 (channels, samples), in the rate and layout of the first one; None: what is left."""
-        shape = self._first if frame is None else frame
+        """A frame as float32 (channels, samples), in the usual rate and layout; None: what is left."""
+        shape = self._usual if frame is None else frame
         if _shape(shape) != self._shape:
             if self._resampler is not None:
                 yield from map(_to_array, self._resampler.resample(None))
                 self._resampler = None
             self._shape = _shape(shape)
-            if self._shape != _shape(self._first):
-                self._resampler = self._convert(shape, position)
+            if self._shape != _shape(self._usual):
+                self._resampler = self._convert(position)
         if frame is not None:
             yield from map(_to_array, [frame] if self._resampler is None else self._resampler.resample(frame))
 
-    def _convert(self, frame: Any, position: int) -> Any:
-        """What brings frames of another rate or layout to those of the first one."""
+    def _convert(self, position: int) -> Any:
+        """What brings frames of another rate or layout to the usual ones."""
         from av import AudioResampler
 
-        first = self._first
-        logger.warning(
-            "%s changes from %d Hz and %d channels to %d Hz and %d channels at %.2f s: converted back",
-            self.info.path,
-            first.sample_rate,
-            first.layout.nb_channels,
-            frame.sample_rate,
-            frame.layout.nb_channels,
-            position / first.sample_rate,
-        )
-        return AudioResampler(format=first.format.name, layout=first.layout, rate=first.sample_rate)
+        usual = self._usual
+        if position > 0:
+            report_change(self.info.path, position / usual.sample_rate)
+        return AudioResampler(format=usual.format.name, layout=usual.layout, rate=usual.sample_rate)
 
     def close(self) -> None:
         self._container.close()

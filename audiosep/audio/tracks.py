@@ -55,6 +55,6 @@ def choose_track(tracks: Sequence[Track], wanted: int | str | None) -> Track:
 
 
 def told(tracks: Sequence[Track], number: int) -> str:
-    """Which track is read of several, and how to choose another: "2 (eng, default) of 1 (deu), 2 (eng, default)..."."""
+    """Which track is read of several, and how to choose another."""
     others = ", ".join(str(track) for track in tracks if track.number != number)
-    return f"{tracks[number - 1]} of {len(tracks)}; the others, for --track or track=, are {others}"
+    return f"reads audio track {tracks[number - 1]}; --track (track=) chooses another one: {others}"

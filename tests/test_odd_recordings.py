@@ -1,0 +1,162 @@
+"""The table of odd recordings in docs/reliability.md, row by row, as either decoder of containers reads them."""
+
+from __future__ import annotations
+
+import logging
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from odd_files import Sound, container, cut, died, joined, small, tones
+
+from audiosep.audio import read_audio
+from audiosep.audio.probe import BACKENDS
+from audiosep.audio.source import Unreadable
+from audiosep.errors import AudioError
+
+pytest.importorskip("av")
+
+TEXT = (Path(__file__).parents[1] / "docs" / "reliability.md").read_text()
+DECODERS = ("PyAV", "ffmpeg")
+# recording -> (seconds by PyAV, seconds by ffmpeg, what is said)
+TABLE = {
+    row: (by_pyav, by_ffmpeg, said)
+    for row, by_pyav, by_ffmpeg, said in re.findall(
+        r"^\| (.+?) \| ([\d.]+|refused) \| ([\d.]+|refused) \| (.+?) \|$", TEXT, re.M
+    )
+}
+
+
+def films(here: Path) -> dict[str, Callable[[], Path]]:
+    """Rows about pictures, tracks and time stamps."""
+    x = tones(2, 1)
+    quiet, english = Sound(0 * x), Sound(x, default=True, language="eng", name="Main")
+    return {
+        "mp4 whose sound starts after a second": lambda: container(
+            here / "late.mp4", "aac", [Sound(x, start=1)], picture=2
+        ),
+        "mkv whose sound starts after a second": lambda: container(
+            here / "late.mkv", "flac", [Sound(x, start=1)], picture=2
+        ),
+        "MPEG-TS whose sound starts after a second": lambda: container(
+            here / "late.ts", "mp2", [Sound(x, start=1)], picture=2
+        ),
+        "mkv whose sound has a gap of half a second": lambda: container(
+            here / "gap.mkv", "flac", [Sound(x, gap=0.5)], picture=1.5
+        ),
+        "mkv with a silent track before the default one": lambda: container(
+            here / "two.mkv", "flac", [quiet, english], picture=1
+        ),
+        "sound that starts after a second, without a picture": lambda: container(
+            here / "alone.mka", "flac", [Sound(x, start=1)]
+        ),
+    }
+
+
+def joints(here: Path) -> dict[str, Callable[[], Path]]:
+    """Rows about files that were joined, or named wrongly."""
+
+    def pair(suffix: str, **other: int) -> Path:
+        return joined(here / f"joined{suffix}", small(here / f"a{suffix}"), small(here / f"b{suffix}", **other))
+
+    def twice(suffix: str) -> Path:
+        one = small(here / f"a{suffix}")
+        return joined(here / f"twice{suffix}", one, one)
+
+    return {
+        "AAC called .mp3": lambda: small(here / "x.aac").rename(here / "x.mp3"),
+        "two mp3 files joined": lambda: pair(".mp3"),
+        "mp3, joined with mono": lambda: pair(".mp3", channels=1),
+        "mp3, joined with another sample rate": lambda: pair(".mp3", rate=32_000),
+        "ogg, joined with itself: one serial number": lambda: twice(".ogg"),
+        "opus, joined with itself": lambda: twice(".opus"),
+        "ogg, joined with mono": lambda: pair(".ogg", channels=1),
+        "ogg, joined with another sample rate": lambda: pair(".ogg", rate=32_000),
+    }
+
+
+def halves(here: Path) -> dict[str, Callable[[], Path]]:
+    """Rows about files of which the end is missing."""
+
+    def sndfile(suffix: str) -> Callable[[], Path]:
+        seconds = {".ogg": 20, ".opus": 4}.get(suffix, 2)  # a page holds up to seconds of tones
+        return lambda: cut(here / f"half{suffix}", small(here / f"x{suffix}", seconds=seconds))
+
+    def other(suffix: str, codec: str, picture: float = 0.0, **options: str) -> Callable[[], Path]:
+        path = here / f"x{suffix}"
+        return lambda: cut(
+            here / f"half{suffix}", container(path, codec, [Sound(tones(2, 2))], picture=picture, **options)
+        )
+
+    formats = {suffix: sndfile(f".{suffix}") for suffix in ("wav", "aiff", "au", "w64", "flac", "mp3", "ogg", "opus")}
+    formats |= {
+        "m4a with its index at the start": other(".m4a", "aac", movflags="faststart"),
+        "m4a with its index at the end": other(".m4a", "aac"),
+        "aac": lambda: cut(here / "half.aac", small(here / "x.aac", seconds=2), 0.52),
+        "ac3": lambda: cut(here / "half.ac3", container(here / "x.ac3", "ac3", [Sound(tones(2, 2))]), 0.52),
+        "caf": other(".caf", "pcm_s16be"),
+        "mka": other(".mka", "flac"),
+        "wv": other(".wv", "wavpack"),
+        "avi": other(".avi", "mp2"),
+        "MPEG-TS": other(".ts", "mp2"),
+    }
+    return {f"half of a file: {name}": make for name, make in formats.items()}
+
+
+def recorders(here: Path) -> dict[str, Callable[[], Path]]:
+    """Rows about wav files of recorders that were switched off."""
+    cases = {
+        "sizes of 0": (0, 0),
+        "sizes of an empty file": (36, 0),
+        "sizes of 4 GiB": (0xFFFFFFFF, 0xFFFFFFFF),
+        "sizes of 2 GiB": (0x7FFFFFFF, 0x7FFFFFDB),
+    }
+    return {
+        f"wav that was never closed: {name}": lambda sizes=sizes: died(here / "off.wav", small(here / "x.wav"), *sizes)
+        for name, sizes in cases.items()
+    }
+
+
+def makers(here: Path) -> dict[str, Callable[[], Path]]:
+    return {**films(here), **joints(here), **halves(here), **recorders(here)}
+
+
+def only(monkeypatch: pytest.MonkeyPatch, decoder: str) -> None:
+    """As on a machine that has libsndfile and this decoder."""
+
+    def missing(path: Path, track: object = None) -> None:
+        raise Unreadable("not there")
+
+    if decoder == "ffmpeg" and shutil.which("ffmpeg") is None:
+        pytest.skip("needs an ffmpeg on PATH")
+    monkeypatch.setitem(BACKENDS, *(("ffmpeg", missing) if decoder == "PyAV" else ("PyAV", missing)))
+
+
+def test_every_row_is_made(tmp_path: Path) -> None:
+    assert list(TABLE) == list(makers(tmp_path))
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+@pytest.mark.parametrize("row", TABLE)
+def test_the_row_comes_out_as_the_table_says(
+    row: str, decoder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    only(monkeypatch, decoder)
+    path = makers(tmp_path)[row]()
+    seconds, phrases = TABLE[row][DECODERS.index(decoder)], re.findall("`(.+?)`", TABLE[row][2])
+    caplog.set_level(logging.WARNING)
+    if seconds == "refused":
+        with pytest.raises(AudioError, match="cannot be read as audio"):
+            read_audio(path)
+        return
+    x, rate = read_audio(path)
+    assert x.shape[1] / rate == pytest.approx(float(seconds), abs=0.07)
+    if phrases:
+        assert any(phrase in caplog.text for phrase in phrases)
+        assert all(re.search(r"\d\.\d\d s", record.getMessage()) for record in caplog.records if "early" in record.msg)
+    else:
+        assert not caplog.records
+    assert np.sqrt(np.mean(x[:, -rate // 4 : -rate // 10] ** 2)) > 0.1, "it ends with its tones"
