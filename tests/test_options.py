@@ -77,6 +77,12 @@ def test_the_defaults_are_those_that_outputs_were_made_with() -> None:
         "video": False,
         "bitrate": None,
         "track": None,
+        "start": 0.0,
+        "end": None,
+        "preview": None,
+        "rate": None,
+        "mono": False,
+        "loudness": None,
     }
 
 
@@ -111,16 +117,18 @@ def test_the_command_line_has_every_option_with_the_defaults_of_python(
     jobs: list[JobOptions], verb: tuple[str, ...]
 ) -> None:
     given = ("-f", "opus", "--bitrate", "96", "--track", "eng", "--template", "{stem}.{ext}", "--no-residual",
-             "--on-clip", "clip", "--overwrite", "--max-seconds", "5", "--rest", "--overlap", "0.5", "--shifts", "2",
+             "--on-clip", "clip", "--overwrite", "--max-seconds", "5", "--rest", "--start", "1", "--end", "2",
+             "--rate", "8000", "--mono", "--loudness", "-16", "--overlap", "0.5", "--shifts", "2",
              "--batch", "3")  # fmt: skip
     assert main([*verb]) == main([*verb, *given]) == 0
     default, chosen = jobs
     assert (default.output, default.options) == (OutputOptions(), Options())
     assert chosen.output == OutputOptions(
-        "opus", "{stem}.{ext}", False, None, "clip", True, 5.0, True, bitrate=96, track="eng"
-    )
+        "opus", "{stem}.{ext}", False, None, "clip", True, 5.0, True, bitrate=96, track="eng",
+        start=1.0, end=2.0, rate=8000, mono=True, loudness=-16.0,
+    )  # fmt: skip
     assert chosen.options == Options(0.5, 2, 3)
     for options in (chosen.output, chosen.options):
         for field in dataclasses.fields(options):
-            elsewhere = ("only", "stem_head", "skip_existing", "video")  # of one verb, --by-words, not beside others
+            elsewhere = ("only", "stem_head", "skip_existing", "video", "preview")  # not beside others
             assert field.name in elsewhere or getattr(options, field.name) != field.default, "every option is given"

@@ -14,6 +14,7 @@ import typer
 
 from audiosep.cli import common
 from audiosep.cli.reporting import Reporter
+from audiosep.cli.times import seconds
 from audiosep.errors import InputError
 from audiosep.inference.options import Options
 from audiosep.output.output_options import OutputOptions
@@ -36,6 +37,12 @@ _OUTPUT = {
         help="Where outputs would clip: one gain for all outputs of a file, floats, or saturation."
     ),
     "overwrite": typer.Option("--overwrite", help="Replace outputs that exist."),
+    "start": typer.Option(metavar="TIME", parser=seconds, help="Where to start, in seconds or as 1:23.4."),
+    "end": typer.Option(metavar="TIME", parser=seconds, help="Where to end."),
+    "preview": typer.Option(metavar="SECONDS", help="Separate a stretch that sounds like the whole recording."),
+    "rate": typer.Option("--rate", metavar="HZ", help="Sample rate of the outputs."),
+    "mono": typer.Option("--mono", help="Mix the channels of the outputs."),
+    "loudness": typer.Option(metavar="LUFS", help="Of the loudest output; all get the same gain."),
     "video": typer.Option("--video", help="Copy the picture of videos: the outputs are videos with other sound."),
     "skip_existing": typer.Option("--skip-existing", help="Leave out recordings whose outputs exist."),
     "max_seconds": typer.Option(metavar="SECONDS", help="Refuse recordings longer than this."),

@@ -133,7 +133,9 @@ class Reporter:
 def _remarks(result: FileResult) -> Iterator[str]:
     if result.presence is not None:
         yield "present: " + ", ".join(f"{name} {score:.0%}" for name, score in result.presence.items())
-    if result.gain != 1.0:
+    if result.loudness is not None:
+        yield f"all outputs were multiplied by {result.gain:.4f}, which makes {result.loudness:.1f} LUFS"
+    elif result.gain != 1.0:
         yield f"all outputs were multiplied by {result.gain:.4f} so that none clips (--on-clip float keeps the level)"
     if result.clipped:
         yield f"{result.clipped} samples were saturated (--on-clip gain or float avoids it)"
@@ -162,6 +164,7 @@ def entry(result: FileResult) -> dict[str, Any]:
         "presence": result.presence,
         "gain": result.gain,
         "clipped": result.clipped,
+        "loudness": result.loudness,
         "samples": result.samples,
         "sample_rate": result.sample_rate,
         "channels": result.channels,

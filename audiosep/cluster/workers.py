@@ -33,7 +33,7 @@ from audiosep.weights.digest import content_digest, folder_digest
 ATTEMPTS = 3
 """How many workers may die while they separate one recording, before it counts as failed."""
 
-RESULT_FIELDS = ("presence", "gain", "clipped", "samples", "sample_rate", "channels")
+RESULT_FIELDS = ("presence", "gain", "clipped", "loudness", "samples", "sample_rate", "channels")
 """Fields of a `FileResult` that a record contains."""
 
 

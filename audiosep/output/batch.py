@@ -22,6 +22,7 @@ from audiosep.output.names import STDOUT
 from audiosep.output.output_options import OutputOptions
 from audiosep.output.plan import Plan, Task
 from audiosep.output.separation import remainder
+from audiosep.output.shaping import Shaper, stretch_of
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +61,7 @@ def run_batch(
     """
     sources = sources or {name: name for name in plan.targets}
     report = plan.report()
-    meter = _Meter(progress, [task.input for task in plan.tasks])
+    meter = _Meter(progress, [_seconds(task.input, output) for task in plan.tasks] if progress else [])
     tell = _teller(watch, len(plan.tasks))
 
     def separate(index: int) -> FileResult | Exception:
@@ -99,9 +100,13 @@ def _separate(
     progress: Callable[[float], None],
 ) -> FileResult:
     """Separate one recording into its files."""
-    with AudioReader(task.input, max_seconds=output.max_seconds, track=output.track) as reader:
+    start, seconds = stretch_of(task.input, output)
+    with AudioReader(
+        task.input, max_seconds=output.max_seconds, track=output.track, start=start, seconds=seconds
+    ) as reader:
         info = reader.info
         stream = open_stream(info.sample_rate, info.channels)
+        shaper = Shaper(list(task.outputs), info.sample_rate, info.channels, output)
         rows = {name: stream.names.index(source) for name, source in sources.items()}
 
         def written(separated: Array) -> dict[str, Array]:
@@ -109,35 +114,38 @@ def _separate(
             blocks = {name: separated[row] for name, row in rows.items()}
             if plan.rest is not None:
                 blocks[plan.rest] = remainder(stream.mix, list(blocks.values()))
-            return {name: blocks[name] for name in task.outputs}
+            return shaper.push({name: blocks[name] for name in task.outputs})
 
         with Outputs(
             task.outputs,
-            info.sample_rate,
-            info.channels,
+            shaper.sample_rate,
+            shaper.channels,
             format=output.format,
             depth=info.depth,
             tags=info.tags,
-            speakers=info.speakers,
+            speakers=0 if output.mono else info.speakers,
             cover=info.cover,
             bitrate=output.bitrate,
             on_clip=output.on_clip,
             overwrite=task.replace,
+            loudness=output.loudness,
             video=task.input if output.video else None,
         ) as outputs:
             for block in reader:
                 outputs.write(written(stream.push(block)))
                 progress(stream.returned / info.sample_rate)
             outputs.write(written(stream.finish()))
+            outputs.write(shaper.finish())
     return FileResult(
         input=task.input,
         outputs=task.outputs,
         presence=stream.presence and {name: stream.presence[source] for name, source in sources.items()},
         gain=outputs.gain,
         clipped=outputs.clipped,
-        samples=stream.received,
-        sample_rate=info.sample_rate,
-        channels=info.channels,
+        loudness=outputs.loudness,
+        samples=outputs.samples,
+        sample_rate=shaper.sample_rate,
+        channels=shaper.channels,
     )
 
 
@@ -189,12 +197,12 @@ class _Meter:
 
     Args:
         progress: gets the fraction, never less than before; returning False cancels.
-        paths: the recordings.
+        seconds: of each recording.
     """
 
-    def __init__(self, progress: Progress | None, paths: Sequence[Path]) -> None:
+    def __init__(self, progress: Progress | None, seconds: Sequence[float]) -> None:
         self._progress = progress
-        self._seconds = [_seconds(path) for path in paths] if progress else []
+        self._seconds = seconds
         self._done = [0.0] * len(self._seconds)
         self._reached = 0.0
         self._stopped = False
@@ -222,11 +230,12 @@ class _Meter:
         self._stopped = True
 
 
-def _seconds(path: Path) -> float:
-    """Roughly how long a recording is; one that cannot be read fails later, where it is reported."""
-    if str(path) == "-":
-        return _UNKNOWN_LENGTH
+def _seconds(path: Path, output: OutputOptions) -> float:
+    """Roughly how much of a recording is separated; one that cannot be read fails later, where it is reported."""
     try:
-        return probe(path).seconds or _UNKNOWN_LENGTH
+        whole = _UNKNOWN_LENGTH if str(path) == "-" else probe(path).seconds or _UNKNOWN_LENGTH
     except Exception:  # whatever it is, it must not keep the other recordings from being separated
         return 1.0
+    if output.preview is not None:
+        return min(whole, output.preview)
+    return max(1.0, (whole if output.end is None else min(whole, output.end)) - output.start)

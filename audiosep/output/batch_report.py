@@ -33,14 +33,16 @@ class FileResult(FinishedFile):
         presence: target name -> 0..1, or None when the model does not say.
         gain: factor that all outputs were multiplied by so that none clips; 1.0 unless `on_clip="gain"` had to act.
         clipped: number of samples that were saturated (only with `on_clip="clip"`).
-        samples: of the input and of each output, per channel.
-        sample_rate: of the input and of each output, Hz.
-        channels: of the input and of each output.
+        loudness: of the loudest output as it was written, LUFS; None unless it was asked for, and for silence.
+        samples: of each output, per channel.
+        sample_rate: of each output, Hz.
+        channels: of each output.
     """
 
     presence: dict[str, float] | None
     gain: float
     clipped: int
+    loudness: float | None
     samples: int
     sample_rate: int
     channels: int

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from audiosep.atomic import OldFiles, make_folder
 from audiosep.audio import AudioWriter, can_clip, check_format, written_rate
 from audiosep.audio.covers import Cover
+from audiosep.audio.loudness import LoudnessMeter
 from audiosep.audio.marker import MARK
 from audiosep.audio.video import VideoWriter
 from audiosep.errors import AudioError
@@ -49,11 +51,14 @@ class Outputs:
             them as floats, "clip" saturates.
         overwrite: whether existing files may be replaced.
         video: a video whose picture is copied into each file, which has its container; None for sound alone.
+        loudness: of the loudest output, LUFS; None: as they are.
         peak: largest absolute sample of all outputs if it is known beforehand; then no temporary files are needed.
 
     Attributes:
         gain: what all samples were multiplied by.
         clipped: samples that were saturated.
+        samples: of each file, per channel.
+        loudness: of the loudest file as it is written, LUFS; None unless it was asked for, and for silence.
         depth: of the files, "float" also where `on_clip` made it so.
 
     Raises:
@@ -77,6 +82,7 @@ class Outputs:
         on_clip: OnClip = "gain",
         overwrite: bool = False,
         video: Path | None = None,
+        loudness: float | None = None,
         peak: float | None = None,
     ) -> None:
         if video is None:
@@ -84,7 +90,10 @@ class Outputs:
         for path in paths.values():
             if path != STDOUT and path.exists() and not overwrite:
                 raise AudioError(f"{path} exists already: choose another folder or template, or allow overwrite")
-        self.gain, self.clipped, self.depth = 1.0, 0, depth
+        self.gain, self.clipped, self.samples, self.depth = 1.0, 0, 0, depth
+        self.loudness: float | None = None
+        self._wanted_loudness = loudness
+        self._meters = {} if loudness is None else {name: LoudnessMeter(sample_rate, channels) for name in paths}
         self._paths = dict(paths)
         self._shape = (sample_rate, channels)
         self._format, self._tags, self._overwrite = format, dict(tags or {}), overwrite
@@ -99,7 +108,7 @@ class Outputs:
             if path != STDOUT:
                 make_folder(path.parent, AudioError)
         try:
-            if self._may_clip and peak is None:
+            if loudness is not None or (self._may_clip and peak is None):
                 self._spools = {name: _spool(path) for name, path in self._paths.items()}
             else:
                 self._open()
@@ -120,9 +129,12 @@ class Outputs:
 
     def write(self, blocks: Mapping[str, Samples]) -> None:
         """Append (channels, n) samples to each file."""
+        self.samples += max((block.shape[1] for block in blocks.values()), default=0)
         for name, block in blocks.items():
             if not block.shape[1]:
                 continue
+            if name in self._meters:
+                self._meters[name].push(block)
             if name in self._spools:
                 self._peak = max(self._peak, float(np.abs(block).max(initial=0)))
                 _append(self._spools[name], block)
@@ -176,8 +188,11 @@ class Outputs:
                 writer.discard()
 
     def _open(self) -> None:
-        """Choose the gain and the depth by the peak, and open the files."""
-        if self._may_clip and self._peak > 1:
+        """Choose the gain and the depth by loudness and peak, and open the files."""
+        loudest = max((meter.loudness for meter in self._meters.values()), default=-math.inf)
+        if self._wanted_loudness is not None and loudest > -math.inf:
+            self.gain = 10 ** ((self._wanted_loudness - loudest) / 20)
+        if self._may_clip and self._peak * self.gain > 1:
             if self._on_clip == "float":
                 self.depth = "float"
             else:
@@ -185,6 +200,8 @@ class Outputs:
                 self.gain = float(np.nextafter(np.float32(1 / self._peak), np.float32(0)))
             done = "written as floats" if self._on_clip == "float" else f"multiplied by {self.gain:.6f}"
             logger.info("%s or an output beside it would clip: all are %s", next(iter(self._paths.values())), done)
+        if loudest > -math.inf:
+            self.loudness = round(loudest + 20 * math.log10(self.gain), 2)
         for name, path in self._paths.items():
             self._writers[name] = self._writer(name, path)
         rate = written_rate(self._format, self._shape[0])

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import get_args
 
-from audiosep.audio import FORMATS, MAX_SECONDS, written_depth
+from audiosep.audio import FORMATS, MAX_SECONDS, check_rate, written_depth
 from audiosep.audio.bitrates import bitrate_range
 from audiosep.errors import InputError
 from audiosep.output.files import OnClip
@@ -37,6 +38,13 @@ class OutputOptions:
         skip_existing: whether to leave out recordings all of whose outputs exist. Where only some of them do, as
             when a process was killed, the recording is separated again and all of them are replaced.
         bitrate: of ogg, opus, mp3 and m4a, kbit/s; None: 320 for mp3, about 250 for two channels of the others.
+        start: seconds of each recording to leave out at its start.
+        end: where to end, in seconds of the recording; None: at its end.
+        preview: separate only a stretch of so many seconds, which sounds like the whole recording.
+        rate: sample rate of the outputs, Hz; None: that of the recording.
+        mono: whether the outputs are the mean of their channels.
+        loudness: of the loudest output in LUFS (ITU-R BS.1770); all outputs of a recording get the same gain. Where
+            that would clip, the gain is less, as `on_clip` says. None: as they are.
         track: number (from 1 on), language or name of the audio track of recordings with several; None: the
             default one.
 
@@ -56,6 +64,12 @@ class OutputOptions:
     video: bool = False
     bitrate: int | None = None
     track: str | None = None
+    start: float = 0.0
+    end: float | None = None
+    preview: float | None = None
+    rate: int | None = None
+    mono: bool = False
+    loudness: float | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "format", str(self.format).lower().removeprefix("."))
@@ -70,13 +84,18 @@ class OutputOptions:
             if not isinstance(self.bitrate, int) or isinstance(self.bitrate, bool) or self.bitrate < 1:
                 raise InputError(f"bitrate must be a whole number of kbit/s, got {self.bitrate!r}")
             bitrate_range(self.format, 48_000, 2)  # refuses formats without one
-        for name in ("residual", "rest_only", "overwrite", "skip_existing", "video"):
+        for name in ("residual", "rest_only", "overwrite", "skip_existing", "video", "mono"):
             if not isinstance(getattr(self, name), bool):
                 raise InputError(f"{name} must be True or False, got {getattr(self, name)!r}")
         if self.video and (self.format != "wav" or self.on_clip == "float"):
             raise InputError("videos keep the format of the input: leave out the format and on_clip='float'")
         if self.overwrite and self.skip_existing:
             raise InputError("overwrite and skip_existing exclude each other: choose one")
+        self._check_stretch()
+        if self.rate is not None:
+            check_rate(self.rate)
+        if self.loudness is not None and (not isinstance(self.loudness, Real) or not -70 < self.loudness <= 0):
+            raise InputError(f"loudness must be a number above -70 and up to 0 LUFS, got {self.loudness!r}")
         if not isinstance(self.max_seconds, Real) or not self.max_seconds >= 0:
             raise InputError(f"max_seconds must be a number of at least 0, got {self.max_seconds!r}")
         if self.track is not None:
@@ -86,6 +105,18 @@ class OutputOptions:
             if not only or not all(isinstance(name, str) for name in only):
                 raise InputError(f"only must name at least one target, got {self.only!r}")
             object.__setattr__(self, "only", only)  # a tuple, so that equal options compare equal
+
+    def _check_stretch(self) -> None:
+        for name, least in (("start", 0.0), ("end", 0.0), ("preview", 0.1)):
+            value: float | None = getattr(self, name)
+            if value is not None and (not isinstance(value, int | float) or not least <= value < math.inf):
+                raise InputError(f"{name} must be a number of seconds of at least {least:g}, got {value!r}")
+        if self.end is not None and self.end <= self.start:
+            raise InputError(f"the end ({self.end:g} s) must lie behind the start ({self.start:g} s)")
+        if self.preview is not None and (self.start or self.end is not None):
+            raise InputError("preview chooses the stretch itself: leave out start and end")
+        if self.video and (self.start or self.end is not None or self.preview is not None):
+            raise InputError("videos keep their length: leave out start, end and preview")
 
     def written_targets(self, names: Sequence[str]) -> list[str]:
         """The targets that are written.
