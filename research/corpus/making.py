@@ -17,7 +17,7 @@ from research.corpus.sources import Source
 
 Samples = NDArray[np.float32]
 
-RECIPE = 1  # raise it when clips come out differently, so that shards are made anew
+RECIPE = 2  # raise it when clips come out differently, so that shards are made anew
 PEAK = 10 ** (-3 / 20)  # of clips; stems of songs share one gain instead
 _MOST = 48_000  # Hz
 _QUIET_DB = 50.0  # below the loudest frame: silence, at the ends of a recording
@@ -97,12 +97,13 @@ def decode(content: bytes, source: Source, start: float, seconds: float | None, 
     return found
 
 
-def trimmed(x: Samples, rate: int) -> Samples:
+def trimmed(x: Samples, rate: int, fade: float = 0.015) -> Samples:
     """A recording without the silence at its ends, with short fades.
 
     Args:
         x: (samples,).
         rate: Hz.
+        fade: of the end, seconds, but a quarter of the recording at most.
     """
     frame = int(_FRAME * rate)
     count = max(1, len(x) // frame)
@@ -112,7 +113,7 @@ def trimmed(x: Samples, rate: int) -> Samples:
     begin, end = max(0, int((loud[0] - 1) * each)), min(len(x), int((loud[-1] + 4) * each))
     cut = x[begin:end].copy()
     # A sound that begins at once keeps its attack.
-    for ramp, part in ((int(0.002 * rate), cut), (int(0.015 * rate), cut[::-1])):
+    for ramp, part in ((int(0.002 * rate), cut), (int(fade * rate), cut[::-1])):
         ramp = min(ramp, len(cut) // 4)
         part[:ramp] *= np.linspace(0, 1, ramp, dtype=np.float32)
     return cut
@@ -176,7 +177,8 @@ def phrase(notes: Sequence[Samples], rate: int, random: np.random.Generator) -> 
 
 def _take(read: Callable[[Source], bytes], source: Source, rate: int) -> Samples:
     seconds = source.end - source.start if source.end else None
-    return _level(trimmed(decode(read(source), source, source.start, seconds, rate), rate))
+    # A long fade, because the background of a take ends with it.
+    return _level(trimmed(decode(read(source), source, source.start, seconds, rate), rate, 0.08))
 
 
 def _level(x: Samples) -> Samples:
