@@ -96,8 +96,8 @@ def _encode(file: Any, stream: Any, sound: Sound, layout: str) -> None:
     kind = stream.codec_context.format.name
     first, middle = round(sound.start * sound.rate), sound.samples.shape[1] // 2 // size * size
     for start in range(0, sound.samples.shape[1], size):
-        block = np.ascontiguousarray(sound.samples[:, start : start + size])
-        frame = av.AudioFrame.from_ndarray(block, format="fltp", layout=layout)
+        block = np.ascontiguousarray(sound.samples[:, start : start + size].T).reshape(1, -1)
+        frame = av.AudioFrame.from_ndarray(block, format="flt", layout=layout)
         frame.sample_rate = sound.rate
         frame.pts = first + start + (round(sound.gap * sound.rate) if start >= middle else 0)
         resampler = av.AudioResampler(format=kind, layout=layout, rate=sound.rate)

@@ -21,7 +21,7 @@ from audiosep.audio.info import clean_tags
 from audiosep.audio.limits import Array, check_channels, check_finite, check_rate
 from audiosep.audio.resample import StreamResampler
 from audiosep.audio.sndfile_encoder import SndfileEncoder
-from audiosep.audio.speakers import USUAL, vorbis_order
+from audiosep.audio.speakers import vorbis_order
 from audiosep.audio.stdout import PendingStdout
 from audiosep.audio.tags import add_speakers, id3v2
 from audiosep.audio.wav import WavFile
@@ -204,8 +204,8 @@ class AudioWriter:
             self._pending.discard()
 
     def _add_details(self, file: BinaryIO) -> None:
-        """What the encoders do not write: the cover, and unusual speakers of a flac file."""
-        if self.format == "flac" and self._speakers not in (0, USUAL.get(self.channels)):
+        """What the encoders do not write: the cover, and the speakers of a flac file, which ffmpeg takes for others."""
+        if self.format == "flac" and self._speakers and self.channels > 2:
             add_speakers(file, self._speakers)
         if self._cover is not None and self.format not in ("wav", "mp3"):
             add_cover(file, self.format, self._cover)

@@ -65,7 +65,7 @@ class AvSource:
             # A frame, not the header: for HE-AAC the header states half the rate. The second one, because where files
             # were joined, the first one may have the rate of another part.
             self._usual = self._head[-1]
-            self._shape = _shape(self._usual)
+            self._shape = self._target = self._wanted(self._usual)
             self.info = self._describe(path, self._usual, tracks, number)
         except BaseException:
             self._container.close()
@@ -172,25 +172,31 @@ class AvSource:
 
     def _samples(self, frame: Any, position: int) -> Iterator[Array]:
         """A frame as float32 (channels, samples), in the usual rate and layout; None: what is left."""
-        shape = self._usual if frame is None else frame
-        if _shape(shape) != self._shape:
+        shape = self._target if frame is None else _shape(frame)
+        if shape != self._shape:
             if self._resampler is not None:
                 yield from map(_to_array, self._resampler.resample(None))
                 self._resampler = None
-            self._shape = _shape(shape)
-            if self._shape != _shape(self._usual):
+            self._shape = shape
+            if shape != self._target:
                 self._resampler = self._convert(position)
         if frame is not None:
             yield from map(_to_array, [frame] if self._resampler is None else self._resampler.resample(frame))
 
     def _convert(self, position: int) -> Any:
-        """What brings frames of another rate or layout to the usual ones."""
+        """What brings frames of another rate, layout or format to the usual ones."""
         from av import AudioResampler
 
-        usual = self._usual
+        rate, layout, kind = self._target
         if position > 0:
-            report_change(self.info.path, position / usual.sample_rate)
-        return AudioResampler(format=usual.format.name, layout=usual.layout, rate=usual.sample_rate)
+            report_change(self.info.path, position / rate)
+        return AudioResampler(format=kind, layout=layout, rate=rate)
+
+    def _wanted(self, frame: Any) -> tuple[int, str, str]:
+        """Rate, layout and format of what a frame is converted to, which mostly are its own."""
+        rate, layout, kind = _shape(frame)
+        # PyAV looks for planes behind the eight that a frame has (18.1).
+        return rate, layout, kind if frame.layout.nb_channels < 8 else frame.format.packed.name
 
     def close(self) -> None:
         self._container.close()

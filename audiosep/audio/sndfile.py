@@ -16,7 +16,7 @@ from audiosep.audio.mpeg import MpegLength, mpeg_length
 from audiosep.audio.ogg import OggLinks, ogg_links
 from audiosep.audio.riff import WavHeader, stated_size, wav_header
 from audiosep.audio.source import Unreadable
-from audiosep.audio.speakers import wave_order
+from audiosep.audio.speakers import USUAL, wave_order
 from audiosep.audio.tags import flac_speakers, read_id3
 from audiosep.audio.tracks import choose_track
 from audiosep.audio.view import FileView
@@ -67,8 +67,10 @@ class SoundFileSource:
             if samples is None:
                 raise Unreadable("it would lose the end of a flac file that does not state its length")
             speakers = flac_speakers(path) if file.channels > 2 else 0
+            speakers = speakers or USUAL.get(file.channels, 0)
         elif file.format == "OGG":
             samples = self._check_ogg(ogg_links(path), samples)
+            speakers = USUAL.get(file.channels, 0)
         elif file.format in ("WAV", "WAVEX", "RF64"):
             header = wav_header(path)
             if header is not None:

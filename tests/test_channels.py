@@ -1,0 +1,126 @@
+"""More than two channels: their order and their speakers survive every pair of formats, and only LFE is low-passed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from odd_files import Samples, Sound, container
+
+from audiosep import OutputOptions
+from audiosep.audio import FORMATS, AudioReader, probe, read_audio, write_audio
+from audiosep.audio.speakers import USUAL, layout_mask, layout_name, vorbis_order, wave_order
+from audiosep.errors import AudioError
+from audiosep.separator import Separator
+
+av = pytest.importorskip("av")
+
+RATE = 48_000
+LFE = {6: 3, 7: 3, 8: 3}  # its place in the order of WAVE
+
+
+def surround(channels: int, seconds: float = 0.5) -> Samples:
+    """A tone of 5 kHz and more in each channel, and of 60 Hz in the LFE channel."""
+    t = np.arange(round(seconds * RATE)) / RATE
+    frequencies = [5_000 + 700 * c for c in range(channels)]
+    if channels in LFE:
+        frequencies[LFE[channels]] = 60
+    return np.stack([0.3 * np.sin(2 * np.pi * f * t) for f in frequencies]).astype(np.float32)
+
+
+def order(x: Samples, y: Samples) -> list[int]:
+    """For each channel of y, the channel of x that is most like it; -1 where none is."""
+    n = min(x.shape[1], y.shape[1])
+    found = []
+    for channel in y[:, :n]:
+        likeness = [
+            np.dot(channel, other) / (np.linalg.norm(channel) * np.linalg.norm(other) + 1e-9) for other in x[:, :n]
+        ]
+        found.append(int(np.argmax(likeness)) if max(likeness) > 0.9 else -1)
+    return found
+
+
+def foreign(path: Path) -> tuple[Samples, str]:
+    """Samples and layout as ffmpeg's libraries have them."""
+    with av.open(str(path)) as file:
+        frames = list(file.decode(audio=0))
+    layout = frames[0].layout
+    packed = av.AudioResampler(format="flt", layout=layout, rate=RATE)
+    arrays = [frame.to_ndarray().reshape(-1, layout.nb_channels) for part in frames for frame in packed.resample(part)]
+    return np.concatenate(arrays).T, layout.name
+
+
+def write(path: Path, x: Samples, layout: str) -> None:
+    if path.suffix == ".mkv":
+        container(path, "flac", [Sound(x, RATE, layout=layout)])
+    else:
+        write_audio(path, x, RATE, speakers=layout_mask(layout))
+
+
+@pytest.mark.parametrize("source", [*FORMATS, "mkv"])
+@pytest.mark.parametrize("target", FORMATS)
+def test_order_and_speakers_of_5_1_survive(tmp_path: Path, source: str, target: str) -> None:
+    if "mp3" in (source, target):
+        pytest.skip("mp3 has two channels")
+    x = surround(6)
+    write(tmp_path / f"a.{source}", x, "5.1")
+    with AudioReader(tmp_path / f"a.{source}") as reader:
+        y = np.concatenate(list(reader), axis=1)
+        write_audio(tmp_path / f"b.{target}", y, RATE, speakers=reader.info.speakers)
+    heard, layout = foreign(tmp_path / f"b.{target}")
+    assert layout == "5.1"
+    assert order(x, heard) == order(x, y) == order(x, read_audio(tmp_path / f"b.{target}")[0]) == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("format", ["ogg", "opus"])
+@pytest.mark.parametrize("channels", range(3, 9))
+def test_vorbis_order_of_every_number_of_channels(tmp_path: Path, format: str, channels: int) -> None:
+    x = surround(channels)
+    write_audio(tmp_path / f"x.{format}", x, RATE)
+    heard, layout = foreign(tmp_path / f"x.{format}")
+    assert layout == layout_name(channels, 0)
+    assert order(x, heard) == order(x, read_audio(tmp_path / f"x.{format}")[0]) == list(range(channels))
+    assert [vorbis_order(channels)[i] for i in wave_order(channels)] == list(range(channels))
+
+
+@pytest.mark.parametrize("layout", ["5.1(side)", "6.0", "2.1", "4.0", "quad", "7.1(wide)"])
+def test_unusual_speakers_survive_where_a_format_has_them(tmp_path: Path, layout: str) -> None:
+    channels = layout_mask(layout).bit_count()
+    x = surround(channels)
+    for source in ("wav", "flac", "mkv"):
+        write(tmp_path / f"x.{source}", x, layout)
+        assert probe(tmp_path / f"x.{source}").speakers == layout_mask(layout)
+        heard, name = foreign(tmp_path / f"x.{source}")
+        assert name == layout
+        assert order(x, heard) == list(range(channels))
+    for format in ("ogg", "opus"):
+        if layout in ("5.1(side)", "quad"):  # the speakers of Vorbis, under another name
+            write_audio(tmp_path / f"x.{format}", x, RATE, speakers=layout_mask(layout))
+        else:
+            with pytest.raises(AudioError, match=rf"{format} has no speaker layout .* write wav or flac"):
+                write_audio(tmp_path / f"x.{format}", x, RATE, speakers=layout_mask(layout))
+
+
+def test_the_usual_layouts_are_those_of_ffmpeg() -> None:
+    for channels, mask in USUAL.items():
+        assert mask.bit_count() == channels
+        assert av.AudioLayout(layout_name(channels, 0)).nb_channels == channels
+    assert layout_name(6, 0x60F) == "5.1(side)"
+    assert layout_mask("stereo") == 0
+
+
+@pytest.mark.parametrize(("format", "decibels"), [("wav", 80), ("flac", 80), ("ogg", 10), ("opus", 10), ("m4a", 10)])
+def test_targets_and_the_rest_sum_to_the_mixture_in_every_channel(
+    separator: Separator, tmp_path: Path, format: str, decibels: float
+) -> None:
+    x = surround(6, 1.0)
+    write_audio(tmp_path / "mix.wav", x, RATE, speakers=layout_mask("5.1"))
+    output = OutputOptions(format=format)
+    report = separator.separate_files(tmp_path / "mix.wav", "piano", tmp_path / "out", output=output)
+    report.raise_for_failures()
+    total = sum(read_audio(path)[0] for path in report.results[0].outputs.values())
+    assert total.shape == x.shape
+    inner = slice(4_800, -4_800)
+    for channel, mixed in zip(total[:, inner], x[:, inner], strict=True):
+        assert 10 * np.log10(np.sum(mixed**2) / np.sum((channel - mixed) ** 2)) > decibels
