@@ -78,7 +78,7 @@ def load(
 
 @overload
 def separate(
-    mix: str | Path | NDArray[Any], queries: Queries, *, sample_rate: int | None = None,
+    mix: str | Path | NDArray[Any], queries: Queries, *, sample_rate: int | None = None, track: int | str | None = None,
     model: str | Path | Separator = "mini", options: Options = Options(), progress: Progress | None = None,
     **loading: Unpack[LoadOptions],
 ) -> Separation[Array]: ...  # fmt: skip
@@ -86,7 +86,7 @@ def separate(
 
 @overload
 def separate(
-    mix: Tensor, queries: Queries, *, sample_rate: int | None = None,
+    mix: Tensor, queries: Queries, *, sample_rate: int | None = None, track: int | str | None = None,
     model: str | Path | Separator = "mini", options: Options = Options(), progress: Progress | None = None,
     **loading: Unpack[LoadOptions],
 ) -> Separation[Tensor]: ...  # fmt: skip
@@ -97,6 +97,7 @@ def separate(
     queries: Queries,
     *,
     sample_rate: int | None = None,
+    track: int | str | None = None,
     model: str | Path | Separator = "mini",
     options: Options = Options(),
     progress: Progress | None = None,
@@ -108,6 +109,7 @@ def separate(
         mix: a path, or a numpy array or torch tensor (samples,) or (channels, samples).
         queries: words or `Query`, one or several; each is an estimate of its own.
         sample_rate: Hz; needed for arrays, taken from the file otherwise.
+        track: number (from 1 on), language or name of the audio track of a file with several; None: the default one.
         model: as in `load`, or a `Separator`. A model given by name or folder stays loaded for the next call, and is
             loaded again when its files have changed; the old one is freed before that, so if loading fails, the next
             call tries to load again.
@@ -128,12 +130,12 @@ def separate(
         TypeError: an unknown keyword; the message says how to pass one of `Options`.
     """
     separator = _loaded(model, loading)
-    return separator.separate(mix, queries, sample_rate=sample_rate, options=options, progress=progress)
+    return separator.separate(mix, queries, sample_rate=sample_rate, track=track, options=options, progress=progress)
 
 
 @overload
 def stems(
-    mix: str | Path | NDArray[Any], *, sample_rate: int | None = None,
+    mix: str | Path | NDArray[Any], *, sample_rate: int | None = None, track: int | str | None = None,
     model: str | Path | Separator = "mini", options: Options = Options(), progress: Progress | None = None,
     **loading: Unpack[LoadOptions],
 ) -> Separation[Array]: ...  # fmt: skip
@@ -141,7 +143,7 @@ def stems(
 
 @overload
 def stems(
-    mix: Tensor, *, sample_rate: int | None = None,
+    mix: Tensor, *, sample_rate: int | None = None, track: int | str | None = None,
     model: str | Path | Separator = "mini", options: Options = Options(), progress: Progress | None = None,
     **loading: Unpack[LoadOptions],
 ) -> Separation[Tensor]: ...  # fmt: skip
@@ -151,6 +153,7 @@ def stems(
     mix: str | Path | NDArray[Any] | Tensor,
     *,
     sample_rate: int | None = None,
+    track: int | str | None = None,
     model: str | Path | Separator = "mini",
     options: Options = Options(),
     progress: Progress | None = None,
@@ -161,6 +164,7 @@ def stems(
     Args:
         mix: as in `separate`.
         sample_rate: as in `separate`, Hz.
+        track: as in `separate`.
         model: as in `separate`.
         options: how to separate.
         progress: as in `separate`.
@@ -177,7 +181,7 @@ def stems(
         TypeError: as in `separate`.
     """
     separator = _loaded(model, loading)
-    return separator.stems(mix, sample_rate=sample_rate, options=options, progress=progress)
+    return separator.stems(mix, sample_rate=sample_rate, track=track, options=options, progress=progress)
 
 
 # ---- models that stay loaded -----------------------------------------------------------------------------------------

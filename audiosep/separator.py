@@ -175,13 +175,15 @@ class Separator:
     @overload
     def separate(
         self, mix: str | Path | NDArray[Any], queries: Queries, *,
-        sample_rate: int | None = None, options: Options = Options(), progress: Progress | None = None,
+        sample_rate: int | None = None, track: int | str | None = None, options: Options = Options(),
+        progress: Progress | None = None,
     ) -> Separation[Array]: ...  # fmt: skip
 
     @overload
     def separate(
         self, mix: Tensor, queries: Queries, *,
-        sample_rate: int | None = None, options: Options = Options(), progress: Progress | None = None,
+        sample_rate: int | None = None, track: int | str | None = None, options: Options = Options(),
+        progress: Progress | None = None,
     ) -> Separation[Tensor]: ...  # fmt: skip
 
     def separate(
@@ -190,6 +192,7 @@ class Separator:
         queries: Queries,
         *,
         sample_rate: int | None = None,
+        track: int | str | None = None,
         options: Options = Options(),
         progress: Progress | None = None,
     ) -> Separation[Array] | Separation[Tensor]:
@@ -199,6 +202,8 @@ class Separator:
             mix: a path, or a numpy array or torch tensor (samples,) or (channels, samples).
             queries: words or `Query`, one or several; each is an estimate of its own.
             sample_rate: Hz; needed for arrays, taken from the file otherwise.
+            track: number (from 1 on), language or name of the audio track of a file with several; None: the default
+                one.
             options: how to separate.
             progress: called with the fraction that is done, 0 to 1; returning False cancels.
 
@@ -212,19 +217,21 @@ class Separator:
             ModelError: the separator is closed, or the model gives no finite output.
             Cancelled: by `progress`.
         """
-        mixture = load_mixture(mix, sample_rate)
+        mixture = load_mixture(mix, sample_rate, track)
         return self._run(mixture, self._resolve(queries, mixture.sample_rate), options, progress)
 
     @overload
     def stems(
         self, mix: str | Path | NDArray[Any], *,
-        sample_rate: int | None = None, options: Options = Options(), progress: Progress | None = None,
+        sample_rate: int | None = None, track: int | str | None = None, options: Options = Options(),
+        progress: Progress | None = None,
     ) -> Separation[Array]: ...  # fmt: skip
 
     @overload
     def stems(
         self, mix: Tensor, *,
-        sample_rate: int | None = None, options: Options = Options(), progress: Progress | None = None,
+        sample_rate: int | None = None, track: int | str | None = None, options: Options = Options(),
+        progress: Progress | None = None,
     ) -> Separation[Tensor]: ...  # fmt: skip
 
     def stems(
@@ -232,6 +239,7 @@ class Separator:
         mix: str | Path | NDArray[Any] | Tensor,
         *,
         sample_rate: int | None = None,
+        track: int | str | None = None,
         options: Options = Options(),
         progress: Progress | None = None,
     ) -> Separation[Array] | Separation[Tensor]:
@@ -240,6 +248,7 @@ class Separator:
         Args:
             mix: as in `separate`.
             sample_rate: as in `separate`, Hz.
+            track: as in `separate`.
             options: how to separate.
             progress: as in `separate`.
 
@@ -253,7 +262,7 @@ class Separator:
             Cancelled: by `progress`.
         """
         self._check_stems()
-        return self._run(load_mixture(mix, sample_rate), None, options, progress)
+        return self._run(load_mixture(mix, sample_rate, track), None, options, progress)
 
     def separate_files(
         self,

@@ -24,7 +24,9 @@ from audiosep.audio import (
     wav,
     write_audio,
     written_depth,
+    written_rate,
 )
+from audiosep.audio.covers import Cover
 from audiosep.errors import AudioError, InputError
 
 TAGS = {
@@ -161,6 +163,55 @@ def test_tags_survive(tmp_path: Path, format: str) -> None:
     write_audio(again, noise(2, 5_000), 48_000, tags=probe(path).tags)
     assert dict(probe(again).tags) == TAGS
     assert read_audio(path)[0].shape == (2, 5_000)
+
+
+# One white point.
+PNG = bytes.fromhex(
+    "89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de0000000c49444154789c63f8ffff3f0005fe02fe"
+    "0def46b80000000049454e44ae426082"
+)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("source", ["flac", "ogg", "opus", "mp3", "m4a"])
+def test_covers_survive(tmp_path: Path, source: str, format: str) -> None:
+    for data in (PNG, b"\xff\xd8\xff" + bytes(1_000_000)):
+        x = noise(2, 48_000)
+        write_audio(tmp_path / f"a.{source}", x, 48_000, tags=TAGS, cover=Cover(data), overwrite=True)
+        with AudioReader(tmp_path / f"a.{source}") as reader:
+            assert reader.info.cover == Cover(data)
+            y = np.concatenate(list(reader), axis=1)
+        info = reader.info
+        write_audio(tmp_path / f"b.{format}", y, 48_000, tags=info.tags, cover=info.cover, overwrite=True)
+        assert dict(probe(tmp_path / f"b.{format}").tags) == TAGS
+        with AudioReader(tmp_path / f"b.{format}") as copy:
+            assert copy.info.cover == (None if format == "wav" else Cover(data))
+            assert sum(block.shape[1] for block in copy) == 48_000
+
+
+@pytest.mark.parametrize(
+    ("format", "rates"), [("mp3", (64, 192)), ("opus", (48, 160)), ("ogg", (96, 256)), ("m4a", (96, 192))]
+)
+def test_bit_rates(tmp_path: Path, format: str, rates: tuple[int, ...]) -> None:
+    for rate in rates:
+        write_audio(tmp_path / f"x.{format}", noise(2, 96_000), 48_000, bitrate=rate, overwrite=True)
+        reached = (tmp_path / f"x.{format}").stat().st_size * 8 / 2 / 1_000
+        # Vorbis has qualities instead of bit rates, and noise takes more than music.
+        assert reached == pytest.approx(rate, rel=0.95 if format == "ogg" else 0.15)
+
+
+@pytest.mark.parametrize(
+    ("format", "rate", "written"),
+    [("opus", 44_100, 48_000), ("mp3", 96_000, 48_000), ("mp3", 7_000, 8_000), ("m4a", 192_000, 96_000)],
+)
+def test_a_rate_that_a_format_lacks_is_resampled(tmp_path: Path, format: str, rate: int, written: int) -> None:
+    path = tmp_path / f"x.{format}"
+    with AudioWriter(path, rate, 1, format=format) as writer:
+        writer.write(0.5 * np.sin(2 * np.pi * 440 * np.arange(rate, dtype=np.float32) / rate)[np.newaxis])
+    assert writer.file_rate == written_rate(format, rate) == written
+    x, back = read_audio(path)
+    assert (back, x.shape) == (written, (1, written))
+    assert np.argmax(np.abs(np.fft.rfft(x[0]))) == 440
 
 
 def test_a_date_of_mp3_is_a_year_and_a_day(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from odd_files import Samples, Sound, container
 
 from audiosep import OutputOptions
 from audiosep.audio import FORMATS, AudioReader, probe, read_audio, write_audio
+from audiosep.audio.probe import BACKENDS
 from audiosep.audio.speakers import USUAL, layout_mask, layout_name, vorbis_order, wave_order
 from audiosep.errors import AudioError
 from audiosep.separator import Separator
@@ -124,3 +126,17 @@ def test_targets_and_the_rest_sum_to_the_mixture_in_every_channel(
     inner = slice(4_800, -4_800)
     for channel, mixed in zip(total[:, inner], x[:, inner], strict=True):
         assert 10 * np.log10(np.sum(mixed**2) / np.sum((channel - mixed) ** 2)) > decibels
+
+
+@pytest.mark.parametrize("backend", ["PyAV", "ffmpeg"])
+def test_eight_channels_are_read_from_containers(tmp_path: Path, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if backend == "ffmpeg" and shutil.which("ffmpeg") is None:
+        pytest.skip("needs an ffmpeg on PATH")
+    x = surround(8)
+    # Planar frames: PyAV looks for a ninth plane.
+    container(tmp_path / "x.mkv", "libopus", [Sound(x, RATE, layout="7.1")])
+    for name in set(BACKENDS) - {backend}:
+        monkeypatch.delitem(BACKENDS, name)
+    y, _ = read_audio(tmp_path / "x.mkv")
+    assert probe(tmp_path / "x.mkv").backend == backend
+    assert order(x, y) == list(range(8))

@@ -35,12 +35,13 @@ class Mixture:
     info: AudioInfo | None = None
 
 
-def load_mixture(mix: Any, sample_rate: int | None) -> Mixture:
+def load_mixture(mix: Any, sample_rate: int | None, track: int | str | None = None) -> Mixture:
     """Read a file, or check an array.
 
     Args:
         mix: a path ("-" for standard input), or a numpy array or torch tensor (samples,) or (channels, samples).
         sample_rate: Hz, of an array; a file has its own.
+        track: number, language or name of an audio track of a file; None: the default one.
 
     Raises:
         InputError: several recordings, a file with a sample rate, an array without one, of an impossible shape, without
@@ -55,10 +56,12 @@ def load_mixture(mix: Any, sample_rate: int | None) -> Mixture:
     if isinstance(mix, str | Path):
         if sample_rate is not None:
             raise InputError(f"sample_rate is for arrays, and {mix} says its own: leave it out")
-        with AudioReader(mix) as reader:
+        with AudioReader(mix, track=track) as reader:
             samples = np.concatenate(list(reader), axis=1)
         file = "stdin" if str(mix) == "-" else Path(mix).stem
         return Mixture(samples, reader.info.sample_rate, lambda array: array, file, reader.info)
+    if track is not None:
+        raise InputError("track is for files with several audio tracks, and this is an array: leave it out")
     if sample_rate is None:
         raise InputError("an array does not say its sample rate: pass sample_rate=44100, or whatever it is")
     samples, restore = as_array(mix)
