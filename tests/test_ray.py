@@ -354,7 +354,7 @@ def test_jobs_with_different_outputs_have_different_digests() -> None:
         (["song.wav", "piano", "--cluster", "auto"], "--workers and --cluster are for --ray"),
         (["song.wav", "piano", "--ray", "--threads", "2"], "--workers instead of --threads"),
         (["song.wav", "piano", "--ray", "-o", "-"], "standard input and output"),
-        (["--ray"], "what should be separated?"),
+        (["--ray"], "name a recording and a sound"),
         (["--manifest", "nowhere.txt", "piano"], "cannot be read"),
     ],
 )

@@ -15,10 +15,11 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from pathlib import Path
+from typing import Any
 
 import audiosep
 
-__all__ = ["VERBS", "command_line", "main"]
+__all__ = ["VERBS", "command_line", "discard_output", "main"]
 
 command_line: ContextVar[tuple[str, ...]] = ContextVar("command_line", default=())
 """The verb that runs and its arguments, for messages that correct them."""
@@ -59,19 +60,29 @@ Exit codes: 0 done, 1 something failed, 2 wrong usage, 130 cancelled.
 
 def command() -> None:
     """The program `audiosep`: exits with the code of `main`."""
-    code = main()
+    try:
+        code = main()
+    except OSError as error:
+        if error.filename is not None:  # of a file, not of standard output, to which the help goes
+            raise
+        code = _not_written(error)
     try:
         if sys.stdout is not None:
             sys.stdout.flush()
     except (OSError, ValueError) as error:
-        code = code or 1
-        if sys.stderr is not None and not isinstance(error, BrokenPipeError):
-            sys.stderr.write(f"audiosep: cannot write to standard output: {error}\n")
-        _discard_output()
+        code = code or _not_written(error)
     sys.exit(code)
 
 
-def _discard_output() -> None:
+def _not_written(error: OSError | ValueError) -> int:
+    """Say that standard output cannot be written; the exit code."""
+    if sys.stderr is not None and not isinstance(error, BrokenPipeError):
+        sys.stderr.write(f"audiosep: cannot write to standard output: {error}\n")
+    discard_output()
+    return 1
+
+
+def discard_output() -> None:
     """Let what standard output still holds go to nowhere: Python would try again to write it at its end, and fail."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -105,7 +116,7 @@ def _run(verb: str, arguments: list[str]) -> int:
     try:
         import typer.main
 
-        with _sigterm_as_interrupt():
+        with _signals_as_interrupt():
             module = importlib.import_module(f"audiosep.cli.{verb}")
             command_line.set((verb, *arguments))
             typer.main.get_command(module.app).main(args=arguments, prog_name=f"audiosep {verb}")
@@ -118,16 +129,24 @@ def _run(verb: str, arguments: list[str]) -> int:
 
 
 @contextlib.contextmanager
-def _sigterm_as_interrupt() -> Iterator[None]:
-    """SIGTERM raises KeyboardInterrupt, as Ctrl-C does, so that half-written files are deleted."""
+def _signals_as_interrupt() -> Iterator[None]:
+    """SIGTERM, SIGHUP and SIGQUIT raise KeyboardInterrupt, as Ctrl-C does, so that half-written files are deleted.
+
+    Those that are ignored stay ignored: `nohup` lets a command go on when its terminal is closed.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    before: dict[int, Any] = {}
+    for name in ("SIGTERM", "SIGHUP", "SIGQUIT"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            before[number] = signal.signal(number, signal.default_int_handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 def _help() -> str:

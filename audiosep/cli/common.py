@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
+import errno
 import functools
 import inspect
 import json
@@ -12,12 +12,15 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
 
 import typer
 
+from audiosep.cli import discard_output
 from audiosep.errors import AudioSepError, Cancelled, ConfigError, InputError, QueryError
 from audiosep.inference.options import Engine
+from audiosep.weights.catalogue import expand_home
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from audiosep.separator import Separator
 
 DONE, FAILED, USAGE, CANCELLED = 0, 1, 2, 130
+_NOT_WRITTEN = (errno.ENOSPC, errno.EPIPE, errno.EIO, errno.EBADF, errno.EINVAL)
 
 Model = Annotated[str, typer.Option("--model", "-m", metavar="NAME", help="Name, folder or hub id of the model.")]
 Adapter = Annotated[str | None, typer.Option("--adapter", metavar="FILE", help="A file made by `audiosep finetune`.")]
@@ -71,7 +75,15 @@ class ModelOptions:
         from audiosep.inference.threads import use_threads
 
         use_threads(self.threads)
-        return load(self.model, self.device, self.precision, self.adapter, self.engine)
+        adapter = None if self.adapter is None else expand_home(self.adapter)
+        return load(self.model, self.device, self.precision, adapter, self.engine)
+
+
+def _at_home(value: Any) -> Any:
+    """A path with the home folder for "~", which shells leave in --option=~/path."""
+    if isinstance(value, list):
+        return [_at_home(one) for one in value]
+    return expand_home(value) if isinstance(value, Path) else value
 
 
 def application(help: str | None = None) -> typer.Typer:
@@ -107,13 +119,21 @@ def guarded(verb: Callable[..., int | None]) -> Callable[..., None]:
     def run(**given: Any) -> None:
         write = emit if given.get("as_json") else emit_line if given.get("json_lines") else None
         try:
+            given = {name: _at_home(value) for name, value in given.items()}
             for name, group in groups.items():
                 given[name] = _build(group, given)
             code = verb(**given)
+            if sys.stdout is not None:
+                sys.stdout.flush()
         except KeyboardInterrupt:
             code = _report(Cancelled("cancelled; no half-written file is left"), write)
         except AudioSepError as error:
             code = _report(error, write)
+        except OSError as error:
+            if error.errno not in _NOT_WRITTEN or error.filename is not None:  # of a file, not of standard output
+                raise
+            discard_output()
+            code = _report(_not_written(error), None)
         raise typer.Exit(code or DONE)
 
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # what typer makes the options of
@@ -201,9 +221,12 @@ def say(text: str) -> None:
     try:
         print(text, flush=True)
     except OSError as error:
-        with contextlib.suppress(OSError, ValueError):  # Python would try again to write it when it ends, and fail
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise AudioSepError(f"cannot write to standard output: {error.strerror}") from error
+        discard_output()
+        raise _not_written(error) from error
+
+
+def _not_written(error: OSError) -> AudioSepError:
+    return AudioSepError(f"standard output cannot be written: {error.strerror}")
 
 
 @contextmanager

@@ -18,7 +18,7 @@ import typer
 
 import audiosep
 from audiosep.cli import common
-from audiosep.errors import AudioSepError, install_extra
+from audiosep.errors import AudioSepError, ModelError, install_extra
 
 app = common.application()
 
@@ -195,7 +195,10 @@ def _formats() -> Check:
 def _home() -> Check:
     from audiosep.weights import catalogue
 
-    home = catalogue.home()
+    try:
+        home = catalogue.home()
+    except ModelError as error:
+        return Check("models folder", "note", str(error), "set AUDIOSEP_HOME to a folder that you may write to")
     place = next(folder for folder in (home, *home.parents) if folder.exists())
     if not os.access(place, os.W_OK):
         return Check(

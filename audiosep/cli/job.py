@@ -18,6 +18,7 @@ from audiosep.cli.times import seconds
 from audiosep.errors import InputError
 from audiosep.inference.options import Options
 from audiosep.output.output_options import OutputOptions
+from audiosep.weights.catalogue import expand_home
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -150,6 +151,7 @@ def run(
     Raises:
         AudioSepError: something that no file could be separated with.
     """
+    job = replace(job, out=str(expand_home(job.out)))
     _check_out(inputs, queries, only, job)
     _check_ray(job, model)
     output, options = replace(job.output, only=only), replace(job.options, stem_head=not by_words)
@@ -195,7 +197,7 @@ def _plan(work: _Job) -> Plan | None:
         if isinstance(query.audio, Path):
             check_file(query.audio)
     if work.model.adapter is not None:
-        check_file(work.model.adapter)
+        check_file(expand_home(work.model.adapter))
     stems = stated_stems(folder)
     names = stems if work.queries is None else unique_names([query.label for query in work.queries])
     if names is None:

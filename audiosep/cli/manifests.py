@@ -1,37 +1,109 @@
-"""Files that list the inputs of a job, for `--manifest`."""
+"""Files that list the inputs of a job, for `--manifest`, as audiosep and other programs write them."""
 
 from __future__ import annotations
 
+import codecs
+import csv
 import json
+import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from audiosep.errors import InputError
+
+_TABLES = (".csv", ".tsv")
+_DELIMITERS = ";,\t"
+_HEADERS = ("path", "file", "filename", "file name", "filepath", "audio", "input", "recording", "location")
 
 
 def read_inputs(path: Path) -> list[str]:
     """The recordings that a manifest names, relative ones starting at its folder.
 
+    A manifest is what `audiosep data build` writes, a list with a path a line or with NUL between paths, as of `find
+    -print0`, or a table with a column of paths, as spreadsheets save them; in UTF-8, or in UTF-16 as of Windows shells.
+
+    Args:
+        path: of the manifest; `-` for standard input, whose paths start at the current folder.
+
     Raises:
-        InputError: it cannot be read, or a line is neither a path nor a clip in a file of its own.
+        InputError: it cannot be read, names nothing, or a line is neither a path nor a clip in a file of its own.
     """
-    inputs = []
+    where = f"--manifest {path}"
     try:
-        # At line breaks only: str.splitlines also breaks at characters that JSON leaves in captions.
-        lines = path.read_text(encoding="utf-8-sig", errors="surrogateescape").split("\n")
+        content = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
     except OSError as error:
-        raise InputError(f"--manifest {path}: cannot be read ({error.strerror})") from error
-    for number, text in enumerate(lines, 1):
-        name = line = text.removesuffix("\r")
-        if line.startswith("{"):
-            try:
-                clip = json.loads(line)
-                name = clip["path"]
-            except (ValueError, KeyError) as error:
-                raise InputError(f"--manifest {path}, line {number}: no clip with a path ({error})") from error
-            if clip.get("member"):
-                raise InputError(f"--manifest {path}, line {number}: {name} is an archive: unpack it first")
-        if name.strip():
-            inputs.append(str(path.parent / name))
-    if not inputs:
-        raise InputError(f"--manifest {path}: names no recording")
-    return inputs
+        raise InputError(f"{where}: cannot be read ({error.strerror})") from error
+    text = _decoded(content, table=path.suffix.lower() in _TABLES)
+    folder = Path() if str(path) == "-" else path.parent
+    names = list(_names(text, folder, where, table=path.suffix.lower() in _TABLES))
+    if not names:
+        raise InputError(f"{where}: names no recording")
+    return [str(folder / name) for name in names]
+
+
+def _decoded(content: bytes, *, table: bool) -> str:
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return content.decode("utf-16", errors="replace")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        # Spreadsheets on Windows save tables in its code page; elsewhere names of files are bytes.
+        return content.decode("cp1252", "replace") if table else content.decode("utf-8-sig", "surrogateescape")
+
+
+def _names(text: str, folder: Path, where: str, *, table: bool) -> Iterator[str]:
+    if "\0" in text:
+        yield from (name for name in text.split("\0") if name.strip("\r\n"))
+        return
+    # At line breaks only: str.splitlines also breaks at characters that JSON leaves in captions.
+    lines = [line.removesuffix("\r") for line in text.split("\n")]
+    first = next((line for line in lines if line.strip()), "")
+    if first.startswith("{"):
+        yield from _clips(lines, where)
+    elif table or (not _exists(folder, first) and any(mark in first for mark in ";\t")):
+        yield from _column([line for line in lines if line.strip()], folder, where)
+    else:
+        yield from (line for line in lines if line.strip())
+
+
+def _clips(lines: list[str], where: str) -> Iterator[str]:
+    """The files of a manifest of clips."""
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            clip = json.loads(line)
+            name = str(clip["path"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{where}, line {number}: no clip with a path ({error})") from error
+        if clip.get("member"):
+            raise InputError(f"{where}, line {number}: {name} is an archive: unpack it first")
+        yield name
+
+
+def _column(lines: list[str], folder: Path, where: str) -> Iterator[str]:
+    """The column of paths of a table: the one with the most existing files, else the one with a usual name."""
+    if lines and lines[0].startswith("sep="):  # a hint for spreadsheets
+        lines = lines[1:]
+    delimiter = max(_DELIMITERS, key=lines[0].count) if lines else ","
+    rows = [[line] for line in lines]
+    if not any(_exists(folder, line) for line in lines):
+        rows = [row for row in csv.reader(lines, delimiter=delimiter) if row]
+    found = [
+        sum(_exists(folder, row[k]) for row in rows if k < len(row)) for k in range(max(map(len, rows), default=0))
+    ]
+    if any(found):
+        column = found.index(max(found))
+        header = not _exists(folder, rows[0][column]) if column < len(rows[0]) else True
+    else:
+        names = [cell.strip().casefold() for cell in rows[0]] if rows else []
+        column = next((names.index(name) for name in _HEADERS if name in names), -1)
+        header = True
+        if column < 0:
+            raise InputError(f"{where}: no column names files that exist: check the paths, or name a column path")
+    yield from (row[column].strip() for row in rows[header:] if column < len(row) and row[column].strip())
+
+
+def _exists(folder: Path, name: str) -> bool:
+    return bool(name.strip()) and os.path.exists(folder / name.strip())  # noqa: PTH110 - Path.exists may raise

@@ -111,14 +111,21 @@ MODELS = {
 
 
 def home() -> Path:
-    """The folder of downloaded models: $AUDIOSEP_HOME, or `audiosep` in the platform's cache folder."""
-    if chosen := os.environ.get("AUDIOSEP_HOME"):
-        return Path(chosen).expanduser()
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData/Local") / "audiosep"
-    if sys.platform == "darwin":
-        return Path.home() / "Library/Caches/audiosep"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "audiosep"
+    """The folder of downloaded models: $AUDIOSEP_HOME, or `audiosep` in the platform's cache folder.
+
+    Raises:
+        ModelError: this user has no home folder, and the environment names no other.
+    """
+    try:
+        if chosen := os.environ.get("AUDIOSEP_HOME"):
+            return Path(chosen).expanduser()
+        if sys.platform == "win32":
+            return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData/Local") / "audiosep"
+        if sys.platform == "darwin":
+            return Path.home() / "Library/Caches/audiosep"
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "audiosep"
+    except RuntimeError as error:
+        raise ModelError(f"no folder for models ({error}): set AUDIOSEP_HOME to a folder") from error
 
 
 def model_folder(name: str) -> Path:
@@ -139,10 +146,11 @@ def installed(name: str) -> Path | None:
     Returns:
         The folder; None when the model is not on this machine.
     """
-    places = [model_folder(name)]
     if name in MODELS and MODELS[name].bundled:
         # In a wheel the weights are inside the package, in a checkout beside it.
         places = [PACKAGE / "checkpoints" / name, CHECKOUT / "checkpoints" / name]
+    else:
+        places = [model_folder(name)]
     return next((place for place in places if (place / "config.json").is_file()), None)
 
 
@@ -164,7 +172,7 @@ def locate(model: str | Path) -> Path:
     name = str(model)
     if name in MODELS and isinstance(model, str):
         return installed(name) or _absent(MODELS[name])
-    path = Path(model).expanduser()
+    path = expand_home(model)
     if path.is_dir():
         if name in BASELINE_NAMES and not (path / "config.json").is_file():
             raise ModelError(f"the folder {name} here is no model of audiosep, and {_baseline(name)}")
@@ -185,6 +193,18 @@ def locate(model: str | Path) -> Path:
         f"there is no model and no folder {name!r}"
         + (f", did you mean {close[0]!r}?" if close else f"; models with a name: {', '.join(MODELS)}")
     )
+
+
+def expand_home(path: str | Path) -> Path:
+    """A path with the home folder in place of a leading "~"; as it is where there is no such folder.
+
+    Args:
+        path: the path.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
 
 
 def _baseline(name: str) -> str:

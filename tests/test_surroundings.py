@@ -1,0 +1,161 @@
+"""The command line in the surroundings that users have: lists of other programs, no home, signals, full disks."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pwd
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import Mixture
+
+from audiosep.audio import write_audio
+from audiosep.cli import main
+from audiosep.cli.doctor import diagnose
+from audiosep.cli.manifests import read_inputs
+from audiosep.errors import InputError, ModelError
+from audiosep.weights import catalogue
+
+ROOT = Path(__file__).parents[1]
+NAMES = ["a song.wav", "b;c.wav", "näme.wav"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, mixture: Mixture) -> Path:
+    for name in NAMES:
+        write_audio(tmp_path / name, mixture(0.3), 16000)
+    return tmp_path
+
+
+def read(folder: Path, content: bytes, name: str = "list.txt") -> list[str]:
+    (folder / name).write_bytes(content)
+    return [Path(path).name for path in read_inputs(folder / name)]
+
+
+# ---- manifests -------------------------------------------------------------------------------------------------------
+
+
+def test_lists_of_other_programs(folder: Path) -> None:
+    assert read(folder, "\0".join(NAMES).encode() + b"\0") == NAMES  # find -print0
+    assert read(folder, "".join(f"./{name}\r\n" for name in NAMES).encode("utf-16")) == NAMES  # a Windows shell
+    assert read(folder, "\n\n".join(NAMES).encode("utf-8-sig")) == NAMES
+    assert read(folder, b"caf\xe9.wav\n") == [os.fsdecode(b"caf\xe9.wav")]  # a name that is no UTF-8
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp1252", "utf-16"])
+def test_tables_of_spreadsheets(folder: Path, encoding: str) -> None:
+    rows = 'Nr;Datei;Titel\r\n1;a song.wav;"A; song"\r\n2;"b;c.wav";B\r\n3;näme.wav;C\r\n'
+    assert read(folder, rows.encode(encoding), "table.csv") == NAMES
+    assert read(folder, rows.replace(";", "\t").replace("b\tc", "b;c").encode("utf-8"), "table.tsv") == NAMES
+
+
+def test_tables_without_a_header_and_lists_called_csv(folder: Path) -> None:
+    assert read(folder, b'a song.wav,1\n"b;c.wav",2\n', "table.csv") == NAMES[:2]
+    assert read(folder, b"a song.wav\nb;c.wav\n", "list.csv") == NAMES[:2]
+    assert read(folder, b"title,path\nA,missing.wav\n", "table.csv") == ["missing.wav"]
+    with pytest.raises(InputError, match="no column names files that exist"):
+        read(folder, b"title,artist\nA,B\n", "table.csv")
+
+
+def test_a_list_from_standard_input(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a.wav\0b.wav\0")))
+    assert read_inputs(Path("-")) == ["a.wav", "b.wav"]
+
+
+def test_a_nul_in_a_name_is_one_line(folder: Path, tiny_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "clips.jsonl").write_text('{"path": "a song.wav"}\n{"path": "a\\u0000b.wav"}\n')
+    command = ["separate", "--manifest", str(folder / "clips.jsonl"), "piano", "-o", str(folder / "out")]
+    assert main([*command, "-m", str(tiny_folder), "--quiet"]) == 1
+    err = capsys.readouterr().err
+    assert "contains the character NUL" in err
+    assert "Traceback" not in err
+
+
+# ---- no home ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def homeless(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user of a container: no HOME, no entry in the file of passwords."""
+
+    def missing(number: int) -> Any:
+        raise KeyError(number)
+
+    for name in ("HOME", "XDG_CACHE_HOME", "AUDIOSEP_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", missing)
+
+
+@pytest.mark.usefixtures("homeless")
+def test_without_a_home_folder_the_embedded_model_is_found_and_doctor_says_what_is_missing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(catalogue, "CHECKOUT", tmp_path)
+    (tmp_path / "checkpoints" / "mini").mkdir(parents=True)
+    (tmp_path / "checkpoints" / "mini" / "config.json").write_text("{}")
+    assert catalogue.locate("mini") == tmp_path / "checkpoints" / "mini"
+    with pytest.raises(ModelError, match="set AUDIOSEP_HOME"):
+        catalogue.locate("audiosep-base")
+    check = next(check for check in diagnose(str(tmp_path)) if check.name == "models folder")
+    assert (check.state, "AUDIOSEP_HOME" in check.remedy) == ("note", True)
+
+
+def test_a_tilde_after_an_equals_sign_is_home(
+    folder: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HOME", str(folder))
+    monkeypatch.chdir(tiny_folder)
+    (folder / "list.txt").write_text("a song.wav\n")
+    code = main(["separate", "--manifest=~/list.txt", "piano", "--out=~/sep", "-m", str(tiny_folder)])
+    assert code == 0, capsys.readouterr().err
+    assert (folder / "sep" / "a song (piano).wav").is_file()
+    assert not (tiny_folder / "~").exists()
+
+
+# ---- signals and full disks ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGQUIT])
+def test_other_signals_leave_nothing_half_written_either(
+    tmp_path: Path, tiny_folder: Path, mixture: Mixture, number: signal.Signals
+) -> None:
+    write_audio(tmp_path / "long.wav", np.tile(mixture(10, 44100, 2), 30), 44100)
+    out = tmp_path / "out"
+    running = subprocess.Popen(
+        [sys.executable, ROOT / "tests" / "command.py", "separate", tmp_path / "long.wav", "piano", "-o", out, "-m",
+         tiny_folder, "--json-lines"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert running.stdout is not None
+    for line in running.stdout:
+        if json.loads(line).get("fraction", 0) > 0.01:
+            break
+    assert out.is_dir()
+    running.send_signal(number)
+    _, err = running.communicate(timeout=120)
+    assert (running.returncode, "0 of 1 recordings are finished" in err) == (130, True), err
+    assert not out.exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+@pytest.mark.parametrize("words", [["separate", "SONG", "piano", "-o", "OUT"], ["models", "list"], ["--help"]])
+def test_a_full_standard_output_is_a_clean_failure(folder: Path, tiny_folder: Path, words: list[str]) -> None:
+    places = {"SONG": str(folder / NAMES[0]), "OUT": str(folder / "out")}
+    model = ["-m", str(tiny_folder)] if words[0] == "separate" else []
+    script = "import command; command.prepare(); from audiosep.cli import command as run; run()"
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", script, *(places.get(word, word) for word in words), *model],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])},
+            stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert "standard output" in done.stderr
+    assert "Traceback" not in done.stderr
