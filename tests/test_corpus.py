@@ -114,8 +114,20 @@ def test_the_table_reads_and_counts() -> None:
     assert sum(path.stat().st_size for path in TABLE.iterdir()) < 4_000_000
     covered = coverage(rows)
     assert sum(c.recordings >= 8 for c in covered) > 150
-    assert f"| everyday sounds ({len(covered)}) |" in coverage_table(covered)
+    assert coverage_table(covered).startswith(f"Of {len(covered)} sounds ")
     assert hours_table(rows).count("\n") == 3 + len(FAMILIES)
+
+
+def test_coverage_counts_recordings_and_origins(tree: tuple[Path, list[Source]]) -> None:
+    knocks = [dataclasses.replace(row, sound="knocking") for row in tree[1][:3]]
+    more = [dataclasses.replace(knocks[0], origin=f"door {k % 3}") for k in range(20)]
+    rain, knocking = coverage([tree[1][3], *knocks], ["rain", "knocking"])
+    assert (rain.recordings, rain.origins, rain.well) == (1, 1, False)
+    assert (knocking.recordings, knocking.origins) == (3, 1)
+    assert coverage(more, ["knocking"])[0].well
+    table = coverage_table(coverage(more, ["knocking", "rain"]))
+    assert "| 20 or more, of 3 origins or more | 1 | knocking 20/3 |" in table
+    assert "| none | 1 | rain |" in table
 
 
 def test_the_table_is_the_same_in_any_order(tree: tuple[Path, list[Source]], tmp_path: Path) -> None:
@@ -250,7 +262,10 @@ def test_an_interrupted_build_goes_on(tree: tuple[Path, list[Source]], tmp_path:
     assert first.stat().st_mtime_ns == before
     # A smaller table leaves no shard of the larger one behind.
     build(rows[:4], clones, out)
-    assert {path.stem for path in (out / "shards").iterdir()} == {"ambience-000", "event-000"}
+    assert {path.stem for path in (out / "shards").iterdir()} == {
+        "ambience-ann+sounds-000",
+        "event-ann+sounds-000",
+    }
 
 
 def test_unpacked_files_serve_as_clones(tree: tuple[Path, list[Source]], tmp_path: Path) -> None:

@@ -51,29 +51,29 @@ def coverage(sources: Sequence[Source], sounds: Sequence[str] | None = None) -> 
 
 
 def coverage_table(found: Sequence[Coverage]) -> str:
-    """Markdown: how many sounds are covered, and the sounds by how well.
+    """Markdown: the sounds by how well they are covered, with recordings and origins.
 
     Args:
         found: of `coverage`.
     """
-    well = [c for c in found if c.well]
-    enough = [c for c in found if c.recordings >= FEW]
-    few = [c for c in found if 0 < c.recordings < FEW]
-    none = [c for c in found if not c.recordings]
+    classes = {
+        f"{MANY} or more, of {ORIGINS} origins or more": [c for c in found if c.well],
+        f"{FEW} or more": [c for c in found if c.recordings >= FEW and not c.well],
+        f"1 to {FEW - 1}": [c for c in found if 0 < c.recordings < FEW],
+        "none": [c for c in found if not c.recordings],
+    }
+    enough = sum(c.recordings >= FEW for c in found)
     lines = [
-        f"| everyday sounds ({len(found)}) | number |",
-        "|---|---:|",
-        f"| with {FEW} recordings or more | {len(enough)} |",
-        f"| with {MANY} recordings or more, from {ORIGINS} origins or more | {len(well)} |",
-        f"| with 1 to {FEW - 1} recordings | {len(few)} |",
-        f"| with none | {len(none)} |",
+        f"Of {len(found)} sounds {enough} have {FEW} recordings or more.",
         "",
-        "Recordings / origins of each:",
-        "",
-        "; ".join(f"{c.sound} {c.recordings}/{c.origins}" for c in sorted(found, key=_order) if c.recordings) + ".",
-        "",
-        f"None: {', '.join(c.sound for c in none) or 'no sound'}.",
+        "| recordings | sounds | which (recordings/origins) |",
+        "|---|---:|---|",
     ]
+    for name, members in classes.items():
+        listed = [
+            f"{c.sound} {c.recordings}/{c.origins}" if c.recordings else c.sound for c in sorted(members, key=_order)
+        ]
+        lines.append(f"| {name} | {len(members)} | {', '.join(listed)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -105,6 +105,10 @@ def _line(name: str, rows: Sequence[Source]) -> str:
 
 def _columns(rows: Sequence[Source]) -> tuple[list[str], list[str], list[str]]:
     return [row.label for row in rows], [row.speaker or row.known_as for row in rows], [row.repo for row in rows]
+
+
+def _counted(c: Coverage) -> str:
+    return f"{c.sound} {c.recordings}/{c.origins}" if c.recordings else c.sound
 
 
 def _order(c: Coverage) -> tuple[int, str]:

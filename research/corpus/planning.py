@@ -20,8 +20,8 @@ SHORT = 1.5  # seconds; shorter recordings are sequenced
 TAKES = 6  # of one clip, at most
 PIECE = 12.0  # seconds of a piece of a long recording; recordings up to 1.5 of it stay whole
 MOST = 120.0  # seconds that are used of one recording of events, ambience and instruments
-PHRASE_NOTES = 14  # notes of a phrase
-PHRASES = 12  # of one instrument, at most
+PHRASE_NOTES = 6  # notes of a phrase, at least
+PHRASES = 40  # of one instrument, at most
 SHARD_SECONDS = 1800.0
 
 How = Literal["piece", "takes", "phrase", "stem"]
@@ -91,34 +91,42 @@ def plan_clips(sources: Iterable[Source]) -> list[ClipPlan]:
         scale.sort(key=lambda s: (s.note, s.path, s.start))
         count = min(PHRASES, math.ceil(len(scale) / PHRASE_NOTES))
         found += [_clip("phrase", scale[k::count], 0.0, 9.0) for k in range(count)]
-    return sorted(found, key=lambda clip: (clip.sources[0].family, clip.sources[0].song, clip.id))
+    return sorted(found, key=lambda clip: (*_place(clip), clip.sources[0].song, clip.id))
 
 
 def plan_shards(clips: Sequence[ClipPlan], recipe: int) -> list[ShardPlan]:
-    """Fill shards of about half an hour, each of one family; a song stays whole.
+    """Fill shards of at most about half an hour, each of one family and repository; a song stays whole.
+
+    A repository that is added to the table later adds shards, and the others stay as they are.
 
     Args:
         clips: from `plan_clips`.
         recipe: version of the code that makes clips, part of the digests.
     """
-    filled: list[tuple[str, list[ClipPlan]]] = []
-    seconds, last = 0.0, ("", "")
+    filled: list[list[ClipPlan]] = []
+    seconds = 0.0
     for clip in clips:
-        family, song = clip.sources[0].family, clip.sources[0].song
-        full = seconds + clip.seconds > SHARD_SECONDS and not (song and song == last[1])
-        if family != last[0] or full:
-            filled.append((family, []))
+        last = filled[-1][-1] if filled else None
+        same = last is not None and _place(last) == _place(clip)
+        together = same and last is not None and clip.sources[0].song and clip.sources[0].song == last.sources[0].song
+        if not same or (seconds + clip.seconds > SHARD_SECONDS and not together):
+            filled.append([])
             seconds = 0.0
-        filled[-1][1].append(clip)
-        seconds, last = seconds + clip.seconds, (family, song)
-    numbers: dict[str, int] = defaultdict(int)
+        filled[-1].append(clip)
+        seconds += clip.seconds
+    numbers: dict[tuple[str, str], int] = defaultdict(int)
     shards = []
-    for family, members in filled:
+    for members in filled:
         text = repr([recipe, [(clip.id, clip.how, clip.start, clip.seconds, _facts(clip)) for clip in members]])
-        name = f"{family}-{numbers[family]:03d}.tar"
+        family, repo = place = _place(members[0])
+        name = f"{family}-{repo.replace('/', '+')}-{numbers[place]:03d}.tar"
         shards.append(ShardPlan(name, tuple(members), hashlib.sha256(text.encode()).hexdigest()))
-        numbers[family] += 1
+        numbers[place] += 1
     return shards
+
+
+def _place(clip: ClipPlan) -> tuple[str, str]:
+    return clip.sources[0].family, clip.sources[0].repo
 
 
 def _facts(clip: ClipPlan) -> list[tuple[str, object]]:
