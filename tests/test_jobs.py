@@ -412,3 +412,22 @@ def test_killed_batches_are_completed_by_the_next(songs: Path, tiny_folder: Path
     )  # fmt: skip
     assert killed.kills == 8
     assert killed.wrong == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["export", "OUT"], ["convert", "none.ckpt", "OUT"], ["listen", "make", "none", "-o", "OUT"],
+        ["data", "build", "none", "-o", "OUT"], ["data", "extend", "none", "none", "-o", "OUT"],
+        ["data", "draw", "none", "--cache", "none", "-o", "OUT"], ["data", "captions", "none", "-o", "OUT"],
+        ["data", "recipe", "none", "--cache", "none", "-o", "OUT"], ["finetune", "none", "-o", "OUT"],
+    ],
+)  # fmt: skip
+def test_other_verbs_skip_what_exists_too(run: Run, tmp_path: Path, words: list[str]) -> None:
+    out = tmp_path / "made"
+    out.write_text("whole")
+    command = [str(out) if word == "OUT" else word for word in words]
+    assert run(*command, "--skip-existing")[:2] == (0, f"{out}\n")
+    assert out.read_text() == "whole"
+    out.unlink()
+    assert run(*command, "--skip-existing", *(["-m", "none"] if words[0] == "export" else []))[0] != 0

@@ -39,6 +39,7 @@ VERBS = {
     "doctor": "Check this installation and say how to repair it.",
     "live": "Separate sound as it arrives, from a pipe or a sound card.",
     "export": "Write a network as an ONNX file.",
+    "completion": "Write the script that completes commands in a shell.",
     "bench": "Measure speed and memory on this machine.",
 }
 

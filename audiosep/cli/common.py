@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from audiosep.separator import Separator
 
+Verb = Callable[..., int | None]
 DONE, FAILED, USAGE, CANCELLED = 0, 1, 2, 130
 _NOT_WRITTEN = (errno.ENOSPC, errno.EPIPE, errno.EIO, errno.EBADF, errno.EINVAL)
 
@@ -97,7 +98,7 @@ def application(help: str | None = None) -> typer.Typer:
     )
 
 
-def guarded(verb: Callable[..., int | None]) -> Callable[..., None]:
+def guarded(verb: Verb) -> Callable[..., None]:
     """Make a function a verb of typer.
 
     What it returns or raises becomes the exit code; with --json an error is also written as JSON. A parameter whose
@@ -139,6 +140,35 @@ def guarded(verb: Callable[..., int | None]) -> Callable[..., None]:
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # what typer makes the options of
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return run
+
+
+def skippable(output: Callable[[Mapping[str, Any]], Path]) -> Callable[[Verb], Verb]:
+    """Give a verb the option --skip-existing: it does nothing where its output exists, which is then whole.
+
+    Args:
+        output: the arguments of the verb -> the file or folder that it writes.
+    """
+
+    def decorate(verb: Verb) -> Verb:
+        @functools.wraps(verb)
+        def run(*, skip_existing: bool, **given: Any) -> int | None:
+            path = output(given)
+            if not skip_existing or not path.exists():
+                return verb(**given)
+            if given.get("as_json"):
+                emit({"skipped": str(path)})
+            else:
+                say(str(path))
+            return DONE
+
+        kind = Annotated[bool, typer.Option("--skip-existing", help="Do nothing where the output exists.")]
+        option = inspect.Parameter("skip_existing", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=kind)
+        parameters = [*inspect.signature(verb).parameters.values(), option]
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # read by `guarded`
+        run.__annotations__ = {**get_type_hints(verb, include_extras=True), "skip_existing": kind}
+        return run
+
+    return decorate
 
 
 def _options_of(group: type[Any]) -> list[inspect.Parameter]:

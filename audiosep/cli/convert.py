@@ -14,6 +14,7 @@ app = common.application()
 
 @app.command()
 @common.guarded
+@common.skippable(lambda given: given["folder"])
 def convert(
     checkpoint: Annotated[
         Path, typer.Argument(metavar="CHECKPOINT", help="A .ckpt of AudioSep, or a .pt of LAION's CLAP.")

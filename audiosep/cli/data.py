@@ -40,6 +40,7 @@ SampleRate = Annotated[int, typer.Option(metavar="HZ", help="Sample rate of the 
 
 @app.command()
 @common.guarded
+@common.skippable(lambda given: given["out"])
 def build(
     sources: Sources,
     out: ManifestOut,
@@ -80,6 +81,7 @@ def build(
 
 @app.command()
 @common.guarded
+@common.skippable(lambda given: given["out"])
 def extend(
     manifest: Manifest,
     sources: Sources,
@@ -151,6 +153,7 @@ def check(
 
 @app.command()
 @common.guarded
+@common.skippable(lambda given: given["out"])
 def draw(
     manifest: Manifest,
     cache: Cache,
@@ -182,6 +185,7 @@ def draw(
 
 @app.command()
 @common.guarded
+@common.skippable(lambda given: given["out"])
 def recipe(
     manifest: Manifest,
     cache: Cache,
@@ -207,6 +211,7 @@ def recipe(
 
 @app.command()
 @common.guarded
+@common.skippable(lambda given: given["out"])
 def captions(
     manifest: Manifest,
     out: Annotated[Path, typer.Option("--out", "-o", help="The caption table to write (.safetensors).")],

@@ -14,6 +14,7 @@ app = common.application()
 
 @app.command()
 @common.guarded
+@common.skippable(lambda given: given["path"])
 def export(
     path: Annotated[Path, typer.Argument(metavar="FILE", help="The ONNX file to write.")],
     query: Annotated[

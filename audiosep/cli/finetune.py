@@ -18,6 +18,7 @@ app = common.application()
 
 @app.command()
 @common.guarded
+@common.skippable(lambda given: given["out"] or Path(given["sounds"].stem + ("" if given["full"] else ".safetensors")))
 def finetune(
     sounds: Annotated[
         Path,

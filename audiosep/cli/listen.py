@@ -14,6 +14,7 @@ app = common.application("Listening tests by ITU-R BS.1534 (MUSHRA).")
 
 @app.command()
 @common.guarded
+@common.skippable(lambda given: given["out"])
 def make(
     folder: Annotated[
         Path,
