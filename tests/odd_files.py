@@ -139,3 +139,25 @@ def died(path: Path, source: Path, riff: int, data: int) -> Path:
     struct.pack_into("<I", octets, octets.index(b"data") + 4, data)
     path.write_bytes(octets)
     return path
+
+
+def renumbered(data: bytearray, serial: int) -> bytearray:
+    """An Ogg stream with another serial number: libsndfile draws it from the clock, so two files may share it."""
+    start = 0
+    while (start := data.find(b"OggS", start)) >= 0:
+        segments = data[start + 26]
+        end = start + 27 + segments + sum(data[start + 27 : start + 27 + segments])
+        data[start + 14 : start + 18] = struct.pack("<I", serial)
+        data[start + 22 : start + 26] = bytes(4)
+        data[start + 22 : start + 26] = struct.pack("<I", ogg_crc(data[start:end]))
+        start = end
+    return data
+
+
+def ogg_crc(page: bytes) -> int:
+    crc = 0
+    for byte in page:
+        crc ^= byte << 24
+        for _ in range(8):
+            crc = (crc << 1 ^ 0x04C11DB7 if crc & 1 << 31 else crc << 1) & 0xFFFFFFFF
+    return crc

@@ -17,6 +17,7 @@ import soundfile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mutagen import id3
+from odd_files import renumbered
 
 from audiosep.audio import AudioReader, decode, probe, read_audio, write_audio
 from audiosep.audio.info import AudioInfo, ffmpeg_depth
@@ -263,28 +264,6 @@ def test_joined_files_are_read_to_the_end(tmp_path: Path) -> None:
         joined.write_bytes(parts)
         assert probe(joined).backend == ("PyAV" if extension == "mp3" else "soundfile")
         assert count(joined) == pytest.approx(90_000, abs=tolerance)
-
-
-def renumbered(data: bytearray, serial: int) -> bytearray:
-    """An Ogg stream with another serial number: libsndfile draws it from the clock, so two files may share it."""
-    start = 0
-    while (start := data.find(b"OggS", start)) >= 0:
-        segments = data[start + 26]
-        end = start + 27 + segments + sum(data[start + 27 : start + 27 + segments])
-        data[start + 14 : start + 18] = struct.pack("<I", serial)
-        data[start + 22 : start + 26] = bytes(4)
-        data[start + 22 : start + 26] = struct.pack("<I", ogg_crc(data[start:end]))
-        start = end
-    return data
-
-
-def ogg_crc(page: bytes) -> int:
-    crc = 0
-    for byte in page:
-        crc ^= byte << 24
-        for _ in range(8):
-            crc = (crc << 1 ^ 0x04C11DB7 if crc & 1 << 31 else crc << 1) & 0xFFFFFFFF
-    return crc
 
 
 @pytest.mark.parametrize("name", ["x.wav", "x.flac", "x.ogg", "x.opus", "x.m4a"])

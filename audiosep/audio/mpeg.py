@@ -26,6 +26,12 @@ _RATES = (44_100, 48_000, 32_000)
 # Encoder delay and padding (12 bits each) and the frame of the Xing header itself are no audio.
 _XING_SLACK = 2 * 4096 + 2 * 1152
 _RUN = 4  # frames in a row, below which matches are chance
+# DTS (ETSI TS 102 114; of 16 and 14 bits), AC-3 (ATSC A/52), IEC 61937 and AAC, in either order of bytes.
+_SYNC_WORDS = tuple(
+    bytes.fromhex(word)
+    for word in ("7ffe8001", "fe7f0180", "1fffe800", "ff1f00e8", "0b77", "770b", "f8724e1f", "72f81f4e", "fff1", "fff9")
+)
+_IN_A_ROW = 3  # packets
 _RELEASE = 2**22  # bytes after which the pages of a file are given back
 
 
@@ -40,6 +46,7 @@ class MpegLength:
         changes: where the sample rate or the number of channels changes first, in seconds; None: nowhere.
         scattered: the frames do not follow each other, as in data that is no MPEG audio.
         cut: the last frame is not whole.
+        lost: about how many seconds lie between frames, in data that is none.
     """
 
     samples: int
@@ -48,6 +55,7 @@ class MpegLength:
     changes: float | None
     scattered: bool
     cut: bool
+    lost: float
 
     def cut_at(self, samples: int) -> bool:
         """Whether a decoder that stops after `samples` leaves audio out."""
@@ -64,9 +72,27 @@ def mpeg_length(path: Path) -> MpegLength:
         return _count(data)
 
 
+def is_coded(head: bytes) -> bool:
+    """Whether what should be PCM samples are packets of MPEG audio, AAC, DTS or AC-3, as in WAV files of DTS discs.
+
+    Args:
+        head: the first bytes, of which some may be silence.
+    """
+    head = head.lstrip(b"\0")
+    if head.startswith(_SYNC_WORDS):
+        return head.count(head[:2]) >= _IN_A_ROW
+    position = 0
+    for _ in range(_IN_A_ROW):
+        frame = _frame(head[position : position + 4])
+        if not frame.octets:
+            return False
+        position += frame.octets
+    return True
+
+
 def _count(data: mmap.mmap) -> MpegLength:
-    position = start = _after_id3(data)
-    samples, frames, runs, octets, released = 0, 0, 0, 0, 0
+    position = start = end = _after_id3(data)
+    samples, frames, runs, octets, between, released = 0, 0, 0, 0, 0, 0
     seconds, changes, shape = 0.0, None, (0, 0)
     stated = synced = cut = False
     while position + 4 <= len(data):
@@ -84,16 +110,19 @@ def _count(data: mmap.mmap) -> MpegLength:
             stated, shape = b"Xing" in head or b"Info" in head, (frame.rate, frame.channels)
         elif changes is None and (frame.rate, frame.channels) != shape:
             changes = seconds
-        runs += not synced
+        if not synced:
+            runs += 1
+            between += position - end if frames else 0
         synced = True
         frames, samples, octets = frames + 1, samples + frame.samples, octets + frame.octets
         seconds += frame.samples / frame.rate
         cut = following > len(data)
-        position = following
+        position = end = following
         if position - released > _RELEASE:
             released = _release(data, released, position)
     scattered = octets < (len(data) - start) / 2 and frames < _RUN * runs
-    return MpegLength(samples, seconds, stated, changes, scattered or not frames, cut)
+    lost = seconds * between / octets if octets else 0.0
+    return MpegLength(samples, seconds, stated, changes, scattered or not frames, cut, lost)
 
 
 def _after_id3(data: mmap.mmap) -> int:

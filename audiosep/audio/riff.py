@@ -10,9 +10,12 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
+from audiosep.audio.mpeg import is_coded
+
 _EXTENSIBLE = 0xFFFE
 _UNKNOWN = 0x7FFF0000  # what is stated from here on stands for a length that was not known
 _LARGEST = 0xFFFFFFFF
+_PROBED = 16_384  # bytes of the samples, of which the first may be silence
 
 
 @dataclass(frozen=True)
@@ -26,8 +29,10 @@ class WavHeader:
         data: where the samples start.
         stated: size of the samples as the header has it.
         available: size of what follows the header.
-        closed: the size of the file is right.
+        end: of the file, as the header has it.
+        closed: that is right.
         rate: bytes per second; 0 where the format chunk states none.
+        coded: the samples are packets of a lossy encoding, which would play as noise.
     """
 
     speakers: int
@@ -36,8 +41,10 @@ class WavHeader:
     data: int
     stated: int
     available: int
+    end: int
     closed: bool
     rate: int
+    coded: bool
 
     @property
     def lost(self) -> bool:
@@ -79,7 +86,10 @@ def wav_header(path: Path) -> WavHeader | None:
                 if ds64:
                     riff, size = struct.unpack("<QQ", large)
                 closed = abs(riff + 8 - length) <= 1
-                return WavHeader(speakers, sizes, width, position, size, length - position, closed, rate)
+                coded = is_coded(file.read(_PROBED))
+                return WavHeader(
+                    speakers, sizes, width, position, size, length - position, riff + 8, closed, rate, coded
+                )
             body = file.read(min(size, 64))
             if name == b"ds64" and len(body) >= 16 and kind == b"RF64":
                 ds64, large = position, body[:16]

@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 _UNKNOWN_LENGTH = 2**62
 _FORMATS = {"WAVEX": "wav", "RF64": "wav"}
 _BLOCK = 16_384
+_BEHIND = 0.01  # share of a file behind its end that may be tags
 
 
 class SoundFileSource:
@@ -60,6 +61,8 @@ class SoundFileSource:
         file, path = self._files[0], self._path
         samples: int | None = file.frames if file.frames < _UNKNOWN_LENGTH else None
         estimate, tags, speakers = None, file.copy_metadata(), 0
+        if file.format == "RAW":
+            raise Unreadable("it would take the file for headerless samples, by its name")
         if file.subtype.startswith("MPEG_LAYER"):
             samples, estimate = self._check_mpeg(mpeg_length(path))
             tags = read_id3(path) or tags
@@ -102,7 +105,10 @@ class SoundFileSource:
         if length.changes is not None or length.cut_at(file.frames):
             here = file.frames / file.samplerate
             raise Unreadable(f"it would read only {here:.2f} of about {length.seconds:.2f} s")
+        if length.lost > _BEHIND * length.seconds:
+            self._remark = f"it is damaged: about {length.lost:.2f} s between its frames are left out"
         self.cut = length.cut
+        self.stated = None if length.stated else length.seconds
         return (int(file.frames), None) if length.stated else (None, length.seconds)
 
     def _check_ogg(self, ogg: OggLinks, samples: int | None) -> int | None:
@@ -125,20 +131,31 @@ class SoundFileSource:
     def _check_wav(self, header: WavHeader) -> int:
         """The number of samples; where the header does not say it, the file is opened with one that does."""
         (file,) = self._files
+        if header.coded and file.subtype == "PCM_16":
+            raise Unreadable("it would play packets of MPEG audio, DTS or AC-3 as noise")
         if header.lost:
             file.close()
             self._files = [_open(FileView(self._path, patches=header.repairs))]
             self._remark = "it was never closed, and its header states no length: read to the end of the file"
         elif header.cut:
             self._check_size(header.data + header.stated, header.data + header.available)
+        else:
+            self._check_size(max(header.end, header.data + header.stated), header.data + header.available)
         return int(self._files[0].frames)
 
     def _check_size(self, stated: int | None, size: int) -> None:
         """Note that the file is shorter than its header says, in bytes; an odd last chunk may lack its padding."""
         (file,) = self._files
-        if stated is not None and stated > size + 1:
+        if stated is None:
+            return
+        seconds = file.frames / file.samplerate
+        if stated > size + 1:
             self.cut = True
-            self.stated = file.frames / file.samplerate * stated / size
+            self.stated = seconds * stated / size
+        elif size - stated > _BEHIND * stated:
+            self._remark = (
+                f"{size - stated} bytes ({seconds * (size - stated) / stated:.2f} s) behind its end are not read"
+            )
 
     def seek(self, sample: int) -> int:
         if len(self._files) > 1 or not self._files[0].seekable():

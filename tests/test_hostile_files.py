@@ -1,0 +1,65 @@
+"""Hostile and odd files through the command line: no traceback, no hang, and no length that is lost without a word."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from hostile_files import hostile_files
+
+from audiosep.audio import read_audio
+from audiosep.cli import main
+from audiosep.cli.common import DONE, FAILED, ModelOptions
+from audiosep.separator import Separator
+
+pytest.importorskip("av")
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="compares with an ffmpeg on PATH")
+@pytest.mark.parametrize(("seed", "count"), [(0, 30), pytest.param(1, 300, marks=pytest.mark.slow)])
+def test_hostile_files_are_read_whole_or_with_a_word(
+    seed: int,
+    count: int,
+    tmp_path: Path,
+    tiny_folder: Path,
+    separator: Separator,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(ModelOptions, "load", lambda self: separator)  # loaded once
+    codes = []
+    for path in hostile_files(tmp_path, seed, count):
+        out = tmp_path / "out" / path.name
+        code = main(["separate", str(path), "piano", "--out", str(out), "--model", str(tiny_folder), "--json"])
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.err, path.name
+        document = json.loads(captured.out)
+        codes.append(code)
+        if code == FAILED:
+            (failure,) = document["failures"]
+            assert failure["type"] in ("AudioError", "InputError"), path.name
+            assert len(failure["message"]) > 15
+            assert not out.exists() or not list(out.iterdir())
+            continue
+        assert code == DONE, path.name
+        (result,) = document["results"]
+        seconds, theirs = result["samples"] / result["sample_rate"], by_ffmpeg(path)
+        warned = re.search(r"warning: .*\d\.\d\d s", captured.err)
+        assert abs(seconds - theirs) <= max(0.02 * theirs, 0.06) or warned, (
+            f"{path.name}: {seconds} s, ffmpeg {theirs} s"
+        )
+        for output in result["outputs"].values():
+            assert read_audio(output)[0].shape == (result["channels"], result["samples"]), path.name
+    assert len(codes) == count
+    assert count / 2 < codes.count(DONE) < count
+
+
+def by_ffmpeg(path: Path) -> float:
+    """Seconds of sound that ffmpeg finds."""
+    command = ["ffmpeg", "-v", "quiet", "-nostdin", "-protocol_whitelist", "file,pipe", "-i", f"file:{path}"]
+    command += ["-map", "0:a:0", "-f", "s16le", "-ac", "1", "-ar", "8000", "-"]
+    return len(subprocess.run(command, capture_output=True, timeout=60, check=False).stdout) / 16_000
