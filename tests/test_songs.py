@@ -16,10 +16,11 @@ pytest.importorskip("pyworld")
 from audiosep.data.readers import read_shards
 from audiosep.errors import DataError
 from research.corpus.songs import effects, mixing
-from research.corpus.songs.composing import Note, Part, Score, compose
+from research.corpus.songs.composing import compose
 from research.corpus.songs.effects import RATE
 from research.corpus.songs.library import Library
 from research.corpus.songs.rendering import named, render_song, render_songs
+from research.corpus.songs.scores import Note, Part, Score
 from research.corpus.songs.singing import sing, voice_of
 from research.corpus.songs.styles import LEADS, PADS, PROGRAMS, STYLES
 from research.corpus.sources import Source

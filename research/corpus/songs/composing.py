@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from research.corpus.songs.scores import Note, Part, Score
 from research.corpus.songs.styles import STYLES, Groove, Style
 
 MAJOR, MINOR = (0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 10)
@@ -29,64 +30,6 @@ _RHYTHMS = (
 )
 FORM = ("intro", "verse", "chorus", "verse", "chorus", "bridge", "chorus", "outro")
 _BARS = {"intro": 4, "verse": 8, "chorus": 8, "bridge": 4, "outro": 4}
-
-
-@dataclass(frozen=True)
-class Note:
-    """One note, or one stroke of a drum.
-
-    Args:
-        at: beats from the start of the song.
-        beats: length.
-        pitch: MIDI note number; of a drum: its name.
-        loudness: 0 to 1.
-    """
-
-    at: float
-    beats: float
-    pitch: int | str
-    loudness: float
-
-
-@dataclass(frozen=True)
-class Part:
-    """What one player plays.
-
-    Args:
-        role: drums, bass, chords, pad, lead, vocals or backing.
-        instrument: the name by which `players` know it.
-        notes: in the order of their times.
-    """
-
-    role: str
-    instrument: str
-    notes: tuple[Note, ...]
-
-
-@dataclass(frozen=True)
-class Score:
-    """A song before it is played.
-
-    Args:
-        style: name of its style.
-        tempo: beats a minute.
-        key: pitch class of the tonic, 0 = C.
-        minor: whether the key is minor.
-        beats: length.
-        parts: of the players.
-    """
-
-    style: str
-    tempo: float
-    key: int
-    minor: bool
-    beats: float
-    parts: tuple[Part, ...]
-
-    @property
-    def seconds(self) -> float:
-        """Length without reverberation."""
-        return self.beats * 60 / self.tempo
 
 
 @dataclass(frozen=True)

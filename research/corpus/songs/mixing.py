@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from research.corpus.songs import effects
-from research.corpus.songs.composing import Part, Score
 from research.corpus.songs.effects import RATE, Mono, Stereo, db
+from research.corpus.songs.scores import Part, Score
 
 CEILING = db(-1.0)  # of the master
 _ACTIVE_DB = 30.0  # frames this far below the loudest one do not count for levels

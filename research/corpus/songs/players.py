@@ -14,9 +14,9 @@ import soxr
 from scipy import signal
 
 from audiosep.errors import DataError, DependencyError
-from research.corpus.songs.composing import Note, Part, Score
 from research.corpus.songs.effects import RATE, Mono, Stereo
 from research.corpus.songs.library import Kit, Library, Sampled, drum_of
+from research.corpus.songs.scores import Note, Part, Score
 
 SOUNDFONT = Path("/usr/share/sounds/sf2/FluidR3_GM.sf2")  # Debian: fluid-soundfont-gm, MIT
 SOUNDFONT_CREDIT = "Frank Wen and contributors: FluidR3 GM"

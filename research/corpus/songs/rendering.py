@@ -14,9 +14,10 @@ from audiosep.atomic import remove_leftovers
 from research.corpus.making import PEAK
 from research.corpus.shards import flac, write_shard
 from research.corpus.songs import effects, mixing, players
-from research.corpus.songs.composing import Part, Score, compose
+from research.corpus.songs.composing import compose
 from research.corpus.songs.effects import RATE, Mono, Stereo
 from research.corpus.songs.library import MACHINES, Library
+from research.corpus.songs.scores import Part, Score
 from research.corpus.songs.singing import Voice, sing, voice_of
 from research.corpus.songs.styles import PROGRAMS
 from research.corpus.sources import Source

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from audiosep.audio import resample
-from research.corpus.songs.composing import Note, Part, Score
 from research.corpus.songs.effects import RATE, Mono
 from research.corpus.songs.library import Library
 from research.corpus.songs.players import song_samples
+from research.corpus.songs.scores import Note, Part, Score
 from research.corpus.sources import Source
 
 Frames = NDArray[np.float64]

@@ -93,8 +93,12 @@ class Groove:
     """Drum patterns of a bar.
 
     Args:
-        kick, snare, hat, ride, percussion: patterns; empty: not played.
-        clap: pattern of hand claps.
+        kick: pattern of the bass drum; here and below, empty: not played.
+        snare: of the snare drum.
+        hat: of the hi-hat.
+        ride: of the ride cymbal.
+        percussion: of shakers, tambourines, congas.
+        clap: of hand claps.
     """
 
     kick: str
@@ -119,7 +123,9 @@ class Style:
         minor: probability of a minor key.
         swing: how late every second step is, 0 to 0.33 of two steps.
         kits: drum kits that fit.
-        keys, pads, leads: programs that fit.
+        keys: programs that fit for chords.
+        pads: for held chords.
+        leads: for melodies.
         guitar: "clean", "crunch", "distorted", "acoustic" or "" for none.
         vocals: probability of singing.
         beats: in a bar.
