@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -17,6 +18,7 @@ from audiosep.data.clip_audio import ShardReader, mono_clip
 from audiosep.data.manifest import Clip, read_manifest
 from audiosep.data.readers import read_shards
 from audiosep.errors import DataError
+from research.corpus import __main__ as command
 from research.corpus.build import build_manifest, build_shards
 from research.corpus.clones import Clones
 from research.corpus.coverage import coverage, coverage_table, hours_table
@@ -161,6 +163,30 @@ def test_rows_that_are_refused(
     rows.write_text(json.dumps(dataclasses.asdict(tree[1][3]) | change) + "\n")
     with pytest.raises(DataError, match=rf"rows.jsonl, line 1: .*{message}"):
         read_rows(rows)
+
+
+def test_commands(tree: tuple[Path, list[Source]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clones, rows = tree
+    table = tmp_path / "table"
+    table.mkdir()
+    write_table(rows[:3], table)
+    for name, call in (("read_table", read_table), ("write_table", write_table)):
+        monkeypatch.setattr(command, name, functools.partial(call, folder=table))
+
+    def run(*arguments: str) -> None:
+        monkeypatch.setattr("sys.argv", ["corpus", *arguments])
+        command.main()
+
+    lines = tmp_path / "rows.jsonl"
+    lines.write_text("".join(json.dumps(dataclasses.asdict(row)) + "\n" for row in rows[2:8]))
+    run("add", str(lines))
+    assert len(read_table(table)) == 8
+    run("build", str(clones), str(tmp_path / "out"), "--only", "ann/sounds")
+    assert len(read_manifest(tmp_path / "out" / "manifest.jsonl")) == 4
+    run("credits", str(tmp_path / "out" / "manifest.jsonl"))
+    lines.write_text("no json")
+    with pytest.raises(SystemExit, match=r"error: .*rows.jsonl, line 1"):
+        run("add", str(lines))
 
 
 def test_plan_sequences_cuts_and_keeps(tree: tuple[Path, list[Source]]) -> None:

@@ -2,8 +2,10 @@
 
 python -m research.corpus repositories               # what to clone
 python -m research.corpus build CLONES OUT           # shards and manifest
-python -m research.corpus credits                    # for a model card
+python -m research.corpus render CLONES OUT          # songs as stems
+python -m research.corpus credits MANIFEST           # for a model card
 python -m research.corpus coverage                   # hours, and coverage of everyday sounds
+python -m research.corpus add ROWS                   # further recordings for the table
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from research.assemble import trained_on
 from research.corpus.build import build_manifest, build_shards
 from research.corpus.clones import Clones
 from research.corpus.coverage import coverage, coverage_table, hours_table
-from research.corpus.sources import Source, read_table
+from research.corpus.sources import Source, read_rows, read_table, write_table
 from research.pages import put
 
 
@@ -40,6 +42,8 @@ def main() -> None:
     made.add_argument("manifest", type=Path)
     told = commands.add_parser("coverage", help="hours by family and coverage of everyday sounds")
     told.add_argument("--into", type=Path, help="page whose places `hours` and `coverage` are filled")
+    added = commands.add_parser("add", help="add recordings to the table")
+    added.add_argument("rows", type=Path, nargs="+", metavar="ROWS", help="JSONL, see `sources.read_rows`")
     args = parser.parse_args()
     try:
         _run(args)
@@ -69,6 +73,10 @@ def _run(args: argparse.Namespace) -> None:
         _build(args, [s for s in sources if not args.only or s.repo in args.only])
     elif args.command == "render":
         _render(args, sources)
+    elif args.command == "add":
+        more = [source for path in args.rows for source in read_rows(path)]
+        write_table([*sources, *more])
+        print(f"{len(read_table()) - len(sources)} recordings added")
     else:
         hours, covered = hours_table(sources), coverage_table(coverage(sources))
         print(f"{hours}\n{covered}")

@@ -57,7 +57,7 @@ def build_shards(
     for place in (out, folder):
         remove_leftovers(place)
     present, problems = _present(sources, clones)
-    write_text(out / MISSING, "".join(f"{problem}\n" for problem in problems))
+    _write_missing(out, problems)
     if problems and not skip_missing:
         raise DataError(_summary(problems, out / MISSING))
     if not present:
@@ -69,6 +69,7 @@ def build_shards(
         if kept is None or kept["digest"] != shard.digest or not _there(folder / shard.name):
             broken = _make_shard(shard, clones, folder)
             if broken and not skip_missing:
+                _write_missing(out, [*problems, *broken])
                 raise DataError(_summary(broken, out / MISSING))
             built[shard.name] = {"digest": shard.digest, "problems": broken}
             write_text(out / BUILT, json.dumps(built, indent=1, sort_keys=True) + "\n")
@@ -76,7 +77,7 @@ def build_shards(
         if progress is not None:
             progress((number + 1) / len(shards))
     _remove_stale(folder, out, {shard.name for shard in shards}, built)
-    write_text(out / MISSING, "".join(f"{problem}\n" for problem in problems))
+    _write_missing(out, problems)
     return problems
 
 
@@ -101,7 +102,9 @@ def build_manifest(
     """
     clips = read_shards(out / SHARDS)
     known = read_manifest(base) if base else []
-    held = [dataclasses.replace(clip, split="test", group="") for clip in read_sources(test, taken=_ids(known))]
+    held = [
+        dataclasses.replace(clip, split="test", group="") for clip in read_sources(test, taken=_ids([*known, *clips]))
+    ]
     left_out: dict[str, str] = {}
     if base or held:
         extension = extend_manifest([*known, *held], clips, on_error="skip", progress=progress)
@@ -112,6 +115,10 @@ def build_manifest(
     write_manifest(out / "manifest.jsonl", clips)
     write_text(out / "left-out.json", json.dumps(left_out, indent=1, ensure_ascii=False) + "\n")
     return left_out
+
+
+def _write_missing(out: Path, problems: Sequence[str]) -> None:
+    write_text(out / MISSING, "".join(f"{problem}\n" for problem in problems))
 
 
 def _present(sources: Sequence[Source], clones: Clones) -> tuple[list[Source], list[str]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
-from audiosep.errors import DataError
+from audiosep.errors import DataError, DependencyError
 from research.corpus.sources import Source
 
 DIGITS = 16  # of a sha256 that the table has
@@ -106,7 +106,10 @@ class _Objects:
     def __init__(self, git: Path) -> None:
         # Nothing that the repository itself configures takes part in reading blobs.
         command = ["git", f"--git-dir={git}", "cat-file", "--batch"]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        try:
+            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        except FileNotFoundError as error:
+            raise DependencyError("reading clones needs git: install it") from error
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._in: IO[bytes] = self._process.stdin

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from research.corpus.sources import FAMILIES, Source
+from research.corpus.sources import FAMILIES, PERMISSION, Source
 
 EVERYDAY = Path(__file__).parent / "table" / "everyday.txt"
 FEW, MANY, ORIGINS = 8, 20, 3  # recordings of a sound, and origins of the many
@@ -97,7 +97,8 @@ def hours_table(sources: Sequence[Source]) -> str:
 def _line(name: str, rows: Sequence[Source]) -> str:
     licences: dict[str, float] = defaultdict(float)
     for row in rows:
-        licences[row.licence] += row.seconds / 3600
+        by_permission = row.licence.startswith(PERMISSION)
+        licences["by permission" if by_permission else row.licence] += row.seconds / 3600
     listed = ", ".join(f"{k} {v:.2f}" for k, v in sorted(licences.items(), key=lambda item: (-item[1], item[0])))
     counts = (len(rows), *(len(set(values)) for values in _columns(rows)))
     return f"| {name} | {sum(r.seconds for r in rows) / 3600:.2f} | {' | '.join(map(str, counts))} | {listed} |"

@@ -74,7 +74,7 @@ def plan_clips(sources: Iterable[Source]) -> list[ClipPlan]:
     short: dict[tuple[str, str, str], list[Source]] = defaultdict(list)
     notes: dict[tuple[str, str, str], list[Source]] = defaultdict(list)
     found: list[ClipPlan] = []
-    for source in sorted(sources, key=lambda s: (s.repo, s.path, s.start)):
+    for source in sorted(sources, key=lambda s: (s.repo, s.path, s.start, s.end)):
         of = source.family, source.label, source.speaker or source.known_as
         if source.song:
             found.append(_clip("stem", (source,), source.start, source.seconds))

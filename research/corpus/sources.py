@@ -8,7 +8,6 @@ lines. `table/captions.csv` has the further texts of a label; they are facts abo
 from __future__ import annotations
 
 import csv
-import json
 import posixpath
 import re
 from collections import Counter, defaultdict
@@ -20,6 +19,7 @@ from typing import Any
 
 from audiosep.atomic import write_text
 from audiosep.data.manifest import STEMS
+from audiosep.data.readers import json_rows
 from audiosep.errors import DataError
 
 TABLE = Path(__file__).parent / "table"
@@ -123,7 +123,7 @@ def read_table(folder: Path = TABLE) -> list[Source]:
         The recordings, sorted as they are built.
 
     Raises:
-        DataError: a value or a licence that is not allowed, or the same part of a recording twice; names the line.
+        DataError: a value or a licence that is not allowed; the message names the line.
     """
     repositories = {row["repo"]: row for _, row in _rows(folder / "repositories.csv")}
     captions = {(row["label"], row["language"]): row["captions"] for _, row in _rows(folder / "captions.csv")}
@@ -145,11 +145,11 @@ def write_table(sources: Iterable[Source], folder: Path = TABLE) -> None:
     """Write the table, sorted; the same recordings give the same bytes.
 
     Args:
-        sources: the recordings.
+        sources: the recordings; of several rows of one part of a file the first counts.
         folder: where it goes.
 
     Raises:
-        DataError: two commits of one repository, or what `read_table` refuses.
+        DataError: two commits of one repository.
     """
     rows = _unique(sources)
     usual = {repo: _usual([row for row in rows if row.repo == repo]) for repo in sorted({row.repo for row in rows})}
@@ -180,12 +180,10 @@ def read_rows(path: Path) -> list[Source]:
         DataError: as for `read_table`.
     """
     found = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
-        if line.strip():
-            row = {"sound": ""} | json.loads(line)
-            row["captions"] = "|".join(row.get("captions") or ())
-            values = {name: "" if row.get(name) is None else str(row[name]) for name in _COLUMNS}
-            found.append(_checked(values, f"{path}, line {number}"))
+    for number, row in json_rows(path):
+        values = {name: "" if row.get(name) is None else str(row[name]) for name in _COLUMNS}
+        values["captions"] = "|".join(row.get("captions") or ())
+        found.append(_checked(values, f"{path}, line {number}"))
     return found
 
 
@@ -225,7 +223,7 @@ def _problem(source: Source) -> str | None:
 def _unique(sources: Iterable[Source]) -> list[Source]:
     """Sorted, without copies: the same part of the same bytes counts once, whichever repository has it."""
     found: dict[tuple[str, float, float], Source] = {}
-    for source in sorted(sources, key=lambda s: (s.repo, s.path, s.start)):
+    for source in sorted(sources, key=lambda s: (s.repo, s.path, s.start, s.end)):
         found.setdefault((source.sha256, source.start, source.end), source)
     return list(found.values())
 
@@ -249,7 +247,7 @@ def _cells(source: Source, usual: Mapping[str, str]) -> dict[str, str]:
 
 
 def _text(value: float | str) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:.3f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
 
 
 def _rows(path: Path) -> Iterable[tuple[int, dict[str, str]]]:
