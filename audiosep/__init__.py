@@ -23,7 +23,9 @@ _PUBLIC = {
     "Separator": "audiosep.separator",
     "Separation": "audiosep.output.separation",
     "Stream": "audiosep.inference.stream",
+    "BatchEvent": "audiosep.output.batch_report",
     "BatchReport": "audiosep.output.batch_report",
+    "FinishedFile": "audiosep.output.batch_report",
     "FileResult": "audiosep.output.batch_report",
     "AudioSepError": "audiosep.errors",
     "InputError": "audiosep.errors",
@@ -42,12 +44,14 @@ __all__ = [
     "AudioError",
     "AudioSepError",
     "BatchError",
+    "BatchEvent",
     "BatchReport",
     "Cancelled",
     "ConfigError",
     "DataError",
     "DependencyError",
     "FileResult",
+    "FinishedFile",
     "InputError",
     "ModelError",
     "Options",
@@ -92,7 +96,7 @@ if TYPE_CHECKING:
     )
     from audiosep.inference.options import Options
     from audiosep.inference.stream import Stream
-    from audiosep.output.batch_report import BatchReport, FileResult
+    from audiosep.output.batch_report import BatchEvent, BatchReport, FileResult, FinishedFile
     from audiosep.output.output_options import OutputOptions
     from audiosep.output.separation import Separation
     from audiosep.query.query import Query

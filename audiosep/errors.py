@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -94,10 +93,20 @@ def portable(failures: Mapping[Path, Exception]) -> dict[Path, Exception]:
 
 
 def _is_portable(error: Exception) -> bool:
+    if isinstance(error, AudioSepError):
+        return True
     try:
-        return type(pickle.loads(pickle.dumps(error))) is type(error)
+        written = error.__reduce_ex__(2)  # what pickle writes: class, arguments, attributes
+        assert not isinstance(written, str)
+        again = written[0](*written[1])
     except Exception:  # whatever their code raises
         return False
+    values = [*written[1], *(written[2].values() if len(written) > 2 and written[2] else ())]
+    return type(again) is type(error) and "<locals>" not in type(error).__qualname__ and all(map(_is_plain, values))
+
+
+def _is_plain(value: object) -> bool:
+    return value is None or isinstance(value, str | bytes | int | float | Path)
 
 
 def _named(error: Exception) -> AudioSepError:

@@ -28,7 +28,7 @@ from audiosep.models.separation_model import SeparationModel
 from audiosep.output.batch import run_batch
 from audiosep.output.batch_report import BatchReport, Watch
 from audiosep.output.output_options import OutputOptions
-from audiosep.output.plan import plan_batch
+from audiosep.output.plan import Plan, plan_batch
 from audiosep.output.separation import Separation
 from audiosep.query.encoder import QueryEncoder, Releasable, canary
 from audiosep.query.query import Query, as_queries, unique_names
@@ -287,7 +287,8 @@ class Separator:
             output: what to write, and in which format.
             options: how to separate.
             jobs: recordings that are separated at once, each in a thread of its own that computes with torch's number
-                of threads: set that to the CPUs divided by `jobs`. Results are in the order of the inputs.
+                of threads: set that to the CPUs divided by `jobs`. Results are in the order of the inputs. On a GPU
+                only 1.
             progress: called with the fraction of the whole batch, 0 to 1; returning False cancels.
             watch: called when a recording begins and when it is finished, with a `BatchEvent`.
 
@@ -300,17 +301,68 @@ class Separator:
             ModelError: no stems where they are wanted, or the separator is closed.
             Cancelled: by `progress`.
         """
-        check_jobs(jobs)
+        if queries is None:
+            plan = self.plan_stems(inputs, out_dir, output)
+        else:
+            names = unique_names([query.label for query in as_queries(queries)])
+            plan = plan_batch(names, inputs, out_dir, output, stems=False)
+        return self.separate_planned(
+            plan, queries, output=output, options=options, jobs=jobs, progress=progress, watch=watch
+        )
+
+    def plan_stems(self, inputs: str | Path | Sequence[str | Path], out_dir: str | Path, output: OutputOptions) -> Plan:
+        """Which files `separate_files` reads and writes for the stems.
+
+        Args:
+            inputs: as in `separate_files`.
+            out_dir: as in `separate_files`.
+            output: as in `separate_files`.
+
+        Raises:
+            ModelError: the model has no stems.
+            InputError: something that no file could be separated with.
+        """
+        self._check_stems()
+        return plan_batch(self.stem_names, inputs, out_dir, output, stems=True)
+
+    def separate_planned(
+        self,
+        plan: Plan,
+        queries: Queries | None,
+        *,
+        output: OutputOptions = OutputOptions(),
+        options: Options = Options(),
+        jobs: int = 1,
+        progress: Progress | None = None,
+        watch: Watch | None = None,
+    ) -> BatchReport:
+        """Separate the recordings of a plan, which was made before the model was loaded.
+
+        Args:
+            plan: of these queries, from `output.plan.plan_batch`.
+            queries: as in `separate_files`.
+            output: as in `separate_files`, and as for the plan.
+            options: as in `separate_files`.
+            jobs: as in `separate_files`.
+            progress: as in `separate_files`.
+            watch: as in `separate_files`.
+
+        Returns:
+            As `separate_files`.
+
+        Raises:
+            InputError: several recordings at once on a GPU.
+            QueryError: as `separate_files`.
+            ModelError: as `separate_files`.
+            Cancelled: as `separate_files`.
+        """
+        check_jobs(jobs, self.device.type)
         sources = None if queries is None or not options.stem_head else self.stems_for(queries)
         resolved = None
         if queries is None:
             self._check_stems()
         elif sources is None:
             resolved = self._resolve(queries, None)
-        names = self.stem_names if resolved is None else resolved.names
-        if sources is not None:
-            names = tuple(sources)
-        plan = plan_batch(names, inputs, out_dir, output, stems=queries is None)
         if isinstance(self.encoder, Releasable):
             self.encoder.release()  # its queries are embedded, and its weights may be larger than the model
 

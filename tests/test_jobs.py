@@ -22,7 +22,7 @@ from audiosep.cli import main
 from audiosep.cli.common import ModelOptions
 from audiosep.cli.separate import split
 from audiosep.errors import Cancelled, InputError
-from audiosep.inference.parallel import free_memory, jobs_that_fit
+from audiosep.inference.parallel import check_jobs, free_memory, jobs_that_fit
 from audiosep.output.batch_report import BatchEvent, FileResult
 from audiosep.query.stem_words import stem_of
 from audiosep.separator import Separator
@@ -297,7 +297,7 @@ def test_json_lines(run: Run, songs: Path, tiny_folder: Path, tmp_path: Path) ->
 def test_a_cancelled_job_says_what_is_done_and_leaves_no_empty_folder(
     run: Run, songs: Path, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    separate_files = Separator.separate_files
+    separate_planned = Separator.separate_planned
 
     def interrupted(self: Separator, *arguments: object, **options: object) -> object:
         tell = options.pop("watch")
@@ -307,9 +307,9 @@ def test_a_cancelled_job_says_what_is_done_and_leaves_no_empty_folder(
             if event.number == stop and event.outcome is None:
                 raise KeyboardInterrupt
 
-        return separate_files(self, *arguments, watch=watch, **options)
+        return separate_planned(self, *arguments, watch=watch, **options)
 
-    monkeypatch.setattr(Separator, "separate_files", interrupted)
+    monkeypatch.setattr(Separator, "separate_planned", interrupted)
     stop = 1
     command = ("separate", songs, "piano", "-m", tiny_folder)
     code, out, err = run(*command, "-o", tmp_path / "none" / "deep")
@@ -431,3 +431,19 @@ def test_other_verbs_skip_what_exists_too(run: Run, tmp_path: Path, words: list[
     assert out.read_text() == "whole"
     out.unlink()
     assert run(*command, "--skip-existing", *(["-m", "none"] if words[0] == "export" else []))[0] != 0
+
+
+def test_failures_of_stems_are_told_also_where_only_the_model_knows_their_names(
+    run: Run, songs: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
+    (songs / "notes.mid").write_text("no sound")
+    code, out, err = run("stems", songs, tmp_path / "none.wav", "-o", tmp_path / "out", "-m", tiny_folder)
+    assert (code, len(out.splitlines())) == (1, 12)
+    assert err.count("there is no file") == 1
+    assert err.count("left out by their suffix") == 1
+
+
+def test_several_at_once_are_for_the_cpu() -> None:
+    with pytest.raises(InputError, match="for the CPU"):
+        check_jobs(2, "cuda")
+    check_jobs(1, "cuda")

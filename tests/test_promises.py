@@ -355,13 +355,14 @@ def test_8_prompts_that_embed_alike_are_an_error(mini: Separator) -> None:
 # ---- 9. Import is cheap ----------------------------------------------------------------------------------------------
 
 OFFLINE = """
-import sys
+import pathlib, sys
 import numpy, audiosep
 assert not {"torch", "transformers"} & set(sys.modules), "import audiosep"
 separator = audiosep.load(sys.argv[1], device="cpu")
 out = separator.separate(numpy.ones((2, 4000), "float32"), audiosep.Query("piano", negative="voice"), sample_rate=44100)
 out.save(sys.argv[2])
-separator.separate_files(sys.argv[2], None, sys.argv[2] + "/stems")
+paths = [path for path in pathlib.Path(sys.argv[2]).iterdir()]
+separator.separate_files(paths, None, sys.argv[2] + "/stems")
 loaded = {name.split(".")[0] for name in sys.modules}
 heavy = {"transformers", "huggingface_hub", "torchaudio", "accelerate", "laion_clap", "matplotlib", "scipy"}
 assert not heavy & loaded, heavy & loaded

@@ -165,8 +165,8 @@ def _run(work: _Job) -> int:
     terminal = common.console()
     common.logs_to(terminal, job.verbose, job.quiet)
     reporter = Reporter(terminal, paths=job.out != "-", quiet=job.quiet, as_json=job.as_json, json_lines=job.json_lines)
-    plan = _plan(work)
-    if plan is not None and not plan.tasks and not job.ray:
+    plan = None if job.ray else _plan(work)
+    if plan is not None and not plan.tasks:
         plan.remove_leftovers()
         reporter.begin(plan.skipped, plan.failures, 0)
         report, about = plan.report(), {"model": work.model.model}
@@ -255,13 +255,14 @@ def _here(work: _Job, plan: Plan | None, reporter: Reporter, terminal: Console) 
             "(--by-words: by words)",
             markup=False,
         )
-    if plan is not None:
-        reporter.begin(plan.skipped, plan.failures, len(plan.tasks))
+    if job.jobs == 0 and separator.device.type != "cpu":
+        jobs = 1
+    plan = plan or separator.plan_stems(work.inputs, job.out, job.output)
+    reporter.begin(plan.skipped, plan.failures, len(plan.tasks))
     with common.progress_bar(terminal, "Separating", job.quiet) as reporter.bar:
-        report = separator.separate_files(
-            work.inputs,
+        report = separator.separate_planned(
+            plan,
             work.queries,
-            job.out,
             output=job.output,
             options=job.options,
             jobs=jobs,

@@ -16,6 +16,7 @@ import typer
 
 from audiosep.cli import common
 from audiosep.errors import InputError
+from audiosep.query.stem_words import stem_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -86,6 +87,9 @@ def live(
     terminal = common.console()
     common.logs_to(terminal, verbose, quiet)
     separator = chosen.load()
+    if stem is not None:
+        named = (stem_of(stem) or stem).casefold()
+        stem = next((name for name in separator.stem_names if name.casefold() == named), stem)
     wanted = None if query is None else Query(text=query, negative=tuple(negative or ()) or None)
 
     def open_stream() -> Stream:

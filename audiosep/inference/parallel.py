@@ -11,14 +11,20 @@ from audiosep.inference.threads import available_cpus
 _BYTES = 400 * 2**20
 
 
-def check_jobs(jobs: int) -> None:
+def check_jobs(jobs: int, device: str) -> None:
     """Refuse an impossible number of recordings at once.
 
+    Args:
+        jobs: the number.
+        device: type of the device, as in torch.
+
     Raises:
-        InputError: not a whole number of at least 1.
+        InputError: not a whole number of at least 1, or more than 1 on a GPU, whose settings hold for all threads.
     """
     if not isinstance(jobs, int) or isinstance(jobs, bool) or jobs < 1:
         raise InputError(f"jobs must be a whole number of at least 1, got {jobs!r}")
+    if jobs > 1 and device != "cpu":
+        raise InputError(f"several recordings at once are for the CPU, and this model is on {device}: leave out jobs")
 
 
 def jobs_that_fit(wanted: int, cpus: int | None = None, free: int | None = None) -> int:
