@@ -15,7 +15,7 @@ from typing import IO
 
 import numpy as np
 
-from audiosep.audio.covers import read_cover
+from audiosep.audio.covers import Cover, read_cover
 from audiosep.audio.info import AudioInfo
 from audiosep.audio.limits import (
     MAX_CHANNELS,
@@ -89,7 +89,7 @@ class AudioReader:
         except BaseException:
             self._remove_spool()
             raise
-        self.info: AudioInfo = replace(self._source.info, path=Path(path), cover=read_cover(self._path))
+        self.info: AudioInfo = replace(self._source.info, path=Path(path))
         self._track = track
         try:
             check_channels(self.info.channels)
@@ -122,6 +122,11 @@ class AudioReader:
     def __next__(self) -> Array:
         """The next block, float32 (channels, `block` or, at the end, fewer samples)."""
         return next(self._blocks)
+
+    @property
+    def cover(self) -> Cover | None:
+        """The picture that the file carries; of a pipe, only until `close`."""
+        return read_cover(self._path)
 
     def close(self) -> None:
         """Release the file. Idempotent."""

@@ -49,7 +49,7 @@ class AudioInfo:
         speakers: a bit for each, as in `audio.speakers`; 0 where the file does not say, and for mono and stereo.
         tracks: all audio tracks of the file.
         track: number of the one that is read.
-        cover: the picture that the file carries, which only `AudioReader` looks for.
+        cover: the picture that the file carries, where it was looked for (`AudioReader.cover`).
     """
 
     path: Path

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +58,9 @@ def load_mixture(mix: Any, sample_rate: int | None, track: int | str | None = No
             raise InputError(f"sample_rate is for arrays, and {mix} says its own: leave it out")
         with AudioReader(mix, track=track) as reader:
             samples = np.concatenate(list(reader), axis=1)
+            info = replace(reader.info, cover=reader.cover)
         file = "stdin" if str(mix) == "-" else Path(mix).stem
-        return Mixture(samples, reader.info.sample_rate, lambda array: array, file, reader.info)
+        return Mixture(samples, info.sample_rate, lambda array: array, file, info)
     if track is not None:
         raise InputError("track is for files with several audio tracks, and this is an array: leave it out")
     if sample_rate is None:

@@ -124,7 +124,7 @@ def _separate(
             depth=info.depth,
             tags=info.tags,
             speakers=0 if output.mono else info.speakers,
-            cover=info.cover,
+            cover=reader.cover,
             bitrate=output.bitrate,
             on_clip=output.on_clip,
             overwrite=task.replace,

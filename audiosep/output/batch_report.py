@@ -34,8 +34,8 @@ class FileResult(FinishedFile):
         gain: factor that all outputs were multiplied by so that none clips; 1.0 unless `on_clip="gain"` had to act.
         clipped: number of samples that were saturated (only with `on_clip="clip"`).
         loudness: of the loudest output as it was written, LUFS; None unless it was asked for, and for silence.
-        samples: of each output, per channel.
-        sample_rate: of each output, Hz.
+        samples: of each output, per channel, at `sample_rate`.
+        sample_rate: of each output, Hz; a format that lacks it has the next one.
         channels: of each output.
     """
 
