@@ -11,8 +11,9 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 demo: $(VENV)/.demo
 	$(BIN)/python examples/demo.py --out out
 
-# Tests run side by side with one thread each, which is twice as fast as one after the other with two.
-JOBS ?= 2
+# Tests run side by side with one thread each. One more than two cores have fills the times in which a test waits for
+# other processes.
+JOBS ?= 3
 
 test: $(VENV)/.test check docs
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not gpu" --numprocesses $(JOBS) --dist worksteal

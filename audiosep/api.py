@@ -20,7 +20,7 @@ from audiosep.inference.devices import pick_device, pick_precision
 from audiosep.inference.options import Engine, Options, Progress
 from audiosep.models.adapters import apply_adapter
 from audiosep.output.separation import Separation
-from audiosep.query import load_encoder
+from audiosep.query import load_encoder, load_prototypes
 from audiosep.separator import Queries, Separator
 from audiosep.weights.catalogue import locate
 from audiosep.weights.checkpoint import load_model
@@ -73,7 +73,8 @@ def load(
         encoder = None if config["query"] is None else load_encoder(config["query"], folder)
     except ConfigError as error:
         raise ModelError(f"{folder / CONFIG}: {error}; was it made by another version of audiosep?") from error
-    return Separator(network, encoder, device, precision, engine=engine, name=name)
+    prototypes = load_prototypes(encoder, folder)
+    return Separator(network, encoder, device, precision, engine=engine, name=name, prototypes=prototypes)
 
 
 @overload

@@ -31,6 +31,7 @@ from audiosep.output.output_options import OutputOptions
 from audiosep.output.plan import Plan, plan_batch
 from audiosep.output.separation import Separation
 from audiosep.query.encoder import QueryEncoder, Releasable, canary
+from audiosep.query.prototypes import Prototypes
 from audiosep.query.query import Query, as_queries, unique_names
 from audiosep.query.resolve import Resolved, resolve
 from audiosep.query.stem_words import stem_of
@@ -58,9 +59,11 @@ class Separator:
         precision: of the network's layers: auto, fp32, bf16 or fp16. Spectra are always computed in fp32.
         engine: what computes the network's layers: torch, or openvino on the CPU (extra [openvino]).
         name: for messages and reports.
+        prototypes: of the encoder, which text queries are answered with; None for the text alone.
 
     Attributes:
         name: as above.
+        prototypes: as above.
         capabilities: what the model can do, from {"text", "audio", "negative", "stems", "presence"}.
         sample_rate: of the model, Hz; recordings may have any.
         stem_names: of the targets of `stems`; empty where the model has none.
@@ -80,8 +83,10 @@ class Separator:
         *,
         engine: Engine = "torch",
         name: str = "model",
+        prototypes: Prototypes | None = None,
     ) -> None:
         self.name = name
+        self.prototypes = prototypes
         self._wanted = (device, precision)
         self._backend: Backend | None = Backend(model, device, precision, engine)
         self._encoder = encoder
@@ -462,12 +467,14 @@ class Separator:
             self.stem_names if resolved is None else resolved.names,
             None if resolved is None else resolved.embeddings,
             None if resolved is None else resolved.negatives,
+            () if resolved is None or live else resolved.ways(options.quality),
             sample_rate=sample_rate,
             channels=channels,
             options=options,
             windows=windows,
             quick=quick,
             live=live,
+            answers=None if resolved is None else resolved.answers,
         )
 
     def _run(
@@ -493,6 +500,7 @@ class Separator:
             mixture.restore(mix),
             mixture.sample_rate,
             presence=stream.presence,
+            explanation=stream.explanation,
             complete=resolved is None,
             file=mixture.file,
             info=mixture.info,
@@ -510,7 +518,7 @@ class Separator:
             raise QueryError(f"{self.name} takes no queries, it has only stems ({', '.join(self.stem_names)})")
         for query in as_queries(queries):
             self._check_query(query)
-        return resolve(queries, encoder, sample_rate)
+        return resolve(queries, encoder, sample_rate, self.prototypes)
 
     def _check_query(self, query: Query) -> None:
         kinds = {"text": query.text is not None, "audio": query.audio is not None, "negative": bool(query.negatives)}

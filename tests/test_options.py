@@ -23,6 +23,7 @@ from audiosep.separator import Separator
         *(("overlap", value) for value in (-0.1, 1, 1.5, np.nan, "0.1", True, None)),
         *(("shifts", value) for value in (-1, 0.5, "1", True, None)),
         *(("batch", value) for value in (0, -1, 1.5, "1", True)),
+        *(("quality", value) for value in ("good", 1, None)),
     ],
 )
 def test_impossible_options(name: str, value: Any) -> None:
@@ -63,7 +64,13 @@ def test_options_are_values() -> None:
 
 
 def test_the_defaults_are_those_that_outputs_were_made_with() -> None:
-    assert dataclasses.asdict(Options()) == {"overlap": 0.02, "shifts": 0, "batch": None, "stem_head": False}
+    assert dataclasses.asdict(Options()) == {
+        "overlap": 0.02,
+        "shifts": 0,
+        "batch": None,
+        "stem_head": False,
+        "quality": "balanced",
+    }
     assert dataclasses.asdict(OutputOptions()) == {
         "format": "wav",
         "template": "{file} ({stem}).{ext}",
@@ -119,7 +126,7 @@ def test_the_command_line_has_every_option_with_the_defaults_of_python(
     given = ("-f", "opus", "--bitrate", "96", "--track", "eng", "--template", "{stem}.{ext}", "--no-residual",
              "--on-clip", "clip", "--overwrite", "--max-seconds", "5", "--rest", "--start", "1", "--end", "2",
              "--rate", "8000", "--mono", "--loudness", "-16", "--overlap", "0.5", "--shifts", "2",
-             "--batch", "3")  # fmt: skip
+             "--batch", "3", "--quality", "best")  # fmt: skip
     assert main([*verb]) == main([*verb, *given]) == 0
     default, chosen = jobs
     assert (default.output, default.options) == (OutputOptions(), Options())
@@ -127,7 +134,7 @@ def test_the_command_line_has_every_option_with_the_defaults_of_python(
         "opus", "{stem}.{ext}", False, None, "clip", True, 5.0, True, bitrate=96, track="eng",
         start=1.0, end=2.0, rate=8000, mono=True, loudness=-16.0,
     )  # fmt: skip
-    assert chosen.options == Options(0.5, 2, 3)
+    assert chosen.options == Options(0.5, 2, 3, quality="best")
     for options in (chosen.output, chosen.options):
         for field in dataclasses.fields(options):
             elsewhere = ("only", "stem_head", "skip_existing", "video", "preview")  # not beside others

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from audiosep.models.refinement import Decoded, decode_mixed, decode_refined, refined_query
+from audiosep.models.refinement import Decoded, decode_mixed, decode_refined, refined_query, similarity_score
 
 A, B, C = torch.eye(8)[:3]
 FRAMES = 6
@@ -45,7 +45,7 @@ def test_each_run_is_given_the_run_before() -> None:
 
 def test_the_last_run_of_a_mix_is_given_the_first_with_estimate_and_residual_swapped() -> None:
     decoder = Decoder(decoded(0.2, A), decoded(0.2, A), decoded(0.2, A))
-    decode_mixed(decoder, by_level, A[None], 1, 0.1)
+    decode_mixed(decoder, by_level, similarity_score(by_level, A[None], 0.1), 1)
     first, refined, swapped = decoder.given
     assert first is None
     assert refined is not None
@@ -62,7 +62,8 @@ def test_masks_count_by_how_much_more_their_estimate_is_like_the_query_than_thei
     runs = [decoded(0.1, B), decoded(0.2, B), decoded(0.4, C)]
 
     def mixed(temperature: float, query: Tensor = C) -> Decoded:
-        return decode_mixed(Decoder(*runs), by_level, query[None], 1, temperature)
+        score = similarity_score(by_level, query[None], temperature)
+        return decode_mixed(Decoder(*runs), by_level, score, 1)
 
     assert float(mixed(1e-4).mask.mean()) == pytest.approx(0.4)
     assert float(mixed(1e4).mask.mean()) == pytest.approx((0.1 + 0.2 + 0.4) / 3, rel=1e-3)

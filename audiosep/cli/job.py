@@ -55,6 +55,7 @@ _OUTPUT = {
 """The fields of `OutputOptions` but `only`, which is an option of `stems`."""
 
 _OPTIONS = {
+    "quality": typer.Option("--quality", help="How much is computed for a text query: more is slower and better."),
     "overlap": typer.Option(metavar="SHARE", help="Share of a window that cross-fades with the next, 0 to below 1."),
     "shifts": typer.Option(
         metavar="N", min=0, help="Average over N more passes, shifted in time: slower, a little better."
@@ -103,6 +104,9 @@ class JobOptions:
             metavar="ADDRESS", help="Of a running Ray cluster, or auto [default: RAY_ADDRESS, or this machine]."
         ),
     ] = None
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say which recordings answered for the words, and how.")
+    ] = False
     as_json: common.AsJson = False
     json_lines: common.JsonLines = False
     quiet: common.Quiet = False
@@ -164,7 +168,14 @@ def _run(work: _Job) -> int:
     job = work.job
     terminal = common.console()
     common.logs_to(terminal, job.verbose, job.quiet)
-    reporter = Reporter(terminal, paths=job.out != "-", quiet=job.quiet, as_json=job.as_json, json_lines=job.json_lines)
+    reporter = Reporter(
+        terminal,
+        paths=job.out != "-",
+        quiet=job.quiet,
+        as_json=job.as_json,
+        json_lines=job.json_lines,
+        explain=job.explain,
+    )
     plan = None if job.ray else _plan(work)
     if plan is not None and not plan.tasks:
         plan.remove_leftovers()

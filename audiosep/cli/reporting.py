@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from audiosep.output.batch_report import BatchEvent, BatchReport, FileResult, Fi
 if TYPE_CHECKING:
     from rich.console import Console
 
+_LABELS = 5  # that an explanation names
 _PAUSE = 0.5  # seconds between two lines of progress
 
 
@@ -27,6 +29,7 @@ class Reporter:
         quiet: errors only.
         as_json: one document at the end, instead of text.
         json_lines: a document a line for each thing that happens, instead of text.
+        explain: also how the queries were answered.
 
     Attributes:
         report: what has become of recordings so far.
@@ -34,9 +37,11 @@ class Reporter:
         bar: the progress bar, while there is one.
     """
 
-    def __init__(self, terminal: Console, *, paths: bool, quiet: bool, as_json: bool, json_lines: bool) -> None:
+    def __init__(
+        self, terminal: Console, *, paths: bool, quiet: bool, as_json: bool, json_lines: bool, explain: bool = False
+    ) -> None:
         self._terminal, self._paths, self._quiet = terminal, paths, quiet
-        self._as_json, self._json_lines = as_json, json_lines
+        self._as_json, self._json_lines, self._explain = as_json, json_lines, explain
         self._told = -_PAUSE
         self.report = BatchReport()
         self.total = 0
@@ -91,6 +96,8 @@ class Reporter:
                     common.say(str(output))
             for remark in () if self._quiet else _remarks(outcome):
                 self._terminal.print(f"{path.name}: {remark}", markup=False)
+            for line in explained(outcome) if self._explain else ():
+                self._terminal.print(line, markup=False)
         else:
             self.report.failures[path] = outcome
             self._line({"event": "failure", **_failure(path, outcome)})
@@ -141,6 +148,14 @@ def _remarks(result: FileResult) -> Iterator[str]:
         yield f"{result.clipped} samples were saturated (--on-clip gain or float avoids it)"
 
 
+def explained(result: FileResult) -> Iterator[str]:
+    """How the text queries of a recording were answered, a line for each."""
+    for name, explanation in result.explanation.items():
+        labels = [f"{label} {share:.0%} ({count} recordings)" for label, share, count in explanation.labels[:_LABELS]]
+        ways = [f"{way} {weight:.0%}" for way, weight in explanation.ways.items()]
+        yield f"{name}: answered with {', '.join(labels)}" + (f"; asked by {', '.join(ways)}" if ways else "")
+
+
 def document(report: BatchReport, about: Mapping[str, Any]) -> dict[str, Any]:
     """A report as the document of `--json`.
 
@@ -162,6 +177,7 @@ def entry(result: FileResult) -> dict[str, Any]:
     return {
         **_finished(result),
         "presence": result.presence,
+        "explanation": {name: dataclasses.asdict(each) for name, each in result.explanation.items()},
         "gain": result.gain,
         "clipped": result.clipped,
         "loudness": result.loudness,

@@ -8,7 +8,8 @@ Groups of entries:
 - d: speech in noise;
 - e: four stems of held-back songs;
 - f: the mixtures of a, queried with another recording of the sound;
-- g: labels that are never trained on (zero-shot).
+- g: labels that are never trained on (zero-shot);
+- h: collections that are neither trained on nor part of the prototypes (split "test").
 """
 
 from __future__ import annotations
@@ -28,10 +29,11 @@ from audiosep.weights.configs import from_dict, to_dict
 SECONDS = 5.0
 SONG_SECONDS = 10.0
 FAMILIES = ("event", "ambience", "vocal-effect", "instrument", "speech", "music")
-SIZES = {"a": 40, "b": 100, "c": 100, "d": 60, "g": 120}  # entries; of group a for each family
+SIZES = {"a": 40, "b": 100, "c": 100, "d": 60, "g": 120, "h": 160}  # entries; of group a for each family
 SEED = 20261120
 _LEVEL_DB = -26.0  # RMS of a source at 0 dB, of full scale
 _LEAST_ZERO_CLIPS = 8  # of a label in group g
+_SHORTEST = 2.0  # seconds of a clip in group h
 _EXCERPT_TRIES = 20
 _AUDIBLE_RMS = 3e-3  # of an excerpt; below it another one is tried
 _OTHER_TRIES = 1000
@@ -41,7 +43,7 @@ def draw_recipe(corpus: Corpus, seed: int = SEED) -> ValidationRecipe:
     """Draw a recipe; groups that the corpus has no clips for are left out.
 
     Args:
-        corpus: with splits; entries are made of the clips of the splits "val" and "zero".
+        corpus: with splits; entries are made of the clips of the splits "val", "zero" and "test".
         seed: of all random choices.
 
     Raises:
@@ -50,7 +52,7 @@ def draw_recipe(corpus: Corpus, seed: int = SEED) -> ValidationRecipe:
     drawer = _Drawer(corpus, seed)
     two = drawer.two_sources()
     groups = [two, drawer.several_sources(), drawer.absent_sounds(), drawer.speech_in_noise(), drawer.songs()]
-    groups += [[drawer.by_example(entry) for entry in two], drawer.zero_shot()]
+    groups += [[drawer.by_example(entry) for entry in two], drawer.zero_shot(), drawer.collections()]
     return ValidationRecipe(tuple(entry for group in groups for entry in group), corpus.sample_rate)
 
 
@@ -64,10 +66,11 @@ class _Drawer:
         self.zero = [clip for clip in corpus.clips if clip.split == "zero"]
         if len({clip.label for clip in self.val}) < 2:
             raise DataError("a recipe needs two held-back labels (split val): build the manifest with --split")
+        test = [clip for clip in corpus.clips if clip.split == "test" and self.audio.seconds(clip.id) >= _SHORTEST]
         own = sorted({clip.family for clip in self.val} - set(FAMILIES))
         families = {f: [c for c in self.val if c.family == f] for f in (*FAMILIES, *own)}
         self.known = tuple(family for family, clips in families.items() if clips)
-        self.families = families | {"zero": self.zero}
+        self.families = families | {"zero": self.zero, "test": test}
 
     # ---- groups ----------------------------------------------------------------------------------------------------
 
@@ -146,6 +149,15 @@ class _Drawer:
             clip = self._pick([c for c in self.zero if c.label == chosen[i % len(chosen)]])
             others = self._others([clip], 1, ("zero",) if (i // len(chosen)) % 2 else self.known)
             entries.append(self._entry(f"g-{i}", "g", "event", clip, others, [0.0, 0.0]))
+        return entries
+
+    def collections(self) -> list[RecipeEntry]:
+        """Group h: two sources at 0 dB, both from collections that are held back as a whole."""
+        entries = []
+        for i in range(SIZES["h"] if len({clip.label for clip in self.families["test"]}) > 1 else 0):
+            clip = self._pick(self.families["test"])
+            others = self._others([clip], 1, ("test",))
+            entries.append(self._entry(f"h-{i}", "h", clip.family, clip, others, [0.0, 0.0]))
         return entries
 
     # ---- clips, excerpts and texts ---------------------------------------------------------------------------------

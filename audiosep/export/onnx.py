@@ -28,6 +28,7 @@ from audiosep.errors import DependencyError, InputError, ModelError, install_ext
 from audiosep.models.families import family_of
 from audiosep.models.mask_graph import MaskGraph, WaveformGraph
 from audiosep.models.mask_model import MaskModel, Masks, query_groups
+from audiosep.models.query_ways import Ways
 from audiosep.models.separation_model import SeparationModel
 from audiosep.query.query import Query
 from audiosep.query.resolve import resolve
@@ -153,7 +154,9 @@ class OnnxModel(MaskModel):
         self._session = session
         self._names = [output.name for output in session.get_outputs()]
 
-    def masks(self, power: Tensor, embeddings: Tensor, negatives: Tensor) -> Iterator[Masks]:
+    def masks(
+        self, power: Tensor, embeddings: Tensor, negatives: Tensor, ways: Sequence[Ways | None] = ()
+    ) -> Iterator[Masks]:
         """See `MaskModel.masks`."""
         for some, kept_out in query_groups(embeddings, negatives, None if self.queries_at_once else 1):
             yield self._run(power, embeddings=some, negatives=kept_out)
@@ -257,7 +260,7 @@ def _metadata(
     if queries:
         if separator.encoder is None or graph.stems:
             raise InputError("only the query path of a model with a query encoder takes queries")
-        resolved = resolve(list(queries), separator.encoder)
+        resolved = resolve(list(queries), separator.encoder, prototypes=separator.prototypes)
         known = dict(zip(resolved.names, resolved.embeddings.tolist(), strict=True))
     return {
         "format": 1,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import get_args
 
@@ -18,6 +18,7 @@ from audiosep.inference.options import Engine, Options
 from audiosep.inference.stream import Stream
 from audiosep.inference.window_runner import WindowRunner
 from audiosep.inference.windows import Windows
+from audiosep.models.query_ways import Ways
 from audiosep.models.separation_model import SeparationModel
 
 _MOST_WINDOWS = 8  # at once; more do not make a GPU faster
@@ -85,6 +86,7 @@ class Backend:
         names: Sequence[str],
         embeddings: Tensor | None,
         negatives: Tensor | None,
+        ways: Sequence[Ways | None] = (),
         *,
         sample_rate: int,
         channels: int,
@@ -92,6 +94,7 @@ class Backend:
         windows: Windows | None = None,
         quick: bool = False,
         live: bool = False,
+        answers: Mapping[str, tuple[tuple[str, float, int], ...]] | None = None,
     ) -> Stream:
         """Open a stream of the queries' targets, or of the stems.
 
@@ -99,11 +102,13 @@ class Backend:
             names: of the targets.
             embeddings: (queries, dimension); None for the model's stems.
             negatives: (queries, dimension), what to keep out; None for the model's stems.
+            ways: of each query, for models with `mixes_ways`; () for one way.
             sample_rate: of the mixture, Hz.
             channels: of the mixture.
             options: how to separate.
             windows: that the mixture is cut into; None for those of recordings.
             quick: whether the model makes its quickest estimate.
+            answers: as of `Stream`.
             live: whether each block is computed at once; else a GPU may compute while further blocks are decoded and
                 written.
         """
@@ -114,6 +119,7 @@ class Backend:
             model,
             embeddings,
             negatives,
+            ways if model.mixes_ways else (),
             device=self.device,
             precision=self.precision,
             top=model.sample_rate < sample_rate,
@@ -131,12 +137,13 @@ class Backend:
             ahead=int(not live and self.device.type == "cuda"),
             shifts=options.shifts,
             closed=embeddings is None,
+            answers=answers,
         )
 
     def _windows_at_once(self, make_runner: Callable[[], WindowRunner], channels: int, size: int) -> int:
         """Windows that the device computes at once; measured for each new number of targets and channels."""
         runner = make_runner()
-        key = (runner.count, runner.top, channels, size)
+        key = (runner.count, sum(map(len, runner.way_weights)), runner.top, channels, size)
         if key not in self._windows_that_fit:
             window = torch.ones(1, channels, size)
             self._windows_that_fit[key] = windows_at_once(self.device, lambda: runner(window), _MOST_WINDOWS)

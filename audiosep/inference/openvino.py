@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor
 from audiosep.errors import DependencyError, ModelError, install_extra
 from audiosep.models.mask_graph import MaskGraph
 from audiosep.models.mask_model import MaskModel, Masks, query_groups
+from audiosep.models.query_ways import Ways
 from audiosep.models.separation_model import SeparationModel
 
 PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
@@ -51,7 +52,9 @@ class OpenVinoModel(MaskModel):
         self._compiled: dict[bool, Compiled] = {}
         _package()
 
-    def masks(self, power: Tensor, embeddings: Tensor, negatives: Tensor) -> Iterator[Masks]:
+    def masks(
+        self, power: Tensor, embeddings: Tensor, negatives: Tensor, ways: Sequence[Ways | None] = ()
+    ) -> Iterator[Masks]:
         """See `MaskModel.masks`."""
         for queries in query_groups(embeddings, negatives, None if self.queries_at_once else 1):
             yield self._run(power, *queries, stems=False)

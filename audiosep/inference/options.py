@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Real
-from typing import Literal
+from typing import Literal, get_args
 
 from audiosep.errors import InputError
+from audiosep.models.query_ways import Quality
 
 Engine = Literal["torch", "openvino"]
 """What computes the layers of a network."""
@@ -27,6 +28,9 @@ class Options:
         batch: windows computed at once; None for 1 on a CPU, and for as many as fit into the memory of a GPU.
         stem_head: whether `separate_files` answers queries by the model's stems where all of them name one, such as
             "vocals" or "bass guitar", and have no negative.
+        quality: how much is computed for a text query, see docs/recall.md: one way of querying for the sound (fast),
+            two (balanced), or up to five (best). Other queries, stems, live streams and models that mix no ways
+            have one.
 
     Raises:
         InputError: a value out of range or of another type.
@@ -36,8 +40,11 @@ class Options:
     shifts: int = 0
     batch: int | None = None
     stem_head: bool = False
+    quality: Quality = "balanced"
 
     def __post_init__(self) -> None:
+        if self.quality not in get_args(Quality):
+            raise InputError(f"quality must be one of {', '.join(get_args(Quality))}, got {self.quality!r}")
         if not isinstance(self.overlap, Real) or isinstance(self.overlap, bool) or not 0 <= self.overlap < 1:
             raise InputError(f"overlap must be a number of at least 0 and below 1, got {self.overlap!r}")
         if not _is_whole(self.shifts) or self.shifts < 0:

@@ -10,7 +10,8 @@ the filters take from the highest tenth of such a mixture stays in its residual,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,20 @@ from audiosep.inference.window_runner import WindowRunner
 from audiosep.inference.windows import Windows
 
 Samples = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """How a text query was answered.
+
+    Attributes:
+        labels: label of prototypes, its share of the answer, its number of recordings; the largest share first.
+        ways: way of querying -> its weight, the mean over the windows; empty where there is one way.
+    """
+
+    labels: tuple[tuple[str, float, int], ...]
+    ways: dict[str, float]
+
 
 _BLOCK = 32_768  # resampled at a time: a window of many targets at once would need many copies of it
 
@@ -48,6 +63,7 @@ class Stream:
         ahead: batches that are computed while further blocks are pushed, as in `OverlapAdd`.
         shifts: further passes over time-shifted windows, as in `Options`.
         closed: whether the targets sum to the mixture: the last one is then what the others leave of it.
+        answers: target name -> the labels of prototypes that its query was answered with, see `Explanation`.
 
     Attributes:
         names: as above.
@@ -75,8 +91,10 @@ class Stream:
         ahead: int = 0,
         shifts: int = 0,
         closed: bool = False,
+        answers: Mapping[str, tuple[tuple[str, float, int], ...]] | None = None,
     ) -> None:
         self.names = tuple(names)
+        self._answers = dict(answers or {})
         self.sample_rate, self.channels = check_rate(sample_rate), check_channels(channels)
         self.model_rate, self.windows = model_rate, windows
         self.received = self.returned = 0
@@ -106,6 +124,12 @@ class Stream:
         """Target name -> highest score of any window so far, 0..1; None when the model does not say."""
         scores = self._runner.presence
         return None if scores is None else dict(zip(self.names, scores.tolist(), strict=True))
+
+    @property
+    def explanation(self) -> dict[str, Explanation]:
+        """Target name -> how its query was answered so far, for text queries of a model with prototypes."""
+        weights = dict(zip(self.names, self._runner.way_weights, strict=False))
+        return {name: Explanation(labels, weights.get(name, {})) for name, labels in self._answers.items()}
 
     def push(self, block: AnyArray) -> AnyArray:
         """Take a block, give back what is ready.

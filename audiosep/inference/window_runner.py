@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from audiosep.errors import ModelError
 from audiosep.inference.devices import enqueued, free_cache, host_buffer, is_out_of_memory, running, to_device
+from audiosep.models.query_ways import Ways
 from audiosep.models.separation_model import Estimate, SeparationModel
 
 logger = logging.getLogger(__name__)
@@ -31,6 +32,7 @@ class WindowRunner:
         model: in eval mode on `device`.
         embeddings: (queries, dimension); None for the model's stems.
         negatives: (queries, dimension); None for none.
+        ways: of each query, see `SeparationModel.forward`.
         device: of the model.
         precision: of the network's layers, a key of `devices.PRECISIONS`.
         top: whether the rows of gains are wanted.
@@ -46,6 +48,7 @@ class WindowRunner:
         model: SeparationModel,
         embeddings: Tensor | None,
         negatives: Tensor | None,
+        ways: Sequence[Ways | None] = (),
         *,
         device: torch.device,
         precision: str,
@@ -54,13 +57,26 @@ class WindowRunner:
         self._model = model
         self._embeddings = None if embeddings is None else embeddings.to(device)
         self._negatives = None if negatives is None or not negatives.any() else negatives.to(device)
+        self._ways: list[Ways | None] = [None if way is None else way.to(device) for way in ways]
         self._device = device
         self._precision = precision
         self.top = top
         self.count = len(model.stem_names) if embeddings is None else len(embeddings)
         scored = embeddings is not None and "presence" in model.capabilities
         self.presence = torch.zeros(self.count) if scored else None
+        self._weights = [
+            None if way is None else torch.zeros(len(way.names)) for way in self._ways or [None] * self.count
+        ]
         self._most: int | None = None  # windows at once, after more did not fit into memory
+
+    @property
+    def way_weights(self) -> list[dict[str, float]]:
+        """Of each target the names and weights of its ways, the mean over the windows so far; {} for one way."""
+        pairs = zip(self._ways, self._weights, strict=False)
+        return [
+            {} if way is None or sums is None else dict(zip(way.names, (sums / sums.sum()).tolist(), strict=True))
+            for way, sums in pairs
+        ]
 
     def __call__(self, windows: Tensor) -> Tensor:
         """Compute a batch.
@@ -130,6 +146,7 @@ class WindowRunner:
         # run while it goes on computing.
         whole = host_buffer((self.count * (channels + self.top), batch, samples), self._device)
         scores = None if self.presence is None else host_buffer((self.count, batch), self._device).zero_()
+        weights: list[Tensor | None] = []
         done = 0
         with running(self._device, self._precision):
             for estimate in self._passes(to_device(windows, self._device)):
@@ -140,6 +157,7 @@ class WindowRunner:
                     first = self.count * channels
                     gains = self._gains(estimate, samples).transpose(0, 1)
                     whole[first + done : first + upto].copy_(gains, non_blocking=True)
+                weights += [None if weight is None else weight.float().sum(0).cpu() for weight in estimate.weights]
                 if scores is not None and estimate.presence is not None:
                     scores[done:upto].copy_(estimate.presence.float().T, non_blocking=True)
                 done = upto
@@ -151,6 +169,9 @@ class WindowRunner:
             if self.presence is not None and scores is not None:
                 self._check(scores)
                 self.presence = torch.maximum(self.presence, scores.amax(1))
+            for k, weight in enumerate(weights):
+                total = self._weights[k]
+                self._weights[k] = None if total is None or weight is None else total + weight
             return whole.transpose(0, 1)
 
         return rows
@@ -163,7 +184,8 @@ class WindowRunner:
         for i in range(0, self.count, QUERIES_PER_PASS):
             some = slice(i, i + QUERIES_PER_PASS)
             negatives = None if self._negatives is None else self._negatives[some]
-            yield self._model(mix, self._embeddings[some], negatives)
+            ways = [self._ways[some]] if any(self._ways) else []  # only models that mix ways take them
+            yield self._model(mix, self._embeddings[some], negatives, *ways)
 
     def _check(self, output: Tensor) -> None:
         if not torch.isfinite(output).all():

@@ -10,7 +10,7 @@ The decoder then runs again with what the listener makes of its estimate and of 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
@@ -26,7 +26,17 @@ from audiosep.models.film import Condition, FilmNorm
 from audiosep.models.hybrid_config import HybridConfig
 from audiosep.models.mask_model import MaskModel, Masks, query_groups
 from audiosep.models.masks import real_mask, share_out
-from audiosep.models.refinement import TINY, Decoded, decode_mixed, decode_refined, refined_query
+from audiosep.models.query_ways import Ways
+from audiosep.models.refinement import (
+    TINY,
+    Decoded,
+    decode_mixed,
+    decode_refined,
+    refined_query,
+    residual_mask,
+    similarity_score,
+)
+from audiosep.models.stft import power, stft
 from audiosep.models.towers import build_tower
 
 
@@ -67,6 +77,7 @@ class Hybrid(MaskModel):
         # The listener needs more of the past to recognise a sound than the U-Net needs to cut it out.
         self.past = config.window // 5 if config.listener else config.context // 2
         self.alignment = config.grid[0] * config.hop
+        self.mixes_ways = config.tags and config.relisten
         self.capabilities = frozenset({"text", "audio", "negative", "presence", *(["stems"] if config.stems else [])})
 
         self.bands = Bands(self.bins, config.bands)
@@ -96,6 +107,9 @@ class Hybrid(MaskModel):
             self.hearing = nn.Conv2d(config.listener.hidden, widths[-1], 1)
             nn.init.zeros_(self.hearing.weight)
             nn.init.zeros_(self.hearing.bias)  # type: ignore[arg-type]
+        if config.judge:
+            self.judge = build_tower(config.judge).requires_grad_(False)
+            del self.judge.joint  # only its tags are needed
         if config.stems:
             self.stem_vector = nn.Parameter(torch.randn(config.features) * 0.5)
             self.stem_out = _head(widths[0], area * len(config.stems))
@@ -114,15 +128,24 @@ class Hybrid(MaskModel):
 
     # ---- inference -------------------------------------------------------------------------------------------------
 
-    def masks(self, power: Tensor, embeddings: Tensor, negatives: Tensor) -> Iterator[Masks]:
+    def masks(
+        self, power: Tensor, embeddings: Tensor, negatives: Tensor, ways: Sequence[Ways | None] = ()
+    ) -> Iterator[Masks]:
         """See `MaskModel.masks`."""
         features = self.encode(self.energies(power))
-        for some, kept_out in query_groups(embeddings, negatives):
+        several = iter(ways)
+        for some, kept_out in query_groups(embeddings, negatives, 1 if ways else None):
             batch, count = power.shape[0], some.shape[0]
             owner = torch.arange(batch, device=some.device).repeat_interleave(count)
-            decoded = self.estimate(features, some.repeat(batch, 1), kept_out.repeat(batch, 1), owner)
+            queries = some.repeat(batch, 1), kept_out.repeat(batch, 1), owner
+            weights = None
+            if (way := next(several, None)) is None:
+                decoded = self.estimate(features, *queries)
+            else:
+                decoded, weights = self.estimate_by_ways(features, *queries, way)
             mask = self.bands.expand(self.applied_mask(decoded)).unflatten(0, (batch, count))
-            yield Masks(mask, presence=torch.sigmoid(decoded.presence.float()).unflatten(0, (batch, count)))
+            presence = torch.sigmoid(decoded.presence.float()).unflatten(0, (batch, count))
+            yield Masks(mask, presence=presence, weights=weights)
 
     def stem_masks(self, power: Tensor) -> Masks:
         """See `MaskModel.stem_masks`."""
@@ -207,7 +230,62 @@ class Hybrid(MaskModel):
             return self.decode(features, embeddings, negatives, owner, previous=previous)
 
         embed = partial(self.embed_masked, energies=features.energies[owner])
-        return decode_mixed(run, embed, embeddings, config.refinements, config.mix_temperature)
+        score = similarity_score(embed, embeddings, config.mix_temperature)
+        return decode_mixed(run, embed, score, config.refinements)
+
+    def estimate_by_ways(
+        self, features: Features, embeddings: Tensor, negatives: Tensor, owner: Tensor, ways: Ways
+    ) -> tuple[Decoded, Tensor]:
+        """What inference uses for a sound that is queried in several ways: the first run is the mean of one run a way.
+
+        Args:
+            features: of the mixtures.
+            embeddings: (batch, dimension), the query of the runs that follow, the same for every mixture.
+            negatives: (batch, dimension).
+            owner: (batch,) the mixtures.
+            ways: of the query.
+
+        Returns:
+            The estimate, and the weights of the ways, (batch, ways).
+        """
+        assert features.listener is not None
+        queries = ways.all(self.listener.stretches(features.listener.local))
+        energies, query = features.energies, F.normalize(embeddings.float(), dim=-1)
+
+        def score(mask: Tensor) -> Tensor:
+            both = torch.cat([mask.float(), residual_mask(mask)]).square() * energies.repeat(2, 1, 1)
+            return ways.scores(*self.judge_tags(both).split(len(owner)))
+
+        runs = [self._run(features, way, negatives, owner) for way in queries.unbind(1)]
+        masks = torch.stack([mask.float() for mask, _, _ in runs], 1)
+        weights = torch.stack([score(mask) for mask in masks.unbind(1)], 1).softmax(1)
+        # The first way is the query of the runs that follow.
+        first = self._described(masks.mul(weights[..., None, None]).sum(1), energies, query, runs[0][2])
+
+        def run(previous: Decoded | None) -> Decoded:
+            return first if previous is None else self.decode(features, embeddings, negatives, owner, previous=previous)
+
+        embed = partial(self.embed_masked, energies=energies)
+        if not self.config.refinements:
+            return first, weights
+        return decode_mixed(run, embed, lambda run: score(run.mask), self.config.refinements), weights
+
+    @property
+    def tag_names(self) -> Tensor | None:
+        """See `SeparationModel.tag_names`."""
+        return self.attention.names if self.config.tags else None
+
+    def tags(self, waveforms: Tensor) -> Tensor | None:
+        """See `SeparationModel.tags`."""
+        if not self.config.tags:
+            return None
+        return self.judge_tags(self.energies(power(stft(waveforms.float(), self.n_fft, self.hop))))
+
+    def judge_tags(self, energies: Tensor) -> Tensor:
+        """(queries, tags): logits of the tower that compares estimates, for (queries, bands, frames) energies."""
+        judge = self.listener if self.config.judge is None else self.judge
+        tags: Tensor = judge.tags(judge.pooled(energies))
+        return tags.float()
 
     def decode(
         self,
@@ -232,32 +310,14 @@ class Hybrid(MaskModel):
                 normalisations see what their running statistics will be.
             previous: the run before, whose estimate and residual refine the query.
         """
-        frames, energies = features.energies.shape[-1], features.energies[owner]
+        energies = features.energies[owner]
         query = positive = F.normalize(embeddings.float(), dim=-1)
         negative = negatives.float()
         if previous is not None:
             embed = partial(self.embed_masked, energies=energies)
             positive, negative = refined_query(previous, embed, energies, query, negative)
-        bottom, condition, similarity = self._condition(features, positive, negative, owner, keep)
-        stems = None
-        if songs is None:
-            maps = self._decode(features, bottom, owner, condition)
-        else:
-            both_bottoms = torch.cat([bottom, features.bottom[songs]])
-            both_maps = self._decode(
-                features, both_bottoms, torch.cat([owner, songs]), self._with_stems(condition, songs)
-            )
-            maps, stem_maps = both_maps.split([len(owner), len(songs)])
-            stems = self._masks(self.stem_out(stem_maps), frames)
-        mask = self._masks(self.out(maps), frames)[:, 0]
-        if previous is not None:
-            similarity = previous.similarity
-        embedding = likeness = None
-        if self.config.relisten:
-            embedding = self.embed_masked(mask, energies)
-            likeness = (embedding * query).sum(-1, keepdim=True)
-        presence = self._presence(mask, energies, similarity, likeness)
-        return Decoded(mask, presence, stems, similarity, embedding)
+        mask, stems, similarity = self._run(features, positive, negative, owner, keep, songs)
+        return self._described(mask, energies, query, similarity if previous is None else previous.similarity, stems)
 
     def decode_stems(self, features: Features) -> Tensor:
         """(batch, stems, bands, frames) masks before what is left over is shared out."""
@@ -271,6 +331,37 @@ class Hybrid(MaskModel):
         return self.listener.embed_pooled(self.listener.pooled(mask.float().square() * energies))
 
     # ---- internals -------------------------------------------------------------------------------------------------
+
+    def _run(
+        self,
+        features: Features,
+        positive: Tensor,
+        negative: Tensor,
+        owner: Tensor,
+        keep: Tensor | None = None,
+        songs: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Masks of the queries, masks of the stems of `songs`, and the similarities (see `Attention`)."""
+        frames = features.energies.shape[-1]
+        bottom, condition, similarity = self._condition(features, positive, negative, owner, keep)
+        if songs is None:
+            maps = self._decode(features, bottom, owner, condition)
+            return self._masks(self.out(maps), frames)[:, 0], None, similarity
+        both_bottoms = torch.cat([bottom, features.bottom[songs]])
+        both_maps = self._decode(features, both_bottoms, torch.cat([owner, songs]), self._with_stems(condition, songs))
+        maps, stem_maps = both_maps.split([len(owner), len(songs)])
+        stems = self._masks(self.stem_out(stem_maps), frames)
+        return self._masks(self.out(maps), frames)[:, 0], stems, similarity
+
+    def _described(
+        self, mask: Tensor, energies: Tensor, query: Tensor, similarity: Tensor | None, stems: Tensor | None = None
+    ) -> Decoded:
+        """A run's mask with what the listener makes of it, and how sure it is that the sound is there."""
+        embedding = likeness = None
+        if self.config.relisten:
+            embedding = self.embed_masked(mask, energies)
+            likeness = (embedding * query).sum(-1, keepdim=True)
+        return Decoded(mask, self._presence(mask, energies, similarity, likeness), stems, similarity, embedding)
 
     def _condition(
         self, features: Features, positive: Tensor, negative: Tensor, owner: Tensor, keep: Tensor | None

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from audiosep.errors import ConfigError
 from audiosep.models.listener import ListenerConfig
+from audiosep.models.mobilenet import MobileNetConfig
 from audiosep.models.towers import TowerConfig
 
 
@@ -36,6 +37,8 @@ class HybridConfig:
             0 leaves them as they are.
         mask_floor: smallest mask of a query at inference, an amplitude. As in spectral subtraction (Berouti et al.,
             1979) it covers musical noise; where a mask took the wrong sound, it keeps a little of the right one.
+        judge: shape of a tower whose tags weigh several ways of querying for one sound (see `models.query_ways`);
+            None: the listener's do.
         window: samples of an inference window.
         context: samples at each side of a window that are computed for context only.
     """
@@ -57,24 +60,26 @@ class HybridConfig:
     mix_temperature: float | None = 1 / 6
     presence_exponent: float = 2.0
     mask_floor: float = 0.04
+    judge: MobileNetConfig | None = None
     window: int = 639 * 512
     context: int = 32 * 512
 
     def __post_init__(self) -> None:
         listener = self.listener
-        if listener is not None:
+        towers: list[TowerConfig] = [tower for tower in (listener, self.judge) if tower is not None]
+        for tower in towers:
             mine = (self.sample_rate, self.n_fft, self.hop, self.bands, self.dimension)
-            its = (listener.sample_rate, listener.n_fft, listener.hop, listener.bands, listener.dimension)
+            its = (tower.sample_rate, tower.n_fft, tower.hop, tower.bands, tower.dimension)
             if mine != its:
                 raise ConfigError(
-                    "the listener takes the separator's own band energies: sample_rate, n_fft, hop, bands and "
-                    f"dimension must be the same, got {mine} and {its}"
+                    "the listener and the judge take the separator's own band energies: sample_rate, n_fft, hop, bands "
+                    f"and dimension must be the same, got {mine} and {its}"
                 )
-            if self.grid[0] % listener.step:
-                raise ConfigError(
-                    f"one position of the deepest level covers {self.grid[0]} frames, which must be a multiple of the "
-                    f"{listener.step} frames of a step of the listener: use more widths or a longer patch"
-                )
+        if listener is not None and self.grid[0] % listener.step:
+            raise ConfigError(
+                f"one position of the deepest level covers {self.grid[0]} frames, which must be a multiple of the "
+                f"{listener.step} frames of a step of the listener: use more widths or a longer patch"
+            )
         if listener is None and (self.tags or self.relisten):
             raise ConfigError("tags and relisten need a listener")
         if self.refinements < 0:

@@ -68,7 +68,8 @@ class MaskGraph(nn.Module):
         if self.stems:
             masks = self.model.stem_masks(power[None])
         else:
-            (masks,) = self.model.masks(power[None], *queries)
+            embeddings, negatives = queries
+            (masks,) = self.model.masks(power[None], embeddings, negatives)
         parts = (masks.magnitude, masks.mean_over(self.model.top_band), masks.rotation, masks.presence)
         return tuple(part[0] for part in parts if part is not None)
 

@@ -9,7 +9,7 @@ engines alike.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from audiosep.errors import ModelError
+from audiosep.models.query_ways import Ways
 from audiosep.models.separation_model import Estimate, SeparationModel
 from audiosep.models.stft import istft, mean_power, stft
 
@@ -35,11 +36,13 @@ class Masks:
         rotation: (batch, targets, 2, bins, frames), cosine and sine of what is added to the mixture's phase; None to
             keep that phase.
         presence: (batch, targets) in 0..1, how sure the network is that the sound is there; None if it cannot tell.
+        weights: (batch, ways), of the ways of querying for one target; None where there is one way.
     """
 
     magnitude: Tensor
     rotation: Tensor | None = None
     presence: Tensor | None = None
+    weights: Tensor | None = None
 
     def of(self, target: int) -> Tensor:
         """(batch, bins, frames): the mask of one target, complex if it rotates phases."""
@@ -72,7 +75,7 @@ class MaskModel(SeparationModel):
 
     def take_description(self, model: MaskModel) -> None:
         """Take all attributes that describe a model, but for what computes it, from another one."""
-        for name in {**SeparationModel.__annotations__, **MaskModel.__annotations__}.keys() - {"Config", "engine"}:
+        for name in {**SeparationModel.__annotations__, **MaskModel.__annotations__}.keys() - {"Config", "mixes_ways"}:
             setattr(self, name, getattr(model, name))
 
     @property
@@ -86,13 +89,16 @@ class MaskModel(SeparationModel):
         last = self.bins - self.unseen_bins
         return slice(last - max(1, round(TOP_BAND * self.n_fft / self.sample_rate)), last)
 
-    def masks(self, power: Tensor, embeddings: Tensor, negatives: Tensor) -> Iterator[Masks]:
+    def masks(
+        self, power: Tensor, embeddings: Tensor, negatives: Tensor, ways: Sequence[Ways | None] = ()
+    ) -> Iterator[Masks]:
         """Masks of the queries, in their order.
 
         Args:
             power: (batch, bins, frames), the mean over the channels.
             embeddings: (queries, dimension), L2-normalised; the same queries for every mixture of the batch.
             negatives: (queries, dimension), what to keep out, already scaled by its weight; zeros for nothing.
+            ways: of each query, for networks with `mixes_ways`; None or () for one way.
 
         Yields:
             Masks of as many queries as the network decodes together, until all are done.
@@ -107,15 +113,18 @@ class MaskModel(SeparationModel):
         """
         raise NotImplementedError
 
-    def forward(self, mix: Tensor, embeddings: Tensor, negatives: Tensor | None = None) -> Estimate:
+    def forward(
+        self, mix: Tensor, embeddings: Tensor, negatives: Tensor | None = None, ways: Sequence[Ways | None] = ()
+    ) -> Estimate:
         """See `SeparationModel.forward`."""
         spectrum, power = self._analyse(mix)
         negatives = torch.zeros_like(embeddings) if negatives is None else negatives
         targets = mix.new_empty(mix.shape[0], len(embeddings), *mix.shape[1:], dtype=torch.float32)
         top = targets.new_empty(*targets.shape[:2], mix.shape[-1] // self.hop + 1)
         scores: list[Tensor] = []
+        weights: list[Tensor | None] = []
         done = 0
-        for masks in self.masks(power, embeddings, negatives):
+        for masks in self.masks(power, embeddings, negatives, *([ways] if ways else [])):
             # One target at a time: spectra of all together would be the largest tensors of a pass.
             count = masks.magnitude.shape[1]
             top[:, done : done + count] = masks.mean_over(self.top_band)[..., : top.shape[-1]]
@@ -123,7 +132,8 @@ class MaskModel(SeparationModel):
                 targets[:, done + k] = self._target(masks, k, spectrum, mix.shape[-1])
             done += count
             scores += [] if masks.presence is None else [masks.presence]
-        return Estimate(targets, top, torch.cat(scores, 1) if scores else None)
+            weights += [masks.weights] * count
+        return Estimate(targets, top, torch.cat(scores, 1) if scores else None, tuple(weights))
 
     def stems(self, mix: Tensor) -> Estimate:
         """See `SeparationModel.stems`; the last stem is what the others leave of the mixture.

@@ -49,6 +49,9 @@ Decode = Callable[[Decoded | None], Decoded]
 Embed = Callable[[Tensor], Tensor]
 """Masks (queries, bands, frames) -> (queries, dimension), the listener's embeddings of the masked mixtures."""
 
+Score = Callable[[Decoded], Tensor]
+"""A run -> (queries,), how well its estimate fits the query."""
+
 
 def decode_refined(decode: Decode, refinements: int) -> Decoded:
     """The last of 1 + `refinements` runs of the decoder, each given the one before.
@@ -62,43 +65,50 @@ def decode_refined(decode: Decode, refinements: int) -> Decoded:
     return decoded
 
 
-def decode_mixed(decode: Decode, embed: Embed, query: Tensor, refinements: int, temperature: float) -> Decoded:
+def decode_mixed(decode: Decode, embed: Embed, score: Score, refinements: int) -> Decoded:
     """The last run of the decoder, with a weighted mean of the masks of all runs and of one more.
 
     Of two sounds the first estimate may be the wrong one, and refining it would make that worse. So the decoder also
-    runs as if the first estimate and its residual had been swapped. Masks are weighted by a softmax over how much more
-    similar to the query the estimate is than its residual.
+    runs as if the first estimate and its residual had been swapped. Masks are weighted by a softmax of their scores.
 
     Args:
         decode: one run of the decoder.
         embed: embeddings of masked mixtures.
-        query: (queries, dimension) embeddings of the original queries.
+        score: how well a run's estimate fits the query.
         refinements: runs after the first.
-        temperature: of the softmax.
     """
-
-    def run(previous: Decoded | None) -> Decoded:
-        decoded = decode(previous)
-        return replace(decoded, residual_embedding=_residual_embedding(decoded, embed))
-
-    runs = [run(None)]
+    first = decode(None)
+    first = replace(first, residual_embedding=residual_embedding(first, embed))
+    runs = [first]
     for _ in range(refinements):
-        runs.append(run(runs[-1]))
-    first, last = runs[0], runs[-1]
+        runs.append(decode(runs[-1]))
+    last = runs[-1]
     swapped = replace(
         first,
-        mask=_residual_mask(first.mask),
+        mask=residual_mask(first.mask),
         embedding=first.residual_embedding,
         residual_embedding=first.embedding,
     )
-    runs.append(run(swapped))
-    query = F.normalize(query.float(), dim=-1)
-    estimates, residuals = (
-        torch.stack([getattr(r, name) for r in runs]) for name in ("embedding", "residual_embedding")
-    )
-    scale = 1 / temperature
-    weights = (scale * ((estimates - residuals) * query).sum(-1)).softmax(0)[..., None, None]
-    return replace(last, mask=torch.stack([r.mask.float() for r in runs]).mul(weights).sum(0))
+    runs.append(decode(swapped))
+    weights = torch.stack([score(run) for run in runs]).softmax(0)[..., None, None]
+    return replace(last, mask=torch.stack([run.mask.float() for run in runs]).mul(weights).sum(0))
+
+
+def similarity_score(embed: Embed, query: Tensor, temperature: float) -> Score:
+    """A score by how much more similar to the query the estimate is than its residual.
+
+    Args:
+        embed: embeddings of masked mixtures.
+        query: (queries, dimension) embeddings of the original queries.
+        temperature: of the softmax that the scores go to.
+    """
+    query, scale = F.normalize(query.float(), dim=-1), 1 / temperature
+
+    def score(run: Decoded) -> Tensor:
+        assert run.embedding is not None  # see `HybridConfig.relisten`
+        return scale * ((run.embedding - residual_embedding(run, embed)) * query).sum(-1)
+
+    return score
 
 
 @torch.no_grad()
@@ -117,17 +127,18 @@ def refined_query(
     assert previous.embedding is not None  # refinements need `relisten`, see `HybridConfig`
     sure = torch.sigmoid(previous.presence.float())[:, None]
     # Embeddings know no level: a residual without energy would be kept out as strongly as any other.
-    left = (_residual_mask(previous.mask).square() * energies).sum((1, 2)) / (energies.sum((1, 2)) + TINY)
-    negative = negative + sure * left.sqrt()[:, None] * _residual_embedding(previous, embed)
+    left = (residual_mask(previous.mask).square() * energies).sum((1, 2)) / (energies.sum((1, 2)) + TINY)
+    negative = negative + sure * left.sqrt()[:, None] * residual_embedding(previous, embed)
     return F.normalize(positive + sure * previous.embedding, dim=-1), negative
 
 
-def _residual_mask(mask: Tensor) -> Tensor:
+def residual_mask(mask: Tensor) -> Tensor:
+    """What a mask leaves of the mixture, as a mask."""
     return 1 - mask.float().clamp(0, 1)
 
 
-def _residual_embedding(decoded: Decoded, embed: Embed) -> Tensor:
+def residual_embedding(decoded: Decoded, embed: Embed) -> Tensor:
     """(queries, dimension), the listener's embedding of what a mask leaves."""
     if decoded.residual_embedding is not None:
         return decoded.residual_embedding
-    return embed(_residual_mask(decoded.mask))
+    return embed(residual_mask(decoded.mask))

@@ -7,7 +7,7 @@ Source Separation" (ISMIR 2021), https://arxiv.org/abs/2109.05418.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from audiosep.errors import ConfigError
 from audiosep.models.mask_model import MaskModel, Masks
+from audiosep.models.query_ways import Ways
 from audiosep.models.stretches import Stretch, in_stretches
 
 SLOPE = 0.01
@@ -250,7 +251,9 @@ class ResUNet30(MaskModel):
         )
         self.head = Head(widths[0])
 
-    def masks(self, power: Tensor, embeddings: Tensor, negatives: Tensor) -> Iterator[Masks]:
+    def masks(
+        self, power: Tensor, embeddings: Tensor, negatives: Tensor, ways: Sequence[Ways | None] = ()
+    ) -> Iterator[Masks]:
         """See `MaskModel.masks`; a negative moves the query to normalise(embedding - negative).
 
         The rotation of the highest bin, which the network does not see, is 0 instead of a unit vector, as in the

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
+
+from audiosep.models.query_ways import Ways
 
 
 @dataclass
@@ -17,11 +20,13 @@ class Estimate:
         top: (batch, queries, frames) mean mask of the model's highest 1 kHz, for sounds above its band;
             frame i is centred on sample i * hop, frames = samples // hop + 1.
         presence: (batch, queries) in 0..1, how sure the model is that the sound is there at all, or None.
+        weights: of each query (batch, ways), the weights of the ways of querying; None where there is one way.
     """
 
     waveforms: Tensor
     top: Tensor
     presence: Tensor | None = None
+    weights: tuple[Tensor | None, ...] = ()
 
 
 class SeparationModel(nn.Module):
@@ -40,6 +45,7 @@ class SeparationModel(nn.Module):
             recording; 1 where any start is as good.
         past: samples of the past that a live window covers again, where the latency leaves time for more than half of
             the context.
+        mixes_ways: whether it takes several ways of querying for one sound.
     """
 
     Config: ClassVar[type[Any]]
@@ -53,14 +59,18 @@ class SeparationModel(nn.Module):
     context: int
     past: int
     alignment: int = 1
+    mixes_ways: bool = False
 
-    def forward(self, mix: Tensor, embeddings: Tensor, negatives: Tensor | None = None) -> Estimate:
+    def forward(
+        self, mix: Tensor, embeddings: Tensor, negatives: Tensor | None = None, ways: Sequence[Ways | None] = ()
+    ) -> Estimate:
         """Targets for each query.
 
         Args:
             mix: (batch, channels, samples).
             embeddings: (queries, dimension), L2-normalised; the same queries for every mixture of the batch.
             negatives: (queries, dimension), what to keep out, already scaled by its weight; zeros or None for none.
+            ways: of each query, for models with `mixes_ways`; None or () for one way.
         """
         raise NotImplementedError
 
@@ -71,6 +81,22 @@ class SeparationModel(nn.Module):
             mix: (batch, channels, samples).
         """
         raise NotImplementedError
+
+    @property
+    def tag_names(self) -> Tensor | None:
+        """(tags, dimension): text embeddings of the tags of `tags`; None for a model without."""
+        return None
+
+    def tags(self, waveforms: Tensor) -> Tensor | None:
+        """Logits of what a tagger hears in recordings; None for a model without one.
+
+        Args:
+            waveforms: (batch, samples) at the model's sample rate.
+
+        Returns:
+            (batch, tags).
+        """
+        return None
 
     def quick(self) -> SeparationModel:
         """The same weights with as little computation as they allow, for live streams of short latency."""

@@ -146,6 +146,7 @@ def _separate(
         samples=outputs.samples,
         sample_rate=shaper.sample_rate,
         channels=shaper.channels,
+        explanation={name: stream.explanation[q] for name, q in sources.items() if q in stream.explanation},
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from audiosep.errors import BatchError, portable
+from audiosep.inference.stream import Explanation
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class FileResult(FinishedFile):
         samples: of each output, per channel, at `sample_rate`.
         sample_rate: of each output, Hz; a format that lacks it has the next one.
         channels: of each output.
+        explanation: as of `Separation`.
     """
 
     presence: dict[str, float] | None
@@ -46,6 +48,7 @@ class FileResult(FinishedFile):
     samples: int
     sample_rate: int
     channels: int
+    explanation: dict[str, Explanation] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import numpy as np
 
 from audiosep.audio import AudioInfo, as_array
 from audiosep.audio.arrays import AnyArray
+from audiosep.inference.stream import Explanation
 from audiosep.output.files import OnClip, Outputs
 from audiosep.output.names import plan_outputs
 from audiosep.output.output_options import OutputOptions, rest_name
@@ -29,6 +30,7 @@ class Separation(Mapping[str, AnyArray], Generic[AnyArray]):
         sample_rate: Hz.
         presence: target name -> how sure the model is that the sound is in the mixture at all, 0..1; None when the
             model does not say.
+        explanation: target name -> how its text query was answered; empty for other queries and without prototypes.
         complete: whether the targets sum to the mixture, so that nothing is left.
         file: stem of the input's file name, for the names of outputs.
         info: what is known about the input file; None for arrays.
@@ -37,6 +39,7 @@ class Separation(Mapping[str, AnyArray], Generic[AnyArray]):
         mix: as above.
         sample_rate: as above.
         presence: as above.
+        explanation: as above.
         complete: as above.
         file: as above.
         info: as above.
@@ -49,6 +52,7 @@ class Separation(Mapping[str, AnyArray], Generic[AnyArray]):
         sample_rate: int,
         *,
         presence: Mapping[str, float] | None = None,
+        explanation: Mapping[str, Explanation] | None = None,
         complete: bool = False,
         file: str = "audio",
         info: AudioInfo | None = None,
@@ -57,6 +61,7 @@ class Separation(Mapping[str, AnyArray], Generic[AnyArray]):
         self.mix: AnyArray = mix
         self.sample_rate = sample_rate
         self.presence = None if presence is None else dict(presence)
+        self.explanation = dict(explanation or {})
         self.complete = complete
         self.file = file
         self.info = info

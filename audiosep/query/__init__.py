@@ -11,6 +11,7 @@ from audiosep.errors import ConfigError
 
 if TYPE_CHECKING:
     from audiosep.query.encoder import QueryEncoder
+    from audiosep.query.prototypes import Prototypes
 
 ENCODERS = {
     "clap": "audiosep.query.clap:ClapEncoder",
@@ -35,3 +36,23 @@ def load_encoder(config: Mapping[str, Any], folder: Path) -> QueryEncoder:
     module, name = ENCODERS[kind].split(":")
     encoder: QueryEncoder = getattr(importlib.import_module(module), name).from_config(config, folder)
     return encoder
+
+
+def load_prototypes(encoder: QueryEncoder | None, folder: Path) -> Prototypes | None:
+    """The prototypes in a model's folder; None where it has none or takes no queries.
+
+    Args:
+        encoder: of the model.
+        folder: of the model.
+
+    Raises:
+        ModelError: the file is damaged, or was made with another encoder.
+    """
+    from audiosep.query.prototypes import PROTOTYPES, Prototypes
+
+    path = folder / PROTOTYPES
+    if encoder is None or not path.exists():
+        return None
+    prototypes = Prototypes.load(path)
+    prototypes.check(encoder, path)
+    return prototypes

@@ -17,7 +17,9 @@ from torch import Tensor
 from audiosep.audio import read_audio
 from audiosep.audio.arrays import as_array
 from audiosep.errors import QueryError
+from audiosep.models.query_ways import Quality, Ways
 from audiosep.query.encoder import QueryEncoder
+from audiosep.query.prototypes import Prototypes, Recalled
 from audiosep.query.query import Query, as_queries, unique_names
 
 _CACHE_SIZE = 4096
@@ -33,15 +35,30 @@ class Resolved:
         names: unique, in order.
         embeddings: (K, dimension), L2-normalised.
         negatives: (K, dimension), scaled by each query's weight; zeros for none.
+        recalled: of each query what prototypes say about its text; None where it has none.
     """
 
     names: tuple[str, ...]
     embeddings: Tensor
     negatives: Tensor
+    recalled: tuple[Recalled | None, ...] = ()
+
+    @property
+    def answers(self) -> dict[str, tuple[tuple[str, float, int], ...]]:
+        """Name of each query that prototypes answer -> their labels, see `Recalled`."""
+        pairs = zip(self.names, self.recalled, strict=False)
+        return {name: recalled.labels for name, recalled in pairs if recalled is not None}
+
+    def ways(self, quality: Quality) -> tuple[Ways | None, ...]:
+        """The ways of querying for each sound at a quality; None for one way."""
+        return tuple(None if recalled is None else recalled.ways(quality) for recalled in self.recalled)
 
 
 def resolve(
-    queries: str | Query | Sequence[str | Query], encoder: QueryEncoder, sample_rate: int | None = None
+    queries: str | Query | Sequence[str | Query],
+    encoder: QueryEncoder,
+    sample_rate: int | None = None,
+    prototypes: Prototypes | None = None,
 ) -> Resolved:
     """Embed queries.
 
@@ -49,6 +66,7 @@ def resolve(
         queries: one or several.
         encoder: of the model that will separate them.
         sample_rate: Hz, of audio examples that are arrays without one.
+        prototypes: of the encoder, which text queries are answered with; None for the text alone.
 
     Returns:
         Names, embeddings and negatives.
@@ -60,13 +78,17 @@ def resolve(
     items = as_queries(queries)
     flat = [q for item in items for q in (item, *item.negatives)]
     vectors = iter(_embed(flat, encoder, sample_rate))
-    embeddings, negatives = [], []
+    embeddings, negatives, recalled = [], [], []
     for item in items:
-        embeddings.append(next(vectors))
+        embedding = next(vectors)
+        memory = None if prototypes is None or item.text is None else prototypes.recall(embedding)
+        recalled.append(memory)
+        embeddings.append(embedding if memory is None else memory.query)
         against = [next(vectors) for _ in item.negatives]
         away = torch.stack(against).mean(0) if against else torch.zeros(encoder.dimension)
         negatives.append(F.normalize(away, dim=-1) * item.weight)
-    return Resolved(unique_names([q.label for q in items]), torch.stack(embeddings), torch.stack(negatives))
+    names = unique_names([query.label for query in items])
+    return Resolved(names, torch.stack(embeddings), torch.stack(negatives), tuple(recalled))
 
 
 def _embed(queries: Sequence[Query], encoder: QueryEncoder, sample_rate: int | None) -> list[Tensor]:

@@ -1,0 +1,330 @@
+"""Prototypes: what recordings of a label sounded like, so that words are answered with sounds and not with words alone.
+
+Text and audio embeddings lie in different corners of the joint space, and a decoder that is queried with what such
+sounds were like separates better than one queried with their name. A text picks labels by a softmax over similarities;
+the mean embedding of their recordings joins the text's own embedding, the more so the more recordings there are.
+
+A file of prototypes belongs to the encoder that embedded the recordings. It holds what that encoder makes of a fixed
+sound and a fixed text, so that another encoder is noticed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from audiosep.atomic import write_bytes
+from audiosep.audio.synthetic import tone_and_noise
+from audiosep.errors import ModelError
+from audiosep.models.query_ways import Quality, Ways
+from audiosep.query.encoder import CANARY, QueryEncoder
+
+PROTOTYPES = "prototypes.safetensors"
+KINDS = 3  # centroids of a label, and of what a text recalls
+_TEMPERATURE = 0.05  # of the softmax over labels; 0.02 to 0.08 are alike
+_COUNT_POWER = 0.5  # a label with four times as many recordings has twice the share
+_TAG_TEMPERATURE = 0.06  # of the softmax over the names of tags
+_PROFILE = 0.3  # how much the tags of the recordings count beside the names of tags
+_NEGLIGIBLE = 0.001  # share of labels that are not told
+_NEAR = 60  # centroids that the kinds of a text are made of
+_STEPS = 12  # of k-means
+_SHORT, _LONG, _GAP = 3.0, 10.0, 0.3  # seconds, see `excerpt`
+_SAME = 0.99  # least cosine of two embeddings of one sound by one encoder on different machines
+
+
+@dataclass(frozen=True)
+class Recalled:
+    """What prototypes say about a text.
+
+    Attributes:
+        text: (dimension,), the text's own embedding.
+        memory: (dimension,), L2-normalised mean of the recordings.
+        kinds: (kinds, dimension), L2-normalised means of groups of recordings that are alike.
+        tags: (tags,), how much each logit of the judge says for the sound; None where no judge heard the recordings.
+        labels: label, its share of the memory, its number of recordings; the largest share first.
+    """
+
+    text: Tensor
+    memory: Tensor
+    kinds: Tensor
+    tags: Tensor | None
+    labels: tuple[tuple[str, float, int], ...]
+
+    @property
+    def query(self) -> Tensor:
+        """(dimension,): text and memory in one embedding, L2-normalised."""
+        return F.normalize(self.text + self.memory, dim=-1)
+
+    def ways(self, quality: Quality) -> Ways | None:
+        """The ways of querying for the sound at a quality; None for `query` alone.
+
+        Args:
+            quality: how much is computed.
+        """
+        if quality == "fast" or self.tags is None:
+            return None
+        names, queries = ["word and recordings", "word"], [self.query, self.text]
+        if quality == "best":
+            names += [f"word and kind {number}" for number in range(1, len(self.kinds) + 1)]
+            queries += list(F.normalize(0.5 * self.text + self.kinds, dim=-1))
+        return Ways(tuple(names), torch.stack(queries), self.text, self.memory, self.tags)
+
+
+@dataclass(frozen=True)
+class Recordings:
+    """Recordings with labels, as an encoder and a judge hear them.
+
+    Attributes:
+        labels: of N recordings.
+        embeddings: (N, dimension), L2-normalised.
+        tags: (N, tags), the logits of the judge; None without one.
+    """
+
+    labels: tuple[str, ...]
+    embeddings: Tensor
+    tags: Tensor | None = None
+
+
+class Prototypes:
+    """Mean embeddings of the recordings of labels, by groups that are alike.
+
+    Args:
+        labels: L distinct ones.
+        parts: the tensors of a file: `texts` (L, dimension) text embeddings of the labels; `means` (M, dimension) mean
+            embedding of each group, `owners` (M,) its label and `counts` (M,) its number of recordings; `probe` (2,
+            dimension), see `probe`; with a judge also `tags` (L, tags) mean logits of each label, standardised over
+            all recordings, `spread` (tags,) their standard deviation, and `names` (tags, dimension) text
+            embeddings of the tags.
+    """
+
+    def __init__(self, labels: Sequence[str], parts: Mapping[str, Tensor]) -> None:
+        self.labels = tuple(labels)
+        self._parts = {name: part.float() if part.is_floating_point() else part.long() for name, part in parts.items()}
+        self._texts, self._owners, self._group_counts = (self._parts[name] for name in ("texts", "owners", "counts"))
+        self._group_counts = self._group_counts.float()
+        means = self._parts["means"]
+        self._centroids = F.normalize(means, dim=-1)
+        self.counts = torch.zeros(len(labels)).index_add_(0, self._owners, self._group_counts)
+        sums = torch.zeros_like(self._texts).index_add_(0, self._owners, means * self._group_counts[:, None])
+        self._sums = sums
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @classmethod
+    def of(
+        cls, recordings: Recordings, encoder: QueryEncoder, tag_names: Tensor | None = None, kinds: int = KINDS
+    ) -> Prototypes:
+        """Group recordings by label and by likeness.
+
+        Args:
+            recordings: by the encoder.
+            encoder: embeds the labels.
+            tag_names: (tags, dimension) text embeddings of the judge's tags.
+            kinds: the most groups of a label.
+        """
+        names = sorted(set(recordings.labels))
+        numbers = torch.tensor([names.index(label) for label in recordings.labels])
+        means, owners, counts = [], [], []
+        for number in range(len(names)):
+            mine = recordings.embeddings[numbers == number].float()
+            group = cluster(mine, torch.ones(len(mine)), kinds)
+            for k in range(int(group.max()) + 1):
+                means.append(mine[group == k].mean(0))
+                owners.append(number)
+                counts.append(int((group == k).sum()))
+        parts = {
+            "texts": encoder.text(names).detach().float().cpu(),
+            "means": torch.stack(means),
+            "owners": torch.tensor(owners),
+            "counts": torch.tensor(counts),
+            "probe": probe(encoder),
+        }
+        if recordings.tags is not None and tag_names is not None:
+            spread, mean = torch.std_mean(recordings.tags.float(), 0)
+            standard = (recordings.tags.float() - mean) / spread
+            sums = torch.zeros(len(names), len(spread)).index_add_(0, numbers, standard)
+            parts |= {
+                "tags": sums / torch.bincount(numbers)[:, None],
+                "spread": spread,
+                "names": tag_names.detach().float().cpu(),
+            }
+        return cls(names, parts)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Prototypes:
+        """Read a file of prototypes.
+
+        Args:
+            path: the file.
+
+        Raises:
+            ModelError: no such file, or it is damaged.
+        """
+        try:
+            with safe_open(path, "pt") as file:
+                labels = json.loads(file.metadata()["labels"])
+                parts = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
+            return cls(labels, _unpacked(parts))
+        except FileNotFoundError as error:
+            raise ModelError(f"{path} is missing; install or convert the model again") from error
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError, IndexError, RuntimeError) as error:
+            raise ModelError(
+                f"{path} is no file of prototypes, or damaged ({error}); install the model again"
+            ) from error
+
+    def save(self, path: str | Path) -> None:
+        """Write a file that `load` reads, embeddings as int8 with one scale a row.
+
+        Args:
+            path: the file to write or replace; it appears whole or not at all.
+
+        Raises:
+            AudioSepError: the file cannot be written.
+        """
+        content = save(_packed(self._parts), metadata={"labels": json.dumps(self.labels, ensure_ascii=False)})
+        write_bytes(path, content)
+
+    def check(self, encoder: QueryEncoder, where: str | Path) -> None:
+        """Check that these prototypes were made with an encoder.
+
+        Args:
+            encoder: that embeds the queries.
+            where: the file, for the message.
+
+        Raises:
+            ModelError: they were made with another one.
+        """
+        mine, known = probe(encoder), self._parts["probe"]
+        if mine.shape != known.shape or (mine * known).sum(-1).min() < _SAME:
+            raise ModelError(
+                f"{where} was made with other weights of the query encoder than {encoder.name!r} has: "
+                "use the model that it was made with, or make it again"
+            )
+
+    def recall(self, text: Tensor) -> Recalled:
+        """What the recordings of labels that mean much the same as a text sounded like.
+
+        Args:
+            text: (dimension,), L2-normalised text embedding.
+        """
+        meant = (self._texts @ text / _TEMPERATURE).softmax(0)
+        share = meant * self.counts**_COUNT_POWER
+        share = share / share.sum()
+        each = share / self.counts
+        memory = F.normalize(each @ self._sums, dim=-1)
+        return Recalled(text, memory, self._kinds(each), self._tags(text, share), self._answers(share))
+
+    def _tags(self, text: Tensor, share: Tensor) -> Tensor | None:
+        """(tags,): tags whose names mean the text, and tags that its recordings have more than others."""
+        if "tags" not in self._parts:
+            return None
+        named = (self._parts["names"] @ text / _TAG_TEMPERATURE).softmax(0)
+        profile = F.normalize(share @ self._parts["tags"], dim=-1)
+        tags: Tensor = named + _PROFILE * profile / self._parts["spread"]
+        return tags
+
+    def _answers(self, share: Tensor) -> tuple[tuple[str, float, int], ...]:
+        order = share.argsort(descending=True, stable=True)
+        least = int((share[order].cumsum(0) < 1 - _NEGLIGIBLE).sum()) + 1
+        return tuple((self.labels[k], float(share[k]), int(self.counts[k])) for k in order[:least].tolist())
+
+    def _kinds(self, each: Tensor) -> Tensor:
+        """(up to KINDS, dimension): groups of the centroids that a text recalls.
+
+        Args:
+            each: (labels,) share of each recording of a label.
+        """
+        weight = each[self._owners] * self._group_counts
+        near = weight.argsort(descending=True, stable=True)[:_NEAR]
+        points, weights = self._centroids[near], weight[near]
+        group = cluster(points, weights, KINDS)
+        kinds = torch.zeros(int(group.max()) + 1, points.shape[1]).index_add_(0, group, points * weights[:, None])
+        return F.normalize(kinds, dim=-1)
+
+
+def excerpt(waveform: Tensor, sample_rate: int) -> Tensor:
+    """What of a recording is embedded: its loudest ten seconds, or a short sound several times with gaps.
+
+    A tower hears silence that is padded to a short sound as a part of it.
+
+    Args:
+        waveform: (samples,) mono.
+        sample_rate: Hz.
+    """
+    shortest, longest, gap = (int(seconds * sample_rate) for seconds in (_SHORT, _LONG, _GAP))
+    if len(waveform) > longest:
+        energy = F.pad(waveform.double().square().cumsum(0), (1, 0))
+        starts = torch.arange(0, len(waveform) - longest + 1, sample_rate // 10)
+        start = int(starts[(energy[starts + longest] - energy[starts]).argmax()])
+        return waveform[start : start + longest]
+    if 0 < len(waveform) < shortest:
+        once = F.pad(waveform, (0, min(gap, len(waveform))))
+        return once.repeat(-(-shortest // len(once)))
+    return waveform
+
+
+def cluster(points: Tensor, weights: Tensor, count: int) -> Tensor:
+    """Spherical k-means (Dhillon and Modha, 2001) that starts from the points farthest apart.
+
+    Args:
+        points: (N, dimension), L2-normalised.
+        weights: (N,), how much each point counts.
+        count: the most groups.
+
+    Returns:
+        (N,) the group of each point, 0 to groups - 1; no group is empty. The same points give the same groups.
+    """
+    mean = F.normalize((points * weights[:, None]).sum(0), dim=-1)
+    chosen = [int((points @ mean).argmax())]
+    while len(chosen) < min(count, len(points)):
+        nearest = (points @ points[chosen].T).amax(1)
+        chosen.append(int((weights * (1 - nearest)).argmax()))
+    centres = points[chosen]
+    group = (points @ centres.T).argmax(1)
+    for _ in range(_STEPS):
+        sums = torch.zeros_like(centres).index_add_(0, group, points * weights[:, None])
+        centres = torch.where(sums.any(1, keepdim=True), F.normalize(sums, dim=-1), centres)
+        group = (points @ centres.T).argmax(1)
+    numbered: Tensor = torch.unique(group, return_inverse=True)[1]
+    return numbered
+
+
+def probe(encoder: QueryEncoder) -> Tensor:
+    """(2, dimension): what an encoder makes of a fixed sound and of a fixed text.
+
+    Args:
+        encoder: whose weights are to be recognised.
+    """
+    rate = 32000
+    sound = torch.from_numpy(tone_and_noise(rate, rate)[0])
+    return torch.cat([encoder.audio([sound], rate), encoder.text(CANARY[:1])]).detach().float().cpu()
+
+
+def _packed(parts: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    packed = {}
+    for name, part in parts.items():
+        if part.is_floating_point() and part.ndim == 2:
+            scale = part.abs().amax(1).clamp_min(1e-8) / 127
+            packed[name] = (part / scale[:, None]).round().to(torch.int8)
+            packed[f"{name}.scale"] = scale
+        else:
+            packed[name] = part.int() if not part.is_floating_point() else part
+    return packed
+
+
+def _unpacked(packed: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    scales = {name.removesuffix(".scale"): part for name, part in packed.items() if name.endswith(".scale")}
+    return {
+        name: part.float() * scales[name][:, None] if name in scales else part
+        for name, part in packed.items()
+        if not name.endswith(".scale")
+    }

@@ -1,0 +1,231 @@
+"""Prototypes: what recordings of a label sounded like, and several ways of querying for one sound."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import Mixture
+from doubles import FakeEncoder
+
+from audiosep import Options, Query
+from audiosep.errors import ModelError
+from audiosep.models.hybrid import Hybrid
+from audiosep.models.hybrid_config import HybridConfig
+from audiosep.models.listener import ListenerConfig
+from audiosep.models.query_ways import HEARD, Ways
+from audiosep.query import load_prototypes
+from audiosep.query.prototypes import PROTOTYPES, Prototypes, Recordings, cluster, excerpt
+from audiosep.separator import Separator
+
+DIMENSION, TAGS = 16, 5
+LABELS = ("dog", "dog", "dog", "rain", "siren")
+
+
+def unit(*values: float) -> torch.Tensor:
+    return F.normalize(torch.tensor(values, dtype=torch.float32), dim=-1)
+
+
+@pytest.fixture
+def recordings() -> Recordings:
+    generator = torch.Generator().manual_seed(0)
+    embeddings = F.normalize(torch.randn(len(LABELS), DIMENSION, generator=generator), dim=-1)
+    return Recordings(LABELS, embeddings, torch.randn(len(LABELS), TAGS, generator=generator))
+
+
+@pytest.fixture
+def prototypes(recordings: Recordings, encoder: FakeEncoder) -> Prototypes:
+    names = F.normalize(torch.randn(TAGS, DIMENSION, generator=torch.Generator().manual_seed(1)), dim=-1)
+    return Prototypes.of(recordings, encoder, names)
+
+
+def test_a_text_recalls_the_recordings_of_its_label(
+    prototypes: Prototypes, recordings: Recordings, encoder: FakeEncoder
+) -> None:
+    text = encoder.text(["dog"])[0]
+    recalled = prototypes.recall(text)
+    label, share, count = recalled.labels[0]
+    assert (label, count) == ("dog", 3)
+    assert share > 0.9
+    mean = F.normalize(recordings.embeddings[:3].sum(0), dim=-1)
+    assert float(recalled.memory @ mean) > 0.98
+    assert float(recalled.query @ text) > 0.5 < float(recalled.query @ mean)
+    assert sum(share for _, share, _ in recalled.labels) == pytest.approx(1, abs=0.01)
+
+
+def test_more_recordings_count_more_but_not_in_proportion(encoder: FakeEncoder) -> None:
+    labels = ("a", *("b" for _ in range(16)))
+    embeddings = F.normalize(torch.eye(DIMENSION)[[0] + [1] * 16], dim=-1)
+    prototypes = Prototypes.of(Recordings(labels, embeddings), encoder)
+    a, b = encoder.text(["a", "b"])
+    middle = F.normalize(a + b, dim=-1)  # as similar to one as to the other
+    shares = {label: share for label, share, _ in prototypes.recall(middle).labels}
+    assert shares["b"] / shares["a"] == pytest.approx(4, rel=0.01)
+
+
+def test_tags_speak_for_what_the_recordings_have_more_than_others(encoder: FakeEncoder) -> None:
+    tags = torch.zeros(4, TAGS)
+    tags[:, 0] = torch.tensor([5.0, 5.0, 0.0, 0.0])
+    tags[:, 1] = torch.tensor([0.0, 0.0, 5.0, 5.0])
+    tags[:, 2:] = torch.randn(4, TAGS - 2, generator=torch.Generator().manual_seed(2)) * 0.01
+    embeddings = F.normalize(torch.eye(DIMENSION)[:4], dim=-1)
+    names = torch.eye(DIMENSION)[8 : 8 + TAGS]
+    prototypes = Prototypes.of(Recordings(("dog", "dog", "rain", "rain"), embeddings, tags), encoder, names)
+    dog = prototypes.recall(encoder.text(["dog"])[0]).tags
+    assert dog is not None
+    assert dog[0] > 0 > dog[1]
+
+
+def test_a_file_gives_the_same_answers(prototypes: Prototypes, encoder: FakeEncoder, tmp_path: Path) -> None:
+    path = tmp_path / PROTOTYPES
+    prototypes.save(path)
+    again = Prototypes.load(path)
+    assert again.labels == prototypes.labels == ("dog", "rain", "siren")
+    text = encoder.text(["rain"])[0]
+    before, after = prototypes.recall(text), again.recall(text)
+    assert [label for label, _, _ in after.labels] == [label for label, _, _ in before.labels]
+    assert float(before.query @ after.query) > 0.9999
+    torch.testing.assert_close(after.tags, before.tags, atol=0.05, rtol=0)
+    again.check(encoder, path)
+    prototypes.save(tmp_path / "second")
+    assert path.read_bytes() == (tmp_path / "second").read_bytes()
+
+
+def test_prototypes_of_other_weights_are_an_error(prototypes: Prototypes, tmp_path: Path) -> None:
+    class Other(FakeEncoder):
+        def audio(self, waveforms, sample_rate):  # type: ignore[no-untyped-def]
+            return super().audio(waveforms, sample_rate).roll(1, -1)
+
+    prototypes.save(tmp_path / PROTOTYPES)
+    with pytest.raises(ModelError, match=r"made with other weights of the query encoder .* or make it again"):
+        load_prototypes(Other(), tmp_path)
+    assert load_prototypes(None, tmp_path) is None
+    assert load_prototypes(FakeEncoder(), tmp_path / "elsewhere") is None
+
+
+@pytest.mark.parametrize("content", [b"", b"no tensors", None])
+def test_a_damaged_file_is_an_error(prototypes: Prototypes, tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / PROTOTYPES
+    prototypes.save(path)
+    path.write_bytes(path.read_bytes()[:-9] if content is None else content)
+    with pytest.raises(ModelError, match="no file of prototypes, or damaged"):
+        Prototypes.load(path)
+
+
+def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="is missing"):
+        Prototypes.load(tmp_path / "absent")
+
+
+def test_groups_are_alike_and_do_not_depend_on_chance() -> None:
+    near = [unit(1, 0.01 * i, 0) for i in range(3)] + [unit(0, 1, 0.01 * i) for i in range(3)]
+    points = torch.stack(near)
+    groups = cluster(points, torch.ones(6), 2)
+    assert groups.tolist() in ([0, 0, 0, 1, 1, 1], [1, 1, 1, 0, 0, 0])
+    assert torch.equal(groups, cluster(points, torch.ones(6), 2))
+    assert cluster(points[:1], torch.ones(1), 3).tolist() == [0]
+    assert int(cluster(points[:2].roll(0), torch.ones(2), 3).max()) <= 1
+
+
+def test_a_short_sound_is_repeated_and_of_a_long_one_the_loudest_part_is_taken() -> None:
+    rate = 1000
+    tick = torch.ones(400)
+    heard = excerpt(tick, rate)
+    assert len(heard) >= 3 * rate
+    assert torch.equal(heard[:400], tick)
+    assert not heard[400:700].any()  # 0.3 s of silence between two of them
+    assert torch.equal(heard[700:1100], tick)
+    long = torch.zeros(30 * rate)
+    long[17 * rate : 20 * rate] = 1
+    assert len(excerpt(long, rate)) == 10 * rate
+    assert float(excerpt(long, rate).sum()) == 3 * rate
+    same = torch.rand(5 * rate)
+    assert torch.equal(excerpt(same, rate), same)
+
+
+# ---- ways of querying ------------------------------------------------------------------------------------------------
+
+
+def test_what_is_heard_where_the_mixture_is_like_the_recordings_joins() -> None:
+    word, memory = unit(1, 0, 0, 0), unit(0, 1, 0, 0)
+    ways = Ways(("both", *HEARD), F.normalize(word + memory, dim=-1)[None], word, memory, torch.ones(1), heard=2)
+    pieces = torch.stack([unit(0, 1, 0.5, 0), unit(0, 1, 0.5, 0), unit(0, -1, 0, 1)])[None]
+    found = ways.all(pieces)
+    assert found.shape == (1, 3, 4)
+    heard = pieces[0, 0]
+    torch.testing.assert_close(found[0, 1], F.normalize(word + memory + heard, dim=-1))
+    torch.testing.assert_close(found[0, 2], F.normalize(memory + heard, dim=-1))
+    assert replace(ways, heard=0).all(pieces).shape == (1, 1, 4)
+
+
+def test_estimates_score_by_the_tags_of_the_sound_against_their_residual() -> None:
+    ways = Ways(("w",), torch.eye(4)[:1], torch.eye(4)[0], torch.eye(4)[1], torch.tensor([1.0, -1.0]))
+    good, bad = torch.tensor([3.0, 0.0]), torch.tensor([0.0, 3.0])
+    assert float(ways.scores(good, bad)) > 0 > float(ways.scores(bad, good))
+
+
+@pytest.fixture
+def hybrid() -> Hybrid:
+    torch.manual_seed(0)
+    listener = ListenerConfig(widths=(4, 4, 4, 4, 4), hidden=8, tags=TAGS, dimension=512)
+    model = Hybrid(HybridConfig(widths=(8, 8), patch=(4, 4), features=16, tracks=8, listener=listener, window=64 * 512,
+                                context=8 * 512)).eval().requires_grad_(False)  # fmt: skip
+    for parameter in model.parameters():
+        if parameter.ndim > 1:
+            torch.nn.init.normal_(parameter, std=0.2)
+    return model
+
+
+def several(names: tuple[str, ...], seed: int = 3) -> Ways:
+    vectors = F.normalize(torch.randn(len(names), 512, generator=torch.Generator().manual_seed(seed)), dim=-1)
+    tags = torch.randn(TAGS, generator=torch.Generator().manual_seed(seed))
+    return Ways(names, vectors, vectors[0], vectors[-1], tags)
+
+
+def test_one_way_twice_is_that_way_and_weights_sum_to_one(hybrid: Hybrid) -> None:
+    mix = torch.randn(2, 1, 40 * 512, generator=torch.Generator().manual_seed(4))
+    one = several(("a",))
+    twice = replace(one, names=("a", "again"), embeddings=one.embeddings.repeat(2, 1))
+    query, nothing = one.embeddings, torch.zeros(1, 512)
+    single = hybrid(mix, query, nothing, [one])
+    double = hybrid(mix, query, nothing, [twice])
+    torch.testing.assert_close(double.waveforms, single.waveforms)
+    assert double.weights[0] is not None
+    torch.testing.assert_close(double.weights[0], torch.full((2, 2), 0.5))
+
+
+def test_a_query_of_several_ways_beside_one_of_one_way(hybrid: Hybrid) -> None:
+    mix = torch.randn(1, 2, 40 * 512, generator=torch.Generator().manual_seed(5))
+    ways = several(("a", "b", "c"))
+    queries, nothing = ways.embeddings[:2], torch.zeros(2, 512)
+    both = hybrid(mix, queries, nothing, [ways, None])
+    assert both.weights[1] is None
+    assert both.weights[0] is not None
+    assert both.weights[0].sum() == pytest.approx(1)
+    torch.testing.assert_close(both.waveforms[:, :1], hybrid(mix, queries[:1], nothing[:1], [ways]).waveforms)
+    torch.testing.assert_close(both.waveforms[:, 1:], hybrid(mix, queries[1:], nothing[1:]).waveforms)
+
+
+def test_results_say_how_they_were_answered(hybrid: Hybrid, mixture: Mixture) -> None:
+    encoder = FakeEncoder(dimension=512)
+    recordings = Recordings(LABELS, F.normalize(torch.randn(5, 512), dim=-1), torch.randn(5, TAGS))
+    prototypes = Prototypes.of(recordings, encoder, torch.randn(TAGS, 512))
+    separator = Separator(hybrid, encoder, device="cpu", precision="fp32", prototypes=prototypes)
+    queries = ["dog", Query(embedding=torch.ones(512), name="given")]
+    x = mixture(3, sample_rate=32000)
+    results = {
+        quality: separator.separate(x, queries, sample_rate=32000, options=Options(quality=quality))
+        for quality in ("fast", "balanced", "best")
+    }
+    for quality, count in (("fast", 0), ("balanced", 2), ("best", 5)):
+        assert set(results[quality].explanation) == {"dog"}
+        explanation = results[quality].explanation["dog"]
+        assert explanation.labels[0][0] == "dog"
+        assert len(explanation.ways) == count
+        assert not count or sum(explanation.ways.values()) == pytest.approx(1)
+    assert (results["fast"]["dog"] != results["balanced"]["dog"]).any()
+    np.testing.assert_allclose(results["fast"]["given"], results["best"]["given"], atol=1e-5)
