@@ -358,6 +358,25 @@ def test_several_at_once_give_the_same_bytes_in_order(
     assert fractions[-1] == 1
 
 
+def test_what_was_finished_out_of_order_is_told_when_the_others_are_cancelled(
+    separator: Separator, songs: Path, tmp_path: Path, mixture: Mixture
+) -> None:
+    write_audio(songs / "0 long.wav", mixture(60, 16000, 1), 16000)
+    told: list[str] = []
+
+    def watch(event: BatchEvent) -> None:
+        if event.outcome is not None:
+            told.append(event.input.name)
+
+    with pytest.raises(Cancelled):
+        separator.separate_files(
+            songs, "piano", tmp_path / "out", jobs=2, watch=watch,
+            progress=lambda fraction: not (tmp_path / "out" / "2 (piano).wav").exists(),
+        )  # fmt: skip
+    assert told == ["1.wav", "2.wav"][: len(told)] != []
+    assert {name.split(" ")[0] + ".wav" for name in names(tmp_path / "out")} == set(told)
+
+
 def test_cancelling_several_at_once_leaves_nothing_half_written(
     separator: Separator, songs: Path, tmp_path: Path, mixture: Mixture
 ) -> None:

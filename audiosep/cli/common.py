@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 Verb = Callable[..., int | None]
 DONE, FAILED, USAGE, CANCELLED = 0, 1, 2, 130
-_NOT_WRITTEN = (errno.ENOSPC, errno.EPIPE, errno.EIO, errno.EBADF, errno.EINVAL)
+_NOT_WRITTEN = (errno.ENOSPC, errno.EPIPE, errno.EIO)
 
 Model = Annotated[str, typer.Option("--model", "-m", metavar="NAME", help="Name, folder or hub id of the model.")]
 Adapter = Annotated[str | None, typer.Option("--adapter", metavar="FILE", help="A file made by `audiosep finetune`.")]
@@ -249,7 +249,8 @@ def say(text: str) -> None:
         AudioSepError: it cannot be written, because the disk is full or its reader has ended.
     """
     try:
-        print(text, flush=True)
+        sys.stdout.write(f"{text}\n")  # at once, as several threads may report
+        sys.stdout.flush()
     except OSError as error:
         discard_output()
         raise _not_written(error) from error

@@ -64,12 +64,14 @@ def run_batch(
     meter = _Meter(progress, [_seconds(task.input, output) for task in plan.tasks] if progress else [])
     tell = _teller(watch, len(plan.tasks))
 
+    finished: dict[int, FileResult] = {}
+
     def separate(index: int) -> FileResult | Exception:
         task = plan.tasks[index]
         tell(index, task, None)
         outcome: FileResult | Exception
         try:
-            outcome = _separate(open_stream, task, sources, plan, output, partial(meter.at, index))
+            outcome = finished[index] = _separate(open_stream, task, sources, plan, output, partial(meter.at, index))
         except Cancelled:
             raise
         except Exception as error:
@@ -80,15 +82,25 @@ def run_batch(
 
     plan.remove_leftovers()
     outcomes = _in_order(separate, len(plan.tasks), jobs, meter)
-    with _no_empty_folders(plan.tasks), contextlib.closing(outcomes):
-        for index, outcome in enumerate(outcomes):
-            task = plan.tasks[index]
-            if isinstance(outcome, FileResult):
-                report.results.append(outcome)
-            else:
-                report.failures[task.input] = outcome
-            tell(index, task, outcome)
+    with _no_empty_folders(plan.tasks):
+        try:
+            for index, outcome in enumerate(outcomes):
+                finished.pop(index, None)
+                _record(report, plan.tasks[index], outcome)
+                tell(index, plan.tasks[index], outcome)
+        except BaseException:
+            outcomes.close()
+            for index in sorted(finished):  # before those in front of them
+                tell(index, plan.tasks[index], finished[index])
+            raise
     return report
+
+
+def _record(report: BatchReport, task: Task, outcome: FileResult | Exception) -> None:
+    if isinstance(outcome, FileResult):
+        report.results.append(outcome)
+    else:
+        report.failures[task.input] = outcome
 
 
 def _separate(
