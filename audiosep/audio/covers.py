@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import mutagen
-from mutagen import MutagenError, flac, id3, mp4, oggopus, oggvorbis
+from mutagen import flac, id3, mp4, oggopus, oggvorbis
 
 _FRONT = 3  # picture type of ID3v2 (APIC) and of flac
 _LARGEST = 2**24 - 2**16  # bytes: a block of flac has less than 16 MiB
@@ -42,9 +42,9 @@ def read_cover(path: Path) -> Cover | None:
     """
     try:
         file = mutagen.File(path)
-    except (MutagenError, OSError, ValueError, KeyError, IndexError):  # damaged tags raise anything
+        pictures = [] if file is None else _pictures(file)
+    except Exception:  # damaged tags raise anything, and a recording can do without its picture
         return None
-    pictures = [] if file is None else _pictures(file)
     pictures.sort(key=lambda picture: picture[0] != _FRONT)
     for _, data in pictures:
         if data.startswith((b"\xff\xd8\xff", _PNG)) and len(data) < _LARGEST:

@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 import soundfile
+from mutagen import MutagenError
 
 from audiosep.atomic import PendingFile
 from audiosep.audio.av_encoder import AacEncoder
@@ -162,7 +163,7 @@ class AudioWriter:
     def _reporting(self) -> Iterator[None]:
         try:
             yield
-        except (OSError, soundfile.LibsndfileError) as error:
+        except (OSError, soundfile.LibsndfileError, MutagenError) as error:
             raise AudioError(f"{self.path} cannot be written: {error}: free space or choose another folder") from error
 
     def _quantise(self, block: Array) -> npt.NDArray[Any]:

@@ -106,14 +106,19 @@ class AvSource:
         return 0  # not exact to the sample in all formats
 
     def blocks(self) -> Iterator[Array]:
-        return trimmed(self._placed(), self._end)
+        try:
+            yield from trimmed(self._placed(), self._end)
+        except (self._error, ValueError) as error:  # frames that cannot be converted
+            raise Unreadable(str(error)) from error
 
     def _end(self) -> int | None:
         """How many samples the packets hold; None in containers whose time stamps do not count samples."""
         base, rate = self._stream.time_base, self.info.sample_rate
-        if self._last is None or "mp4" not in self._container.format.name or rate % base.denominator:
+        first = self._head[0]
+        counted = "mp4" in self._container.format.name and first.pts is not None and not rate % base.denominator
+        if self._last is None or not counted:
             return None
-        start = self._head[0].pts * self._head[0].time_base
+        start = first.pts * first.time_base
         samples: int = round((self._last * base - start) * rate)
         return self._lead + samples
 
@@ -147,7 +152,7 @@ class AvSource:
     def _decode(self) -> Iterator[Any]:
         for packet in self._packets():
             if packet is not None and packet.pts is not None and packet.duration:
-                self._last = packet.pts + packet.duration
+                self._last = max(self._last or 0, packet.pts + packet.duration)
             if packet is not None and packet.size:
                 self._broken = packet.is_corrupt
             try:

@@ -53,11 +53,6 @@ class WavHeader:
         return self.available > 0 and (unknown or (self.stated == 0 and not self.closed))
 
     @property
-    def cut(self) -> bool:
-        """Whether the file is shorter than its header states; an odd last chunk may lack its byte of padding."""
-        return not self.lost and self.stated > self.available + 1
-
-    @property
     def repairs(self) -> dict[int, bytes]:
         """Position -> the sizes that are right."""
         sizes = (self.data - 8 + self.available, self.available)

@@ -47,7 +47,8 @@ class SoundFileSource:
         self.cut = False
         self._path = path
         self._remark = ""
-        self._files = [_open(path)]
+        self._links: list[tuple[int, int]] = []  # bytes of each, of an Ogg file that has several
+        self._file = _open(path)
         try:
             self.info = self._describe()
             choose_track(self.info.tracks, track)
@@ -58,7 +59,7 @@ class SoundFileSource:
         self._order = wave_order(self.info.channels) if vorbis and self.info.channels > 2 else None
 
     def _describe(self) -> AudioInfo:
-        file, path = self._files[0], self._path
+        file, path = self._file, self._path
         samples: int | None = file.frames if file.frames < _UNKNOWN_LENGTH else None
         estimate, tags, speakers = None, file.copy_metadata(), 0
         if file.format == "RAW":
@@ -99,7 +100,7 @@ class SoundFileSource:
 
     def _check_mpeg(self, length: MpegLength) -> tuple[int | None, float | None]:
         """The exact number of samples or, where there is none, about how many seconds there are."""
-        (file,) = self._files
+        file = self._file
         if length.scattered:
             raise Unreadable("its frames do not follow each other: it is no MPEG audio")
         if length.changes is not None or length.cut_at(file.frames):
@@ -112,43 +113,40 @@ class SoundFileSource:
         return (int(file.frames), None) if length.stated else (None, length.seconds)
 
     def _check_ogg(self, ogg: OggLinks, samples: int | None) -> int | None:
-        """The number of samples in all links, each of which is opened as a file of its own."""
-        (file,) = self._files
+        """The number of samples in all links, each of which is read as a file of its own."""
         if ogg.multiplexed:
             raise Unreadable("it would read only the first of several streams")
         self.cut = not ogg.marked
         if len(ogg.links) < 2:
             return samples
-        file.close()
-        ends = [link.start for link in ogg.links[1:]] + [self._path.stat().st_size]
-        self._files = []
-        for link, end in zip(ogg.links, ends, strict=True):
-            self._files.append(_open(FileView(self._path, link.start, end)))
-        if len({(part.samplerate, part.channels, part.subtype) for part in self._files}) > 1:
-            raise Unreadable("its parts differ in sample rate or channels")
-        return sum(int(part.frames) for part in self._files)
+        starts = [link.start for link in ogg.links]
+        total = 0
+        for start, end in zip(starts, [*starts[1:], self._path.stat().st_size], strict=True):
+            with FileView(self._path, start, end) as view, _open(view) as part:
+                total += int(part.frames)
+                if (part.samplerate, part.channels) != (self._file.samplerate, self._file.channels):
+                    raise Unreadable("its parts differ in sample rate or channels")
+            self._links.append((start, end))
+        return total
 
     def _check_wav(self, header: WavHeader) -> int:
         """The number of samples; where the header does not say it, the file is opened with one that does."""
-        (file,) = self._files
-        if header.coded and file.subtype == "PCM_16":
+        if header.coded and self._file.subtype == "PCM_16":
             raise Unreadable("it would play packets of MPEG audio, DTS or AC-3 as noise")
         if header.lost:
-            file.close()
-            self._files = [_open(FileView(self._path, patches=header.repairs))]
+            self._file.close()
+            self._file = _open(FileView(self._path, patches=header.repairs))
             self._remark = "it was never closed, and its header states no length: read to the end of the file"
-        elif header.cut:
-            self._check_size(header.data + header.stated, header.data + header.available)
         else:
-            self._check_size(max(header.end, header.data + header.stated), header.data + header.available)
-        return int(self._files[0].frames)
+            size, stated = header.data + header.available, header.data + header.stated
+            self._check_size(max(stated, min(header.end, size)), size)
+        return int(self._file.frames)
 
     def _check_size(self, stated: int | None, size: int) -> None:
         """Note that the file is shorter than its header says, in bytes; an odd last chunk may lack its padding."""
-        (file,) = self._files
         if stated is None:
             return
-        seconds = file.frames / file.samplerate
+        seconds = self._file.frames / self._file.samplerate
         if stated > size + 1:
             self.cut = True
             self.stated = seconds * stated / size
@@ -158,26 +156,31 @@ class SoundFileSource:
             )
 
     def seek(self, sample: int) -> int:
-        if len(self._files) > 1 or not self._files[0].seekable():
+        if self._links or not self._file.seekable():
             return 0
-        return int(self._files[0].seek(min(sample, self._files[0].frames)))
+        return int(self._file.seek(min(sample, self._file.frames)))
 
     def blocks(self) -> Iterator[Array]:
         if self._remark:
             logger.warning("%s: %s", self._path, self._remark)
-        for file in self._files:
-            while True:
-                try:
-                    frames = file.read(_BLOCK, dtype="float32", always_2d=True)
-                except soundfile.LibsndfileError as error:
-                    raise Unreadable(_message(error)) from error
-                if not len(frames):
-                    break
-                yield np.ascontiguousarray(frames.T if self._order is None else frames.T[list(self._order)])
+        if not self._links:
+            yield from self._read(self._file)
+        for link in self._links:
+            with FileView(self._path, *link) as view, _open(view) as part:
+                yield from self._read(part)
+
+    def _read(self, file: soundfile.SoundFile) -> Iterator[Array]:
+        while True:
+            try:
+                frames = file.read(_BLOCK, dtype="float32", always_2d=True)
+            except soundfile.LibsndfileError as error:
+                raise Unreadable(_message(error)) from error
+            if not len(frames):
+                break
+            yield np.ascontiguousarray(frames.T if self._order is None else frames.T[list(self._order)])
 
     def close(self) -> None:
-        for file in self._files:
-            file.close()
+        self._file.close()
 
 
 def _open(file: Path | FileView) -> soundfile.SoundFile:

@@ -32,7 +32,7 @@ class Timeline:
 
     def __init__(self, path: Path, rate: int, zero: float | None, stated: float | None) -> None:
         self._path, self._rate, self._zero, self._stated = path, rate, zero, stated
-        self._started = False
+        self._started = self._leapt = False
         self._gaps: list[tuple[float, float]] = []
 
     def silence(self, time: float | None, position: int) -> int:
@@ -45,25 +45,28 @@ class Timeline:
         if time is None:
             return 0
         if not self._started:
-            return self._start(time)
+            return self._start(time - position / self._rate, first=position == 0)
         assert self._zero is not None
         late = time - self._zero - position / self._rate
         if abs(late) <= GAP:
             return 0
         end = position / self._rate + late
         if (late > _LEAP and (self._stated is None or end > self._stated)) or late < -1:
-            logger.warning(
-                "%s: its time stamps leap by %.2f s at %.2f s: its parts are joined", self._path, late, end - late
-            )
+            if not self._leapt:
+                where = end - late
+                logger.warning(
+                    "%s: its time stamps leap by %.2f s at %.2f s: its parts are joined", self._path, late, where
+                )
+            self._leapt = True
             self._zero += late
             return 0
         if late > 0:
             self._gaps.append((end - late, late))
         return max(0, round(late * self._rate))
 
-    def _start(self, time: float) -> int:
+    def _start(self, time: float, *, first: bool) -> int:
         self._started = True
-        late = 0.0 if self._zero is None else lateness(time - self._zero, self._stated)
+        late = 0.0 if self._zero is None or not first else lateness(time - self._zero, self._stated)
         self._zero = time - late
         report_start(self._path, late)
         return round(late * self._rate)
