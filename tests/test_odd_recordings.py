@@ -6,11 +6,12 @@ import logging
 import re
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
-from odd_files import RATE, Sound, container, cut, died, joined, small, tones
+from odd_files import RATE, Sound, container, cut, died, joined, packets, small, tones
 
 from audiosep import OutputOptions
 from audiosep.audio import probe, read_audio
@@ -70,6 +71,10 @@ def joints(here: Path) -> dict[str, Callable[[], Path]]:
 
     return {
         "AAC called .mp3": lambda: small(here / "x.aac").rename(here / "x.mp3"),
+        "mkv called .au": lambda: container(here / "x.mkv", "flac", [Sound(tones(2, 1))]).rename(here / "x.au"),
+        "wav of PCM that holds AC-3": lambda: packets(
+            here / "x.wav", container(here / "x.ac3", "ac3", [Sound(tones(2, 1))])
+        ),
         "two mp3 files joined": lambda: pair(".mp3"),
         "mp3, joined with mono": lambda: pair(".mp3", channels=1),
         "mp3, joined with another sample rate": lambda: pair(".mp3", rate=32_000),
@@ -116,10 +121,18 @@ def recorders(here: Path) -> dict[str, Callable[[], Path]]:
         "sizes of 4 GiB": (0xFFFFFFFF, 0xFFFFFFFF),
         "sizes of 2 GiB": (0x7FFFFFFF, 0x7FFFFFDB),
     }
-    return {
-        f"wav that was never closed: {name}": lambda sizes=sizes: died(here / "off.wav", small(here / "x.wav"), *sizes)
-        for name, sizes in cases.items()
+    rows: dict[str, Callable[[], Path]] = {
+        "wav that states 4 GiB for the file, but its samples right": lambda: died(
+            here / "odd.wav", small(here / "x.wav"), 0xFFFFFFFF, 2 * 2 * RATE
+        )
     }
+    for name, sizes in cases.items():
+        rows[f"wav that was never closed: {name}"] = partial(closed_with, here, *sizes)
+    return rows
+
+
+def closed_with(here: Path, riff: int, data: int) -> Path:
+    return died(here / "off.wav", small(here / "x.wav"), riff, data)
 
 
 def makers(here: Path) -> dict[str, Callable[[], Path]]:
