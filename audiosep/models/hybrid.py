@@ -26,7 +26,7 @@ from audiosep.models.film import Condition, FilmNorm
 from audiosep.models.hybrid_config import HybridConfig
 from audiosep.models.mask_model import MaskModel, Masks, query_groups
 from audiosep.models.masks import real_mask, share_out
-from audiosep.models.query_ways import Ways
+from audiosep.models.query_ways import REFINED, Ways
 from audiosep.models.refinement import (
     TINY,
     Decoded,
@@ -265,10 +265,15 @@ class Hybrid(MaskModel):
         def run(previous: Decoded | None) -> Decoded:
             return first if previous is None else self.decode(features, embeddings, negatives, owner, previous=previous)
 
+        if self.config.mix_temperature is None:
+            return decode_refined(run, self.config.refinements), weights
         embed = partial(self.embed_masked, energies=energies)
-        if not self.config.refinements:
-            return first, weights
-        return decode_mixed(run, embed, lambda run: score(run.mask), self.config.refinements), weights
+        similarity = similarity_score(embed, query, self.config.mix_temperature)
+
+        def fit(run: Decoded) -> Tensor:
+            return similarity(run) + REFINED * score(run.mask)
+
+        return decode_mixed(run, embed, fit, self.config.refinements), weights
 
     @property
     def tag_names(self) -> Tensor | None:

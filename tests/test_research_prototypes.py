@@ -1,0 +1,85 @@
+"""The commands that make a model's prototypes and put a judge into it, and the ladder from a word to the sound."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import corpora
+import pytest
+
+from audiosep.api import load
+from audiosep.data.corpus import Corpus
+from audiosep.data.manifest import write_manifest
+from audiosep.data.recipe_drawing import draw_recipe
+from audiosep.errors import ConfigError
+from audiosep.models.hybrid import Hybrid
+from audiosep.models.mobilenet import MobileNetTower
+from audiosep.training.tower_files import export_listener
+from research import judge, ladder, prototypes
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    clips = corpora.make_clips(tmp_path / "audio", songs=0)
+    clips = [replace(clip, credit=f"author of {clip.label}", licence="CC0-1.0") for clip in clips]
+    clips[0] = replace(clips[0], split="test")
+    write_manifest(tmp_path / "manifest.jsonl", clips)
+    return tmp_path / "manifest.jsonl"
+
+
+def test_prototypes_of_a_manifest_are_used_by_the_model(manifest: Path, mini_folder: Path, tmp_path: Path) -> None:
+    model = Path(shutil.copytree(mini_folder, tmp_path / "model"))
+    arguments = [str(manifest), "--cache", str(tmp_path / "cache"), "--model", str(model), "--into", str(model)]
+    assert prototypes.main(arguments) == 0
+    first = (model / "prototypes.safetensors").read_bytes()
+    loaded = load(model, device="cpu").prototypes
+    assert loaded is not None
+    labels = set(corpora.LABELS)
+    assert set(loaded.labels) == labels
+    assert int(loaded.counts.sum()) == 3 * len(labels) - 1  # but for the clip of the split "test"
+    card = (model / "PROTOTYPES.md").read_text(encoding="utf-8")
+    assert f"{3 * len(labels) - 1} recordings of {len(labels)} labels" in card
+    for label in labels:
+        assert f"- {label}: " in card
+        assert f"author of {label} (CC0-1.0)" in card
+    assert prototypes.main(arguments) == 0
+    assert (model / "prototypes.safetensors").read_bytes() == first
+
+
+def test_a_judge_of_another_kind_of_model_is_refused(tiny_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="is no hybrid"):
+        judge.main([str(tiny_folder), "--tower", str(tmp_path)])
+
+
+def test_a_tower_becomes_the_judge_and_nothing_else_changes(tmp_path: Path) -> None:
+    tower = MobileNetTower()
+    (tmp_path / "tower").mkdir()
+    export_listener(tower, tmp_path / "tower")
+    model = Hybrid()
+    judged = judge.with_judge(model, tmp_path / "tower")
+    again = judge.with_judge(judged, tmp_path / "tower")
+    state, before = again.state_dict(), model.state_dict()
+    assert all((state[key] == value).all() for key, value in before.items())
+    added = {key.removeprefix("judge.") for key in state.keys() - before.keys()}
+    assert added == {key for key in tower.state_dict() if not key.startswith(("joint.", "fine."))}
+
+
+def test_the_ladder_of_a_recipe(
+    manifest: Path, mini_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [replace(clip, split="val") for clip in corpora.make_clips(tmp_path / "held", songs=0)]
+    write_manifest(tmp_path / "val.jsonl", rows)
+    draw_recipe(Corpus(tmp_path / "val.jsonl", tmp_path / "cache", 16000)).save(tmp_path / "recipe.json")
+    page = tmp_path / "page.md"
+    page.write_text("<!-- ladder -->\n<!-- end of ladder -->\n")
+    assert ladder.main([
+        str(tmp_path / "recipe.json"), str(tmp_path / "val.jsonl"), "--cache", str(tmp_path / "cache"), "--model",
+        str(mini_folder), "--groups", "ac", "--most", "2", "--scores", str(tmp_path / "scores"), "--into", str(page),
+    ]) == 0  # fmt: skip
+    table = capsys.readouterr().out
+    assert "| word | fast | balanced | best | own sound |" in table
+    assert table in page.read_text()
+    assert "level" in next(line for line in table.splitlines() if line.startswith("| c |"))
+    assert len((tmp_path / "scores").read_text().splitlines()) > 10
