@@ -8,10 +8,12 @@ from numbers import Real
 from typing import Literal, get_args
 
 from audiosep.errors import InputError
-from audiosep.models.query_ways import Quality
 
 Engine = Literal["torch", "openvino"]
 """What computes the layers of a network."""
+
+Quality = Literal["fast", "balanced", "best"]
+"""How much is computed for a text query: one, two, or up to five ways of querying."""
 
 Progress = Callable[[float], object]
 """Called with the fraction that is done, 0 to 1; returning False cancels."""

@@ -11,7 +11,6 @@ the filters take from the highest tenth of such a mixture stays in its residual,
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,25 +22,12 @@ from audiosep.audio.limits import check_channels, check_rate
 from audiosep.audio.polyphase import live_resampler
 from audiosep.audio.resample import StreamResampler
 from audiosep.errors import InputError
+from audiosep.inference.explanation import Explanation
 from audiosep.inference.overlap_add import OverlapAdd, Shifts
 from audiosep.inference.window_runner import WindowRunner
 from audiosep.inference.windows import Windows
 
 Samples = NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Explanation:
-    """How a text query was answered.
-
-    Attributes:
-        labels: label of prototypes, its share of the answer, its number of recordings; the largest share first.
-        ways: way of querying -> its weight, the mean over the windows; empty where there is one way.
-    """
-
-    labels: tuple[tuple[str, float, int], ...]
-    ways: dict[str, float]
-
 
 _BLOCK = 32_768  # resampled at a time: a window of many targets at once would need many copies of it
 

@@ -8,14 +8,10 @@ compares every estimate with its residual, and the masks are averaged with a sof
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-
-Quality = Literal["fast", "balanced", "best"]
-"""How much is computed for a text query: one, two, or up to five ways of querying."""
 
 # What joins the ways that do not depend on the mixture.
 HEARD = ("word, recordings, heard", "recordings, heard")

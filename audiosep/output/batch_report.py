@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from audiosep.errors import BatchError, portable
-from audiosep.inference.stream import Explanation
+from audiosep.inference.explanation import Explanation
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 
 from audiosep.audio import AudioInfo, as_array
 from audiosep.audio.arrays import AnyArray
-from audiosep.inference.stream import Explanation
+from audiosep.inference.explanation import Explanation
 from audiosep.output.files import OnClip, Outputs
 from audiosep.output.names import plan_outputs
 from audiosep.output.output_options import OutputOptions, rest_name

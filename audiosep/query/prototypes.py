@@ -24,7 +24,8 @@ from torch import Tensor
 from audiosep.atomic import write_bytes
 from audiosep.audio.synthetic import tone_and_noise
 from audiosep.errors import ModelError
-from audiosep.models.query_ways import Quality, Ways
+from audiosep.inference.options import Quality
+from audiosep.models.query_ways import Ways
 from audiosep.query.encoder import CANARY, QueryEncoder
 
 PROTOTYPES = "prototypes.safetensors"

@@ -17,7 +17,8 @@ from torch import Tensor
 from audiosep.audio import read_audio
 from audiosep.audio.arrays import as_array
 from audiosep.errors import QueryError
-from audiosep.models.query_ways import Quality, Ways
+from audiosep.inference.options import Quality
+from audiosep.models.query_ways import Ways
 from audiosep.query.encoder import QueryEncoder
 from audiosep.query.prototypes import Prototypes, Recalled
 from audiosep.query.query import Query, as_queries, unique_names
