@@ -520,13 +520,12 @@ def test_cancelling_leaves_nothing_half_written(
     tmp_path: Path, tiny_folder: Path, mixture: Mixture, number: signal.Signals
 ) -> None:
     long = tmp_path / "long.wav"
-    write_audio(long, np.tile(mixture(10, 44100, 2), 30), 44100)
+    write_audio(long, np.tile(mixture(10, 44100, 2), 60), 44100)
     out = tmp_path / "out"
     running = process("separate", long, "piano", "-o", out, "-m", tiny_folder)
     deadline = time.monotonic() + 60
     while not out.exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    time.sleep(0.2)
+        time.sleep(0.01)
     running.send_signal(number)
     _, err = running.communicate(timeout=60)
     assert running.returncode == 130, err

@@ -101,12 +101,17 @@ def options(verb: str, words: list[str]) -> set[str]:
     return {option for one in command.params for option in [*one.opts, *one.secondary_opts]}
 
 
+def _is_package(module: str) -> bool:
+    return importlib.util.find_spec(module).submodule_search_locations is not None
+
+
 @present
 def test_options_of_modules_that_are_run_exist(page: Path) -> None:
     for rest in commands(page, "python -m"):
         module, *words = rest.split()
         if module.startswith(("research.", "audiosep.")):
-            source = Path(importlib.util.find_spec(module).origin).read_text(encoding="utf-8")
+            found = importlib.util.find_spec(f"{module}.__main__") if _is_package(module) else None
+            source = Path((found or importlib.util.find_spec(module)).origin).read_text(encoding="utf-8")
             for option in OPTION.findall(" ".join(words)):
                 assert f'"{option}"' in source, rest
 
