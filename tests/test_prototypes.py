@@ -57,6 +57,20 @@ def test_a_text_recalls_the_recordings_of_its_label(
     assert sum(share for _, share, _ in recalled.labels) == pytest.approx(1, abs=0.01)
 
 
+def test_recordings_count_less_where_no_label_means_the_same(prototypes: Prototypes, encoder: FakeEncoder) -> None:
+    near, far = encoder.text(["dog", "something else"])
+    assert prototypes.recall(near).trust == 1
+    strange = prototypes.recall(far)
+    assert strange.trust == 0
+    torch.testing.assert_close(strange.query, far)
+    ways = strange.ways("best")
+    assert ways is not None
+    for query in ways.embeddings:
+        torch.testing.assert_close(query, far)
+    between = F.normalize(near + 0.86 * F.normalize(far - (far @ near) * near, dim=-1), dim=-1)  # similarity 0.76
+    assert 0.2 < prototypes.recall(between).trust < 0.8
+
+
 def test_more_recordings_count_more_but_not_in_proportion(encoder: FakeEncoder) -> None:
     labels = ("a", *("b" for _ in range(16)))
     embeddings = F.normalize(torch.eye(DIMENSION)[[0] + [1] * 16], dim=-1)

@@ -31,6 +31,9 @@ from audiosep.query.encoder import CANARY, QueryEncoder
 PROTOTYPES = "prototypes.safetensors"
 KINDS = 3  # centroids of a label, and of what a text recalls
 _TEMPERATURE = 0.05  # of the softmax over labels; 0.02 to 0.08 are alike
+# Similarity of the nearest label to a text: recordings do not count below the first, count in full above the second.
+# Fitted on groups g and h of the validation recipe, see research/mini.md.
+_UNLIKE, _ALIKE = 0.7, 0.82
 _COUNT_POWER = 0.5  # a label with four times as many recordings has twice the share
 _TAG_TEMPERATURE = 0.06  # of the softmax over the names of tags
 _PROFILE = 0.3  # how much the tags of the recordings count beside the names of tags
@@ -51,6 +54,7 @@ class Recalled:
         kinds: (kinds, dimension), L2-normalised means of groups of recordings that are alike.
         tags: (tags,), how much each logit of the judge says for the sound; None where no judge heard the recordings.
         labels: label, its share of the memory, its number of recordings; the largest share first.
+        trust: how much the recordings count, 0 to 1: less where no label means the same as the text.
     """
 
     text: Tensor
@@ -58,11 +62,12 @@ class Recalled:
     kinds: Tensor
     tags: Tensor | None
     labels: tuple[tuple[str, float, int], ...]
+    trust: float = 1.0
 
     @property
     def query(self) -> Tensor:
         """(dimension,): text and memory in one embedding, L2-normalised."""
-        return F.normalize(self.text + self.memory, dim=-1)
+        return F.normalize(self.text + self.trust * self.memory, dim=-1)
 
     def ways(self, quality: Quality) -> Ways | None:
         """The ways of querying for the sound at a quality; None for `query` alone.
@@ -75,7 +80,7 @@ class Recalled:
         names, queries = ["word and recordings", "word"], [self.query, self.text]
         if quality == "best":
             names += [f"word and kind {number}" for number in range(1, len(self.kinds) + 1)]
-            queries += list(F.normalize(0.5 * self.text + self.kinds, dim=-1))
+            queries += list(F.normalize(0.5 * self.text + self.trust * self.kinds, dim=-1))
         return Ways(tuple(names), torch.stack(queries), self.text, self.memory, self.tags)
 
 
@@ -217,20 +222,23 @@ class Prototypes:
         Args:
             text: (dimension,), L2-normalised text embedding.
         """
-        meant = (self._texts @ text / _TEMPERATURE).softmax(0)
+        likeness = self._texts @ text
+        trust = min(1.0, max(0.0, (float(likeness.max()) - _UNLIKE) / (_ALIKE - _UNLIKE)))
+        meant = (likeness / _TEMPERATURE).softmax(0)
         share = meant * self.counts**_COUNT_POWER
         share = share / share.sum()
         each = share / self.counts
         memory = F.normalize(each @ self._sums, dim=-1)
-        return Recalled(text, memory, self._kinds(each), self._tags(text, share), self._answers(share))
+        tags = self._tags(text, share, trust)
+        return Recalled(text, memory, self._kinds(each), tags, self._answers(share), trust)
 
-    def _tags(self, text: Tensor, share: Tensor) -> Tensor | None:
+    def _tags(self, text: Tensor, share: Tensor, trust: float) -> Tensor | None:
         """(tags,): tags whose names mean the text, and tags that its recordings have more than others."""
         if "tags" not in self._parts:
             return None
         named = (self._parts["names"] @ text / _TAG_TEMPERATURE).softmax(0)
         profile = F.normalize(share @ self._parts["tags"], dim=-1)
-        tags: Tensor = named + _PROFILE * profile / self._parts["spread"]
+        tags: Tensor = named + _PROFILE * trust * profile / self._parts["spread"]
         return tags
 
     def _answers(self, share: Tensor) -> tuple[tuple[str, float, int], ...]:

@@ -58,7 +58,7 @@ def describe(target: NDArray[np.float32], presence: float | None) -> dict[str, A
 def weights() -> str:
     """Digest of the files that decide what `mini` computes."""
     digest = hashlib.sha256()
-    for name in ("config.json", "model.safetensors", "clap.safetensors", "tokenizer.json"):
+    for name in ("config.json", "model.safetensors", "clap.safetensors", "tokenizer.json", "prototypes.safetensors"):
         digest.update((locate("mini") / name).read_bytes())
     return digest.hexdigest()
 
