@@ -18,6 +18,9 @@ _PUBLIC = {
     "stems": "audiosep.api",
     "load": "audiosep.api",
     "Query": "audiosep.query.query",
+    "Prototypes": "audiosep.query.prototypes",
+    "Sounds": "audiosep.query.sounds",
+    "OwnSound": "audiosep.query.own_sound",
     "Options": "audiosep.inference.options",
     "OutputOptions": "audiosep.output.output_options",
     "Separator": "audiosep.separator",
@@ -56,10 +59,13 @@ __all__ = [
     "ModelError",
     "Options",
     "OutputOptions",
+    "OwnSound",
+    "Prototypes",
     "Query",
     "QueryError",
     "Separation",
     "Separator",
+    "Sounds",
     "Stream",
     "TrainingError",
     "__version__",
@@ -99,5 +105,8 @@ if TYPE_CHECKING:
     from audiosep.output.batch_report import BatchEvent, BatchReport, FileResult, FinishedFile
     from audiosep.output.output_options import OutputOptions
     from audiosep.output.separation import Separation
+    from audiosep.query.own_sound import OwnSound
+    from audiosep.query.prototypes import Prototypes
     from audiosep.query.query import Query
+    from audiosep.query.sounds import Sounds
     from audiosep.separator import Separator

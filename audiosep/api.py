@@ -21,6 +21,7 @@ from audiosep.inference.options import Engine, Options, Progress
 from audiosep.models.adapters import apply_adapter
 from audiosep.output.separation import Separation
 from audiosep.query import load_encoder, load_prototypes
+from audiosep.query.sounds import Sounds, own_file
 from audiosep.separator import Queries, Separator
 from audiosep.weights.catalogue import locate
 from audiosep.weights.checkpoint import load_model
@@ -36,6 +37,7 @@ class LoadOptions(TypedDict, total=False):
     precision: str
     adapter: str | Path | None
     engine: Engine
+    sounds: str | Path | bool
 
 
 def load(
@@ -44,6 +46,7 @@ def load(
     precision: str = "auto",
     adapter: str | Path | None = None,
     engine: Engine = "torch",
+    sounds: str | Path | bool = True,
 ) -> Separator:
     """Load a model, to keep it in memory for many recordings.
 
@@ -53,6 +56,8 @@ def load(
         precision: of the network's layers: auto, fp32, bf16 or fp16.
         adapter: a file made by `audiosep finetune` for this model.
         engine: what computes the network's layers: torch, or openvino on the CPU (extra [openvino]).
+        sounds: a file of sounds with names of your own, see `Sounds`; True for the one that `audiosep remember` writes
+            by default, False for none.
 
     Returns:
         The separator.
@@ -60,9 +65,10 @@ def load(
     Raises:
         ModelError: the model is not on this machine, damaged, or not the one the adapter was made for.
         QueryError: the query encoder is damaged.
-        InputError: no such device, precision or engine here.
+        InputError: no such device, precision, engine or file of sounds here.
         DependencyError: OpenVINO is not installed.
     """
+    own = _own_sounds(sounds)
     folder = locate(model)
     network, config = load_model(folder)
     name = str(config.get("name") or folder.name)
@@ -74,7 +80,15 @@ def load(
     except ConfigError as error:
         raise ModelError(f"{folder / CONFIG}: {error}; was it made by another version of audiosep?") from error
     prototypes = load_prototypes(encoder, folder)
-    return Separator(network, encoder, device, precision, engine=engine, name=name, prototypes=prototypes)
+    return Separator(network, encoder, device, precision, engine=engine, name=name, prototypes=prototypes, sounds=own)
+
+
+def _own_sounds(sounds: str | Path | bool) -> Sounds | None:
+    if isinstance(sounds, bool):
+        return Sounds() if sounds else None
+    if not Path(sounds).is_file():
+        raise InputError(f"there is no file of sounds {sounds}: make it with `audiosep remember --sounds`")
+    return Sounds(sounds)
 
 
 @overload
@@ -116,7 +130,8 @@ def separate(
             call tries to load again.
         options: how to separate.
         progress: called with the fraction that is done, 0 to 1; returning False cancels.
-        **loading: `device`, `precision`, `adapter` and `engine` as in `load`, for a model given by name or folder.
+        **loading: `device`, `precision`, `adapter`, `engine` and `sounds` as in `load`, for a model given by name or
+            folder.
 
     Returns:
         Name -> target, with the length, channels and kind of array of `mix`; also `.residual`, `.rest(name)`,
@@ -220,6 +235,8 @@ def _loaded(model: str | Path | Separator, loading: LoadOptions) -> Separator:
     given = {**_DEFAULTS, **loading}
     if given["adapter"] is not None:
         given["adapter"] = Path(given["adapter"]).resolve()
+    if given["sounds"] is not False:
+        given["sounds"] = own_file() if given["sounds"] is True else Path(given["sounds"]).resolve()
     device = pick_device("cpu" if given["engine"] == "openvino" and given["device"] == "auto" else given["device"])
     given |= {"device": device, "precision": pick_precision(given["precision"], device)}
     key = (str(folder), *map(str, given.values()))

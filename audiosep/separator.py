@@ -31,9 +31,11 @@ from audiosep.output.output_options import OutputOptions
 from audiosep.output.plan import Plan, plan_batch
 from audiosep.output.separation import Separation
 from audiosep.query.encoder import QueryEncoder, Releasable, canary
+from audiosep.query.own_sound import OwnSound
 from audiosep.query.prototypes import Prototypes
 from audiosep.query.query import Query, as_queries, unique_names
 from audiosep.query.resolve import Resolved, resolve
+from audiosep.query.sounds import Sounds
 from audiosep.query.stem_words import stem_of
 
 __all__ = ["Queries", "Separator"]
@@ -60,10 +62,12 @@ class Separator:
         engine: what computes the network's layers: torch, or openvino on the CPU (extra [openvino]).
         name: for messages and reports.
         prototypes: of the encoder, which text queries are answered with; None for the text alone.
+        sounds: of the user's own, which queries of their names are answered with; None for none.
 
     Attributes:
         name: as above.
         prototypes: as above.
+        sounds: as above.
         capabilities: what the model can do, from {"text", "audio", "negative", "stems", "presence"}.
         sample_rate: of the model, Hz; recordings may have any.
         stem_names: of the targets of `stems`; empty where the model has none.
@@ -84,9 +88,11 @@ class Separator:
         engine: Engine = "torch",
         name: str = "model",
         prototypes: Prototypes | None = None,
+        sounds: Sounds | None = None,
     ) -> None:
         self.name = name
         self.prototypes = prototypes
+        self.sounds = sounds
         self._wanted = (device, precision)
         self._backend: Backend | None = Backend(model, device, precision, engine)
         self._encoder = encoder
@@ -383,14 +389,18 @@ class Separator:
             queries: as in `separate`.
 
         Returns:
-            Name of each target -> the stem; None where a query is something else, has a negative, or the model has no
-            such stem.
+            Name of each target -> the stem; None where a query is something else, has a negative or names a sound of
+            the user's own, or the model has no such stem.
 
         Raises:
             QueryError: no query, or something that is no query.
         """
         items = as_queries(queries)
-        stems = [None if query.text is None or query.negatives else stem_of(query.text) for query in items]
+        own = self.sounds or ()
+        stems = [
+            None if query.text is None or query.negatives or query.text in own else stem_of(query.text)
+            for query in items
+        ]
         if "stems" not in self.capabilities or not all(stem in self.stem_names for stem in stems):
             return None
         return dict(zip(unique_names([query.label for query in items]), map(str, stems), strict=True))
@@ -518,7 +528,25 @@ class Separator:
             raise QueryError(f"{self.name} takes no queries, it has only stems ({', '.join(self.stem_names)})")
         for query in as_queries(queries):
             self._check_query(query)
-        return resolve(queries, encoder, sample_rate, self.prototypes)
+        return resolve(queries, encoder, sample_rate, self.prototypes, self.own_names(queries))
+
+    def own_names(self, queries: Queries) -> dict[str, OwnSound]:
+        """The user's own sounds that queries and their negatives name.
+
+        Args:
+            queries: as in `separate`.
+
+        Returns:
+            Text -> the sound, as this model hears it.
+
+        Raises:
+            ModelError: the file of sounds is damaged, or another model has heard the examples and they were not kept.
+        """
+        if self.sounds is None:
+            return {}
+        items = as_queries(queries)
+        texts = [query.text for item in items for query in (item, *item.negatives) if query.text is not None]
+        return self.sounds.heard_by(self, texts)
 
     def _check_query(self, query: Query) -> None:
         kinds = {"text": query.text is not None, "audio": query.audio is not None, "negative": bool(query.negatives)}

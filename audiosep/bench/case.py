@@ -108,7 +108,7 @@ class CaseRunner:
 
         self.case = case
         self.threads = use_threads(case.threads)
-        self.separator: Separator = load(case.model, case.device, case.precision, engine=case.engine)
+        self.separator: Separator = load(case.model, case.device, case.precision, engine=case.engine, sounds=False)
         self.start_seconds = time.time() - began
         self.queries = None if case.queries is None else list(case.queries)
         self._folder = tempfile.TemporaryDirectory(prefix="audiosep-bench-")

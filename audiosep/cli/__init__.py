@@ -29,6 +29,8 @@ VERBS = {
     "separate": "Separate the sounds you name out of recordings.",
     "remove": "Remove the sounds you name from recordings.",
     "stems": "Split songs into vocals, drums, bass and other.",
+    "remember": "Give a sound a name of your own, by examples.",
+    "sounds": "List, show, forget, export and import sounds with names of your own.",
     "data": "Make and check the manifest of a training corpus, and listen to training mixtures.",
     "train": "Train a model from a configuration.",
     "finetune": "Teach a model your own sounds.",

@@ -45,6 +45,10 @@ Threads = Annotated[
     int | None,
     typer.Option("--threads", metavar="N", min=1, help="CPU threads [default: as many as the process may use]."),
 ]
+SoundsFile = Annotated[
+    Path | None,
+    typer.Option("--sounds", metavar="FILE", help="Sounds with names of your own [default: $AUDIOSEP_SOUNDS]."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Write one JSON document to standard output.")]
 JsonLines = Annotated[
     bool, typer.Option("--json-lines", help="Write JSON, a line for each thing that happens, to standard output.")
@@ -65,9 +69,13 @@ class ModelOptions:
     precision: Precision = "auto"
     engine: EngineName = "torch"
     threads: Threads = None
+    sounds: SoundsFile = None
 
-    def load(self) -> Separator:
+    def load(self, *, own_names: bool = True) -> Separator:
         """The separator, computing with the threads that were asked for.
+
+        Args:
+            own_names: whether it knows the sounds with names of the user's own.
 
         Raises:
             AudioSepError: as in `audiosep.load`.
@@ -77,7 +85,7 @@ class ModelOptions:
 
         use_threads(self.threads)
         adapter = None if self.adapter is None else expand_home(self.adapter)
-        return load(self.model, self.device, self.precision, adapter, self.engine)
+        return load(self.model, self.device, self.precision, adapter, self.engine, own_names and (self.sounds or True))
 
 
 def _at_home(value: Any) -> Any:

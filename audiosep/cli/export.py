@@ -33,6 +33,7 @@ def export(
     stems: Annotated[bool, typer.Option("--stems", help="Export the fixed stems instead of the queries.")] = False,
     model: common.Model = "mini",
     adapter: common.Adapter = None,
+    sounds: common.SoundsFile = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")] = False,
     as_json: common.AsJson = False,
     quiet: common.Quiet = False,
@@ -48,7 +49,7 @@ def export(
     from audiosep.export import onnx
 
     common.logs_to(common.console(), verbose, quiet)
-    separator = load(model, "cpu", "fp32", adapter)
+    separator = load(model, "cpu", "fp32", adapter, sounds=sounds or True)
     done = onnx.export(
         separator,
         path,

@@ -152,6 +152,8 @@ def explained(result: FileResult) -> Iterator[str]:
     """How the text queries of a recording were answered, a line for each."""
     for name, explanation in result.explanation.items():
         labels = [f"{label} {share:.0%} ({count} recordings)" for label, share, count in explanation.labels[:_LABELS]]
+        if explanation.own:
+            labels = [f"your own sound {label!r} ({count} examples)" for label, _, count in explanation.labels]
         ways = [f"{way} {weight:.0%}" for way, weight in explanation.ways.items()]
         yield f"{name}: answered with {', '.join(labels)}" + (f"; asked by {', '.join(ways)}" if ways else "")
 

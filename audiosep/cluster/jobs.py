@@ -46,6 +46,7 @@ from audiosep.output.output_options import OutputOptions
 from audiosep.output.plan import OutputPaths
 from audiosep.output.recordings import Recording, find_recordings
 from audiosep.query.query import Query, as_queries
+from audiosep.query.sounds import Sounds
 from audiosep.separator import Queries
 
 logger = logging.getLogger(__name__)
@@ -123,6 +124,8 @@ def separate_with_ray(
     folder = Path(out_dir)
     _check(inputs, folder, device, workers)
     import_ray()
+    if queries is not None:
+        _check_names(as_queries(queries))
     settings = WorkerSettings(
         model=Path(model).resolve() if Path(model).is_dir() else model,
         device=device,
@@ -159,6 +162,18 @@ def _check(inputs: str | Path | Sequence[str | Path], folder: Path, device: str,
         raise InputError(f"Ray gives each worker a GPU of its own: use device 'cuda', not {device!r}")
     if workers is not None and workers < 1:
         raise InputError(f"workers must be at least 1, got {workers}")
+
+
+def _check_names(queries: Sequence[Query]) -> None:
+    """Refuse sounds with names of the user's own: other machines do not have their file."""
+    known = Sounds()
+    for query in queries:
+        if query.text is not None and query.text in known:
+            raise InputError(
+                f"{query.text!r} is a name of your own, which Ray's workers do not know: give a recording of the sound "
+                "instead (--like FILE), or separate without Ray"
+            )
+        _check_names(query.negatives)
 
 
 def _portable(query: Query) -> Query:

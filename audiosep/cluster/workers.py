@@ -65,7 +65,7 @@ class WorkerSettings:
 
     def load(self) -> Separator:
         """Load the separator, in the process that uses it."""
-        return load(self.model, self.device, self.precision, self.adapter, self.engine)
+        return load(self.model, self.device, self.precision, self.adapter, self.engine, sounds=False)
 
     def separate(self, separator: Separator, inputs: Sequence[Path], folder: Path, template: str) -> BatchReport:
         """Separate recordings into a folder, with file names of a template."""

@@ -175,13 +175,13 @@ def load_system(name: str, device: str = "auto", precision: str = "auto", engine
     if name in BASELINES:
         return load_baseline(name)
     if name.endswith(_STEMS):
-        return StemsSystem(load(name.removesuffix(_STEMS), device, precision, engine=engine))
+        return StemsSystem(load(name.removesuffix(_STEMS), device, precision, engine=engine, sounds=False))
     if live := _LIVE.search(name):
         past = None if live["past"] is None else float(live["past"])
         thorough = None if live["effort"] is None else live["effort"] == "thorough"
-        separator = load(name[: live.start()], device, precision, engine=engine)
+        separator = load(name[: live.start()], device, precision, engine=engine, sounds=False)
         return LiveSystem(separator, float(live["latency"]), past, thorough)
-    return ModelSystem(load(name, device, precision, engine=engine))
+    return ModelSystem(load(name, device, precision, engine=engine, sounds=False))
 
 
 def identity(name: str) -> str:

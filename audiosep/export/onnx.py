@@ -260,7 +260,9 @@ def _metadata(
     if queries:
         if separator.encoder is None or graph.stems:
             raise InputError("only the query path of a model with a query encoder takes queries")
-        resolved = resolve(list(queries), separator.encoder, prototypes=separator.prototypes)
+        resolved = resolve(
+            list(queries), separator.encoder, prototypes=separator.prototypes, own=separator.own_names(list(queries))
+        )
         known = dict(zip(resolved.names, resolved.embeddings.tolist(), strict=True))
     return {
         "format": 1,

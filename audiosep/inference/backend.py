@@ -12,6 +12,7 @@ from torch import Tensor
 
 from audiosep.errors import InputError, ModelError
 from audiosep.inference.devices import pick_device, pick_precision, windows_at_once
+from audiosep.inference.explanation import Explanation
 from audiosep.inference.forks import allow_forks
 from audiosep.inference.model_windows import recording_windows
 from audiosep.inference.options import Engine, Options
@@ -94,7 +95,7 @@ class Backend:
         windows: Windows | None = None,
         quick: bool = False,
         live: bool = False,
-        answers: Mapping[str, tuple[tuple[str, float, int], ...]] | None = None,
+        answers: Mapping[str, Explanation] | None = None,
     ) -> Stream:
         """Open a stream of the queries' targets, or of the stems.
 

@@ -11,6 +11,7 @@ the filters take from the highest tenth of such a mixture stays in its residual,
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,7 @@ class Stream:
         ahead: batches that are computed while further blocks are pushed, as in `OverlapAdd`.
         shifts: further passes over time-shifted windows, as in `Options`.
         closed: whether the targets sum to the mixture: the last one is then what the others leave of it.
-        answers: target name -> the labels of prototypes that its query was answered with, see `Explanation`.
+        answers: target name -> how its query was answered, without the weights of ways.
 
     Attributes:
         names: as above.
@@ -77,7 +78,7 @@ class Stream:
         ahead: int = 0,
         shifts: int = 0,
         closed: bool = False,
-        answers: Mapping[str, tuple[tuple[str, float, int], ...]] | None = None,
+        answers: Mapping[str, Explanation] | None = None,
     ) -> None:
         self.names = tuple(names)
         self._answers = dict(answers or {})
@@ -115,7 +116,7 @@ class Stream:
     def explanation(self) -> dict[str, Explanation]:
         """Target name -> how its query was answered so far, for text queries of a model with prototypes."""
         weights = dict(zip(self.names, self._runner.way_weights, strict=False))
-        return {name: Explanation(labels, weights.get(name, {})) for name, labels in self._answers.items()}
+        return {name: replace(answer, ways=weights.get(name, {})) for name, answer in self._answers.items()}
 
     def push(self, block: AnyArray) -> AnyArray:
         """Take a block, give back what is ready.

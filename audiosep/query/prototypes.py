@@ -41,7 +41,7 @@ _NEGLIGIBLE = 0.001  # share of labels that are not told
 _NEAR = 60  # centroids that the kinds of a text are made of
 _STEPS = 12  # of k-means
 _SHORT, _LONG, _GAP = 3.0, 10.0, 0.3  # seconds, see `excerpt`
-_SAME = 0.99  # least cosine of two embeddings of one sound by one encoder on different machines
+SAME = 0.99  # least cosine of two embeddings of one sound by one encoder on different machines
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,8 @@ class Recalled:
         tags: (tags,), how much each logit of the judge says for the sound; None where no judge heard the recordings.
         labels: label, its share of the memory, its number of recordings; the largest share first.
         trust: how much the recordings count, 0 to 1: less where no label means the same as the text.
+        word: how much the text counts beside the recordings.
+        own: whether the recordings are examples of a sound of the user's own.
     """
 
     text: Tensor
@@ -63,11 +65,13 @@ class Recalled:
     tags: Tensor | None
     labels: tuple[tuple[str, float, int], ...]
     trust: float = 1.0
+    word: float = 1.0
+    own: bool = False
 
     @property
     def query(self) -> Tensor:
         """(dimension,): text and memory in one embedding, L2-normalised."""
-        return F.normalize(self.text + self.trust * self.memory, dim=-1)
+        return F.normalize(self.word * self.text + self.trust * self.memory, dim=-1)
 
     def ways(self, quality: Quality) -> Ways | None:
         """The ways of querying for the sound at a quality; None for `query` alone.
@@ -107,8 +111,8 @@ class Prototypes:
         parts: the tensors of a file: `texts` (L, dimension) text embeddings of the labels; `means` (M, dimension) mean
             embedding of each group, `owners` (M,) its label and `counts` (M,) its number of recordings; `probe` (2,
             dimension), see `probe`; with a judge also `tags` (L, tags) mean logits of each label, standardised over
-            all recordings, `spread` (tags,) their standard deviation, and `names` (tags, dimension) text
-            embeddings of the tags.
+            all recordings, `mean` and `spread` (tags,) their mean and standard deviation, and `names` (tags,
+            dimension) text embeddings of the tags.
     """
 
     def __init__(self, labels: Sequence[str], parts: Mapping[str, Tensor]) -> None:
@@ -160,6 +164,7 @@ class Prototypes:
             sums = torch.zeros(len(names), len(spread)).index_add_(0, numbers, standard)
             parts |= {
                 "tags": sums / torch.bincount(numbers)[:, None],
+                "mean": mean,
                 "spread": spread,
                 "names": tag_names.detach().float().cpu(),
             }
@@ -199,6 +204,14 @@ class Prototypes:
         content = save(_packed(self._parts), metadata={"labels": json.dumps(self.labels, ensure_ascii=False)})
         write_bytes(path, content)
 
+    def has(self, label: str) -> bool:
+        """Whether there are recordings of a label, whatever its case.
+
+        Args:
+            label: in words.
+        """
+        return " ".join(label.casefold().split()) in {known.casefold() for known in self.labels}
+
     def check(self, encoder: QueryEncoder, where: str | Path) -> None:
         """Check that these prototypes were made with an encoder.
 
@@ -210,7 +223,7 @@ class Prototypes:
             ModelError: they were made with another one.
         """
         mine, known = probe(encoder), self._parts["probe"]
-        if mine.shape != known.shape or (mine * known).sum(-1).min() < _SAME:
+        if mine.shape != known.shape or (mine * known).sum(-1).min() < SAME:
             raise ModelError(
                 f"{where} was made with other weights of the query encoder than {encoder.name!r} has: "
                 "use the model that it was made with, or make it again"
@@ -237,9 +250,25 @@ class Prototypes:
         if "tags" not in self._parts:
             return None
         named = (self._parts["names"] @ text / _TAG_TEMPERATURE).softmax(0)
-        profile = F.normalize(share @ self._parts["tags"], dim=-1)
-        tags: Tensor = named + _PROFILE * trust * profile / self._parts["spread"]
+        return self._weighed(named, share @ self._parts["tags"], trust)
+
+    def _weighed(self, named: Tensor, profile: Tensor, trust: float = 1.0) -> Tensor:
+        tags: Tensor = named + _PROFILE * trust * F.normalize(profile, dim=-1) / self._parts["spread"]
         return tags
+
+    def weigh_tags(self, logits: Tensor) -> Tensor | None:
+        """How much each logit of the judge says for a sound that it has heard.
+
+        Args:
+            logits: (tags,) mean logits of the judge for recordings of the sound.
+
+        Returns:
+            (tags,); None where no judge heard the recordings of these prototypes.
+        """
+        if "mean" not in self._parts:
+            return None
+        standard = (logits - self._parts["mean"]) / self._parts["spread"]
+        return self._weighed(torch.zeros(len(logits)), standard)
 
     def _answers(self, share: Tensor) -> tuple[tuple[str, float, int], ...]:
         order = share.argsort(descending=True, stable=True)

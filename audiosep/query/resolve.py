@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -14,12 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from audiosep.audio import read_audio
-from audiosep.audio.arrays import as_array
 from audiosep.errors import QueryError
+from audiosep.inference.explanation import Explanation
 from audiosep.inference.options import Quality
 from audiosep.models.query_ways import Ways
 from audiosep.query.encoder import QueryEncoder
+from audiosep.query.example import example_audio
+from audiosep.query.own_sound import OwnSound
 from audiosep.query.prototypes import Prototypes, Recalled
 from audiosep.query.query import Query, as_queries, unique_names
 
@@ -45,10 +45,10 @@ class Resolved:
     recalled: tuple[Recalled | None, ...] = ()
 
     @property
-    def answers(self) -> dict[str, tuple[tuple[str, float, int], ...]]:
-        """Name of each query that prototypes answer -> their labels, see `Recalled`."""
+    def answers(self) -> dict[str, Explanation]:
+        """Name of each query that recordings answer -> with which, without the weights of ways."""
         pairs = zip(self.names, self.recalled, strict=False)
-        return {name: recalled.labels for name, recalled in pairs if recalled is not None}
+        return {name: Explanation(one.labels, {}, own=one.own) for name, one in pairs if one is not None}
 
     def ways(self, quality: Quality) -> tuple[Ways | None, ...]:
         """The ways of querying for each sound at a quality; None for one way."""
@@ -60,6 +60,7 @@ def resolve(
     encoder: QueryEncoder,
     sample_rate: int | None = None,
     prototypes: Prototypes | None = None,
+    own: Mapping[str, OwnSound] | None = None,
 ) -> Resolved:
     """Embed queries.
 
@@ -68,6 +69,7 @@ def resolve(
         encoder: of the model that will separate them.
         sample_rate: Hz, of audio examples that are arrays without one.
         prototypes: of the encoder, which text queries are answered with; None for the text alone.
+        own: text of a query -> the user's own sound that answers it.
 
     Returns:
         Names, embeddings and negatives.
@@ -80,16 +82,30 @@ def resolve(
     flat = [q for item in items for q in (item, *item.negatives)]
     vectors = iter(_embed(flat, encoder, sample_rate))
     embeddings, negatives, recalled = [], [], []
+    own = own or {}
     for item in items:
         embedding = next(vectors)
-        memory = None if prototypes is None or item.text is None else prototypes.recall(embedding)
+        memory = _recall(item, embedding, prototypes, own)
         recalled.append(memory)
         embeddings.append(embedding if memory is None else memory.query)
-        against = [next(vectors) for _ in item.negatives]
+        against = [
+            vector if (sound := own.get(negative.text or "")) is None else sound.recall(vector, None).query
+            for negative, vector in zip(item.negatives, vectors, strict=False)
+        ]
         away = torch.stack(against).mean(0) if against else torch.zeros(encoder.dimension)
         negatives.append(F.normalize(away, dim=-1) * item.weight)
     names = unique_names([query.label for query in items])
     return Resolved(names, torch.stack(embeddings), torch.stack(negatives), tuple(recalled))
+
+
+def _recall(
+    query: Query, embedding: Tensor, prototypes: Prototypes | None, own: Mapping[str, OwnSound]
+) -> Recalled | None:
+    if query.text is None:
+        return None
+    if query.text in own:
+        return own[query.text].recall(embedding, prototypes)
+    return None if prototypes is None else prototypes.recall(embedding)
 
 
 def _embed(queries: Sequence[Query], encoder: QueryEncoder, sample_rate: int | None) -> list[Tensor]:
@@ -102,7 +118,7 @@ def _embed(queries: Sequence[Query], encoder: QueryEncoder, sample_rate: int | N
         elif query.embedding is not None:
             vectors.append(_given(query.embedding, encoder.dimension))
         else:
-            waveform, rate = _example(query.audio, sample_rate)
+            waveform, rate = example_audio(query.audio, sample_rate)
             vectors.append(encoder.audio([waveform], rate)[0].detach().float().cpu())
     return vectors
 
@@ -135,21 +151,3 @@ def _given(embedding: Any, dimension: int) -> Tensor:
     if not torch.isfinite(vector).all() or not vector.any():
         raise QueryError("an embedding must be finite and not all zeros")
     return F.normalize(vector, dim=-1)
-
-
-def _example(audio: Any, sample_rate: int | None) -> tuple[Tensor, int]:
-    """An example recording as mono (samples,) and its sample rate."""
-    if isinstance(audio, str | Path):
-        array, rate = read_audio(audio)
-    else:
-        if isinstance(audio, tuple | list) and len(audio) == 2 and np.ndim(audio[1]) == 0:
-            audio, sample_rate = audio[0], int(audio[1])
-        if sample_rate is None:
-            raise QueryError("an audio query given as an array needs its sample rate: Query(audio=(array, rate))")
-        array, rate = as_array(audio)[0], sample_rate
-    if not array.any():
-        raise QueryError("the example recording of an audio query is silent")
-    # A plain mean would cancel a sound whose channels are in opposite phase.
-    loudest = array[np.square(array).sum(1).argmax()]
-    signs = np.where(array @ loudest < 0, -1, 1).astype(np.float32)
-    return torch.from_numpy((array * signs[:, None]).mean(0)), rate

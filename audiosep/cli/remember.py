@@ -1,0 +1,94 @@
+"""`audiosep remember`: a sound with a name of one's own, by examples."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from audiosep.cli import common
+from audiosep.cli.times import seconds
+from audiosep.errors import InputError
+
+app = common.application()
+
+
+@app.command()
+@common.guarded
+def remember(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What you will call the sound.")],
+    examples: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", help="Recordings of the sound and little else, or folders.")
+    ],
+    at: Annotated[
+        list[str] | None,
+        typer.Option("--at", metavar="START-END", help="The part of a single file that is meant; repeatable."),
+    ] = None,
+    keep_audio: Annotated[
+        bool, typer.Option("--keep-audio", help="Keep the examples in the file, so that other models can hear them.")
+    ] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Forget what the name had before.")] = False,
+    as_json: common.AsJson = False,
+    quiet: common.Quiet = False,
+    verbose: common.Verbose = 0,
+    *,
+    chosen: common.ModelOptions,
+) -> None:
+    """Give a sound a name of your own: queries of that name are answered with its examples.
+
+    audiosep remember "my kettle" kettle1.wav kettle2.flac
+
+    audiosep remember "our bell" evening.mp3 --at 3.2-4.1 --at 1:02-1:04
+    """
+    from audiosep.query.sounds import Sounds
+
+    terminal = common.console()
+    common.logs_to(terminal, verbose, quiet)
+    files = [file for path in examples for file in _files(path)]
+    spans = [_span(text) for text in at or ()]
+    sounds = Sounds(chosen.sounds)
+    separator = chosen.load(own_names=False)
+    before = name in sounds and not replace
+    sound = sounds.remember(name, files, separator, at=spans, keep_audio=keep_audio, replace=replace)
+    hides = separator.prototypes is not None and separator.prototypes.has(name)
+    if as_json:
+        common.emit({"name": sound.name, "examples": len(sound.examples), "file": str(sounds.path), "hides": hides})
+        return
+    print(sounds.path)
+    if not quiet:
+        done = "was added to" if before else "is remembered"
+        terminal.print(f"{sound.name!r} {done}: {len(sound.examples)} examples", markup=False)
+        if hides:
+            terminal.print(
+                f"{separator.name} knows {sound.name!r} itself: from now on your examples answer instead "
+                f"(audiosep sounds forget {sound.name!r})",
+                markup=False,
+            )
+
+
+def _files(path: Path) -> list[Path]:
+    """The recordings of a folder, or the file.
+
+    Raises:
+        InputError: a folder without recordings.
+    """
+    from audiosep.audio import SUFFIXES, is_recording
+
+    if not path.is_dir():
+        return [path]
+    found = sorted(file for file in path.rglob("*") if file.is_file() and is_recording(file))
+    if not found:
+        raise InputError(f"{path} is a folder without recordings; known: {' '.join(sorted(SUFFIXES))}")
+    return found
+
+
+def _span(text: str) -> tuple[float, float]:
+    parts = re.fullmatch(r"([^-]+)-([^-]+)", text)
+    try:
+        if parts is None:
+            raise ValueError(text)
+        return seconds(parts[1]), seconds(parts[2])
+    except ValueError as error:
+        raise InputError(f"--at: {text!r} is no part: write START-END, as 3.2-4.1 or 1:02-1:04") from error

@@ -1,0 +1,51 @@
+"""Example recordings as query encoders take them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from audiosep.audio import read_audio
+from audiosep.audio.arrays import as_array
+from audiosep.errors import QueryError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Example = str | Path | tuple["NDArray[Any] | Tensor", int]
+"""A recording: a path, or an array and its sample rate in Hz."""
+
+
+def example_audio(audio: Any, sample_rate: int | None, span: tuple[float, float] | None = None) -> tuple[Tensor, int]:
+    """An example recording as mono (samples,) and its sample rate.
+
+    Args:
+        audio: an `Example`, or an array.
+        sample_rate: Hz, of an array without one.
+        span: start and end of the part that is meant, seconds; None for all.
+
+    Raises:
+        QueryError: it is silent, or an array without a sample rate.
+        AudioError: a file that cannot be read.
+        InputError: an array that is no recording.
+    """
+    start, end = span or (0.0, None)
+    if isinstance(audio, str | Path):
+        array, rate = read_audio(audio, start=start, seconds=None if end is None else end - start)
+    else:
+        if isinstance(audio, tuple | list) and len(audio) == 2 and np.ndim(audio[1]) == 0:
+            audio, sample_rate = audio[0], int(audio[1])
+        if sample_rate is None:
+            raise QueryError("an audio query given as an array needs its sample rate: Query(audio=(array, rate))")
+        array, rate = as_array(audio)[0], sample_rate
+        array = array[:, round(start * rate) : None if end is None else round(end * rate)]
+    if not array.any():
+        raise QueryError("the example recording of an audio query is silent")
+    # A plain mean would cancel a sound whose channels are in opposite phase.
+    loudest = array[np.square(array).sum(1).argmax()]
+    signs = np.where(array @ loudest < 0, -1, 1).astype(np.float32)
+    return torch.from_numpy((array * signs[:, None]).mean(0)), rate

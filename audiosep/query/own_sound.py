@@ -1,0 +1,215 @@
+"""A sound that the user has named: what an encoder and a judge made of its examples."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+import soundfile
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from audiosep.audio import resample
+from audiosep.audio.synthetic import tone_and_noise
+from audiosep.errors import AudioError, AudioSepError, InputError, ModelError, QueryError
+from audiosep.query.encoder import QueryEncoder
+from audiosep.query.example import Example, example_audio
+from audiosep.query.prototypes import KINDS, SAME, Prototypes, Recalled, cluster, excerpt, probe
+
+if TYPE_CHECKING:
+    from audiosep.separator import Separator
+
+_WORD = 0.5  # how much the name counts beside the examples, which are certain
+_SILENT = 1e-3  # peak
+_SHORT = 0.05  # seconds
+
+
+@dataclass(frozen=True)
+class Listening:
+    """What a model makes of a fixed sound and text, by which its weights are recognised.
+
+    Attributes:
+        probe: (2, dimension), see `prototypes.probe`.
+        judge: (tags,) logits of the judge; (0,) without one.
+    """
+
+    probe: Tensor
+    judge: Tensor
+
+    def same(self, other: Listening) -> bool:
+        """Whether both are of the same weights, perhaps on different machines."""
+        if self.probe.shape != other.probe.shape or self.judge.shape != other.judge.shape:
+            return False
+        alike = [(self.probe * other.probe).sum(-1).min()]
+        if len(self.judge):
+            alike.append(F.cosine_similarity(self.judge, other.judge, dim=0))
+        return bool(torch.stack(alike).min() >= SAME)
+
+
+@dataclass(frozen=True)
+class Heard:
+    """One example of a sound.
+
+    Attributes:
+        file: name of its file; "" for an array.
+        start: of the part that is meant, seconds.
+        seconds: length of that part.
+        embedding: (dimension,), L2-normalised.
+        tags: (tags,) logits of the judge; (0,) without one.
+        audio: what was heard of it, as Ogg Vorbis; b"" where it was not kept.
+    """
+
+    file: str
+    start: float
+    seconds: float
+    embedding: Tensor
+    tags: Tensor
+    audio: bytes = b""
+
+
+@dataclass(frozen=True)
+class OwnSound:
+    """A sound with a name of the user's own.
+
+    Attributes:
+        name: as the user wrote it.
+        examples: of the sound.
+        when: the last example was added, ISO 8601.
+        listening: of the model that heard the examples.
+    """
+
+    name: str
+    examples: tuple[Heard, ...]
+    when: str
+    listening: Listening
+
+    def recall(self, text: Tensor, prototypes: Prototypes | None) -> Recalled:
+        """What the examples sounded like, in the form that prototypes answer with.
+
+        Args:
+            text: (dimension,) embedding of the name.
+            prototypes: of the model, which say what the tags mean; None without.
+        """
+        points = torch.stack([example.embedding for example in self.examples]).float()
+        group = cluster(points, torch.ones(len(points)), KINDS)
+        kinds = torch.zeros(int(group.max()) + 1, points.shape[1]).index_add_(0, group, points)
+        heard = torch.stack([example.tags for example in self.examples]).float().mean(0)
+        tags = None if prototypes is None or not len(heard) else prototypes.weigh_tags(heard)
+        memory = F.normalize(points.mean(0), dim=-1)
+        labels = ((self.name, 1.0, len(self.examples)),)
+        return Recalled(text, memory, F.normalize(kinds, dim=-1), tags, labels, word=_WORD, own=True)
+
+
+_listenings: WeakKeyDictionary[QueryEncoder, Listening] = WeakKeyDictionary()
+
+
+@torch.inference_mode()
+def listening_of(separator: Separator) -> Listening:
+    """What a separator's encoder and judge make of a fixed sound and text.
+
+    Args:
+        separator: with a query encoder.
+
+    Raises:
+        ModelError: it takes no examples of sounds.
+    """
+    encoder = _encoder(separator)
+    if encoder not in _listenings:
+        sound = torch.from_numpy(tone_and_noise(separator.sample_rate, separator.sample_rate)[0])
+        _listenings[encoder] = Listening(probe(encoder).clone(), _tags(separator, sound))
+    return _listenings[encoder]
+
+
+def hear(
+    separator: Separator, examples: Sequence[tuple[Example, tuple[float, float] | None]], *, keep_audio: bool
+) -> tuple[Heard, ...]:
+    """Examples as the encoder and the judge of a separator hear them.
+
+    Args:
+        separator: with a query encoder.
+        examples: each with the part that is meant, start and end in seconds; None for all.
+        keep_audio: whether what was heard is kept.
+
+    Raises:
+        ModelError: the separator takes no examples of sounds.
+        InputError: examples that are silent, too short or cannot be read; all of them are named.
+    """
+    found, problems = [], []
+    _encoder(separator)
+    for number, (audio, span) in enumerate(examples, 1):
+        name = str(audio) if isinstance(audio, str | Path) else f"example {number}"
+        try:
+            waveform, rate = example_audio(audio, None, span)
+            seconds = len(waveform) / rate
+            if float(waveform.abs().max()) < _SILENT:
+                raise QueryError("it is silent")
+            if seconds < _SHORT:
+                raise QueryError(f"it is too short ({seconds:.3f} s; at least {_SHORT} s)")
+            at_rate = torch.from_numpy(resample(waveform[None].numpy(), rate, separator.sample_rate))[0]
+            file = Path(audio).name if isinstance(audio, str | Path) else ""
+            found.append(_heard(separator, at_rate, file, span[0] if span else 0.0, seconds, keep_audio))
+        except (AudioSepError, OSError) as error:
+            reason = "it is silent" if "silent" in str(error) else str(error)
+            problems.append(reason if name in reason else f"{name}: {reason}")
+    if problems:
+        raise InputError(f"nothing was remembered, because of {len(problems)} examples: " + "; ".join(problems))
+    return tuple(found)
+
+
+def heard_again(sound: OwnSound, separator: Separator) -> OwnSound:
+    """A sound as another model hears its kept examples.
+
+    Args:
+        sound: remembered with another model.
+        separator: that hears them.
+
+    Raises:
+        ModelError: the audio of the examples was not kept.
+    """
+    if not all(example.audio for example in sound.examples):
+        raise ModelError(
+            f"{sound.name!r} was remembered with another model than {separator.name}, or with other weights, and its "
+            f'examples were not kept: remember it again with this model (audiosep remember "{sound.name}" FILES '
+            "--replace), or use the model that it was remembered with (--keep-audio makes this unnecessary)"
+        )
+    examples = []
+    for old in sound.examples:
+        try:
+            samples, rate = soundfile.read(io.BytesIO(old.audio), dtype="float32")
+        except soundfile.LibsndfileError as error:
+            raise AudioError(f"the kept audio of {sound.name!r} is damaged ({error}): remember it again") from error
+        waveform = torch.from_numpy(resample(samples[None], rate, separator.sample_rate))[0]
+        again = _heard(separator, waveform, old.file, old.start, old.seconds, keep_audio=False)
+        examples.append(replace(again, audio=old.audio))
+    return replace(sound, examples=tuple(examples), listening=listening_of(separator))
+
+
+@torch.inference_mode()
+def _heard(separator: Separator, waveform: Tensor, file: str, start: float, seconds: float, keep_audio: bool) -> Heard:
+    rate = separator.sample_rate
+    heard = excerpt(waveform, rate)
+    embedding = _encoder(separator).audio([heard], rate)[0].detach().float().cpu().clone()
+    audio = b""
+    if keep_audio:
+        file_like = io.BytesIO()
+        # A short sound as it is, not repeated.
+        soundfile.write(file_like, min(waveform, heard, key=len).clamp(-1, 1).numpy(), rate, "VORBIS", format="OGG")
+        audio = file_like.getvalue()
+    return Heard(file, start, seconds, embedding, _tags(separator, heard), audio)
+
+
+@torch.inference_mode()
+def _tags(separator: Separator, waveform: Tensor) -> Tensor:
+    tags = separator.model.tags(waveform[None].to(separator.device))
+    return torch.zeros(0) if tags is None else tags[0].float().cpu().clone()
+
+
+def _encoder(separator: Separator) -> QueryEncoder:
+    if separator.encoder is None or "audio" not in separator.capabilities:
+        raise ModelError(f"{separator.name} takes no examples of sounds; use a model that does, such as 'mini'")
+    return separator.encoder

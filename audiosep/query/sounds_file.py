@@ -1,0 +1,130 @@
+"""The file of sounds with names of one's own: safetensors with half-precision embeddings and a list of the sounds."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from audiosep.errors import ModelError
+from audiosep.query.own_sound import Heard, Listening, OwnSound
+
+_FORMAT = "1"
+_ARTICLES = ("a", "an", "the")
+
+
+def fold(name: str) -> str:
+    """A name as it is compared: case, white space and a leading article do not matter.
+
+    Args:
+        name: of a sound, or the text of a query.
+    """
+    words = name.casefold().split()
+    return " ".join(words[1:] if len(words) > 1 and words[0] in _ARTICLES else words)
+
+
+def packed(sounds: Iterable[OwnSound]) -> bytes:
+    """The content of a file; embeddings and tags in half precision.
+
+    Args:
+        sounds: in order.
+    """
+    parts: dict[str, Tensor] = {}
+    about: list[dict[str, Any]] = []
+    listenings: list[Listening] = []
+    for number, sound in enumerate(sounds):
+        known = next((k for k, one in enumerate(listenings) if one is sound.listening or _equal(one, sound)), None)
+        if known is None:
+            known = len(listenings)
+            listenings.append(sound.listening)
+            parts[f"probe.{known}"], parts[f"judge.{known}"] = sound.listening.probe, sound.listening.judge
+        parts[f"{number}.embeddings"] = torch.stack([example.embedding for example in sound.examples]).half()
+        parts[f"{number}.tags"] = torch.stack([example.tags for example in sound.examples]).half()
+        for place, example in enumerate(sound.examples):
+            if example.audio:
+                parts[f"{number}.audio.{place}"] = torch.frombuffer(bytearray(example.audio), dtype=torch.uint8)
+        files = [
+            {"file": one.file, "start": one.start, "seconds": one.seconds, "audio": bool(one.audio)}
+            for one in sound.examples
+        ]
+        about.append({"name": sound.name, "when": sound.when, "listening": known, "examples": files})
+    metadata = {"format": _FORMAT, "sounds": json.dumps(about, ensure_ascii=False)}
+    return save({name: part.contiguous() for name, part in parts.items()}, metadata=metadata)
+
+
+def _equal(listening: Listening, sound: OwnSound) -> bool:
+    mine = sound.listening
+    return torch.equal(listening.probe, mine.probe) and torch.equal(listening.judge, mine.judge)
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[tuple[Any, list[dict[str, Any]]]]:
+    """An open file and what it says about its sounds.
+
+    Raises:
+        ModelError: it is damaged.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata()
+            if metadata["format"] != _FORMAT:
+                raise ValueError(f"its format is {metadata['format']}")
+            yield file, json.loads(metadata["sounds"])
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise ModelError(
+            f"{path} is no file of sounds, or damaged ({error}); move it away, or name another one "
+            "(--sounds, AUDIOSEP_SOUNDS)"
+        ) from error
+
+
+def names_of(path: Path) -> dict[str, str]:
+    """Folded name -> name of each sound in a file.
+
+    Args:
+        path: the file.
+
+    Raises:
+        ModelError: it is damaged.
+    """
+    with _opened(path) as (_, about):
+        return {fold(one["name"]): one["name"] for one in about}
+
+
+def unpacked(path: Path, keys: set[str] | None) -> dict[str, OwnSound]:
+    """Folded name -> sound, of a file.
+
+    Args:
+        path: the file.
+        keys: folded names of the sounds; None for all.
+
+    Raises:
+        ModelError: the file is damaged.
+    """
+    found = {}
+    with _opened(path) as (file, about):
+        for number, one in enumerate(about):
+            if keys is not None and fold(one["name"]) not in keys:
+                continue
+            k = one["listening"]
+            listening = Listening(file.get_tensor(f"probe.{k}"), file.get_tensor(f"judge.{k}"))
+            embeddings, tags = (file.get_tensor(f"{number}.{part}").float() for part in ("embeddings", "tags"))
+            examples = tuple(
+                Heard(
+                    each["file"],
+                    each["start"],
+                    each["seconds"],
+                    embeddings[place],
+                    tags[place],
+                    file.get_tensor(f"{number}.audio.{place}").numpy().tobytes() if each["audio"] else b"",
+                )
+                for place, each in enumerate(one["examples"])
+            )
+            found[fold(one["name"])] = OwnSound(one["name"], examples, one["when"], listening)
+    return found
