@@ -25,6 +25,7 @@ _PUBLIC = {
     "OutputOptions": "audiosep.output.output_options",
     "Separator": "audiosep.separator",
     "Separation": "audiosep.output.separation",
+    "Explanation": "audiosep.inference.explanation",
     "Stream": "audiosep.inference.stream",
     "BatchEvent": "audiosep.output.batch_report",
     "BatchReport": "audiosep.output.batch_report",
@@ -53,6 +54,7 @@ __all__ = [
     "ConfigError",
     "DataError",
     "DependencyError",
+    "Explanation",
     "FileResult",
     "FinishedFile",
     "InputError",
@@ -100,6 +102,7 @@ if TYPE_CHECKING:
         QueryError,
         TrainingError,
     )
+    from audiosep.inference.explanation import Explanation
     from audiosep.inference.options import Options
     from audiosep.inference.stream import Stream
     from audiosep.output.batch_report import BatchEvent, BatchReport, FileResult, FinishedFile
