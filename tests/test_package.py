@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 # Public names that resolve on first use.
 FUNCTIONS = {"separate", "stems", "load"}
 CLASSES = {"Query", "Options", "OutputOptions", "Separator", "Separation", "Stream", "BatchReport", "FileResult"}
-CLASSES |= {"BatchEvent", "FinishedFile"}
+CLASSES |= {"BatchEvent", "FinishedFile", "Explanation", "OwnSound", "Prototypes", "Sounds"}
 
 
 def python(*arguments: str, path: Path = ROOT, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
