@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, BinaryIO
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,8 @@ from audiosep.audio.speakers import layout_name
 from audiosep.errors import DependencyError, install_extra
 
 _RATE_PER_CHANNEL = 128  # kbit/s
+
+T = TypeVar("T")
 
 
 class AacEncoder:
@@ -37,10 +40,13 @@ class AacEncoder:
         except ImportError as error:
             raise DependencyError(f"m4a files need PyAV ({error}): {install_extra('formats')}") from error
         self._frame = av.AudioFrame
+        # PyAV calls back into Python to write. A Ctrl-C that arrives there would be lost; other threads get none.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="audiosep-aac")
         self._layout = layout_name(channels, 0)
         self._rate, self._samples = sample_rate, 0
         # The length of the file is in units of the movie's time scale; whole samples make it exact.
-        self._container: Any = av.open(_Sink(file), "w", format="ipod", options={"movie_timescale": str(sample_rate)})
+        options = {"movie_timescale": str(sample_rate)}
+        self._container: Any = self._call(lambda: av.open(_Sink(file), "w", format="ipod", options=options))
         names = {"software": "encoding_tool"}  # ffmpeg's name
         self._container.metadata.update({names.get(name, name): text for name, text in tags.items()})
         self._stream = self._container.add_stream("aac", rate=sample_rate, layout=self._layout)
@@ -55,14 +61,20 @@ class AacEncoder:
         frame = self._frame.from_ndarray(np.ascontiguousarray(frames.T), format="fltp", layout=self._layout)
         frame.sample_rate, frame.pts = self._rate, self._samples
         self._samples += len(frames)
-        self._container.mux(self._stream.encode(frame))
+        self._call(lambda: self._container.mux(self._stream.encode(frame)))
 
     def close(self) -> None:
         """Write the rest of the encoder's data and the index; the file itself stays open."""
         try:
-            self._container.mux(self._stream.encode(None))
+            self._call(lambda: self._container.mux(self._stream.encode(None)))
         finally:
-            self._container.close()
+            try:
+                self._call(self._container.close)
+            finally:
+                self._thread.shutdown()
+
+    def _call(self, action: Callable[[], T]) -> T:
+        return self._thread.submit(action).result()
 
 
 class _Sink:
