@@ -16,13 +16,14 @@ ARG TORCH_INDEX=
 RUN apt-get update \
     && apt-get install -y --no-install-recommends ffmpeg \
     && rm -rf /var/lib/apt/lists/*
-COPY constraints.txt /tmp/
+WORKDIR /build
+COPY constraints.txt .
 RUN if [ "$CUDA" = no ]; then \
-        pip install --no-cache-dir torch -c /tmp/constraints.txt \
+        pip install --no-cache-dir torch -c constraints.txt \
             --index-url "${TORCH_INDEX:?give --build-arg TORCH_INDEX, or --build-arg CUDA=yes}"; \
     fi
 RUN --mount=from=wheel,source=/dist,target=/dist \
-    pip install --no-cache-dir "$(ls /dist/*.whl)[formats,loudness]" -c /tmp/constraints.txt
+    pip install --no-cache-dir "$(ls /dist/*.whl)[formats,loudness]" -c constraints.txt
 # Downloaded models; any user may write there, because `docker run --user` names one that has no home folder.
 ENV AUDIOSEP_HOME=/models
 RUN mkdir /models && chmod 1777 /models && audiosep doctor

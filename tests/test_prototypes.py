@@ -17,7 +17,7 @@ from audiosep.errors import ModelError
 from audiosep.models.hybrid import Hybrid
 from audiosep.models.hybrid_config import HybridConfig
 from audiosep.models.listener import ListenerConfig
-from audiosep.models.query_ways import HEARD, Ways
+from audiosep.models.query_ways import Ways
 from audiosep.query import load_prototypes
 from audiosep.query.prototypes import PROTOTYPES, Prototypes, Recordings, cluster, excerpt
 from audiosep.separator import Separator
@@ -164,20 +164,8 @@ def test_a_short_sound_is_repeated_and_of_a_long_one_the_loudest_part_is_taken()
 # ---- ways of querying ------------------------------------------------------------------------------------------------
 
 
-def test_what_is_heard_where_the_mixture_is_like_the_recordings_joins() -> None:
-    word, memory = unit(1, 0, 0, 0), unit(0, 1, 0, 0)
-    ways = Ways(("both", *HEARD), F.normalize(word + memory, dim=-1)[None], word, memory, torch.ones(1), heard=2)
-    pieces = torch.stack([unit(0, 1, 0.5, 0), unit(0, 1, 0.5, 0), unit(0, -1, 0, 1)])[None]
-    found = ways.all(pieces)
-    assert found.shape == (1, 3, 4)
-    heard = pieces[0, 0]
-    torch.testing.assert_close(found[0, 1], F.normalize(word + memory + heard, dim=-1))
-    torch.testing.assert_close(found[0, 2], F.normalize(memory + heard, dim=-1))
-    assert replace(ways, heard=0).all(pieces).shape == (1, 1, 4)
-
-
 def test_estimates_score_by_the_tags_of_the_sound_against_their_residual() -> None:
-    ways = Ways(("w",), torch.eye(4)[:1], torch.eye(4)[0], torch.eye(4)[1], torch.tensor([1.0, -1.0]))
+    ways = Ways(("w",), torch.eye(4)[:1], torch.tensor([1.0, -1.0]))
     good, bad = torch.tensor([3.0, 0.0]), torch.tensor([0.0, 3.0])
     assert float(ways.scores(good, bad)) > 0 > float(ways.scores(bad, good))
 
@@ -197,7 +185,7 @@ def hybrid() -> Hybrid:
 def several(names: tuple[str, ...], seed: int = 3) -> Ways:
     vectors = F.normalize(torch.randn(len(names), 512, generator=torch.Generator().manual_seed(seed)), dim=-1)
     tags = torch.randn(TAGS, generator=torch.Generator().manual_seed(seed))
-    return Ways(names, vectors, vectors[0], vectors[-1], tags)
+    return Ways(names, vectors, tags)
 
 
 def test_one_way_twice_is_that_way_and_weights_sum_to_one(hybrid: Hybrid) -> None:

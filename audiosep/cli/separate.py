@@ -93,8 +93,7 @@ def split(
     if inputs_only:
         return [*listed, *arguments], []
     inputs, texts = (list(listed), arguments) if listed else (arguments[:1], arguments[1:])
-    # Path.exists fails for a text that is too long for a name.
-    paths = [text for text in texts if os.path.exists(text)]  # noqa: PTH110
+    paths = [text for text in texts if os.path.exists(text)]  # noqa: PTH110  # Path.exists fails for long texts
     if paths:
         words = [text for text in texts if text not in paths]
         raise InputError(

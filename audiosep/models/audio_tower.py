@@ -94,23 +94,6 @@ class AudioTower(nn.Module, ABC):
         """(batch, bands, frames) energies -> (batch, hidden): the mean of the local features."""
         return self.local(energies).float().mean((2, 3))
 
-    def stretches(self, local: Tensor) -> Tensor:
-        """Embeddings of stretches of one second, half a second apart.
-
-        Args:
-            local: (batch, hidden, steps, rows) of `local`.
-
-        Returns:
-            (batch, stretches, dimension), L2-normalised.
-        """
-        steps = round(self.config.sample_rate / (self.config.hop * self.config.step))
-        means = local.float().mean(3)
-        if means.shape[-1] > steps:
-            means = F.avg_pool1d(means, steps, max(1, steps // 2))
-        else:
-            means = means.mean(-1, keepdim=True)
-        return self.embed_pooled(means.transpose(1, 2))
-
     def embed(self, waveforms: Tensor) -> Tensor:
         """(batch, samples) mono at `sample_rate` -> (batch, dimension), L2-normalised, in the joint space."""
         return self.embed_pooled(self.pooled(self.energies(waveforms)))

@@ -248,14 +248,13 @@ class Hybrid(MaskModel):
         Returns:
             The estimate, and the weights of the ways, (batch, ways).
         """
-        assert features.listener is not None
-        queries = ways.all(self.listener.stretches(features.listener.local))
         energies, query = features.energies, F.normalize(embeddings.float(), dim=-1)
 
         def score(mask: Tensor) -> Tensor:
             both = torch.cat([mask.float(), residual_mask(mask)]).square() * energies.repeat(2, 1, 1)
             return ways.scores(*self.judge_tags(both).split(len(owner)))
 
+        queries = ways.embeddings.expand(len(owner), -1, -1)
         runs = [self._run(features, way, negatives, owner) for way in queries.unbind(1)]
         masks = torch.stack([mask.float() for mask, _, _ in runs], 1)
         weights = torch.stack([score(mask) for mask in masks.unbind(1)], 1).softmax(1)

@@ -85,7 +85,7 @@ class Recalled:
         if quality == "best":
             names += [f"word and kind {number}" for number in range(1, len(self.kinds) + 1)]
             queries += list(F.normalize(0.5 * self.text + self.trust * self.kinds, dim=-1))
-        return Ways(tuple(names), torch.stack(queries), self.text, self.memory, self.tags)
+        return Ways(tuple(names), torch.stack(queries), self.tags)
 
 
 @dataclass(frozen=True)
