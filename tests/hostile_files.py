@@ -5,16 +5,34 @@ from __future__ import annotations
 import random
 import struct
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from odd_files import Sound, container, renumbered, small, tones
 
 KINDS = ("cut", "flipped", "spliced", "renamed", "nested", "huge")
+SECONDS = 1.0  # of each good file
+
+
+@dataclass(frozen=True)
+class Hostile:
+    """A file, and what is known of it.
+
+    Attributes:
+        path: the name says what was done.
+        seconds: of the good file that it was made of; 0 where it was made of two.
+        whole: whether all samples of that file are in it. A header that was changed may state another rate, with which
+            they last longer or shorter.
+    """
+
+    path: Path
+    seconds: float
+    whole: bool
 
 
 def whole_files(folder: Path) -> dict[str, bytes]:
-    """Suffix -> a good file of about a second."""
-    x, fast = Sound(tones(2, 1)), Sound(tones(2, 1, 48_000), 48_000)
+    """Suffix -> a good file of SECONDS."""
+    x, fast = Sound(tones(2, SECONDS)), Sound(tones(2, SECONDS, 48_000), 48_000)
     made = [small(folder / f"a{suffix}") for suffix in (".wav", ".aiff", ".flac", ".mp3", ".au", ".w64")]
     codecs = {"m4a": "aac", "caf": "pcm_s24be", "mka": "flac", "wv": "wavpack"}
     codecs |= {name: name for name in ("ac3", "mp2", "tta")}
@@ -28,7 +46,7 @@ def whole_files(folder: Path) -> dict[str, bytes]:
     return {**good, ".ogg": bytes(renumbered(bytearray(small(folder / "a.ogg").read_bytes()), 1))}
 
 
-def hostile_files(folder: Path, seed: int, count: int) -> Iterator[Path]:
+def hostile_files(folder: Path, seed: int, count: int) -> Iterator[Hostile]:
     """Write files one by one.
 
     Args:
@@ -37,7 +55,7 @@ def hostile_files(folder: Path, seed: int, count: int) -> Iterator[Path]:
         count: how many files.
 
     Yields:
-        Their paths; the name says what was done.
+        Each file, when it is written.
     """
     dice = random.Random(seed)
     good = whole_files(folder)
@@ -65,7 +83,7 @@ def hostile_files(folder: Path, seed: int, count: int) -> Iterator[Path]:
                 )
         path = folder / f"{number:03d} {kind}{suffix}"
         path.write_bytes(data)
-        yield path
+        yield Hostile(path, 0.0 if kind in ("spliced", "nested") else SECONDS, kind in ("renamed", "huge"))
 
 
 def _splice(data: bytearray, other: bytes, dice: random.Random) -> None:
