@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 
 import pytest
 
 from audiosep.data.labels import everyday_labels, label_table, mentions, tokens
 from audiosep.data.manifest import Clip
-from audiosep.data.splits import assign_splits, groups, held_back_groups, zero_clips, zero_labels
+from audiosep.data.splits import assign_splits, groups, held_back_groups, split_sources, zero_clips, zero_labels
 
 TABLE = label_table()
 
@@ -64,6 +65,20 @@ def test_a_tenth_of_each_family_is_held_back_by_whole_groups():
         assert 0.1 <= sum(clip.split == "val" for clip in mine) / len(mine) <= 0.12
     trained = {clip.label for clip in split if clip.split == "train"}
     assert trained == {clip.label for clip in clips}  # no label loses its last group
+
+
+def test_a_source_with_clips_for_validation_is_not_divided_again():
+    plain = corpus()
+    songs = [Clip(f"song{n}", "x", "singing", family="music", seconds=60.0, group=f"song:{n}") for n in range(30)]
+    songs[:2] = [dataclasses.replace(song, split="val") for song in songs[:2]]
+    more = [Clip("more", "x", "sound1", family="event", seconds=3.0, group=plain[10].group), *songs]
+    clips, held_out = split_sources([plain, more], 0)
+    assert held_out == ()
+    assert clips[len(plain) :] == more
+    assert clips[: len(plain)] != plain  # this one is divided
+    assert clips[10].split == "train"  # its group has clips of the other source
+    tested = [dataclasses.replace(song, split="test" if song.split == "val" else "train") for song in songs]
+    assert {clip.split for clip in split_sources([tested], 0)[0]} == {"train", "val", "test"}
 
 
 def test_splits_do_not_depend_on_the_order_of_clips():

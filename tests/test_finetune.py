@@ -168,6 +168,7 @@ def test_the_command_passes_its_flags_on_and_shows_the_gain(tmp_path, capsys, mo
         "4",
         "--rehearsal",
         "0.1",
+        "--skip-broken",
     ]
     with pytest.raises(SystemExit) as done:
         app(arguments)
@@ -175,6 +176,7 @@ def test_the_command_passes_its_flags_on_and_shows_the_gain(tmp_path, capsys, mo
     assert (seen["sounds"], seen["base"], seen["noise"]) == (Path("my_sounds"), "base", [Path("street")])
     config = seen["config"]
     assert (config.minutes, config.adapter.rank, config.options.rehearsal, config.full) == (5.0, 4, 0.1, False)
+    assert config.skip_broken
     shown = capsys.readouterr().out
     assert "written: my.safetensors" in shown
     assert "1.00" in shown
@@ -205,6 +207,18 @@ def test_whole_files_are_held_back(sounds):
     files = {split: {clip.path for clip in clips if clip.split == split} for split in ("train", "val")}
     assert not files["train"] & files["val"]
     assert clips == gather_clips(sounds, (), 0.2)
+
+
+def test_broken_recordings_are_left_out_only_where_that_is_wanted(sounds, quick, base, tmp_path, caplog):
+    (sounds / "kettle" / "broken.wav").write_bytes(b"RIFF")
+    (tmp_path / "street").mkdir()
+    (tmp_path / "street" / "none.flac").write_bytes(b"fLaC")
+    with pytest.raises(DataError, match=r"broken\.wav"):
+        gather_clips(sounds, (), 0.2)
+    config = replace(quick, steps=1, skip_broken=True)
+    report = finetune(sounds, base, noise=[tmp_path / "street"], config=config, run_dir=tmp_path / "run")
+    assert report.steps == 1
+    assert "left out" in caplog.text
 
 
 def test_noise_may_be_a_folder_of_files_or_folders_with_names(sounds, tmp_path):

@@ -368,7 +368,8 @@ def test_a_frozen_listener_takes_no_memory_for_gradients_and_moments(separation:
     frozen = sum(p.numel() for p in separation.model.listener.parameters())
     everything = sum(p.numel() for p in separation.model.parameters())
     memory = step_memory(separation, TrainerConfig(steps=1, precision="fp32", device="cpu"))
-    assert memory.state == 4 * (5 * (everything - frozen) + 2 * frozen)
+    assert memory.parameters == everything - frozen
+    assert memory.state == 4 * (5 * memory.parameters + 2 * frozen)
 
 
 def _separates(rank: int, port: int, data: dict[str, Any], recipe: str, folder: Path) -> None:

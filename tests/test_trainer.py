@@ -21,8 +21,9 @@ from torch import Tensor, nn
 
 from audiosep.errors import ConfigError, DependencyError, ModelError, TrainingError
 from audiosep.training.engine import distributed
+from audiosep.training.engine.curves import draw_curves
 from audiosep.training.engine.muon import Muon, is_matrix, orthogonal
-from audiosep.training.engine.run_log import read_log
+from audiosep.training.engine.run_log import RunLog, read_log
 from audiosep.training.engine.run_state import latest_checkpoint
 from audiosep.training.engine.schedule import Clock, due, learning_rate, progress
 from audiosep.training.engine.trackers import comparison_samples, log_samples
@@ -143,6 +144,20 @@ def test_training_learns_and_writes_a_complete_run_folder(tmp_path):
     config = json.loads((tmp_path / "config.json").read_text())
     assert config["trainer"]["steps"] == 60
     assert {"git", "versions", "cpus", "processes"} <= set(config["environment"])
+
+
+def test_curves_are_named_where_the_title_does_not_name_them(tmp_path, monkeypatch):
+    log = RunLog(tmp_path / "log.jsonl", 0)
+    log.write("train", 1, {"loss": 1.0})
+    log.write("validation", 1, {"val/si_sdri": 1.0, "val/a/sdri": 2.0, "val/b/sir": 3.0, "val/sir": 4.0})
+    figures = []
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda figure, *rest, **options: figures.append(figure))
+    assert draw_curves(tmp_path / "log.jsonl", tmp_path / "curves.png")
+    legends = {axes.get_title(): axes.get_legend() for axes in figures[0].axes}
+    names = {title: legend and [text.get_text() for text in legend.get_texts()] for title, legend in legends.items()}
+    assert names == {
+        "loss": None, "validation si_sdri": None, "validation sdri": ["val/a"], "validation sir": ["val/b", "val"],
+    }  # fmt: skip
 
 
 def test_trackers_get_numbers_sounds_and_pictures(tmp_path):

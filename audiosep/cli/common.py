@@ -49,6 +49,9 @@ SoundsFile = Annotated[
     Path | None,
     typer.Option("--sounds", metavar="FILE", help="Sounds with names of your own [default: $AUDIOSEP_SOUNDS]."),
 ]
+SkipBroken = Annotated[
+    bool, typer.Option("--skip-broken", help="Leave broken files out, with a warning for each, instead of stopping.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Write one JSON document to standard output.")]
 JsonLines = Annotated[
     bool, typer.Option("--json-lines", help="Write JSON, a line for each thing that happens, to standard output.")

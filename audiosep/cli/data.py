@@ -31,9 +31,6 @@ Kind = Annotated[
 Family = Annotated[
     str | None, typer.Option(metavar="NAME", help="Family of all clips [default: as the layout tells it].")
 ]
-SkipBroken = Annotated[
-    bool, typer.Option("--skip-broken", help="Leave broken files out, with a warning for each, instead of stopping.")
-]
 Cache = Annotated[Path, typer.Option(metavar="FOLDER", help="Folder of the decoded audio; filled as needed.")]
 SampleRate = Annotated[int, typer.Option(metavar="HZ", help="Sample rate of the decoded audio, Hz.")]
 
@@ -50,24 +47,18 @@ def build(
     split: Annotated[
         bool, typer.Option("--split/--no-split", help="Hold back 10% of each family for validation, in whole groups.")
     ] = True,
-    skip: SkipBroken = False,
+    skip: common.SkipBroken = False,
     as_json: common.AsJson = False,
     quiet: common.Quiet = False,
 ) -> None:
     """Write the manifest of recordings in any known layout."""
     from audiosep.data.layouts import read_sources
     from audiosep.data.manifest import write_manifest
-    from audiosep.data.splits import assign_splits, zero_labels
+    from audiosep.data.splits import split_sources
 
     common.logs_to(common.console(), 0, quiet)
-    clips = read_sources(sources, kind, family, "skip" if skip else "raise")
-    held_out: tuple[str, ...] = ()
-    if split:
-        # Clips that their source assigns to another split (the test half of MUSDB18) keep it.
-        free = [clip for clip in clips if clip.split == "train"]
-        held_out = zero_labels(free, zero) if zero else ()
-        assigned = {clip.id: clip for clip in assign_splits(free, held_out)}
-        clips = [assigned.get(clip.id, clip) for clip in clips]
+    parts = read_sources(sources, kind, family, "skip" if skip else "raise")
+    clips, held_out = split_sources(parts, zero) if split else ([clip for part in parts for clip in part], ())
     write_manifest(out, clips)
     if as_json:
         common.emit({"manifest": str(out), "clips": len(clips), "zero": list(held_out), "splits": _splits(clips)})
@@ -92,7 +83,7 @@ def extend(
         bool,
         typer.Option("--sound/--no-sound", help="Also decode the audio, and leave out what held-back clips contain."),
     ] = True,
-    skip: SkipBroken = False,
+    skip: common.SkipBroken = False,
     as_json: common.AsJson = False,
     quiet: common.Quiet = False,
 ) -> None:
@@ -107,7 +98,8 @@ def extend(
 
     common.logs_to(common.console(), 0, quiet)
     clips = read_manifest(manifest)
-    more = read_sources(sources, kind, family, "skip" if skip else "raise", {clip.id for clip in clips})
+    parts = read_sources(sources, kind, family, "skip" if skip else "raise", {clip.id for clip in clips})
+    more = [clip for part in parts for clip in part]
     with common.progress_bar(common.console(), "comparing", quiet or as_json or not sound) as progress:
         found = extend_manifest(clips, more, sound=sound, on_error="skip" if skip else "raise", progress=progress)
     write_manifest(out, found.clips)

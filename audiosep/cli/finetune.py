@@ -55,6 +55,7 @@ def finetune(
     tracker: Annotated[
         list[str] | None, typer.Option("--tracker", help="tensorboard, wandb or trackio (repeatable).")
     ] = None,
+    skip: common.SkipBroken = False,
     as_json: common.AsJson = False,
     verbose: common.Verbose = 1,
     quiet: common.Quiet = False,
@@ -82,6 +83,7 @@ def finetune(
         precision=precision,
         seed=seed,
         trackers=tuple(tracker or ()),
+        skip_broken=skip,
     )
     report = finetuning.finetune(sounds, base, out, noise=noise or (), known=known, config=config, run_dir=run)
     if as_json:

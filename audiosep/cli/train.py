@@ -53,14 +53,11 @@ def train(
     run_dir = out or Path("runs") / config.stem
     task = build_task(run_config)
     if check:
-        trained = sum(p.numel() for p in task.model.parameters() if p.requires_grad)
         memory = step_memory(task, run_config.trainer)
         if as_json:
-            common.emit(
-                {"task": run_config.task, "run": str(run_dir), "parameters": trained, **dataclasses.asdict(memory)}
-            )
+            common.emit({"task": run_config.task, "run": str(run_dir), **dataclasses.asdict(memory)})
         else:
-            print(f"{config}: {run_config.task} would train {trained / 1e6:.2f} M parameters into {run_dir}")
+            print(f"{config}: {run_config.task} would train {memory.parameters / 1e6:.2f} M parameters into {run_dir}")
             print(memory)
         return common.DONE
     if profile is not None:

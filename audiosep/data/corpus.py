@@ -53,7 +53,9 @@ class Corpus:
         errors = cache.fill(rows, workers)
         if errors and on_error == "raise":
             listing = "\n".join(f"  {error}" for error in list(errors.values())[:20])
-            raise DataError(f'{len(errors)} broken files (on_error="skip" leaves them out):\n{listing}')
+            raise DataError(
+                f'{len(errors)} broken files; repair or leave them out (--skip-broken, on_error="skip"):\n{listing}'
+            )
         for error in errors.values():
             log.warning("left out: %s", error)
         self.clips = [clip for clip in rows if clip.id not in errors]

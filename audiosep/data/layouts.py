@@ -136,7 +136,7 @@ def read_sources(
     family: str | None = None,
     on_error: OnError = "raise",
     taken: Collection[str] = (),
-) -> list[Clip]:
+) -> list[list[Clip]]:
     """Clips of several files or folders, with unique ids: where one is taken, all of its source get a prefix.
 
     Args:
@@ -146,10 +146,13 @@ def read_sources(
         on_error: as for `read_clips`.
         taken: ids that are taken already.
 
+    Returns:
+        The clips of each file or folder.
+
     Raises:
         DataError: as for `read_clips`.
     """
-    clips: list[Clip] = []
+    clips: list[list[Clip]] = []
     used = set(taken)
     for path in paths:
         found = read_clips(path, kind, on_error)
@@ -158,8 +161,10 @@ def read_sources(
             prefix = f"{path.name}/" if number == 1 else f"{path.name} ({number})/"
             number += 1
         used |= {prefix + clip.id for clip in found}
-        clips += [
-            dataclasses.replace(clip, id=prefix + clip.id, family=clip.family if family is None else family)
-            for clip in found
-        ]
+        clips.append(
+            [
+                dataclasses.replace(clip, id=prefix + clip.id, family=clip.family if family is None else family)
+                for clip in found
+            ]
+        )
     return clips

@@ -18,12 +18,15 @@ ZERO_CLIPS = 8  # least number of clips of a zero-shot label
 ZERO_FAMILIES = frozenset({"event", "ambience", "vocal-effect"})
 
 
-def assign_splits(clips: Sequence[Clip], zero: Collection[str] | None = None) -> list[Clip]:
+def assign_splits(
+    clips: Sequence[Clip], zero: Collection[str] | None = None, whole: Collection[str] = ()
+) -> list[Clip]:
     """Give every clip its split.
 
     Args:
         clips: clips with label, family, group and seconds.
         zero: zero-shot labels; None: those of `zero_labels`.
+        whole: ids of clips that are not held back for validation, nor is what is in a group with one of them.
 
     Returns:
         The clips in the same order: those of `zero_clips` in the split "zero", about 10% of the seconds of each family
@@ -32,7 +35,9 @@ def assign_splits(clips: Sequence[Clip], zero: Collection[str] | None = None) ->
     chosen = zero_labels(clips) if zero is None else tuple(zero)
     out = zero_clips(clips, chosen)
     rest = [clip for clip in clips if clip.id not in out]
-    of, held = groups(rest), held_back_groups(rest)
+    of = groups(rest)
+    stay = {of[clip.id] for clip in rest if clip.id in whole}
+    held = held_back_groups([clip for clip in rest if of[clip.id] not in stay])
 
     def split(clip: Clip) -> Split:
         if clip.id in out:
@@ -40,6 +45,26 @@ def assign_splits(clips: Sequence[Clip], zero: Collection[str] | None = None) ->
         return "val" if of[clip.id] in held else "train"
 
     return [dataclasses.replace(clip, split=split(clip)) for clip in clips]
+
+
+def split_sources(sources: Sequence[Sequence[Clip]], zero: int) -> tuple[list[Clip], tuple[str, ...]]:
+    """Give the clips of several sources their splits.
+
+    Clips that their source assigns to validation or a test keep that. A source with clips for validation has been
+    divided already: nothing more of it is held back for that.
+
+    Args:
+        sources: the clips of each.
+        zero: number of labels to hold out of training.
+
+    Returns:
+        All clips in their order, and the labels that are held out of training.
+    """
+    free = [clip for source in sources for clip in source if clip.split == "train"]
+    divided = {clip.id for source in sources if any(clip.split == "val" for clip in source) for clip in source}
+    held_out = zero_labels(free, zero) if zero else ()
+    assigned = {clip.id: clip for clip in assign_splits(free, held_out, divided)}
+    return [assigned.get(clip.id, clip) for source in sources for clip in source], held_out
 
 
 def groups(clips: Sequence[Clip]) -> dict[str, str]:

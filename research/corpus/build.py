@@ -103,7 +103,9 @@ def build_manifest(
     clips = read_shards(out / SHARDS)
     known = read_manifest(base) if base else []
     held = [
-        dataclasses.replace(clip, split="test", group="") for clip in read_sources(test, taken=_ids([*known, *clips]))
+        dataclasses.replace(clip, split="test", group="")
+        for part in read_sources(test, taken=_ids([*known, *clips]))
+        for clip in part
     ]
     left_out: dict[str, str] = {}
     if base or held:

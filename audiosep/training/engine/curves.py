@@ -46,7 +46,7 @@ def draw_curves(log: Path, picture: Path) -> bool:
         axes.grid(alpha=0.3)
         for name, points in lines.items():
             axes.plot(*zip(*points, strict=True), label=name, marker="." if len(points) < 40 else None)
-        if len(lines) > 1:
+        if len(lines) > 1 or "/" in next(iter(lines)):  # one of "val" or "loss" is named by the title
             axes.legend(fontsize="x-small")
     figure.savefig(picture, dpi=80)
     return True

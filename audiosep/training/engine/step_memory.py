@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from audiosep.training.engine.runtime import step_seed
 from audiosep.training.engine.task import Task, set_train_mode
@@ -17,11 +17,13 @@ class StepMemory:
     """Memory of one training step, bytes.
 
     Attributes:
+        parameters: number of weights that are trained.
         state: weights and their average, and of trained weights gradients and both moments of AdamW, all float32.
         activations: tensors that the forward pass keeps for the backward pass.
         items: training items (queries) of the measured batch.
     """
 
+    parameters: int
     state: int
     activations: int
     items: int
@@ -64,10 +66,6 @@ def step_memory(task: Task, config: TrainerConfig) -> StepMemory:
     ):
         loss, metrics = task.loss(model, batch)
     del loss
-    return StepMemory(_state_bytes(model), sum(kept.values()), int(metrics.get("items", 1)))
-
-
-def _state_bytes(model: nn.Module) -> int:
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     frozen = sum(p.numel() for p in model.parameters() if not p.requires_grad)
-    return 4 * (5 * trained + 2 * frozen)
+    return StepMemory(trained, 4 * (5 * trained + 2 * frozen), sum(kept.values()), int(metrics.get("items", 1)))

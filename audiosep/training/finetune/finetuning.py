@@ -22,6 +22,7 @@ import torch
 
 from audiosep.data.corpus import Corpus
 from audiosep.data.manifest import write_manifest
+from audiosep.data.readers import OnError
 from audiosep.errors import ConfigError
 from audiosep.models.adapters import Adapter, AdapterConfig, apply_adapter, trainable_parameters
 from audiosep.models.separation_model import SeparationModel
@@ -58,6 +59,7 @@ class FinetuneConfig:
         precision: as in `TrainerConfig`.
         seed: of all random numbers.
         trackers: as in `TrainerConfig`.
+        skip_broken: leave recordings out that cannot be read, with a warning, instead of stopping.
     """
 
     minutes: float = 20.0
@@ -72,10 +74,16 @@ class FinetuneConfig:
     precision: str = "bf16"
     seed: int = 0
     trackers: tuple[str, ...] = ()
+    skip_broken: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < self.held_back < 1:
             raise ConfigError(f"held_back must lie between 0 and 1, got {self.held_back}")
+
+    @property
+    def on_error(self) -> OnError:
+        """What to do about broken recordings, as readers of data take it."""
+        return "skip" if self.skip_broken else "raise"
 
     def trainer(self) -> TrainerConfig:
         """Return the trainer's configuration."""
@@ -162,10 +170,10 @@ def finetune(
     target = Path(out) if out is not None else Path(sounds.stem if config.full else f"{sounds.stem}.safetensors")
     folder = locate(base)
     model, facts = load_model(folder)
-    clips = gather_clips(sounds, noise, config.held_back)
+    clips = gather_clips(sounds, noise, config.held_back, config.on_error)
     run_dir.mkdir(parents=True, exist_ok=True)
     write_manifest(run_dir / "manifest.jsonl", clips)
-    corpus = Corpus(clips, run_dir / "cache", model.sample_rate)
+    corpus = Corpus(clips, run_dir / "cache", model.sample_rate, on_error=config.on_error)
     encoder = load_encoder(facts["query"] or {}, folder)
 
     torch.manual_seed(config.seed)
@@ -189,7 +197,7 @@ def finetune(
     report = dataclasses.replace(report, out=str(target), after=after)
     if known is None:
         return report
-    scores = _known_scores(Path(known), run_dir, task)
+    scores = _known_scores(Path(known), run_dir, task, config.on_error)
     return dataclasses.replace(report, known_before=scores(task.base), known_after=scores(tuned))
 
 
@@ -221,10 +229,10 @@ def _publish(best: Path, target: Path, base: Path, model: SeparationModel, full:
     return tuned.eval()
 
 
-def _known_scores(known: Path, run_dir: Path, task: FinetuneTask) -> HeldBackScores:
+def _known_scores(known: Path, run_dir: Path, task: FinetuneTask, on_error: OnError) -> HeldBackScores:
     """Measure on all recordings of `known`."""
-    clips = [dataclasses.replace(clip, split="val") for clip in read_clips(known)]
-    corpus = Corpus(clips, run_dir / "cache", task.corpus.sample_rate)
+    clips = [dataclasses.replace(clip, split="val") for clip in read_clips(known, on_error)]
+    corpus = Corpus(clips, run_dir / "cache", task.corpus.sample_rate, on_error=on_error)
     captions = CaptionTable.build({text for clip in clips for text in clip.texts}, task.encoder)
     labels, options = {clip.label for clip in clips}, task.options
     return HeldBackScores(corpus, captions, sorted(labels), options.sampling, options.validation_batches, task.seed + 1)

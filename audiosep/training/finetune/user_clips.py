@@ -11,7 +11,7 @@ from pathlib import Path
 
 from audiosep.audio import is_recording
 from audiosep.data.manifest import Clip, read_manifest
-from audiosep.data.readers import probed, read_folders
+from audiosep.data.readers import OnError, collect, probed, read_folders
 from audiosep.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -20,23 +20,26 @@ TARGET, NOISE = "target", "noise"  # families of the clips
 MIN_HELD_BACK_SECONDS = 2.0  # of a recording that is cut into a part to train on and a part to hold back
 
 
-def gather_clips(sounds: Path, noise: Sequence[Path | str], held_back: float) -> list[Clip]:
+def gather_clips(
+    sounds: Path, noise: Sequence[Path | str], held_back: float, on_error: OnError = "raise"
+) -> list[Clip]:
     """Read the user's clips and noise, and divide them into the splits "train" and "val".
 
     Args:
         sounds: a folder for each label, or a manifest.
         noise: folders of other sounds.
         held_back: share of each label's files that goes to "val".
+        on_error: what to do about broken files: leave them out ("skip") or "raise".
 
     Returns:
         Clips of the families `TARGET` and `NOISE`.
 
     Raises:
-        DataError: a split has fewer than two kinds of sound.
+        DataError: a split has fewer than two kinds of sound, or broken files.
     """
-    clips = [dataclasses.replace(clip, family=TARGET) for clip in read_clips(sounds)]
+    clips = [dataclasses.replace(clip, family=TARGET) for clip in read_clips(sounds, on_error)]
     for number, folder in enumerate(noise):
-        for clip in _read_noise(Path(folder)):
+        for clip in _read_noise(Path(folder), on_error):
             clips.append(dataclasses.replace(clip, id=f"noise{number}/{clip.id}", family=NOISE))
     clips = hold_back(clips, held_back)
     for split in ("train", "val"):
@@ -93,14 +96,26 @@ def _cut(clip: Clip, share: float) -> list[Clip]:
     return [first, last]
 
 
-def read_clips(path: Path) -> list[Clip]:
-    """Read a manifest, or a folder with a folder for each label."""
-    return read_manifest(path) if path.suffix == ".jsonl" else read_folders(path)
+def read_clips(path: Path, on_error: OnError = "raise") -> list[Clip]:
+    """Read a manifest, or a folder with a folder for each label.
+
+    Args:
+        path: the manifest or folder.
+        on_error: as for `gather_clips`; files of a manifest are not opened here.
+
+    Raises:
+        DataError: no clips, or broken files.
+    """
+    return read_manifest(path) if path.suffix == ".jsonl" else read_folders(path, on_error)
 
 
-def _read_noise(path: Path) -> list[Clip]:
+def _read_noise(path: Path, on_error: OnError) -> list[Clip]:
     """Noise may be a manifest, a folder with a folder for each label, or a folder of files without labels."""
     if path.is_dir() and any(is_recording(p) for p in path.iterdir()):
         files = sorted(p for p in path.rglob("*") if is_recording(p))
-        return [probed(p, id=p.relative_to(path).as_posix(), label="background noise", group=str(p)) for p in files]
-    return read_clips(path)
+
+        def clip(file: Path) -> Clip:
+            return probed(file, id=file.relative_to(path).as_posix(), label="background noise", group=str(file))
+
+        return collect(files, clip, on_error)
+    return read_clips(path, on_error)
