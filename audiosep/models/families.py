@@ -11,6 +11,19 @@ from audiosep.models.separation_model import SeparationModel
 FAMILIES = {
     "resunet30": "audiosep.models.resunet:ResUNet30",
     "hybrid": "audiosep.models.hybrid:Hybrid",
+    # Networks of the literature, see `backbones`.
+    "unet": "audiosep.models.backbones.unet:UNet",
+    "wave_unet": "audiosep.models.backbones.wave_unet:WaveUNet",
+    "open_unmix": "audiosep.models.backbones.open_unmix:OpenUnmix",
+    "mmdenselstm": "audiosep.models.backbones.mmdenselstm:MMDenseLSTM",
+    "conv_tasnet": "audiosep.models.backbones.conv_tasnet:ConvTasNet",
+    "dprnn": "audiosep.models.backbones.dprnn:DPRNN",
+    "svoice": "audiosep.models.backbones.svoice:SVoice",
+    "resunet_decouple": "audiosep.models.backbones.resunet_decouple:ResUNetDecouple",
+    "cws_presunet": "audiosep.models.backbones.cws_presunet:CWSPResUNet",
+    "skip_filtering": "audiosep.models.backbones.skip_filtering:SkipFiltering",
+    "bs_roformer": "audiosep.models.backbones.bs_roformer:BSRoFormer",
+    "scnet": "audiosep.models.backbones.scnet:SCNet",
 }
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from audiosep.models.query_ways import Ways
@@ -81,6 +82,31 @@ class SeparationModel(nn.Module):
             mix: (batch, channels, samples).
         """
         raise NotImplementedError
+
+    def query_each(self, mix: Tensor, embeddings: Tensor, negatives: Tensor) -> list[Tensor]:
+        """One query for each mixture, as training asks.
+
+        Args:
+            mix: (batch, channels, samples).
+            embeddings: (batch, dimension).
+            negatives: (batch, dimension).
+
+        Returns:
+            (batch, channels, samples) of each stage of the network, the last one its estimate.
+        """
+        rows = zip(mix.split(1), embeddings.split(1), negatives.split(1), strict=True)
+        return [torch.cat([self(*row).waveforms[:, 0] for row in rows])]
+
+    def stems_by_stage(self, mix: Tensor) -> list[Tensor]:
+        """The fixed stems, as training asks.
+
+        Args:
+            mix: (batch, channels, samples).
+
+        Returns:
+            (batch, stems, channels, samples) of each stage of the network, the last one that of `stems`.
+        """
+        return [self.stems(mix).waveforms]
 
     @property
     def tag_names(self) -> Tensor | None:

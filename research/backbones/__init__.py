@@ -1,0 +1,1 @@
+"""The networks of the literature side by side: `python -m research.backbones`, see `comparison`."""
