@@ -16,11 +16,13 @@ from torch import nn
 
 from audiosep import query
 from audiosep.api import load
+from audiosep.cli import main
 from audiosep.models.families import FAMILIES
 from audiosep.separator import Separator
 from audiosep.weights.checkpoint import save_model
 
 Mixture = Callable[..., NDArray[np.float32]]
+Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
@@ -58,6 +60,19 @@ def _own_log() -> Iterator[None]:
     yield
     logger.setLevel(level)
     logger.handlers[:] = handlers
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """run("separate", ...) -> (exit code, standard output, standard error)"""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        code = main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
 
 
 @pytest.fixture

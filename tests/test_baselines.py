@@ -7,7 +7,7 @@ import pytest
 import sounds
 import torch
 
-from audiosep.errors import DependencyError, InputError, ModelError, QueryError
+from audiosep.errors import InputError, ModelError, QueryError
 from audiosep.evaluation.baselines import BASELINES, load_baseline
 from audiosep.evaluation.baselines.base import Baseline, masked, spectrum
 from audiosep.evaluation.baselines.gating import SpectralGating
@@ -19,8 +19,6 @@ from audiosep.metrics import sdr, si_sdri
 from audiosep.query.query import Query
 from audiosep.weights.baseline_names import FLOORS
 
-NEURAL = ("hdemucs", "hdemucs-plus", "convtasnet", "demucs", "openunmix")
-CLASSICAL = tuple(name for name in BASELINES if name not in NEURAL)
 RATE = 16000
 
 
@@ -42,7 +40,7 @@ def gain(estimate: np.ndarray, truth: np.ndarray, mix: np.ndarray) -> float:
     return float(si_sdri(*flat))
 
 
-@pytest.mark.parametrize("name", CLASSICAL)
+@pytest.mark.parametrize("name", BASELINES)
 @pytest.mark.parametrize("shape", [(1,), (700,), (1, 9000), (2, 9001), (3, 2000)])
 def test_shape_kind_and_repeatability(name: str, shape: tuple[int, ...]) -> None:
     mix = 0.1 * np.random.default_rng(0).standard_normal(shape).astype(np.float32)
@@ -59,7 +57,7 @@ def test_shape_kind_and_repeatability(name: str, shape: tuple[int, ...]) -> None
     np.testing.assert_array_equal(mix, before)
 
 
-@pytest.mark.parametrize("name", CLASSICAL)
+@pytest.mark.parametrize("name", BASELINES)
 def test_silence_in_silence_out(name: str) -> None:
     system = load_baseline(name)
     mix = np.zeros((2, 5000), np.float32)
@@ -67,7 +65,7 @@ def test_silence_in_silence_out(name: str) -> None:
     np.testing.assert_array_equal(estimate, mix)
 
 
-@pytest.mark.parametrize("name", CLASSICAL)
+@pytest.mark.parametrize("name", BASELINES)
 def test_names_and_descriptions(name: str) -> None:
     system = load_baseline(name)
     assert system.name == name
@@ -75,7 +73,7 @@ def test_names_and_descriptions(name: str) -> None:
     assert system.needs_references == (name.startswith("oracle") or name == "best-gain")
 
 
-@pytest.mark.parametrize("name", [n for n in CLASSICAL if load_baseline(n).targets])
+@pytest.mark.parametrize("name", [n for n in BASELINES if load_baseline(n).targets])
 def test_fixed_targets_sum_to_the_mix_and_other_queries_are_errors(name: str) -> None:
     system = load_baseline(name)
     mix = np.stack([sounds.voice(1.5, RATE), sounds.loop(1.5, RATE, 0.3)])
@@ -224,63 +222,3 @@ def test_masked_parts_sum_to_the_mix() -> None:
     part, rest = masked(mix, np.full(X.shape[1:], 0.3, np.float32), X, 512, 128)
     np.testing.assert_allclose(part, 0.3 * mix, atol=1e-6)
     np.testing.assert_array_equal(part + rest, part + (mix - part))
-
-
-def test_missing_weights_and_packages_are_named(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    for name, file in (("hdemucs", "hdemucs_high_musdbhq_only.pt"), ("convtasnet", "conv_tasnet_base_libri2mix.pt")):
-        with pytest.raises(ModelError, match=file):
-            load_baseline(name)
-    for name in ("demucs", "openunmix"):
-        monkeypatch.setitem(__import__("sys").modules, name, None)
-        with pytest.raises(DependencyError, match=f"pip install '{name}"):
-            load_baseline(name)
-
-
-def test_damaged_weights_are_an_error(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    path = tmp_path / "torchaudio" / "models" / "conv_tasnet_base_libri2mix.pt"
-    path.parent.mkdir(parents=True)
-    torch.save({"weight": torch.zeros(1)}, path)
-    with pytest.raises(ModelError, match="not the published weights"):
-        load_baseline("convtasnet")
-
-
-def test_conv_tasnet_from_the_cache(tmp_path, monkeypatch) -> None:
-    from torchaudio.models import conv_tasnet_base
-
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    torch.manual_seed(0)
-    path = tmp_path / "torchaudio" / "models" / "conv_tasnet_base_libri2mix.pt"
-    path.parent.mkdir(parents=True)
-    network = conv_tasnet_base(num_sources=2).eval()
-    torch.save(network.state_dict(), path)
-    mix = np.stack([sounds.voice(0.7, 8000), sounds.noise(0.7, 8000)])
-    estimate = load_baseline("convtasnet").separate(mix, "speaker 2", sample_rate=8000)["speaker 2"]
-    with torch.inference_mode():
-        expected = network(torch.from_numpy(mix)[:, None])[:, 1]
-    np.testing.assert_allclose(estimate, expected.numpy(), atol=1e-6)
-
-
-@pytest.mark.parametrize(("channels", "rate"), [(2, 44100), (1, 48000), (3, 22050)])
-def test_hybrid_demucs_runs_in_windows_at_any_rate(channels: int, rate: int, monkeypatch) -> None:
-    from torchaudio.models import HDemucs
-
-    from audiosep.evaluation.baselines.neural import STEMS, HybridDemucs
-
-    torch.manual_seed(0)
-    small = HDemucs(list(STEMS), channels=4).eval()
-    monkeypatch.setattr(HybridDemucs, "_load", lambda self: small)
-    mix = np.stack([sounds.voice(0.9, rate, seed) for seed in range(channels)])
-    parts = HybridDemucs(device="cpu").separate(mix, ["drums", "vocals", "accompaniment"], sample_rate=rate)
-    assert all(part.shape == mix.shape and np.isfinite(part).all() for part in parts.values())
-    np.testing.assert_allclose(parts["vocals"] + parts["accompaniment"], mix, atol=1e-6)
-
-
-def test_windows_of_an_identity_network_give_the_input_back() -> None:
-    from audiosep.evaluation.baselines.neural import _in_windows
-
-    x = torch.from_numpy(np.stack([sounds.voice(23, 100), sounds.noise(23, 100)]))[None]
-    y = _in_windows(lambda w: torch.stack([w, 2 * w], 1), x, 100)
-    torch.testing.assert_close(y[:, 0], x)
-    torch.testing.assert_close(y[:, 1], 2 * x)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,8 @@ from audiosep.evaluation.baselines import BASELINES
 from audiosep.models.families import FAMILIES
 from audiosep.weights import catalogue
 from audiosep.weights.catalogue import MODELS, installed, locate, model_folder
+
+EXTRAS = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 
 
 @pytest.fixture(autouse=True)
@@ -37,6 +41,12 @@ def test_every_entry_is_complete(name: str) -> None:
     assert entry.description.endswith(".")
     assert entry.capabilities <= {"text", "audio", "negative", "stems", "presence"}
     assert name not in BASELINES
+    assert entry.bundled or entry.bytes > 1e6
+    if entry.family == "published":  # few of their authors publish sums and sizes
+        assert entry.stems
+        assert entry.extra in EXTRAS
+        assert all(re.fullmatch(r"[0-9a-f]{8}|", source.sha256 or "") for source in entry.sources)
+        return
     for checkpoint in entry.sources[:1]:
         assert checkpoint.bytes
         assert len(checkpoint.sha256 or "") == 64

@@ -12,7 +12,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +19,11 @@ import numpy as np
 import pytest
 import soundfile
 import typer.main
+from conftest import Mixture, Run
 
 import audiosep
 from audiosep import cli
 from audiosep.audio import read_audio, write_audio
-from audiosep.cli import main
 from audiosep.cli.manifests import read_inputs
 from audiosep.cli.separate import build, read_embedding, split
 from audiosep.errors import InputError, QueryError
@@ -33,21 +32,6 @@ from audiosep.weights import catalogue
 ROOT = Path(__file__).parents[1]
 # Verbs whose options docs/cli.md lists one by one; the others leave them to --help.
 OPTION_BY_OPTION = ("separate", "stems", "convert", "models", "doctor", "live", "export", "bench")
-Run = Callable[..., tuple[int, str, str]]
-Mixture = Callable[..., np.ndarray]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """run("separate", ...) -> (exit code, standard output, standard error)"""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
 
 
 @pytest.fixture

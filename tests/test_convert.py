@@ -214,7 +214,7 @@ def test_other_weights_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no weights"):
         convert(tmp_path / "other.pt", tmp_path / "out")
     with pytest.raises(ConfigError, match="kind"):
-        convert(tmp_path / "other.pt", tmp_path / "out", kind="demucs")
+        convert(tmp_path / "other.pt", tmp_path / "out", kind="mdx")
 
 
 def test_a_bert_clap_is_refused(tmp_path: Path, tokens: Path) -> None:

@@ -7,18 +7,16 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 import torch
-from conftest import Mixture
+from conftest import Mixture, Run
 
 from audiosep.atomic import PendingFile, remove_leftovers
 from audiosep.audio import probe, read_audio, write_audio
-from audiosep.cli import main
 from audiosep.cli.common import ModelOptions
 from audiosep.cli.separate import split
 from audiosep.errors import Cancelled, InputError
@@ -28,20 +26,6 @@ from audiosep.query.stem_words import stem_of
 from audiosep.separator import Separator
 
 ROOT = Path(__file__).parents[1]
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """run("separate", ...) -> (exit code, standard output, standard error)"""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
 
 
 @pytest.fixture

@@ -839,7 +839,7 @@ def test_mistakes_of_calls_get_messages_that_fit(
     (tmp_path / "broken.mp3").write_bytes(b"ID3\x04\0\0\0\0\0\x0a\xff\xfb\x90\0" + bytes(500))
     with pytest.raises(AudioError, match="soundfile: the data is damaged"):
         separator.separate(tmp_path / "broken.mp3", "piano")
-    (tmp_path / "demucs").mkdir()
+    (tmp_path / "repet").mkdir()
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ModelError, match="folder demucs here is no model of audiosep, and demucs is a baseline"):
-        audiosep.load("demucs")
+    with pytest.raises(ModelError, match="folder repet here is no model of audiosep, and repet is a baseline"):
+        audiosep.load("repet")

@@ -17,11 +17,11 @@ app = common.application()
 @common.skippable(lambda given: given["folder"])
 def convert(
     checkpoint: Annotated[
-        Path, typer.Argument(metavar="CHECKPOINT", help="A .ckpt of AudioSep, or a .pt of LAION's CLAP.")
+        Path, typer.Argument(metavar="CHECKPOINT", help="A file with published weights, see docs/stem-models.md.")
     ],
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder to write.")],
     kind: Annotated[
-        str, typer.Option("--kind", metavar="NAME", help="audiosep, clap, or auto: found out from the weights.")
+        str, typer.Option("--kind", metavar="NAME", help="audiosep, clap, demucs ..., or auto: by the weights.")
     ] = "auto",
     tokenizer: Annotated[
         str | None,
@@ -34,7 +34,7 @@ def convert(
     quiet: common.Quiet = False,
     verbose: common.Verbose = 0,
 ) -> None:
-    """Turn a published AudioSep or CLAP checkpoint into a folder that --model takes.
+    """Turn a published checkpoint (AudioSep, CLAP, stem models) into a folder that --model takes.
 
     audiosep convert audiosep_base_4M_steps.ckpt models/audiosep-base --tokenizer roberta-base/
     """

@@ -115,13 +115,15 @@ def _report(
     from audiosep.evaluation.scores import Scorer
     from audiosep.evaluation.sets import load_set
     from audiosep.weights.baseline_names import FLOORS, KINDS
+    from audiosep.weights.stem_models import STEM_MODELS
 
     terminal = common.console()
     common.logs_to(terminal, verbose, quiet)
     # An error now, not after hours, for a measure that is unknown or whose package is missing.
     Scorer([group for group in settings.measures if group != "clap"])
     benchmarks = [load_set(text, limit=limit, seed=settings.seed) for text in sets]
-    systems = [name for given in model for name in KINDS.get(given, (given,))]
+    kinds = {**KINDS, "networks": tuple(entry.name for entry in STEM_MODELS)}
+    systems = [name for given in model for name in kinds.get(given, (given,))]
     with common.progress_bar(terminal, "evaluating", quiet) as advance:
         evaluated = run(
             [*systems, *FLOORS], benchmarks, results, settings, lambda done, total, name: advance(done / max(1, total))
@@ -132,6 +134,7 @@ def _report(
 def _listing() -> str:
     from audiosep.evaluation.baselines import BASELINES, baseline_class
     from audiosep.evaluation.sets import READERS, options
+    from audiosep.weights.stem_models import STEM_MODELS
 
     lines = ["Test sets (--set NAME=PATH[,OPTION=VALUE...]):", ""]
     for name, reader in READERS.items():
@@ -141,4 +144,6 @@ def _listing() -> str:
         lines += [f"      from {reader.layout.owner}", ""]
     lines += ["Baselines (--model NAME):", ""]
     lines += [f"  {name}: {baseline_class(name).about}" for name in BASELINES]
+    lines += ["", "Published stem models (--model NAME, after `audiosep models download NAME`; all: networks):", ""]
+    lines += [f"  {entry.name}: {entry.description}" for entry in STEM_MODELS]
     return "\n".join(lines)

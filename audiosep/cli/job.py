@@ -296,11 +296,16 @@ def _shares(work: _Job) -> tuple[int, int | None]:
     """How many recordings are separated at once, and the CPU threads of each; None for as many as there may be."""
     from audiosep.inference.parallel import jobs_that_fit
     from audiosep.inference.threads import available_cpus
+    from audiosep.models.families import family_class
+    from audiosep.weights.catalogue import locate
+    from audiosep.weights.model_config import read_config
 
     if work.job.jobs == 1:
         return 1, work.model.threads
     cpus = work.model.threads or available_cpus()
-    jobs = jobs_that_fit(work.job.jobs, cpus)
+    config = read_config(locate(work.model.model))
+    each = family_class(config["family"]).job_bytes(config["model"])
+    jobs = jobs_that_fit(work.job.jobs, cpus, job_bytes=each)
     return jobs, max(1, cpus // jobs)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,6 +12,8 @@ import typer
 from audiosep.cli import common
 from audiosep.errors import ModelError
 from audiosep.weights import catalogue
+from audiosep.weights.model_config import stated_stems
+from audiosep.weights.model_entry import ModelEntry
 
 app = common.application("List, describe and download models.")
 
@@ -29,9 +32,15 @@ def list_models(as_json: common.AsJson = False) -> None:
     for entry in entries:
         state = "installed" if entry["folder"] else "not installed"
         print(f"{entry['name']:{width}}  {state:13}  {entry['licence'] or '-':12}  {entry['description']}")
+        if entry["stems"]:
+            print(f"{'':{width}}  stems: {', '.join(entry['stems'])}")
         if not entry["folder"] and not entry["bundled"]:
-            size = catalogue.MODELS[entry["name"]].bytes / 1e9
-            print(f"{'':{width}}  to download it ({size:.2f} GB): audiosep models download {entry['name']}")
+            known = catalogue.MODELS[entry["name"]]
+            accept = " --accept-licence" if known.restricted else ""
+            print(
+                f"{'':{width}}  to download it ({known.bytes / 1e9:.2f} GB): "
+                f"audiosep models download {entry['name']}{accept}"
+            )
 
 
 @app.command()
@@ -59,6 +68,9 @@ def download(
     token: Annotated[
         str | None, typer.Option(metavar="TEXT", help="Token of the hub, for repositories that need one.")
     ] = None,
+    accept_licence: Annotated[
+        bool, typer.Option("--accept-licence", help="Accept a licence that restricts what the weights are used for.")
+    ] = False,
     as_json: common.AsJson = False,
     quiet: common.Quiet = False,
 ) -> None:
@@ -73,7 +85,7 @@ def download(
     from audiosep.convert import convert
     from audiosep.weights.download import download as fetch
 
-    folder = fetch(model, convert, progress=say, token=token)
+    folder = fetch(model, convert, progress=say, token=token, accept_licence=accept_licence)
     if as_json:
         common.emit(_entry(model))
     else:
@@ -91,6 +103,7 @@ def _entry(name: str) -> dict[str, Any]:
         "family": entry.family,
         "licence": entry.licence,
         "capabilities": sorted(entry.capabilities),
+        "stems": list(_stems(entry, folder)),
         "bundled": entry.bundled,
         "folder": None if folder is None else str(folder),
         "sources": [
@@ -98,6 +111,15 @@ def _entry(name: str) -> dict[str, Any]:
             for source in entry.sources
         ],
     }
+
+
+def _stems(entry: ModelEntry, folder: Path | None) -> tuple[str, ...]:
+    """The stems of a model: those that its folder states, or those that the catalogue does."""
+    stated = None
+    if folder is not None:
+        with contextlib.suppress(ModelError):
+            stated = stated_stems(folder)
+    return stated or entry.stems
 
 
 def _hub_entry(name: str, folder: Path | None) -> dict[str, Any]:
@@ -110,6 +132,7 @@ def _hub_entry(name: str, folder: Path | None) -> dict[str, Any]:
         "family": config.get("family"),
         "licence": config.get("licence"),
         "capabilities": None,
+        "stems": None,
         "bundled": False,
         "folder": None if folder is None else str(folder),
         "sources": [{"repo": name, "file": file, **about} for file, about in sources.items()],

@@ -9,11 +9,12 @@ from torch import Tensor
 from audiosep.atomic import fill_folder
 from audiosep.convert.audiosep_ckpt import ENCODER, SEPARATOR, separator
 from audiosep.convert.laion_clap import write_clap
+from audiosep.convert.stem_networks import STEM_KINDS, states_demucs, stem_kind, stem_network
 from audiosep.convert.unpickle import read_pickle, state_dict
 from audiosep.errors import ConfigError, ModelError
-from audiosep.weights.checkpoint import save_model
+from audiosep.weights.checkpoint import load_state, save_model
 
-KINDS = ("auto", "audiosep", "clap")
+KINDS = ("auto", "audiosep", "clap", *STEM_KINDS)
 
 
 def convert(
@@ -27,10 +28,13 @@ def convert(
     """Convert a published checkpoint.
 
     Args:
-        source: AudioSep's Lightning `.ckpt`, or LAION's CLAP `.pt`.
-        out: folder to make. From AudioSep comes a model for `load`, with its CLAP in `clap/`; from a CLAP comes a
-            folder for `transformers.ClapModel`, which a model's `config.json` may name as its query encoder.
-        kind: "audiosep", "clap", or "auto" to find out by the names of the weights.
+        source: AudioSep's Lightning `.ckpt`, LAION's CLAP `.pt`, or the checkpoint of a published stem network: a
+            `.safetensors` of demucs or the `.yaml` of an ensemble of them, a `.pt` of torchaudio, a `.pth` of
+            Open-Unmix with those of the other stems beside it, a `.ckpt` of a RoFormer with its `.yaml` beside it.
+        out: folder to make. From AudioSep and from a stem network comes a model for `load`, the former with its CLAP in
+            `clap/`; from a CLAP comes a folder for `transformers.ClapModel`, which a model's `config.json` may name as
+            its query encoder.
+        kind: a name of KINDS; "auto" to find out by the names of the weights.
         tokenizer: RoBERTa's tokenizer, which the checkpoints do not hold: a folder with tokenizer.json (or vocab.json
             and merges.txt) or a hub id; None: it is downloaded from the hub.
         overwrite: replace `out` if it holds a converted model.
@@ -42,17 +46,22 @@ def convert(
         ConfigError: an unknown kind.
         ModelError: the checkpoint is damaged, would run code, or has missing or unknown keys; there is no tokenizer;
             or `out` exists and may not be replaced.
+        DependencyError: the package of a stem network is not installed.
         AudioSepError: the disk is full, or the folder of `out` is not writable.
     """
     source, out = Path(source), Path(out)
     if kind not in KINDS:
         raise ConfigError(f"kind {kind!r} is not one of {', '.join(map(repr, KINDS))}")
     _check_free(out, overwrite)
-    state = state_dict(read_pickle(source), source)
+    state = _state(source)
     if kind == "auto":
         kind = _kind(state, source)
     with fill_folder(out) as folder:
-        if kind == "clap":
+        if kind in STEM_KINDS:
+            save_model(folder, stem_network(kind, source, state), query=None, extra={"source": source.name})
+        elif state is None:
+            raise ModelError(f"{source} is no checkpoint of {kind}, which is a pickle of PyTorch")
+        elif kind == "clap":
             write_clap(state, folder, tokenizer)
         else:
             _write_audiosep(state, folder, source, tokenizer)
@@ -73,14 +82,27 @@ def _write_audiosep(state: dict[str, Tensor], folder: Path, source: Path, tokeni
     save_model(folder, model, query={"encoder": "clap", "model": "clap"}, extra={"source": source.name})
 
 
-def _kind(state: dict[str, Tensor], source: Path) -> str:
+def _state(source: Path) -> dict[str, Tensor] | None:
+    """The weights in a file; None for files of demucs, which say how they are read."""
+    if source.suffix == ".yaml":
+        return None
+    if source.suffix == ".safetensors":
+        state = load_state(source)
+        return None if states_demucs(source) else state
+    return state_dict(read_pickle(source), source)
+
+
+def _kind(state: dict[str, Tensor] | None, source: Path) -> str:
+    if (kind := stem_kind(state)) is not None:
+        return kind
+    assert state is not None
     if any(key.startswith(SEPARATOR) for key in state):
         return "audiosep"
     if any(key.startswith(("audio_branch.", "text_branch.")) for key in state):
         return "clap"
     raise ModelError(
-        f"{source} is neither an AudioSep checkpoint ({SEPARATOR}*) nor a LAION CLAP (audio_branch.*, text_branch.*): "
-        f"its weights begin with {min(state)!r}"
+        f"{source} is neither an AudioSep checkpoint ({SEPARATOR}*), nor a LAION CLAP (audio_branch.*, text_branch.*), "
+        f"nor a published stem network: its weights begin with {min(state)!r}"
     )
 
 

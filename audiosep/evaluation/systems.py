@@ -161,7 +161,7 @@ def load_system(name: str, device: str = "auto", precision: str = "auto", engine
     """Load a system for evaluation.
 
     Args:
-        name: as in `audiosep.load`, or a baseline's; `MODEL:stems` for the fixed stems of a model,
+        name: as in `audiosep.load`, or a baseline's; `MODEL:stems` for the fixed stems of a model that has queries too,
             `MODEL:live=SECONDS` for a live stream with this latency, `MODEL:live=SECONDS,past=SECONDS` for one whose
             windows reach this far into the past; a further `,thorough` or `,quick` sets `thorough` of the stream.
         device: of a model, as in `audiosep.load`.
@@ -181,7 +181,8 @@ def load_system(name: str, device: str = "auto", precision: str = "auto", engine
         thorough = None if live["effort"] is None else live["effort"] == "thorough"
         separator = load(name[: live.start()], device, precision, engine=engine, sounds=False)
         return LiveSystem(separator, float(live["latency"]), past, thorough)
-    return ModelSystem(load(name, device, precision, engine=engine, sounds=False))
+    separator = load(name, device, precision, engine=engine, sounds=False)
+    return ModelSystem(separator) if separator.encoder is not None else StemsSystem(separator)
 
 
 def identity(name: str) -> str:

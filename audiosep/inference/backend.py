@@ -54,7 +54,7 @@ class Backend:
             device = "cpu"
         self.network, self.engine = network.eval(), engine
         self.device = pick_device(device)
-        self.precision = pick_precision(precision, self.device)
+        self.precision = pick_precision(precision, self.device, needs_fp32=network.needs_fp32)
         self.model = network
         self._windows_that_fit: dict[tuple[int, ...], int] = {}
         self._process = os.getpid()

@@ -46,21 +46,24 @@ def pick_device(device: str | torch.device = "auto") -> torch.device:
     return picked
 
 
-def pick_precision(precision: str, device: torch.device) -> str:
+def pick_precision(precision: str, device: torch.device, *, needs_fp32: bool = False) -> str:
     """The precision of the network's layers; spectra and everything outside the network stay in fp32.
 
     Args:
         precision: a key of PRECISIONS, or "auto" for the fastest that the device computes in hardware.
         device: where the network runs.
+        needs_fp32: of the network.
 
     Returns:
         A key of PRECISIONS.
 
     Raises:
-        InputError: an unknown precision, or fp16 on a CPU.
+        InputError: an unknown precision, fp16 on a CPU, or another one than the network needs.
     """
     if precision == "auto":
-        return _fastest(device)
+        return "fp32" if needs_fp32 else _fastest(device)
+    if needs_fp32 and precision in PRECISIONS and precision != "fp32":
+        raise InputError(f"this model computes in fp32 only, not in {precision}: use precision='fp32' or 'auto'")
     if precision not in PRECISIONS:
         raise InputError(f"unknown precision {precision!r}; use auto, {', '.join(PRECISIONS)}")
     if precision == "fp16" and device.type == "cpu":

@@ -20,7 +20,14 @@ def recording_windows(model: SeparationModel, overlap: float) -> Windows:
         model: that the windows go through.
         overlap: as in `Options`.
     """
-    return Windows.plan(model.window, model.context, hop=model.hop, grid=_grid(model), overlap=overlap)
+    return Windows.plan(
+        model.window,
+        model.context,
+        hop=model.hop,
+        grid=_grid(model),
+        overlap=overlap,
+        whole=model.whole_windows,
+    )
 
 
 def live_windows(model: SeparationModel, sample_rate: int, latency: float, past: float | None) -> Windows:

@@ -27,20 +27,22 @@ def check_jobs(jobs: int, device: str) -> None:
         raise InputError(f"several recordings at once are for the CPU, and this model is on {device}: leave out jobs")
 
 
-def jobs_that_fit(wanted: int, cpus: int | None = None, free: int | None = None) -> int:
+def jobs_that_fit(wanted: int, cpus: int | None = None, free: int | None = None, job_bytes: int | None = None) -> int:
     """How many recordings to separate at once, each with a share of the CPU threads.
 
     Args:
         wanted: at most so many; 0 for as many as fit.
         cpus: CPUs; None for `available_cpus`.
         free: free memory in bytes; None to look it up.
+        job_bytes: memory of a recording beside the first, in bytes; None for that of a small model.
 
     >>> jobs_that_fit(0, cpus=8, free=2 * 2**30)
     5
     """
     cpus = available_cpus() if cpus is None else cpus
     free = free_memory() if free is None else free
-    room = cpus if free is None else 1 + max(0, free - 2 * _BYTES) // _BYTES
+    each = job_bytes or _BYTES
+    room = cpus if free is None else 1 + max(0, free - 2 * each) // each
     return max(1, min(wanted or cpus, cpus, room))
 
 

@@ -34,6 +34,7 @@ class Windows:
             window is filled. The part before the signal is the mirror image of its beginning.
         mirror: samples by which a live window is extended at its newest end, with the mirror image of that end: a frame
             that is cut off there would hold a click.
+        whole: whether the last window has the full length, too, where the signal has it.
 
     Raises:
         InputError: windows that do not advance, or not by multiples of the grid.
@@ -46,6 +47,7 @@ class Windows:
     grid: int = 1
     lead: int = 0
     mirror: int = 0
+    whole: bool = False
 
     def __post_init__(self) -> None:
         if min(self.size, self.grid, self.stride) < 1 or min(self.left, self.right, self.fade) < 0:
@@ -72,18 +74,25 @@ class Windows:
         """As `span`, for a last window that ends with the signal.
 
         It is not padded, because that would put silence where the model expects sound. It starts where it would anyway,
-        or earlier if it had less than a third of a window then.
+        or earlier if it had less than a third of a window then, or less than a whole one where that is wanted.
 
         Args:
             index: of the window.
             samples: length of the signal.
         """
-        least = self.size if self.lead else self.size // 3
+        least = self.size if self.lead or self.whole else self.size // 3
         return min(self.span(index)[0], max(0, _ceil(samples - least, self.grid))), samples
 
     @classmethod
     def plan(
-        cls, size: int, context: int, *, hop: int, grid: int | None = None, overlap: float = Options.overlap
+        cls,
+        size: int,
+        context: int,
+        *,
+        hop: int,
+        grid: int | None = None,
+        overlap: float = Options.overlap,
+        whole: bool = False,
     ) -> Windows:
         """Windows for whole recordings.
 
@@ -94,6 +103,7 @@ class Windows:
             grid: of its pooling, a multiple of `hop`; None: `hop`.
             overlap: part of the trusted samples that neighbours share, 0 <= overlap < 1, rounded up to the grid; what
                 they share is computed twice.
+            whole: as of the class.
 
         Raises:
             InputError: `overlap` is out of range, or `size` leaves no trusted samples.
@@ -102,7 +112,7 @@ class Windows:
             raise InputError(f"overlap must be at least 0 and below 1, got {overlap}")
         trusted = size - 2 * context
         stride, grid = _stride(round(trusted * (1 - overlap)), hop, grid or hop)
-        return cls(size, context, context, trusted - stride, grid)
+        return cls(size, context, context, trusted - stride, grid, whole=whole)
 
     @classmethod
     def live(cls, latency: int, past: int, *, size: int, context: int, hop: int, grid: int | None = None) -> Windows:

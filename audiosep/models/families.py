@@ -11,6 +11,7 @@ from audiosep.models.separation_model import SeparationModel
 FAMILIES = {
     "resunet30": "audiosep.models.resunet:ResUNet30",
     "hybrid": "audiosep.models.hybrid:Hybrid",
+    "published": "audiosep.models.published:PublishedStems",  # networks of other packages
     # Networks of the literature, see `backbones`.
     "unet": "audiosep.models.backbones.unet:UNet",
     "wave_unet": "audiosep.models.backbones.wave_unet:WaveUNet",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -47,6 +47,9 @@ class SeparationModel(nn.Module):
         past: samples of the past that a live window covers again, where the latency leaves time for more than half of
             the context.
         mixes_ways: whether it takes several ways of querying for one sound.
+        whole_windows: whether it is best, or only right, for windows of the full length; the last window of a
+            recording then reaches further back instead of being shorter.
+        needs_fp32: whether its layers are only known to be right in fp32.
     """
 
     Config: ClassVar[type[Any]]
@@ -61,6 +64,8 @@ class SeparationModel(nn.Module):
     past: int
     alignment: int = 1
     mixes_ways: bool = False
+    whole_windows: bool = False
+    needs_fp32: bool = False
 
     def forward(
         self, mix: Tensor, embeddings: Tensor, negatives: Tensor | None = None, ways: Sequence[Ways | None] = ()
@@ -121,6 +126,18 @@ class SeparationModel(nn.Module):
 
         Returns:
             (batch, tags).
+        """
+        return None
+
+    @classmethod
+    def job_bytes(cls, config: Mapping[str, Any]) -> int | None:
+        """Memory of a recording that is separated beside another one.
+
+        Args:
+            config: of a model of this family, as in its `config.json`.
+
+        Returns:
+            Bytes; None for that of a small model.
         """
         return None
 

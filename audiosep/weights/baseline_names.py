@@ -8,7 +8,6 @@ FLOORS = ("best-gain", "mixture", "silence")
 KINDS: dict[str, tuple[str, ...]] = {
     "oracles": ("oracle-ibm", "oracle-irm", "oracle-complex", "oracle-mwf", "oracle-nmf"),
     "classical": ("nmf", "rpca", "repet", "repet-adaptive", "repet-sim", "hpss", "spectral-gating"),
-    "networks": ("hdemucs", "hdemucs-plus", "convtasnet", "demucs", "openunmix"),
 }
 """Names that stand for several baselines."""
 

@@ -14,68 +14,18 @@ import difflib
 import os
 import re
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
 from audiosep.errors import ModelError
 from audiosep.weights.baseline_names import BASELINE_NAMES
+from audiosep.weights.model_entry import ModelEntry, PublishedFile
+from audiosep.weights.stem_models import STEM_MODELS
 
 PACKAGE = Path(__file__).parent.parent
 CHECKOUT = PACKAGE.parent
 RECORD = "sources.json"  # in a downloaded model: the size and sha256 of each file that was fetched
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-
-
-@dataclass(frozen=True)
-class PublishedFile:
-    """A file of a repository on the hub.
-
-    Attributes:
-        repo: id of the repository.
-        file: path in it.
-        sha256: of the file; None where it is not published: then it is recorded at the first download.
-        bytes: size of the file; None where it is not published.
-        repo_type: "model" or "space".
-    """
-
-    repo: str
-    file: str
-    sha256: str | None
-    bytes: int | None
-    repo_type: str = "model"
-
-
-@dataclass(frozen=True)
-class ModelEntry:
-    """A model of the catalogue.
-
-    Attributes:
-        name: what `load` takes.
-        family: key of `models.families.FAMILIES`.
-        description: one line for lists.
-        licence: of the weights.
-        capabilities: as in `SeparationModel`.
-        sources: what `download` fetches: first the checkpoint to convert, then the tokenizer that it lacks. Empty for
-            weights that come with the package.
-    """
-
-    name: str
-    family: str
-    description: str
-    licence: str
-    capabilities: frozenset[str]
-    sources: tuple[PublishedFile, ...] = ()
-
-    @property
-    def bundled(self) -> bool:
-        """Whether the weights come with the package."""
-        return not self.sources
-
-    @property
-    def bytes(self) -> int:
-        """Size of what `download` fetches, as far as it is published."""
-        return sum(source.bytes or 0 for source in self.sources)
 
 
 MODELS = {
@@ -103,9 +53,10 @@ MODELS = {
                     repo_type="space",
                 ),
                 # The checkpoint holds a whole CLAP, but not the tokenizer of its text tower.
-                PublishedFile(repo="FacebookAI/roberta-base", file="tokenizer.json", sha256=None, bytes=None),
+                PublishedFile(repo="FacebookAI/roberta-base", file="tokenizer.json"),
             ),
         ),
+        *STEM_MODELS,
     )
 }
 

@@ -26,11 +26,6 @@ BASELINES: dict[str, str] = {
     "repet-sim": "audiosep.evaluation.baselines.repet:RepetSim",
     "hpss": "audiosep.evaluation.baselines.hpss:Hpss",
     "spectral-gating": "audiosep.evaluation.baselines.gating:SpectralGating",
-    "hdemucs": "audiosep.evaluation.baselines.neural:HybridDemucs",
-    "hdemucs-plus": "audiosep.evaluation.baselines.neural:HybridDemucsPlus",
-    "convtasnet": "audiosep.evaluation.baselines.neural:ConvTasNet",
-    "demucs": "audiosep.evaluation.baselines.neural:Demucs",
-    "openunmix": "audiosep.evaluation.baselines.neural:OpenUnmix",
 }
 
 
@@ -51,7 +46,6 @@ def load_baseline(name: str) -> Baseline:
     """A baseline by its name in `BASELINES`.
 
     Raises:
-        ModelError: an unknown name, or weights that are not in the user's cache.
-        DependencyError: the package that the baseline needs is not installed.
+        ModelError: an unknown name.
     """
     return baseline_class(name)()
