@@ -166,7 +166,10 @@ class MaskModel(SeparationModel):
 
     def _target(self, masks: Masks, target: int, spectrum: Tensor, samples: int) -> Tensor:
         """The waveform (batch, channels, samples) of a target."""
-        return istft(spectrum * masks.of(target)[:, None], self.n_fft, self.hop, samples)
+        mask = masks.of(target)
+        # One channel at a time: the inverse transform needs several times the memory of its result.
+        channels = [istft(channel * mask, self.n_fft, self.hop, samples) for channel in spectrum.unbind(1)]
+        return torch.stack(channels, 1)
 
 
 def query_groups(embeddings: Tensor, negatives: Tensor, together: int | None = None) -> Iterable[tuple[Tensor, Tensor]]:
