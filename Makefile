@@ -1,4 +1,5 @@
-# `make demo` separates two real recordings, `make test` checks everything, `make docs` builds the pages into site/.
+# `make demo` separates two real recordings, `make test` checks the code, the pages and what quick tests can show,
+# `make slow` runs the tests that take long, `make docs` builds the pages into site/.
 # Each sets up .venv first if it is not there.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -6,7 +7,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test check docs
+.PHONY: demo test slow check docs
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/demo.py --out out
@@ -14,9 +15,14 @@ demo: $(VENV)/.demo
 # Tests run side by side with one thread each. One more than two cores have fills the times in which a test waits for
 # other processes.
 JOBS ?= 3
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal
 
 test: $(VENV)/.test check docs
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not gpu" --numprocesses $(JOBS) --dist worksteal
+	$(PYTEST)
+
+# Killed clusters and batches, the peak of memory of long recordings, trainings of two processes, the pages' examples.
+slow: $(VENV)/.test
+	$(PYTEST) -m "slow and not gpu"
 
 check: $(VENV)/.test
 	$(BIN)/ruff check .

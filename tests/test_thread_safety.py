@@ -16,7 +16,7 @@ from audiosep.weights import catalogue
 AUDIO = Path(__file__).parents[1] / "examples" / "audio"
 
 
-@pytest.fixture(params=["separator", "mini"])
+@pytest.fixture(params=["separator", pytest.param("mini", marks=pytest.mark.slow)])
 def shared(request: pytest.FixtureRequest) -> Separator:
     """A small model with random weights, and the embedded one."""
     if request.param == "separator":
