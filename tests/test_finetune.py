@@ -23,9 +23,10 @@ from audiosep.metrics import si_sdr
 from audiosep.models.adapters import AdapterConfig
 from audiosep.models.hybrid import Hybrid
 from audiosep.models.hybrid_config import HybridConfig
-from audiosep.training.finetune.finetune_task import FinetuneOptions, band_limited
+from audiosep.training.finetune.finetune_task import FinetuneOptions
 from audiosep.training.finetune.finetuning import FinetuneConfig, FinetuneReport, finetune
 from audiosep.training.finetune.user_clips import gather_clips, hold_back
+from audiosep.training.separation.bandwidth import band_limited
 from audiosep.weights.checkpoint import save_model
 
 RATE = 16000

@@ -24,6 +24,7 @@ from audiosep.weights import configs
 
 TASKS = {
     "separation": "audiosep.training.separation.separation_task:SeparationTask",
+    "waveform": "audiosep.training.separation.waveform_task:WaveformTask",
     "text": "audiosep.training.towers.text_distillation:TextDistillation",
     "audio": "audiosep.training.towers.audio_distillation:AudioDistillation",
     "contrastive": "audiosep.training.towers.contrastive:Contrastive",

@@ -62,9 +62,9 @@ class BSRoFormer(SpectrumBackbone):
     def __init__(self, config: BSRoFormerConfig) -> None:
         super().__init__(config, channels=config.channels)
         sizes = [2 * config.channels * bins for bins in config.bands]
-        self.split = nn.ModuleList(nn.Sequential(nn.RMSNorm(size), nn.Linear(size, config.width)) for size in sizes)
+        self.split = nn.ModuleList(nn.Sequential(_Norm(size), nn.Linear(size, config.width)) for size in sizes)
         self.layers = nn.ModuleList(_Layer(config) for _ in range(config.layers))
-        self.norm = nn.RMSNorm(config.width)
+        self.norm = _Norm(config.width)
         self.out = Heads(config, lambda targets: _Masks(config, targets, sizes))
 
     def spectra(self, spectrum: Tensor, request: Request) -> Tensor:
@@ -77,6 +77,14 @@ class BSRoFormer(SpectrumBackbone):
             x = layer(x, request)
         masks = rearrange(self.out(request, self.norm(x)), "b k t (f c r) -> b k c f t r", c=channels, r=2)
         return torch.view_as_complex(masks.float().contiguous()) * spectrum[:, None]
+
+
+class _Norm(nn.RMSNorm):
+    """In the precision of its weights, since it computes in no other under autocast."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert self.weight is not None
+        return super().forward(x.to(self.weight.dtype))
 
 
 class _Layer(nn.Module):
@@ -100,8 +108,8 @@ class _Transformer(nn.Module):
     def __init__(self, config: BSRoFormerConfig) -> None:
         super().__init__()
         width, inner = config.width, config.expansion * config.width
-        self.attention = nn.Sequential(nn.RMSNorm(width), RotaryAttention(width, config.heads))
-        self.dense = nn.Sequential(nn.RMSNorm(width), nn.Linear(width, inner), nn.GELU(), nn.Linear(inner, width))
+        self.attention = nn.Sequential(_Norm(width), RotaryAttention(width, config.heads))
+        self.dense = nn.Sequential(_Norm(width), nn.Linear(width, inner), nn.GELU(), nn.Linear(inner, width))
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.attention(x)

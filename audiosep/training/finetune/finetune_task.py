@@ -31,6 +31,7 @@ from audiosep.training.caption_table import CaptionTable
 from audiosep.training.engine.trackers import Sample
 from audiosep.training.finetune.held_back import HeldBackScores
 from audiosep.training.finetune.user_clips import NOISE, TARGET
+from audiosep.training.separation.bandwidth import band_limited
 from audiosep.training.separation.losses import WeightedLosses
 from audiosep.training.separation.waveform_losses import WAVEFORM_LOSSES
 
@@ -247,22 +248,3 @@ class FinetuneTask:
         for clip in self.corpus.clips:
             seconds[f"{clip.family}/{clip.label}/{clip.split}"] += clip.seconds
         return {"task": "finetune", "seconds": {k: round(v, 1) for k, v in sorted(seconds.items())}}
-
-
-def band_limited(sources: Tensor, cutoff: Tensor, sample_rate: int) -> Tensor:
-    """Remove what lies above each mixture's cutoff, so that the model does not learn the bandwidth of a recording.
-
-    Args:
-        sources: (mixtures, sources, samples).
-        cutoff: (mixtures,) Hz.
-        sample_rate: Hz.
-    """
-    samples = sources.shape[-1]
-    frequencies = torch.fft.rfftfreq(samples, 1 / sample_rate, device=sources.device)
-    wanted = cutoff < sample_rate / 2
-    if not bool(wanted.any()):
-        return sources
-    result = sources.clone()
-    spectra = torch.fft.rfft(sources[wanted]) * (frequencies <= cutoff[wanted, None])[:, None]
-    result[wanted] = torch.fft.irfft(spectra, samples)
-    return result

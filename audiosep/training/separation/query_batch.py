@@ -80,12 +80,7 @@ def make_queries(
         generator: of the random numbers.
     """
     count = len(mixtures.owner)
-    text = captions[mixtures.captions]
-    text = text + torch.randn(text.shape, generator=generator) * options.noise
-    negative = torch.zeros_like(text)
-    with_negative = [q for q, caption in enumerate(mixtures.negatives) if caption]
-    if with_negative:
-        negative[with_negative] = captions[[str(mixtures.negatives[q]) for q in with_negative]]
+    text, negative = embed_texts(mixtures, captions, options.noise, generator)
     draw = torch.rand(count, generator=generator)
     kind = torch.where(draw < options.audio, AUDIO, torch.where(draw < options.audio + options.mixed, BLEND, TEXT))
     has_recording = (mixtures.membership.sum(1) > 0).cpu()
@@ -94,7 +89,30 @@ def make_queries(
     kind = torch.where(has_recording, kind, TEXT)
     keep = (torch.rand(count, generator=generator) >= options.query_dropout).float()[:, None]
     cut = torch.rand(len(mixtures.cutoff), generator=generator) < options.lowpass
-    return QueryBatch(mixtures, F.normalize(text, dim=-1), negative, kind, keep, cut, refinements)
+    return QueryBatch(mixtures, text, negative, kind, keep, cut, refinements)
+
+
+def embed_texts(
+    mixtures: MixtureBatch, captions: CaptionTable, noise: float, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Look up the embeddings of the queries' texts.
+
+    Args:
+        mixtures: the rendered mixtures.
+        captions: embeddings of their captions.
+        noise: standard deviation of noise on the embeddings, which are then normalised again.
+        generator: of the noise.
+
+    Returns:
+        Embeddings and negatives (zeros for none), (queries, dimension) each.
+    """
+    text = captions[mixtures.captions]
+    text = text + torch.randn(text.shape, generator=generator) * noise
+    negative = torch.zeros_like(text)
+    with_negative = [q for q, caption in enumerate(mixtures.negatives) if caption]
+    if with_negative:
+        negative[with_negative] = captions[[str(mixtures.negatives[q]) for q in with_negative]]
+    return F.normalize(text, dim=-1), negative
 
 
 def query_recordings(mixtures: MixtureBatch, targets: Tensor) -> Tensor:

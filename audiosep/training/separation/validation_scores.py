@@ -15,7 +15,7 @@ from torch import Tensor
 from audiosep.data.corpus import Corpus
 from audiosep.data.validation_recipe import RecipeAudio, RecipeEntry, ValidationRecipe
 from audiosep.metrics import sdr, si_sdr
-from audiosep.models.hybrid import Hybrid
+from audiosep.models.separation_model import SeparationModel
 from audiosep.training.caption_table import CaptionTable
 from audiosep.training.engine import distributed
 from audiosep.training.engine.trackers import Sample, comparison_samples
@@ -27,31 +27,35 @@ class ValidationScores:
     Args:
         path: the recipe.
         corpus: its recordings.
-        captions: embeddings of its queries.
+        captions: embeddings of its queries; None to validate the stems alone.
         count: about how many entries.
     """
 
-    def __init__(self, path: Path, corpus: Corpus, captions: CaptionTable, count: int) -> None:
+    def __init__(self, path: Path, corpus: Corpus, captions: CaptionTable | None, count: int) -> None:
         self.recipe, self.audio, self.captions = ValidationRecipe.load(path), RecipeAudio(corpus), captions
         groups: dict[tuple[str, str], list[RecipeEntry]] = {}
         for entry in self.recipe.entries:
-            if entry.group in "abceg":
+            if entry.group in ("e" if captions is None else "abceg"):
                 groups.setdefault((entry.group, entry.family), []).append(entry)
         share = max(1, round(count / len(groups)))
         # In the order of crc32, because a recipe lists entries of one label together.
         shuffled = (sorted(entries, key=lambda e: zlib.crc32(e.id.encode())) for entries in groups.values())
         self.entries = [e for entries in shuffled for e in entries[:share]]
 
-    def __call__(self, model: Hybrid) -> dict[str, float]:
+    def __call__(self, model: SeparationModel) -> dict[str, float]:
         """Return means over groups ("val/a/si_sdri"), families and labels; see `summary`."""
         entries = [e for e in self.entries if e.group != "e" or e.label in model.stem_names]
         return summary(distributed.gather([self._row(model, entry) for entry in distributed.share(entries)]))
 
     @torch.no_grad()
-    def samples(self, model: Hybrid, count: int = 3) -> list[Sample]:
-        """Return mixture, target and estimate of an entry of each of the first families, with spectrograms."""
+    def samples(self, model: SeparationModel, count: int = 3) -> list[Sample]:
+        """Return mixture, target and estimate of an entry of each of the first families or stems, with spectrograms."""
         samples: list[Sample] = []
-        for entry in list({e.family: e for e in self.entries if e.group == "a"}.values())[:count]:
+        if self.captions is None:
+            shown = {e.label: e for e in self.entries if e.label in model.stem_names}
+        else:
+            shown = {e.family: e for e in self.entries if e.group == "a"}
+        for entry in list(shown.values())[:count]:
             mix, target = self._mix_and_target(entry)
             estimate, _ = self._estimate(model, entry, mix)
             sounds = {"mixture": mix[None], "target": target[None], "estimate": estimate[None]}
@@ -63,17 +67,18 @@ class ValidationScores:
         sources = self.audio.sources(entry).cpu()
         return sources.sum(0), sources[list(entry.target)].sum(0)
 
-    def _estimate(self, model: Hybrid, entry: RecipeEntry, mix: Tensor) -> tuple[Tensor, float | None]:
+    def _estimate(self, model: SeparationModel, entry: RecipeEntry, mix: Tensor) -> tuple[Tensor, float | None]:
         """Estimate (samples,) on the CPU, and the presence, which a stem does not have."""
         device = next(model.parameters()).device
         mix = mix[None, None].to(device)
         if entry.group == "e":
             return model.stems(mix).waveforms[0, model.stem_names.index(entry.label), 0].float().cpu(), None
+        assert self.captions is not None  # without them there are entries for stems alone
         result = model(mix, self.captions[[entry.query]].to(device))
         presence = None if result.presence is None else float(result.presence[0, 0])
         return result.waveforms[0, 0, 0].float().cpu(), presence
 
-    def _row(self, model: Hybrid, entry: RecipeEntry) -> dict[str, Any]:
+    def _row(self, model: SeparationModel, entry: RecipeEntry) -> dict[str, Any]:
         mix, target = self._mix_and_target(entry)
         estimate, presence = self._estimate(model, entry, mix)
         row: dict[str, Any] = {"group": entry.group, "family": entry.family, "label": entry.label}
@@ -95,7 +100,8 @@ def summary(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
 
     Returns:
         "val/<group or family>/si_sdri" and "val/label/<label>/si_sdri" (dB), the same for "sdri" and "better" (share
-        above 0 dB SI-SDRi), "level_db" of absent targets, "val/presence_auc", and "val/si_sdri" of group a.
+        above 0 dB SI-SDRi), "level_db" of absent targets, "val/presence_auc", and "val/si_sdri" of group a, or of the
+        stems (group e) where those alone were measured.
     """
     out: dict[str, float] = {}
     first = [r for r in rows if r["group"] == "a"]
@@ -116,6 +122,7 @@ def summary(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
     if present and absent:
         pairs = len(present) * len(absent)
         out["val/presence_auc"] = float(mannwhitneyu(present, absent, method="asymptotic").statistic / pairs)
-    if "val/a/si_sdri" in out:
-        out["val/si_sdri"] = out["val/a/si_sdri"]
+    main = "val/a/si_sdri" if first else "val/e/si_sdri"
+    if main in out:
+        out["val/si_sdri"] = out[main]
     return out
