@@ -7,6 +7,7 @@ import inspect
 import os
 import threading
 from collections import OrderedDict
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypedDict, Unpack, overload
 
@@ -38,6 +39,7 @@ class LoadOptions(TypedDict, total=False):
     adapter: str | Path | None
     engine: Engine
     sounds: str | Path | bool
+    stems: str | Path | None
 
 
 def load(
@@ -47,6 +49,7 @@ def load(
     adapter: str | Path | None = None,
     engine: Engine = "torch",
     sounds: str | Path | bool = True,
+    stems: str | Path | None = None,
 ) -> Separator:
     """Load a model, to keep it in memory for many recordings.
 
@@ -58,17 +61,24 @@ def load(
         engine: what computes the network's layers: torch, or openvino on the CPU (extra [openvino]).
         sounds: a file of sounds with names of your own, see `Sounds`; True for the one that `audiosep remember` writes
             by default, False for none.
+        stems: another model, as for `model`, whose stems are given instead of the model's own. It also answers queries
+            that name one of its stems, such as "drums"; all others go to `model`.
 
     Returns:
         The separator.
 
     Raises:
-        ModelError: the model is not on this machine, damaged, or not the one the adapter was made for.
+        ModelError: a model is not on this machine, damaged, or not the one the adapter was made for, or `stems` has no
+            stems.
         QueryError: the query encoder is damaged.
         InputError: no such device, precision, engine or file of sounds here.
-        DependencyError: OpenVINO is not installed.
+        DependencyError: OpenVINO, or the package that runs a published stem model, is not installed.
     """
     own = _own_sounds(sounds)
+    specialist = None
+    if stems is not None:
+        place = "cpu" if engine == "openvino" and str(device) == "auto" else device
+        specialist = load(stems, place, sounds=False)
     folder = locate(model)
     network, config = load_model(folder)
     name = str(config.get("name") or folder.name)
@@ -80,7 +90,17 @@ def load(
     except ConfigError as error:
         raise ModelError(f"{folder / CONFIG}: {error}; was it made by another version of audiosep?") from error
     prototypes = load_prototypes(encoder, folder)
-    return Separator(network, encoder, device, precision, engine=engine, name=name, prototypes=prototypes, sounds=own)
+    return Separator(
+        network,
+        encoder,
+        device,
+        precision,
+        engine=engine,
+        name=name,
+        prototypes=prototypes,
+        sounds=own,
+        specialist=specialist,
+    )
 
 
 def _own_sounds(sounds: str | Path | bool) -> Sounds | None:
@@ -130,8 +150,8 @@ def separate(
             call tries to load again.
         options: how to separate.
         progress: called with the fraction that is done, 0 to 1; returning False cancels.
-        **loading: `device`, `precision`, `adapter`, `engine` and `sounds` as in `load`, for a model given by name or
-            folder.
+        **loading: `device`, `precision`, `adapter`, `engine`, `sounds` and `stems` as in `load`, for a model given by
+            name or folder.
 
     Returns:
         Name -> target, with the length, channels and kind of array of `mix`; also `.residual`, `.rest(name)`,
@@ -237,11 +257,13 @@ def _loaded(model: str | Path | Separator, loading: LoadOptions) -> Separator:
         given["adapter"] = Path(given["adapter"]).resolve()
     if given["sounds"] is not False:
         given["sounds"] = own_file() if given["sounds"] is True else Path(given["sounds"]).resolve()
+    if given["stems"] is not None:
+        given["stems"] = locate(given["stems"]).resolve()
     device = pick_device("cpu" if given["engine"] == "openvino" and given["device"] == "auto" else given["device"])
     given |= {"device": device, "precision": pick_precision(given["precision"], device)}
     key = (str(folder), *map(str, given.values()))
     with _lock:
-        stamp = _stamp(folder, given["adapter"])
+        stamp = _stamp((folder, given["stems"]), given["adapter"])
         if key not in _models or _models[key][0] != stamp:
             _models.pop(key, None)  # its memory is free before another model is loaded
             _models[key] = (stamp, load(model, **loading))
@@ -264,9 +286,10 @@ def _check_keywords(loading: LoadOptions) -> None:
             raise TypeError(f"unexpected keyword argument {name!r}: {remedy}")
 
 
-def _stamp(folder: Path, adapter: Path | None) -> _Stamp:
-    """Path, size in bytes and time of change in ns of each file that a model is loaded from."""
-    files = [path for path in sorted(folder.rglob("*")) if path.suffix in (".json", ".safetensors")]
+def _stamp(folders: Iterable[Path | None], adapter: Path | None) -> _Stamp:
+    """Path, size in bytes and time of change in ns of each file that models are loaded from."""
+    found = [path for folder in folders if folder is not None for path in sorted(folder.rglob("*"))]
+    files = [path for path in found if path.suffix in (".json", ".safetensors")]
     if adapter is not None:
         files.append(adapter)
     return tuple((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files if path.is_file())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, overload
@@ -22,6 +22,7 @@ from audiosep.inference.devices import free_cache
 from audiosep.inference.model_windows import live_windows
 from audiosep.inference.options import Engine, Options, Progress
 from audiosep.inference.parallel import check_jobs
+from audiosep.inference.routed_stream import AnyStream, RoutedStream
 from audiosep.inference.stream import Stream
 from audiosep.inference.windows import Windows
 from audiosep.models.separation_model import SeparationModel
@@ -34,9 +35,10 @@ from audiosep.query.encoder import QueryEncoder, Releasable, canary
 from audiosep.query.own_sound import OwnSound
 from audiosep.query.prototypes import Prototypes
 from audiosep.query.query import Query, as_queries, unique_names
+from audiosep.query.request import Request
 from audiosep.query.resolve import Resolved, resolve
 from audiosep.query.sounds import Sounds
-from audiosep.query.stem_words import stem_of
+from audiosep.query.stem_words import stems_named
 
 __all__ = ["Queries", "Separator"]
 
@@ -63,19 +65,23 @@ class Separator:
         name: for messages and reports.
         prototypes: of the encoder, which text queries are answered with; None for the text alone.
         sounds: of the user's own, which queries of their names are answered with; None for none.
+        specialist: another separator, whose stems are given instead of the model's, and which answers queries that name
+            one of them; live streams do without it. None for none.
 
     Attributes:
         name: as above.
         prototypes: as above.
         sounds: as above.
-        capabilities: what the model can do, from {"text", "audio", "negative", "stems", "presence"}.
+        specialist: as above.
+        capabilities: what can be asked for, from {"text", "audio", "negative", "stems", "presence"}.
         sample_rate: of the model, Hz; recordings may have any.
-        stem_names: of the targets of `stems`; empty where the model has none.
+        stem_names: of the targets of `stems`; empty where there are none.
 
     Raises:
         InputError: no such device, precision or engine here.
         QueryError: the encoder gives different texts the same embedding, or damaged ones.
         DependencyError: OpenVINO is not installed.
+        ModelError: the specialist has no stems.
     """
 
     def __init__(
@@ -89,8 +95,12 @@ class Separator:
         name: str = "model",
         prototypes: Prototypes | None = None,
         sounds: Sounds | None = None,
+        specialist: Separator | None = None,
     ) -> None:
+        if specialist is not None:
+            specialist._check_stems()
         self.name = name
+        self.specialist = specialist
         self.prototypes = prototypes
         self.sounds = sounds
         self._wanted = (device, precision)
@@ -102,6 +112,8 @@ class Separator:
         self.capabilities = model.capabilities if encoder is not None else model.capabilities & {"stems"}
         self.sample_rate = model.sample_rate
         self.stem_names = model.stem_names
+        if specialist is not None:
+            self.capabilities, self.stem_names = self.capabilities | {"stems"}, specialist.stem_names
         self._log_place()
 
     @property
@@ -148,6 +160,8 @@ class Separator:
             torch.OutOfMemoryError: the weights do not fit on the device.
         """
         before = self._open()
+        if self.specialist is not None:
+            self.specialist.to(device)  # in the one precision that it is known to be right in
         wanted = (self._wanted[0] if device is None else device, self._wanted[1] if precision is None else precision)
         try:
             after = Backend(before.network, *wanted, before.engine)
@@ -169,6 +183,8 @@ class Separator:
         Using the separator afterwards raises ModelError; streams that are open keep the memory until they end.
         """
         backend, self._backend, self._encoder = self._backend, None, None
+        if self.specialist is not None:
+            self.specialist.close()
         if backend is not None:
             device = backend.device
             del backend
@@ -229,7 +245,7 @@ class Separator:
             Cancelled: by `progress`.
         """
         mixture = load_mixture(mix, sample_rate, track)
-        return self._run(mixture, self._resolve(queries, mixture.sample_rate), options, progress)
+        return self._run(mixture, self._request(queries, mixture.sample_rate, options), options, progress)
 
     @overload
     def stems(
@@ -272,8 +288,8 @@ class Separator:
             AudioError: as in `separate`.
             Cancelled: by `progress`.
         """
-        self._check_stems()
-        return self._run(load_mixture(mix, sample_rate, track), None, options, progress)
+        request = self._request(None, None, options)
+        return self._run(load_mixture(mix, sample_rate, track), request, options, progress)
 
     def separate_files(
         self,
@@ -368,42 +384,31 @@ class Separator:
             Cancelled: as `separate_files`.
         """
         check_jobs(jobs, self.device.type)
-        sources = None if queries is None or not options.stem_head else self.stems_for(queries)
-        resolved = None
-        if queries is None:
-            self._check_stems()
-        elif sources is None:
-            resolved = self._resolve(queries, None)
+        request = self._request(queries, None, options, files=True)
         if isinstance(self.encoder, Releasable):
             self.encoder.release()  # its queries are embedded, and its weights may be larger than the model
 
-        def open_stream(rate: int, channels: int) -> Stream:
-            return self._open_stream(resolved, rate, channels, options)
+        def open_stream(rate: int, channels: int) -> AnyStream:
+            return self._open_request(request, rate, channels, options)
 
-        return run_batch(open_stream, plan, output, sources=sources, jobs=jobs, progress=progress, watch=watch)
+        return run_batch(open_stream, plan, output, jobs=jobs, progress=progress, watch=watch)
 
-    def stems_for(self, queries: Queries) -> dict[str, str] | None:
-        """The stems of the model that queries name, as "vocals" or "bass guitar" do.
+    def stems_for(self, queries: Queries) -> dict[str, str]:
+        """The stems that answer queries which name them, as "vocals" or "bass guitar" do.
 
         Args:
             queries: as in `separate`.
 
         Returns:
-            Name of each target -> the stem; None where a query is something else, has a negative or names a sound of
-            the user's own, or the model has no such stem.
+            Name of each such target -> the stem. Without a specialist these are all targets or none: where a query is
+            something else, has a negative or names a sound of the user's own, the model answers all by words.
 
         Raises:
             QueryError: no query, or something that is no query.
         """
         items = as_queries(queries)
-        own = self.sounds or ()
-        stems = [
-            None if query.text is None or query.negatives or query.text in own else stem_of(query.text)
-            for query in items
-        ]
-        if "stems" not in self.capabilities or not all(stem in self.stem_names for stem in stems):
-            return None
-        return dict(zip(unique_names([query.label for query in items]), map(str, stems), strict=True))
+        found = stems_named(items, self.stem_names, self.sounds or ()) if "stems" in self.capabilities else {}
+        return found if self.specialist is not None or len(found) == len(items) else {}
 
     def stream(
         self,
@@ -433,8 +438,8 @@ class Separator:
             QueryError: a query that this model cannot take.
             ModelError: no stems where they are wanted, or the separator is closed.
         """
-        if queries is None:
-            self._check_stems()
+        if queries is None and not self.model.stem_names:
+            raise ModelError(f"{self.name} has no stems of its own; load a model that has them, such as 'mini'")
         resolved = None if queries is None else self._resolve(queries, sample_rate)
         check_rate(sample_rate)
         windows = None if latency is None else live_windows(self.model, sample_rate, latency, past)
@@ -474,7 +479,7 @@ class Separator:
     ) -> Stream:
         """A stream of the queries' targets, or of the stems; see `Backend.open_stream`."""
         return self._open().open_stream(
-            self.stem_names if resolved is None else resolved.names,
+            self.model.stem_names if resolved is None else resolved.names,
             None if resolved is None else resolved.embeddings,
             None if resolved is None else resolved.negatives,
             () if resolved is None or live else resolved.ways(options.quality),
@@ -487,13 +492,23 @@ class Separator:
             answers=None if resolved is None else resolved.answers,
         )
 
+    def _open_request(self, request: Request, sample_rate: int, channels: int, options: Options) -> AnyStream:
+        """A stream of all that is asked for."""
+        parts: list[tuple[Stream, Mapping[str, str]]] = []
+        if request.stems:
+            parts.append(((self.specialist or self)._open_stream(None, sample_rate, channels, options), request.stems))
+        if request.resolved is not None:
+            parts.append((self._open_stream(request.resolved, sample_rate, channels, options), request.queries))
+        whole = parts[0][0]
+        return whole if len(parts) == 1 and whole.names == request.names else RoutedStream(parts, request.names)
+
     def _run(
-        self, mixture: Mixture, resolved: Resolved | None, options: Options, progress: Progress | None
+        self, mixture: Mixture, request: Request, options: Options, progress: Progress | None
     ) -> Separation[Array] | Separation[Tensor]:
         """A recording in memory through a stream."""
         mix = mixture.samples
         channels, samples = mix.shape
-        stream = self._open_stream(resolved, mixture.sample_rate, channels, options)
+        stream = self._open_request(request, mixture.sample_rate, channels, options)
         targets = np.empty((len(stream.names), channels, samples), np.float32)
         done = 0
         for start in range(0, samples, _BLOCK):
@@ -511,7 +526,7 @@ class Separator:
             mixture.sample_rate,
             presence=stream.presence,
             explanation=stream.explanation,
-            complete=resolved is None,
+            complete=request.all_stems,
             file=mixture.file,
             info=mixture.info,
         )
@@ -521,6 +536,34 @@ class Separator:
     def _check_stems(self) -> None:
         if "stems" not in self.capabilities:
             raise ModelError(f"{self.name} has no fixed stems; load a model that has them, such as 'mini'")
+
+    def _request(
+        self, queries: Queries | None, sample_rate: int | None, options: Options, *, files: bool = False
+    ) -> Request:
+        """What is asked for: all stems, or queries of which stems answer some.
+
+        Args:
+            queries: None for all stems.
+            sample_rate: of the mixture, Hz, where it is known.
+            options: of which `stem_head` is used.
+            files: whether the model's own stems may answer, too.
+
+        Raises:
+            ModelError: no stems where they are wanted.
+            QueryError: a query that this model cannot take.
+        """
+        if queries is None:
+            self._check_stems()
+            return Request(self.stem_names, {name: name for name in self.stem_names}, {}, None, all_stems=True)
+        items = as_queries(queries)
+        names = unique_names([query.label for query in items])
+        own = self.encoder is None or (files and bool(options.stem_head))
+        by_stems = options.stem_head is not False and (own or self.specialist is not None)
+        stems = self.stems_for(items) if by_stems else {}
+        words = {name: query for name, query in zip(names, items, strict=True) if name not in stems}
+        resolved = self._resolve(list(words.values()), sample_rate) if words else None
+        queried = {} if resolved is None else dict(zip(words, resolved.names, strict=True))
+        return Request(names, stems, queried, resolved)
 
     def _resolve(self, queries: Queries, sample_rate: int | None) -> Resolved:
         encoder = self.encoder

@@ -68,7 +68,7 @@ def test_the_defaults_are_those_that_outputs_were_made_with() -> None:
         "overlap": 0.02,
         "shifts": 0,
         "batch": None,
-        "stem_head": False,
+        "stem_head": None,
         "quality": "balanced",
     }
     assert dataclasses.asdict(OutputOptions()) == {

@@ -97,7 +97,7 @@ def test_a_name_counts_as_a_negative_and_before_the_stems(
     assert separator.stems_for("drums") == {"drums": "drums"}
     sounds.remember("drums", clips, separator)
     assert not torch.equal(resolve(query, separator.encoder, own=separator.own_names(query)).negatives, before)
-    assert separator.stems_for("drums") is None
+    assert separator.stems_for("drums") == {}
 
 
 def test_examples_are_added_or_replaced_and_forgotten(sounds: Sounds, separator: Separator, clips: list[Path]) -> None:

@@ -74,11 +74,12 @@ class ModelOptions:
     threads: Threads = None
     sounds: SoundsFile = None
 
-    def load(self, *, own_names: bool = True) -> Separator:
+    def load(self, *, own_names: bool = True, stems: str | None = None) -> Separator:
         """The separator, computing with the threads that were asked for.
 
         Args:
             own_names: whether it knows the sounds with names of the user's own.
+            stems: as in `audiosep.load`.
 
         Raises:
             AudioSepError: as in `audiosep.load`.
@@ -88,7 +89,8 @@ class ModelOptions:
 
         use_threads(self.threads)
         adapter = None if self.adapter is None else expand_home(self.adapter)
-        return load(self.model, self.device, self.precision, adapter, self.engine, own_names and (self.sounds or True))
+        sounds = own_names and (self.sounds or True)
+        return load(self.model, self.device, self.precision, adapter, self.engine, sounds, stems)
 
 
 def _at_home(value: Any) -> Any:

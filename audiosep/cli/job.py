@@ -70,6 +70,9 @@ ByWords = Annotated[
 ]
 
 
+_DEFAULT_MODEL, _NO_MODEL = "mini", "none"
+
+
 @dataclass(frozen=True)
 class JobOptions:
     """The options of `separate`, `remove` and `stems`; what they mean in the library: `OutputOptions` and `Options`."""
@@ -104,6 +107,13 @@ class JobOptions:
             metavar="ADDRESS", help="Of a running Ray cluster, or auto [default: RAY_ADDRESS, or this machine]."
         ),
     ] = None
+    stems_model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Model of the stems, and of words such as drums; none: --model [default: your configuration].",
+        ),
+    ] = None
     explain: Annotated[
         bool, typer.Option("--explain", help="Say which recordings answered for the words, and how.")
     ] = False
@@ -122,12 +132,14 @@ class _Job:
         queries: None for the stems.
         job: the options of the job, with the targets to write.
         model: which model, and what computes it.
+        stems_model: the model that gives the stems that are wanted, where it is another one; None where it is not.
     """
 
     inputs: Sequence[str]
     queries: Sequence[Query] | None
     job: JobOptions
     model: common.ModelOptions
+    stems_model: str | None
 
 
 def run(
@@ -159,7 +171,8 @@ def run(
     _check_out(inputs, queries, only, job)
     _check_ray(job, model)
     output, options = replace(job.output, only=only), replace(job.options, stem_head=not by_words)
-    work = _Job(inputs, queries, replace(job, output=output, options=options), model)
+    job = replace(job, output=output, options=options)
+    work = _Job(inputs, queries, job, model, _stems_model(job, queries, model))
     with common.silent_libraries(job.quiet):
         return _run(work)
 
@@ -191,6 +204,29 @@ def _run(work: _Job) -> int:
     return common.FAILED if report.failures else common.DONE
 
 
+def _stems_model(job: JobOptions, queries: Sequence[Query] | None, model: common.ModelOptions) -> str | None:
+    """The specialist for stems, where one is wanted and something is asked of it.
+
+    Raises:
+        ConfigError: the user's configuration file is damaged.
+        ModelError: the specialist is not on this machine, or has no stems.
+    """
+    from audiosep.query.stem_words import stems_named
+    from audiosep.weights.catalogue import locate
+    from audiosep.weights.model_config import stated_stems
+    from audiosep.weights.user_config import read_user_config
+
+    wanted = job.stems_model
+    if wanted is None and model.model == _DEFAULT_MODEL and model.adapter is None:
+        wanted = read_user_config().stems_model
+    if wanted is None or wanted == _NO_MODEL:
+        return None
+    stems = stated_stems(locate(wanted))
+    if queries is None or stems is None:
+        return wanted
+    return wanted if job.options.stem_head is not False and stems_named(queries, stems) else None
+
+
 def _plan(work: _Job) -> Plan | None:
     """What the job will do, known before the model is loaded; None where only the model knows its stems.
 
@@ -203,7 +239,7 @@ def _plan(work: _Job) -> Plan | None:
     from audiosep.weights.catalogue import locate
     from audiosep.weights.model_config import stated_stems
 
-    folder = locate(work.model.model)
+    folder = locate(work.model.model if work.queries is not None else work.stems_model or work.model.model)
     for query in work.queries or ():
         if isinstance(query.audio, Path):
             check_file(query.audio)
@@ -259,13 +295,17 @@ def _here(work: _Job, plan: Plan | None, reporter: Reporter, terminal: Console) 
     """Separate in this process; the report, and the head of the JSON document."""
     job = work.job
     jobs, threads = _shares(work)
-    separator = replace(work.model, threads=threads).load()
+    model = replace(work.model, threads=threads)
+    if work.queries is None and work.stems_model is not None:  # the model of the words has nothing to do
+        separator = replace(model, model=work.stems_model, adapter=None, precision="auto", engine="torch").load()
+    else:
+        separator = model.load(stems=work.stems_model)
     began = time.perf_counter()
-    stems = separator.stems_for(work.queries) if work.queries is not None and job.options.stem_head else None
-    if stems is not None and not job.quiet:
+    stems = separator.stems_for(work.queries) if work.queries is not None and job.options.stem_head else {}
+    if stems and not job.quiet:
         terminal.print(
-            f"{', '.join(stems)}: by the stems of {separator.name}, which do this better than words "
-            "(--by-words: by words)",
+            f"{', '.join(stems)}: by the stems of {(separator.specialist or separator).name}, which do this better "
+            "than words (--by-words: by words)",
             markup=False,
         )
     if job.jobs == 0 and separator.device.type != "cpu":
@@ -303,9 +343,11 @@ def _shares(work: _Job) -> tuple[int, int | None]:
     if work.job.jobs == 1:
         return 1, work.model.threads
     cpus = work.model.threads or available_cpus()
-    config = read_config(locate(work.model.model))
-    each = family_class(config["family"]).job_bytes(config["model"])
-    jobs = jobs_that_fit(work.job.jobs, cpus, job_bytes=each)
+    each = 0
+    for model in filter(None, (work.model.model, work.stems_model)):
+        config = read_config(locate(model))
+        each = max(each, family_class(config["family"]).job_bytes(config["model"]) or 0)
+    jobs = jobs_that_fit(work.job.jobs, cpus, job_bytes=each or None)
     return jobs, max(1, cpus // jobs)
 
 
@@ -322,6 +364,7 @@ def _with_ray(work: _Job, reporter: Reporter, terminal: Console) -> tuple[RayRep
             work.queries,
             job.out,
             model=model.model,
+            stems=work.stems_model,
             device=model.device,
             precision=model.precision,
             adapter=model.adapter,

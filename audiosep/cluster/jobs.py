@@ -84,6 +84,7 @@ def separate_with_ray(
     precision: str = "auto",
     adapter: str | Path | None = None,
     engine: Engine = "torch",
+    stems: str | Path | None = None,
     output: OutputOptions = OutputOptions(),
     options: Options = Options(),
     workers: int | None = None,
@@ -104,6 +105,7 @@ def separate_with_ray(
         precision: as in `audiosep.load`.
         adapter: as in `audiosep.load`.
         engine: as in `audiosep.load`.
+        stems: as in `audiosep.load`.
         output: what to write; with `overwrite`, files that are not known to be finished are replaced.
         options: how to separate.
         workers: processes; by default one for each GPU, or where there is none or it is not wanted, for each two CPUs.
@@ -127,7 +129,7 @@ def separate_with_ray(
     if queries is not None:
         _check_names(as_queries(queries))
     settings = WorkerSettings(
-        model=Path(model).resolve() if Path(model).is_dir() else model,
+        model=_place(model),
         device=device,
         precision=precision,
         engine=engine,
@@ -136,6 +138,7 @@ def separate_with_ray(
         folder=folder.resolve(),
         output=output,
         options=options,
+        stems=None if stems is None else _place(stems),
     )
     recordings, failures = find_recordings(inputs, folder)
     job = None
@@ -151,6 +154,11 @@ def separate_with_ray(
             if job is not None:  # now that no worker is left
                 job.close()
     return job.report()
+
+
+def _place(model: str | Path) -> str | Path:
+    """A model as workers with other current folders find it."""
+    return Path(model).resolve() if Path(model).is_dir() else model
 
 
 def _check(inputs: str | Path | Sequence[str | Path], folder: Path, device: str, workers: int | None) -> None:

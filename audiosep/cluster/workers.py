@@ -24,7 +24,7 @@ from audiosep.inference.options import Engine, Options
 from audiosep.inference.threads import use_threads
 from audiosep.output.batch_report import BatchReport
 from audiosep.output.output_options import OutputOptions
-from audiosep.query.query import Query
+from audiosep.query.query import Query, unique_names
 from audiosep.query.resolve import resolve
 from audiosep.separator import Separator
 from audiosep.weights.catalogue import locate
@@ -51,6 +51,7 @@ class WorkerSettings:
         folder: of all outputs.
         output: what is written.
         options: how to separate.
+        stems: as in `audiosep.load`.
     """
 
     model: str | Path
@@ -62,10 +63,11 @@ class WorkerSettings:
     folder: Path
     output: OutputOptions
     options: Options
+    stems: str | Path | None = None
 
     def load(self) -> Separator:
         """Load the separator, in the process that uses it."""
-        return load(self.model, self.device, self.precision, self.adapter, self.engine, sounds=False)
+        return load(self.model, self.device, self.precision, self.adapter, self.engine, sounds=False, stems=self.stems)
 
     def separate(self, separator: Separator, inputs: Sequence[Path], folder: Path, template: str) -> BatchReport:
         """Separate recordings into a folder, with file names of a template."""
@@ -103,8 +105,8 @@ def inspect_model(settings: WorkerSettings) -> ModelFacts | AudioSepError:
     try:
         separator = settings.load()
         settings.separate(separator, [], settings.folder, settings.output.template)
-        stream = separator.stream(settings.queries, sample_rate=separator.sample_rate, channels=1)
-        targets = settings.output.written_targets(stream.names)
+        names = separator.stem_names if settings.queries is None else unique_names([q.label for q in settings.queries])
+        targets = settings.output.written_targets(names)
         rest = settings.output.written_rest(targets, stems=settings.queries is None)
         return ModelFacts(
             model=separator.name,
@@ -131,7 +133,9 @@ def _with_embedding(query: Query, separator: Separator) -> Query:
 
 def _weights_digest(settings: WorkerSettings) -> str:
     adapter = b"" if settings.adapter is None else content_digest(Path(settings.adapter))
-    return hashlib.sha256(folder_digest(locate(settings.model)).encode() + adapter).hexdigest()
+    models = [settings.model, *([] if settings.stems is None else [settings.stems])]
+    folders = "".join(folder_digest(locate(model)) for model in models)
+    return hashlib.sha256(folders.encode() + adapter).hexdigest()
 
 
 def job_digest(settings: WorkerSettings, facts: ModelFacts) -> str:

@@ -28,8 +28,10 @@ class Options:
             It is rounded up to the model's grid.
         shifts: number of further passes over time-shifted windows, which are averaged: slower, a little better.
         batch: windows computed at once; None for 1 on a CPU, and for as many as fit into the memory of a GPU.
-        stem_head: whether `separate_files` answers queries by the model's stems where all of them name one, such as
-            "vocals" or "bass guitar", and have no negative.
+        stem_head: whether queries that name a stem, such as "vocals" or "bass guitar", and have no negative, are
+            answered by stems. None: by those of a specialist (`load(stems=)`), whatever else is asked for, and by a
+            model that has nothing but stems. True: in `separate_files` also by those of another model itself, where all
+            queries name one. False: never.
         quality: how much is computed for a text query, see docs/recall.md: one way of querying for the sound (fast),
             two (balanced), or up to five (best). Other queries, stems, live streams and models that mix no ways
             have one.
@@ -41,7 +43,7 @@ class Options:
     overlap: float = 0.02
     shifts: int = 0
     batch: int | None = None
-    stem_head: bool = False
+    stem_head: bool | None = None
     quality: Quality = "balanced"
 
     def __post_init__(self) -> None:
@@ -53,8 +55,8 @@ class Options:
             raise InputError(f"shifts must be a whole number of at least 0, got {self.shifts!r}")
         if self.batch is not None and (not _is_whole(self.batch) or self.batch < 1):
             raise InputError(f"batch must be a whole number of at least 1, or None, got {self.batch!r}")
-        if not isinstance(self.stem_head, bool):
-            raise InputError(f"stem_head must be True or False, got {self.stem_head!r}")
+        if not isinstance(self.stem_head, bool | None):
+            raise InputError(f"stem_head must be True, False or None, got {self.stem_head!r}")
 
 
 def _is_whole(value: object) -> bool:

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import math
 import threading
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from audiosep.audio import AudioReader, probe
 from audiosep.audio.limits import Array
 from audiosep.errors import AudioSepError, Cancelled
 from audiosep.inference.options import Progress
-from audiosep.inference.stream import Stream
+from audiosep.inference.routed_stream import AnyStream
 from audiosep.output.batch_report import BatchEvent, BatchReport, FileResult, Watch
 from audiosep.output.files import Outputs
 from audiosep.output.names import STDOUT
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 _UNKNOWN_LENGTH = 60.0  # seconds, for a recording whose length only decoding can tell
 
-OpenStream = Callable[[int, int], Stream]
+OpenStream = Callable[[int, int], AnyStream]
 """(sample rate in Hz, channels) -> a fresh stream of the targets."""
 
 
@@ -37,7 +37,6 @@ def run_batch(
     plan: Plan,
     output: OutputOptions,
     *,
-    sources: Mapping[str, str] | None = None,
     jobs: int = 1,
     progress: Progress | None = None,
     watch: Watch | None = None,
@@ -48,7 +47,6 @@ def run_batch(
         open_stream: opens the stream of a recording.
         plan: what is separated to which files.
         output: what is written.
-        sources: name of a target in the plan -> its name in the stream, where they differ.
         jobs: recordings that are separated at once.
         progress: called with the fraction of all samples of the batch; returning False cancels.
         watch: called when a recording begins and when it is finished; the latter in the order of the plan.
@@ -59,7 +57,6 @@ def run_batch(
     Raises:
         Cancelled: by `progress`. Files that were finished before stay, nothing else does.
     """
-    sources = sources or {name: name for name in plan.targets}
     report = plan.report()
     meter = _Meter(progress, [_seconds(task.input, output) for task in plan.tasks] if progress else [])
     tell = _teller(watch, len(plan.tasks))
@@ -71,7 +68,7 @@ def run_batch(
         tell(index, task, None)
         outcome: FileResult | Exception
         try:
-            outcome = finished[index] = _separate(open_stream, task, sources, plan, output, partial(meter.at, index))
+            outcome = finished[index] = _separate(open_stream, task, plan, output, partial(meter.at, index))
         except Cancelled:
             raise
         except Exception as error:
@@ -106,7 +103,6 @@ def _record(report: BatchReport, task: Task, outcome: FileResult | Exception) ->
 def _separate(
     open_stream: OpenStream,
     task: Task,
-    sources: Mapping[str, str],
     plan: Plan,
     output: OutputOptions,
     progress: Callable[[float], None],
@@ -119,7 +115,7 @@ def _separate(
         info = reader.info
         stream = open_stream(info.sample_rate, info.channels)
         shaper = Shaper(list(task.outputs), info.sample_rate, info.channels, output)
-        rows = {name: stream.names.index(source) for name, source in sources.items()}
+        rows = {name: stream.names.index(name) for name in plan.targets}
 
         def written(separated: Array) -> dict[str, Array]:
             """Output name -> (channels, n) samples."""
@@ -151,14 +147,14 @@ def _separate(
     return FileResult(
         input=task.input,
         outputs=task.outputs,
-        presence=stream.presence and {name: stream.presence[source] for name, source in sources.items()},
+        presence=stream.presence and {name: p for name, p in stream.presence.items() if name in rows},
         gain=outputs.gain,
         clipped=outputs.clipped,
         loudness=outputs.loudness,
         samples=outputs.samples,
         sample_rate=shaper.sample_rate,
         channels=shaper.channels,
-        explanation={name: stream.explanation[q] for name, q in sources.items() if q in stream.explanation},
+        explanation={name: answer for name, answer in stream.explanation.items() if name in rows},
     )
 
 

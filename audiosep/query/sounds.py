@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +22,7 @@ from audiosep.query.encoder import QueryEncoder
 from audiosep.query.example import Example
 from audiosep.query.own_sound import OwnSound, hear, heard_again, listening_of
 from audiosep.query.sounds_file import fold, names_of, packed, unpacked
+from audiosep.weights.user_config import config_folder
 
 if TYPE_CHECKING:
     from audiosep.separator import Separator
@@ -33,7 +33,7 @@ _WAIT = 60.0  # seconds for another process that writes the file
 
 
 def own_file() -> Path | None:
-    """The file of the user's own sounds: $AUDIOSEP_SOUNDS, or one in the platform's folder of configurations.
+    """The file of the user's own sounds: $AUDIOSEP_SOUNDS, or one in the user's folder of configurations.
 
     Returns:
         The file, which need not exist; None for a user without a home folder.
@@ -41,15 +41,10 @@ def own_file() -> Path | None:
     try:
         if chosen := os.environ.get(VARIABLE):
             return Path(chosen).expanduser()
-        if sys.platform == "win32":
-            folder = Path(os.environ.get("APPDATA") or Path.home() / "AppData/Roaming")
-        elif sys.platform == "darwin":
-            folder = Path.home() / "Library/Application Support"
-        else:
-            folder = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
     except RuntimeError:
         return None
-    return folder / "audiosep" / _FILE
+    folder = config_folder()
+    return None if folder is None else folder / _FILE
 
 
 class Sounds(Mapping[str, OwnSound]):

@@ -1,0 +1,69 @@
+"""The user's configuration file: defaults that hold for every command of this user.
+
+~/.config/audiosep/config.toml          on Linux; $AUDIOSEP_CONFIG names another file
+
+stems_model = "htdemucs"                the model that gives stems beside `mini`, see docs/stem-models.md
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+from audiosep.errors import ConfigError
+from audiosep.weights.configs import from_dict
+
+VARIABLE = "AUDIOSEP_CONFIG"
+
+
+@dataclass(frozen=True)
+class UserConfig:
+    """What the file says.
+
+    Attributes:
+        stems_model: name, folder or hub id of the model that gives stems beside `mini`; None for mini itself.
+    """
+
+    stems_model: str | None = None
+
+
+def config_folder() -> Path | None:
+    """The folder of this user's configurations; None for a user without a home folder."""
+    try:
+        if sys.platform == "win32":
+            folder = Path(os.environ.get("APPDATA") or Path.home() / "AppData/Roaming")
+        elif sys.platform == "darwin":
+            folder = Path.home() / "Library/Application Support"
+        else:
+            folder = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    except RuntimeError:
+        return None
+    return folder / "audiosep"
+
+
+def read_user_config() -> UserConfig:
+    """Read the user's configuration file.
+
+    Returns:
+        What it says; the defaults where there is none.
+
+    Raises:
+        ConfigError: it cannot be read, is no TOML, or has an unknown key or a value of another type.
+    """
+    chosen, folder = os.environ.get(VARIABLE), config_folder()
+    if not chosen and folder is None:
+        return UserConfig()
+    path = Path(chosen) if chosen else (folder or Path()) / "config.toml"
+    try:
+        return from_dict(UserConfig, tomllib.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError as error:
+        if chosen:
+            raise ConfigError(f"${VARIABLE} names {path}, which does not exist") from error
+        return UserConfig()
+    except ConfigError as error:
+        raise ConfigError(f"your configuration file {path}: {error}") from error
+    except (OSError, ValueError) as error:  # TOML that is damaged is a ValueError
+        raise ConfigError(f"your configuration file {path} cannot be read: {error}") from error
