@@ -13,7 +13,7 @@ import pytest
 import soundfile
 import sounds
 
-from audiosep.cli import main
+from audiosep.cli import common, main
 from audiosep.data import fingerprint
 from audiosep.data.extend import extend_manifest
 from audiosep.data.fingerprint import RATE, Fingerprints
@@ -66,6 +66,8 @@ def test_other_recordings_are_not_found(monkeypatch: pytest.MonkeyPatch) -> None
     assert Fingerprints().match(recording(0)) is None
     whole = prints.match(recording(5))
     monkeypatch.setattr(fingerprint, "_ROWS", 16)  # in many small blocks
+    assert prints.match(recording(5)) == whole
+    monkeypatch.setattr(fingerprint, "_CANDIDATES", 1)  # the nearest by its coarse signs is the one
     assert prints.match(recording(5)) == whole
     assert whole is not None
     assert whole[0] == 5
@@ -136,6 +138,38 @@ def test_a_part_of_a_held_back_recording_is_left_out(corpus: tuple[list[Clip], l
     assert found.left_out["fine"].startswith("shares audio with b, which is held back")
 
 
+def test_a_comparison_that_was_stopped_goes_on(corpus: tuple[list[Clip], list[Clip]], tmp_path: Path) -> None:
+    clips, more = corpus
+    new = [
+        more[0],
+        more[6],
+        *(dataclasses.replace(clip, group=clip.id, split="train", label="rain") for clip in more[1:4]),
+    ]
+    finished = tmp_path / "out.compared"
+
+    def stop(fraction: float) -> None:
+        if fraction >= 0.7:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        extend_manifest(clips, new, progress=stop, finished=finished)
+    with finished.open("a") as file:
+        file.write('{"half of a li')
+    done: list[float] = []
+    found = extend_manifest(clips, new, progress=done.append, finished=finished)
+    assert found == extend_manifest(clips, new)
+    assert found.left_out == {"copy": "a copy of b, which is held back"}
+    assert len(done) == 2 + 2  # the held-back clips, and the new ones that were missing
+    extend_manifest(clips, new, progress=done.append, finished=finished)
+    assert len(done) == 4
+    corpora.write(Path(new[0].path), recording(1), RATE)  # another recording
+    assert "fine" in extend_manifest(clips, new, finished=finished).left_out
+    extend_manifest(
+        [*clips[:2], dataclasses.replace(clips[2], start=1.0)], new, progress=done.append, finished=finished
+    )
+    assert len(done) == 4 + 2 + len(new)  # others are held back
+
+
 def test_labels_of_the_zero_split_that_are_trained_on_may_be_added(corpus: tuple[list[Clip], list[Clip]]) -> None:
     """Rain with thunder in it is in the zero split; other rain is trained on, and may be added."""
     clips, more = corpus
@@ -164,8 +198,14 @@ def test_wrong_clips_are_refused(corpus: tuple[list[Clip], list[Clip]], tmp_path
 
 
 def test_the_command_extends_a_manifest(
-    corpus: tuple[list[Clip], list[Clip]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    corpus: tuple[list[Clip], list[Clip]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    def interrupt(bar: common.Bar, fraction: float) -> None:
+        raise KeyboardInterrupt
+
     clips, _ = corpus
     manifest, out = tmp_path / "m.jsonl", tmp_path / "more.jsonl"
     write_manifest(manifest, clips)
@@ -185,7 +225,12 @@ def test_the_command_extends_a_manifest(
     assert main(["data", "extend", str(out), str(tmp_path / "sounds"), "-o", str(out), "--no-sound"]) == 0
     assert "sounds/kettle/1.wav: already in the manifest, as kettle/1.wav" in capsys.readouterr().out
     assert out.read_bytes() == before
+    with monkeypatch.context() as patch:
+        patch.setattr(common.Bar, "__call__", interrupt)
+        assert main(command) == 130
+    assert f"goes on, with {out}.compared" in capsys.readouterr().err
     (tmp_path / "sounds/kettle/4.wav").write_bytes(b"RIFF")
     assert main(command) == 1
     assert "4.wav" in capsys.readouterr().err
     assert main([*command, "--skip-broken", "--quiet"]) == 0
+    assert not out.with_name(f"{out.name}.compared").exists()

@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 Verb = Callable[..., int | None]
 DONE, FAILED, USAGE, CANCELLED = 0, 1, 2, 130
+_MINUTE = 60.0
 _NOT_WRITTEN = (errno.ENOSPC, errno.EPIPE, errno.EIO)
 
 Model = Annotated[str, typer.Option("--model", "-m", metavar="NAME", help="Name, folder or hub id of the model.")]
@@ -330,23 +332,42 @@ class _Terminal(logging.Handler):
 
 
 class Bar:
-    """A progress bar; called with the fraction that is done, 0..1."""
+    """A progress bar; called with the fraction that is done, 0..1.
 
-    def __init__(self, bar: Progress, label: str) -> None:
-        self._bar = bar
+    Args:
+        bar: of rich.
+        label: in front of it.
+        lines: where a line of text goes every minute; None for nowhere.
+    """
+
+    def __init__(self, bar: Progress, label: str, lines: Console | None) -> None:
+        self._bar, self._label, self._lines = bar, label, lines
         self._task = bar.add_task(label, total=1.0)
+        self._began = self._told = time.monotonic()
 
     def __call__(self, fraction: float) -> None:
         self._bar.update(self._task, completed=fraction)
+        now = time.monotonic()
+        if self._lines is not None and fraction > 0 and now - self._told >= _MINUTE:
+            self._told = now
+            left = (now - self._began) * (1 - fraction) / fraction
+            self._lines.print(f"{self._label}: {fraction:.0%}, about {left / 60:.0f} min left", markup=False)
 
     def describe(self, label: str) -> None:
         """Show another text in front of the bar."""
+        self._label, self._began = label, time.monotonic()
         self._bar.update(self._task, description=label)
 
 
 @contextmanager
-def progress_bar(target: Console, label: str, quiet: bool) -> Iterator[Bar]:
-    """Show a bar with percent and remaining time while the block runs; nothing where standard error is no terminal.
+def progress_bar(target: Console, label: str, quiet: bool, *, lines: bool = False) -> Iterator[Bar]:
+    """Show a bar with percent and remaining time while the block runs.
+
+    Args:
+        target: standard error.
+        label: in front of the bar.
+        quiet: show nothing.
+        lines: where standard error is no terminal, write a line every minute; otherwise nothing is shown there.
 
     Yields:
         The bar.
@@ -371,4 +392,4 @@ def progress_bar(target: Console, label: str, quiet: bool) -> Iterator[Bar]:
     # Standard output may go to a file; what is printed to a terminal goes above the bar.
     shared = sys.stdout is not None and sys.stdout.isatty()
     with Progress(*columns, console=target, disable=hidden, transient=True, redirect_stdout=shared) as bar:
-        yield Bar(bar, label)
+        yield Bar(bar, label, target if lines and not quiet and not target.is_terminal else None)

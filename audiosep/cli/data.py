@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from audiosep.cli import common
-from audiosep.errors import InputError
+from audiosep.errors import Cancelled, InputError
 
 if TYPE_CHECKING:
     from audiosep.data.check import ManifestReport
@@ -91,6 +91,8 @@ def extend(
 
     Clips that would leak held-back material into training are left out and listed: those of a held-back group, those
     that match a label held out of training, and (--sound) those that share audio with a held-back clip.
+
+    Ctrl-C keeps what has been compared in OUT.compared; the same command goes on from there.
     """
     from audiosep.data.extend import extend_manifest
     from audiosep.data.layouts import read_sources
@@ -98,11 +100,21 @@ def extend(
 
     common.logs_to(common.console(), 0, quiet)
     clips = read_manifest(manifest)
-    parts = read_sources(sources, kind, family, "skip" if skip else "raise", {clip.id for clip in clips})
-    more = [clip for part in parts for clip in part]
-    with common.progress_bar(common.console(), "comparing", quiet or as_json or not sound) as progress:
-        found = extend_manifest(clips, more, sound=sound, on_error="skip" if skip else "raise", progress=progress)
+    finished = out.with_name(f"{out.name}.compared") if sound else None
+    with common.progress_bar(common.console(), "reading", quiet, lines=True) as progress:
+        parts = read_sources(sources, kind, family, "skip" if skip else "raise", {clip.id for clip in clips})
+        more = [clip for part in parts for clip in part]
+        progress.describe("comparing")
+        try:
+            found = extend_manifest(
+                clips, more, sound=sound, on_error="skip" if skip else "raise", progress=progress, finished=finished
+            )
+        except KeyboardInterrupt as stopped:
+            kept = "nothing is written" if finished is None else f"the same command goes on, with {finished}"
+            raise Cancelled(f"cancelled; {kept}") from stopped
     write_manifest(out, found.clips)
+    if finished is not None:
+        finished.unlink(missing_ok=True)
     added = found.clips[len(clips) :]
     if as_json:
         summary = {"manifest": str(out), "clips": len(found.clips), "added": len(added), "left_out": found.left_out}
@@ -134,7 +146,7 @@ def check(
     clips = read_manifest(manifest)
     if not clips:
         raise InputError(f"{manifest} has no clips: make it again with `audiosep data build`")
-    with common.progress_bar(common.console(), "decoding", quiet or as_json) as progress:
+    with common.progress_bar(common.console(), "decoding", quiet, lines=True) as progress:
         report = check_manifest(clips, audio=audio, progress=progress)
     if as_json:
         common.emit(report.as_dict())

@@ -124,7 +124,7 @@ def _report(
     benchmarks = [load_set(text, limit=limit, seed=settings.seed) for text in sets]
     kinds = {**KINDS, "networks": tuple(entry.name for entry in STEM_MODELS)}
     systems = [name for given in model for name in kinds.get(given, (given,))]
-    with common.progress_bar(terminal, "evaluating", quiet) as advance:
+    with common.progress_bar(terminal, "evaluating", quiet, lines=True) as advance:
         evaluated = run(
             [*systems, *FLOORS], benchmarks, results, settings, lambda done, total, name: advance(done / max(1, total))
         )

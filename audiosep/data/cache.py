@@ -17,7 +17,7 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from audiosep.data.clip_audio import Samples, decode_many
+from audiosep.data.clip_audio import ClipKeys, Samples, decode_many
 from audiosep.data.manifest import Clip
 from audiosep.errors import AudioError
 
@@ -64,7 +64,7 @@ class Cache:
         self.parts: list[NDArray[np.int16]] = []
         self.levels: list[NDArray[np.float32]] = []
         self._index: dict[str, CachedClip] = {}
-        self._sizes: dict[str, tuple[int, int]] = {}
+        self._key = ClipKeys()
         self._loaded: set[Path] = set()
         self._refresh()
 
@@ -159,17 +159,6 @@ class Cache:
         for key, offset, length, scale in json.loads(index.read_text(encoding="utf-8")):
             self._index[key] = CachedClip(len(self.parts) - 1, offset, length, scale, block)
             block += blocks(length, self.sample_rate)
-
-    def _key(self, clip: Clip) -> str:
-        if clip.path not in self._sizes:
-            try:
-                status = Path(clip.path).stat()
-                self._sizes[clip.path] = status.st_size, status.st_mtime_ns
-            except OSError:
-                self._sizes[clip.path] = 0, 0  # decoding it will raise the error
-        size, modified = self._sizes[clip.path]
-        where = Path(clip.path).resolve().as_posix()
-        return "|".join(map(str, (where, size, modified, clip.member or "", clip.start, clip.seconds)))
 
 
 def blocks(length: int, sample_rate: int) -> int:

@@ -78,6 +78,29 @@ class ShardReader:
             self._folder = None
 
 
+class ClipKeys:
+    """Names of the audio of clips, which change when their files do; each file is looked at once."""
+
+    def __init__(self) -> None:
+        self._files: dict[str, tuple[str, int, int]] = {}
+
+    def __call__(self, clip: Clip) -> str:
+        """The file with its size and time of modification, and the part of it.
+
+        Args:
+            clip: the clip; where its file is missing, decoding it raises the error.
+        """
+        if clip.path not in self._files:
+            path = Path(clip.path)
+            try:
+                status = path.stat()
+                size, modified = status.st_size, status.st_mtime_ns
+            except OSError:
+                size, modified = 0, 0
+            self._files[clip.path] = path.resolve().as_posix(), size, modified
+        return "|".join(map(str, (*self._files[clip.path], clip.member or "", clip.start, clip.seconds)))
+
+
 def decode_clip(clip: Clip, shards: ShardReader) -> tuple[Samples, int]:
     """Decode a clip at the rate of its file.
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from audiosep.atomic import write_text
 from audiosep.data.check import sample_hash
-from audiosep.data.clip_audio import decode_many
+from audiosep.data.clip_audio import ClipKeys, Samples, decode_many
 from audiosep.data.fingerprint import RATE, Fingerprints
 from audiosep.data.manifest import Clip
 from audiosep.data.readers import OnError
@@ -35,6 +39,7 @@ def extend_manifest(
     sound: bool = True,
     on_error: OnError = "raise",
     progress: Callable[[float], object] | None = None,
+    finished: Path | None = None,
 ) -> Extension:
     """Add training clips, except those that would leak held-back material into training.
 
@@ -48,6 +53,7 @@ def extend_manifest(
         sound: decode the new and the held-back clips and compare their audio.
         on_error: what to do about new clips with broken audio: leave them out ("skip") or "raise".
         progress: called with the fraction done, 0 to 1.
+        finished: file that keeps what has been compared, so that the same call goes on after it was stopped.
 
     Raises:
         DataError: no clip of the manifest is held back, or two clips have one id.
@@ -63,7 +69,8 @@ def extend_manifest(
         taken.add(clip.id)
     left_out = _leaks_by_name(clips, more, held)
     if sound:
-        left_out |= _leaks_by_audio([clip for clip in more if clip.id not in left_out], held, on_error, progress)
+        new = [clip for clip in more if clip.id not in left_out]
+        left_out |= _leaks_by_audio(new, held, on_error, progress or (lambda fraction: None), finished)
     return Extension([*clips, *(clip for clip in more if clip.id not in left_out)], left_out)
 
 
@@ -93,32 +100,86 @@ def _place(clip: Clip) -> tuple[Path, str | None, float]:
 
 
 def _leaks_by_audio(
-    new: Sequence[Clip], held: Sequence[Clip], on_error: OnError, progress: Callable[[float], object] | None
+    new: Sequence[Clip],
+    held: Sequence[Clip],
+    on_error: OnError,
+    progress: Callable[[float], object],
+    finished: Path | None,
 ) -> dict[str, str]:
     """New clips that share audio with a held-back clip, and those that cannot be decoded, with the reason."""
-    if not new:
-        return {}
+    record = _Record(finished, held)
+    missing = [clip for clip in new if clip not in record]
     known, copies = Fingerprints(), dict[str, str]()
-    found: dict[str, str] = {}
     broken: list[str] = []
-    for number, x in enumerate(decode_many([*held, *new], RATE)):
-        clip = new[number - len(held)] if number >= len(held) else held[number]
+    for number, x in enumerate(_decoded_ahead([*held, *missing] if missing else [])):
+        clip = missing[number - len(held)] if number >= len(held) else held[number]
         if isinstance(x, AudioError):
-            broken.append(str(x))
             if number >= len(held) and on_error == "skip":
-                found[clip.id] = str(broken.pop())
+                record.add(clip, str(x))
+            else:
+                broken.append(str(x))
         elif number < len(held):
             known.add(x)
             copies[sample_hash(x, RATE)] = clip.id
         elif (copy := copies.get(sample_hash(x, RATE))) is not None:
-            found[clip.id] = f"a copy of {copy}, which is held back"
+            record.add(clip, f"a copy of {copy}, which is held back")
         elif (match := known.match(x)) is not None:
-            found[clip.id] = f"shares audio with {held[match[0]].id}, which is held back (correlation {match[1]:.2f})"
-        if progress is not None:
-            progress((number + 1) / (len(held) + len(new)))
+            shared = f"shares audio with {held[match[0]].id}, which is held back (correlation {match[1]:.2f})"
+            record.add(clip, shared)
+        else:
+            record.add(clip, None)
+        progress((number + 1) / (len(held) + len(missing)))
     if broken:
         raise AudioError(
             f"{'; '.join(broken[:5])}{f'; and {len(broken) - 5} more' if len(broken) > 5 else ''}: repair the files, "
             "leave new ones out with --skip-broken, or do not compare audio (--no-sound)"
         )
-    return found
+    return {clip.id: reason for clip in new if (reason := record[clip]) is not None}
+
+
+def _decoded_ahead(clips: Sequence[Clip]) -> Iterator[Samples | AudioError]:
+    """The samples of clips, each decoded while the one before is compared."""
+    decoded = decode_many(clips, RATE)
+    with ThreadPoolExecutor(1, thread_name_prefix="audiosep-decode") as pool:
+        ahead = pool.submit(next, decoded, None)
+        while (x := ahead.result()) is not None:
+            ahead = pool.submit(next, decoded, None)
+            yield x
+
+
+class _Record:
+    """What has been compared with held-back clips, in a file that is appended to.
+
+    Args:
+        path: the file, a line of JSON for each clip; None: nothing is kept.
+        held: the held-back clips; a file that was written for others is begun anew.
+    """
+
+    def __init__(self, path: Path | None, held: Sequence[Clip]) -> None:
+        self._path, self._key = path, ClipKeys()
+        self._reasons: dict[str, str | None] = {}
+        names = "\n".join(f"{clip.id} {self._key(clip)}" for clip in held)
+        head = json.dumps({"held back": hashlib.sha256(names.encode()).hexdigest()})
+        if path is None:
+            return
+        text = path.read_text(encoding="utf-8") if path.is_file() else ""
+        lines = text[: text.rfind("\n") + 1].split("\n")[:-1]  # without half a line of a process that was killed
+        if lines[:1] != [head]:
+            lines = [head]
+        write_text(path, "".join(f"{line}\n" for line in lines))
+        for line in lines[1:]:
+            self._reasons |= json.loads(line)
+
+    def __contains__(self, clip: Clip) -> bool:
+        return self._key(clip) in self._reasons
+
+    def __getitem__(self, clip: Clip) -> str | None:
+        return self._reasons[self._key(clip)]
+
+    def add(self, clip: Clip, reason: str | None) -> None:
+        """Keep why a clip is left out; None: it is not."""
+        found = {self._key(clip): reason}
+        self._reasons |= found
+        if self._path is not None:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(found) + "\n")
