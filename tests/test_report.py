@@ -362,11 +362,11 @@ class Page(html.parser.HTMLParser):
 
     def handle_starttag(self, tag, attributes):
         self.sources += [value for key, value in attributes if key in ("src", "href")]
-        if tag not in ("meta", "img", "line", "rect"):
+        if tag not in ("meta", "img", "line", "rect", "path", "br"):
             self.open.append(tag)
 
     def handle_endtag(self, tag):
-        if tag not in ("line", "rect"):
+        if tag not in ("line", "rect", "path"):
             assert self.open.pop() == tag
 
     def handle_data(self, data):
@@ -383,8 +383,16 @@ def test_html_is_one_file_and_escapes_what_it_shows(tmp_path: Path) -> None:
     page.feed(text)
     page.close()
     assert not page.open
-    assert all(source.startswith(("data:image/png;base64,", "data:audio/flac;base64,")) for source in page.sources)
-    assert len(page.sources) == 2 * 2 * 4  # picture and sound of mixture, target and two systems, for two targets
+    kinds = ("data:image/webp;base64,", "data:audio/ogg; codecs=opus;base64,")
+    assert all(source.startswith(kinds) for source in page.sources)
+    assert len(page.sources) == 2 * (1 + 2 * 3)  # picture and sound of a mixture, two targets, their estimates
+    assert len(text) < 300_000  # 14 recordings of a second
+    (row,) = [row for row in outcome.rows if row["system"] == "repet"]
+    scores = {target["name"]: target["scores"]["si_sdri"] for target in row["targets"]}
+    assert text.count("<b>repet</b>") == len(scores) == 2
+    for score in scores.values():
+        assert f"<b>repet</b><br>SI-SDRi {round(score, 1) + 0.0:.1f} dB" in text
+    assert text.count("95 % interval, and a mark for each clip") == 1
     assert "<script>" not in text
     assert "Voices & <loops>" in page.words
     assert any("Le Roux" in words for words in page.words)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from audiosep.errors import DependencyError
-from audiosep.output.spectrogram import RANGE_DB, colours, mel, png, spectrogram
+from audiosep.output.spectrogram import RANGE_DB, colours, mel, picture, spectrogram
 
 RATE = 16000
 
@@ -31,9 +31,9 @@ def test_channels_are_summed_and_one_sample_is_enough() -> None:
 
 def test_loud_is_bright_and_what_is_below_the_range_is_black() -> None:
     pytest.importorskip("matplotlib")
-    picture = colours(np.array([[-10.0, -10 - RANGE_DB / 2, -10 - RANGE_DB, -200.0]], np.float32), -10.0)
-    assert picture.dtype == np.uint8
-    brightness = picture.astype(int).sum(-1)[0]
+    coloured = colours(np.array([[-10.0, -10 - RANGE_DB / 2, -10 - RANGE_DB, -200.0]], np.float32), -10.0)
+    assert coloured.dtype == np.uint8
+    brightness = coloured.astype(int).sum(-1)[0]
     assert brightness[0] > brightness[1] > brightness[2] == brightness[3]
     assert brightness[2] < 20
 
@@ -41,7 +41,7 @@ def test_loud_is_bright_and_what_is_below_the_range_is_black() -> None:
 def test_a_png_holds_the_same_colours() -> None:
     image = pytest.importorskip("matplotlib.image")
     levels = np.linspace(-80, 0, 12, dtype=np.float32).reshape(3, 4)
-    read = image.imread(io.BytesIO(png(levels, 0.0)), format="png")
+    read = image.imread(io.BytesIO(picture(levels, 0.0)), format="png")
     np.testing.assert_array_equal(np.round(read[..., :3] * 255).astype(np.uint8), colours(levels, 0.0))
 
 

@@ -8,6 +8,7 @@ The mean of each band over a piece is subtracted, because constant bands (sustai
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 
 import numpy as np
@@ -16,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from audiosep.data.clip_audio import Samples
+from audiosep.models.stft import power
 
 RATE = 8000  # Hz, of the samples
 PIECE = 64  # frames of 32 ms in a piece, the unit of comparison: 2 s
@@ -27,7 +29,7 @@ _QUIET_DB = 50.0  # frames this far below the loudest one have no signs
 _LEAST = 0.25  # least share of signs that vary and are not of quiet frames, in both pieces
 _COARSE = 4  # frames whose mean energy is one frame of the coarse signs
 _COARSE_PIECE = PIECE // _COARSE
-_CANDIDATES = 512  # known pieces that are compared frame by frame: those with the nearest coarse signs
+_CANDIDATES = 256  # known pieces that are compared frame by frame: those with the nearest coarse signs
 _ROWS = 512  # pieces compared at a time, so that memory does not grow with the length of a recording
 
 
@@ -48,10 +50,17 @@ def _energies(x: Samples) -> Tensor:
     wave = torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32))
     wave = F.pad(wave, (0, max(0, _WINDOW + 2 * _COARSE * _HOP - len(wave))))
     spectrum = torch.stft(wave, _WINDOW, _HOP, window=torch.hann_window(_WINDOW), center=False, return_complex=True)
-    edges = np.geomspace(*_RANGE, _BANDS + 1) * _WINDOW / RATE
-    bins = np.round(edges).astype(int)
-    power = torch.view_as_real(spectrum).square().sum(-1)
-    return torch.stack([power[a : max(b, a + 1)].sum(0) for a, b in pairwise(bins)])
+    return _bands() @ power(spectrum)
+
+
+@cache
+def _bands() -> Tensor:
+    """(bands, bins) of 0 and 1."""
+    bins = np.round(np.geomspace(*_RANGE, _BANDS + 1) * _WINDOW / RATE).astype(int)
+    bands = torch.zeros(_BANDS, _WINDOW // 2 + 1)
+    for band, (low, high) in zip(bands, pairwise(bins), strict=True):
+        band[low : max(high, low + 1)] = 1
+    return bands
 
 
 def _signs(energy: Tensor) -> Tensor:

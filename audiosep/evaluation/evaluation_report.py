@@ -1,9 +1,8 @@
-"""The report of an evaluation: Markdown, or one HTML file that contains pictures and sound."""
+"""The report of an evaluation: Markdown, or one HTML file that contains charts, pictures and sound."""
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from html import escape
 from importlib import resources
@@ -14,13 +13,14 @@ from typing import Any
 from audiosep.audio import read_audio
 from audiosep.evaluation.baselines import BASELINES, baseline_class
 from audiosep.evaluation.benchmarks import Benchmark
-from audiosep.evaluation.item_evaluation import EvaluationSettings, example_file, slug
+from audiosep.evaluation.item_evaluation import EvaluationSettings, Row, example_file, slug
 from audiosep.evaluation.measures import MEASURES
+from audiosep.evaluation.report_parts import definitions, label_chart, player, system_chart
 from audiosep.evaluation.runner import EvaluationResults
-from audiosep.evaluation.summary import Stat, SystemSummary, summarise
+from audiosep.evaluation.summary import SystemSummary, summarise
 from audiosep.evaluation.tables import HIDDEN, Table, benchmark_tables
 from audiosep.inference.environment import environment
-from audiosep.output.spectrogram import png, spectrogram
+from audiosep.output.spectrogram import spectrogram
 from audiosep.weights.baseline_names import FLOORS
 from audiosep.weights.catalogue import MODELS
 
@@ -72,11 +72,13 @@ class EvaluationReport:
             parts += [f"<h2>{escape(benchmark.name)}</h2>"]
             parts += [f"<p>{escape(benchmark.description)}. {len(benchmark.items)} items.</p>"]
             parts += [table.html() for table in self._tables(benchmark)]
-            parts += [self._bars(benchmark), *self._examples(benchmark)]
-        parts += [_definitions("Systems", self.abouts())]
+            summaries = self.summaries[benchmark.name]
+            parts += [system_chart(summaries, self._rows(benchmark)), *map(label_chart, summaries)]
+            parts += self._examples(benchmark)
+        parts += [definitions("Systems", self.abouts())]
         measures = {MEASURES[m].title: MEASURES[m].definition for m in self.measures()}
-        parts += [_definitions("Measures", measures | {"[low, high]": _INTERVAL_NOTE})]
-        parts += [_definitions("Machine", machine(self.settings))]
+        parts += [definitions("Measures", measures | {"[low, high]": _INTERVAL_NOTE})]
+        parts += [definitions("Machine", machine(self.settings))]
         if self.results.failures:
             parts += ["<h2>Not evaluated</h2><ul>", *(f"<li>{escape(t)}</li>" for t in self.failures()), "</ul>"]
         template = (resources.files("audiosep.evaluation") / "templates" / "report.html").read_text(encoding="utf-8")
@@ -108,36 +110,33 @@ class EvaluationReport:
     def _tables(self, benchmark: Benchmark) -> list[Table]:
         return benchmark_tables(self.summaries[benchmark.name], benchmark)
 
-    def _bars(self, benchmark: Benchmark) -> str:
-        """SI-SDRi by label, in a foldable section for each system."""
-        parts = []
-        for summary in self.summaries[benchmark.name]:
-            if summary.bound or len(summary.labels) < 2:
-                continue
-            ordered = sorted(summary.labels.items(), key=lambda pair: -pair[1].mean)
-            widest = max(1.0, *(abs(stat.mean) for _, stat in ordered))
-            bars = "".join(_bar(label, stat, widest) for label, stat in ordered)
-            title = f"<summary>{escape(summary.name)}: SI-SDRi by label</summary>"
-            parts.append(f'<details>{title}<div class="bars">{bars}</div></details>')
-        return "\n".join(parts)
-
-    def _examples(self, benchmark: Benchmark) -> Iterable[str]:
-        """Spectrograms and players of the items whose audio was kept."""
+    def _examples(self, benchmark: Benchmark) -> Iterator[str]:
+        """Spectrograms, players and scores of the items whose audio was kept."""
         items = {item.id: item for item in benchmark.items}
         names = [summary.name for summary in self.summaries[benchmark.name] if summary.name not in FLOORS]
+        scores = {
+            (row["system"], row["item"], target["name"]): target["scores"]
+            for row in self._rows(benchmark)
+            for target in row["targets"]
+        }
         for item_id in self.results.examples.get(benchmark.name, []):
             folder = self.folder / "examples" / slug(benchmark.name) / slug(item_id)
             mix = example_file(folder, "mix")
             if not mix.is_file():
                 continue
             highest = float(spectrogram(*read_audio(mix)).max())
-            yield f"<h3>{escape(item_id)}</h3>"
+            yield f'<h3>{escape(item_id)}</h3><div class="examples">{player("mixture", mix, highest)}</div>'
             for target in items[item_id].targets:
-                files = {"mixture": mix, "target": example_file(folder, "true", target.name)}
-                files |= {name: example_file(folder, "estimate", target.name, name) for name in names}
-                figures = "".join(_figure(name, path, highest) for name, path in files.items() if path.is_file())
+                figures = [player("true", example_file(folder, "true", target.name), highest)]
+                for name in names:
+                    path = example_file(folder, "estimate", target.name, name)
+                    if path.is_file():
+                        figures.append(player(name, path, highest, scores.get((name, item_id, target.name))))
                 query = target.query.text or "(a recording)"
-                yield f'<p>query: <b>{escape(query)}</b></p><div class="examples">{figures}</div>'
+                yield f'<p>query: <b>{escape(query)}</b></p><div class="examples">{"".join(figures)}</div>'
+
+    def _rows(self, benchmark: Benchmark) -> list[Row]:
+        return [row for row in self.results.rows if row["set"] == benchmark.name]
 
 
 _INTERVAL_NOTE = "95 % interval of the mean, bootstrap over items (1000 resamples, seed 0)."
@@ -170,33 +169,3 @@ def _joined(parts: Sequence[str]) -> str:
     for before, part in zip(["", *parts], parts, strict=False):
         text += ("\n" if before.startswith("- ") and part.startswith("- ") else "\n\n") + part
     return text.strip() + "\n"
-
-
-def _definitions(title: str, entries: Mapping[str, str]) -> str:
-    rows = "".join(f"<dt>{escape(key)}</dt><dd>{escape(value)}</dd>" for key, value in entries.items())
-    return f"<h2>{escape(title)}</h2><dl>{rows}</dl>"
-
-
-def _bar(label: str, stat: Stat, widest: float) -> str:
-    """A bar from the middle, to the right for positive values, with its interval as a line."""
-    end = 50 + 50 * stat.mean / widest
-    whisker = [min(100.0, max(0.0, 50 + 50 * limit / widest)) for limit in (stat.low, stat.high)]
-    drawing = (
-        '<svg viewBox="0 0 100 10" preserveAspectRatio="none"><line x1="50" x2="50" y1="0" y2="10" stroke="#888"/>'
-        f'<rect x="{min(50, end):.2f}" width="{abs(end - 50):.2f}" y="1" height="8" fill="var(--bar)"/>'
-        f'<line x1="{whisker[0]:.2f}" x2="{whisker[1]:.2f}" y1="5" y2="5" stroke="currentColor"/></svg>'
-    )
-    return f"<span>{escape(label)}</span>{drawing}<span>{stat.mean:.1f} dB ({stat.count})</span>"
-
-
-def _figure(name: str, path: Path, highest: float) -> str:
-    picture = _data_address(png(spectrogram(*read_audio(path)), highest), "image/png")
-    sound = _data_address(path.read_bytes(), "audio/flac")
-    image = f'<img alt="spectrogram of {escape(name)}" src="{picture}">'
-    player = f'<audio controls preload="none" src="{sound}"></audio>'
-    return f"<figure>{image}{player}<figcaption>{escape(name)}</figcaption></figure>"
-
-
-def _data_address(content: bytes, kind: str) -> str:
-    """`content` inside an address, such as "data:image/png;base64,...", so that the page needs no other file."""
-    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
