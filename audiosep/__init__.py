@@ -25,6 +25,10 @@ _PUBLIC = {
     "OutputOptions": "audiosep.output.output_options",
     "Separator": "audiosep.separator",
     "Separation": "audiosep.output.separation",
+    "Activity": "audiosep.hearing.activity",
+    "Description": "audiosep.hearing.description",
+    "HeardSound": "audiosep.hearing.description",
+    "Span": "audiosep.hearing.spans",
     "Explanation": "audiosep.inference.explanation",
     "Stream": "audiosep.inference.stream",
     "BatchEvent": "audiosep.output.batch_report",
@@ -45,6 +49,7 @@ _PUBLIC = {
 }
 
 __all__ = [
+    "Activity",
     "AudioError",
     "AudioSepError",
     "BatchError",
@@ -54,9 +59,11 @@ __all__ = [
     "ConfigError",
     "DataError",
     "DependencyError",
+    "Description",
     "Explanation",
     "FileResult",
     "FinishedFile",
+    "HeardSound",
     "InputError",
     "ModelError",
     "Options",
@@ -68,6 +75,7 @@ __all__ = [
     "Separation",
     "Separator",
     "Sounds",
+    "Span",
     "Stream",
     "TrainingError",
     "__version__",
@@ -102,6 +110,9 @@ if TYPE_CHECKING:
         QueryError,
         TrainingError,
     )
+    from audiosep.hearing.activity import Activity
+    from audiosep.hearing.description import Description, HeardSound
+    from audiosep.hearing.spans import Span
     from audiosep.inference.explanation import Explanation
     from audiosep.inference.options import Options
     from audiosep.inference.stream import Stream

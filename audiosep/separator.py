@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, overload
@@ -14,9 +15,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from audiosep.audio import check_rate
+from audiosep.audio.decode import is_pipe
 from audiosep.audio.limits import Array
 from audiosep.audio.mixture import Mixture, load_mixture
-from audiosep.errors import Cancelled, ModelError, QueryError
+from audiosep.errors import Cancelled, InputError, ModelError, QueryError
+from audiosep.hearing.activity import HOP, ActivityMeter
+from audiosep.hearing.describing import Candidates, describe_recording
+from audiosep.hearing.description import Description
+from audiosep.hearing.recording import recording_of
+from audiosep.hearing.tag_track import TagTrack
+from audiosep.hearing.vocabulary import vocabulary
 from audiosep.inference.backend import Backend
 from audiosep.inference.devices import free_cache
 from audiosep.inference.model_windows import live_windows
@@ -31,6 +39,7 @@ from audiosep.output.batch_report import BatchReport, Watch
 from audiosep.output.output_options import OutputOptions
 from audiosep.output.plan import Plan, plan_batch
 from audiosep.output.separation import Separation
+from audiosep.query.anchors import ReadPart, find_anchors, parts_of_file, parts_of_mixture
 from audiosep.query.encoder import QueryEncoder, Releasable, canary
 from audiosep.query.own_sound import OwnSound
 from audiosep.query.prototypes import Prototypes
@@ -245,7 +254,8 @@ class Separator:
             Cancelled: by `progress`.
         """
         mixture = load_mixture(mix, sample_rate, track)
-        return self._run(mixture, self._request(queries, mixture.sample_rate, options), options, progress)
+        request = self._request(queries, mixture.sample_rate, options, read=parts_of_mixture(mixture))
+        return self._run(mixture, request, options, progress)
 
     @overload
     def stems(
@@ -290,6 +300,83 @@ class Separator:
         """
         request = self._request(None, None, options)
         return self._run(load_mixture(mix, sample_rate, track), request, options, progress)
+
+    def describe(
+        self,
+        mix: str | Path | NDArray[Any] | Tensor,
+        candidates: Queries | None = None,
+        *,
+        sample_rate: int | None = None,
+        track: int | str | None = None,
+        most: int = 8,
+        quick: bool = False,
+        progress: Progress | None = None,
+    ) -> Description:
+        """Say what is heard in a recording, how sure that is, and when; files in memory that does not grow with them.
+
+        Args:
+            mix: as in `separate`; standard input is kept in memory.
+            candidates: words for what may be heard, all of which are told, however unsure; None for the vocabulary,
+                which is AudioSet's in readable words.
+            sample_rate: as in `separate`, Hz.
+            track: as in `separate`.
+            most: sounds that are told of the vocabulary.
+            quick: whether spans may be half a second wrong. Otherwise what is heard is also separated, which takes
+                most of the time.
+            progress: as in `separate`.
+
+        Returns:
+            The sounds, the surest first.
+
+        Raises:
+            ModelError: the model has no tagger, or the separator is closed.
+            InputError: as in `separate`, or `most` is no number of sounds.
+            QueryError: a candidate without words.
+            AudioError: as in `separate`.
+            Cancelled: by `progress`.
+        """
+        if not isinstance(most, int) or isinstance(most, bool) or most < 1:
+            raise InputError(f"most is a number of sounds of at least 1, got {most!r}")
+        chosen = self._candidates(candidates)
+        recording = recording_of(mix, sample_rate, track)
+
+        def separate(names: Sequence[str]) -> Stream:
+            resolved = self._resolve(names, None)
+            return self._open_stream(resolved, recording.sample_rate, recording.channels, Options(quality="fast"))
+
+        return describe_recording(
+            recording,
+            chosen,
+            self._open().tags,
+            self.sample_rate,
+            most=most,
+            separate=None if quick else separate,
+            progress=progress,
+        )
+
+    def _candidates(self, candidates: Queries | None) -> Candidates:
+        """What may be heard: the words of a user, or the vocabulary.
+
+        Raises:
+            ModelError: the model has no tagger.
+            QueryError: a candidate without words.
+        """
+        known = vocabulary()
+        items = as_queries(list(known.names) if candidates is None else candidates)
+        if wordless := [item.label for item in items if item.text is None or item.anchored]:
+            raise QueryError(f"candidates are words, and {wordless[0]!r} has none: name the sound")
+        resolved = None if self.prototypes is None else self._resolve(items, None)
+        tags = [] if resolved is None else [one.tags for one in resolved.recalled if one is not None]
+        weights = [one for one in tags if one is not None]
+        scores = self.prototypes.tag_scores(torch.stack(weights)) if self.prototypes is not None and weights else None
+        if scores is None or resolved is None or len(weights) != len(items):
+            raise ModelError(f"{self.name} has no tagger, which describing needs; use a model with one, such as 'mini'")
+        if candidates is not None:
+            return Candidates(resolved.names, tuple(range(len(items))), scores)
+        longest = max(map(len, known.members))
+        classes = torch.tensor([(*members, *members[:1] * (longest - len(members))) for members in known.members])
+        spill = self.prototypes.spill(scores.weights).numpy() if self.prototypes is not None else None
+        return Candidates(known.names, known.families, replace(scores, classes=classes), spill)
 
     def separate_files(
         self,
@@ -384,7 +471,8 @@ class Separator:
             Cancelled: as `separate_files`.
         """
         check_jobs(jobs, self.device.type)
-        request = self._request(queries, None, options, files=True)
+        read = None if queries is None else self._parts_of(plan, queries, output)
+        request = self._request(queries, None, options, files=True, read=read)
         if isinstance(self.encoder, Releasable):
             self.encoder.release()  # its queries are embedded, and its weights may be larger than the model
 
@@ -490,6 +578,21 @@ class Separator:
             quick=quick,
             live=live,
             answers=None if resolved is None else resolved.answers,
+            meter=None if live else self._meter(resolved, sample_rate),
+        )
+
+    def _meter(self, resolved: Resolved | None, sample_rate: int) -> ActivityMeter:
+        """Measures when the targets of queries, or the stems, sound."""
+        if resolved is None or self.prototypes is None:
+            return ActivityMeter(len(self.stem_names if resolved is None else resolved.names), sample_rate)
+        known = [(k, one.tags) for k, one in enumerate(resolved.recalled) if one is not None and one.tags is not None]
+        scores = self.prototypes.tag_scores(torch.stack([tags for _, tags in known])) if known else None
+        if scores is None:
+            return ActivityMeter(len(resolved.names), sample_rate)
+        places = {k: place for place, (k, _) in enumerate(known)}
+        track = TagTrack(self._open().tags, scores, self.sample_rate, HOP)
+        return ActivityMeter(
+            len(resolved.names), sample_rate, track, [places.get(k) for k in range(len(resolved.names))]
         )
 
     def _open_request(self, request: Request, sample_rate: int, channels: int, options: Options) -> AnyStream:
@@ -526,6 +629,7 @@ class Separator:
             mixture.sample_rate,
             presence=stream.presence,
             explanation=stream.explanation,
+            activity=stream.activity,
             complete=request.all_stems,
             file=mixture.file,
             info=mixture.info,
@@ -538,7 +642,13 @@ class Separator:
             raise ModelError(f"{self.name} has no fixed stems; load a model that has them, such as 'mini'")
 
     def _request(
-        self, queries: Queries | None, sample_rate: int | None, options: Options, *, files: bool = False
+        self,
+        queries: Queries | None,
+        sample_rate: int | None,
+        options: Options,
+        *,
+        files: bool = False,
+        read: ReadPart | None = None,
     ) -> Request:
         """What is asked for: all stems, or queries of which stems answer some.
 
@@ -547,6 +657,7 @@ class Separator:
             sample_rate: of the mixture, Hz, where it is known.
             options: of which `stem_head` is used.
             files: whether the model's own stems may answer, too.
+            read: reads the recording that spans belong to.
 
         Raises:
             ModelError: no stems where they are wanted.
@@ -561,17 +672,35 @@ class Separator:
         by_stems = options.stem_head is not False and (own or self.specialist is not None)
         stems = self.stems_for(items) if by_stems else {}
         words = {name: query for name, query in zip(names, items, strict=True) if name not in stems}
-        resolved = self._resolve(list(words.values()), sample_rate) if words else None
+        resolved = self._resolve(list(words.values()), sample_rate, read) if words else None
         queried = {} if resolved is None else dict(zip(words, resolved.names, strict=True))
         return Request(names, stems, queried, resolved)
 
-    def _resolve(self, queries: Queries, sample_rate: int | None) -> Resolved:
-        encoder = self.encoder
+    def _resolve(self, queries: Queries, sample_rate: int | None, read: ReadPart | None = None) -> Resolved:
+        """Queries for the model; `read` reads the recording that their spans belong to."""
+        encoder, items = self.encoder, as_queries(queries)
         if encoder is None:
             raise QueryError(f"{self.name} takes no queries, it has only stems ({', '.join(self.stem_names)})")
-        for query in as_queries(queries):
+        for query in items:
             self._check_query(query)
-        return resolve(queries, encoder, sample_rate, self.prototypes, self.own_names(queries))
+        anchors = {} if read is None else find_anchors(items, read, self)
+        return resolve(items, encoder, sample_rate, self.prototypes, self.own_names(items), anchors)
+
+    @staticmethod
+    def _parts_of(plan: Plan, queries: Queries, output: OutputOptions) -> ReadPart | None:
+        """Reads the recording of a plan, where a query has spans of it.
+
+        Raises:
+            InputError: several recordings, or a pipe.
+        """
+        if not any(query.anchored for query in as_queries(queries)) or not plan.tasks:
+            return None
+        if len(plan.tasks) > 1:
+            raise InputError(f"spans are times of one recording, got {len(plan.tasks)}: separate them one by one")
+        path = plan.tasks[0].input
+        if is_pipe(path):
+            raise InputError("spans need a recording that can be read twice: save standard input to a file first")
+        return parts_of_file(path, output.track)
 
     def own_names(self, queries: Queries) -> dict[str, OwnSound]:
         """The user's own sounds that queries and their negatives name.
@@ -592,7 +721,11 @@ class Separator:
         return self.sounds.heard_by(self, texts)
 
     def _check_query(self, query: Query) -> None:
-        kinds = {"text": query.text is not None, "audio": query.audio is not None, "negative": bool(query.negatives)}
+        kinds = {
+            "text": query.text is not None,
+            "audio": query.audio is not None or query.anchored,
+            "negative": bool(query.negatives or query.negative_spans),
+        }
         for kind, given in kinds.items():
             if given and kind not in self.capabilities:
                 able = ", ".join(sorted(self.capabilities))

@@ -23,6 +23,7 @@ LAYERS = (
     {"audio"},
     {"models"},
     {"weights"},
+    {"hearing"},
     {"inference"},
     {"output", "convert"},
     {"query", "data"},

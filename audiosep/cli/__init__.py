@@ -28,6 +28,7 @@ command_line: ContextVar[tuple[str, ...]] = ContextVar("command_line", default=(
 VERBS = {
     "separate": "Separate the sounds you name out of recordings.",
     "remove": "Remove the sounds you name from recordings.",
+    "describe": "Say what is heard in recordings, and when.",
     "stems": "Split songs into vocals, drums, bass and other.",
     "remember": "Give a sound a name of your own, by examples.",
     "sounds": "List, show, forget, export and import sounds with names of your own.",

@@ -46,13 +46,14 @@ _OUTPUT = {
     "loudness": typer.Option(metavar="LUFS", help="Of the loudest output; all get the same gain."),
     "video": typer.Option("--video", help="Copy the picture of videos: the outputs are videos with other sound."),
     "skip_existing": typer.Option("--skip-existing", help="Leave out recordings whose outputs exist."),
+    "labels": typer.Option("--labels", help="Write beside each target when it sounds, as labels for Audacity."),
     "max_seconds": typer.Option(metavar="SECONDS", help="Refuse recordings longer than this."),
     "bitrate": typer.Option(metavar="KBIT/S", help="Of ogg, opus, mp3 and m4a [default: about 250, mp3 320]."),
     "track": typer.Option(
         metavar="TRACK", help="Number, language or name of the audio track [default: the default one]."
     ),
 }
-"""The fields of `OutputOptions` but `only`, which is an option of `stems`."""
+"""The fields of `OutputOptions` but `only`, an option of `stems`, and `everywhere`, one of `remove`."""
 
 _OPTIONS = {
     "quality": typer.Option("--quality", help="How much is computed for a text query: more is slower and better."),

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from audiosep.cli import common
-from audiosep.cli.times import seconds
+from audiosep.cli.times import spans
 from audiosep.errors import InputError
 
 app = common.application()
@@ -47,11 +46,11 @@ def remember(
     terminal = common.console()
     common.logs_to(terminal, verbose, quiet)
     files = [file for path in examples for file in _files(path)]
-    spans = [_span(text) for text in at or ()]
+    parts = spans(at, "--at")
     sounds = Sounds(chosen.sounds)
     separator = chosen.load(own_names=False)
     before = name in sounds and not replace
-    sound = sounds.remember(name, files, separator, at=spans, keep_audio=keep_audio, replace=replace)
+    sound = sounds.remember(name, files, separator, at=parts, keep_audio=keep_audio, replace=replace)
     hides = separator.prototypes is not None and separator.prototypes.has(name)
     if as_json:
         common.emit({"name": sound.name, "examples": len(sound.examples), "file": str(sounds.path), "hides": hides})
@@ -82,13 +81,3 @@ def _files(path: Path) -> list[Path]:
     if not found:
         raise InputError(f"{path} is a folder without recordings; known: {' '.join(sorted(SUFFIXES))}")
     return found
-
-
-def _span(text: str) -> tuple[float, float]:
-    parts = re.fullmatch(r"([^-]+)-([^-]+)", text)
-    try:
-        if parts is None:
-            raise ValueError(text)
-        return seconds(parts[1]), seconds(parts[2])
-    except ValueError as error:
-        raise InputError(f"--at: {text!r} is no part: write START-END, as 3.2-4.1 or 1:02-1:04") from error

@@ -9,7 +9,8 @@ import typer
 
 from audiosep.cli import command_line, common, job
 from audiosep.cli.manifests import read_inputs
-from audiosep.cli.separate import build, split
+from audiosep.cli.separate import At, NotAt, Places, build, split
+from audiosep.cli.times import spans
 
 app = common.application()
 
@@ -26,11 +27,18 @@ def remove(
         typer.Option("--query", "-q", metavar="TEXT", help="A sound to remove; every argument is then an input."),
     ] = None,
     by_words: job.ByWords = False,
+    at: At = None,
+    not_at: NotAt = None,
+    everywhere: Annotated[
+        bool, typer.Option("--everywhere", help="Also where the sound was not heard, what the model takes for it.")
+    ] = False,
     *,
     options: job.JobOptions,
     chosen: common.ModelOptions,
 ) -> int:
     """Remove sounds from recordings: one output for each, the recording without them.
+
+    Where a sound is not heard, the recording stays as it is (--everywhere: also there without what resembles it).
 
     audiosep remove street.wav "dog barking" -o out/
 
@@ -39,7 +47,8 @@ def remove(
     audiosep remove - wind -o - < in.wav > out.wav
     """
     listed = [] if options.manifest is None else read_inputs(options.manifest)
-    inputs, texts = split(arguments or [], bool(query), listed, command=command_line.get())
-    queries = build([*texts, *(query or [])])
-    options = replace(options, output=replace(options.output, rest_only=True))
+    places = Places(tuple(spans(at, "--at")), tuple(spans(not_at, "--not-at")))
+    inputs, texts = split(arguments or [], bool(query), listed, command=command_line.get(), places=places)
+    queries = build([*texts, *(query or [])], places=places)
+    options = replace(options, output=replace(options.output, rest_only=True, everywhere=everywhere))
     return job.run(inputs, queries, options, chosen, by_words=by_words)

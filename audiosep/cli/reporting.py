@@ -16,6 +16,8 @@ from audiosep.output.batch_report import BatchEvent, BatchReport, FileResult, Fi
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from audiosep.hearing.activity import Activity
+
 _LABELS = 5  # that an explanation names
 _PAUSE = 0.5  # seconds between two lines of progress
 
@@ -92,7 +94,7 @@ class Reporter:
             self.report.results.append(outcome)
             self._line({"event": "result", **entry(outcome)})
             if self._paths and not (self._as_json or self._json_lines):
-                for output in outcome.outputs.values():
+                for output in (*outcome.outputs.values(), *outcome.labels.values()):
                     common.say(str(output))
             for remark in () if self._quiet else _remarks(outcome):
                 self._terminal.print(f"{path.name}: {remark}", markup=False)
@@ -180,12 +182,24 @@ def entry(result: FileResult) -> dict[str, Any]:
         **_finished(result),
         "presence": result.presence,
         "explanation": {name: dataclasses.asdict(each) for name, each in result.explanation.items()},
+        "activity": {name: _activity(each) for name, each in result.activity.items()},
+        "labels": {name: str(path) for name, path in result.labels.items()},
         "gain": result.gain,
         "clipped": result.clipped,
         "loudness": result.loudness,
         "samples": result.samples,
         "sample_rate": result.sample_rate,
         "channels": result.channels,
+    }
+
+
+def _activity(activity: Activity) -> dict[str, Any]:
+    """When a target sounds, for JSON."""
+    return {
+        "spans": [[start, end] for start, end in activity.spans],
+        "step": round(activity.step, 6),
+        "energy": [round(value, 1) for value in activity.energy.tolist()],
+        "presence": [round(value, 2) for value in activity.presence.tolist()],
     }
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +14,7 @@ import typer
 
 from audiosep.cli import command_line, common, job
 from audiosep.cli.manifests import read_inputs
+from audiosep.cli.times import spans
 from audiosep.errors import InputError, QueryError
 
 if TYPE_CHECKING:
@@ -21,6 +24,28 @@ if TYPE_CHECKING:
     from audiosep.query.query import Query
 
 app = common.application()
+
+At = Annotated[
+    list[str] | None,
+    typer.Option("--at", metavar="START-END", help="Where the sound can be heard in the recording; repeatable."),
+]
+NotAt = Annotated[
+    list[str] | None,
+    typer.Option("--not-at", metavar="START-END", help="Where something to keep out can be heard; repeatable."),
+]
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the sound can be heard in the recording, and where something to keep out.
+
+    Attributes:
+        at: pairs of seconds.
+        not_at: pairs of seconds.
+    """
+
+    at: tuple[tuple[float, float], ...] = ()
+    not_at: tuple[tuple[float, float], ...] = ()
 
 
 @app.command()
@@ -50,6 +75,8 @@ def separate(
         list[str] | None, typer.Option("--not", metavar="TEXT", help="A sound to keep out of every target.")
     ] = None,
     weight: Annotated[float, typer.Option("--weight", metavar="NUMBER", help="How strongly --not counts.")] = 1.0,
+    at: At = None,
+    not_at: NotAt = None,
     by_words: job.ByWords = False,
     *,
     options: job.JobOptions,
@@ -63,16 +90,25 @@ def separate(
 
     audiosep separate street.wav --like my_dog.wav -o out/
 
+    audiosep separate street.wav --at 3.2-4.1 -o out/
+
     audiosep separate --ray archive/ speech -o out/
     """
     listed = [] if options.manifest is None else read_inputs(options.manifest)
-    inputs, texts = split(arguments or [], bool(query or like or embedding), listed, command=command_line.get())
-    queries = build([*texts, *(query or [])], like or [], embedding or [], negative or [], weight)
+    places = Places(tuple(spans(at, "--at")), tuple(spans(not_at, "--not-at")))
+    inputs_only = bool(query or like or embedding)
+    inputs, texts = split(arguments or [], inputs_only, listed, command=command_line.get(), places=places)
+    queries = build([*texts, *(query or [])], like or [], embedding or [], negative or [], weight, places)
     return job.run(inputs, queries, options, chosen, by_words=by_words)
 
 
 def split(
-    arguments: list[str], inputs_only: bool, listed: Sequence[str] = (), *, command: Sequence[str] = ()
+    arguments: list[str],
+    inputs_only: bool,
+    listed: Sequence[str] = (),
+    *,
+    command: Sequence[str] = (),
+    places: Places = Places(),
 ) -> tuple[list[str], list[str]]:
     """Arguments as (inputs, query texts).
 
@@ -81,6 +117,7 @@ def split(
         inputs_only: whether the queries came as options.
         listed: the inputs of a manifest, which replaces the first argument.
         command: the whole command line, for the message that corrects it.
+        places: in the recording, which say what is meant without words.
 
     Raises:
         QueryError: no query.
@@ -100,7 +137,7 @@ def split(
             f"{paths[0]!r} is a file or folder, and only the first argument is an input. With several inputs, -q names "
             f"the queries: {_corrected(command, words)}"
         )
-    if not texts:
+    if not texts and not places.at:
         raise QueryError(f"name a sound of {inputs[0]!r}. {example}")
     return inputs, texts
 
@@ -117,6 +154,7 @@ def build(
     embeddings: Sequence[Path] = (),
     negatives: Sequence[str] = (),
     weight: float = 1.0,
+    places: Places = Places(),
 ) -> list[Query]:
     """The queries of the command line.
 
@@ -126,21 +164,25 @@ def build(
         embeddings: .npy files with an embedding each.
         negatives: what to keep out of every target, in words.
         weight: of the negatives.
+        places: of the sound in the recording.
 
     Raises:
+        InputError: places of several sounds.
         QueryError: an embedding that cannot be read, an empty text, a negative weight.
     """
     from audiosep.query.query import Query
 
-    negative = tuple(negatives) or None
-    return [
-        *(Query(text=text, negative=negative, weight=weight) for text in texts),
-        *(Query(audio=path, negative=negative, weight=weight) for path in examples),
-        *(
-            Query(embedding=read_embedding(path), name=path.stem, negative=negative, weight=weight)
-            for path in embeddings
-        ),
+    if places.at and len(texts) + len(examples) + len(embeddings) > 1:
+        raise InputError("--at says where one sound can be heard: name one sound, or none")
+    query = partial(
+        Query, negative=tuple(negatives) or None, weight=weight, spans=places.at, negative_spans=places.not_at
+    )
+    found = [
+        *(query(text=text) for text in texts),
+        *(query(audio=path) for path in examples),
+        *(query(embedding=read_embedding(path), name=path.stem) for path in embeddings),
     ]
+    return found or [query()]
 
 
 def read_embedding(path: Path) -> NDArray[np.float32]:

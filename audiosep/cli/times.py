@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+
+from audiosep.errors import InputError
 
 
 def seconds(text: str | float) -> float:
@@ -25,3 +28,26 @@ def seconds(text: str | float) -> float:
     for part in text.strip().split(":"):
         total = 60 * total + float(part)
     return total
+
+
+def spans(texts: Sequence[str] | None, option: str) -> list[tuple[float, float]]:
+    """Parts of a recording, each written as START-END.
+
+    Args:
+        texts: what was given.
+        option: for messages.
+
+    Raises:
+        InputError: one that is no part.
+    """
+    return [_span(text, option) for text in texts or ()]
+
+
+def _span(text: str, option: str) -> tuple[float, float]:
+    parts = re.fullmatch(r"([^-]+)-([^-]+)", text)
+    try:
+        if parts is None:
+            raise ValueError(text)
+        return seconds(parts[1]), seconds(parts[2])
+    except ValueError as error:
+        raise InputError(f"{option}: {text!r} is no part: write START-END, as 3.2-4.1 or 1:02-1:04") from error

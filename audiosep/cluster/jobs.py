@@ -125,6 +125,8 @@ def separate_with_ray(
     """
     folder = Path(out_dir)
     _check(inputs, folder, device, workers)
+    if output.labels:
+        raise InputError("workers write no label files: separate without Ray, or leave labels out")
     import_ray()
     if queries is not None:
         _check_names(as_queries(queries))
@@ -173,9 +175,11 @@ def _check(inputs: str | Path | Sequence[str | Path], folder: Path, device: str,
 
 
 def _check_names(queries: Sequence[Query]) -> None:
-    """Refuse sounds with names of the user's own: other machines do not have their file."""
+    """Refuse sounds with names of the user's own, whose file other machines do not have, and spans of a recording."""
     known = Sounds()
     for query in queries:
+        if query.anchored:
+            raise InputError("spans are times of one recording: separate it without Ray")
         if query.text is not None and query.text in known:
             raise InputError(
                 f"{query.text!r} is a name of your own, which Ray's workers do not know: give a recording of the sound "

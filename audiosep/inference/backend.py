@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from audiosep.errors import InputError, ModelError
+from audiosep.hearing.activity import ActivityMeter
 from audiosep.inference.devices import pick_device, pick_precision, windows_at_once
 from audiosep.inference.explanation import Explanation
 from audiosep.inference.forks import allow_forks
@@ -96,6 +97,7 @@ class Backend:
         quick: bool = False,
         live: bool = False,
         answers: Mapping[str, Explanation] | None = None,
+        meter: ActivityMeter | None = None,
     ) -> Stream:
         """Open a stream of the queries' targets, or of the stems.
 
@@ -110,6 +112,7 @@ class Backend:
             windows: that the mixture is cut into; None for those of recordings.
             quick: whether the model makes its quickest estimate.
             answers: as of `Stream`.
+            meter: as of `Stream`.
             live: whether each block is computed at once; else a GPU may compute while further blocks are decoded and
                 written.
         """
@@ -139,7 +142,22 @@ class Backend:
             shifts=options.shifts,
             closed=embeddings is None,
             answers=answers,
+            meter=meter,
         )
+
+    @torch.inference_mode()
+    def tags(self, windows: Tensor) -> Tensor:
+        """What the tagger of the network hears in recordings, whatever the engine.
+
+        Args:
+            windows: (windows, channels, samples) at the model's rate.
+
+        Returns:
+            (windows, tags) logits, on the CPU.
+        """
+        logits = self.network.tags(windows.to(self.device))
+        assert logits is not None  # callers know that it has one
+        return logits.float().cpu()
 
     def _windows_at_once(self, make_runner: Callable[[], WindowRunner], channels: int, size: int) -> int:
         """Windows that the device computes at once; measured for each new number of targets and channels."""

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from audiosep.audio.arrays import AnyArray, as_array
+from audiosep.hearing.activity import Activity
 from audiosep.inference.explanation import Explanation
 from audiosep.inference.stream import Queue, Samples, Stream
 
@@ -53,6 +54,12 @@ class RoutedStream:
         """As of `Stream`."""
         found = {here: part.explanation.get(there) for part, wanted, _ in self._parts for here, there in wanted.items()}
         return {name: answer for name in self.names if (answer := found[name]) is not None}
+
+    @property
+    def activity(self) -> dict[str, Activity]:
+        """As of `Stream`."""
+        found = {here: part.activity.get(there) for part, wanted, _ in self._parts for here, there in wanted.items()}
+        return {name: activity for name in self.names if (activity := found[name]) is not None}
 
     def push(self, block: AnyArray) -> AnyArray:
         """Take a block, give back what is ready, as `Stream.push`."""

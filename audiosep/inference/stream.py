@@ -23,6 +23,7 @@ from audiosep.audio.limits import check_channels, check_rate
 from audiosep.audio.polyphase import live_resampler
 from audiosep.audio.resample import StreamResampler
 from audiosep.errors import InputError
+from audiosep.hearing.activity import Activity, ActivityMeter
 from audiosep.inference.explanation import Explanation
 from audiosep.inference.overlap_add import OverlapAdd, Shifts
 from audiosep.inference.window_runner import WindowRunner
@@ -51,6 +52,7 @@ class Stream:
         shifts: further passes over time-shifted windows, as in `Options`.
         closed: whether the targets sum to the mixture: the last one is then what the others leave of it.
         answers: target name -> how its query was answered, without the weights of ways.
+        meter: measures when the targets sound; None for streams that nobody asks that.
 
     Attributes:
         names: as above.
@@ -79,8 +81,10 @@ class Stream:
         shifts: int = 0,
         closed: bool = False,
         answers: Mapping[str, Explanation] | None = None,
+        meter: ActivityMeter | None = None,
     ) -> None:
         self.names = tuple(names)
+        self._meter = meter
         self._answers = dict(answers or {})
         self.sample_rate, self.channels = check_rate(sample_rate), check_channels(channels)
         self.model_rate, self.windows = model_rate, windows
@@ -117,6 +121,14 @@ class Stream:
         """Target name -> how its query was answered so far, for text queries of a model with prototypes."""
         weights = dict(zip(self.names, self._runner.way_weights, strict=False))
         return {name: replace(answer, ways=weights.get(name, {})) for name, answer in self._answers.items()}
+
+    @property
+    def activity(self) -> dict[str, Activity]:
+        """Target name -> when it sounds, once the stream has ended; empty for live streams."""
+        if self._meter is None or not self._finished:
+            return {}
+        scores = self._runner.presence
+        return dict(zip(self.names, self._meter.finish(None if scores is None else scores.tolist()), strict=True))
 
     def push(self, block: AnyArray) -> AnyArray:
         """Take a block, give back what is ready.
@@ -163,6 +175,8 @@ class Stream:
     def _separate(self, low: Samples) -> None:
         """A block of the mixture, at the model's rate, through the model."""
         if low.shape[1]:
+            if self._meter is not None:
+                self._meter.hear(low)
             if self._high:
                 self._waiting_low.append(low)
             self._resample(self._passes.push(torch.from_numpy(low if low.flags.writeable else low.copy())))
@@ -191,6 +205,8 @@ class Stream:
             targets = targets + self._gains.take(count)[:, None] * (mix - ready[self._rows :])
         if self._closed:
             targets = np.concatenate([targets, (mix - targets.sum(0))[None]])
+        if self._meter is not None:
+            self._meter.measure(mix, targets)
         self.mix = self._restore(mix)
         return self._restore(targets)
 

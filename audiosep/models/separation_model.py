@@ -122,7 +122,7 @@ class SeparationModel(nn.Module):
         """Logits of what a tagger hears in recordings; None for a model without one.
 
         Args:
-            waveforms: (batch, samples) at the model's sample rate.
+            waveforms: (batch, channels, samples) at the model's sample rate.
 
         Returns:
             (batch, tags).

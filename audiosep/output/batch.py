@@ -11,9 +11,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
+from audiosep.atomic import write_text
 from audiosep.audio import AudioReader, probe
 from audiosep.audio.limits import Array
 from audiosep.errors import AudioSepError, Cancelled
+from audiosep.hearing.description import labels_text
+from audiosep.hearing.spans import Span
 from audiosep.inference.options import Progress
 from audiosep.inference.routed_stream import AnyStream
 from audiosep.output.batch_report import BatchEvent, BatchReport, FileResult, Watch
@@ -21,8 +24,8 @@ from audiosep.output.files import Outputs
 from audiosep.output.names import STDOUT
 from audiosep.output.output_options import OutputOptions
 from audiosep.output.plan import Plan, Task
-from audiosep.output.separation import remainder
 from audiosep.output.shaping import Shaper, stretch_of
+from audiosep.output.within_spans import Waiting, remainder, remainder_within
 
 logger = logging.getLogger(__name__)
 
@@ -117,13 +120,17 @@ def _separate(
         shaper = Shaper(list(task.outputs), info.sample_rate, info.channels, output)
         rows = {name: stream.names.index(name) for name in plan.targets}
 
-        def written(separated: Array) -> dict[str, Array]:
-            """Output name -> (channels, n) samples."""
+        def written(mix: Array, separated: Array, start: int | None = None) -> dict[str, Array]:
+            """Output name -> (channels, n) samples; with `start` the rest is touched within spans alone."""
             blocks = {name: separated[row] for name, row in rows.items()}
-            if plan.rest is not None:
-                blocks[plan.rest] = remainder(stream.mix, list(blocks.values()))
+            if plan.rest is not None and start is not None:
+                blocks[plan.rest] = remainder_within(mix, blocks, spans, info.sample_rate, start)
+            elif plan.rest is not None:
+                blocks[plan.rest] = remainder(mix, list(blocks.values()))
             return shaper.push({name: blocks[name] for name in task.outputs})
 
+        within = plan.rest is not None and not output.everywhere
+        spans: dict[str, tuple[Span, ...]] = {}
         with Outputs(
             task.outputs,
             shaper.sample_rate,
@@ -139,11 +146,20 @@ def _separate(
             loudness=output.loudness,
             video=task.input if output.video else None,
         ) as outputs:
-            for block in reader:
-                outputs.write(written(stream.push(block)))
-                progress(stream.returned / info.sample_rate)
-            outputs.write(written(stream.finish()))
+            with _waiting(task, stream, within) as waiting:
+                for separated in _separated(stream, reader, progress):
+                    if waiting is None:
+                        outputs.write(written(stream.mix, separated))
+                    else:
+                        waiting.write(stream.mix, separated)
+                activity = {name: stream.activity[name] for name in rows}
+                spans = {name: one.spans for name, one in activity.items()}
+                for start, mix, separated in waiting.read() if waiting is not None else ():
+                    outputs.write(written(mix, separated, start))
             outputs.write(shaper.finish())
+    for name, path in task.labels.items():
+        events = [(span, target) for target, found in spans.items() if name in (target, plan.rest) for span in found]
+        write_text(path, labels_text(sorted(events)))
     return FileResult(
         input=task.input,
         outputs=task.outputs,
@@ -155,7 +171,24 @@ def _separate(
         sample_rate=shaper.sample_rate,
         channels=shaper.channels,
         explanation={name: answer for name, answer in stream.explanation.items() if name in rows},
+        activity=activity,
+        labels=task.labels,
     )
+
+
+def _separated(stream: AnyStream, reader: AudioReader, progress: Callable[[float], None]) -> Iterator[Array]:
+    """The targets of a recording, block by block."""
+    for block in reader:
+        yield stream.push(block)
+        progress(stream.returned / stream.sample_rate)
+    yield stream.finish()
+
+
+def _waiting(task: Task, stream: AnyStream, within: bool) -> Waiting | contextlib.nullcontext[None]:
+    """Where the recording and its targets wait until it is known when these sound; None where that is not needed."""
+    path = next(iter(task.outputs.values()))
+    folder = None if path == STDOUT else path.parent
+    return Waiting(folder, len(stream.names), stream.channels) if within else contextlib.nullcontext()
 
 
 def _in_order(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from audiosep.errors import BatchError, portable
+from audiosep.hearing.activity import Activity
 from audiosep.inference.explanation import Explanation
 
 
@@ -39,6 +40,8 @@ class FileResult(FinishedFile):
         sample_rate: of each output, Hz; a format that lacks it has the next one.
         channels: of each output.
         explanation: as of `Separation`.
+        activity: as of `Separation`; empty for results of Ray.
+        labels: name of an output -> the label file beside it, where they were asked for.
     """
 
     presence: dict[str, float] | None
@@ -49,6 +52,8 @@ class FileResult(FinishedFile):
     sample_rate: int
     channels: int
     explanation: dict[str, Explanation] = field(default_factory=dict)
+    activity: dict[str, Activity] = field(default_factory=dict)
+    labels: dict[str, Path] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

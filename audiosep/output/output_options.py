@@ -47,6 +47,10 @@ class OutputOptions:
             that would clip, the gain is less, as `on_clip` says. None: as they are.
         track: number (from 1 on), language or name of the audio track of recordings with several; None: the
             default one.
+        everywhere: whether what is left differs from the recording everywhere; else only where the targets sound
+            (`Separation.activity`), with edges of 50 ms.
+        labels: whether to write beside each target when it sounds, as a label file of Audacity with the same name and
+            the ending txt; with `rest_only` one for all targets.
 
     Raises:
         InputError: an impossible value; the message names the possible ones.
@@ -70,6 +74,8 @@ class OutputOptions:
     rate: int | None = None
     mono: bool = False
     loudness: float | None = None
+    everywhere: bool = True
+    labels: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "format", str(self.format).lower().removeprefix("."))
@@ -84,7 +90,7 @@ class OutputOptions:
             if not isinstance(self.bitrate, int) or isinstance(self.bitrate, bool) or self.bitrate < 1:
                 raise InputError(f"bitrate must be a whole number of kbit/s, got {self.bitrate!r}")
             bitrate_range(self.format, 48_000, 2)  # refuses formats without one
-        for name in ("residual", "rest_only", "overwrite", "skip_existing", "video", "mono"):
+        for name in ("residual", "rest_only", "overwrite", "skip_existing", "video", "mono", "everywhere", "labels"):
             if not isinstance(getattr(self, name), bool):
                 raise InputError(f"{name} must be True or False, got {getattr(self, name)!r}")
         if self.video and (self.format != "wav" or self.on_clip == "float"):

@@ -25,11 +25,13 @@ class Task:
     Attributes:
         input: the recording; Path("-") for standard input.
         outputs: name -> file, in the order in which they are written.
+        labels: name of an output -> the label file beside it.
         replace: whether files that exist already are replaced.
     """
 
     input: Path
     outputs: dict[str, Path]
+    labels: dict[str, Path]
     replace: bool
 
 
@@ -86,6 +88,8 @@ def plan_batch(
     targets = output.written_targets(names)
     rest = output.written_rest(targets, stems=stems, stdout=folder == STDOUT)
     written = output.written(targets, rest)
+    if output.labels and folder == STDOUT:
+        raise InputError("standard output carries no labels beside the sound: name a folder for the outputs")
     recordings, failures = find_recordings(inputs, folder)
     if folder == STDOUT and len(recordings) > 1:
         raise InputError(f"standard output carries one recording, not {len(recordings)}: name a folder for the outputs")
@@ -100,8 +104,11 @@ def plan_batch(
     for recording in recordings:
         try:
             outputs = paths.of(recording)
-            existing = [path for path in outputs.values() if path != STDOUT and path.exists()]
-            if output.skip_existing and len(existing) == len(outputs):
+            labelled = written if output.rest_only else targets
+            labels = {name: outputs[name].with_suffix(".txt") for name in labelled} if output.labels else {}
+            files = [*outputs.values(), *labels.values()]
+            existing = [path for path in files if path != STDOUT and path.exists()]
+            if output.skip_existing and len(existing) == len(files):
                 plan.skipped.append(FinishedFile(recording.path, outputs))
                 continue
             if existing and not (output.overwrite or output.skip_existing):
@@ -117,7 +124,7 @@ def plan_batch(
             failures[recording.path] = error
             continue
         # Some of the outputs exist: the process that wrote them was killed before the others were in their places.
-        plan.tasks.append(Task(recording.path, outputs, replace=output.overwrite or bool(existing)))
+        plan.tasks.append(Task(recording.path, outputs, labels, replace=output.overwrite or bool(existing)))
     return plan
 
 

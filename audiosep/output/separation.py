@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Generic
 
@@ -10,10 +10,12 @@ import numpy as np
 
 from audiosep.audio import AudioInfo, as_array
 from audiosep.audio.arrays import AnyArray
+from audiosep.hearing.activity import Activity
 from audiosep.inference.explanation import Explanation
 from audiosep.output.files import OnClip, Outputs
 from audiosep.output.names import plan_outputs
 from audiosep.output.output_options import OutputOptions, rest_name
+from audiosep.output.within_spans import remainder, remainder_within
 
 _BLOCK = 65_536
 
@@ -31,6 +33,7 @@ class Separation(Mapping[str, AnyArray], Generic[AnyArray]):
         presence: target name -> how sure the model is that the sound is in the mixture at all, 0..1; None when the
             model does not say.
         explanation: target name -> how its text query was answered; empty for other queries and without prototypes.
+        activity: target name -> when it sounds.
         complete: whether the targets sum to the mixture, so that nothing is left.
         file: stem of the input's file name, for the names of outputs.
         info: what is known about the input file; None for arrays.
@@ -40,6 +43,7 @@ class Separation(Mapping[str, AnyArray], Generic[AnyArray]):
         sample_rate: as above.
         presence: as above.
         explanation: as above.
+        activity: as above.
         complete: as above.
         file: as above.
         info: as above.
@@ -53,6 +57,7 @@ class Separation(Mapping[str, AnyArray], Generic[AnyArray]):
         *,
         presence: Mapping[str, float] | None = None,
         explanation: Mapping[str, Explanation] | None = None,
+        activity: Mapping[str, Activity] | None = None,
         complete: bool = False,
         file: str = "audio",
         info: AudioInfo | None = None,
@@ -62,6 +67,7 @@ class Separation(Mapping[str, AnyArray], Generic[AnyArray]):
         self.sample_rate = sample_rate
         self.presence = None if presence is None else dict(presence)
         self.explanation = dict(explanation or {})
+        self.activity = dict(activity or {})
         self.complete = complete
         self.file = file
         self.info = info
@@ -87,13 +93,20 @@ class Separation(Mapping[str, AnyArray], Generic[AnyArray]):
         """
         return remainder(self.mix, list(self.values()))
 
-    def rest(self, name: str) -> AnyArray:
+    def rest(self, name: str, *, everywhere: bool = True) -> AnyArray:
         """The mixture minus one target.
 
         Args:
             name: of the target.
+            everywhere: whether the target is taken out of the whole mixture; else within the spans of its activity,
+                with edges of 50 ms, and elsewhere the mixture stays as it is.
         """
-        return remainder(self.mix, [self[name]])
+        if everywhere or name not in self.activity:
+            return remainder(self.mix, [self[name]])
+        mix, restore = as_array(self.mix)
+        spans = {name: self.activity[name].spans}
+        rest: AnyArray = restore(remainder_within(mix, {name: as_array(self[name])[0]}, spans, self.sample_rate))
+        return rest
 
     def save(
         self,
@@ -151,16 +164,3 @@ class Separation(Mapping[str, AnyArray], Generic[AnyArray]):
             for start in range(0, samples, _BLOCK):
                 outputs.write({name: array[:, start : start + _BLOCK] for name, array in arrays.items()})
         return list(paths.values())
-
-
-def remainder(mix: AnyArray, targets: Sequence[AnyArray]) -> AnyArray:
-    """The mixture minus the sum of `targets`, added up in their order.
-
-    Args:
-        mix: (..., samples), numpy or torch.
-        targets: at least one, each of the shape of `mix`.
-    """
-    total = targets[0]
-    for target in targets[1:]:
-        total = total + target
-    return mix - total

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from audiosep.audio import resample
+from audiosep.audio.limits import Array
 from audiosep.audio.synthetic import tone_and_noise
 from audiosep.errors import AudioError, AudioSepError, InputError, ModelError, QueryError
 from audiosep.query.encoder import QueryEncoder
@@ -24,7 +25,7 @@ from audiosep.query.prototypes import KINDS, SAME, Prototypes, Recalled, cluster
 if TYPE_CHECKING:
     from audiosep.separator import Separator
 
-_WORD = 0.5  # how much the name counts beside the examples, which are certain
+WORD = 0.5  # how much the name counts beside the examples, which are certain
 _SILENT = 1e-3  # peak
 _SHORT = 0.05  # seconds
 
@@ -102,7 +103,7 @@ class OwnSound:
         tags = None if prototypes is None or not len(heard) else prototypes.weigh_tags(heard)
         memory = F.normalize(points.mean(0), dim=-1)
         labels = ((self.name, 1.0, len(self.examples)),)
-        return Recalled(text, memory, F.normalize(kinds, dim=-1), tags, labels, word=_WORD, own=True)
+        return Recalled(text, memory, F.normalize(kinds, dim=-1), tags, labels, word=WORD, own=True)
 
 
 _listenings: WeakKeyDictionary[QueryEncoder, Listening] = WeakKeyDictionary()
@@ -150,7 +151,7 @@ def hear(
                 raise QueryError("it is silent")
             if seconds < _SHORT:
                 raise QueryError(f"it is too short ({seconds:.3f} s; at least {_SHORT} s)")
-            at_rate = torch.from_numpy(resample(waveform[None].numpy(), rate, separator.sample_rate))[0]
+            at_rate = _at_rate(waveform, rate, separator)
             file = Path(audio).name if isinstance(audio, str | Path) else ""
             found.append(_heard(separator, at_rate, file, span[0] if span else 0.0, seconds, keep_audio))
         except (AudioSepError, OSError) as error:
@@ -159,6 +160,23 @@ def hear(
     if problems:
         raise InputError(f"nothing was remembered, because of {len(problems)} examples: " + "; ".join(problems))
     return tuple(found)
+
+
+def listen(separator: Separator, samples: Array, rate: int) -> Heard:
+    """A recording as the encoder and the judge of a separator hear it.
+
+    Args:
+        separator: with a query encoder.
+        samples: (channels, samples), not silent.
+        rate: Hz.
+
+    Raises:
+        ModelError: the separator takes no examples of sounds.
+    """
+    _encoder(separator)
+    waveform, rate = example_audio((samples, rate), None)
+    seconds = len(waveform) / rate
+    return _heard(separator, _at_rate(waveform, rate, separator), "", 0.0, seconds, keep_audio=False)
 
 
 def heard_again(sound: OwnSound, separator: Separator) -> OwnSound:
@@ -183,10 +201,14 @@ def heard_again(sound: OwnSound, separator: Separator) -> OwnSound:
             samples, rate = soundfile.read(io.BytesIO(old.audio), dtype="float32")
         except soundfile.LibsndfileError as error:
             raise AudioError(f"the kept audio of {sound.name!r} is damaged ({error}): remember it again") from error
-        waveform = torch.from_numpy(resample(samples[None], rate, separator.sample_rate))[0]
+        waveform = _at_rate(torch.from_numpy(samples), rate, separator)
         again = _heard(separator, waveform, old.file, old.start, old.seconds, keep_audio=False)
         examples.append(replace(again, audio=old.audio))
     return replace(sound, examples=tuple(examples), listening=listening_of(separator))
+
+
+def _at_rate(waveform: Tensor, rate: int, separator: Separator) -> Tensor:
+    return torch.from_numpy(resample(waveform[None].numpy(), rate, separator.sample_rate))[0]
 
 
 @torch.inference_mode()
@@ -205,7 +227,7 @@ def _heard(separator: Separator, waveform: Tensor, file: str, start: float, seco
 
 @torch.inference_mode()
 def _tags(separator: Separator, waveform: Tensor) -> Tensor:
-    tags = separator.model.tags(waveform[None].to(separator.device))
+    tags = separator.model.tags(waveform[None, None].to(separator.device))
     return torch.zeros(0) if tags is None else tags[0].float().cpu().clone()
 
 

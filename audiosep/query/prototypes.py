@@ -24,6 +24,7 @@ from torch import Tensor
 from audiosep.atomic import write_bytes
 from audiosep.audio.synthetic import tone_and_noise
 from audiosep.errors import ModelError
+from audiosep.hearing.tag_track import TagScores
 from audiosep.inference.options import Quality
 from audiosep.models.query_ways import Ways
 from audiosep.query.encoder import CANARY, QueryEncoder
@@ -269,6 +270,36 @@ class Prototypes:
             return None
         standard = (logits - self._parts["mean"]) / self._parts["spread"]
         return self._weighed(torch.zeros(len(logits)), standard)
+
+    def tag_scores(self, weights: Tensor) -> TagScores | None:
+        """What the judge says for some sounds, so that scores of different sounds compare.
+
+        Args:
+            weights: (sounds, tags), as in `Recalled.tags`.
+
+        Returns:
+            Scores that are about 0 for recordings of other labels; None where no judge heard the recordings.
+        """
+        if "mean" not in self._parts:
+            return None
+        return TagScores(weights, weights @ self._parts["mean"] + self._label_scores(weights).mean(0))
+
+    def spill(self, weights: Tensor) -> Tensor:
+        """By how much the score of one sound rises with that of another that is there alone.
+
+        Args:
+            weights: (sounds, tags), as in `tag_scores`.
+
+        Returns:
+            (sounds, sounds), slopes of regressions over the labels, 0 to 1: row i for what column j does to sound i.
+        """
+        scores = self._label_scores(weights)
+        covariance = torch.cov(scores.T)
+        return (covariance / covariance.diagonal()).clamp(0, 1)
+
+    def _label_scores(self, weights: Tensor) -> Tensor:
+        """(labels, sounds): what the recordings of each label score more than all recordings."""
+        return (self._parts["tags"] * self._parts["spread"]) @ weights.T
 
     def _answers(self, share: Tensor) -> tuple[tuple[str, float, int], ...]:
         order = share.argsort(descending=True, stable=True)

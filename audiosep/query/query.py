@@ -1,4 +1,4 @@
-"""A query: words, an example recording or an embedding of the wanted sound, and what to keep out."""
+"""A query: words, an example recording, an embedding or spans of the wanted sound, and what to keep out."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from audiosep.errors import QueryError
+from audiosep.hearing.spans import checked_spans
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 class Query:
     """One sound to separate.
 
-    Exactly one of `text`, `audio` and `embedding` describes the sound.
+    Exactly one of `text`, `audio` and `embedding` describes the sound, or `spans` do, alone or beside `text`.
 
     Args:
         text: words, such as "piano" or "a dog barking far away".
@@ -30,9 +31,13 @@ class Query:
         negative: what to keep out: words, a Query, or several of them.
         weight: how strongly `negative` counts, >= 0.
         name: label of the output; by default the text, or the stem of the audio file.
+        spans: where the sound can be heard in the recording itself, pairs of seconds: what sounds there is the
+            example, and what sounds around them is kept out.
+        negative_spans: where something can be heard that is to be kept out, in place of what is around `spans`.
 
     Raises:
-        QueryError: not exactly one kind of query, empty text, or a weight that is negative or not finite.
+        QueryError: not exactly one kind of query, empty text, a weight that is negative or not finite, or spans that
+            end before they begin or stand beside `audio` or `embedding`.
     """
 
     text: str | None = None
@@ -41,14 +46,20 @@ class Query:
     negative: str | Query | tuple[str | Query, ...] | list[str | Query] | None = None
     weight: float = 1.0
     name: str | None = None
+    spans: Sequence[tuple[float, float]] = ()
+    negative_spans: Sequence[tuple[float, float]] = ()
 
     def __post_init__(self) -> None:
         given = [k for k in ("text", "audio", "embedding") if getattr(self, k) is not None]
-        if len(given) != 1:
+        object.__setattr__(self, "spans", checked_spans(self.spans))
+        object.__setattr__(self, "negative_spans", checked_spans(self.negative_spans))
+        if len(given) != 1 and not (self.spans and not given):
             raise QueryError(
-                "a query needs exactly one of text, audio and embedding, "
+                "a query needs exactly one of text, audio and embedding, or spans, "
                 f"got {' and '.join(given) if given else 'none'}"
             )
+        if (self.spans or self.negative_spans) and self.text is None and given:
+            raise QueryError(f"spans go with words or stand alone: leave out {given[0]}, or the spans")
         if self.text is not None and (not isinstance(self.text, str) or not self.text.strip()):
             raise QueryError(f"query text must be words, such as 'piano', got {self.text!r}")
         if not isinstance(self.weight, Real) or not (math.isfinite(self.weight) and self.weight >= 0):
@@ -63,7 +74,14 @@ class Query:
             return self.text.strip()
         if isinstance(self.audio, str | Path):
             return Path(self.audio).stem
-        return "audio query" if self.audio is not None else "embedding query"
+        if self.audio is not None or self.embedding is not None:
+            return "audio query" if self.audio is not None else "embedding query"
+        return "sound at " + ", ".join(f"{start:g}-{end:g} s" for start, end in self.spans)
+
+    @property
+    def anchored(self) -> bool:
+        """Whether the query points at spans of the recording."""
+        return bool(self.spans or self.negative_spans)
 
     @property
     def negatives(self) -> tuple[Query, ...]:
@@ -71,7 +89,10 @@ class Query:
         if self.negative is None:
             return ()
         items = self.negative if isinstance(self.negative, tuple | list) else (self.negative,)
-        return tuple(as_query(item) for item in items)
+        queries = tuple(as_query(item) for item in items)
+        if any(query.anchored for query in queries):
+            raise QueryError("a negative has no spans of its own: give the query negative_spans=[(10, 12)]")
+        return queries
 
 
 def as_query(item: str | Query) -> Query:

@@ -17,9 +17,10 @@ from audiosep.errors import QueryError
 from audiosep.inference.explanation import Explanation
 from audiosep.inference.options import Quality
 from audiosep.models.query_ways import Ways
+from audiosep.query.anchors import Anchor
 from audiosep.query.encoder import QueryEncoder
 from audiosep.query.example import example_audio
-from audiosep.query.own_sound import OwnSound
+from audiosep.query.own_sound import WORD, OwnSound
 from audiosep.query.prototypes import Prototypes, Recalled
 from audiosep.query.query import Query, as_queries, unique_names
 
@@ -61,6 +62,7 @@ def resolve(
     sample_rate: int | None = None,
     prototypes: Prototypes | None = None,
     own: Mapping[str, OwnSound] | None = None,
+    anchors: Mapping[Query, Anchor] | None = None,
 ) -> Resolved:
     """Embed queries.
 
@@ -70,28 +72,33 @@ def resolve(
         sample_rate: Hz, of audio examples that are arrays without one.
         prototypes: of the encoder, which text queries are answered with; None for the text alone.
         own: text of a query -> the user's own sound that answers it.
+        anchors: query with spans -> what they sound like.
 
     Returns:
         Names, embeddings and negatives.
 
     Raises:
-        QueryError: no query, an embedding of the wrong size, an array without a sample rate.
+        QueryError: no query, an embedding of the wrong size, an array without a sample rate, spans without anchors.
         AudioError, InputError: an example recording that cannot be read.
     """
     items = as_queries(queries)
+    own, anchors = own or {}, anchors or {}
+    if any(item.anchored and item not in anchors for item in items):
+        raise QueryError("spans are times of one recording, which a stream, an export or several files do not have")
     flat = [q for item in items for q in (item, *item.negatives)]
-    vectors = iter(_embed(flat, encoder, sample_rate))
+    vectors = iter(_embed(flat, encoder, sample_rate, anchors))
     embeddings, negatives, recalled = [], [], []
-    own = own or {}
     for item in items:
-        embedding = next(vectors)
-        memory = _recall(item, embedding, prototypes, own)
+        embedding, anchor = next(vectors), anchors.get(item)
+        memory = _recall(item, embedding, prototypes, own, anchor)
         recalled.append(memory)
         embeddings.append(embedding if memory is None else memory.query)
         against = [
             vector if (sound := own.get(negative.text or "")) is None else sound.recall(vector, None).query
             for negative, vector in zip(item.negatives, vectors, strict=False)
         ]
+        if anchor is not None and anchor.outside is not None:
+            against.append(anchor.outside)
         away = torch.stack(against).mean(0) if against else torch.zeros(encoder.dimension)
         negatives.append(F.normalize(away, dim=-1) * item.weight)
     names = unique_names([query.label for query in items])
@@ -99,16 +106,27 @@ def resolve(
 
 
 def _recall(
-    query: Query, embedding: Tensor, prototypes: Prototypes | None, own: Mapping[str, OwnSound]
+    query: Query,
+    embedding: Tensor,
+    prototypes: Prototypes | None,
+    own: Mapping[str, OwnSound],
+    anchor: Anchor | None,
 ) -> Recalled | None:
     if query.text is None:
         return None
+    if anchor is not None and anchor.inside is not None:
+        heard = anchor.inside
+        tags = None if prototypes is None or not len(heard.tags) else prototypes.weigh_tags(heard.tags)
+        labels = ((query.text, 1.0, len(query.spans)),)
+        return Recalled(embedding, heard.embedding, heard.embedding[None], tags, labels, word=WORD, own=True)
     if query.text in own:
         return own[query.text].recall(embedding, prototypes)
     return None if prototypes is None else prototypes.recall(embedding)
 
 
-def _embed(queries: Sequence[Query], encoder: QueryEncoder, sample_rate: int | None) -> list[Tensor]:
+def _embed(
+    queries: Sequence[Query], encoder: QueryEncoder, sample_rate: int | None, anchors: Mapping[Query, Anchor]
+) -> list[Tensor]:
     texts = [query.text for query in queries if query.text is not None]
     known = _texts(texts, encoder)
     vectors = []
@@ -117,6 +135,10 @@ def _embed(queries: Sequence[Query], encoder: QueryEncoder, sample_rate: int | N
             vectors.append(known[query.text])
         elif query.embedding is not None:
             vectors.append(_given(query.embedding, encoder.dimension))
+        elif query in anchors:
+            heard = anchors[query].inside
+            assert heard is not None  # a query without words has spans
+            vectors.append(heard.embedding)
         else:
             waveform, rate = example_audio(query.audio, sample_rate)
             vectors.append(encoder.audio([waveform], rate)[0].detach().float().cpu())

@@ -46,12 +46,12 @@ def stems_named(items: Sequence[Query], stem_names: Sequence[str], own: Containe
         own: names of sounds of the user's own, which mean those.
 
     Returns:
-        Name of each target that is a stem -> the stem; queries with negatives are not among them.
+        Name of each target that is a stem -> the stem; queries with negatives or spans are not among them.
     """
     names = unique_names([query.label for query in items])
     found = {
         name: stem_of(query.text, stem_names)
         for name, query in zip(names, items, strict=True)
-        if query.text is not None and not query.negatives and query.text not in own
+        if query.text is not None and not query.negatives and not query.anchored and query.text not in own
     }
     return {name: stem for name, stem in found.items() if stem is not None}

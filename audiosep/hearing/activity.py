@@ -1,0 +1,171 @@
+"""When a separated target sounds: its energy over time, how sure it is that it is there, and its spans.
+
+Four things speak for a target in a frame of 20 ms: its level against its own loudest frames, its share of the mixture,
+what the tagger hears in the mixture around it, and how sure the model is that the recording has it at all. A logistic
+regression of them on held-back mixtures gives the presence (`python -m research.hearing`, docs/describe.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from audiosep.hearing.spans import Hysteresis, Span, spans_of
+from audiosep.hearing.tag_track import TagTrack, at_frames
+
+Curve = NDArray[np.float32]
+
+HOP = 0.5  # seconds between two values of the tagger
+_FRAME = 0.02  # seconds
+_STEP = 5  # frames of a value of the curves that users get
+_LOUD = 15  # the level is measured against the frame that so many are as loud as
+_QUIETEST = -60.0  # dB
+_SILENCE = 1e-10  # energy
+_SURE = (-5.0, 7.0)  # logit of the model's presence, from and to which it counts
+# Weights of level in dB, share in dB, the tagger's score, the logit of the model's presence, and the constant: with all
+# of them, without the tagger, and without both.
+_WEIGHTS = (
+    (0.081, 0.017, 0.264, 0.484, -2.69),
+    (0.091, 0.036, 0.0, 0.689, -2.79),
+    (0.099, 0.075, 0.0, 0.0, 1.71),
+)
+RULE = Hysteresis(on=0.5, off=0.2, gap=0.3, least=0.1)
+
+
+@dataclass(frozen=True, eq=False)
+class Activity:
+    """When a target sounds.
+
+    Attributes:
+        spans: where it does.
+        step: seconds between two values of the curves.
+        energy: (steps,) RMS level of the target, dB of full scale, -100 for silence.
+        presence: (steps,) how sure it is that the target sounds there, 0 to 1.
+    """
+
+    spans: tuple[Span, ...]
+    step: float
+    energy: Curve
+    presence: Curve
+
+
+class ActivityMeter:
+    """Measures targets while they are separated.
+
+    Args:
+        targets: their number.
+        sample_rate: of the recording, Hz.
+        tags: track of the tagger's scores for some of the targets; None without a tagger.
+        scored: of each target its place in the scores of `tags`; None for those that have none.
+    """
+
+    def __init__(
+        self, targets: int, sample_rate: int, tags: TagTrack | None = None, scored: Sequence[int | None] = ()
+    ) -> None:
+        self._size = max(1, round(_FRAME * sample_rate))
+        self._step = self._size / sample_rate
+        self._rate = sample_rate
+        self._tags, self._scored = tags, list(scored) or [None] * targets
+        self._values: list[Curve] = []
+        self._energies: list[Curve] = []
+        self._rest = np.zeros((targets + 1, 0), np.float32)
+        self._samples = 0
+        self._found: list[Activity] | None = None
+
+    def hear(self, low: NDArray[np.float32]) -> None:
+        """Take a block of the mixture, (channels, n) at the model's rate."""
+        if self._tags is not None:
+            self._values.append(self._tags.push(low))
+
+    def measure(self, mix: NDArray[np.float32], targets: NDArray[np.float32]) -> None:
+        """Take a block of the mixture, (channels, n), and of its targets, (targets, channels, n)."""
+        self._samples += mix.shape[1]
+        power = np.concatenate([np.square(mix)[None], np.square(targets)]).mean(1)
+        power = np.concatenate([self._rest, power], 1)
+        whole = power.shape[1] // self._size
+        self._energies.append(power[:, : whole * self._size].reshape(len(power), whole, self._size).mean(2))
+        self._rest = power[:, whole * self._size :].copy()
+
+    def finish(self, presence: Sequence[float] | None = None) -> list[Activity]:
+        """End the recording.
+
+        Args:
+            presence: of each target, how sure the model is that the recording has it, 0 to 1; None where it does not
+                say.
+
+        Returns:
+            The activity of each target, the same each time.
+        """
+        if self._found is None:
+            if self._tags is not None:
+                self._values.append(self._tags.finish())
+            if self._rest.shape[1]:
+                self._energies.append(self._rest.mean(1, keepdims=True))
+            energies = np.concatenate(self._energies, 1) if self._energies else self._rest
+            values = np.concatenate(self._values) if self._values else None
+            self._found = []
+            for k, place in enumerate(self._scored):
+                scores = None
+                if place is not None and values is not None:
+                    scores = at_frames(values[:, place], HOP, energies.shape[1], self._step)
+                sure = None if presence is None else float(presence[k])
+                self._found.append(
+                    self._activity(evidence(energies[1 + k], energies[0], scores, sure), energies[1 + k])
+                )
+        return self._found
+
+    def _activity(self, presence: Curve, energies: Curve) -> Activity:
+        seconds = self._samples / self._rate
+        found = spans_of(presence, self._step, RULE)
+        spans = [Span(round(span.start, 3), round(min(span.end, seconds), 3)) for span in found]
+        level = 10 * np.log10(np.maximum(_pooled(energies), _SILENCE))
+        return Activity(tuple(spans), self._step * _STEP, level.astype(np.float32), _pooled(presence))
+
+
+def evidence(target: Curve, mix: Curve, scores: Curve | None, sure: float | None) -> Curve:
+    """How sure it is that a target sounds, frame by frame.
+
+    Args:
+        target: (frames,) energies.
+        mix: (frames,) energies of the mixture.
+        scores: (frames,) of the tagger; None without.
+        sure: how sure the model is that the recording has the target, 0 to 1; None where it does not say.
+
+    Returns:
+        (frames,), 0 to 1; 0 in silence.
+    """
+    *weights, constant = _WEIGHTS[2 if sure is None else scores is None]
+    logits = np.asarray(weights, np.float32) @ features_of(target, mix, scores, sure) + np.float32(constant)
+    presence: Curve = 1 / (1 + np.exp(-np.clip(logits, -30, 30)))
+    return np.where(target > _SILENCE, presence, 0).astype(np.float32)
+
+
+def features_of(target: Curve, mix: Curve, scores: Curve | None, sure: float | None) -> Curve:
+    """What speaks for a target.
+
+    Args:
+        target: as in `evidence`.
+        mix: as in `evidence`.
+        scores: as in `evidence`.
+        sure: as in `evidence`.
+
+    Returns:
+        (4, frames): level against its loudest frames and share of the mixture in dB, score, and logit of the model's
+        presence; zeros where there is none.
+    """
+    loud = np.sort(target)[-min(_LOUD, len(target)) :][:1] if len(target) else np.ones(1, np.float32)
+    level = 10 * np.log10((target + _SILENCE) / (loud + _SILENCE))
+    share = 10 * np.log10((target + _SILENCE) / (mix + _SILENCE))
+    logit = 0.0 if sure is None else float(np.clip(np.log((sure + 1e-9) / (1 - sure + 1e-9)), *_SURE))
+    nothing = np.zeros_like(target)
+    features = [np.clip(level, _QUIETEST, 10), np.clip(share, _QUIETEST, 10), nothing if scores is None else scores]
+    return np.stack([*features, np.full_like(target, logit)]).astype(np.float32)
+
+
+def _pooled(values: Curve) -> Curve:
+    """Means of `_STEP` values."""
+    pad = -len(values) % _STEP
+    return np.pad(values, (0, pad), mode="edge").reshape(-1, _STEP).mean(1) if len(values) else values

@@ -1,0 +1,117 @@
+"""What the tagger of a model hears over time: windows of a second, heard one by one.
+
+A tagger that was trained on whole recordings says little at single positions of its map, because its layers compare
+each position with the recording. Heard by itself, a second is a short recording. On mixtures of held-back sounds that
+tells where the sound is better than the map does (docs/describe.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+Tagger = Callable[[Tensor], Tensor]
+"""(windows, channels, samples) at the model's rate -> (windows, tags) logits, on the CPU."""
+
+WINDOW = 1.0  # seconds
+NOTHING = -20.0  # score of a silent window
+_SILENT = 1e-4  # peak
+_BATCH = 8  # windows
+
+
+@dataclass(frozen=True)
+class TagScores:
+    """How much the logits of a tagger say for some sounds.
+
+    Attributes:
+        weights: (sounds, tags).
+        offsets: (sounds,), the score of a sound that is not there, before it is subtracted.
+        classes: (sounds, most), tags that are the sound by their names, repeated where there are fewer; their highest
+            logit counts as much as the weights do. None where no tag is meant.
+    """
+
+    weights: Tensor
+    offsets: Tensor
+    classes: Tensor | None = None
+
+    def of(self, logits: Tensor) -> Tensor:
+        """(..., tags) logits -> (..., sounds) scores; without `classes` about 0 for other sounds."""
+        scores = logits @ self.weights.T - self.offsets
+        return scores if self.classes is None else 0.5 * (scores + logits[..., self.classes].amax(-1))
+
+
+class TagTrack:
+    """Scores of sounds in a recording that arrives in blocks; value k is that of the second from k * hop on.
+
+    Args:
+        tagger: of the model.
+        scores: of the sounds.
+        rate: of the model, Hz.
+        hop: seconds between two values.
+    """
+
+    def __init__(self, tagger: Tagger, scores: TagScores, rate: int, hop: float) -> None:
+        self._tagger, self._scores = tagger, scores
+        self._size, self._hop = round(WINDOW * rate), round(hop * rate)
+        self._waiting: list[NDArray[np.float32]] = []
+        self._length = 0
+        self._given = 0
+
+    def push(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Take a block.
+
+        Args:
+            samples: (channels, n) at the model's rate.
+
+        Returns:
+            (values, sounds), those that are known now.
+        """
+        self._waiting.append(samples)
+        self._length += samples.shape[1]
+        count = (self._length - self._size) // self._hop + 1
+        if count < _BATCH:
+            return self._empty()
+        return self._take(count)
+
+    def finish(self) -> NDArray[np.float32]:
+        """(values, sounds), the rest; a recording of less than a second is repeated to a second."""
+        if not self._given and 0 < self._length < self._size:
+            whole = np.concatenate(self._waiting, 1)
+            self._waiting = [np.tile(whole, -(-self._size // self._length))[:, : self._size]]
+            self._length = self._size
+        count = (self._length - self._size) // self._hop + 1
+        return self._take(count) if count > 0 else self._empty()
+
+    def _take(self, count: int) -> NDArray[np.float32]:
+        whole = torch.from_numpy(np.concatenate(self._waiting, 1))
+        windows = whole.unfold(1, self._size, self._hop)[:, :count].transpose(0, 1)
+        self._waiting = [whole[:, count * self._hop :].numpy().copy()]
+        self._length -= count * self._hop
+        self._given += count
+        values = torch.full((count, len(self._scores.offsets)), NOTHING)
+        sounding = torch.nonzero(windows.abs().amax((1, 2)) > _SILENT)[:, 0]
+        for some in sounding.split(_BATCH) if len(sounding) else ():
+            values[some] = self._scores.of(self._tagger(windows[some]))
+        return values.numpy()
+
+    def _empty(self) -> NDArray[np.float32]:
+        return np.zeros((0, len(self._scores.offsets)), np.float32)
+
+
+def at_frames(values: NDArray[np.float32], hop: float, frames: int, step: float) -> NDArray[np.float32]:
+    """Values of a `TagTrack` at the frames of another curve, by linear interpolation.
+
+    Args:
+        values: (values,).
+        hop: seconds between two of them.
+        frames: their number.
+        step: seconds between two frames.
+    """
+    centres = np.arange(len(values)) * hop + WINDOW / 2
+    found: NDArray[np.float32] = np.interp((np.arange(frames) + 0.5) * step, centres, values).astype(np.float32)
+    return found

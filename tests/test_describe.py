@@ -1,0 +1,243 @@
+"""Descriptions: scores over time, families, what is explained, formats, the verb; and the activity of targets."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import Mixture
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+import audiosep
+from audiosep import Description, HeardSound, Separator, Span
+from audiosep.audio import probe, write_audio
+from audiosep.cli import main
+from audiosep.errors import Cancelled, InputError, ModelError, QueryError
+from audiosep.hearing.activity import ActivityMeter
+from audiosep.hearing.describing import Candidates, describe_recording
+from audiosep.hearing.description import strip
+from audiosep.hearing.recording import recording_of
+from audiosep.hearing.tag_track import NOTHING, TagScores, TagTrack
+from audiosep.hearing.vocabulary import vocabulary
+
+EXAMPLES = Path(__file__).parents[1] / "examples" / "audio"
+RATE = 4000
+
+
+def level_tagger(windows: Tensor) -> Tensor:
+    """Two tags: how loud a window is, and its opposite."""
+    level = 10 * torch.log10(windows.square().mean((1, 2)))
+    return torch.stack([level + 30, -30 - level], 1)
+
+
+def scores(names: int = 2) -> TagScores:
+    return TagScores(torch.eye(2)[torch.arange(names) % 2], torch.zeros(names))
+
+
+def loud_at(start: float, end: float, seconds: float = 20.0) -> np.ndarray:
+    mix = 1e-2 * np.random.default_rng(0).standard_normal((1, int(seconds * RATE)))
+    mix[:, int(start * RATE) : int(end * RATE)] *= 100
+    return mix.astype(np.float32)
+
+
+# ---- over time -------------------------------------------------------------------------------------------------------
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(1, 6 * RATE), st.lists(st.integers(100, 9000), min_size=1, max_size=8))
+def test_scores_do_not_depend_on_the_blocks(length: int, sizes: list[int]) -> None:
+    mix = np.random.default_rng(0).standard_normal((2, length)).astype(np.float32)
+    whole = TagTrack(level_tagger, scores(), RATE, 0.25)
+    expected = np.concatenate([whole.push(mix), whole.finish()])
+    track = TagTrack(level_tagger, scores(), RATE, 0.25)
+    found, done = [], 0
+    while done < length:
+        size = sizes[len(found) % len(sizes)]
+        found.append(track.push(mix[:, done : done + size]))
+        done += size
+    np.testing.assert_allclose(np.concatenate([*found, track.finish()]), expected, atol=1e-4)
+    assert len(expected) == max(1, (length - RATE) // (RATE // 4) + 1)
+
+
+def test_silent_windows_are_not_heard() -> None:
+    track = TagTrack(level_tagger, scores(), RATE, 0.5)
+    assert (np.concatenate([track.push(np.zeros((1, 5 * RATE), np.float32)), track.finish()]) == NOTHING).all()
+
+
+def test_a_sound_is_found_where_it_is() -> None:
+    candidates = Candidates(("loud", "quiet"), (0, 1), scores())
+    recording = recording_of(loud_at(6, 9), RATE)
+    fractions: list[float] = []
+    found = describe_recording(
+        recording, candidates, level_tagger, RATE, most=8, separate=None, progress=fractions.append
+    )
+    spans = {sound.name: sound.spans for sound in found}
+    (loud,) = spans["loud"]
+    assert loud == pytest.approx((6, 9), abs=0.8)
+    assert spans["quiet"][0].start == 0
+    assert fractions == sorted(fractions)
+    assert fractions[-1] == 1
+    with pytest.raises(Cancelled):
+        describe_recording(recording, candidates, level_tagger, RATE, most=8, separate=None, progress=lambda _: False)
+
+
+def test_one_name_of_a_family_is_told_and_what_it_explains_is_not() -> None:
+    spill = np.eye(3, dtype=np.float32)
+    candidates = Candidates(("animal", "dog", "wolf"), (0, 0, 1), TagScores(torch.eye(2)[[0, 0, 0]], torch.zeros(3)))
+    recording = recording_of(loud_at(6, 9), RATE)
+
+    def names(offsets: list[float], spill: np.ndarray) -> list[str]:
+        chosen = Candidates(
+            candidates.names, candidates.families, TagScores(candidates.scores.weights, torch.tensor(offsets)), spill
+        )
+        found = describe_recording(recording, chosen, level_tagger, RATE, most=8, separate=None)
+        return [sound.name for sound in found]
+
+    assert names([0, 0, 5], spill) == ["dog", "wolf"]  # the special name of the two
+    assert names([0, 5, 5], spill) == ["animal", "wolf"]  # unless the general one is surer
+    explained = spill.copy()
+    explained[2] = 1
+    assert names([0, 0, 25], explained) == ["dog"]
+
+
+def test_the_vocabulary_has_a_name_of_its_own_for_every_sound() -> None:
+    known = vocabulary()
+    assert len(known.classes) == 527
+    assert len(set(known.names)) == len(known.names) == 280
+    members = [number for numbers in known.members for number in numbers]
+    assert len(members) == len(set(members))
+    assert set(known.families) == set(range(max(known.families) + 1))
+    named = {
+        known.classes[number]: name
+        for name, numbers in zip(known.names, known.members, strict=True)
+        for number in numbers
+    }
+    assert named["Bark"] == named["Dog"] == "dog barking"
+    assert "Silence" not in named
+
+
+# ---- the activity of targets -----------------------------------------------------------------------------------------
+
+
+def test_activity_is_where_the_target_is_loud_and_silence_is_none() -> None:
+    target = np.zeros((1, 10 * RATE), np.float32)
+    target[:, 3 * RATE : 4 * RATE] = 0.5
+    mix = target + 0.01 * np.random.default_rng(0).standard_normal(target.shape).astype(np.float32)
+    meter = ActivityMeter(2, RATE)
+    targets = np.stack([target, np.zeros_like(target)])
+    for start in range(0, 10 * RATE, 777):
+        meter.measure(mix[:, start : start + 777], targets[..., start : start + 777])
+    one, none = meter.finish()
+    assert one.spans == (pytest.approx((3, 4), abs=0.03),)
+    assert none.spans == ()
+    assert one.energy[int(3.5 / one.step)] == pytest.approx(20 * np.log10(0.5), abs=0.1)
+    assert none.energy.max() == pytest.approx(-100, abs=0.01)
+    assert len(one.energy) == len(one.presence) == 100
+    assert none.presence.max() == 0
+
+
+def test_every_result_has_the_activity_of_its_targets(separator: Separator, mixture: Mixture, tmp_path: Path) -> None:
+    mix = mixture(1.0, 44100, 2)
+    out = separator.separate(mix, ["dog", "cat"], sample_rate=44100)
+    assert list(out.activity) == ["dog", "cat"]
+    assert out.activity["dog"].step == pytest.approx(0.1)
+    assert list(separator.stems(mix, sample_rate=44100).activity) == list(separator.stem_names)
+    write_audio(tmp_path / "mix.wav", mix, 44100, depth="float")
+    (result,) = separator.separate_files(tmp_path / "mix.wav", ["dog", "cat"], tmp_path / "out").results
+    assert {name: one.spans for name, one in result.activity.items()} == {
+        name: one.spans for name, one in out.activity.items()
+    }
+    stream = separator.stream("dog", sample_rate=44100, channels=2)
+    stream.push(mix)
+    stream.finish()
+    assert stream.activity == {}
+
+
+# ---- what comes out --------------------------------------------------------------------------------------------------
+
+FOUND = Description(
+    (
+        HeardSound("dog barking", 0.9, (Span(1.25, 2.0), Span(3661.5, 3662.0))),
+        HeardSound("rain, heavy", 0.5, (Span(0.0, 4000.0),)),
+        HeardSound("cat", 0.1, ()),
+    ),
+    4000.0,
+)
+
+
+def test_formats_of_descriptions() -> None:
+    assert FOUND.labels() == (
+        "0.000\t4000.000\train, heavy\n1.250\t2.000\tdog barking\n3661.500\t3662.000\tdog barking\n"
+    )
+    assert FOUND.srt().startswith("1\n00:00:00,000 --> 01:06:40,000\nrain, heavy\n\n2\n00:00:01,250 --> 00:00:02,000\n")
+    assert "01:01:01,500 --> 01:01:02,000" in FOUND.srt()
+    rows = list(csv.DictReader(FOUND.csv().splitlines()))
+    assert [(row["name"], row["start"]) for row in rows] == [
+        ("dog barking", "1.25"), ("dog barking", "3661.5"), ("rain, heavy", "0.0"), ("cat", ""),
+    ]  # fmt: skip
+    assert FOUND[0].name == "dog barking"
+    assert [sound.name for sound in FOUND[1:]] == ["rain, heavy", "cat"]
+
+
+@given(st.floats(0, 10), st.floats(0.01, 10), st.integers(1, 60))
+def test_a_strip_marks_every_span(start: float, length: float, width: int) -> None:
+    line = strip([Span(start, start + length)], 20.5, width, ".#")
+    assert len(line) == width
+    assert "#" in line
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Separator:
+    return audiosep.load("mini", device="cpu", sounds=False)
+
+
+def test_the_shipped_model_hears_speech_and_a_guitar(shipped: Separator) -> None:
+    found = shipped.describe(EXAMPLES / "reading.flac", quick=True)
+    assert {"acoustic guitar", "speech"} <= {sound.name for sound in found}
+    words = shipped.describe(EXAMPLES / "speech.flac", ["speech", "dog barking"], quick=True)
+    assert [sound.name for sound in words] == ["speech", "dog barking"]
+    assert words[0].spans
+    assert not words[1].spans
+
+
+def test_wrong_requests_are_refused(shipped: Separator, separator: Separator, mixture: Mixture) -> None:
+    mix = mixture(1.0, 16000, 1)
+    with pytest.raises(ModelError, match="no tagger"):
+        separator.describe(mix, sample_rate=16000)
+    with pytest.raises(QueryError, match="candidates are words"):
+        shipped.describe(mix, [audiosep.Query(audio=(mix, 16000))], sample_rate=16000)
+    with pytest.raises(InputError, match="most"):
+        shipped.describe(mix, sample_rate=16000, most=0)
+    silence = shipped.describe(np.zeros((1, 16000), np.float32), sample_rate=16000)
+    assert (len(silence), silence.seconds) == (0, 1.0)
+
+
+def test_the_verb_writes_a_table_files_and_json(
+    shipped: Separator, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("audiosep.cli.common.ModelOptions.load", lambda self, **_: shipped)
+    monkeypatch.setattr(shipped, "describe", lambda path, *_, **__: FOUND if probe(path) else None)
+    street = tmp_path / "street.wav"
+    write_audio(street, np.zeros((1, 100)), 16000)
+    out = tmp_path / "out"
+    assert main(["describe", str(street), "--labels", "--srt", "--csv", "--out", str(out), "--quiet"]) == 0
+    said = capsys.readouterr().out
+    assert "90%  dog barking" in said
+    assert "not heard" in said
+    assert (out / "street (sounds).txt").read_text() == FOUND.labels()
+    assert (out / "street (sounds).srt").read_text() == FOUND.srt()
+    assert (out / "street (sounds).csv").read_text() == FOUND.csv()
+    assert main(["describe", str(street), "--labels", "--out", str(out), "--quiet"]) == 2
+    assert "exists already" in capsys.readouterr().err
+    assert main(["describe", str(street), str(tmp_path / "absent.wav"), "--json", "--quiet"]) == 1
+    document = json.loads(capsys.readouterr().out)
+    assert document["results"][0]["sounds"][0] == {
+        "name": "dog barking", "score": 0.9, "spans": [[1.25, 2.0], [3661.5, 3662.0]],
+    }  # fmt: skip
+    assert [failure["input"] for failure in document["failures"]] == [str(tmp_path / "absent.wav")]

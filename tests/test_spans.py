@@ -1,0 +1,184 @@
+"""Spans: hysteresis, blocks of any size, spans that users give, and outputs that differ within spans alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from conftest import Mixture
+from hypothesis import given
+from hypothesis import strategies as st
+
+from audiosep import Query, QueryError, Separator, Span
+from audiosep.audio import write_audio
+from audiosep.errors import InputError
+from audiosep.hearing.spans import Hysteresis, SpanTracker, spans_of
+from audiosep.output.output_options import OutputOptions
+from audiosep.output.within_spans import Waiting, remainder_within, span_gain
+
+RULE = Hysteresis(on=0.6, off=0.3, gap=0.25, least=0.15, reach=0.3)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([0, 0.9, 0.9, 0.9, 0, 0, 0], [(0.1, 0.4)]),
+        ([0, 0.9, 0.4, 0.4, 0, 0, 0], [(0.1, 0.4)]),  # it goes on above `off`
+        ([0.4, 0.4, 0.4, 0.4, 0.4, 0.4, 0.9], [(0.3, 0.7)]),  # and began above `off`, but not earlier than `reach`
+        ([0.9, 0, 0.9, 0.9, 0, 0, 0, 0.9, 0.9], [(0.0, 0.4), (0.7, 0.9)]),  # short pauses are within, long ones not
+        ([0, 0.9, 0, 0, 0, 0.5, 0.5], []),  # short spans and those that never reach `on` are left out
+    ],
+)
+def test_spans_have_hysteresis_and_bridge_short_pauses(
+    values: list[float], expected: list[tuple[float, float]]
+) -> None:
+    assert spans_of(np.array(values, np.float32), 0.1, RULE) == [pytest.approx(span) for span in expected]
+
+
+@given(st.lists(st.lists(st.sampled_from([0.0, 0.4, 0.8]), min_size=2, max_size=2), max_size=40), st.data())
+def test_spans_do_not_depend_on_the_blocks_and_the_curves_beside(rows: list[list[float]], data: st.DataObject) -> None:
+    values = np.array(rows, np.float32).reshape(-1, 2)
+    tracker = SpanTracker(2, 0.1, RULE)
+    done = 0
+    while done < len(values):
+        count = data.draw(st.integers(1, 7))
+        tracker.push(values[done : done + count])
+        done += count
+    for curve, found in enumerate(tracker.finish()):
+        assert [span for span, _ in found] == spans_of(values[:, curve], 0.1, RULE)
+
+
+@pytest.mark.parametrize(
+    "spans", [[(3, 2)], [(-1, 2)], [(1, 1)], [(0, float("nan"))], [(1, float("inf"))], [(1, 2, 3)], "1-2", [("a", "b")]]
+)
+def test_impossible_spans_are_refused(spans: object) -> None:
+    with pytest.raises(QueryError, match="span"):
+        Query("dog", spans=spans)  # type: ignore[arg-type]
+
+
+def test_spans_go_with_words_or_alone() -> None:
+    assert Query(spans=[(3.25, 4), (1, 2)]).label == "sound at 1-2 s, 3.25-4 s"
+    with pytest.raises(QueryError, match="leave out embedding"):
+        Query(embedding=[1.0] * 16, spans=[(1, 2)])
+    with pytest.raises(QueryError, match="exactly one"):
+        Query(negative_spans=[(1, 2)])
+    with pytest.raises(QueryError, match="negative_spans"):
+        _ = Query("dog", negative=Query(spans=[(1, 2)])).negatives
+
+
+def test_what_sounds_in_spans_answers_and_what_is_around_is_kept_out(separator: Separator, mixture: Mixture) -> None:
+    mix = mixture(3.0, 16000, 1)
+    one = separator.separate(mix, Query(spans=[(0.5, 1.0)], name="x"), sample_rate=16000)["x"]
+    again = separator.separate(mix, Query(spans=[(0.5, 1.0)], name="x"), sample_rate=16000)["x"]
+    other = separator.separate(mix, Query(spans=[(2.0, 2.5)], name="x"), sample_rate=16000)["x"]
+    without = separator.separate(
+        mix, Query(spans=[(0.5, 1.0)], negative_spans=[(2.0, 2.5)], name="x"), sample_rate=16000
+    )["x"]
+    word = separator.separate(mix, "x", sample_rate=16000)["x"]
+    with_word = separator.separate(mix, Query("x", spans=[(0.5, 1.0)]), sample_rate=16000)["x"]
+    assert np.array_equal(one, again)
+    different = [one, other, without, word, with_word]
+    assert len({array.tobytes() for array in different}) == len(different)
+
+
+def test_files_and_arrays_have_the_same_spans(separator: Separator, mixture: Mixture, tmp_path: Path) -> None:
+    mix, query = mixture(3.0, 16000, 1), Query(spans=[(0.5, 1.0)], name="x")
+    write_audio(tmp_path / "mix.wav", mix, 16000, depth="float")
+    separator.separate_files(tmp_path / "mix.wav", query, tmp_path / "out").raise_for_failures()
+    written, _ = soundfile.read(tmp_path / "out" / "mix (x).wav", dtype="float32")
+    assert np.array_equal(written, separator.separate(mix, query, sample_rate=16000)["x"][0])
+
+
+def test_spans_that_cannot_be_heard_are_refused(separator: Separator, mixture: Mixture, tmp_path: Path) -> None:
+    mix = mixture(2.0, 16000, 1)
+    mix[:, 16000:] = 0
+    with pytest.raises(QueryError, match=r"silent at 1\.2-1\.5 s"):
+        separator.separate(mix, Query("x", spans=[(1.2, 1.5)]), sample_rate=16000)
+    with pytest.raises(QueryError, match="behind the recording's end"):
+        separator.separate(mix, Query("x", spans=[(5, 6)]), sample_rate=16000)
+    for name in ("a.wav", "b.wav"):
+        write_audio(tmp_path / name, mix, 16000)
+    with pytest.raises(QueryError, match="behind the recording's end"):
+        separator.separate_files(tmp_path / "a.wav", Query("x", spans=[(5, 6)]), tmp_path / "out")
+    with pytest.raises(InputError, match="one by one"):
+        separator.separate_files(tmp_path, Query("x", spans=[(0.1, 0.5)]), tmp_path / "out")
+    with pytest.raises(QueryError, match="times of one recording"):
+        separator.stream(Query("x", spans=[(0.1, 0.5)]), sample_rate=16000, channels=1)
+
+
+# ---- outputs within spans --------------------------------------------------------------------------------------------
+
+
+def test_gains_are_one_within_spans_and_have_edges_inside_of_them() -> None:
+    gain = span_gain([Span(0.0, 0.5), Span(1.0, 1.06)], 1000, 0, 1500)
+    assert gain[:450].min() == 1
+    assert 0 < gain[475] < 1
+    assert not gain[500:1001].any()
+    assert 0.9 < gain[1030] <= 1
+    assert not gain[1060:].any()
+    assert np.abs(np.diff(gain)).max() < 0.04
+    blocks = [span_gain([Span(0.0, 0.5), Span(1.0, 1.06)], 1000, start, 500) for start in (0, 500, 1000)]
+    assert np.array_equal(np.concatenate(blocks), gain)
+
+
+def test_outside_of_spans_the_mixture_stays_bit_for_bit(mixture: Mixture) -> None:
+    mix, target = mixture(1.0, 1000, 2), mixture(1.0, 1000, 2, seed=1)
+    mix[:, 10] = -0.0
+    left = remainder_within(mix, {"x": target}, {"x": [Span(0.3, 0.6)]}, 1000)
+    assert left[:, :300].tobytes() == mix[:, :300].tobytes()
+    assert left[:, 600:].tobytes() == mix[:, 600:].tobytes()
+    assert np.array_equal(left[:, 350:550], mix[:, 350:550] - target[:, 350:550])
+    assert remainder_within(mix, {"x": target}, {"x": []}, 1000) is mix
+
+
+def test_what_waits_comes_back(mixture: Mixture, tmp_path: Path) -> None:
+    mix, targets = mixture(5.0, 16000, 2), np.stack([mixture(5.0, 16000, 2, seed=seed) for seed in (1, 2)])
+    with Waiting(tmp_path, 2, 2) as waiting:
+        for start, end in ((0, 7), (7, 7), (7, 70_000), (70_000, 80_000)):
+            waiting.write(mix[:, start:end], targets[..., start:end])
+        parts = list(waiting.read())
+    assert [start for start, _, _ in parts] == [0, 65_536]
+    assert np.array_equal(np.concatenate([part for _, part, _ in parts], 1), mix)
+    assert np.array_equal(np.concatenate([part for _, _, part in parts], 2), targets)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("rate", [16000, 44100])
+def test_files_are_touched_within_the_reported_spans_alone(identity: Separator, tmp_path: Path, rate: int) -> None:
+    mix = np.random.default_rng(0).uniform(-0.5, 0.5, (2, 3 * rate)).astype(np.float32)
+    mix[:, rate : 2 * rate] *= 1e-3  # far below the loudest frames: no target is taken to sound here
+    write_audio(tmp_path / "mix.wav", mix, rate, depth="float")
+    output = OutputOptions(rest_only=True, everywhere=False, labels=True)
+    report = identity.separate_files(tmp_path / "mix.wav", "dog", tmp_path / "out", output=output)
+    report.raise_for_failures()
+    (result,) = report.results
+    left, _ = soundfile.read(result.outputs["without dog"], dtype="float32", always_2d=True)
+    touched = np.flatnonzero((mix != left.T).any(0))
+    spans = result.activity["dog"].spans
+    assert spans
+    inside = np.zeros(mix.shape[1], bool)
+    for start, end in spans:
+        inside[int(start * rate) : int(end * rate) + 1] = True
+    assert len(touched)
+    assert inside[touched].all()
+    assert not inside.all()
+    labels = [line.split("\t") for line in result.labels["without dog"].read_text().splitlines()]
+    assert labels == [[f"{start:.3f}", f"{end:.3f}", "dog"] for start, end in spans]
+    separation = identity.separate(mix, "dog", sample_rate=rate)
+    assert np.array_equal(separation.rest("dog", everywhere=False), left.T)
+    assert not np.array_equal(separation.rest("dog"), left.T)
+
+
+def test_labels_are_written_beside_each_target_and_never_over_files(
+    separator: Separator, mixture: Mixture, tmp_path: Path
+) -> None:
+    write_audio(tmp_path / "mix.wav", mixture(1.0, 16000, 1), 16000)
+    output = OutputOptions(labels=True)
+    separator.separate_files(tmp_path / "mix.wav", ["dog", "cat"], tmp_path / "out", output=output).raise_for_failures()
+    assert {path.name for path in (tmp_path / "out").glob("*.txt")} == {"mix (dog).txt", "mix (cat).txt"}
+    for wav in (tmp_path / "out").glob("*.wav"):
+        wav.unlink()
+    report = separator.separate_files(tmp_path / "mix.wav", ["dog", "cat"], tmp_path / "out", output=output)
+    assert "exists already" in str(report.failures[tmp_path / "mix.wav"])
