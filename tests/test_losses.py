@@ -60,7 +60,9 @@ def test_gradients_are_finite_on_silence(name, silent, signals):
     assert torch.isfinite(estimate.grad).all()
 
 
-@pytest.mark.parametrize("name", ["snr", "projection", "silence", "noise_weighted_mse", "multi_resolution_stft"])
+@pytest.mark.parametrize(
+    "name", ["snr", "projection", "silence", "noise_weighted_mse", "multi_resolution_stft", "ssim"]
+)
 def test_the_best_estimate_of_an_absent_target_is_silence(name, signals):
     _, mixture = signals
     loss = WAVEFORM_LOSSES[name]

@@ -22,6 +22,8 @@ from audiosep.errors import ConfigError, ModelError
 from audiosep.models.separation_model import SeparationModel
 from audiosep.training.caption_table import CaptionTable
 from audiosep.training.engine.run_log import read_log
+from audiosep.training.engine.trainer import Trainer
+from audiosep.training.engine.trainer_config import TrainerConfig
 from audiosep.training.separation.waveform_task import WaveformTask
 from audiosep.weights.checkpoint import load_model
 
@@ -163,3 +165,77 @@ def test_what_cannot_be_trained_is_refused(
         task(data, model, **changes)
     with pytest.raises(ConfigError, match=r"data\.captions"):
         task({key: data[key] for key in ("manifest", "cache")}, UNET)
+
+
+GAN = {"adversary": {"after": 2, "weight": 0.1, "widths": [4, 8], "n_fft": 256, "hop": 64}, "words": 0.0}
+
+
+def gan_run(data: dict[str, str], folder: Path, steps: int, stop_at: int | None = None) -> WaveformTask:
+    mine = task(data, UNET | {"dropout": 0.0}, options=GAN, sampling=SONGS)
+    config = TrainerConfig(
+        steps=steps,
+        warmup=1,
+        precision="fp32",
+        device="cpu",
+        log_every=1,
+        checkpoint_minutes=None,
+        checkpoint_steps=100,
+    )
+    trainer = Trainer(mine, config, folder)
+    if stop_at is not None:
+        make = mine.batch
+
+        def batch(step: int, rank: int, world: int) -> Any:
+            if step == stop_at:
+                trainer._request_stop()
+            return make(step, rank, world)
+
+        mine.batch = batch  # type: ignore[method-assign]
+    trainer.fit()
+    return mine
+
+
+SONGS = {"mixtures": 2, "seconds": 0.4, "songs": 1.0}
+
+
+def test_a_network_is_trained_against_a_discriminator_and_resumes_exactly(data: dict[str, str], tmp_path: Path) -> None:
+    whole = gan_run(data, tmp_path / "whole", 5)
+    gan_run(data, tmp_path / "parts", 5, stop_at=3)
+    parts = gan_run(data, tmp_path / "parts", 5)
+    lines = {
+        run: [line for line in read_log(tmp_path / run / "log.jsonl") if line["event"] == "train"]
+        for run in ("whole", "parts")
+    }
+    assert ["discrimination" in line for line in lines["whole"]] == [False, False, True, True, True]
+    values = {run: [(line["loss"], line.get("discrimination")) for line in found] for run, found in lines.items()}
+    assert values["whole"] == values["parts"]
+    for one, other in ((whole.network, parts.network), (whole.adversary, parts.adversary)):
+        assert one is not None
+        assert other is not None
+        assert all(
+            torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+        )
+    model, _ = load_model(tmp_path / "whole/model")
+    assert not any("last" in name for name in model.state_dict())  # the discriminator is not exported
+
+
+def test_a_discriminator_learns_to_tell_estimates_from_targets(data: dict[str, str]) -> None:
+    mine = task(data, UNET, options=GAN, sampling=SONGS)
+    assert mine.adversary is not None
+    optimizer = torch.optim.Adam(mine.adversary.parameters(), 0.005)
+    batch, losses = mine.batch(2, 0, 1), []
+    for _ in range(30):
+        total, parts = mine.loss(mine.network, batch)
+        before = [p.grad for p in mine.adversary.parameters()]
+        total.backward()
+        assert [p.grad for p in mine.adversary.parameters()] == before  # the separator's loss does not train it
+        loss, _ = mine.adversary_loss(batch)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.8 * losses[0]
+    assert float(parts["stems_deception"]) > losses[-1]
+    assert mine.batch(1, 0, 1).adversarial is False
+    with pytest.raises(ConfigError, match="adversary: weight"):
+        task(data, UNET, options={"adversary": {"weight": 0.0}})

@@ -19,7 +19,9 @@ class Task(Protocol):
     Besides these methods a task may have: `describe() -> dict` (facts about model and data for the run's config.json),
     `samples(model) -> list[Sample]` (pictures and audio for the trackers), `train_mode(model)` (instead of
     `model.train()`, for parts that stay frozen), `prepare(device)` (called once before the first batch, with the
-    device of the training).
+    device of the training), `adversary` (a second network that is trained against the model, or None) with
+    `adversary_loss(batch) -> (loss, numbers)` (its loss on what the model has just made of a batch; a loss without a
+    gradient while it does not take part).
     """
 
     model: nn.Module

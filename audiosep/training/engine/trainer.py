@@ -20,6 +20,7 @@ from audiosep.atomic import fill_folder, write_text
 from audiosep.errors import ConfigError, TrainingError
 from audiosep.inference.environment import environment
 from audiosep.training.engine import distributed
+from audiosep.training.engine.adversary import Adversary
 from audiosep.training.engine.curves import draw_curves
 from audiosep.training.engine.optimizer import build_optimizer
 from audiosep.training.engine.run_log import MetricMeans, RunLog, format_values, last_validation, without_labels
@@ -153,6 +154,10 @@ class Trainer:
         optimizer = build_optimizer(model, config, self.device)
         set_train_mode(self.task, model)  # DDP must see which weights are frozen
         self.step_module, self.optimizer = self.accelerator.prepare(StepModule(self.task), optimizer)
+        self.adversary: Adversary | None = None
+        if getattr(self.task, "adversary", None) is not None:
+            saved = None if training is None else training["adversary"]
+            self.adversary = Adversary(self.task, config, self.accelerator, saved)
         self.average = average_weights(model, config.ema)
         if average is not None and training is not None:
             self.average.module.load_state_dict(average)
@@ -198,10 +203,14 @@ class Trainer:
                 with self.accelerator.autocast():
                     loss, metrics = self.step_module(batch)
                 self.accelerator.backward(loss / config.accumulation)
+            if self.adversary is not None:
+                metrics |= self.adversary.backward(batch)
             state.items += int(metrics.pop("items", 1)) * distributed.world()
             self.means.add({"loss": loss, **metrics})
         norm = self.accelerator.clip_grad_norm_(self._trained(), LARGEST_GRADIENT_NORM)
         self._update(norm)
+        if self.adversary is not None:
+            self.adversary.update(rate)
         minutes, stop = state.minutes + (time.perf_counter() - started) / 60, self._stop
         (state.minutes,) = distributed.agree([minutes], self.device)
         self._stop = distributed.any_rank(stop, self.device) or self._stop
@@ -302,6 +311,7 @@ class Trainer:
             training = {
                 "optimizer": self.optimizer.state_dict(),
                 "scaler": scaler.state_dict() if scaler is not None else {},
+                "adversary": None if self.adversary is None else self.adversary.state(),
             }
             folder = self.run_dir / "checkpoints"
             path = save_checkpoint(folder, self.model, average, training, self.progress, self.config.keep)

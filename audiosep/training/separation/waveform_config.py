@@ -11,6 +11,7 @@ from audiosep.errors import ConfigError
 from audiosep.models.families import family_class
 from audiosep.models.separation_model import SeparationModel
 from audiosep.training.data_config import CorpusConfig
+from audiosep.training.separation.discriminator import AdversaryConfig
 from audiosep.weights import configs
 
 
@@ -36,6 +37,7 @@ class WaveformOptions:
         words: weight of the queries.
         stems: weight of the fixed stems, on mixtures that are songs.
         noise: standard deviation of noise on text embeddings.
+        adversary: a discriminator that the network is also trained against; None for none.
         text: whole model, by folder or name, whose query encoder embedded the captions; the export gets a copy and
             takes text queries. "" exports the network alone.
         validation: path of the validation recipe; "" does not validate.
@@ -49,6 +51,7 @@ class WaveformOptions:
     words: float = 1.0
     stems: float = 1.0
     noise: float = 0.02
+    adversary: AdversaryConfig | None = None
     text: str = ""
     validation: str = ""
     validation_items: int = 120

@@ -187,8 +187,46 @@ def multi_resolution_stft(
     return total / len(sizes)
 
 
+def ssim(
+    estimate: Tensor, target: Tensor, mixture: Tensor, size: int = 1024, power: float = 0.3, window: int = 7
+) -> Tensor:
+    """One minus the structural similarity of compressed spectrograms (Wang et al., 2004: "Image Quality Assessment").
+
+    Mean over all patches of 1 - (2 m_e m_t + c1) (2 s_et + c2) / ((m_e^2 + m_t^2 + c1) (s_e^2 + s_t^2 + c2)), with
+    means m, variances s^2 and covariance s_et of the magnitudes to `power` in a patch, c1 = (0.01 L)^2,
+    c2 = (0.03 L)^2, and L the largest value of the mixture; hop = size / 4.
+
+    Args:
+        estimate: (..., samples).
+        target: (..., samples).
+        mixture: (..., samples).
+        size: FFT length in samples.
+        power: exponent of the magnitudes.
+        window: bins and frames of a patch.
+
+    Returns:
+        (...), from 0 (equal) to 2.
+    """
+    spectra = (power_of(stft(x, size, size // 4)) for x in (estimate, target, mixture))
+    e, t, x = ((spectrum + TINY) ** (power / 2) for spectrum in spectra)
+    peak = x.amax((-2, -1), keepdim=True)
+    c1, c2 = (0.01 * peak).square(), (0.03 * peak).square()
+    window = min(window, *e.shape[-2:])
+
+    def patches(values: Tensor) -> Tensor:
+        means = F.avg_pool2d(values.reshape(-1, *values.shape[-2:]), window, 1)
+        found: Tensor = means.unflatten(0, values.shape[:-2] or (1,))
+        return found
+
+    m_e, m_t = patches(e), patches(t)
+    s_e, s_t, s_et = patches(e * e) - m_e.square(), patches(t * t) - m_t.square(), patches(e * t) - m_e * m_t
+    same: Tensor = (2 * m_e * m_t + c1) * (2 * s_et + c2) / ((m_e.square() + m_t.square() + c1) * (s_e + s_t + c2))
+    return 1 - same.mean((-2, -1)).reshape(estimate.shape[:-1])
+
+
 WAVEFORM_LOSSES: dict[str, Loss] = {
-    f.__name__: f for f in (l1, huber, snr, si_sdr, noise_weighted_mse, projection, silence, multi_resolution_stft)
+    f.__name__: f
+    for f in (l1, huber, snr, si_sdr, noise_weighted_mse, projection, silence, multi_resolution_stft, ssim)
 }
 
 

@@ -25,6 +25,7 @@ from audiosep.training.caption_table import CaptionTable
 from audiosep.training.data_config import open_corpus
 from audiosep.training.engine.trackers import Sample
 from audiosep.training.separation.bandwidth import band_limited
+from audiosep.training.separation.discriminator import PatchDiscriminator, deception, discrimination
 from audiosep.training.separation.losses import WeightedLosses, is_absent
 from audiosep.training.separation.query_batch import embed_texts
 from audiosep.training.separation.validation_scores import ValidationScores
@@ -44,16 +45,18 @@ class WaveformBatch:
         mixtures: with sources (mixtures, sources, channels, samples).
         text: (queries, dimension); None for a network that takes no queries.
         negative: (queries, dimension), zeros for no negative; None as `text`.
+        adversarial: whether the discriminator takes part.
     """
 
     mixtures: MixtureBatch
     text: Tensor | None = None
     negative: Tensor | None = None
+    adversarial: bool = False
 
     def to(self, device: torch.device) -> WaveformBatch:
         """Return the batch on another device."""
         text, negative = (None if x is None else x.to(device) for x in (self.text, self.negative))
-        return WaveformBatch(self.mixtures.to(device), text, negative)
+        return WaveformBatch(self.mixtures.to(device), text, negative, self.adversarial)
 
 
 @dataclass
@@ -102,6 +105,8 @@ class WaveformTask:
         self._loader: MixtureLoader | None = None
         self.losses = WeightedLosses(options.losses, WAVEFORM_LOSSES)
         self._validation: ValidationScores | None = None
+        self.adversary = PatchDiscriminator(options.adversary) if options.adversary else None
+        self._judged: list[Comparison] = []  # of the last batch, for the discriminator
 
     @classmethod
     def from_config(cls, data: Mapping[str, Any]) -> WaveformTask:
@@ -122,20 +127,37 @@ class WaveformTask:
             mixtures = self._loader.batch(step)
         sources = mixtures.sources if mixtures.sources.ndim == 4 else mixtures.sources[:, :, None]
         mixtures = replace(mixtures, sources=band_limited(sources, mixtures.cutoff, self.corpus.sample_rate))
-        if self.captions is None:
-            return WaveformBatch(mixtures)
-        generator = torch.Generator().manual_seed(self.config.seed * 7_919 + step * 131 + rank)
-        return WaveformBatch(mixtures, *embed_texts(mixtures, self.captions, self.config.options.noise, generator))
+        adversary = self.config.options.adversary
+        batch = WaveformBatch(mixtures, adversarial=adversary is not None and step >= adversary.after)
+        if self.captions is not None:
+            generator = torch.Generator().manual_seed(self.config.seed * 7_919 + step * 131 + rank)
+            batch.text, batch.negative = embed_texts(mixtures, self.captions, self.config.options.noise, generator)
+        return batch
 
     def loss(self, model: nn.Module, batch: WaveformBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the weighted sum of the losses of queries and stems, and its parts."""
         total = batch.mixtures.sources.new_zeros(())
         parts: dict[str, Tensor] = {"items": torch.tensor(len(batch.mixtures.owner))}
+        self._judged = []
         for name, weight, found in self.compare(model, batch):
             value = self._loss(found)
             total = total + weight * value
             parts |= {name: value.detach(), f"{name}_sdri": _improvement(found)}
+            if batch.adversarial and self.adversary is not None and self.config.options.adversary is not None:
+                deceived = deception(self.adversary, found.stages[-1], found.mix)
+                total = total + weight * self.config.options.adversary.weight * deceived
+                parts[f"{name}_deception"] = deceived.detach()
+                self._judged.append(replace(found, stages=[found.stages[-1].detach()]))
         return total, parts
+
+    def adversary_loss(self, batch: WaveformBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the discriminator's loss on the estimates that `loss` has just made of the batch."""
+        judged, self._judged = self._judged, []
+        if self.adversary is None or not judged:
+            return batch.mixtures.sources.new_zeros(()), {}
+        losses = [discrimination(self.adversary, one.stages[-1], one.target, one.mix) for one in judged]
+        loss = torch.stack(losses).mean()
+        return loss, {"discrimination": loss.detach()}
 
     def compare(self, model: nn.Module, batch: WaveformBatch) -> list[tuple[str, float, Comparison]]:
         """Run the network on a batch.
