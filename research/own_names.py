@@ -39,7 +39,7 @@ WORD, ANSWERED, REMEMBERED, MEANINGLESS = "word", "word as answered", "remembere
 _NAME = "number {}"  # names that say nothing
 _EXAMPLES = 5
 _SECONDS = 4.0
-_MIXTURES = 10  # of each sound
+_MIXTURES = 20  # of each sound
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,10 @@ class Recalled:
         """
         if quality == "fast" or self.tags is None:
             return None
-        names, queries = ["word and recordings", "word"], [self.query, self.text]
+        names, queries = ["word and recordings"], [self.query]
+        # A name of the user's own may say nothing, and its recordings are examples of just this sound.
+        names.append("recordings" if self.own else "word")
+        queries.append(self.memory if self.own else self.text)
         if quality == "best":
             names += [f"word and kind {number}" for number in range(1, len(self.kinds) + 1)]
             queries += list(F.normalize(0.5 * self.text + self.trust * self.kinds, dim=-1))
