@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,12 +25,14 @@ from rich.progress import track
 from torch import Tensor
 
 from audiosep.api import load
+from audiosep.atomic import write_bytes
 from audiosep.data.corpus import Corpus
 from audiosep.data.manifest import Clip
 from audiosep.data.validation_recipe import Excerpt, RecipeAudio
 from audiosep.metrics import si_sdr
 from audiosep.query.query import Query
 from audiosep.query.sounds import Sounds
+from audiosep.query.sounds_file import packed
 from audiosep.separator import Separator
 from research.pages import put
 
@@ -39,7 +41,6 @@ WORD, ANSWERED, REMEMBERED, MEANINGLESS = "word", "word as answered", "remembere
 _NAME = "number {}"  # names that say nothing
 _EXAMPLES = 5
 _SECONDS = 4.0
-_MIXTURES = 20  # of each sound
 
 
 @dataclass(frozen=True)
@@ -68,17 +69,18 @@ def examples_and_others(corpus: Corpus, label: str) -> tuple[list[Clip], list[Cl
     return clips[:_EXAMPLES], clips[_EXAMPLES:]
 
 
-def mixtures(audio: RecipeAudio, label: str, others: Sequence[Clip]) -> Iterator[Mixture]:
+def mixtures(audio: RecipeAudio, label: str, others: Sequence[Clip], count: int) -> Iterator[Mixture]:
     """Mixtures of a sound with held-back events.
 
     Args:
         audio: of the corpus.
         label: of the sound.
         others: clips of it that were not remembered.
+        count: number of mixtures.
     """
     rng = random.Random(f"{label} in mixtures")
     events = [clip for clip in audio.corpus.clips if clip.split == "val" and clip.family == "event"]
-    for number in range(_MIXTURES):
+    for number in range(count):
         yield Mixture(_level(audio, others[number % len(others)], rng), _level(audio, rng.choice(events), rng))
 
 
@@ -90,13 +92,14 @@ def _level(audio: RecipeAudio, clip: Clip, rng: random.Random) -> Tensor:
     return best * (0.05 / float(best.square().mean().sqrt().clamp_min(1e-6)))
 
 
-def measure(separator: Separator, audio: RecipeAudio, labels: Sequence[str]) -> tuple[str, float]:
+def measure(separator: Separator, audio: RecipeAudio, labels: Sequence[str], count: int) -> tuple[str, float]:
     """The table of the page, and the seconds that remembering a sound took, the median.
 
     Args:
         separator: with prototypes; its own sounds are replaced.
         audio: of the corpus.
         labels: of sounds.
+        count: mixtures of each sound.
     """
     rate = audio.corpus.sample_rate
     ways = (WORD, ANSWERED, REMEMBERED, MEANINGLESS)
@@ -119,13 +122,39 @@ def measure(separator: Separator, audio: RecipeAudio, labels: Sequence[str]) -> 
                 REMEMBERED: (Query(label, name="target"), sounds),
                 MEANINGLESS: (Query(nothing, name="target"), sounds),
             }
-            for mixture in mixtures(audio, label, others):
+            for mixture in mixtures(audio, label, others, count):
                 mix = mixture.target + mixture.other
                 for way, (query, separator.sounds) in queries.items():
                     estimate = separator.separate(mix, query, sample_rate=rate)["target"]
                     gain = float(si_sdr(estimate, mixture.target) - si_sdr(mix, mixture.target))
                     gains[label][way].append(gain)
     return table(gains), float(np.median(seconds))
+
+
+def cost_of_names(separator: Separator, audio: RecipeAudio, label: str) -> float:
+    """Seconds of a query beside 1,000 remembered names, divided by those without: the median of 15 pairs in turns.
+
+    Args:
+        separator: with prototypes; its own sounds are replaced.
+        audio: of the corpus.
+        label: of the sound that is asked for.
+    """
+    clip = next(clip for clip in audio.corpus.clips if clip.label == label)
+    mix = audio.excerpt(Excerpt(clip.id, 0.0, 0.0), _SECONDS)
+    with tempfile.TemporaryDirectory() as folder:
+        many = Sounds(Path(folder) / "sounds.safetensors")
+        one = many.remember("sound", (mix.numpy(), audio.corpus.sample_rate), separator)
+        write_bytes(Path(folder) / "sounds.safetensors", packed(replace(one, name=f"sound {k}") for k in range(1000)))
+        ratios = []
+        for _ in range(15):
+            seconds = []
+            for sounds in (many, None):
+                separator.sounds = sounds
+                start = time.perf_counter()
+                separator.separate(mix, label, sample_rate=audio.corpus.sample_rate)
+                seconds.append(time.perf_counter() - start)
+            ratios.append(seconds[0] / seconds[1])
+    return float(np.median(ratios))
 
 
 def table(gains: dict[str, dict[str, list[float]]]) -> str:
@@ -150,11 +179,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--model", default="mini")
     parser.add_argument("--sounds", nargs="*", default=list(SOUNDS))
+    parser.add_argument("--mixtures", type=int, default=20, help="of each sound")
     parser.add_argument("--into", type=Path, help="page that gets the table, at <!-- own names -->")
     options = parser.parse_args(arguments)
-    corpus = Corpus(options.manifest, options.cache, 32000, on_error="skip")
-    text, seconds = measure(load(options.model, device="cpu"), RecipeAudio(corpus), options.sounds)
+    separator = load(options.model, device="cpu")
+    audio = RecipeAudio(Corpus(options.manifest, options.cache, separator.sample_rate, on_error="skip"))
+    text, seconds = measure(separator, audio, options.sounds, options.mixtures)
     print(text, end="")
+    print(f"a query beside 1,000 names takes {cost_of_names(separator, audio, options.sounds[0]):.3f} times as long")
     print(f"{seconds:.2f} s to remember a sound by five examples")
     if options.into:
         put(text, options.into, "own names")

@@ -17,7 +17,7 @@ from audiosep.errors import ConfigError
 from audiosep.models.hybrid import Hybrid
 from audiosep.models.mobilenet import MobileNetTower
 from audiosep.training.tower_files import export_listener
-from research import judge, ladder, prototypes
+from research import judge, ladder, own_names, prototypes
 
 
 @pytest.fixture
@@ -83,3 +83,24 @@ def test_the_ladder_of_a_recipe(
     assert table in page.read_text()
     assert "level" in next(line for line in table.splitlines() if line.startswith("| c |"))
     assert len((tmp_path / "scores").read_text().splitlines()) > 10
+
+
+def test_the_worth_of_own_names(
+    manifest: Path, mini_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    label = "zipper"
+    clips = corpora.make_clips(tmp_path / "more", takes=8, songs=0)
+    rows = [replace(clip, split="zero" if clip.label == label else "val", family="event") for clip in clips]
+    write_manifest(tmp_path / "own.jsonl", rows)
+    corpus = Corpus(tmp_path / "own.jsonl", tmp_path / "cache", 16000)
+    remembered, others = own_names.examples_and_others(corpus, label)
+    assert len(remembered) == 5
+    assert {clip.id for clip in remembered}.isdisjoint(clip.id for clip in others)
+    page = tmp_path / "page.md"
+    page.write_text("<!-- own names -->\n<!-- end of own names -->\n")
+    command = [str(tmp_path / "own.jsonl"), "--cache", str(tmp_path / "cache"), "--model", str(mini_folder)]
+    assert own_names.main([*command, "--sounds", label, "--mixtures", "2", "--into", str(page)]) == 0
+    out = capsys.readouterr().out
+    assert [line.split(" | ")[0] for line in page.read_text().splitlines() if line.startswith(f"| {label}")]
+    assert "s to remember a sound by five examples" in out
+    assert "a query beside 1,000 names takes" in out
