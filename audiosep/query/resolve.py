@@ -17,6 +17,7 @@ from audiosep.errors import QueryError
 from audiosep.inference.explanation import Explanation
 from audiosep.inference.options import Quality
 from audiosep.models.query_ways import Ways
+from audiosep.query import negation
 from audiosep.query.anchors import Anchor
 from audiosep.query.encoder import QueryEncoder
 from audiosep.query.example import example_audio
@@ -78,7 +79,8 @@ def resolve(
         Names, embeddings and negatives.
 
     Raises:
-        QueryError: no query, an embedding of the wrong size, an array without a sample rate, spans without anchors.
+        QueryError: no query, a text that asks for what is left without a sound, an embedding of the wrong size, an
+            array without a sample rate, spans without anchors.
         AudioError, InputError: an example recording that cannot be read.
     """
     items = as_queries(queries)
@@ -86,6 +88,9 @@ def resolve(
     if any(item.anchored and item not in anchors for item in items):
         raise QueryError("spans are times of one recording, which a stream, an export or several files do not have")
     flat = [q for item in items for q in (item, *item.negatives)]
+    for query in flat:
+        if query.text is not None and query.text not in own:
+            negation.check(query.text)
     vectors = iter(_embed(flat, encoder, sample_rate, anchors))
     embeddings, negatives, recalled = [], [], []
     for item in items:
