@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -30,7 +30,7 @@ from audiosep.inference.devices import free_cache
 from audiosep.inference.model_windows import live_windows
 from audiosep.inference.options import Engine, Options, Progress
 from audiosep.inference.parallel import check_jobs
-from audiosep.inference.routed_stream import AnyStream, RoutedStream
+from audiosep.inference.routed_stream import AnyStream, Part, RoutedStream
 from audiosep.inference.stream import Stream
 from audiosep.inference.windows import Windows
 from audiosep.models.separation_model import SeparationModel
@@ -44,10 +44,10 @@ from audiosep.query.encoder import QueryEncoder, Releasable, canary
 from audiosep.query.own_sound import OwnSound
 from audiosep.query.prototypes import Prototypes
 from audiosep.query.query import Query, as_queries, unique_names
-from audiosep.query.request import Request
+from audiosep.query.request import Asked, Request
 from audiosep.query.resolve import Resolved, resolve
 from audiosep.query.sounds import Sounds
-from audiosep.query.stem_words import stems_named
+from audiosep.query.stem_words import stems_asked, stems_named
 
 __all__ = ["Queries", "Separator"]
 
@@ -498,6 +498,22 @@ class Separator:
         found = stems_named(items, self.stem_names, self.sounds or ()) if "stems" in self.capabilities else {}
         return found if self.specialist is not None or len(found) == len(items) else {}
 
+    def stems_asked(self, queries: Queries) -> dict[str, str]:
+        """The specialist's stems that queries are asked of, because they hold what is named: "other" for a violin.
+
+        Args:
+            queries: as in `separate`.
+
+        Returns:
+            Name of each such target -> the stem; {} without a specialist.
+
+        Raises:
+            QueryError: no query, or something that is no query.
+        """
+        if self.specialist is None:
+            return {}
+        return stems_asked(as_queries(queries), self.stem_names, self.sounds or ())
+
     def stream(
         self,
         queries: Queries | None,
@@ -597,12 +613,14 @@ class Separator:
 
     def _open_request(self, request: Request, sample_rate: int, channels: int, options: Options) -> AnyStream:
         """A stream of all that is asked for."""
-        parts: list[tuple[Stream, Mapping[str, str]]] = []
-        if request.stems:
-            parts.append(((self.specialist or self)._open_stream(None, sample_rate, channels, options), request.stems))
-        if request.resolved is not None:
-            parts.append((self._open_stream(request.resolved, sample_rate, channels, options), request.queries))
-        whole = parts[0][0]
+        parts: list[Part] = []
+        if request.stems or any(asked.stem for asked in request.asked):
+            stems = (self.specialist or self)._open_stream(None, sample_rate, channels, options)
+            parts.append(Part(stems, request.stems))
+        for asked in request.asked:
+            stream = self._open_stream(asked.resolved, sample_rate, channels, options)
+            parts.append(Part(stream, asked.names, None if asked.stem is None else (parts[0], asked.stem)))
+        whole = parts[0].stream
         return whole if len(parts) == 1 and whole.names == request.names else RoutedStream(parts, request.names)
 
     def _run(
@@ -665,16 +683,20 @@ class Separator:
         """
         if queries is None:
             self._check_stems()
-            return Request(self.stem_names, {name: name for name in self.stem_names}, {}, None, all_stems=True)
+            return Request(self.stem_names, {name: name for name in self.stem_names}, all_stems=True)
         items = as_queries(queries)
         names = unique_names([query.label for query in items])
         own = self.encoder is None or (files and bool(options.stem_head))
         by_stems = options.stem_head is not False and (own or self.specialist is not None)
         stems = self.stems_for(items) if by_stems else {}
-        words = {name: query for name, query in zip(names, items, strict=True) if name not in stems}
-        resolved = self._resolve(list(words.values()), sample_rate, read) if words else None
-        queried = {} if resolved is None else dict(zip(words, resolved.names, strict=True))
-        return Request(names, stems, queried, resolved)
+        held = self.stems_asked(items) if by_stems else {}
+        asked = []
+        for stem in dict.fromkeys([None, *held.values()]):
+            words = {n: q for n, q in zip(names, items, strict=True) if n not in stems and held.get(n) == stem}
+            if words:
+                resolved = self._resolve(list(words.values()), sample_rate, read)
+                asked.append(Asked(resolved, dict(zip(words, resolved.names, strict=True)), stem))
+        return Request(names, stems, tuple(asked))
 
     def _resolve(self, queries: Queries, sample_rate: int | None, read: ReadPart | None = None) -> Resolved:
         """Queries for the model; `read` reads the recording that their spans belong to."""

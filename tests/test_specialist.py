@@ -15,8 +15,9 @@ import audiosep
 from audiosep.audio import read_audio, write_audio
 from audiosep.errors import ConfigError, InputError, ModelError
 from audiosep.inference.options import Options
-from audiosep.inference.routed_stream import RoutedStream
+from audiosep.inference.routed_stream import Part, RoutedStream
 from audiosep.query.query import Query
+from audiosep.query.stem_words import holder_of
 from audiosep.separator import Separator
 from audiosep.weights.checkpoint import save_model
 from audiosep.weights.user_config import UserConfig, read_user_config
@@ -62,6 +63,25 @@ def test_words_for_stems_go_to_the_specialist_and_the_rest_to_the_model(
     assert not out.complete
 
 
+def test_an_instrument_is_asked_of_the_stem_that_holds_it(
+    both: Separator, separator: Separator, specialist: Separator, mixture: Mixture
+) -> None:
+    mix = mixture(2.0)
+    out = both.separate(mix, ["violin", "dog", "drums", "a synth"], sample_rate=RATE)
+    other = specialist.stems(mix, sample_rate=RATE)["other"]
+    held = separator.separate(other, ["violin", "a synth"], sample_rate=RATE)
+    np.testing.assert_array_equal(out["violin"], held["violin"])
+    np.testing.assert_array_equal(out["a synth"], held["a synth"])
+    np.testing.assert_array_equal(out["dog"], separator.separate(mix, "dog", sample_rate=RATE)["dog"])
+    assert both.stems_asked(["violin", "dog"]) == {"violin": "other"}
+    assert separator.stems_asked("violin") == {}
+    six = ("vocals", "drums", "bass", "guitar", "piano", "other")
+    assert [holder_of(text, six) for text in ("electric piano", "ukulele", "tambourine", "choir")] == [
+        "piano", "other", None, None,
+    ]  # fmt: skip
+    assert holder_of("violin", ("speaker 1", "speaker 2")) is None
+
+
 def test_stems_are_the_specialists(both: Separator, specialist: Separator, mixture: Mixture) -> None:
     mix = mixture(2.0)
     out, alone = both.stems(mix, sample_rate=RATE), specialist.stems(mix, sample_rate=RATE)
@@ -95,18 +115,19 @@ def test_streams_with_other_windows_are_aligned(block: int, encoder: FakeEncoder
     words = Separator(IdentityModel(), encoder, "cpu")
     mix = mixture(4.0)
     parts = [
-        (specialist.stream(None, sample_rate=RATE, channels=2), {"drums": specialist.stem_names[0]}),
-        (words.stream("dog", sample_rate=RATE, channels=2), {"dog": "dog"}),
+        Part(specialist.stream(None, sample_rate=RATE, channels=2), {"drums": specialist.stem_names[0]}),
+        Part(words.stream("dog", sample_rate=RATE, channels=2), {"dog": "dog"}),
     ]
-    stream = RoutedStream(parts, ["dog", "drums"])
+    heard = parts[0], specialist.stem_names[0]
+    parts.append(Part(words.stream("flute", sample_rate=RATE, channels=2), {"flute": "flute"}, heard))
+    stream = RoutedStream(parts, ["dog", "drums", "flute"])
+    assert stream.latency > parts[0].latency
     pushed = [stream.push(mix[:, start : start + block]) for start in range(0, mix.shape[1], block)]
-    mixes = [stream.mix]
     targets = np.concatenate([*pushed, stream.finish()], -1)
-    assert targets.shape == (2, *mix.shape)
-    np.testing.assert_array_equal(targets[0], mix)
+    assert targets.shape == (3, *mix.shape)
+    assert all(np.array_equal(target, mix) for target in targets)
     assert (stream.received, stream.returned) == (mix.shape[1], mix.shape[1])
     assert stream.mix.shape[-1] + sum(part.shape[-1] for part in pushed) == mix.shape[1]
-    assert mixes
     with pytest.raises(InputError, match="2 channels"):
         stream.push(mix[:1])
 

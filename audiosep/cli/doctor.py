@@ -24,7 +24,7 @@ app = common.application()
 
 OPTIONAL = (
     *("transformers", "torchaudio", "av", "accelerate", "matplotlib", "museval", "onnx", "onnxruntime", "openvino"),
-    *("laion-clap", "ray", "sounddevice"),
+    *("laion-clap", "ray", "sounddevice", "demucs", "openunmix", "bs-roformer"),
 )
 _REINSTALL = (
     "install audiosep again: pip install --force-reinstall --no-deps . in a checkout of it, or with the path of its "
@@ -219,7 +219,10 @@ def _model(name: str) -> Check:
         separator = load(name, device="cpu")
         rate = separator.sample_rate
         noise = np.random.default_rng(0).standard_normal(rate).astype(np.float32) * 0.1
-        out = separator.separate(noise, "speech", sample_rate=rate)["speech"]
+        if separator.encoder is None:
+            out = next(iter(separator.stems(noise, sample_rate=rate).values()))
+        else:
+            out = separator.separate(noise, "speech", sample_rate=rate)["speech"]
     except AudioSepError as error:
         return Check(label, "problem", str(error), _REINSTALL)
     if out.shape != noise.shape or not np.isfinite(out).all():

@@ -212,7 +212,7 @@ def _stems_model(job: JobOptions, queries: Sequence[Query] | None, model: common
         ConfigError: the user's configuration file is damaged.
         ModelError: the specialist is not on this machine, or has no stems.
     """
-    from audiosep.query.stem_words import stems_named
+    from audiosep.query.stem_words import stems_asked, stems_named
     from audiosep.weights.catalogue import locate
     from audiosep.weights.model_config import stated_stems
     from audiosep.weights.user_config import read_user_config
@@ -225,7 +225,9 @@ def _stems_model(job: JobOptions, queries: Sequence[Query] | None, model: common
     stems = stated_stems(locate(wanted))
     if queries is None or stems is None:
         return wanted
-    return wanted if job.options.stem_head is not False and stems_named(queries, stems) else None
+    if job.options.stem_head is False:
+        return None
+    return wanted if stems_named(queries, stems) or stems_asked(queries, stems) else None
 
 
 def _plan(work: _Job) -> Plan | None:
@@ -309,6 +311,9 @@ def _here(work: _Job, plan: Plan | None, reporter: Reporter, terminal: Console) 
             "than words (--by-words: by words)",
             markup=False,
         )
+    asked = separator.stems_asked(work.queries) if work.queries is not None and job.options.stem_head else {}
+    for name, stem in {} if job.quiet else asked.items():
+        terminal.print(f"{name}: asked of the stem {stem} (--by-words: of the recording)", markup=False)
     if job.jobs == 0 and separator.device.type != "cpu":
         jobs = 1
     plan = plan or separator.plan_stems(work.inputs, job.out, job.output)

@@ -1,8 +1,12 @@
-"""Several streams of one mixture as one: each target comes from the stream that answers it."""
+"""Several streams of one mixture as one: each target comes from the stream that answers it.
+
+A stream hears the mixture, or a target of a stream before it: a word can be asked of what a specialist's stem holds.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,11 +17,64 @@ from audiosep.inference.explanation import Explanation
 from audiosep.inference.stream import Queue, Samples, Stream
 
 
+@dataclass
+class Part:
+    """A stream of a routed stream.
+
+    Attributes:
+        stream: of the rate and channels of the mixture.
+        wanted: its targets that are given back: name here -> its name of it.
+        source: the stream before it and the target that it hears; None for the mixture.
+    """
+
+    stream: Stream
+    wanted: Mapping[str, str]
+    source: tuple[Part, str] | None = None
+    _ready: Queue = field(default_factory=Queue, init=False, repr=False)
+    _block: Any = field(default=None, init=False, repr=False)
+
+    @property
+    def latency(self) -> int:
+        """Samples, with those of the streams before it."""
+        return self.stream.latency + (self.source[0].latency if self.source else 0)
+
+    def push(self, mix: Samples) -> None:
+        """Take a block of the mixture."""
+        self._keep(self.stream.push(self._heard(mix)))
+
+    def finish(self) -> None:
+        """End the mixture."""
+        rest = [] if self.source is None else [self.stream.push(self._heard(np.zeros((0, 0), np.float32)))]
+        self._keep(np.concatenate([*rest, self.stream.finish()], -1))
+
+    def _heard(self, mix: Samples) -> Samples:
+        if self.source is None:
+            return mix
+        before, target = self.source
+        heard: Samples = before._block[before.stream.names.index(target)]
+        return heard
+
+    def _keep(self, block: Samples) -> None:
+        self._block = block
+        rows = block[[self.stream.names.index(name) for name in self.wanted.values()]]
+        self._ready.append(rows.reshape(len(rows) * self.stream.channels, block.shape[-1]))
+
+    @property
+    def ready(self) -> int:
+        """Samples of its targets that are waiting."""
+        return len(self._ready)
+
+    def take(self, count: int) -> dict[str, Samples]:
+        """Name here -> (channels, count), the next samples of its targets."""
+        rows = self._ready.take(count).reshape(len(self.wanted), self.stream.channels, count)
+        return dict(zip(self.wanted, rows, strict=True))
+
+
 class RoutedStream:
     """Targets of a mixture that arrives in blocks, from several models.
 
     Args:
-        parts: streams of the same mixture, each with the targets that are wanted of it: name here -> name there.
+        parts: their streams; one that another hears is before it.
         names: of the targets, in the order in which they are given back.
 
     Attributes:
@@ -30,12 +87,11 @@ class RoutedStream:
         mix: (channels, n), the stretch of the mixture that the last returned targets belong to, of their kind of array.
     """
 
-    def __init__(self, parts: Sequence[tuple[Stream, Mapping[str, str]]], names: Sequence[str]) -> None:
-        self._parts = [(stream, dict(wanted), Queue()) for stream, wanted in parts]
-        first = parts[0][0]
+    def __init__(self, parts: Sequence[Part], names: Sequence[str]) -> None:
+        self._parts = list(parts)
         self.names = tuple(names)
-        self.sample_rate, self.channels = first.sample_rate, first.channels
-        self.latency = max(stream.latency for stream, _ in parts)
+        self.sample_rate, self.channels = parts[0].stream.sample_rate, parts[0].stream.channels
+        self.latency = max(part.latency for part in parts)
         self.received = self.returned = 0
         self._waiting = Queue()
         nothing = np.zeros((self.channels, 1), np.float32)
@@ -45,45 +101,54 @@ class RoutedStream:
     @property
     def presence(self) -> dict[str, float] | None:
         """As of `Stream`, of the targets whose models say it; None when none does."""
-        found = {here: part.presence[there] for part, wanted, _ in self._parts if part.presence
-                 for here, there in wanted.items()}  # fmt: skip
+        found: dict[str, float] = {}
+        for part in self._parts:
+            scores = part.stream.presence or {}
+            found |= {here: scores[there] for here, there in part.wanted.items() if there in scores}
         return {name: found[name] for name in self.names if name in found} or None
 
     @property
     def explanation(self) -> dict[str, Explanation]:
         """As of `Stream`."""
-        found = {here: part.explanation.get(there) for part, wanted, _ in self._parts for here, there in wanted.items()}
-        return {name: answer for name in self.names if (answer := found[name]) is not None}
+        found: dict[str, Explanation] = {}
+        for part in self._parts:
+            answers = part.stream.explanation
+            found |= {here: answers[there] for here, there in part.wanted.items() if there in answers}
+        return {name: found[name] for name in self.names if name in found}
 
     @property
     def activity(self) -> dict[str, Activity]:
         """As of `Stream`."""
-        found = {here: part.activity.get(there) for part, wanted, _ in self._parts for here, there in wanted.items()}
-        return {name: activity for name in self.names if (activity := found[name]) is not None}
+        found: dict[str, Activity] = {}
+        for part in self._parts:
+            measured = part.stream.activity
+            found |= {here: measured[there] for here, there in part.wanted.items() if there in measured}
+        return {name: found[name] for name in self.names if name in found}
 
     def push(self, block: AnyArray) -> AnyArray:
         """Take a block, give back what is ready, as `Stream.push`."""
         mix, self._restore = as_array(block, empty=True)
-        rows = [part.push(mix) for part, _, _ in self._parts]  # refuses what is no block of this mixture
+        for part in self._parts:  # they refuse what is no block of this mixture
+            part.push(mix)
         self.received += mix.shape[1]
         self._waiting.append(mix.copy())
-        targets: AnyArray = self._take(rows)
+        targets: AnyArray = self._take()
         return targets
 
     def finish(self) -> Any:
         """End the mixture and give back all that is left, as `Stream.finish`."""
-        return self._take([part.finish() for part, _, _ in self._parts])
+        for part in self._parts:
+            part.finish()
+        return self._take()
 
-    def _take(self, rows: Sequence[Any]) -> Any:
+    def _take(self) -> Any:
         """Samples of all targets as far as every part has come."""
-        for (part, wanted, ready), block in zip(self._parts, rows, strict=True):
-            chosen = np.asarray(block)[[part.names.index(name) for name in wanted.values()]]
-            ready.append(chosen.reshape(len(wanted) * self.channels, chosen.shape[-1]))
-        count = min(len(ready) for _, _, ready in self._parts)
+        count = min(part.ready for part in self._parts if part.wanted)
         self.returned += count
         found: dict[str, Samples] = {}
-        for _, wanted, ready in self._parts:
-            found |= zip(wanted, ready.take(count).reshape(len(wanted), self.channels, count), strict=True)
+        for part in self._parts:
+            if part.wanted:
+                found |= part.take(count)
         self.mix = self._restore(self._waiting.take(count))
         return self._restore(np.stack([found[name] for name in self.names]))
 

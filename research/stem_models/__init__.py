@@ -1,0 +1,1 @@
+"""Proof on real weights for the published stem models."""
