@@ -16,7 +16,7 @@ import soundfile
 
 from audiosep.data.clip_audio import ShardReader, mono_clip
 from audiosep.data.manifest import Clip, read_manifest
-from audiosep.data.readers import read_shards
+from audiosep.data.shards import read_shards
 from audiosep.errors import DataError
 from research.corpus import __main__ as command
 from research.corpus.build import build_manifest, build_shards

@@ -13,7 +13,7 @@ import soundfile
 pytest.importorskip("mido")
 pytest.importorskip("pyworld")
 
-from audiosep.data.readers import read_shards
+from audiosep.data.shards import read_shards
 from audiosep.errors import DataError
 from research.corpus.songs import effects, mixing
 from research.corpus.songs.composing import compose

@@ -14,7 +14,7 @@ from audiosep.data.check import sample_hash
 from audiosep.data.clip_audio import ClipKeys, Samples, decode_many
 from audiosep.data.fingerprint import RATE, Fingerprints
 from audiosep.data.manifest import Clip
-from audiosep.data.readers import OnError
+from audiosep.data.reading import OnError
 from audiosep.data.splits import groups, zero_clips
 from audiosep.errors import AudioError, DataError
 

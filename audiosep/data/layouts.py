@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from audiosep.audio import is_recording
-from audiosep.data import readers
+from audiosep.data import datasets, readers, reading, shards
 from audiosep.data.manifest import STEMS, Clip
-from audiosep.data.readers import OnError
+from audiosep.data.reading import OnError
 from audiosep.errors import DataError, DependencyError
 
 
@@ -57,11 +57,11 @@ def read_huggingface(folder: str | Path, on_error: OnError = "raise") -> list[Cl
             value = row.get("label")
             text = str(names[value] if names is not None and isinstance(value, int) else value or captions[0])
             path = _audio_of(row["audio"], Path(folder) / "audio" / identity)
-            split = readers.SONG_SPLITS.get(prefix, "train")
-            values = {"label": readers.label_of(text), "captions": captions, "group": f"row:{identity}"}
-            return readers.probed(path, id=identity, split=split, **values)
+            split = reading.SPLIT_NAMES.get(prefix, "train")
+            values = {"label": reading.label_of(text), "captions": captions, "group": f"row:{identity}"}
+            return reading.probed(path, id=identity, split=split, **values)
 
-        clips += readers.collect(range(len(rows)), clip, on_error)
+        clips += reading.collect(range(len(rows)), clip, on_error)
     return clips
 
 
@@ -82,8 +82,24 @@ READERS: dict[str, Callable[..., list[Clip]]] = {
     "songs": readers.read_songs,
     "audiosep": readers.read_audiosep,
     "csv": readers.read_csv,
-    "shards": readers.read_shards,
+    "shards": shards.read_shards,
     "huggingface": read_huggingface,
+    "dsd100": datasets.read_dsd100,
+    "mass": datasets.read_mass,
+    "sisec-speech": datasets.read_sisec_speech,
+    "dnr": datasets.read_dnr,
+    "slakh": datasets.read_slakh,
+    "urmp": datasets.read_urmp,
+}
+
+# Files by which the layouts of published datasets are recognised.
+PUBLISHED = {
+    "dsd100": "Sources/*/*/vocals.wav",
+    "slakh": "*/Track*/metadata.yaml",
+    "urmp": "*/AuSep_*.wav",
+    "dnr": "*/*/sfx.wav",
+    "sisec-speech": "*_src_1.wav",
+    "mass": "*/*__mix.wav",
 }
 
 
@@ -108,6 +124,9 @@ def detect(path: str | Path) -> str:
         return "shards"
     if any((path / name).is_file() for name in ("dataset_info.json", "dataset_dict.json")):
         return "huggingface"
+    for kind, pattern in PUBLISHED.items():
+        if next(path.glob(pattern), None) is not None:
+            return kind
     stems = {p.stem.lower() for p in path.glob("*/*") if is_recording(p)}
     stems |= {p.stem.lower() for p in path.glob("*/*/*") if is_recording(p)}
     return "songs" if {"vocals", "drums"} & stems and not stems - {*STEMS, "mixture", "mix"} else "folders"

@@ -1,27 +1,19 @@
-"""Readers of corpora: from each known layout of files to a list of clips."""
+"""Readers of corpora in the layouts that users have: from files to a list of clips."""
 
 from __future__ import annotations
 
 import csv
 import json
-import logging
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from audiosep.audio import is_recording, probe
-from audiosep.data.clip_audio import ShardReader
-from audiosep.data.manifest import STEMS, Clip, Split
+from audiosep.audio import is_recording
+from audiosep.data.manifest import STEMS, Clip
 from audiosep.data.queries import STEM_CAPTIONS
-from audiosep.errors import AudioError, AudioSepError, ConfigError, DataError
+from audiosep.data.reading import SPLIT_NAMES, OnError, audio_files, collect, label_of, probed
+from audiosep.errors import ConfigError, DataError
 from audiosep.weights.configs import from_dict
-
-log = logging.getLogger(__name__)
-
-OnError = Literal["raise", "skip"]
-SONG_SPLITS: dict[str, Split] = {"train": "train", "valid": "val", "validation": "val", "test": "test"}
 
 
 def read_folders(folder: str | Path, on_error: OnError = "raise") -> list[Clip]:
@@ -47,7 +39,7 @@ def read_folders(folder: str | Path, on_error: OnError = "raise") -> list[Clip]:
         DataError: no audio below a subfolder, or broken files (all are named) unless `on_error` is "skip".
     """
     folder = Path(folder)
-    files = [p for p in _audio_files(folder) if len(p.relative_to(folder).parts) > 1]
+    files = [p for p in audio_files(folder) if len(p.relative_to(folder).parts) > 1]
     if not files:
         raise DataError(f"{folder}: no audio in subfolders; expected {folder.name}/<label>/*.wav")
 
@@ -83,7 +75,7 @@ def read_songs(folder: str | Path, on_error: OnError = "raise") -> list[Clip]:
         DataError: no folder of stems, or broken files unless `on_error` is "skip".
     """
     folder = Path(folder)
-    songs = sorted({p.parent for p in _audio_files(folder) if p.stem.lower() in STEMS})
+    songs = sorted({p.parent for p in audio_files(folder) if p.stem.lower() in STEMS})
     if not songs:
         raise DataError(f"{folder}: no song folders; expected {folder.name}/<song>/vocals.wav, drums.wav, ...")
     files = [p for song in songs for p in sorted(song.iterdir()) if is_recording(p)]
@@ -102,7 +94,7 @@ def read_songs(folder: str | Path, on_error: OnError = "raise") -> list[Clip]:
             stem=name if name in STEMS else "other",
             song=song,
             group=f"song:{song}",
-            split=SONG_SPLITS.get(path.parent.relative_to(folder).parts[0].lower(), "train"),
+            split=SPLIT_NAMES.get(path.parent.relative_to(folder).parts[0].lower(), "train"),
         )
 
     return collect(files, clip, on_error)
@@ -189,166 +181,3 @@ def _cell(key: str, value: str) -> Any:
     if key in ("start", "seconds", "gain_db"):
         return float(value)
     return int(value) if key == "source_rate" else value
-
-
-def read_shards(folder: str | Path, on_error: OnError = "raise") -> list[Clip]:
-    """Read tar shards with JSONL indices beside them (similar to WebDataset).
-
-    ```
-    corpus/
-      events-0.tar      ev0001.opus, ev0002.opus, ...        (or <song>/<stem>.opus)
-      music-0.tar
-      real.jsonl        {"id": "ev0001", "shard": "events-0.tar", "label": "dog barking", "family": "event", ...}
-      music.jsonl       {"id": "song000/vocals", "shard": "music-0.tar", "member": "song000/vocals.opus", "song": ...}
-    ```
-    `id`, `shard` and `label` are required; without `member` it is the member named `id` with any suffix. Rows of a song
-    (`song`, `stem`, `gain_db`) are of the family music. The group is the song, else the `speaker` (or several with
-    commas), else the `origin` (the original recording), else the `source`.
-
-    Args:
-        folder: of the shards and indices.
-        on_error: what to do about missing members: leave them out ("skip") or "raise".
-
-    Raises:
-        DataError: no index, a row without a required key, or members that are missing unless `on_error` is "skip".
-    """
-    folder = Path(folder)
-    indices = sorted(folder.glob("*.jsonl"))
-    if not indices:
-        raise DataError(f"{folder}: no *.jsonl index beside the shards")
-    shards = ShardReader()
-    members: dict[str, dict[str, str]] = {}
-
-    def clip(row: tuple[Path, int, dict[str, Any]]) -> Clip:
-        index, number, values = row
-        lacking = [key for key in ("id", "shard", "label") if not values.get(key)]
-        if lacking:
-            raise DataError(f"{index}, line {number}: no {lacking[0]!r}")
-        shard = str(folder / values["shard"])
-        if shard not in members:
-            names = shards.names(shard)
-            members[shard] = {name: name for name in names} | {name.rpartition(".")[0]: name for name in names}
-        member = members[shard].get(values.get("member") or values["id"])
-        if member is None:
-            raise AudioError(f"{index}, line {number}: {shard} has no member for {values['id']!r}")
-        return _shard_clip(values, shard, member)
-
-    rows = [(index, number, row) for index in indices for number, row in json_rows(index)]
-    try:
-        return collect(rows, clip, on_error)
-    finally:
-        shards.close()
-
-
-def _shard_clip(row: Mapping[str, Any], shard: str, member: str) -> Clip:
-    song = row.get("song")
-    return Clip(
-        id=row["id"],
-        path=shard,
-        member=member,
-        seconds=float(row.get("seconds") or 0),
-        label=row["label"].strip().lower(),
-        captions=tuple(row.get("captions") or ()),
-        family=row.get("family") or ("music" if song else "event"),
-        stem=row.get("stem"),
-        song=song,
-        group=group_of(row),
-        gain_db=float(row.get("gain_db") or 0),
-        source_rate=int(row.get("source_rate") or 0),
-        licence=row.get("licence") or "",
-        credit=row.get("credit") or "",
-    )
-
-
-def group_of(row: Mapping[str, Any]) -> str:
-    """The group of a row: of its song, else its speakers, else its original recording, else its source.
-
-    Args:
-        row: of an index of shards.
-    """
-    for key in ("song", "speaker", "origin", "source"):
-        if row.get(key):
-            names = str(row[key]).split(",") if key == "speaker" else [str(row[key])]
-            return "+".join(f"{key}:{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')}" for name in names)
-    return ""
-
-
-# ---- shared by all readers -----------------------------------------------------------------------------------------
-
-
-def label_of(name: str) -> str:
-    """The label of a folder or file name.
-
-    Args:
-        name: without suffix.
-    """
-    return " ".join(name.replace("_", " ").replace("-", " ").lower().split())
-
-
-def _audio_files(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder")
-    return sorted(p for p in folder.rglob("*") if is_recording(p))
-
-
-def probed(path: Path, **values: Any) -> Clip:
-    """A clip of a file, with the length and sample rate of the file unless they are given.
-
-    Args:
-        path: the file.
-        values: further fields of the clip.
-
-    Raises:
-        AudioError: the file cannot be read.
-    """
-    info = probe(path)
-    values.setdefault("seconds", max(0.0, (info.seconds or 0.0) - values.get("start", 0.0)))
-    values.setdefault("source_rate", info.sample_rate)
-    values["captions"] = tuple(values.get("captions", ()))
-    return Clip(path=str(path), **values)
-
-
-def collect(rows: Iterable[Any], clip: Callable[[Any], Clip], on_error: OnError) -> list[Clip]:
-    """The clips of all rows.
-
-    Args:
-        rows: of any kind.
-        clip: makes the clip of a row.
-        on_error: what to do about broken files: leave them out ("skip") and log, or "raise" one error that names all.
-
-    Raises:
-        DataError: broken files, or a row that `clip` refuses.
-    """
-    clips: list[Clip] = []
-    errors: list[str] = []
-    for row in rows:
-        try:
-            clips.append(clip(row))
-        except DataError:
-            raise
-        except (AudioSepError, OSError) as error:
-            errors.append(str(error))
-    if errors and on_error == "raise":
-        listing = "\n".join(f"  {error}" for error in errors[:20])
-        raise DataError(f"{len(errors)} broken files; repair them, or leave them out with --skip-broken:\n{listing}")
-    for message in errors:
-        log.warning("left out: %s", message)
-    return clips
-
-
-def json_rows(index: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Line number and content of each line of a JSONL file.
-
-    Args:
-        index: the file.
-
-    Raises:
-        DataError: a line that is no JSON.
-    """
-    with index.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
-            if line.strip():
-                try:
-                    yield number, json.loads(line)
-                except json.JSONDecodeError as error:
-                    raise DataError(f"{index}, line {number}: {error}") from error

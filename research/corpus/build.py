@@ -16,7 +16,7 @@ from audiosep.atomic import remove_leftovers, write_text
 from audiosep.data.extend import extend_manifest
 from audiosep.data.layouts import read_sources
 from audiosep.data.manifest import Clip, read_manifest, write_manifest
-from audiosep.data.readers import read_shards
+from audiosep.data.shards import read_shards
 from audiosep.data.splits import assign_splits, zero_labels
 from audiosep.errors import DataError
 from research.corpus.clones import Clones

@@ -33,7 +33,7 @@ def write_shard(path: Path, members: Sequence[tuple[Mapping[str, Any], bytes]]) 
 
     Args:
         path: the tar file; the index has the suffix .jsonl.
-        members: rows as `audiosep.data.readers.read_shards` takes them, with `member`, and the files.
+        members: rows as `audiosep.data.shards.read_shards` takes them, with `member`, and the files.
     """
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w", format=tarfile.USTAR_FORMAT) as tar:

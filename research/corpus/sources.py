@@ -19,7 +19,7 @@ from typing import Any
 
 from audiosep.atomic import write_text
 from audiosep.data.manifest import STEMS
-from audiosep.data.readers import json_rows
+from audiosep.data.reading import json_rows
 from audiosep.errors import DataError
 
 TABLE = Path(__file__).parent / "table"

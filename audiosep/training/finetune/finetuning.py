@@ -22,7 +22,7 @@ import torch
 
 from audiosep.data.corpus import Corpus
 from audiosep.data.manifest import write_manifest
-from audiosep.data.readers import OnError
+from audiosep.data.reading import OnError
 from audiosep.errors import ConfigError
 from audiosep.models.adapters import Adapter, AdapterConfig, apply_adapter, trainable_parameters
 from audiosep.models.separation_model import SeparationModel

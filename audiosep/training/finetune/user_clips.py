@@ -11,7 +11,8 @@ from pathlib import Path
 
 from audiosep.audio import is_recording
 from audiosep.data.manifest import Clip, read_manifest
-from audiosep.data.readers import OnError, collect, probed, read_folders
+from audiosep.data.readers import read_folders
+from audiosep.data.reading import OnError, collect, probed
 from audiosep.errors import DataError
 
 logger = logging.getLogger(__name__)

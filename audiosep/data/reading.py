@@ -1,0 +1,104 @@
+"""What all readers of corpora share: clips of files, and one error that names every broken file."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from audiosep.audio import is_recording, probe
+from audiosep.data.manifest import Clip, Split
+from audiosep.errors import AudioSepError, DataError
+
+log = logging.getLogger(__name__)
+
+OnError = Literal["raise", "skip"]
+SPLIT_NAMES: dict[str, Split] = {"train": "train", "valid": "val", "validation": "val", "test": "test"}
+
+
+def label_of(name: str) -> str:
+    """The label of a folder or file name.
+
+    Args:
+        name: without suffix.
+    """
+    return " ".join(name.replace("_", " ").replace("-", " ").lower().split())
+
+
+def audio_files(folder: Path) -> list[Path]:
+    """All recordings below a folder, in the order of their paths.
+
+    Args:
+        folder: the outer folder.
+
+    Raises:
+        DataError: no such folder.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder")
+    return sorted(p for p in folder.rglob("*") if is_recording(p))
+
+
+def probed(path: Path, **values: Any) -> Clip:
+    """A clip of a file, with the length and sample rate of the file unless they are given.
+
+    Args:
+        path: the file.
+        values: further fields of the clip.
+
+    Raises:
+        AudioError: the file cannot be read.
+    """
+    info = probe(path)
+    values.setdefault("seconds", max(0.0, (info.seconds or 0.0) - values.get("start", 0.0)))
+    values.setdefault("source_rate", info.sample_rate)
+    values["captions"] = tuple(values.get("captions", ()))
+    return Clip(path=str(path), **values)
+
+
+def collect(rows: Iterable[Any], clip: Callable[[Any], Clip], on_error: OnError) -> list[Clip]:
+    """The clips of all rows.
+
+    Args:
+        rows: of any kind.
+        clip: makes the clip of a row.
+        on_error: what to do about broken files: leave them out ("skip") and log, or "raise" one error that names all.
+
+    Raises:
+        DataError: broken files, or a row that `clip` refuses.
+    """
+    clips: list[Clip] = []
+    errors: list[str] = []
+    for row in rows:
+        try:
+            clips.append(clip(row))
+        except DataError:
+            raise
+        except (AudioSepError, OSError) as error:
+            errors.append(str(error))
+    if errors and on_error == "raise":
+        listing = "\n".join(f"  {error}" for error in errors[:20])
+        raise DataError(f"{len(errors)} broken files; repair them, or leave them out with --skip-broken:\n{listing}")
+    for message in errors:
+        log.warning("left out: %s", message)
+    return clips
+
+
+def json_rows(index: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Line number and content of each line of a JSONL file.
+
+    Args:
+        index: the file.
+
+    Raises:
+        DataError: a line that is no JSON.
+    """
+    with index.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            if line.strip():
+                try:
+                    yield number, json.loads(line)
+                except json.JSONDecodeError as error:
+                    raise DataError(f"{index}, line {number}: {error}") from error

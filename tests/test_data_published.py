@@ -1,0 +1,146 @@
+"""Readers of published datasets, each on a tiny tree of its layout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import corpora
+import pytest
+import sounds
+
+from audiosep.data import layouts
+from audiosep.data.manifest import Clip
+from audiosep.errors import DataError
+
+X = sounds.voice(0.3, corpora.RATE)
+SLAKH = """UUID: 1a81ae092884234f3264e2f45927f00a
+lmd_midi_dir: lmd_matched/R/R/O/TRRROFF128F1493C1B/1a81ae.mid
+normalized: true
+overall_gain: 0.1818
+stems:
+  S00:
+    audio_rendered: true
+    inst_class: Guitar
+    integrated_loudness: -12.82
+    is_drum: false
+    midi_program_name: Distortion Guitar
+    plugin_name: elektrik_guitar.nkm
+    program_num: 30
+  S01:
+    audio_rendered: true
+    inst_class: Drums
+    is_drum: true
+    midi_program_name: Drums
+  S02:
+    audio_rendered: true
+    inst_class: Bass
+    is_drum: false
+    midi_program_name: 'Fretless Bass'
+  S03:
+    audio_rendered: false
+    inst_class: Piano
+    is_drum: false
+    midi_program_name: Acoustic Grand Piano
+target_peak: -1.0
+"""
+
+
+def write(folder: Path, *names: str) -> None:
+    for name in names:
+        corpora.write(folder / name, X)
+
+
+def read(folder: Path, kind: str) -> list[Clip]:
+    """By its name, and the same when the layout is recognised."""
+    clips = layouts.read_clips(folder, kind)
+    assert layouts.read_clips(folder) == clips
+    assert {round(clip.seconds, 2) for clip in clips} == {0.3}
+    assert {clip.source_rate for clip in clips} == {corpora.RATE}
+    return clips
+
+
+def test_dsd100(tmp_path: Path) -> None:
+    for part, song in (("Dev", "051 - AM Contra - Heart Peripheral"), ("Test", "001 - ANiMAL - Clinic A")):
+        write(tmp_path, f"Mixtures/{part}/{song}/mixture.wav")
+        write(tmp_path, *(f"Sources/{part}/{song}/{stem}.wav" for stem in ("bass", "drums", "other", "vocals")))
+    clips = read(tmp_path, "dsd100")
+    assert len(clips) == 8
+    assert {(c.song, c.split) for c in clips} == {
+        ("051 - AM Contra - Heart Peripheral", "train"),
+        ("001 - ANiMAL - Clinic A", "test"),
+    }
+    assert {c.stem: c.label for c in clips} == {
+        "bass": "bass", "drums": "drums", "other": "accompaniment", "vocals": "vocals"
+    }  # fmt: skip
+
+
+def test_mass(tmp_path: Path) -> None:
+    excerpt = "tamy-que_pena_tanto_faz/tamy-que_pena_tanto_faz__snip_6_19__"
+    write(tmp_path, *(f"{excerpt}{name}.wav" for name in ("acoustic_guitar", "vocals", "bass_drum", "mix")))
+    clips = read(tmp_path, "mass")
+    assert {(c.label, c.stem) for c in clips} == {
+        ("acoustic guitar", "other"), ("vocals", "vocals"), ("bass drum", "drums")
+    }  # fmt: skip
+    assert {c.song for c in clips} == {"tamy-que_pena_tanto_faz/tamy-que_pena_tanto_faz__snip_6_19"}
+
+
+def test_sisec_speech(tmp_path: Path) -> None:
+    write(tmp_path, "dev1_female3_src_1.wav", "dev1_female3_src_2.wav", "dev1_male4_src_1.wav", "test_male3_src_1.wav")
+    write(tmp_path, "dev1_female3_inst_sim_1.wav", "dev1_female3_inst_mix.wav", "dev1_wdrums_src_1.wav")
+    clips = read(tmp_path, "sisec-speech")
+    assert [(c.id, c.label, c.group, c.split) for c in clips] == [
+        ("dev1_female3_src_1", "female speech", "speaker:dev1_female3", "train"),
+        ("dev1_female3_src_2", "female speech", "speaker:dev1_female3", "train"),
+        ("dev1_male4_src_1", "male speech", "speaker:dev1_male4", "train"),
+        ("test_male3_src_1", "male speech", "speaker:test_male3", "test"),
+    ]
+    assert {c.family for c in clips} == {"speech"}
+
+
+def test_divide_and_remaster(tmp_path: Path) -> None:
+    for part in ("tr", "cv", "tt"):
+        write(tmp_path, *(f"{part}/1002/{name}.wav" for name in ("mix", "music", "sfx", "speech")))
+    clips = read(tmp_path, "dnr")
+    assert [c.split for c in clips[::3]] == ["val", "train", "test"]
+    assert {(c.label, c.family) for c in clips} == {
+        ("music", "music"), ("sound effects", "event"), ("speech", "speech")
+    }  # fmt: skip
+    assert {c.group for c in clips} == {"mixture:tr/1002", "mixture:cv/1002", "mixture:tt/1002"}
+
+
+def test_slakh(tmp_path: Path) -> None:
+    track = "train/Track00001"
+    names = [f"{track}/stems/S0{number}.flac" for number in range(3)]
+    write(tmp_path, f"{track}/mix.flac", *names, "validation/Track01501/stems/S00.flac")
+    for folder in (track, "validation/Track01501"):
+        (tmp_path / folder / "metadata.yaml").write_text(SLAKH)
+    clips = read(tmp_path, "slakh")
+    assert [(c.label, c.stem, c.captions[0], c.split) for c in clips] == [
+        ("distortion guitar", "other", "guitar", "train"),
+        ("drums", "drums", "drums", "train"),
+        ("fretless bass", "bass", "bass", "train"),
+        ("distortion guitar", "other", "guitar", "val"),
+    ]
+    assert {c.song for c in clips} == {"Track00001", "Track01501"}
+
+
+def test_urmp(tmp_path: Path) -> None:
+    piece = "01_Jupiter_vn_vc"
+    write(
+        tmp_path,
+        f"{piece}/AuMix_{piece}.wav",
+        f"{piece}/AuSep_1_vn_01_Jupiter.wav",
+        f"{piece}/AuSep_2_vc_01_Jupiter.wav",
+    )
+    clips = read(tmp_path, "urmp")
+    assert [(c.label, c.stem, c.song) for c in clips] == [("violin", "other", piece), ("cello", "other", piece)]
+    write(tmp_path, f"{piece}/AuSep_3_kazoo_01_Jupiter.wav")
+    with pytest.raises(DataError, match="'kazoo' is no instrument of URMP"):
+        layouts.read_clips(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["dsd100", "mass", "sisec-speech", "dnr", "slakh", "urmp"])
+def test_another_layout_is_an_error_that_shows_the_right_one(kind: str, tmp_path: Path) -> None:
+    write(tmp_path, "kettle/1.wav")
+    with pytest.raises(DataError, match="not the published layout; expected"):
+        layouts.read_clips(tmp_path, kind)
