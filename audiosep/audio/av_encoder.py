@@ -1,9 +1,10 @@
-"""Encoding with PyAV: AAC in mp4 files, of the very length."""
+"""Encoding with PyAV: AAC in mp4 files, of the very length, in one track or several."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
@@ -23,9 +24,10 @@ class AacEncoder:
     Args:
         file: opened for reading and writing, at its start, seekable.
         sample_rate: Hz.
-        channels: number of channels, at most 6, of the usual layouts.
+        channels: number of channels of a track, at most 6, of the usual layouts.
         tags: by the names of AudioInfo.tags.
-        bitrate: kbit/s of all channels; None: 128 for each.
+        bitrate: kbit/s of all channels of a track; None: 128 for each.
+        tracks: their names; the first is the one to play. Empty for a single track without a name.
 
     Raises:
         DependencyError: PyAV is not installed.
@@ -33,10 +35,17 @@ class AacEncoder:
     """
 
     def __init__(
-        self, file: BinaryIO, sample_rate: int, channels: int, tags: Mapping[str, str], bitrate: int | None
+        self,
+        file: BinaryIO,
+        sample_rate: int,
+        channels: int,
+        tags: Mapping[str, str],
+        bitrate: int | None,
+        tracks: Sequence[str] = (),
     ) -> None:
         try:
             import av
+            from av.stream import Disposition
         except ImportError as error:
             raise DependencyError(f"m4a files need PyAV ({error}): {install_extra('formats')}") from error
         self._frame = av.AudioFrame
@@ -46,32 +55,45 @@ class AacEncoder:
         self._rate, self._samples = sample_rate, 0
         # The length of the file is in units of the movie's time scale; whole samples make it exact.
         options = {"movie_timescale": str(sample_rate)}
-        self._container: Any = self._call(lambda: av.open(_Sink(file), "w", format="ipod", options=options))
+        kind = "mp4" if tracks else "ipod"
+        self._container: Any = self._call(lambda: av.open(_Sink(file), "w", format=kind, options=options))
         names = {"software": "encoding_tool"}  # ffmpeg's name
         self._container.metadata.update({names.get(name, name): text for name, text in tags.items()})
-        self._stream = self._container.add_stream("aac", rate=sample_rate, layout=self._layout)
-        self._stream.bit_rate = 1000 * (bitrate or _RATE_PER_CHANNEL * channels)
+        self._streams: list[Any] = []
+        for name in tracks or ("",):
+            stream = self._container.add_stream("aac", rate=sample_rate, layout=self._layout)
+            stream.bit_rate = 1000 * (bitrate or _RATE_PER_CHANNEL * channels)
+            if name:
+                stream.metadata.update(title=name, handler_name=name)
+                stream.disposition = Disposition(0) if self._streams else Disposition.default
+            self._streams.append(stream)
 
     def write(self, frames: npt.NDArray[np.float32]) -> None:
         """Append samples.
 
         Args:
-            frames: (samples, channels).
+            frames: (samples, channels), those of all tracks one behind the other.
         """
-        frame = self._frame.from_ndarray(np.ascontiguousarray(frames.T), format="fltp", layout=self._layout)
-        frame.sample_rate, frame.pts = self._rate, self._samples
+        channels = np.split(np.ascontiguousarray(frames.T), len(self._streams))
+        for stream, block in zip(self._streams, channels, strict=True):
+            frame = self._frame.from_ndarray(block, format="fltp", layout=self._layout)
+            frame.sample_rate, frame.pts = self._rate, self._samples
+            self._call(partial(self._mux, stream, frame))
         self._samples += len(frames)
-        self._call(lambda: self._container.mux(self._stream.encode(frame)))
 
     def close(self) -> None:
         """Write the rest of the encoder's data and the index; the file itself stays open."""
         try:
-            self._call(lambda: self._container.mux(self._stream.encode(None)))
+            for stream in self._streams:
+                self._call(partial(self._mux, stream, None))
         finally:
             try:
                 self._call(self._container.close)
             finally:
                 self._thread.shutdown()
+
+    def _mux(self, stream: Any, frame: Any) -> None:
+        self._container.mux(stream.encode(frame))
 
     def _call(self, action: Callable[[], T]) -> T:
         return self._thread.submit(action).result()

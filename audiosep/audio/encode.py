@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -24,6 +24,7 @@ from audiosep.audio.resample import StreamResampler
 from audiosep.audio.sndfile_encoder import SndfileEncoder
 from audiosep.audio.speakers import vorbis_order
 from audiosep.audio.stdout import PendingStdout
+from audiosep.audio.stem_file import add_metadata
 from audiosep.audio.tags import add_speakers, id3v2
 from audiosep.audio.wav import WavFile
 from audiosep.errors import AudioError, InputError
@@ -52,6 +53,8 @@ class AudioWriter:
         speakers: a bit for each channel, as in `audio.speakers`; 0: not known.
         cover: a picture; wav files have none.
         bitrate: of a lossy format, kbit/s; None: its own.
+        tracks: names of the tracks of a stem file, which is m4a with the metadata of one; blocks have the channels of
+            all tracks, one behind the other.
 
     Attributes:
         file_rate: sample rate of the file, Hz: `sample_rate`, or what it is resampled to where the format lacks it.
@@ -76,6 +79,7 @@ class AudioWriter:
         speakers: int = 0,
         cover: Cover | None = None,
         bitrate: int | None = None,
+        tracks: Sequence[str] = (),
     ) -> None:
         self.path = Path(path)
         self.format = format or format_of(path)
@@ -86,9 +90,10 @@ class AudioWriter:
         self.file_rate = written_rate(self.format, self.sample_rate)
         self.samples = 0
         self.clipped = 0
-        self._resampler = StreamResampler(self.sample_rate, self.file_rate, channels)
+        self._rows = channels * max(1, len(tracks))
+        self._resampler = StreamResampler(self.sample_rate, self.file_rate, self._rows)
         self._order = list(vorbis_order(channels)) if FORMATS[self.format].vorbis and channels > 2 else None
-        self._cover, self._speakers = cover, speakers
+        self._cover, self._speakers, self._tracks = cover, speakers, tuple(tracks)
         self._closed = False
         self._pending = (
             PendingStdout()
@@ -105,7 +110,7 @@ class AudioWriter:
     def _open(self, file: BinaryIO, tags: Mapping[str, str], bitrate: int | None) -> _Encoder:
         shape = (self.file_rate, self.channels)
         if self.format == "m4a":
-            return AacEncoder(file, *shape, tags, bitrate)
+            return AacEncoder(file, *shape, tags, bitrate, self._tracks)
         options = FORMATS[self.format].encoder
         if options is None:
             assert self.depth is not None
@@ -143,8 +148,8 @@ class AudioWriter:
         if self._closed:
             raise AudioError(f"{self.path} is closed already: open a new AudioWriter")
         try:
-            if block.ndim != 2 or block.shape[0] != self.channels:
-                raise InputError(f"expected a block of shape ({self.channels}, samples), got {block.shape}")
+            if block.ndim != 2 or block.shape[0] != self._rows:
+                raise InputError(f"expected a block of shape ({self._rows}, samples), got {block.shape}")
             with np.errstate(over="ignore"):
                 block = block.astype(np.float32, copy=False)
             check_finite(block, offset=self.samples, sample_rate=self.sample_rate)
@@ -210,6 +215,8 @@ class AudioWriter:
             add_speakers(file, self._speakers)
         if self._cover is not None and self.format not in ("wav", "mp3"):
             add_cover(file, self.format, self._cover)
+        if self._tracks:
+            add_metadata(file)
 
     def discard(self) -> None:
         """Delete what was written; an earlier file at `path` stays as it was. Idempotent."""

@@ -87,8 +87,9 @@ def candidates(words: Sequence[str]) -> list[str]:
 def _values(option: str) -> Sequence[str]:
     if option in ("-f", "--format"):
         from audiosep.audio import FORMATS
+        from audiosep.audio.stem_file import STEM_FILE
 
-        return list(FORMATS)
+        return [*FORMATS, STEM_FILE]
     if option in ("-m", "--model"):
         from audiosep.weights.catalogue import MODELS, downloaded
 

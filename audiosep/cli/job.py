@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 _OUTPUT = {
-    "format": typer.Option("--format", "-f", metavar="NAME", help="wav, flac, ogg, opus, mp3 or m4a."),
+    "format": typer.Option("--format", "-f", metavar="NAME", help="wav, flac, ogg, opus, mp3, m4a; stem.mp4 (stems)."),
     "template": typer.Option("--template", metavar="TEXT", help="File names of the outputs."),
     "residual": typer.Option(help="Also write what is left of the mixture."),
     "rest_only": typer.Option("--rest", help="Write nothing but what is left of the mixture."),
@@ -274,7 +274,8 @@ def _check_out(
     if job.as_json or job.json_lines:
         raise InputError("standard output cannot carry both audio (--out -) and JSON: give --out a folder")
     targets = only if queries is None else queries
-    if len(inputs) != 1 or (not job.output.rest_only and (targets is None or len(targets) != 1)):
+    one = job.output.rest_only or job.output.tracks or (targets is not None and len(targets) == 1)
+    if len(inputs) != 1 or not one:
         raise InputError("--out - carries one target of one recording: give one query or one --only, or name a folder")
 
 

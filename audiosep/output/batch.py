@@ -14,6 +14,7 @@ from pathlib import Path
 from audiosep.atomic import write_text
 from audiosep.audio import AudioReader, probe
 from audiosep.audio.limits import Array
+from audiosep.audio.stem_file import SONG
 from audiosep.errors import AudioSepError, Cancelled
 from audiosep.hearing.description import labels_text
 from audiosep.hearing.spans import Span
@@ -117,17 +118,20 @@ def _separate(
     ) as reader:
         info = reader.info
         stream = open_stream(info.sample_rate, info.channels)
-        shaper = Shaper(list(task.outputs), info.sample_rate, info.channels, output)
+        written_names = output.tracks or tuple(task.outputs)
+        shaper = Shaper(written_names, info.sample_rate, info.channels, output)
         rows = {name: stream.names.index(name) for name in plan.targets}
 
         def written(mix: Array, separated: Array, start: int | None = None) -> dict[str, Array]:
-            """Output name -> (channels, n) samples; with `start` the rest is touched within spans alone."""
+            """Output or track -> (channels, n) samples; with `start` the rest is touched within spans alone."""
             blocks = {name: separated[row] for name, row in rows.items()}
+            if output.tracks:
+                blocks[SONG] = mix
             if plan.rest is not None and start is not None:
                 blocks[plan.rest] = remainder_within(mix, blocks, spans, info.sample_rate, start)
             elif plan.rest is not None:
                 blocks[plan.rest] = remainder(mix, list(blocks.values()))
-            return shaper.push({name: blocks[name] for name in task.outputs})
+            return shaper.push({name: blocks[name] for name in written_names})
 
         within = plan.rest is not None and not output.everywhere
         spans: dict[str, tuple[Span, ...]] = {}
@@ -135,7 +139,7 @@ def _separate(
             task.outputs,
             shaper.sample_rate,
             shaper.channels,
-            format=output.format,
+            format=output.encoding,
             depth=info.depth,
             tags=info.tags,
             speakers=0 if output.mono else info.speakers,
@@ -145,6 +149,7 @@ def _separate(
             overwrite=task.replace,
             loudness=output.loudness,
             video=task.input if output.video else None,
+            tracks=output.tracks,
         ) as outputs:
             with _waiting(task, stream, within) as waiting:
                 for separated in _separated(stream, reader, progress):
@@ -158,7 +163,8 @@ def _separate(
                     outputs.write(written(mix, separated, start))
             outputs.write(shaper.finish())
     for name, path in task.labels.items():
-        events = [(span, target) for target, found in spans.items() if name in (target, plan.rest) for span in found]
+        mine = [target for target in spans if name in (target, plan.rest) or output.tracks]
+        events = [(span, target) for target in mine for span in spans[target]]
         write_text(path, labels_text(sorted(events)))
     return FileResult(
         input=task.input,

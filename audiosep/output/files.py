@@ -6,7 +6,7 @@ import contextlib
 import logging
 import math
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Literal
@@ -19,6 +19,7 @@ from audiosep.audio import AudioWriter, can_clip, check_format, written_rate
 from audiosep.audio.covers import Cover
 from audiosep.audio.loudness import LoudnessMeter
 from audiosep.audio.marker import MARK
+from audiosep.audio.stem_file import check_stem_file
 from audiosep.audio.video import VideoWriter
 from audiosep.errors import AudioError
 from audiosep.output.names import STDOUT
@@ -53,6 +54,7 @@ class Outputs:
         video: a video whose picture is copied into each file, which has its container; None for sound alone.
         loudness: of the loudest output, LUFS; None: as they are.
         peak: largest absolute sample of all outputs if it is known beforehand; then no temporary files are needed.
+        tracks: names of the recordings that are written, as the tracks of the only file; empty for one file each.
 
     Attributes:
         gain: what all samples were multiplied by.
@@ -62,7 +64,7 @@ class Outputs:
         depth: of the files, "float" also where `on_clip` made it so.
 
     Raises:
-        AudioError: a file exists, or the format cannot hold the channels or the bit rate.
+        AudioError: a file exists, or the format or a stem file cannot hold the channels or the bit rate.
         InputError: a bit rate for a format without one.
         DependencyError: the encoder is not installed.
     """
@@ -84,17 +86,23 @@ class Outputs:
         video: Path | None = None,
         loudness: float | None = None,
         peak: float | None = None,
+        tracks: Sequence[str] = (),
     ) -> None:
         if video is None:
             check_format(format, sample_rate, channels, speakers, bitrate)
+        if tracks:
+            check_stem_file(channels)
         for path in paths.values():
             if path != STDOUT and path.exists() and not overwrite:
                 raise AudioError(f"{path} exists already: choose another folder or template, or allow overwrite")
         self.gain, self.clipped, self.samples, self.depth = 1.0, 0, 0, depth
         self.loudness: float | None = None
         self._wanted_loudness = loudness
-        self._meters = {} if loudness is None else {name: LoudnessMeter(sample_rate, channels) for name in paths}
-        self._paths = dict(paths)
+        self._paths, self._tracks = dict(paths), tuple(tracks)
+        # File -> the recordings in it.
+        self._contents = {name: self._tracks or (name,) for name in paths}
+        names = [name for content in self._contents.values() for name in content]
+        self._meters = {} if loudness is None else {name: LoudnessMeter(sample_rate, channels) for name in names}
         self._shape = (sample_rate, channels)
         self._format, self._tags, self._overwrite = format, dict(tags or {}), overwrite
         self._speakers, self._cover, self._bitrate = speakers, cover, bitrate
@@ -109,7 +117,7 @@ class Outputs:
                 make_folder(path.parent, AudioError)
         try:
             if loudness is not None or (self._may_clip and peak is None):
-                self._spools = {name: _spool(path) for name, path in self._paths.items()}
+                self._spools = {name: _spool(paths[file]) for file in paths for name in self._contents[file]}
             else:
                 self._open()
         except BaseException:
@@ -128,7 +136,7 @@ class Outputs:
             self.discard()
 
     def write(self, blocks: Mapping[str, Samples]) -> None:
-        """Append (channels, n) samples to each file."""
+        """Append (channels, n) samples of each recording."""
         self.samples += max((block.shape[1] for block in blocks.values()), default=0)
         for name, block in blocks.items():
             if not block.shape[1]:
@@ -138,11 +146,14 @@ class Outputs:
             if name in self._spools:
                 self._peak = max(self._peak, float(np.abs(block).max(initial=0)))
                 _append(self._spools[name], block)
-            else:
-                self._write(name, block)
+        for file, names in self._contents.items():
+            if file in self._writers:
+                self._write(file, [blocks[name] for name in names])
 
-    def _write(self, name: str, block: Samples) -> None:
-        self._writers[name].write(block * np.float32(self.gain) if self.gain != 1 else block)
+    def _write(self, file: str, blocks: Sequence[Samples]) -> None:
+        block = np.concatenate(blocks) if len(blocks) > 1 else blocks[0]
+        if block.shape[1]:
+            self._writers[file].write(block * np.float32(self.gain) if self.gain != 1 else block)
 
     def close(self) -> None:
         """Put all files in their places. If one of them fails, none is written and the old files stay.
@@ -161,10 +172,11 @@ class Outputs:
         try:
             if self._spools:
                 self._open()
-                for name, spool in self._spools.items():
-                    for block in _blocks(spool, self._shape[1]):
-                        self._write(name, block)
-                    spool.close()
+                for file, names in self._contents.items():
+                    for blocks in zip(*(_blocks(self._spools[name], self._shape[1]) for name in names), strict=True):
+                        self._write(file, blocks)
+                    for name in names:
+                        self._spools[name].close()
             for writer in self._writers.values():
                 if self._overwrite and writer.path.is_file():
                     old_files.keep(writer.path)
@@ -212,7 +224,7 @@ class Outputs:
         if self._video is not None:
             return VideoWriter(path, self._video, *self._shape, overwrite=self._overwrite)
         tags = {**self._tags, "software": MARK}
-        if "title" in tags:
+        if "title" in tags and not self._tracks:
             tags["title"] += f" ({name})"
         return AudioWriter(
             path,
@@ -224,6 +236,7 @@ class Outputs:
             speakers=self._speakers,
             cover=self._cover,
             bitrate=self._bitrate,
+            tracks=self._tracks,
         )
 
 

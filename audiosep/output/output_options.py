@@ -11,6 +11,7 @@ from typing import get_args
 
 from audiosep.audio import FORMATS, MAX_SECONDS, check_rate, written_depth
 from audiosep.audio.bitrates import bitrate_range
+from audiosep.audio.stem_file import SONG, STEM_FILE, STEMS, TRACKS
 from audiosep.errors import InputError
 from audiosep.output.files import OnClip
 from audiosep.output.names import TEMPLATE, check_template
@@ -22,7 +23,8 @@ class OutputOptions:
 
     Args:
         format: wav, flac, ogg, opus, mp3 or m4a, in any case; sample depth, tags, cover and speaker layout follow the
-            input. Where the format lacks the sample rate, the outputs are resampled.
+            input. Where the format lacks the sample rate, the outputs are resampled. "stem.mp4" for stems: one file for
+            DJ programs, with the song and its four stems as tracks of AAC.
         template: of the file names, with {file}, {stem} (the target's name) and {ext}; slashes make subfolders. One
             without {ext} gets it.
         residual: whether to write also what is left of the mixture; beside a target it is not written to standard
@@ -37,7 +39,8 @@ class OutputOptions:
             that of the input.
         skip_existing: whether to leave out recordings all of whose outputs exist. Where only some of them do, as
             when a process was killed, the recording is separated again and all of them are replaced.
-        bitrate: of ogg, opus, mp3 and m4a, kbit/s; None: 320 for mp3, about 250 for two channels of the others.
+        bitrate: of ogg, opus, mp3 and m4a, and of each track of stem.mp4, kbit/s; None: 320 for mp3, about 250 for two
+            channels of the others.
         start: seconds of each recording to leave out at its start.
         end: where to end, in seconds of the recording; None: at its end.
         preview: separate only a stretch of so many seconds, which sounds like the whole recording.
@@ -79,17 +82,17 @@ class OutputOptions:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "format", str(self.format).lower().removeprefix("."))
-        if self.format not in FORMATS:
-            raise InputError(f"unknown format {self.format!r}; use {', '.join(FORMATS)}")
+        if self.format not in (*FORMATS, STEM_FILE):
+            raise InputError(f"unknown format {self.format!r}; use {', '.join(FORMATS)}, or {STEM_FILE} for stems")
         if self.on_clip not in get_args(OnClip):
             raise InputError(f"on_clip must be {', '.join(get_args(OnClip))}, got {self.on_clip!r}")
-        if self.on_clip == "float" and written_depth(self.format, "float") != "float":
+        if self.on_clip == "float" and written_depth(self.encoding, "float") != "float":
             raise InputError(f"{self.format} files hold no floating-point samples: use format='wav' or on_clip='gain'")
         check_template(self.template, self.format)
         if self.bitrate is not None:
             if not isinstance(self.bitrate, int) or isinstance(self.bitrate, bool) or self.bitrate < 1:
                 raise InputError(f"bitrate must be a whole number of kbit/s, got {self.bitrate!r}")
-            bitrate_range(self.format, 48_000, 2)  # refuses formats without one
+            bitrate_range(self.encoding, 48_000, 2)  # refuses formats without one
         for name in ("residual", "rest_only", "overwrite", "skip_existing", "video", "mono", "everywhere", "labels"):
             if not isinstance(getattr(self, name), bool):
                 raise InputError(f"{name} must be True or False, got {getattr(self, name)!r}")
@@ -123,6 +126,21 @@ class OutputOptions:
             raise InputError("preview chooses the stretch itself: leave out start and end")
         if self.video and (self.start or self.end is not None or self.preview is not None):
             raise InputError("videos keep their length: leave out start, end and preview")
+
+    @property
+    def encoding(self) -> str:
+        """The one of `audio.FORMATS` that the samples are written in."""
+        return "m4a" if self.format == STEM_FILE else self.format
+
+    @property
+    def tracks(self) -> tuple[str, ...]:
+        """What is in the one file of a recording; empty where there is a file for each output."""
+        return TRACKS if self.format == STEM_FILE else ()
+
+    @property
+    def file_template(self) -> str:
+        """The template, without the name of the output where there is one only."""
+        return "{file}.{ext}" if self.tracks and self.template == TEMPLATE else self.template
 
     def written_targets(self, names: Sequence[str]) -> list[str]:
         """The targets that are written.
@@ -173,7 +191,17 @@ class OutputOptions:
         Args:
             targets: that are separated.
             rest: the name of what is left of the mixture; None where it is not written.
+
+        Raises:
+            InputError: a stem file of other targets than the four stems.
         """
+        if self.tracks:
+            if rest is not None or {SONG, *targets} != {*self.tracks}:
+                raise InputError(
+                    f"a {STEM_FILE} file holds a song and its stems {', '.join(STEMS)}: use `audiosep stems` without "
+                    "--only, with a model that has these"
+                )
+            return ["stems"]
         return [*([] if self.rest_only else targets), *([] if rest is None else [rest])]
 
 

@@ -164,7 +164,7 @@ class OutputPaths:
         file = "stdin" if str(recording.path) == "-" else recording.path.stem
         folder = self._folder if self._folder == STDOUT else self._folder / recording.subfolder
         ending = recording.path.suffix[1:] if self._output.video else self._output.format
-        plan = partial(plan_outputs, folder, self._names, file=file, format=ending, template=self._output.template)
+        plan = partial(plan_outputs, folder, self._names, file=file, format=ending, template=self._output.file_template)
         name = _folded(folder / file)
         number = self._reached.get(name, 1)
         paths = plan(number=number)

@@ -10,6 +10,7 @@ import numpy as np
 
 from audiosep.audio import AudioInfo, as_array
 from audiosep.audio.arrays import AnyArray
+from audiosep.audio.stem_file import SONG
 from audiosep.hearing.activity import Activity
 from audiosep.inference.explanation import Explanation
 from audiosep.output.files import OnClip, Outputs
@@ -134,7 +135,7 @@ class Separation(Mapping[str, AnyArray], Generic[AnyArray]):
             bitrate: as in `OutputOptions`.
 
         Returns:
-            The files, targets first.
+            The files, targets first; a stem file alone.
 
         Raises:
             InputError: an impossible option.
@@ -145,13 +146,16 @@ class Separation(Mapping[str, AnyArray], Generic[AnyArray]):
         arrays = {name: as_array(target)[0] for name, target in self.items()}
         if residual and not self.complete:
             arrays[rest_name(list(self))] = as_array(self.residual)[0]
-        paths = plan_outputs(out_dir, list(arrays), file=self.file, format=output.format, template=output.template)
+        files = output.written(list(self), None) if output.tracks else list(arrays)
+        paths = plan_outputs(out_dir, files, file=self.file, format=output.format, template=output.file_template)
+        if output.tracks:
+            arrays[SONG] = as_array(self.mix)[0]
         channels, samples = as_array(self.mix)[0].shape
         with Outputs(
             paths,
             self.sample_rate,
             channels,
-            format=output.format,
+            format=output.encoding,
             depth="float" if self.info is None else self.info.depth,
             tags=None if self.info is None else self.info.tags,
             speakers=0 if self.info is None else self.info.speakers,
@@ -160,6 +164,7 @@ class Separation(Mapping[str, AnyArray], Generic[AnyArray]):
             on_clip=output.on_clip,
             overwrite=output.overwrite,
             peak=max(float(np.abs(array).max()) for array in arrays.values()),
+            tracks=output.tracks,
         ) as outputs:
             for start in range(0, samples, _BLOCK):
                 outputs.write({name: array[:, start : start + _BLOCK] for name, array in arrays.items()})
