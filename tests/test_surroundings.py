@@ -132,6 +132,7 @@ def test_other_signals_leave_nothing_half_written_either(
         [sys.executable, ROOT / "tests" / "command.py", "separate", tmp_path / "long.wav", "piano", "-o", out, "-m",
          tiny_folder, "--json-lines"],
         env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # which nohup has set to be ignored
     )  # fmt: skip
     assert running.stdout is not None
     for line in running.stdout:
