@@ -26,7 +26,7 @@ Sources = Annotated[
 ManifestOut = Annotated[Path, typer.Option("--out", "-o", help="The manifest to write (.jsonl).")]
 Kind = Annotated[
     str,
-    typer.Option(metavar="NAME", help="Layout: auto, folders, songs, audiosep, csv, shards or huggingface."),
+    typer.Option(metavar="NAME", help="Layout: auto, folders, songs, csv, shards, dsd100 ..., see the page on data."),
 ]
 Family = Annotated[
     str | None, typer.Option(metavar="NAME", help="Family of all clips [default: as the layout tells it].")

@@ -189,7 +189,9 @@ class Trainer:
 
     def _train_step(self) -> None:
         """One optimizer step: `accumulation` batches forward and backward, clip, update, average."""
-        started, config, state = time.perf_counter(), self.config, self.progress
+        config, state = self.config, self.progress
+        clock = time.process_time if config.clock == "processor" else time.perf_counter
+        started = clock()
         rate = learning_rate(config, state.clock)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -211,7 +213,7 @@ class Trainer:
         self._update(norm)
         if self.adversary is not None:
             self.adversary.update(rate)
-        minutes, stop = state.minutes + (time.perf_counter() - started) / 60, self._stop
+        minutes, stop = state.minutes + (clock() - started) / 60, self._stop
         (state.minutes,) = distributed.agree([minutes], self.device)
         self._stop = distributed.any_rank(stop, self.device) or self._stop
         if state.step % config.log_every == 0:

@@ -22,6 +22,8 @@ class TrainerConfig:
     Attributes:
         steps: optimizer steps in all.
         minutes: minutes of training in all.
+        clock: what minutes are measured by: the time that passes, or the processor time of the process, which makes
+            runs on a busy machine comparable.
         learning_rate: peak of the schedule: linear warm-up, then half a cosine.
         constant: share of the run before that cosine in which the rate stays at its peak. A run that is there may be
             stopped and continued with more `minutes` or `steps`, as if they had been so many from the start.
@@ -50,6 +52,7 @@ class TrainerConfig:
 
     steps: int | None = None
     minutes: float | None = None
+    clock: Literal["wall", "processor"] = "wall"
     learning_rate: float = 1.2e-3
     constant: float = 0.0
     warmup: int = 150

@@ -93,20 +93,22 @@ class ValidationScores:
 
 
 def summary(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """Compute means by group, by family and label of group a, and the presence AUC of a against c.
+    """Compute means by group, by family and label of group a, by stem, and the presence AUC of a against c.
 
     Args:
         rows: one for each entry.
 
     Returns:
-        "val/<group or family>/si_sdri" and "val/label/<label>/si_sdri" (dB), the same for "sdri" and "better" (share
-        above 0 dB SI-SDRi), "level_db" of absent targets, "val/presence_auc", and "val/si_sdri" of group a, or of the
-        stems (group e) where those alone were measured.
+        "val/<group or family>/si_sdri", "val/e/<stem>/si_sdri" and "val/label/<label>/si_sdri" (dB), the same for
+        "sdri" and "better" (share above 0 dB SI-SDRi), "level_db" of absent targets, "val/presence_auc", and
+        "val/si_sdri" of group a, or of the stems (group e) where those alone were measured.
     """
     out: dict[str, float] = {}
     first = [r for r in rows if r["group"] == "a"]
     sets = {name: [r for r in rows if r["group"] == name] for name in sorted({r["group"] for r in rows})}
     sets |= {name: [r for r in first if r["family"] == name] for name in sorted({r["family"] for r in first})}
+    stems = [r for r in rows if r["group"] == "e"]
+    sets |= {f"e/{name}": [r for r in stems if r["label"] == name] for name in sorted({r["label"] for r in stems})}
     sets |= {f"label/{name}": [r for r in first if r["label"] == name] for name in sorted({r["label"] for r in first})}
     for name, mine in sets.items():
         gains = np.array([r["si_sdri"] for r in mine if "si_sdri" in r])
