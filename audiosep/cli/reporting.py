@@ -142,6 +142,8 @@ class Reporter:
 def _remarks(result: FileResult) -> Iterator[str]:
     if result.presence is not None:
         yield "present: " + ", ".join(f"{name} {score:.0%}" for name, score in result.presence.items())
+    if silent := [name for name, activity in result.activity.items() if not activity.spans]:
+        yield f"not heard: {', '.join(silent)}"
     if result.loudness is not None:
         yield f"all outputs were multiplied by {result.gain:.4f}, which makes {result.loudness:.1f} LUFS"
     elif result.gain != 1.0:

@@ -24,6 +24,7 @@ _STEP = 5  # frames of a value of the curves that users get
 _LOUD = 15  # the level is measured against the frame that so many are as loud as
 _QUIETEST = -60.0  # dB
 _SILENCE = 1e-10  # energy
+SILENT_LEVEL = -100.0  # dB, of frames without sound
 _SURE = (-5.0, 7.0)  # logit of the model's presence, from and to which it counts
 # Weights of level in dB, share in dB, the tagger's score, the logit of the model's presence, and the constant: with all
 # of them, without the tagger, and without both.
@@ -73,6 +74,7 @@ class ActivityMeter:
         self._energies: list[Curve] = []
         self._rest = np.zeros((targets + 1, 0), np.float32)
         self._samples = 0
+        self._whole = self._rest
         self._found: list[Activity] | None = None
 
     def hear(self, low: NDArray[np.float32]) -> None:
@@ -100,22 +102,37 @@ class ActivityMeter:
             The activity of each target, the same each time.
         """
         if self._found is None:
-            if self._tags is not None:
-                self._values.append(self._tags.finish())
-            if self._rest.shape[1]:
-                self._energies.append(self._rest.mean(1, keepdims=True))
-            energies = np.concatenate(self._energies, 1) if self._energies else self._rest
-            values = np.concatenate(self._values) if self._values else None
-            self._found = []
-            for k, place in enumerate(self._scored):
-                scores = None
-                if place is not None and values is not None:
-                    scores = at_frames(values[:, place], HOP, energies.shape[1], self._step)
-                sure = None if presence is None else float(presence[k])
-                self._found.append(
-                    self._activity(evidence(energies[1 + k], energies[0], scores, sure), energies[1 + k])
-                )
+            features = self.features(presence)
+            kind = 2 if presence is None else None
+            self._found = [
+                self._activity(evidence(one, kind if kind is not None else int(place is None)), energies)
+                for one, place, energies in zip(features, self._scored, self._whole[1:], strict=True)
+            ]
         return self._found
+
+    def features(self, presence: Sequence[float] | None = None) -> list[Curve]:
+        """End the recording.
+
+        Args:
+            presence: as in `finish`.
+
+        Returns:
+            Of each target (4, frames), see `features_of`.
+        """
+        if self._tags is not None:
+            self._values.append(self._tags.finish())
+        if self._rest.shape[1]:
+            self._energies.append(self._rest.mean(1, keepdims=True))
+        self._whole = np.concatenate(self._energies, 1) if self._energies else self._rest
+        values = np.concatenate(self._values) if self._values else None
+        found = []
+        for k, place in enumerate(self._scored):
+            scores = None
+            if place is not None and values is not None:
+                scores = at_frames(values[:, place], HOP, self._whole.shape[1], self._step)
+            sure = None if presence is None else float(presence[k])
+            found.append(features_of(self._whole[1 + k], self._whole[0], scores, sure))
+        return found
 
     def _activity(self, presence: Curve, energies: Curve) -> Activity:
         seconds = self._samples / self._rate
@@ -125,8 +142,24 @@ class ActivityMeter:
         return Activity(tuple(spans), self._step * _STEP, level.astype(np.float32), _pooled(presence))
 
 
-def evidence(target: Curve, mix: Curve, scores: Curve | None, sure: float | None) -> Curve:
+def evidence(features: Curve, kind: int) -> Curve:
     """How sure it is that a target sounds, frame by frame.
+
+    Args:
+        features: (4, frames), see `features_of`.
+        kind: 0 with all of them, 1 without the tagger, 2 without the tagger and the model's presence.
+
+    Returns:
+        (frames,), 0 to 1; 0 in silence.
+    """
+    *weights, constant = _WEIGHTS[kind]
+    logits = np.asarray(weights, np.float32) @ features + np.float32(constant)
+    presence: Curve = 1 / (1 + np.exp(-np.clip(logits, -30, 30)))
+    return np.where(features[0] > SILENT_LEVEL, presence, 0).astype(np.float32)
+
+
+def features_of(target: Curve, mix: Curve, scores: Curve | None, sure: float | None) -> Curve:
+    """What speaks for a target.
 
     Args:
         target: (frames,) energies.
@@ -135,33 +168,16 @@ def evidence(target: Curve, mix: Curve, scores: Curve | None, sure: float | None
         sure: how sure the model is that the recording has the target, 0 to 1; None where it does not say.
 
     Returns:
-        (frames,), 0 to 1; 0 in silence.
-    """
-    *weights, constant = _WEIGHTS[2 if sure is None else scores is None]
-    logits = np.asarray(weights, np.float32) @ features_of(target, mix, scores, sure) + np.float32(constant)
-    presence: Curve = 1 / (1 + np.exp(-np.clip(logits, -30, 30)))
-    return np.where(target > _SILENCE, presence, 0).astype(np.float32)
-
-
-def features_of(target: Curve, mix: Curve, scores: Curve | None, sure: float | None) -> Curve:
-    """What speaks for a target.
-
-    Args:
-        target: as in `evidence`.
-        mix: as in `evidence`.
-        scores: as in `evidence`.
-        sure: as in `evidence`.
-
-    Returns:
         (4, frames): level against its loudest frames and share of the mixture in dB, score, and logit of the model's
-        presence; zeros where there is none.
+        presence; zeros where there is none. In silence the level is `SILENT_LEVEL`.
     """
     loud = np.sort(target)[-min(_LOUD, len(target)) :][:1] if len(target) else np.ones(1, np.float32)
     level = 10 * np.log10((target + _SILENCE) / (loud + _SILENCE))
     share = 10 * np.log10((target + _SILENCE) / (mix + _SILENCE))
     logit = 0.0 if sure is None else float(np.clip(np.log((sure + 1e-9) / (1 - sure + 1e-9)), *_SURE))
     nothing = np.zeros_like(target)
-    features = [np.clip(level, _QUIETEST, 10), np.clip(share, _QUIETEST, 10), nothing if scores is None else scores]
+    level = np.where(target > _SILENCE, np.clip(level, _QUIETEST, 10), SILENT_LEVEL)
+    features = [level, np.clip(share, _QUIETEST, 10), nothing if scores is None else scores]
     return np.stack([*features, np.full_like(target, logit)]).astype(np.float32)
 
 

@@ -25,8 +25,8 @@ _GENERAL = 0.3  # how much less the score of a special name may be than that of 
 # Score -> how sure: logistic regressions on held-back mixtures, for the vocabulary and for words of the user's own.
 _SURE = (1.0, -0.5)
 _SURE_OF_WORDS = (0.5, -2.0)
-_RULE = Hysteresis(on=-1.0, off=-2.5, gap=0.6, least=0.3, reach=2.0)
-_RULE_OF_WORDS = Hysteresis(on=2.5, off=1.5, gap=0.6, least=0.3, reach=2.0)
+_RULE = Hysteresis(on=-1.0, off=-2.5, gap=0.6, least=_HOP, reach=2.0)
+_RULE_OF_WORDS = Hysteresis(on=2.5, off=1.5, gap=0.6, least=_HOP, reach=2.0)
 LEAST = 0.2  # how sure a sound of the vocabulary must be to be listed
 _TAGGING = 0.3  # share of the work that the first listening is, for the progress
 
