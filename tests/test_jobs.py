@@ -140,11 +140,16 @@ def test_remove_writes_the_recording_without_the_sound(
 ) -> None:
     song, model = songs / "1.wav", ("-m", tiny_folder)
     assert run("separate", song, "dog barking", "-o", tmp_path / "both", *model)[0] == 0
-    code, out, err = run("remove", song, "dog barking", "-o", tmp_path / "one", *model)
+    code, out, err = run("remove", song, "dog barking", "-o", tmp_path / "one", *model, "--everywhere")
     assert code == 0, err
     path = tmp_path / "one" / "1 (without dog barking).wav"
     assert out == f"{path}\n"
     assert path.read_bytes() == (tmp_path / "both" / path.name).read_bytes()
+    code, out, err = run("remove", song, "dog barking", "-o", tmp_path / "within", *model, "--json")
+    (result,) = json.loads(out)["results"]
+    assert result["activity"]["dog barking"]["spans"] == []  # this model is never sure
+    assert "not heard: dog barking" in err
+    assert np.array_equal(read_audio(tmp_path / "within" / path.name)[0], read_audio(song)[0])
 
 
 def test_remove_to_standard_output_takes_several_sounds(songs: Path, tiny_folder: Path) -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from audiosep.errors import BatchError, portable
-from audiosep.hearing.activity import Activity
 from audiosep.inference.explanation import Explanation
+
+if TYPE_CHECKING:  # reports of what failed early are made without torch
+    from audiosep.hearing.activity import Activity
 
 
 @dataclass(frozen=True)
