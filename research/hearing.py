@@ -129,7 +129,8 @@ def _source(corpus: Corpus, rng: random.Random, label: str, clip: int, place: in
 
 def mixture(scene: Scene) -> NDArray[np.float32]:
     """(1, samples), the sum of the sources."""
-    return np.sum([source.samples for source in scene], 0, dtype=np.float32)[None]
+    mix: NDArray[np.float32] = np.stack([source.samples for source in scene]).sum(0, keepdims=True)
+    return mix
 
 
 def told_by(separator: Separator, rate: int) -> Teller:
@@ -143,7 +144,7 @@ def told_by_teacher(path: Path) -> Teller:
     Args:
         path: TorchScript, (batch, samples) at 32 kHz -> logits and embeddings.
     """
-    teacher, known = torch.jit.load(str(path)).eval(), vocabulary()  # type: ignore[no-untyped-call]
+    teacher, known = torch.jit.load(str(path)).eval(), vocabulary()
 
     @torch.inference_mode()
     def tell(mix: Tensor) -> list[str]:
@@ -305,11 +306,11 @@ def calibration(separator: Separator, drawn: Sequence[Scene], names: Names, rate
             kinds[kind][0].extend(float(np.log(sound.score / (1 - sound.score))) for sound in told)
             kinds[kind][1].extend(sound.name in true for sound in told)
     lines = []
-    for kind, (logits, true) in kinds.items():
+    for kind, (logits, correct) in kinds.items():
         x = np.zeros((len(logits), 4), np.float32)
         x[:, 0] = logits
-        row = _regression(x, np.array(true), [0])
-        lines.append(f"{kind}: logit x {row[0]:.3f} + {row[4]:.3f}, {np.mean(true):.0%} of {len(true)} right")
+        row = _regression(x, np.array(correct), [0])
+        lines.append(f"{kind}: logit x {row[0]:.3f} + {row[4]:.3f}, {np.mean(correct):.0%} of {len(correct)} right")
     return "\n".join(lines) + "\n"
 
 
@@ -386,7 +387,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--model", default="mini")
     parser.add_argument("--teacher", type=Path, help="mn04_as.pt")
-    parser.add_argument("--count", type=int, default=60, help="scenes of each kind")
+    parser.add_argument("--count", type=int, default=40, help="scenes of each kind")
     parser.add_argument(
         "--fit", action="store_true", help="print the weights of activity.py, and how far scores are off"
     )

@@ -29,9 +29,9 @@ _SURE = (-5.0, 7.0)  # logit of the model's presence, from and to which it count
 # Weights of level in dB, share in dB, the tagger's score, the logit of the model's presence, and the constant: with all
 # of them, without the tagger, and without both.
 _WEIGHTS = (
-    (0.081, 0.017, 0.264, 0.484, -2.69),
-    (0.091, 0.036, 0.0, 0.689, -2.79),
-    (0.099, 0.075, 0.0, 0.0, 1.71),
+    (0.068, 0.042, 0.133, 0.308, -1.399),
+    (0.072, 0.071, 0.0, 0.423, -1.167),
+    (0.073, 0.103, 0.0, 0.0, 1.831),
 )
 RULE = Hysteresis(on=0.5, off=0.2, gap=0.3, least=0.1)
 

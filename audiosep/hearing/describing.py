@@ -22,12 +22,13 @@ _HOP = 0.25  # seconds between two values of the tagger
 _LONG = 5  # values that the score of a sound is a mean of, at its best place
 _EXPLAINED = 0.25  # of what one sound does to the score of another
 _GENERAL = 0.3  # how much less the score of a special name may be than that of its family
-# Score -> how sure: logistic regressions on held-back mixtures, for the vocabulary and for words of the user's own.
-_SURE = (1.0, -0.5)
-_SURE_OF_WORDS = (0.5, -2.0)
+# Score -> how sure: logistic regressions on held-back mixtures, for the vocabulary and for words of the user's
+# own (`python -m research.hearing --fit`).
+_SURE = (0.55, -2.8)
+_SURE_OF_WORDS = (0.33, -1.8)
 _RULE = Hysteresis(on=-1.0, off=-2.5, gap=0.6, least=_HOP, reach=2.0)
 _RULE_OF_WORDS = Hysteresis(on=2.5, off=1.5, gap=0.6, least=_HOP, reach=2.0)
-LEAST = 0.2  # how sure a sound of the vocabulary must be to be listed
+LEAST = 0.06  # how sure a sound of the vocabulary must be to be listed
 _TAGGING = 0.3  # share of the work that the first listening is, for the progress
 
 
