@@ -460,3 +460,10 @@ def test_a_stem_model_is_evaluated_by_its_stems(published_folder: Path) -> None:
     mix = music(0.2)
     estimates = system.separate(mix, ["vocals", "accompaniment"], sample_rate=RATE)
     np.testing.assert_allclose(estimates["vocals"] + estimates["accompaniment"], mix, atol=1e-5)
+
+
+def test_a_stem_model_cannot_be_taught_words(published_folder: Path, tmp_path: Path) -> None:
+    from audiosep.training.finetune.finetuning import finetune
+
+    with pytest.raises(ModelError, match="has only stems"):
+        finetune(tmp_path, published_folder)

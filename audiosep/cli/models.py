@@ -29,9 +29,10 @@ def list_models(as_json: common.AsJson = False) -> None:
         common.emit(entries)
         return
     width = max(len(entry["name"]) for entry in entries)
+    licences = max(len(entry["licence"] or "-") for entry in entries)
     for entry in entries:
         state = "installed" if entry["folder"] else "not installed"
-        print(f"{entry['name']:{width}}  {state:13}  {entry['licence'] or '-':12}  {entry['description']}")
+        print(f"{entry['name']:{width}}  {state:13}  {entry['licence'] or '-':{licences}}  {entry['description']}")
         if entry["stems"]:
             print(f"{'':{width}}  stems: {', '.join(entry['stems'])}")
         if not entry["folder"] and not entry["bundled"]:

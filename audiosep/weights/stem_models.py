@@ -114,7 +114,7 @@ STEM_MODELS = (
     _torchaudio(
         "convtasnet",
         "Conv-TasNet (Luo and Mesgarani, 2019) for two talkers at 8 kHz, Libri2Mix, from torchaudio.",
-        "CC BY 4.0",
+        "not stated, trained on CC BY 4.0",
         ("speaker 1", "speaker 2"),
         "conv_tasnet_base_libri2mix.pt",
         20,

@@ -77,7 +77,7 @@ def compare(separator: Separator, mixture: Path, onnx: Path | None, start: float
             theirs = window_of_onnx(model, torch.from_numpy(mix), onnx)
             ours = model.outputs(torch.from_numpy(mix[None, :, : model.window]))[0]
             for name, one, other in zip(model.config.sources, ours, theirs, strict=True):
-                lines.append(f"one window, {name}: {float(sdr(one.flatten(), other.flatten())):.1f} dB to ONNX Runtime")
+                lines.append(f"one window, {name}: {float(sdr(one, other)):.1f} dB to ONNX Runtime")
         stems, ours_took = _timed(lambda: separator.stems(mix, sample_rate=rate))
         package, package_took = _timed(lambda: own_way(model, torch.from_numpy(mix)).numpy())
     length = mix.shape[1] / rate
@@ -105,8 +105,8 @@ def _timed(work: Callable[[], Any]) -> tuple[Any, float]:
 
 
 def _db(measure: Callable[[Tensor, Tensor], Tensor], estimate: Samples, truth: Samples) -> float:
-    flat = [torch.from_numpy(np.asarray(x, np.float64).reshape(-1)) for x in (estimate, truth)]
-    return float(measure(flat[0], flat[1]))
+    pair = [torch.from_numpy(np.asarray(x, np.float64).reshape(1, -1)) for x in (estimate, truth)]
+    return float(measure(pair[0], pair[1]))
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ import torch
 from audiosep.data.corpus import Corpus
 from audiosep.data.manifest import write_manifest
 from audiosep.data.reading import OnError
-from audiosep.errors import ConfigError
+from audiosep.errors import ConfigError, ModelError
 from audiosep.models.adapters import Adapter, AdapterConfig, apply_adapter, trainable_parameters
 from audiosep.models.separation_model import SeparationModel
 from audiosep.query import load_encoder
@@ -162,7 +162,7 @@ def finetune(
 
     Raises:
         DataError: too few recordings; the message says what to add.
-        ModelError: no such base.
+        ModelError: no such base, or one that takes no words.
         ConfigError: an impossible configuration.
     """
     config, sounds = config or FinetuneConfig(), Path(sounds)
@@ -170,11 +170,15 @@ def finetune(
     target = Path(out) if out is not None else Path(sounds.stem if config.full else f"{sounds.stem}.safetensors")
     folder = locate(base)
     model, facts = load_model(folder)
+    if facts["query"] is None:
+        raise ModelError(
+            f"{base} has only stems and takes no words to be taught: start from a model that does, as 'mini'"
+        )
     clips = gather_clips(sounds, noise, config.held_back, config.on_error)
     run_dir.mkdir(parents=True, exist_ok=True)
     write_manifest(run_dir / "manifest.jsonl", clips)
     corpus = Corpus(clips, run_dir / "cache", model.sample_rate, on_error=config.on_error)
-    encoder = load_encoder(facts["query"] or {}, folder)
+    encoder = load_encoder(facts["query"], folder)
 
     torch.manual_seed(config.seed)
     trained = copy.deepcopy(model)
