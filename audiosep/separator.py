@@ -169,8 +169,6 @@ class Separator:
             torch.OutOfMemoryError: the weights do not fit on the device.
         """
         before = self._open()
-        if self.specialist is not None:
-            self.specialist.to(device)  # in the one precision that it is known to be right in
         wanted = (self._wanted[0] if device is None else device, self._wanted[1] if precision is None else precision)
         try:
             after = Backend(before.network, *wanted, before.engine)
@@ -182,6 +180,8 @@ class Separator:
                 self._encoder.to(before.device)
             raise
         self._backend, self._wanted = after, wanted
+        if self.specialist is not None:
+            self.specialist.to(device)  # in the precision that it was made for
         free_cache(before.device)
         self._log_place()
         return self
