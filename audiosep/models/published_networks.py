@@ -51,7 +51,7 @@ class PublishedNetwork:
     build: Callable[[Any, Mapping[str, Any], Building], nn.Module]
     fills_window: bool = False
     shortest: int = 4096
-    job_bytes: int = 2 * 2**30
+    job_bytes: int = 5 * 2**28  # most take 0.9 to 1.1 GB for a window (docs/stem-models.md)
     computed: frozenset[str] = frozenset({"sources"})
 
 
@@ -101,8 +101,12 @@ NETWORKS = {
         computed=frozenset({"num_sources"}),
     ),
     "openunmix": PublishedNetwork("openunmix.model:OpenUnmix", "openunmix", _openunmix),
-    "bs-roformer": PublishedNetwork("bs_roformer:BSRoformer", "roformer", _roformer, computed=_STEMS),
-    "mel-band-roformer": PublishedNetwork("bs_roformer:MelBandRoformer", "roformer", _roformer, computed=_STEMS),
+    "bs-roformer": PublishedNetwork(
+        "bs_roformer:BSRoformer", "roformer", _roformer, job_bytes=2 * 2**30, computed=_STEMS
+    ),
+    "mel-band-roformer": PublishedNetwork(
+        "bs_roformer:MelBandRoformer", "roformer", _roformer, job_bytes=2 * 2**30, computed=_STEMS
+    ),
 }
 
 # Settings of Open-Unmix that its Wiener filter takes and not its network.
