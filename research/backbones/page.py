@@ -30,9 +30,9 @@ class Row:
     full: FullSize | None
 
     def sdr(self, name: str) -> float:
-        """SI-SDRi of a stem, of all ("stems"), or of queries ("words"), dB."""
-        key = {"stems": "val/e/si_sdri", "words": "val/a/si_sdri"}.get(name, f"val/e/{name}/si_sdri")
-        return float(self.values[key])
+        """Median SI-SDRi of a stem, of all ("stems"), or of queries ("words"), dB."""
+        group = {"stems": "e", "words": "a"}.get(name, f"e/{name}")
+        return float(self.values[f"val/{group}/si_sdri_median"])
 
 
 def sizes() -> str:
@@ -79,8 +79,8 @@ def comparison(rows: Sequence[Row]) -> str:
     minutes = max(row.values["minutes"] for row in rows)
     note = (
         f"{minutes:.1f} minutes of one core each, from random weights, the same data, losses and optimizer, reduced "
-        "sizes at 16 kHz, one network for stems and words together. SI-SDRi in dB on held-back mixtures: the four "
-        "stems of songs, their mean, and sounds asked for by a word among two."
+        "sizes at 16 kHz, one network for stems and words together. Median SI-SDRi in dB on held-back mixtures: the "
+        "four stems of songs, all of them, and sounds asked for by a word among two."
     )
     parts = ["\n".join(lines), "\n".join(textwrap.wrap(note, 120))]
     full = [row for row in rows if row.full is not None]
@@ -97,7 +97,7 @@ def _full_table(rows: Sequence[Row]) -> str:
     ]
     for row in rows:
         if (full := row.full) is not None:
-            cells = [f"{full.parameters:.2f}", f"{full.sample_rate}", f"{full.factor:.2f}", f"{full.memory:.0f}"]
+            cells = [f"{full.parameters:.2f}", f"{full.sample_rate}", f"{full.factor:.3f}", f"{full.memory:.0f}"]
             lines.append("| " + " | ".join([row.entry.title, *cells]) + " |")
     note = (
         "One window of stereo on one core, torch, fp32, random weights. Real-time factor: processor seconds for a "

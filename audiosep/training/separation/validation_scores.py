@@ -100,8 +100,8 @@ def summary(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
 
     Returns:
         "val/<group or family>/si_sdri", "val/e/<stem>/si_sdri" and "val/label/<label>/si_sdri" (dB), the same for
-        "sdri" and "better" (share above 0 dB SI-SDRi), "level_db" of absent targets, "val/presence_auc", and
-        "val/si_sdri" of group a, or of the stems (group e) where those alone were measured.
+        "si_sdri_median", "sdri" and "better" (share above 0 dB SI-SDRi), "level_db" of absent targets,
+        "val/presence_auc", and "val/si_sdri" of group a, or of the stems (group e) where those alone were measured.
     """
     out: dict[str, float] = {}
     first = [r for r in rows if r["group"] == "a"]
@@ -114,6 +114,7 @@ def summary(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
         gains = np.array([r["si_sdri"] for r in mine if "si_sdri" in r])
         if len(gains):
             out[f"val/{name}/si_sdri"] = float(gains.mean())
+            out[f"val/{name}/si_sdri_median"] = float(np.median(gains))
             out[f"val/{name}/better"] = float((gains > 0).mean())
             out[f"val/{name}/sdri"] = float(np.mean([r["sdri"] for r in mine if "sdri" in r]))
         levels = [r["level_db"] for r in mine if "level_db" in r]
