@@ -30,7 +30,7 @@ from audiosep.errors import ConfigError, TrainingError
 from audiosep.training.engine.run_log import read_log
 from research.backbones.entries import RATE, Entry, build, parameters
 
-VALIDATION = 200  # mixtures
+VALIDATION = 280  # mixtures
 
 
 @dataclass(frozen=True)
