@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from audiosep.audio.limits import Array
+from audiosep.audio.samples import Array
 from audiosep.errors import ConfigError, InputError, ModelError
 from audiosep.inference.devices import pick_device, pick_precision
 from audiosep.inference.options import Engine, Options, Progress

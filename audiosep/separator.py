@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from audiosep.audio import check_rate
-from audiosep.audio.decode import is_pipe
-from audiosep.audio.limits import Array
+from audiosep.audio.inputs import is_pipe
 from audiosep.audio.mixture import Mixture, load_mixture
+from audiosep.audio.samples import Array
 from audiosep.errors import Cancelled, InputError, ModelError, QueryError
 from audiosep.hearing.activity import HOP, ActivityMeter
 from audiosep.hearing.describing import Candidates, describe_recording

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from audiosep.api import load
 from audiosep.audio import read_audio
-from audiosep.audio.resample import resample
+from audiosep.audio.resampling import resample
 from audiosep.audio.synthetic import tone_and_noise
 from audiosep.errors import InputError
 from audiosep.export.onnx import export

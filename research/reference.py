@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from audiosep.audio.resample import resample
+from audiosep.audio.resampling import resample
 from audiosep.models import resunet
 from audiosep.models.resunet import ResUNet30
 from audiosep.weights.catalogue import locate

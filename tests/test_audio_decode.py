@@ -22,7 +22,7 @@ from odd_files import renumbered
 from audiosep.audio import AudioReader, decode, probe, read_audio, write_audio
 from audiosep.audio.info import AudioInfo, ffmpeg_depth
 from audiosep.audio.mpeg import mpeg_length
-from audiosep.audio.probe import BACKENDS
+from audiosep.audio.probing import BACKENDS
 from audiosep.audio.source import Unreadable
 from audiosep.errors import AudioError, InputError
 

@@ -11,7 +11,7 @@ from odd_files import Samples, Sound, container
 
 from audiosep import OutputOptions
 from audiosep.audio import FORMATS, AudioReader, probe, read_audio, write_audio
-from audiosep.audio.probe import BACKENDS
+from audiosep.audio.probing import BACKENDS
 from audiosep.audio.source import Unreadable
 from audiosep.audio.speakers import USUAL, layout_mask, layout_name, vorbis_order, wave_order
 from audiosep.errors import AudioError

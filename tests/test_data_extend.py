@@ -13,7 +13,8 @@ import pytest
 import soundfile
 import sounds
 
-from audiosep.cli import common, main
+from audiosep.cli import main
+from audiosep.cli.standard_error import Bar
 from audiosep.data import fingerprint
 from audiosep.data.extend import extend_manifest
 from audiosep.data.fingerprint import RATE, Fingerprints
@@ -203,7 +204,7 @@ def test_the_command_extends_a_manifest(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def interrupt(bar: common.Bar, fraction: float) -> None:
+    def interrupt(bar: Bar, fraction: float) -> None:
         raise KeyboardInterrupt
 
     clips, _ = corpus
@@ -226,7 +227,7 @@ def test_the_command_extends_a_manifest(
     assert "sounds/kettle/1.wav: already in the manifest, as kettle/1.wav" in capsys.readouterr().out
     assert out.read_bytes() == before
     with monkeypatch.context() as patch:
-        patch.setattr(common.Bar, "__call__", interrupt)
+        patch.setattr(Bar, "__call__", interrupt)
         assert main(command) == 130
     assert f"goes on, with {out}.compared" in capsys.readouterr().err
     (tmp_path / "sounds/kettle/4.wav").write_bytes(b"RIFF")

@@ -15,7 +15,7 @@ from odd_files import RATE, Sound, container, cut, died, joined, packets, small,
 
 from audiosep import OutputOptions
 from audiosep.audio import probe, read_audio
-from audiosep.audio.probe import BACKENDS
+from audiosep.audio.probing import BACKENDS
 from audiosep.audio.source import Unreadable
 from audiosep.errors import AudioError, InputError
 from audiosep.separator import Separator

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from audiosep.audio.limits import MAX_CHANNELS, Array, check_channels, check_finite
+from audiosep.audio.limits import MAX_CHANNELS, check_channels
+from audiosep.audio.samples import Array, check_finite
 from audiosep.errors import InputError
 
 if TYPE_CHECKING:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from audiosep.errors import InputError
 
 # libsndfile takes a level between 0 and 1 instead of a bit rate: mp3 from the highest to the lowest bit rate of its
@@ -60,6 +58,8 @@ def with_bitrate(
     level = (high - bitrate) / (high - low)
     if format == "ogg":
         nominal = 2 * bitrate / channels / min(1.0, sample_rate / _VORBIS_RATE)
+        import numpy as np  # here, as a command line that only checks bit rates does without it
+
         level = 1 - float(np.interp(nominal, _VORBIS, np.arange(len(_VORBIS)))) / 10
     # At 1 libsndfile asks LAME for less than its lowest bit rate.
     return {**encoder, "compression_level": min(level, 0.999)}

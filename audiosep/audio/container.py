@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from audiosep.audio.limits import Array
 from audiosep.audio.mpeg import mpeg_length
 from audiosep.audio.ogg import ogg_links
 from audiosep.audio.riff import stated_size
+from audiosep.audio.samples import Array
 
 logger = logging.getLogger(__name__)
 

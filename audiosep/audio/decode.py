@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import stat
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -17,17 +16,10 @@ import numpy as np
 
 from audiosep.audio.covers import Cover, read_cover
 from audiosep.audio.info import AudioInfo
-from audiosep.audio.limits import (
-    MAX_CHANNELS,
-    MAX_RATE,
-    MAX_SECONDS,
-    Array,
-    check_channels,
-    check_duration,
-    check_finite,
-    check_rate,
-)
-from audiosep.audio.probe import check_file, open_source
+from audiosep.audio.inputs import check_file, is_pipe
+from audiosep.audio.limits import MAX_CHANNELS, MAX_RATE, MAX_SECONDS, check_channels, check_duration, check_rate
+from audiosep.audio.probing import open_source
+from audiosep.audio.samples import Array, check_finite
 from audiosep.audio.source import Unreadable
 from audiosep.audio.tracks import told
 from audiosep.errors import AudioError, InputError
@@ -266,14 +258,6 @@ def read_audio(
     with AudioReader(path, max_seconds=max_seconds, start=start, seconds=seconds, name=name, track=track) as reader:
         blocks = list(reader)
     return np.concatenate(blocks, axis=1), reader.info.sample_rate
-
-
-def is_pipe(path: str | Path) -> bool:
-    """Whether a path is standard input (`-`) or a named pipe, which can be read only once."""
-    try:
-        return str(path) == "-" or stat.S_ISFIFO(Path(path).stat().st_mode)
-    except (OSError, ValueError):
-        return False
 
 
 def _name(path: str | Path) -> str:

@@ -19,8 +19,9 @@ from audiosep.audio.bitrates import with_bitrate
 from audiosep.audio.covers import Cover, add_cover
 from audiosep.audio.formats import FORMATS, check_format, format_of, written_depth, written_rate
 from audiosep.audio.info import clean_tags
-from audiosep.audio.limits import Array, check_channels, check_finite, check_rate
-from audiosep.audio.resample import StreamResampler
+from audiosep.audio.limits import check_channels, check_rate
+from audiosep.audio.resampling import StreamResampler
+from audiosep.audio.samples import Array, check_finite
 from audiosep.audio.sndfile_encoder import SndfileEncoder
 from audiosep.audio.speakers import vorbis_order
 from audiosep.audio.stdout import PendingStdout

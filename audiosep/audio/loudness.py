@@ -7,7 +7,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from audiosep.audio.limits import Array
+from audiosep.audio.samples import Array
 from audiosep.errors import DependencyError, install_extra
 
 _STEP = 0.1  # seconds; a block of the standard is four of them, and blocks overlap by three

@@ -12,7 +12,8 @@ import numpy as np
 from audiosep.audio.arrays import as_array
 from audiosep.audio.decode import AudioReader
 from audiosep.audio.info import AudioInfo
-from audiosep.audio.limits import Array, check_rate
+from audiosep.audio.limits import check_rate
+from audiosep.audio.samples import Array
 from audiosep.errors import InputError
 
 

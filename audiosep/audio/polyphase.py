@@ -12,8 +12,9 @@ from functools import lru_cache
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from audiosep.audio.limits import Array, check_rate
-from audiosep.audio.resample import StreamResampler, check_block, resampled_length, still_missing
+from audiosep.audio.limits import check_rate
+from audiosep.audio.resampling import StreamResampler, check_block, resampled_length, still_missing
+from audiosep.audio.samples import Array
 
 # Kaiser window (Kaiser, 1974) for a stopband at -100 dB and a transition from 0.91 to 1 of the lower Nyquist frequency:
 # this many samples of the lower rate at each side.

@@ -10,7 +10,7 @@ from typing import Any
 
 from audiosep.audio.container import Lengths, report_change, silence, stated_length, tag_seconds, trimmed
 from audiosep.audio.info import AudioInfo, clean_tags, ffmpeg_depth
-from audiosep.audio.limits import Array
+from audiosep.audio.samples import Array
 from audiosep.audio.source import Unreadable, pcm_to_float
 from audiosep.audio.speakers import layout_mask
 from audiosep.audio.timeline import Timeline

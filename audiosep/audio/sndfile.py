@@ -11,10 +11,10 @@ import numpy as np
 import soundfile
 
 from audiosep.audio.info import AudioInfo, clean_tags, sndfile_depth
-from audiosep.audio.limits import Array
 from audiosep.audio.mpeg import MpegLength, mpeg_length
 from audiosep.audio.ogg import OggLinks, ogg_links
 from audiosep.audio.riff import WavHeader, stated_size, wav_header
+from audiosep.audio.samples import Array
 from audiosep.audio.source import Unreadable
 from audiosep.audio.speakers import USUAL, wave_order
 from audiosep.audio.tags import flac_speakers, read_id3

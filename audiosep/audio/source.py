@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from audiosep.audio.info import AudioInfo
-from audiosep.audio.limits import Array
+from audiosep.audio.samples import Array
 
 
 class Unreadable(Exception):

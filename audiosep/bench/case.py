@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from audiosep.audio.limits import Array
+from audiosep.audio.samples import Array
 from audiosep.audio.synthetic import tone_and_noise, write_test_sound
 from audiosep.inference.options import Engine
 from audiosep.inference.threads import use_threads

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 
 from audiosep.cli import common
+from audiosep.cli.standard_error import Terminal, progress_bar
 from audiosep.errors import InputError
 from audiosep.inference.options import Engine
 
@@ -50,7 +51,7 @@ def bench(
     from audiosep.bench.pictures import draw
     from audiosep.bench.suite import TEXTS, conditions, grid, measure_cases
 
-    terminal = common.console()
+    terminal = Terminal()
     common.logs_to(terminal, 0, quiet)
     if against:
         sys.path.insert(0, str(Path.cwd()))  # the module may lie in the current folder, as for python -m
@@ -64,7 +65,7 @@ def bench(
         lengths=[_number("--seconds", text) for text in _values(seconds, "60")],
         recording=None if recording is None else str(recording),
     )
-    with common.progress_bar(terminal, "Measuring", quiet) as progress:
+    with progress_bar(terminal, "Measuring", quiet) as progress:
         done = measure_cases(cases, runs=runs, roofline=roofline, against=against, progress=progress)
     if plot is not None:
         draw(done, plot)

@@ -1,4 +1,4 @@
-"""What the verbs share: their options, errors as exit codes, logging, the progress bar, JSON on standard output."""
+"""What the verbs share: their options, errors as exit codes, logging, JSON on standard output."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import json
 import logging
 import os
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,19 +18,16 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
 import typer
 
 from audiosep.cli import discard_output
+from audiosep.cli.standard_error import Terminal
 from audiosep.errors import AudioSepError, Cancelled, ConfigError, InputError, QueryError
 from audiosep.inference.options import Engine
 from audiosep.weights.catalogue import expand_home
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.progress import Progress
-
     from audiosep.separator import Separator
 
 Verb = Callable[..., int | None]
 DONE, FAILED, USAGE, CANCELLED = 0, 1, 2, 130
-_MINUTE = 60.0
 _NOT_WRITTEN = (errno.ENOSPC, errno.EPIPE, errno.EIO)
 
 Model = Annotated[str, typer.Option("--model", "-m", metavar="NAME", help="Name, folder or hub id of the model.")]
@@ -303,93 +299,22 @@ def silent_libraries(quiet: bool) -> Iterator[None]:
         os.close(kept)
 
 
-def console() -> Console:
-    """Standard error, where the progress bar and remarks go."""
-    from rich.console import Console
-
-    return Console(stderr=True, highlight=False, soft_wrap=True)
-
-
-def logs_to(target: Console, verbose: int, quiet: bool) -> None:
+def logs_to(target: Terminal, verbose: int, quiet: bool) -> None:
     """Send the library's log to `target`: warnings, or more with --verbose, or errors only with --quiet."""
     level = logging.ERROR if quiet else (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
     logger = logging.getLogger("audiosep")
-    for handler in [handler for handler in logger.handlers if isinstance(handler, _Terminal)]:
+    for handler in [handler for handler in logger.handlers if isinstance(handler, _Handler)]:
         logger.removeHandler(handler)
-    logger.addHandler(_Terminal(target))
+    logger.addHandler(_Handler(target))
     logger.setLevel(level)
 
 
-class _Terminal(logging.Handler):
+class _Handler(logging.Handler):
     """Writes log lines above the progress bar."""
 
-    def __init__(self, target: Console) -> None:
+    def __init__(self, target: Terminal) -> None:
         super().__init__()
         self._target = target
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._target.print(f"{record.levelname.lower()}: {self.format(record)}", markup=False)
-
-
-class Bar:
-    """A progress bar; called with the fraction that is done, 0..1.
-
-    Args:
-        bar: of rich.
-        label: in front of it.
-        lines: where a line of text goes every minute; None for nowhere.
-    """
-
-    def __init__(self, bar: Progress, label: str, lines: Console | None) -> None:
-        self._bar, self._label, self._lines = bar, label, lines
-        self._task = bar.add_task(label, total=1.0)
-        self._began = self._told = time.monotonic()
-
-    def __call__(self, fraction: float) -> None:
-        self._bar.update(self._task, completed=fraction)
-        now = time.monotonic()
-        if self._lines is not None and fraction > 0 and now - self._told >= _MINUTE:
-            self._told = now
-            left = (now - self._began) * (1 - fraction) / fraction
-            self._lines.print(f"{self._label}: {fraction:.0%}, about {left / 60:.0f} min left", markup=False)
-
-    def describe(self, label: str) -> None:
-        """Show another text in front of the bar."""
-        self._label, self._began = label, time.monotonic()
-        self._bar.update(self._task, description=label)
-
-
-@contextmanager
-def progress_bar(target: Console, label: str, quiet: bool, *, lines: bool = False) -> Iterator[Bar]:
-    """Show a bar with percent and remaining time while the block runs.
-
-    Args:
-        target: standard error.
-        label: in front of the bar.
-        quiet: show nothing.
-        lines: where standard error is no terminal, write a line every minute; otherwise nothing is shown there.
-
-    Yields:
-        The bar.
-    """
-    from rich.progress import (
-        BarColumn,
-        Progress,
-        TaskProgressColumn,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    hidden = quiet or not target.is_terminal
-    # Standard output may go to a file; what is printed to a terminal goes above the bar.
-    shared = sys.stdout is not None and sys.stdout.isatty()
-    with Progress(*columns, console=target, disable=hidden, transient=True, redirect_stdout=shared) as bar:
-        yield Bar(bar, label, target if lines and not quiet and not target.is_terminal else None)
+        self._target.print(f"{record.levelname.lower()}: {self.format(record)}")

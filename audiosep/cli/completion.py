@@ -86,7 +86,7 @@ def candidates(words: Sequence[str]) -> list[str]:
 
 def _values(option: str) -> Sequence[str]:
     if option in ("-f", "--format"):
-        from audiosep.audio import FORMATS
+        from audiosep.audio.formats import FORMATS
         from audiosep.audio.stem_file import STEM_FILE
 
         return [*FORMATS, STEM_FILE]

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from audiosep.cli import common
+from audiosep.cli.standard_error import Terminal
 
 app = common.application()
 
@@ -40,7 +41,7 @@ def convert(
     """
     from audiosep.convert import convert as convert_checkpoint
 
-    common.logs_to(common.console(), verbose, quiet)
+    common.logs_to(Terminal(), verbose, quiet)
     made = convert_checkpoint(checkpoint, folder, kind=kind, tokenizer=tokenizer, overwrite=overwrite)
     if as_json:
         common.emit({"folder": str(made), "files": sorted(path.name for path in made.iterdir())})

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from audiosep.cli import common
+from audiosep.cli.standard_error import Terminal, progress_bar
 from audiosep.errors import Cancelled, InputError
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def build(
     from audiosep.data.manifest import write_manifest
     from audiosep.data.splits import split_sources
 
-    common.logs_to(common.console(), 0, quiet)
+    common.logs_to(Terminal(), 0, quiet)
     parts = read_sources(sources, kind, family, "skip" if skip else "raise")
     clips, held_out = split_sources(parts, zero) if split else ([clip for part in parts for clip in part], ())
     write_manifest(out, clips)
@@ -98,10 +99,10 @@ def extend(
     from audiosep.data.layouts import read_sources
     from audiosep.data.manifest import read_manifest, write_manifest
 
-    common.logs_to(common.console(), 0, quiet)
+    common.logs_to(Terminal(), 0, quiet)
     clips = read_manifest(manifest)
     finished = out.with_name(f"{out.name}.compared") if sound else None
-    with common.progress_bar(common.console(), "reading", quiet, lines=True) as progress:
+    with progress_bar(Terminal(), "reading", quiet, lines=True) as progress:
         parts = read_sources(sources, kind, family, "skip" if skip else "raise", {clip.id for clip in clips})
         more = [clip for part in parts for clip in part]
         progress.describe("comparing")
@@ -146,7 +147,7 @@ def check(
     clips = read_manifest(manifest)
     if not clips:
         raise InputError(f"{manifest} has no clips: make it again with `audiosep data build`")
-    with common.progress_bar(common.console(), "decoding", quiet, lines=True) as progress:
+    with progress_bar(Terminal(), "decoding", quiet, lines=True) as progress:
         report = check_manifest(clips, audio=audio, progress=progress)
     if as_json:
         common.emit(report.as_dict())
@@ -175,7 +176,7 @@ def draw(
     from audiosep.data.sampling import Sampler, SamplingConfig
     from audiosep.weights.configs import from_dict
 
-    common.logs_to(common.console(), 1, quiet or as_json)
+    common.logs_to(Terminal(), 1, quiet or as_json)
     settings = json.loads(config.read_text(encoding="utf-8")).get("sampling", {}) if config else {}
     sampler = Sampler(Corpus(manifest, cache, sample_rate), from_dict(SamplingConfig, settings), seed)
     listing = write_batch(sampler, step, out)
@@ -202,7 +203,7 @@ def recipe(
     from audiosep.data.corpus import Corpus
     from audiosep.data.recipe_drawing import draw_recipe
 
-    common.logs_to(common.console(), 1, quiet or as_json)
+    common.logs_to(Terminal(), 1, quiet or as_json)
     drawn = draw_recipe(Corpus(manifest, cache, sample_rate))
     drawn.save(out)
     groups = Counter(entry.group for entry in drawn.entries)
@@ -237,7 +238,7 @@ def captions(
     from audiosep.data.manifest import read_manifest
     from audiosep.training.towers.embed_captions import embed_captions
 
-    common.logs_to(common.console(), 0, quiet)
+    common.logs_to(Terminal(), 0, quiet)
     more = json.loads(labels.read_text(encoding="utf-8")) if labels else []
     table = embed_captions(read_manifest(manifest), model, teacher, more)
     table.save(out)

@@ -12,6 +12,7 @@ import typer
 
 import audiosep
 from audiosep.cli import common
+from audiosep.cli.standard_error import Bar, Terminal, progress_bar
 from audiosep.errors import AudioError, AudioSepError, Cancelled, InputError
 
 if TYPE_CHECKING:
@@ -84,12 +85,12 @@ def describe(
     recordings, failures = find_recordings(inputs, out)
     paths = [recording.path for recording in recordings]
     _check_names(files, paths)
-    terminal = common.console()
+    terminal = Terminal()
     common.logs_to(terminal, verbose, quiet)
     began = time.perf_counter()
     results: list[dict[str, Any]] = []
     separator = chosen.load()
-    with common.silent_libraries(quiet), common.progress_bar(terminal, "Listening", quiet) as bar:
+    with common.silent_libraries(quiet), progress_bar(terminal, "Listening", quiet) as bar:
         for number, path in enumerate(paths):
             bar.describe(f"{number + 1} of {len(paths)}: {path.name}")
             try:
@@ -99,7 +100,7 @@ def describe(
             except (AudioSepError, OSError) as error:
                 failures[path] = error
     for path, failure in failures.items():
-        terminal.print(f"audiosep: {'' if str(path) in str(failure) else f'{path}: '}{failure}", markup=False)
+        terminal.print(f"audiosep: {'' if str(path) in str(failure) else f'{path}: '}{failure}")
     if as_json:
         common.emit(
             {
@@ -137,7 +138,7 @@ def _described(
     quick: bool,
     track: str | None,
     files: _Files,
-    progress: common.Bar,
+    progress: Bar,
     *,
     as_json: bool,
 ) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from audiosep.cli import common
+from audiosep.cli.standard_error import Terminal, progress_bar
 
 if TYPE_CHECKING:
     from audiosep.evaluation.evaluation_report import EvaluationReport
@@ -94,9 +95,9 @@ def evaluate(
         common.emit({"sets": report.data(), "failures": report.failures()})
     else:
         print(report.short())
-    terminal = common.console()
+    terminal = Terminal()
     for failure in report.failures():
-        terminal.print(f"not evaluated: {failure}", markup=False)
+        terminal.print(f"not evaluated: {failure}")
     return common.FAILED if report.results.failures else common.DONE
 
 
@@ -117,14 +118,14 @@ def _report(
     from audiosep.weights.baseline_names import FLOORS, KINDS
     from audiosep.weights.stem_models import STEM_MODELS
 
-    terminal = common.console()
+    terminal = Terminal()
     common.logs_to(terminal, verbose, quiet)
     # An error now, not after hours, for a measure that is unknown or whose package is missing.
     Scorer([group for group in settings.measures if group != "clap"])
     benchmarks = [load_set(text, limit=limit, seed=settings.seed) for text in sets]
     kinds = {**KINDS, "networks": tuple(entry.name for entry in STEM_MODELS)}
     systems = [name for given in model for name in kinds.get(given, (given,))]
-    with common.progress_bar(terminal, "evaluating", quiet, lines=True) as advance:
+    with progress_bar(terminal, "evaluating", quiet, lines=True) as advance:
         evaluated = run(
             [*systems, *FLOORS], benchmarks, results, settings, lambda done, total, name: advance(done / max(1, total))
         )

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from audiosep.cli import common
+from audiosep.cli.standard_error import Terminal
 
 app = common.application()
 
@@ -48,7 +49,7 @@ def export(
     from audiosep.api import load
     from audiosep.export import onnx
 
-    common.logs_to(common.console(), verbose, quiet)
+    common.logs_to(Terminal(), verbose, quiet)
     separator = load(model, "cpu", "fp32", adapter, sounds=sounds or True)
     done = onnx.export(
         separator,
@@ -64,8 +65,8 @@ def export(
         return
     print(done.path)
     if not quiet:
-        terminal = common.console()
+        terminal = Terminal()
         for kind, shapes in (("in", done.inputs), ("out", done.outputs)):
             for name, shape in shapes.items():
-                terminal.print(f"{kind:4}{name} ({', '.join(map(str, shape))})", markup=False)
+                terminal.print(f"{kind:4}{name} ({', '.join(map(str, shape))})")
         terminal.print(f"{done.size / 1e6:.1f} MB; differs from torch by at most {done.deviation:.0e} of full scale")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from audiosep.cli import common
+from audiosep.cli.standard_error import Terminal
 
 if TYPE_CHECKING:
     from audiosep.training.finetune.finetuning import FinetuneReport
@@ -68,7 +69,7 @@ def finetune(
     from audiosep.training.finetune import finetuning
     from audiosep.training.finetune.finetune_task import FinetuneOptions
 
-    common.logs_to(common.console(), verbose, quiet)
+    common.logs_to(Terminal(), verbose, quiet)
     options = FinetuneOptions(rehearsal=rehearsal)
     sampling = dataclasses.replace(options.sampling, mixtures=batch, seconds=seconds)
     config = finetuning.FinetuneConfig(

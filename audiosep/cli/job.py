@@ -14,6 +14,7 @@ import typer
 
 from audiosep.cli import common
 from audiosep.cli.reporting import Reporter
+from audiosep.cli.standard_error import Terminal, progress_bar
 from audiosep.cli.times import seconds
 from audiosep.errors import InputError
 from audiosep.inference.options import Options
@@ -21,8 +22,6 @@ from audiosep.output.output_options import OutputOptions
 from audiosep.weights.catalogue import expand_home
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from audiosep.cluster.jobs import RayReport
     from audiosep.output.batch_report import BatchReport
     from audiosep.output.plan import Plan
@@ -180,7 +179,7 @@ def run(
 
 def _run(work: _Job) -> int:
     job = work.job
-    terminal = common.console()
+    terminal = Terminal()
     common.logs_to(terminal, job.verbose, job.quiet)
     reporter = Reporter(
         terminal,
@@ -236,7 +235,7 @@ def _plan(work: _Job) -> Plan | None:
     Raises:
         AudioSepError: something that no file could be separated with.
     """
-    from audiosep.audio.probe import check_file
+    from audiosep.audio.inputs import check_file
     from audiosep.output.plan import plan_batch
     from audiosep.query.query import unique_names
     from audiosep.weights.catalogue import locate
@@ -295,7 +294,7 @@ def _check_ray(job: JobOptions, model: common.ModelOptions) -> None:
         raise InputError("--workers and --cluster are for --ray: add it")
 
 
-def _here(work: _Job, plan: Plan | None, reporter: Reporter, terminal: Console) -> tuple[BatchReport, dict[str, Any]]:
+def _here(work: _Job, plan: Plan | None, reporter: Reporter, terminal: Terminal) -> tuple[BatchReport, dict[str, Any]]:
     """Separate in this process; the report, and the head of the JSON document."""
     job = work.job
     jobs, threads = _shares(work)
@@ -310,16 +309,15 @@ def _here(work: _Job, plan: Plan | None, reporter: Reporter, terminal: Console) 
         terminal.print(
             f"{', '.join(stems)}: by the stems of {(separator.specialist or separator).name}, which do this better "
             "than words (--by-words: by words)",
-            markup=False,
         )
     asked = separator.stems_asked(work.queries) if work.queries is not None and job.options.stem_head else {}
     for name, stem in {} if job.quiet else asked.items():
-        terminal.print(f"{name}: asked of the stem {stem} (--by-words: of the recording)", markup=False)
+        terminal.print(f"{name}: asked of the stem {stem} (--by-words: of the recording)")
     if job.jobs == 0 and separator.device.type != "cpu":
         jobs = 1
     plan = plan or separator.plan_stems(work.inputs, job.out, job.output)
     reporter.begin(plan.skipped, plan.failures, len(plan.tasks))
-    with common.progress_bar(terminal, "Separating", job.quiet) as reporter.bar:
+    with progress_bar(terminal, "Separating", job.quiet) as reporter.bar:
         report = separator.separate_planned(
             plan,
             work.queries,
@@ -358,14 +356,14 @@ def _shares(work: _Job) -> tuple[int, int | None]:
     return jobs, max(1, cpus // jobs)
 
 
-def _with_ray(work: _Job, reporter: Reporter, terminal: Console) -> tuple[RayReport, dict[str, Any]]:
+def _with_ray(work: _Job, reporter: Reporter, terminal: Terminal) -> tuple[RayReport, dict[str, Any]]:
     """Separate in the workers of a Ray cluster; the report, and the head of the JSON document."""
     from audiosep.cluster.jobs import separate_with_ray
 
     job, model = work.job, work.model
     began = time.perf_counter()
     # Ray reports the death of a worker on standard output, which is for paths or JSON.
-    with common.progress_bar(terminal, "Separating", job.quiet) as bar, contextlib.redirect_stdout(sys.stderr):
+    with progress_bar(terminal, "Separating", job.quiet) as bar, contextlib.redirect_stdout(sys.stderr):
         report = separate_with_ray(
             work.inputs,
             work.queries,

@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from audiosep.cli import common
+from audiosep.cli.standard_error import Terminal
 from audiosep.errors import InputError
 from audiosep.query.stem_words import stem_of
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from audiosep.inference.stream import Stream
     from audiosep.live.loop import LiveStatistics, LiveTarget
 
@@ -84,7 +83,7 @@ def live(
 
     if (query is None) == (stem is None):
         raise InputError("name what to separate: one query, or one --stem")
-    terminal = common.console()
+    terminal = Terminal()
     common.logs_to(terminal, verbose, quiet)
     separator = chosen.load()
     if stem is not None:
@@ -184,7 +183,7 @@ def _ending() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def _watch(terminal: Console, quiet: bool) -> Callable[[LiveStatistics], None]:
+def _watch(terminal: Terminal, quiet: bool) -> Callable[[LiveStatistics], None]:
     """Print the counts once a second on a terminal, elsewhere only when blocks were dropped."""
     shown = {"time": time.monotonic(), "dropped": 0.0}
 

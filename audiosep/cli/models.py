@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from audiosep.cli import common
+from audiosep.cli.standard_error import Terminal
 from audiosep.errors import ModelError
 from audiosep.weights import catalogue
 from audiosep.weights.model_config import stated_stems
@@ -76,12 +77,12 @@ def download(
     quiet: common.Quiet = False,
 ) -> None:
     """Download a model, verify its checksums, convert it, and keep it for offline use."""
-    terminal = common.console()
+    terminal = Terminal()
     common.logs_to(terminal, 0, quiet)
 
     def say(message: str) -> None:
         if not quiet:
-            terminal.print(message, markup=False)
+            terminal.print(message)
 
     from audiosep.convert import convert
     from audiosep.weights.download import download as fetch

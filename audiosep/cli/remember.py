@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from audiosep.cli import common
+from audiosep.cli.standard_error import Terminal
 from audiosep.cli.times import spans
 from audiosep.errors import InputError
 
@@ -43,7 +44,7 @@ def remember(
     """
     from audiosep.query.sounds import Sounds
 
-    terminal = common.console()
+    terminal = Terminal()
     common.logs_to(terminal, verbose, quiet)
     files = [file for path in examples for file in _files(path)]
     parts = spans(at, "--at")
@@ -58,12 +59,11 @@ def remember(
     print(sounds.path)
     if not quiet:
         done = "was added to" if before else "is remembered"
-        terminal.print(f"{sound.name!r} {done}: {len(sound.examples)} examples", markup=False)
+        terminal.print(f"{sound.name!r} {done}: {len(sound.examples)} examples")
         if hides:
             terminal.print(
                 f"{separator.name} knows {sound.name!r} itself: from now on your examples answer instead "
                 f"(audiosep sounds forget {sound.name!r})",
-                markup=False,
             )
 
 

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import audiosep
 from audiosep.cli import common
+from audiosep.cli.standard_error import Bar, Terminal
 from audiosep.errors import Cancelled
 from audiosep.output.batch_report import BatchEvent, BatchReport, FileResult, FinishedFile
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from audiosep.hearing.activity import Activity
 
 _LABELS = 5  # that an explanation names
@@ -40,14 +39,14 @@ class Reporter:
     """
 
     def __init__(
-        self, terminal: Console, *, paths: bool, quiet: bool, as_json: bool, json_lines: bool, explain: bool = False
+        self, terminal: Terminal, *, paths: bool, quiet: bool, as_json: bool, json_lines: bool, explain: bool = False
     ) -> None:
         self._terminal, self._paths, self._quiet = terminal, paths, quiet
         self._as_json, self._json_lines, self._explain = as_json, json_lines, explain
         self._told = -_PAUSE
         self.report = BatchReport()
         self.total = 0
-        self.bar: common.Bar | None = None
+        self.bar: Bar | None = None
 
     @property
     def needs_progress(self) -> bool:
@@ -97,14 +96,14 @@ class Reporter:
                 for output in (*outcome.outputs.values(), *outcome.labels.values()):
                     common.say(str(output))
             for remark in () if self._quiet else _remarks(outcome):
-                self._terminal.print(f"{path.name}: {remark}", markup=False)
+                self._terminal.print(f"{path.name}: {remark}")
             for line in explained(outcome) if self._explain else ():
-                self._terminal.print(line, markup=False)
+                self._terminal.print(line)
         else:
             self.report.failures[path] = outcome
             self._line({"event": "failure", **_failure(path, outcome)})
             where = "" if str(path) in str(outcome) else f"{path}: "
-            self._terminal.print(f"audiosep: {where}{outcome}", markup=False)
+            self._terminal.print(f"audiosep: {where}{outcome}")
 
     def end(self, report: BatchReport, about: Mapping[str, Any]) -> None:
         """The job has ended.
@@ -118,9 +117,7 @@ class Reporter:
         if self._as_json:
             common.emit(document(report, about))
         if report.failures:
-            self._terminal.print(
-                f"audiosep: {len(report.failures)} of {sum(counts.values())} files failed", markup=False
-            )
+            self._terminal.print(f"audiosep: {len(report.failures)} of {sum(counts.values())} files failed")
 
     def cancelled(self) -> None:
         """The user has cancelled the job: say what is done."""
@@ -129,7 +126,7 @@ class Reporter:
             f"cancelled; {done} of {self.total} recordings are finished, and no half-written file is left "
             "(--skip-existing goes on with the others)"
         )
-        self._terminal.print(f"audiosep: {error}", markup=False)
+        self._terminal.print(f"audiosep: {error}")
         self._line({"event": "end", "error": common.describe(error), "results": done})
         if self._as_json:
             common.emit(document(self.report, {"error": common.describe(error)}))

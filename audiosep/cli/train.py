@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from audiosep.cli import common
+from audiosep.cli.standard_error import Terminal
 
 app = common.application()
 
@@ -48,7 +49,7 @@ def train(
     from audiosep.training.engine.trainer import Trainer
     from audiosep.training.run_config import build_task, provenance, read_run_config
 
-    common.logs_to(common.console(), verbose, quiet)
+    common.logs_to(Terminal(), verbose, quiet)
     run_config = read_run_config(config, overrides or (), preset)
     run_dir = out or Path("runs") / config.stem
     task = build_task(run_config)

@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from audiosep.audio.resample import StreamResampler
+from audiosep.audio.resampling import StreamResampler
 from audiosep.errors import Cancelled
 from audiosep.hearing.activity import Activity
 from audiosep.hearing.description import Description, HeardSound

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from audiosep.audio.decode import AudioReader, is_pipe
+from audiosep.audio.decode import AudioReader
+from audiosep.audio.inputs import is_pipe
 from audiosep.audio.mixture import load_mixture
 
 Samples = NDArray[np.float32]

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from audiosep.audio.arrays import AnyArray, as_array
 from audiosep.audio.limits import check_channels, check_rate
 from audiosep.audio.polyphase import live_resampler
-from audiosep.audio.resample import StreamResampler
+from audiosep.audio.resampling import StreamResampler
 from audiosep.errors import InputError
 from audiosep.hearing.activity import Activity, ActivityMeter
 from audiosep.inference.explanation import Explanation

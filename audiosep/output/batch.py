@@ -13,7 +13,7 @@ from pathlib import Path
 
 from audiosep.atomic import write_text
 from audiosep.audio import AudioReader, probe
-from audiosep.audio.limits import Array
+from audiosep.audio.samples import Array
 from audiosep.audio.stem_file import SONG
 from audiosep.errors import AudioSepError, Cancelled
 from audiosep.hearing.description import labels_text

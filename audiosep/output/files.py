@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Literal
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,10 +23,10 @@ from audiosep.audio.stem_file import check_stem_file
 from audiosep.audio.video import VideoWriter
 from audiosep.errors import AudioError
 from audiosep.output.names import STDOUT
+from audiosep.output.output_options import OnClip
 
 logger = logging.getLogger(__name__)
 
-OnClip = Literal["gain", "float", "clip"]
 Samples = NDArray[np.float32]
 
 _BLOCK = 65_536

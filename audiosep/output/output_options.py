@@ -7,14 +7,16 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Real
-from typing import get_args
+from typing import Literal, get_args
 
-from audiosep.audio import FORMATS, MAX_SECONDS, check_rate, written_depth
 from audiosep.audio.bitrates import bitrate_range
+from audiosep.audio.formats import FORMATS, written_depth
+from audiosep.audio.limits import MAX_SECONDS, check_rate
 from audiosep.audio.stem_file import SONG, STEM_FILE, STEMS, TRACKS
 from audiosep.errors import InputError
-from audiosep.output.files import OnClip
 from audiosep.output.names import TEMPLATE, check_template
+
+OnClip = Literal["gain", "float", "clip"]
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,8 @@ from functools import partial
 from pathlib import Path
 
 from audiosep.atomic import remove_leftovers
-from audiosep.audio.decode import is_pipe
-from audiosep.audio.probe import check_file
-from audiosep.audio.video import check_video
+from audiosep.audio.inputs import check_file, is_pipe
+from audiosep.audio.video_formats import check_video
 from audiosep.errors import AudioError, AudioSepError, InputError
 from audiosep.output.batch_report import BatchReport, FinishedFile
 from audiosep.output.names import STDOUT, plan_outputs

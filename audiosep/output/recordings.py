@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from audiosep.audio import SUFFIXES, is_recording
+from audiosep.audio.formats import SUFFIXES, is_recording
 from audiosep.audio.marker import UNMARKED, is_marked
 from audiosep.errors import InputError
 

@@ -13,9 +13,9 @@ from audiosep.audio.arrays import AnyArray
 from audiosep.audio.stem_file import SONG
 from audiosep.hearing.activity import Activity
 from audiosep.inference.explanation import Explanation
-from audiosep.output.files import OnClip, Outputs
+from audiosep.output.files import Outputs
 from audiosep.output.names import plan_outputs
-from audiosep.output.output_options import OutputOptions, rest_name
+from audiosep.output.output_options import OnClip, OutputOptions, rest_name
 from audiosep.output.within_spans import remainder, remainder_within
 
 _BLOCK = 65_536

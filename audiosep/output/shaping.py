@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from audiosep.audio import StreamResampler
-from audiosep.audio.limits import Array
 from audiosep.audio.preview import representative_start
+from audiosep.audio.samples import Array
 from audiosep.errors import InputError
 from audiosep.output.output_options import OutputOptions
 

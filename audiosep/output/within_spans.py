@@ -14,7 +14,7 @@ from typing import IO
 import numpy as np
 
 from audiosep.audio.arrays import AnyArray
-from audiosep.audio.limits import Array
+from audiosep.audio.samples import Array
 from audiosep.errors import AudioError
 from audiosep.hearing.spans import Span
 

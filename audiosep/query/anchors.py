@@ -14,8 +14,8 @@ import numpy as np
 from torch import Tensor
 
 from audiosep.audio import read_audio
-from audiosep.audio.limits import Array
 from audiosep.audio.mixture import Mixture
+from audiosep.audio.samples import Array
 from audiosep.errors import InputError, QueryError
 from audiosep.hearing.spans import Span
 from audiosep.query.own_sound import Heard, listen

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from audiosep.audio import resample
-from audiosep.audio.limits import Array
+from audiosep.audio.samples import Array
 from audiosep.audio.synthetic import tone_and_noise
 from audiosep.errors import AudioError, AudioSepError, InputError, ModelError, QueryError
 from audiosep.query.encoder import QueryEncoder

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from audiosep.errors import QueryError
-from audiosep.hearing.spans import checked_spans
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -51,8 +50,12 @@ class Query:
 
     def __post_init__(self) -> None:
         given = [k for k in ("text", "audio", "embedding") if getattr(self, k) is not None]
-        object.__setattr__(self, "spans", checked_spans(self.spans))
-        object.__setattr__(self, "negative_spans", checked_spans(self.negative_spans))
+        for name in ("spans", "negative_spans"):
+            value = getattr(self, name)
+            if not isinstance(value, tuple) or value:
+                from audiosep.hearing.spans import checked_spans  # needs numpy, which a command line does without
+
+                object.__setattr__(self, name, checked_spans(value))
         if len(given) != 1 and not (self.spans and not given):
             raise QueryError(
                 "a query needs exactly one of text, audio and embedding, or spans, "

@@ -11,7 +11,8 @@ from functools import lru_cache
 import numpy as np
 import soxr
 
-from audiosep.audio.limits import Array, check_rate
+from audiosep.audio.limits import check_rate
+from audiosep.audio.samples import Array
 from audiosep.errors import InputError
 
 _QUALITY = "HQ"

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import Callable, Collection
 from pathlib import Path
 
 from audiosep.audio.ffmpeg import FFmpegSource
 from audiosep.audio.info import AudioInfo
+from audiosep.audio.inputs import check_file
 from audiosep.audio.pyav import AvSource
 from audiosep.audio.sndfile import SoundFileSource
 from audiosep.audio.source import Source, Unreadable
@@ -37,38 +36,6 @@ def probe(path: str | Path, track: int | str | None = None) -> AudioInfo:
     source = open_source(check_file(path), track)
     source.close()
     return source.info
-
-
-def check_file(path: str | Path) -> Path:
-    """Check that a path is a regular file with content.
-
-    Args:
-        path: the file.
-
-    Returns:
-        It, as a Path.
-
-    Raises:
-        AudioError: missing, a folder, a device, or not readable by this user.
-        InputError: empty.
-    """
-    path = Path(path)
-    try:
-        status = path.stat()
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise AudioError(f"there is no file {path}: check the spelling and the folder") from error
-    except (OSError, ValueError) as error:
-        # Names longer than the system allows, or with a NUL in them.
-        raise AudioError(f"{str(path)!r} cannot be opened: {error}: check the name") from error
-    if stat.S_ISDIR(status.st_mode):
-        raise AudioError(f"{path} is a folder: name the files in it")
-    if not stat.S_ISREG(status.st_mode):
-        raise AudioError(f"{path} is a device or a pipe, not a file: copy its data into a file first")
-    if not os.access(path, os.R_OK):
-        raise AudioError(f"{path} may not be read by this user: change its permissions")
-    if status.st_size == 0:
-        raise InputError(f"{path} is empty (0 bytes): copy or export it again")
-    return path
 
 
 def open_source(

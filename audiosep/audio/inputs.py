@@ -1,0 +1,49 @@
+"""Checks of what is to be read, before any decoder is loaded."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from audiosep.errors import AudioError, InputError
+
+
+def is_pipe(path: str | Path) -> bool:
+    """Whether a path is standard input (`-`) or a named pipe, which can be read only once."""
+    try:
+        return str(path) == "-" or stat.S_ISFIFO(Path(path).stat().st_mode)
+    except (OSError, ValueError):
+        return False
+
+
+def check_file(path: str | Path) -> Path:
+    """Check that a path is a regular file with content.
+
+    Args:
+        path: the file.
+
+    Returns:
+        It, as a Path.
+
+    Raises:
+        AudioError: missing, a folder, a device, or not readable by this user.
+        InputError: empty.
+    """
+    path = Path(path)
+    try:
+        status = path.stat()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise AudioError(f"there is no file {path}: check the spelling and the folder") from error
+    except (OSError, ValueError) as error:
+        # Names longer than the system allows, or with a NUL in them.
+        raise AudioError(f"{str(path)!r} cannot be opened: {error}: check the name") from error
+    if stat.S_ISDIR(status.st_mode):
+        raise AudioError(f"{path} is a folder: name the files in it")
+    if not stat.S_ISREG(status.st_mode):
+        raise AudioError(f"{path} is a device or a pipe, not a file: copy its data into a file first")
+    if not os.access(path, os.R_OK):
+        raise AudioError(f"{path} may not be read by this user: change its permissions")
+    if status.st_size == 0:
+        raise InputError(f"{path} is empty (0 bytes): copy or export it again")
+    return path
