@@ -31,7 +31,7 @@ LAYERS = (
     {"api"},
     {"evaluation", "training"},
     {"export", "live"},
-    {"bench", "cluster"},
+    {"bench", "cluster", "studio"},
     {"cli"},
     {"__main__"},
 )

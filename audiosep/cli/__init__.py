@@ -43,6 +43,7 @@ VERBS = {
     "live": "Separate sound as it arrives, from a pipe or a sound card.",
     "export": "Write a network as an ONNX file.",
     "completion": "Write the script that completes commands in a shell.",
+    "studio": "Separate recordings and mix the tracks on a page in the browser.",
     "bench": "Measure speed and memory on this machine.",
 }
 

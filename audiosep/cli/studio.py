@@ -1,0 +1,102 @@
+"""`audiosep studio`: a page in the browser that separates recordings and mixes the tracks."""
+
+from __future__ import annotations
+
+import dataclasses
+import secrets
+import sys
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from audiosep.cli import common
+from audiosep.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from audiosep.separator import Separator
+
+app = common.application()
+
+_MIB = 2**20
+
+
+@app.command()
+@common.guarded
+def studio(
+    host: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="Where to listen; others than this machine need the token.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(metavar="N", min=0, max=65535, help="0: any free one.")] = 7860,
+    also: Annotated[
+        list[str] | None,
+        typer.Option("--also", metavar="NAME", help="A further model or adapter to choose on the page; repeatable."),
+    ] = None,
+    max_upload: Annotated[int, typer.Option(metavar="MIB", min=1, help="Largest file.")] = 1024,
+    max_seconds: Annotated[float, typer.Option(metavar="SECONDS", min=1, help="Longest recording.")] = 3600.0,
+    mcp: Annotated[bool, typer.Option("--mcp", help="Also serve the Model Context Protocol.")] = False,
+    open_browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page.")] = True,
+    quiet: common.Quiet = False,
+    verbose: common.Verbose = 0,
+    *,
+    chosen: common.ModelOptions,
+) -> int:
+    """Separate recordings and mix the tracks on a page in the browser. Ctrl-C ends it.
+
+    audiosep studio
+
+    audiosep studio --also my_sounds/adapter.safetensors --port 0
+
+    audiosep studio --host 0.0.0.0 --no-browser
+    """
+    from audiosep.studio.app import Studio
+    from audiosep.studio.guard import LOOPBACK
+    from audiosep.studio.limits import Limits
+    from audiosep.studio.server import address_of, is_loopback, listen_on, make_server, serve
+
+    terminal = common.console()
+    common.logs_to(terminal, verbose, quiet)
+    if not max_seconds < float("inf"):
+        raise InputError(f"--max-seconds must be a number of seconds, got {max_seconds}")
+    limits = dataclasses.replace(Limits(), upload_bytes=max_upload * _MIB, seconds=max_seconds)
+    here = is_loopback(host)
+    token = None if here else secrets.token_urlsafe(24)
+    models = _models(chosen, also or [])
+    listening = listen_on(host, port)
+    listening.listen()  # a browser that comes early waits
+    made = Studio(models, limits=limits, hosts=LOOPBACK | {host} if here else None, token=token, mcp=mcp)
+    made.work.separator()  # a model that cannot be loaded is told here, and the first request need not wait
+    address = address_of(listening, host, token)
+
+    if not quiet:
+        terminal.print(f"The studio is at {address} ; Ctrl-C ends it", markup=False)
+    if open_browser and here and sys.stdout is not None and sys.stdout.isatty():
+        import webbrowser
+
+        webbrowser.open(address)
+    serve(made, make_server(made), listening)
+    return common.DONE
+
+
+def _models(chosen: common.ModelOptions, also: list[str]) -> dict[str, Callable[[], Separator]]:
+    """Name on the page -> loads a separator: the chosen model, then the further ones.
+
+    Raises:
+        InputError: a name twice, or a file that is not there.
+    """
+    first = chosen.model if chosen.adapter is None else f"{chosen.model} + {Path(chosen.adapter).stem}"
+    models: dict[str, Callable[[], Separator]] = {first: chosen.load}
+    for name in also:
+        if name.endswith(".safetensors"):
+            if not Path(name).is_file():
+                raise InputError(f"there is no adapter {name}: check the path")
+            shown, options = f"{chosen.model} + {Path(name).stem}", dataclasses.replace(chosen, adapter=name)
+        else:
+            shown, options = name, dataclasses.replace(chosen, model=name, adapter=None)
+        if shown in models:
+            raise InputError(f"the studio has {shown!r} already: leave out {name}")
+        models[shown] = partial(options.load)
+    return models

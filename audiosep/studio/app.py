@@ -1,0 +1,161 @@
+"""The studio as a web application: Gradio's page, queue, uploads and interface, and the routes of the page."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from audiosep.errors import AudioSepError, DependencyError, install_extra
+from audiosep.studio.limits import Limits
+from audiosep.studio.session import Sessions
+from audiosep.studio.work import Work, answer
+
+if TYPE_CHECKING:
+    from audiosep.separator import Separator
+
+TITLE = "audiosep studio"
+
+_START = """
+const at = (name) => new URL(`studio/assets/${name}`, new URL(".", document.baseURI)).href;
+import(at("mixer.js")).then((mixer) => mixer.start(element, at("mixer.css"), upload));
+"""
+_ABOUT = "The page needs JavaScript."
+
+
+class Studio:
+    """A web application, and the files of its pages, which `close` deletes.
+
+    Args:
+        models: name -> loads a separator; the first is the one that pages begin with.
+        limits: of the studio.
+        hosts: as in `Guard`.
+        token: as in `Guard`.
+        frames: as in `Guard`.
+        mcp: whether the interface is also a server of the Model Context Protocol.
+
+    Attributes:
+        asgi: the application, for a server of ASGI.
+        work: what answers the pages.
+
+    Raises:
+        DependencyError: Gradio is not installed.
+    """
+
+    def __init__(
+        self,
+        models: Mapping[str, Callable[[], Separator]],
+        *,
+        limits: Limits = Limits(),
+        hosts: Iterable[str] | None = None,
+        token: str | None = None,
+        frames: str = "'none'",
+        mcp: bool = False,
+    ) -> None:
+        self._sessions = Sessions(limits)
+        _quiet_gradio(self._sessions.uploads)
+        try:
+            import fastapi
+            import gradio
+        except ImportError as error:
+            self._sessions.close()
+            raise DependencyError(f"the studio needs Gradio ({error}): {install_extra('studio')}") from error
+        from audiosep.studio.guard import Guard
+        from audiosep.studio.routes import routes
+
+        self.work = Work(self._sessions, models)
+
+        @contextlib.asynccontextmanager
+        async def lifespan(app: Any) -> AsyncIterator[None]:
+            end = self._sessions.sweep_for_ever()
+            try:
+                yield
+            finally:
+                end()
+                self._sessions.close()
+
+        app = fastapi.FastAPI(openapi_url=None, docs_url=None, redoc_url=None, lifespan=lifespan)
+        app.router.routes.extend(routes(self.work, self._about()))
+        mounted = gradio.mount_gradio_app(
+            app,
+            self._blocks(gradio),
+            "/",
+            footer_links=["api"],
+            max_file_size=limits.upload_bytes,
+            ssr_mode=False,
+            mcp_server=mcp,
+            theme=gradio.themes.Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
+        )
+        self.asgi = Guard(mounted, hosts=hosts, token=token, upload_bytes=limits.upload_bytes, frames=frames)
+
+    def close(self) -> None:
+        """Delete all files. Idempotent."""
+        self._sessions.close()
+
+    def _about(self) -> dict[str, object]:
+        limits = self._sessions.limits
+        return {
+            "models": list(self.work.models),
+            "limits": {"upload_bytes": limits.upload_bytes, "seconds": limits.seconds, "tracks": limits.tracks},
+        }
+
+    def _blocks(self, gradio: Any) -> Any:
+        """The page, and what it asks for through the queue."""
+        assets = resources.files("audiosep.studio").joinpath("assets")
+        with gradio.Blocks(title=TITLE, analytics_enabled=False, fill_width=True) as blocks:
+            gradio.HTML(
+                _ABOUT,
+                html_template=assets.joinpath("mixer.html").read_text(encoding="utf-8"),
+                js_on_load=_START,
+                apply_default_css=False,
+                container=False,
+                elem_id="studio",
+            )
+            page = {"api_visibility": "undocumented"}
+            gradio.api(self._open, api_name="open", concurrency_limit=2, **page)
+            model = {"concurrency_id": "model", "concurrency_limit": 1}  # one worker computes
+            gradio.api(self._listen, api_name="listen", **model, **page)
+            gradio.api(self._separate, api_name="separate", **model, **page)
+        blocks.queue(max_size=self._sessions.limits.queue)
+        return blocks
+
+    def _open(self, session: str, request: str, path: str, name: str) -> str:
+        return self._answer(session, request, lambda at: self.work.open(at, request, Path(path), str(name)))
+
+    def _listen(self, session: str, request: str) -> str:
+        return self._answer(session, request, lambda at: self.work.listen(at, request))
+
+    def _separate(self, session: str, request: str, wanted: str) -> str:
+        return self._answer(session, request, lambda at: self.work.separate(at, request, _object(wanted)))
+
+    def _answer(self, session: str, request: str, work: Callable[[Any], None]) -> str:
+        try:
+            found = self._sessions.get(session)
+        except AudioSepError as error:
+            return str(error)
+        answer(found, request, lambda: work(found))
+        return ""
+
+
+def _object(text: str) -> dict[str, object]:
+    """A JSON object; an empty one for anything else, which is then refused for what it lacks."""
+    try:
+        document = json.loads(text)
+    except ValueError:
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def _quiet_gradio(uploads: Path) -> None:
+    """Let Gradio send nothing to its makers, keep no record of runs, and put uploads where the studio deletes them.
+
+    Gradio reads these variables of the environment when it is imported and when it is used.
+    """
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ["GRADIO_RUN_HISTORY"] = "False"
+    os.environ["GRADIO_TEMP_DIR"] = str(uploads)
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"

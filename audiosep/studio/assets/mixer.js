@@ -1,0 +1,492 @@
+// The page of the studio: what the user sees and does. `server.js` speaks to the server, `player.js` plays.
+
+import { decode, draw } from "./drawing.js";
+import { MIX, Player, REST } from "./player.js";
+import { Server } from "./server.js";
+
+const SOFTEST = -40; // dB of the slider, where it means silence
+const LOUDEST = 12;
+const STEP = 5; // seconds of an arrow key
+const CLICK = 4; // pixels; a shorter drag is a click
+
+export function start(element, style) {
+  const link = document.createElement("link");
+  link.rel = "stylesheet";
+  link.href = style;
+  document.head.append(link);
+  const root = element.querySelector(".studio");
+  root.mixer = new Mixer(root, new URL(".", document.baseURI).pathname);
+  root.mixer.begin();
+}
+
+class Mixer {
+  constructor(root, path) {
+    this.root = root;
+    this.server = new Server(path);
+    this.player = new Player((track, first, count) => this.server.samples(track, first, count));
+    this.recording = null;
+    this.tracks = new Map(); // id -> {track, view, row}
+    this.heard = null;
+    this.selection = null; // [start, end] seconds
+    this.marks = []; // {kind: "spans" | "not", span}
+    this.chosen = 0;
+    this.listening = false;
+  }
+
+  part(name) {
+    return this.root.querySelector(`.studio-${name}`);
+  }
+
+  async begin() {
+    this.bind();
+    try {
+      const state = await this.server.connect();
+      const { models, limits } = this.server.about;
+      this.part("limits").textContent =
+        `Up to ${Math.round(limits.upload_bytes / 2 ** 20)} MiB and ${clock(limits.seconds)}. Nothing leaves this server.`;
+      this.part("model").replaceChildren(...models.map((name) => new Option(name, name)));
+      this.part("models").hidden = models.length < 2;
+      await this.show(state);
+    } catch (error) {
+      this.fail(error);
+    }
+    this.server.watch = (state, error) => (state ? this.show(state) : this.fail(error));
+    requestAnimationFrame(() => this.tick());
+    this.root.dataset.ready = "yes";
+    this.server.follow();
+  }
+
+  // ---- what the server says -----------------------------------------------------------------------------------------
+
+  async show(state) {
+    const { recording } = state;
+    if (recording?.version !== this.recording?.version) await this.showRecording(recording);
+    if (!recording) return this.showRunning(state);
+    if (state.heard && !this.heard) this.showHeard(state.heard);
+    const ids = [REST, ...state.tracks.map((track) => track.id)];
+    for (const id of [...this.tracks.keys()]) if (!ids.includes(id)) this.dropTrack(id);
+    for (const track of state.tracks) await this.showTrack(track);
+    await this.showRest(state.tracks.filter((track) => track.complete));
+    this.part("downloads").hidden = !state.tracks.length;
+    this.showRunning(state);
+  }
+
+  showRunning(state) {
+    const { running, waiting } = state;
+    this.part("job").hidden = !running && !waiting.length;
+    const behind = waiting.filter((request) => request !== running?.request).length;
+    let text = "Waiting for its turn";
+    if (running) {
+      const stages = { preview: "first 20 seconds", full: "the whole recording", opening: "", listening: "" };
+      text = [running.what, stages[running.stage], `${Math.round(running.fraction * 100)}%`].filter(Boolean).join(", ");
+      if (running.left !== null) text += `, ${Math.ceil(running.left)} s left`;
+      if (behind) text += `; ${behind} waiting`;
+      this.part("job").querySelector("progress").value = running.fraction;
+    }
+    this.part("job-text").textContent = text;
+  }
+
+  async showRecording(recording) {
+    this.player.close();
+    for (const id of [...this.tracks.keys()]) this.dropTrack(id);
+    Object.assign(this, { recording, heard: null, selection: null, marks: [], chosen: 0 });
+    this.part("recording").hidden = !recording;
+    this.part("heard").replaceChildren();
+    this.showMarks();
+    if (!recording) return;
+    this.player.open(recording);
+    this.part("name").textContent = `${recording.name}, ${clock(recording.seconds)}, ${recording.rate} Hz, ` +
+      `${recording.channels} ${recording.channels === 1 ? "channel" : "channels"}` +
+      (recording.channels > 2 ? " (played as their mean)" : "");
+    this.part("save-video").hidden = !recording.video;
+    this.part("main").setAttribute("aria-valuemax", recording.seconds.toFixed(1));
+    this.select(null);
+    await this.addRow({ id: REST, name: "the rest", origin: "", start: 0, seconds: recording.seconds, spans: [] });
+    this.main = decode(await this.server.view(MIX));
+    this.paint();
+  }
+
+  showHeard(heard) {
+    this.heard = heard;
+    this.part("heard").replaceChildren(...heard.map((sound) => {
+      const chip = button(`${sound.name} ${Math.round(sound.score * 100)}%`, () => this.separate({ text: sound.name }));
+      chip.dataset.sound = sound.name;
+      chip.title = `Separate ${sound.name}: heard at ${spanText(sound.spans)}`;
+      for (const event of ["pointerenter", "focus"]) chip.addEventListener(event, () => this.paint(sound.spans));
+      for (const event of ["pointerleave", "blur"]) chip.addEventListener(event, () => this.paint());
+      return chip;
+    }));
+    this.paint();
+  }
+
+  async showTrack(track) {
+    if (this.tracks.get(track.id)?.track.version === track.version) return;
+    const known = this.tracks.get(track.id);
+    if (!known) await this.addRow(track);
+    const one = this.tracks.get(track.id);
+    one.track = track;
+    const view = decode(await this.server.view(track.id));
+    one.view = view;
+    this.player.add(track);
+    one.row.querySelector(".studio-track-about").textContent = about(track);
+    one.row.classList.toggle("studio-preview", !track.complete);
+    one.row.dataset.complete = track.complete;
+    for (const item of one.row.querySelectorAll(".studio-get")) item.disabled = !track.complete;
+    if (!known && !track.complete && !this.player.playing) this.player.seek(track.start);
+    this.paint();
+  }
+
+  async showRest(tracks) {
+    const version = tracks.map((track) => track.version).join();
+    const rest = this.tracks.get(REST);
+    if (rest.version === version) return;
+    rest.version = version;
+    rest.view = decode(await this.server.view(REST));
+    this.paint();
+  }
+
+  // ---- tracks --------------------------------------------------------------------------------------------------------
+
+  async addRow(track) {
+    const row = document.createElement("li");
+    row.className = "studio-track";
+    row.dataset.track = track.id;
+    row.innerHTML = `
+      <div>
+        <div class="studio-track-name"></div><div class="studio-track-about"></div>
+        <div class="studio-controls">
+          <button type="button" class="studio-mute" aria-pressed="false" aria-keyshortcuts="M">Mute</button>
+          <button type="button" class="studio-solo" aria-pressed="false" aria-keyshortcuts="S">Solo</button>
+          <input type="range" class="studio-gain" min="${SOFTEST}" max="${LOUDEST}" step="0.5" value="0" />
+          <output class="studio-decibels">0 dB</output>
+        </div>
+        <div class="studio-level" aria-hidden="true"><div></div></div>
+        <div class="studio-controls studio-files"></div>
+      </div>
+      <div class="studio-canvas" aria-hidden="true"><canvas></canvas><div class="studio-playhead"></div></div>`;
+    row.querySelector(".studio-track-name").textContent = track.name;
+    row.querySelector(".studio-canvas").addEventListener("pointerdown", (event) => this.player.seek(this.second(event)));
+    row.addEventListener("focusin", () => this.choose([...this.tracks.keys()].indexOf(track.id)));
+    const mute = row.querySelector(".studio-mute");
+    const solo = row.querySelector(".studio-solo");
+    const slider = row.querySelector(".studio-gain");
+    mute.ariaLabel = `Mute ${track.name}`;
+    solo.ariaLabel = `Play ${track.name} alone`;
+    slider.ariaLabel = `Level of ${track.name} in decibels`;
+    mute.addEventListener("click", () => this.player.set(track.id, { mute: press(mute) }));
+    solo.addEventListener("click", () => this.player.set(track.id, { solo: press(solo) }));
+    slider.addEventListener("input", () => {
+      const decibels = Number(slider.value);
+      this.player.set(track.id, { decibels: decibels <= SOFTEST ? -Infinity : decibels });
+      row.querySelector(".studio-decibels").textContent = decibels <= SOFTEST ? "silent" : `${decibels} dB`;
+    });
+    if (track.id !== REST) {
+      const get = button("Download", () => this.download({ kind: "track", track: track.id }));
+      const remove = button("Remove", () => this.try(() => this.server.post("remove", { track: track.id })));
+      get.classList.add("studio-get");
+      get.ariaLabel = `Download ${track.name}`;
+      remove.ariaLabel = `Remove ${track.name}`;
+      row.querySelector(".studio-files").append(get, remove);
+      this.part("tracks").insertBefore(row, this.tracks.get(REST)?.row ?? null);
+    } else {
+      this.part("tracks").append(row);
+    }
+    const rest = this.tracks.get(REST);
+    this.tracks.delete(REST); // stays the last
+    this.tracks.set(track.id, { track, view: null, row });
+    if (rest) this.tracks.set(REST, rest);
+    this.choose(this.chosen);
+  }
+
+  dropTrack(id) {
+    this.tracks.get(id)?.row.remove();
+    this.tracks.delete(id);
+    this.player.remove(id);
+    this.choose(Math.min(this.chosen, this.tracks.size - 1));
+  }
+
+  choose(index) {
+    this.chosen = Math.max(0, index);
+    [...this.tracks.values()].forEach((one, at) => one.row.classList.toggle("studio-chosen", at === this.chosen));
+  }
+
+  // ---- what the user does ---------------------------------------------------------------------------------------------
+
+  bind() {
+    const on = (name, event, action) => this.part(name).addEventListener(event, action);
+    on("file", "change", (event) => this.open(event.target.files[0]));
+    const drop = this.part("drop");
+    for (const event of ["dragover", "dragleave", "drop"]) {
+      this.root.addEventListener(event, (moved) => {
+        moved.preventDefault();
+        drop.classList.toggle("studio-over", event === "dragover");
+        if (event === "drop" && moved.dataTransfer.files.length) this.open(moved.dataTransfer.files[0]);
+      });
+    }
+    on("cancel", "click", () => this.try(() => this.server.post("cancel", {})));
+    on("play", "click", () => this.toggle());
+    on("ab", "click", () => this.compare());
+    on("loop", "click", () => this.toggleLoop());
+    on("this", "click", () => this.mark("spans"));
+    on("not", "click", () => this.mark("not"));
+    on("from", "change", () => this.typed());
+    on("to", "change", () => this.typed());
+    on("stems", "click", () => this.separate({ stems: true }));
+    on("query", "submit", (event) => {
+      event.preventDefault();
+      const of = (kind) => this.marks.filter((mark) => mark.kind === kind).map((mark) => mark.span);
+      this.separate({ text: this.part("text").value, spans: of("spans"), not: of("not") });
+    });
+    on("save-all", "click", () => this.download({ kind: "all" }));
+    on("save-mix", "click", () => this.download({ kind: "mix", ...this.levels() }));
+    on("save-video", "click", () => this.download({ kind: "video", ...this.levels() }));
+    this.player.ended = () => this.paint();
+    this.bindMain();
+    this.root.addEventListener("click", (event) => {
+      // After a click of the mouse, unlike one by the keyboard, the space bar plays and does not click again.
+      if (event.detail > 0) event.target.closest("button")?.blur();
+    });
+    document.addEventListener("keydown", (event) => this.key(event));
+    new ResizeObserver(() => this.paint()).observe(this.root);
+  }
+
+  bindMain() {
+    const main = this.part("main");
+    let from = null;
+    main.addEventListener("pointerdown", (event) => {
+      if (!this.recording) return;
+      from = { x: event.clientX, second: this.second(event) };
+      main.setPointerCapture(event.pointerId);
+    });
+    main.addEventListener("pointermove", (event) => {
+      if (from && Math.abs(event.clientX - from.x) >= CLICK) {
+        this.select([from.second, this.second(event)].sort((a, b) => a - b));
+      }
+    });
+    main.addEventListener("pointerup", (event) => {
+      if (from && Math.abs(event.clientX - from.x) < CLICK) this.player.seek(from.second);
+      from = null;
+    });
+    main.addEventListener("pointercancel", () => (from = null));
+  }
+
+  second(event) {
+    const box = event.currentTarget.getBoundingClientRect();
+    const share = (event.clientX - box.left) / box.width;
+    return Math.max(0, Math.min(1, share)) * this.recording.seconds;
+  }
+
+  key(event) {
+    if (!this.recording || event.ctrlKey || event.metaKey || event.altKey) return;
+    const { target } = event;
+    if (target.matches?.("input:not([type=range]):not([type=file]), select, textarea")) return;
+    const pressing = target.matches?.("button, summary, a, label");
+    const rows = [...this.tracks.values()];
+    const row = rows[this.chosen]?.row;
+    const actions = {
+      " ": () => this.toggle(),
+      a: () => this.compare(),
+      l: () => this.toggleLoop(),
+      m: () => row?.querySelector(".studio-mute").click(),
+      s: () => row?.querySelector(".studio-solo").click(),
+      ArrowLeft: () => this.player.seek(this.player.position() - STEP),
+      ArrowRight: () => this.player.seek(this.player.position() + STEP),
+      Home: () => this.player.seek(0),
+    };
+    const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+    if ((key === " " && pressing) || (key.length > 1 && target.matches?.("input"))) return;
+    if (/^[1-9]$/.test(key) && Number(key) <= rows.length) this.choose(Number(key) - 1);
+    else if (actions[key]) actions[key]();
+    else return;
+    event.preventDefault();
+  }
+
+  async open(file) {
+    if (!file) return;
+    const { limits } = this.server.about;
+    this.part("error").textContent = "";
+    await this.try(async () => {
+      if (file.size > limits.upload_bytes) throw new Error(`${file.name} is larger than the studio takes.`);
+      const path = await this.server.upload(file, (done) => this.say(`Uploading ${file.name}: ${Math.round(done * 100)}%`));
+      this.say("");
+      await this.server.post("cancel", {}); // what was asked of the recording before
+      await this.server.ask("open", path, file.name);
+      this.listen();
+    });
+    this.say("");
+    this.part("file").value = "";
+  }
+
+  // Listens for suggestions, while nothing else is wanted.
+  async listen() {
+    if (this.listening) return;
+    this.listening = true;
+    await this.server.ask("listen").catch(() => {});
+    this.listening = false;
+  }
+
+  async separate(wanted) {
+    this.part("error").textContent = "";
+    const from = this.player.playing || this.player.at ? this.player.position() : null;
+    const model = this.part("model").value;
+    const again = this.listening;
+    await this.try(async () => {
+      if (again) await this.server.post("cancel", {});
+      await this.server.ask("separate", JSON.stringify({ ...wanted, model, ...(from === null ? {} : { from }) }));
+      this.marks = [];
+      this.showMarks();
+    });
+    if (again && !this.heard) this.listen();
+  }
+
+  async download(wanted) {
+    await this.try(async () => {
+      this.say("Writing the file");
+      const { key } = await this.server.post("files", wanted);
+      const link = document.createElement("a");
+      link.href = this.server.url(`files/${key}`);
+      link.download = "";
+      link.click();
+    });
+    this.say("");
+  }
+
+  levels() {
+    const gains = {};
+    for (const id of this.tracks.keys()) if (id !== REST) gains[id] = this.player.gain(id);
+    return { gains, rest: this.player.gain(REST) };
+  }
+
+  toggle() {
+    if (this.player.playing) this.player.pause();
+    else this.player.play();
+  }
+
+  compare() {
+    this.player.compare(press(this.part("ab")));
+  }
+
+  toggleLoop() {
+    const looping = press(this.part("loop"));
+    this.player.setLoop(looping ? this.selection ?? [0, this.recording.seconds] : null);
+  }
+
+  select(selection) {
+    this.selection = selection && selection[1] - selection[0] > 0.01 ? selection : null;
+    const box = this.part("selection");
+    box.hidden = !this.selection;
+    if (this.selection) {
+      const [start, end] = this.selection.map((second) => (100 * second) / this.recording.seconds);
+      box.style.left = `${start}%`;
+      box.style.width = `${end - start}%`;
+    }
+    this.part("from").value = this.selection ? this.selection[0].toFixed(2) : "";
+    this.part("to").value = this.selection ? this.selection[1].toFixed(2) : "";
+    if (this.part("loop").ariaPressed === "true") this.player.setLoop(this.selection ?? [0, this.recording.seconds]);
+  }
+
+  typed() {
+    const [from, to] = ["from", "to"].map((name) => this.part(name).valueAsNumber);
+    const { seconds } = this.recording;
+    if (from >= 0 && to > from) this.select([Math.min(from, seconds), Math.min(to, seconds)]);
+  }
+
+  mark(kind) {
+    if (!this.selection) return this.fail(new Error("Mark a stretch first: drag over the waveform, or type its seconds."));
+    this.marks.push({ kind, span: this.selection.map((second) => Math.round(second * 1000) / 1000) });
+    this.showMarks();
+  }
+
+  showMarks() {
+    this.part("marks").replaceChildren(...this.marks.map((mark) => {
+      const chip = button(`${mark.kind === "not" ? "not this" : "this sound"} ${spanText([mark.span])} ×`, () => {
+        this.marks = this.marks.filter((one) => one !== mark);
+        this.showMarks();
+      });
+      chip.ariaLabel = `Remove the mark ${chip.textContent}`;
+      return chip;
+    }));
+    this.paint();
+  }
+
+  // ---- what is drawn ----------------------------------------------------------------------------------------------------
+
+  paint(spans = this.marks.map((mark) => mark.span)) {
+    if (!this.recording || !this.main) return;
+    const total = this.recording.seconds;
+    draw(this.part("main").querySelector("canvas"), this.main, { start: 0, seconds: total, total }, spans);
+    for (const { track, view, row } of this.tracks.values()) {
+      const place = { start: track.start, seconds: track.seconds, total };
+      draw(row.querySelector("canvas"), view, place, track.spans);
+    }
+  }
+
+  tick() {
+    if (this.recording) {
+      const second = this.player.position();
+      for (const head of this.root.querySelectorAll(".studio-playhead")) {
+        head.style.left = `${(100 * second) / this.recording.seconds}%`;
+      }
+      this.part("time").textContent = `${clock(second, 1)} / ${clock(this.recording.seconds, 1)}`;
+      this.part("play").textContent = this.player.playing ? "Pause" : "Play";
+      this.part("main").setAttribute("aria-valuenow", second.toFixed(1));
+      this.part("main").setAttribute("aria-valuetext", clock(second, 1));
+      for (const [id, { row }] of this.tracks) {
+        const level = this.player.playing ? this.player.level(id) : -Infinity;
+        row.querySelector(".studio-level div").style.width = `${Math.max(0, Math.min(100, (level + 60) / 0.6))}%`;
+      }
+    }
+    requestAnimationFrame(() => this.tick());
+  }
+
+  // ---- messages -------------------------------------------------------------------------------------------------------------
+
+  async try(action) {
+    try {
+      await action();
+    } catch (error) {
+      if (error.message !== "cancelled") this.fail(error);
+    }
+    this.server.wake();
+  }
+
+  say(text) {
+    this.part("status").textContent = text;
+  }
+
+  fail(error) {
+    this.part("error").textContent = error.message;
+  }
+}
+
+function button(text, action) {
+  const made = document.createElement("button");
+  made.type = "button";
+  made.textContent = text;
+  made.addEventListener("click", action);
+  return made;
+}
+
+function press(pressed) {
+  const now = pressed.ariaPressed !== "true";
+  pressed.ariaPressed = String(now);
+  return now;
+}
+
+function about(track) {
+  const parts = [track.complete ? "" : "preview", track.origin === "stems" ? "stem" : ""];
+  if (track.presence !== null) parts.push(`in the recording: ${Math.round(track.presence * 100)}%`);
+  if (track.spans.length) parts.push(`at ${spanText(track.spans)}`);
+  return parts.filter(Boolean).join(", ");
+}
+
+function spanText(spans) {
+  const shown = spans.slice(0, 4).map(([start, end]) => `${start.toFixed(1)}-${end.toFixed(1)} s`);
+  return shown.join(", ") + (spans.length > 4 ? ` and ${spans.length - 4} more` : "");
+}
+
+function clock(seconds, digits = 0) {
+  const rounded = Number(seconds.toFixed(digits));
+  const minutes = Math.floor(rounded / 60);
+  return `${minutes}:${(rounded - 60 * minutes).toFixed(digits).padStart(digits ? 3 + digits : 2, "0")}`;
+}

@@ -1,0 +1,186 @@
+"""What a page downloads: tracks, what they leave, the mix as it is set, and all of them in one file."""
+
+from __future__ import annotations
+
+import itertools
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+
+from audiosep.audio import AudioReader
+from audiosep.audio.covers import read_cover
+from audiosep.audio.limits import Array
+from audiosep.errors import InputError
+from audiosep.hearing.description import labels_text
+from audiosep.output.files import Outputs
+from audiosep.output.names import plan_outputs
+from audiosep.output.output_options import rest_name
+from audiosep.query.query import unique_names
+from audiosep.studio.overview import Overview, overview
+from audiosep.studio.recording import Recording
+from audiosep.studio.session import Track
+
+_BLOCK = 65_536
+_LOUDEST = 100.0  # largest factor of a track
+
+
+def weights_of(rest: float, gains: Mapping[str, float], tracks: Sequence[Track]) -> dict[str, float]:
+    """What the recording and its tracks are multiplied by in a mix.
+
+    Args:
+        rest: gain of what the tracks leave of the recording.
+        gains: track id -> gain.
+        tracks: all of the page.
+
+    Returns:
+        Track id -> factor of its samples; "" -> that of the recording.
+
+    Raises:
+        InputError: a track that is not there, or an impossible gain.
+    """
+    unknown = set(gains) - {track.id for track in tracks}
+    values = [rest, *gains.values()]
+    if unknown or not all(isinstance(value, int | float) and 0 <= value <= _LOUDEST for value in values):
+        raise InputError(f"a mix has gains from 0 to {_LOUDEST:g} for the tracks of the page: reload the page")
+    return {"": float(rest), **{track.id: gains.get(track.id, 0.0) - rest for track in tracks}}
+
+
+def write_mix(
+    path: Path, recording: Recording, tracks: Sequence[Track], weights: Mapping[str, float], *, video: bool = False
+) -> float:
+    """Write a mix of the recording and its tracks.
+
+    Args:
+        path: of the file.
+        recording: of the page.
+        tracks: which are complete.
+        weights: as of `weights_of`.
+        video: whether to write the recording's picture with it.
+
+    Returns:
+        What the mix was multiplied by so that it does not clip.
+
+    Raises:
+        InputError: a track is not complete.
+        AudioError: it cannot be written.
+    """
+    info = recording.info
+    blocks = mixed(recording, tracks, weights)
+    outputs = Outputs(
+        {"mix": path},
+        info.sample_rate,
+        info.channels,
+        depth=info.depth,
+        tags=info.tags,
+        speakers=info.speakers,
+        cover=read_cover(recording.path),
+        overwrite=True,
+        video=recording.path if video else None,
+    )
+    with outputs:
+        for block in blocks:
+            outputs.write({"mix": block})
+    return outputs.gain
+
+
+def mixed(
+    recording: Recording, tracks: Sequence[Track], weights: Mapping[str, float], size: int = _BLOCK
+) -> Iterator[Array]:
+    """A mix of the recording and its tracks, block by block.
+
+    Args:
+        recording: of the page.
+        tracks: which are complete where they have a weight.
+        weights: as of `weights_of`.
+        size: samples of a block.
+
+    Raises:
+        InputError: a track is not complete.
+    """
+    used = [track for track in tracks if weights[track.id]]
+    if early := [track.name for track in used if not track.complete]:
+        raise InputError(f"{early[0]!r} is a preview as yet: wait until it is complete")
+    factors = [weights[""], *(weights[track.id] / track.gain for track in used)]
+    return _sums([recording.mix, *(track.path for track in used)], factors, size)
+
+
+def _sums(paths: Sequence[Path], factors: Sequence[float], size: int) -> Iterator[Array]:
+    """The weighted sum of several files of one length."""
+    with ExitStack() as stack:
+        readers = [stack.enter_context(AudioReader(path, size)) for path in paths]
+        for blocks in zip(*readers, strict=True):
+            total = np.zeros_like(blocks[0])
+            for factor, block in zip(factors, blocks, strict=True):
+                total += np.float32(factor) * block
+            yield total
+
+
+def view_of_rest(recording: Recording, tracks: Sequence[Track]) -> Overview:
+    """The picture of what the tracks leave of the recording.
+
+    Args:
+        recording: of the page.
+        tracks: of the page; those that are not complete are left out.
+    """
+    complete = [track for track in tracks if track.complete]
+    weights = weights_of(1.0, {}, complete)
+    return overview(
+        lambda size: mixed(recording, complete, weights, size),
+        recording.samples,
+        recording.info.sample_rate,
+        recording.view.highest,
+    )
+
+
+def write_all(path: Path, recording: Recording, tracks: Sequence[Track], folder: Path) -> None:
+    """Write all tracks, what they leave, and when they sound, into one zip file.
+
+    Args:
+        path: of the file.
+        recording: of the page.
+        tracks: which are complete.
+        folder: for what is written before it goes into the file.
+
+    Raises:
+        InputError: no track, or one is not complete.
+        AudioError: it cannot be written.
+    """
+    if not tracks:
+        raise InputError("there is no track yet: separate a sound first")
+    names = download_names(recording, tracks)
+    rest = folder / "rest.wav"
+    try:
+        write_mix(rest, recording, tracks, weights_of(1.0, {}, tracks))
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+            for track in tracks:
+                archive.write(track.path, names[track.id])
+            archive.write(rest, names[""])
+            labels = sorted((span, track.name) for track in tracks for span in track.spans)
+            archive.writestr(f"{Path(names['']).stem} labels.txt", labels_text(labels))
+    finally:
+        rest.unlink(missing_ok=True)
+
+
+def download_names(recording: Recording, tracks: Sequence[Track], format: str = "wav") -> dict[str, str]:
+    """The names of files, as the command line would name them.
+
+    Args:
+        recording: of the page.
+        tracks: of the page.
+        format: of the files.
+
+    Returns:
+        Track id -> name; "" -> that of what they leave.
+    """
+    unique = list(unique_names([track.name for track in tracks]))
+    rest = rest_name(unique) if unique else "mix"
+    paths = plan_outputs(".", [*unique, rest], file=Path(recording.name).stem, format=format)
+    ids = [track.id for track in tracks]
+    return dict(
+        itertools.chain(
+            ((id, paths[name].name) for id, name in zip(ids, unique, strict=True)), [("", paths[rest].name)]
+        )
+    )

@@ -1,0 +1,105 @@
+"""The recording of a page: checked, decoded once for playing, and looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from audiosep.audio import SUFFIXES, AudioInfo, AudioReader, AudioWriter
+from audiosep.audio.preview import representative_start
+from audiosep.audio.video import CONTAINERS
+from audiosep.errors import Cancelled
+from audiosep.studio.limits import Limits, check_decoded, check_upload
+from audiosep.studio.overview import Overview, overview_of_file
+
+PREVIEW = 20.0
+"""Seconds of a recording that are separated first."""
+
+_OTHER = ".bin"
+_LONGEST_NAME = 200
+
+
+@dataclass(frozen=True)
+class Recording:
+    """An uploaded recording.
+
+    Attributes:
+        name: that the user's file had; shown, and part of the names of downloads, but never of a path of ours.
+        path: of the uploaded file.
+        mix: its samples as a wav file of floats.
+        info: what the file is.
+        samples: of each channel.
+        start: second at which a preview of `PREVIEW` seconds sounds like the whole.
+        view: its picture.
+    """
+
+    name: str
+    path: Path
+    mix: Path
+    info: AudioInfo
+    samples: int
+    start: float
+    view: Overview
+
+    @property
+    def seconds(self) -> float:
+        """Its length."""
+        return self.samples / self.info.sample_rate
+
+    @property
+    def is_video(self) -> bool:
+        """Whether its picture can be copied beside another sound."""
+        return self.path.suffix in CONTAINERS
+
+
+def safe_suffix(name: str) -> str:
+    """The ending of a file's name if it is one of recordings, in lower case; else one that says nothing.
+
+    Args:
+        name: that the user's file had.
+    """
+    suffix = Path(name.replace("\0", "")).suffix.lower()
+    return suffix if suffix in SUFFIXES | set(CONTAINERS) else _OTHER
+
+
+def shown_name(name: str) -> str:
+    """The last part of a file's name, without control characters, and not too long.
+
+    Args:
+        name: that the user's file had.
+    """
+    last = name.replace("\\", "/").rsplit("/", 1)[-1]
+    return "".join(letter for letter in last if letter.isprintable())[:_LONGEST_NAME].strip() or "recording"
+
+
+def open_recording(path: Path, name: str, limits: Limits, progress: Callable[[float], bool]) -> Recording:
+    """Check a file and decode it once.
+
+    Args:
+        path: of the file, in a folder of its own, where the decoded one goes too.
+        name: that the user's file had.
+        limits: of the studio.
+        progress: called with the fraction that is done; returning False cancels.
+
+    Raises:
+        InputError: too large or long, or nothing that can be separated.
+        AudioError: no recording.
+        Cancelled: by `progress`.
+    """
+    info = check_upload(path, limits)
+    mix = path.with_name("mix.wav")
+    expected = (info.seconds or limits.seconds) * info.sample_rate
+    with AudioReader(path, max_seconds=limits.seconds, name=shown_name(name)) as reader:
+        info = replace(reader.info, path=path)
+        with AudioWriter(mix, info.sample_rate, info.channels, "float") as writer:
+            for block in reader:
+                check_decoded(writer.samples + block.shape[1], info.channels, limits)
+                writer.write(block)
+                if not progress(min(0.9, writer.samples / max(1.0, expected))):
+                    raise Cancelled("opening the recording was cancelled")
+    samples = writer.samples
+    view = overview_of_file(mix)
+    start = representative_start(mix, PREVIEW) if samples > 1.5 * PREVIEW * info.sample_rate else 0.0
+    progress(1.0)
+    return Recording(shown_name(name), path, mix, info, samples, start, view)

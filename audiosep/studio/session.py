@@ -1,0 +1,439 @@
+"""The pages that are open: what each has uploaded and separated, in a folder of its own that dies with it."""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+import secrets
+import shutil
+import tempfile
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from audiosep.errors import InputError
+from audiosep.hearing.description import HeardSound
+from audiosep.hearing.spans import Span
+from audiosep.studio.limits import Limits
+from audiosep.studio.overview import Overview
+from audiosep.studio.recording import Recording
+
+logger = logging.getLogger(__name__)
+
+MIX = "mix"
+"""The track that is the recording itself."""
+
+REST = "rest"
+"""The track that is what the others leave of the recording."""
+
+CANCELLED = "cancelled"
+"""What a request is answered with that the page did not want any more."""
+
+_GRACE = 20.0  # seconds within which a page that was left may come back, as at a reload
+_REMEMBERED = 64  # finished requests of a page
+_REQUEST = re.compile(r"[A-Za-z0-9_-]{1,40}")
+
+
+@dataclass(frozen=True)
+class Track:
+    """A separated sound, or a part of one.
+
+    Attributes:
+        id: of the track; the same for its preview and the whole.
+        name: of the sound, as the output is called.
+        origin: how it was asked for: "words", "spans" or "stems".
+        model: that separated it.
+        path: of the wav file.
+        start: second of the recording at which the file begins.
+        seconds: length of the file.
+        gain: what its samples were multiplied by so that they do not clip.
+        presence: how sure the model is that the recording has it, 0 to 1; None where it does not say.
+        spans: where it sounds.
+        complete: whether it is the whole, and not a preview.
+        view: its picture.
+    """
+
+    id: str
+    name: str
+    origin: str
+    model: str
+    path: Path
+    start: float
+    seconds: float
+    gain: float
+    presence: float | None
+    spans: tuple[Span, ...]
+    complete: bool
+    view: Overview
+
+    def document(self) -> dict[str, object]:
+        """For JSON."""
+        return {
+            "id": self.id,
+            "version": f"{self.id}-{'full' if self.complete else 'preview'}",
+            "name": self.name,
+            "origin": self.origin,
+            "model": self.model,
+            "start": self.start,
+            "seconds": self.seconds,
+            "gain": self.gain,
+            "presence": None if self.presence is None or math.isnan(self.presence) else round(self.presence, 3),
+            "spans": [[round(start, 3), round(end, 3)] for start, end in self.spans],
+            "complete": self.complete,
+        }
+
+
+@dataclass
+class Running:
+    """A request that is being answered.
+
+    Attributes:
+        request: its name, which the page gave it.
+        what: is done, in words.
+        stage: opening, listening, preview or full.
+        fraction: of the stage that is done.
+        began: when the stage began, by `time.monotonic`.
+    """
+
+    request: str
+    what: str
+    stage: str
+    fraction: float = 0.0
+    began: float = field(default_factory=time.monotonic)
+
+    def document(self) -> dict[str, object]:
+        """For JSON, with the seconds that are left where they can be told."""
+        passed = time.monotonic() - self.began
+        told = self.fraction > 0.02 and passed > 0.5
+        left = passed * (1 - self.fraction) / self.fraction if told else None
+        return {
+            "request": self.request,
+            "what": self.what,
+            "stage": self.stage,
+            "fraction": round(self.fraction, 4),
+            "left": None if left is None else round(left, 1),
+        }
+
+
+class Session:
+    """A page: its recording, tracks and requests. Its methods may be called from any thread.
+
+    Args:
+        folder: of its files, which exists.
+
+    Attributes:
+        id: the secret that its page names it by.
+        folder: as above.
+        recording: that is open; None before the first.
+        heard: what was heard in the recording; None until that is known.
+        tracks: id -> track, in the order in which they came.
+        files: key -> (path, name for the user) of files to download.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.id = folder.name
+        self.folder = folder
+        self.recording: Recording | None = None
+        self.heard: tuple[HeardSound, ...] | None = None
+        self.tracks: dict[str, Track] = {}
+        self.files: dict[str, tuple[Path, str]] = {}
+        self._running: Running | None = None
+        self._finished: OrderedDict[str, str | None] = OrderedDict()
+        self._waiting: list[str] = []
+        self._dropped: set[str] = set()
+        self._seen = self._used = time.monotonic()
+        self._lock = threading.RLock()
+        self._closed = False
+
+    # ---- requests ------------------------------------------------------------------------------------------------
+
+    def accept(self, request: str, limits: Limits) -> None:
+        """Note a request that will wait for its turn.
+
+        Args:
+            request: its name, which the page gave it.
+            limits: of the studio.
+
+        Raises:
+            InputError: an impossible name, or too many wait already.
+        """
+        if not _REQUEST.fullmatch(request):
+            raise InputError("a request is named by up to 40 letters, digits, - and _")
+        with self._lock:
+            if len(self._waiting) >= limits.waiting:
+                raise InputError(f"{limits.waiting} requests of this page wait already: wait, or cancel them")
+            self._waiting.append(request)
+            self._used = time.monotonic()
+
+    def begin(self, request: str, what: str, stage: str) -> bool:
+        """The turn of a request has come, or its next stage.
+
+        Args:
+            request: as for `accept`.
+            what: is done, in words.
+            stage: as of `Running`.
+
+        Returns:
+            Whether it is still wanted.
+        """
+        with self._lock:
+            if self._closed or request in self._dropped or request not in self._waiting:
+                return False
+            self._running = Running(request, what, stage)
+            return True
+
+    def advance(self, fraction: float) -> bool:
+        """The running request has got so far.
+
+        Args:
+            fraction: of its stage, 0 to 1.
+
+        Returns:
+            Whether it is still wanted.
+        """
+        with self._lock:
+            running = self._running
+            if running is None or self._closed or running.request in self._dropped:
+                return False
+            running.fraction = fraction
+            self._used = time.monotonic()
+            return True
+
+    def finish(self, request: str, error: str | None = None) -> None:
+        """A request was answered.
+
+        Args:
+            request: as for `accept`.
+            error: what was wrong, in words for the user; None for nothing.
+        """
+        with self._lock:
+            if self._running is not None and self._running.request == request:
+                self._running = None
+            if request in self._waiting:
+                self._waiting.remove(request)
+            self._dropped.discard(request)
+            self._finished[request] = error
+            while len(self._finished) > _REMEMBERED:
+                self._finished.popitem(last=False)
+            self._used = time.monotonic()
+
+    def drop(self, request: str | None = None) -> None:
+        """Cancel a request, or all of them.
+
+        Args:
+            request: as for `accept`; None for all.
+        """
+        with self._lock:
+            for one in [name for name in self._waiting if request in (None, name)]:
+                if self._running is not None and self._running.request == one:
+                    self._dropped.add(one)
+                else:
+                    self.finish(one, CANCELLED)
+
+    # ---- tracks and files ----------------------------------------------------------------------------------------
+
+    def replace_recording(self, recording: Recording) -> None:
+        """Show another recording; the tracks of the one before are gone.
+
+        Args:
+            recording: in a folder of this session.
+        """
+        with self._lock:
+            before = [path for path in self.folder.iterdir() if path != recording.path.parent]
+            self.recording, self.heard, self.tracks, self.files = recording, None, {}, {}
+        for path in before:
+            shutil.rmtree(path, ignore_errors=True)
+
+    def put(self, track: Track) -> None:
+        """Show a track, in the place of its preview.
+
+        Args:
+            track: to show.
+        """
+        with self._lock:
+            self.tracks[track.id] = track
+
+    def remove(self, track: str) -> None:
+        """Delete a track and its files.
+
+        Args:
+            track: its id.
+
+        Raises:
+            InputError: there is none.
+        """
+        with self._lock:
+            if track not in self.tracks:
+                raise InputError("there is no such track: reload the page")
+            path = self.tracks.pop(track).path
+        path.unlink(missing_ok=True)
+
+    def offer(self, path: Path, name: str) -> str:
+        """Let a file be downloaded.
+
+        Args:
+            path: in the folder of this session.
+            name: that the user's file gets.
+
+        Returns:
+            Its key.
+        """
+        with self._lock:
+            key = secrets.token_urlsafe(16)
+            self.files[key] = (path, name)
+            return key
+
+    def document(self) -> dict[str, object]:
+        """All that the page shows, for JSON; the page has given a sign of life."""
+        with self._lock:
+            self._seen = time.monotonic()
+            recording, heard = self.recording, self.heard
+            return {
+                "recording": None
+                if recording is None
+                else {
+                    "name": recording.name,
+                    "version": recording.path.parent.name,
+                    "seconds": recording.seconds,
+                    "samples": recording.samples,
+                    "rate": recording.info.sample_rate,
+                    "channels": recording.info.channels,
+                    "video": recording.is_video,
+                },
+                "heard": None
+                if heard is None
+                else [
+                    {"name": sound.name, "score": round(sound.score, 3), "spans": [list(span) for span in sound.spans]}
+                    for sound in heard
+                ],
+                "tracks": [track.document() for track in self.tracks.values()],
+                "running": None if self._running is None else self._running.document(),
+                "waiting": list(self._waiting),
+                "finished": dict(self._finished),
+            }
+
+    # ---- life ----------------------------------------------------------------------------------------------------
+
+    def use(self) -> None:
+        """Something was asked of the session."""
+        self._seen = self._used = time.monotonic()
+
+    def leave(self, limits: Limits) -> None:
+        """The page was closed or is being loaded again: unless it comes back soon, its files are deleted.
+
+        Args:
+            limits: of the studio.
+        """
+        self._seen = time.monotonic() - limits.lease + _GRACE
+
+    def is_over(self, limits: Limits) -> bool:
+        """Whether nobody uses the session any more.
+
+        Args:
+            limits: of the studio.
+        """
+        now = time.monotonic()
+        return now - self._seen > limits.lease or now - self._used > limits.idle
+
+    def close(self) -> None:
+        """Cancel its requests and delete its files."""
+        with self._lock:
+            self._closed = True
+            self.tracks, self.files, self.recording = {}, {}, None
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Sessions:
+    """All pages that are open. As a context manager it deletes their files at the end.
+
+    Args:
+        limits: of the studio.
+
+    Attributes:
+        root: the folder of all files.
+        uploads: the folder in which files arrive.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self._folder = tempfile.TemporaryDirectory(prefix="audiosep-studio-", ignore_cleanup_errors=True)
+        self.root = Path(self._folder.name).resolve()
+        self.uploads = self.root / "uploads"
+        self.uploads.mkdir()
+        self._sessions: dict[str, Session] = {}
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+
+    def create(self) -> Session:
+        """A session for a page.
+
+        Raises:
+            InputError: too many are open.
+        """
+        self.sweep()
+        with self._lock:
+            if len(self._sessions) >= self.limits.pages:
+                raise InputError(f"{self.limits.pages} pages are open already: close one, or wait some minutes")
+            folder = self.root / secrets.token_urlsafe(24)
+            folder.mkdir(mode=0o700)
+            session = self._sessions[folder.name] = Session(folder)
+            return session
+
+    def get(self, id: str) -> Session:
+        """The session of a page.
+
+        Args:
+            id: as of `Session`.
+
+        Raises:
+            InputError: there is none, or not any more.
+        """
+        session = self._sessions.get(id)
+        if session is None:
+            raise InputError("this page was left for too long, and its files are deleted: reload it")
+        return session
+
+    def sweep(self) -> None:
+        """Delete what nobody uses any more."""
+        with self._lock:
+            over = [session for session in self._sessions.values() if session.is_over(self.limits)]
+            for session in over:
+                del self._sessions[session.id]
+        for session in over:
+            session.close()
+        for path in self.uploads.iterdir():
+            if time.time() - path.stat().st_mtime > self.limits.lease:
+                shutil.rmtree(path, ignore_errors=True)
+
+    def sweep_for_ever(self, every: float = 5.0) -> Callable[[], None]:
+        """Sweep in a thread.
+
+        Args:
+            every: so many seconds.
+
+        Returns:
+            What ends it.
+        """
+
+        def run() -> None:
+            while not self._ended.wait(every):
+                try:
+                    self.sweep()
+                except OSError as error:  # another thread was quicker
+                    logger.info("sweeping: %s", error)
+
+        threading.Thread(target=run, name="audiosep-studio-sweep", daemon=True).start()
+        return self._ended.set
+
+    def close(self) -> None:
+        """End all sessions and delete all files."""
+        self._ended.set()
+        with self._lock:
+            sessions, self._sessions = list(self._sessions.values()), {}
+        for session in sessions:
+            session.close()
+        self._folder.cleanup()

@@ -1,0 +1,344 @@
+"""What the studio does for a page, one request at a time: open a recording, listen to it, separate it."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from audiosep.errors import AudioSepError, Cancelled, InputError, ModelError
+from audiosep.inference.options import Options
+from audiosep.output.output_options import OutputOptions
+from audiosep.query.query import Query
+from audiosep.studio.limits import Limits
+from audiosep.studio.overview import overview_of_file
+from audiosep.studio.recording import PREVIEW, Recording, open_recording, safe_suffix
+from audiosep.studio.session import CANCELLED, Session, Sessions, Track
+
+if TYPE_CHECKING:
+    from audiosep.hearing.description import HeardSound
+    from audiosep.output.batch_report import FileResult
+    from audiosep.separator import Separator
+
+logger = logging.getLogger(__name__)
+
+SEPARATING = Options(stem_head=True)
+"""As the command line separates: words such as drums are answered by the stems of a model."""
+
+_SHORT = 1.5  # recordings of up to so many previews are separated at once
+_MOST_SPANS = 32
+_LONGEST_TEXT = 500
+_MOST_HEARD = 10
+
+Request = Mapping[str, object]
+
+
+class Work:
+    """Answers the requests of pages. One thread at a time may separate, which the caller sees to.
+
+    Args:
+        sessions: of the pages.
+        models: name -> loads a separator, which is kept until another one is wanted.
+    """
+
+    def __init__(self, sessions: Sessions, models: Mapping[str, Callable[[], Separator]]) -> None:
+        self.sessions = sessions
+        self.models = dict(models)
+        self._loaded: tuple[str, Separator] | None = None
+
+    @property
+    def limits(self) -> Limits:
+        """Of the studio."""
+        return self.sessions.limits
+
+    def separator(self, name: str | None = None) -> Separator:
+        """The separator of a name.
+
+        Args:
+            name: one of the models; None for the first.
+
+        Raises:
+            ModelError: there is none of that name, or it cannot be loaded.
+        """
+        name = name or next(iter(self.models))
+        if name not in self.models:
+            raise ModelError(f"the studio has no model {name!r}; it has {', '.join(self.models)}")
+        if self._loaded is None or self._loaded[0] != name:
+            self._loaded = None  # its memory is free before another model is loaded
+            self._loaded = (name, self.models[name]())
+        return self._loaded[1]
+
+    def open(self, session: Session, request: str, upload: Path, name: str) -> None:
+        """Take an uploaded file into the session.
+
+        Args:
+            session: of the page.
+            request: that was accepted.
+            upload: the file, in a folder of its own below the folder of uploads.
+            name: that the user's file had.
+
+        Raises:
+            InputError: no such upload, or nothing that can be separated.
+            AudioError: no recording.
+            Cancelled: by the page.
+        """
+        source = self._uploaded(upload)
+        _begin(session, request, "Opening the recording", "opening")
+        folder = session.folder / secrets.token_hex(8)
+        folder.mkdir()
+        path = folder / f"recording{safe_suffix(name)}"
+        try:
+            shutil.move(source, path)
+            shutil.rmtree(source.parent, ignore_errors=True)
+            recording = open_recording(path, name, self.limits, session.advance)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        session.replace_recording(recording)
+
+    def _uploaded(self, path: Path) -> Path:
+        """An uploaded file: nothing but a regular file below the folder of uploads.
+
+        Raises:
+            InputError: something else.
+        """
+        root = self.sessions.uploads
+        try:
+            resolved = path.resolve(strict=True)
+            fine = resolved == path.absolute() and resolved.is_relative_to(root) and resolved.is_file()
+        except (OSError, ValueError, RuntimeError):
+            fine = False
+        if not fine or resolved.parent == root:
+            raise InputError("there is no such upload: upload the file again")
+        return resolved
+
+    def listen(self, session: Session, request: str) -> None:
+        """Find what is heard in the recording.
+
+        Args:
+            session: of the page.
+            request: that was accepted.
+
+        Raises:
+            InputError: no recording.
+            Cancelled: by the page.
+        """
+        recording = _opened(session)
+        _begin(session, request, "Listening for what there is", "listening")
+        session.heard = hear(self.separator(), recording, session.advance)
+
+    def separate(self, session: Session, request: str, wanted: Request) -> None:
+        """Separate a sound or the stems: a preview of long recordings first.
+
+        Args:
+            session: of the page.
+            request: that was accepted.
+            wanted: "stems": true, or "text", "spans" and "not" of a query; "model"; "from", the second at which a
+                preview begins.
+
+        Raises:
+            InputError: no recording, too many tracks, or no such query.
+            QueryError: a query that the model cannot take.
+            Cancelled: by the page.
+        """
+        recording = _opened(session)
+        stems, query = bool(wanted.get("stems")), query_of(wanted)
+        start = _number(wanted, "from", recording.start)
+        if stems == (query is not None):
+            raise InputError("ask for the stems, or for one sound: by words, by a marked stretch, or both")
+        label = "Four stems" if query is None else query.label
+        _begin(session, request, label, "preview")
+        separator = self.separator(_text(wanted, "model") or None)
+        names = separator.stem_names if query is None else (query.label,)
+        if len(session.tracks) + len(names) > self.limits.tracks:
+            raise InputError(f"a page has up to {self.limits.tracks} tracks: remove some")
+        ids = [secrets.token_hex(8) for _ in names]
+        origin = "stems" if query is None else "spans" if query.anchored else "words"
+        parts: list[tuple[str, float, float | None]] = [("full", 0.0, None)]
+        if recording.seconds > _SHORT * PREVIEW:
+            start = min(max(0.0, start), recording.seconds - PREVIEW)
+            parts.insert(0, ("preview", start, start + PREVIEW))
+        made: list[str] = []
+        try:
+            for stage, first, last in parts:
+                _begin(session, request, label, stage)
+                out = recording.path.parent / f"{ids[0]}-{stage}"
+                result = _separate(separator, recording, query, out, first, last, session.advance)
+                if not session.advance(1.0):
+                    raise Cancelled("cancelled")
+                for track in _tracks(result, ids, origin, separator.name, first, recording, stage == "full"):
+                    session.put(track)
+                    made.append(track.id)
+        except BaseException:
+            for id in dict.fromkeys(made):  # previews of what will not come
+                if id in session.tracks:
+                    session.remove(id)
+            raise
+
+
+def hear(separator: Separator, recording: Recording, progress: Callable[[float], bool]) -> tuple[HeardSound, ...]:
+    """What is heard in a recording; nothing by a model that cannot tell.
+
+    Args:
+        separator: that listens.
+        recording: of a page.
+        progress: called with the fraction that is done; returning False cancels.
+
+    Raises:
+        Cancelled: by `progress`.
+    """
+    try:
+        return separator.describe(recording.mix, most=_MOST_HEARD, quick=True, progress=progress).sounds
+    except ModelError as error:
+        logger.info("nothing is suggested: %s", error)
+        return ()
+
+
+def query_of(wanted: Request) -> Query | None:
+    """The query of a request.
+
+    Args:
+        wanted: as for `Work.separate`.
+
+    Returns:
+        The query; None where neither words nor spans are given.
+
+    Raises:
+        InputError: something else than words and pairs of seconds.
+        QueryError: an impossible query.
+    """
+    text = " ".join(_text(wanted, "text").split())
+    spans, others = _spans(wanted, "spans"), _spans(wanted, "not")
+    if not text and not spans:
+        return None
+    return Query(text or None, spans=spans, negative_spans=others)
+
+
+def _begin(session: Session, request: str, what: str, stage: str) -> None:
+    if not session.begin(request, what, stage):
+        raise Cancelled("cancelled")
+
+
+def _opened(session: Session) -> Recording:
+    if session.recording is None:
+        raise InputError("open a recording first")
+    return session.recording
+
+
+def _text(wanted: Request, name: str) -> str:
+    value = wanted.get(name) or ""
+    if not isinstance(value, str) or len(value) > _LONGEST_TEXT:
+        raise InputError(f"{name} must be a text of up to {_LONGEST_TEXT} letters")
+    return value
+
+
+def _number(wanted: Request, name: str, default: float) -> float:
+    value = wanted.get(name)
+    if value is None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e9:
+        raise InputError(f"{name} must be a number of seconds, got {value!r}")
+    return float(value)
+
+
+def _spans(wanted: Request, name: str) -> list[tuple[float, float]]:
+    value = wanted.get(name) or []
+    if not isinstance(value, list) or len(value) > _MOST_SPANS:
+        raise InputError(f"{name} must be up to {_MOST_SPANS} pairs of seconds")
+    spans = []
+    for pair in value:
+        if not isinstance(pair, list) or len(pair) != 2:
+            raise InputError(f"{name} must be pairs of seconds, got {pair!r}")
+        start, end = (_number({"second": second}, "second", 0.0) for second in pair)
+        spans.append((start, end))
+    return spans
+
+
+def _separate(
+    separator: Separator,
+    recording: Recording,
+    query: Query | None,
+    out: Path,
+    start: float,
+    end: float | None,
+    progress: Callable[[float], bool],
+) -> FileResult:
+    """Separate a recording, or a part of it, to files; those of the whole are those of the command line."""
+    report = separator.separate_files(
+        recording.path,
+        None if query is None else [query],
+        out,
+        output=OutputOptions(residual=False, start=start, end=end),
+        options=SEPARATING,
+        progress=progress,
+    )
+    for error in report.failures.values():
+        raise error
+    return report.results[0]
+
+
+def _tracks(
+    result: FileResult,
+    ids: Sequence[str],
+    origin: str,
+    model: str,
+    start: float,
+    recording: Recording,
+    complete: bool,
+) -> list[Track]:
+    """The tracks of a separated file."""
+    seconds = result.samples / result.sample_rate
+    return [
+        Track(
+            id=id,
+            name=name,
+            origin=origin,
+            model=model,
+            path=path,
+            start=start,
+            seconds=seconds,
+            gain=result.gain,
+            presence=None if result.presence is None else result.presence.get(name),
+            spans=result.activity[name].spans if name in result.activity else (),
+            complete=complete,
+            view=overview_of_file(
+                path,
+                recording.view.highest,
+                columns=max(1, round(len(recording.view.peaks) * seconds / recording.seconds)),
+            ),
+        )
+        for id, (name, path) in zip(ids, result.outputs.items(), strict=True)
+    ]
+
+
+def answer(session: Session, request: str, work: Callable[[], None]) -> None:
+    """Do something for a page, and tell it what became of it.
+
+    Args:
+        session: of the page.
+        request: that was accepted.
+        work: to do.
+    """
+    try:
+        work()
+    except Cancelled:
+        session.finish(request, CANCELLED)
+    except AudioSepError as error:
+        session.finish(request, _without_paths(str(error), session))
+    except Exception as error:  # the page must hear of it, and the next request go on
+        logger.exception("a request of the studio failed")
+        session.finish(request, f"something went wrong ({type(error).__name__}): the log of the studio has more")
+    else:
+        session.finish(request)
+
+
+def _without_paths(message: str, session: Session) -> str:
+    """A message without the place of the session's files on this machine."""
+    recording = session.recording
+    if recording is not None:
+        message = message.replace(str(recording.path), recording.name)
+    parts = [part for part in message.split(str(session.folder)) if part]
+    return "the recording".join(parts) if len(parts) > 1 else message.replace(str(session.folder), "the recording")

@@ -1,0 +1,351 @@
+"""The studio's server without a browser: who may speak to it, what it takes, what it keeps and when it is gone."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import sounds
+from doubles import FakeEncoder, IdentityModel
+
+from audiosep.audio import write_audio
+from audiosep.errors import AudioSepError, InputError
+from audiosep.separator import Separator
+
+pytest.importorskip("gradio", reason="Gradio is not installed: pip install 'audiosep[studio]'")
+testclient = pytest.importorskip("starlette.testclient")
+
+from audiosep.studio.app import Studio  # noqa: E402
+from audiosep.studio.limits import Limits, check_upload  # noqa: E402
+from audiosep.studio.recording import safe_suffix, shown_name  # noqa: E402
+from audiosep.studio.server import address_of, is_loopback, listen_on  # noqa: E402
+from audiosep.studio.session import Sessions  # noqa: E402
+from audiosep.studio.work import Work, answer, query_of  # noqa: E402
+
+RATE = 16000
+HOST = "localhost"
+Make = Callable[..., Any]
+MODELS = {"identity": lambda: Separator(IdentityModel(), FakeEncoder(), "cpu", "fp32", name="identity")}
+
+
+@pytest.fixture
+def make() -> Iterator[Make]:
+    """make(...) -> (studio, a client of it)"""
+    made: list[Studio] = []
+
+    def build(**options: Any) -> tuple[Studio, Any]:
+        studio = Studio(MODELS, **{"hosts": {HOST}, **options})
+        made.append(studio)
+        return studio, testclient.TestClient(studio.asgi, base_url=f"http://{HOST}")
+
+    yield build
+    for studio in made:
+        studio.close()
+
+
+@pytest.fixture
+def work() -> Iterator[Work]:
+    """What answers pages, without a server."""
+    sessions = Sessions(Limits())
+    yield Work(sessions, MODELS)
+    sessions.close()
+
+
+@pytest.fixture
+def song(tmp_path: Path) -> Path:
+    path = tmp_path / "song.wav"
+    write_audio(path, sounds.voice(2.0, RATE, 1)[None].astype(np.float32), RATE)
+    return path
+
+
+def opened(work: Work, song: Path, name: str = "song.wav") -> Any:
+    """A session with a recording, as the page opens it."""
+    session = work.sessions.create()
+    upload = work.sessions.uploads / "0123" / "song.wav"
+    upload.parent.mkdir()
+    upload.write_bytes(song.read_bytes())
+    session.accept("open", work.limits)
+    answer(session, "open", lambda: work.open(session, "open", upload, name))
+    assert session.document()["finished"] == {"open": None}
+    return session
+
+
+def separated(work: Work, session: Any, **wanted: Any) -> Any:
+    session.accept("go", work.limits)
+    answer(session, "go", lambda: work.separate(session, "go", wanted))
+    return session.document()["finished"]["go"]
+
+
+def test_other_hosts_origins_and_sites_are_refused(make: Make) -> None:
+    _, client = make()
+    page = "/studio/assets/mixer.js"
+    fine = client.get(page)
+    assert fine.status_code == 200
+    assert "connect-src 'self'" in fine.headers["content-security-policy"]
+    assert client.get(page, headers={"Host": "evil.example"}).status_code == 421
+    assert client.post("/studio/sessions", headers={"Origin": "http://evil.example"}).status_code == 403
+    assert client.post("/studio/sessions", headers={"Origin": "null"}).status_code == 403
+    assert client.post("/studio/sessions", headers={"Sec-Fetch-Site": "cross-site"}).status_code == 403
+    assert client.post("/studio/sessions", headers={"Origin": f"http://{HOST}"}).status_code == 200
+    assert client.get("/gradio_api/proxy=http://example.com/x").status_code == 404
+    assert client.post("/gradio_api/upload", headers={"Content-Length": str(2**40)}).status_code == 413
+    assert client.post("/gradio_api/upload", headers={"Content-Length": "-1"}).status_code == 413
+
+
+def test_the_token_opens_the_studio(make: Make) -> None:
+    _, client = make(token="secret")
+    page = "/studio/assets/mixer.css"
+    assert client.get(page).status_code == 401
+    assert client.get(f"{page}?token=wrong").status_code == 401
+    assert client.get(page, headers={"Authorization": "Bearer secret"}).status_code == 200
+    assert client.get(page, headers={"Authorization": "Bearer sécret".encode()}).status_code == 401
+    came = client.get(f"{page}?token=secret&theme=dark", follow_redirects=False)
+    assert came.headers["location"] == f"{page}?theme=dark"
+    assert "HttpOnly" in came.headers["set-cookie"]
+    assert client.get(page).status_code == 200  # by the cookie
+
+
+def test_the_address_has_the_token_where_others_reach_it() -> None:
+    listening = listen_on("127.0.0.1", 0)
+    port = listening.getsockname()[1]
+    assert address_of(listening, "127.0.0.1", None) == f"http://127.0.0.1:{port}/"
+    assert address_of(listening, "10.0.0.1", "x") == f"http://10.0.0.1:{port}/?token=x"
+    listening.listen()
+    with pytest.raises(InputError, match="choose another --port"):
+        listen_on("127.0.0.1", port)
+    listening.close()
+    assert is_loopback("127.0.0.2")
+    assert not is_loopback("0.0.0.0")
+
+
+def test_nothing_outside_is_read(make: Make, song: Path, tmp_path: Path) -> None:
+    studio, client = make()
+    outside = tmp_path / "private.wav"
+    outside.write_bytes(song.read_bytes())
+    uploads = studio.work.sessions.uploads
+    (uploads / "1").mkdir()
+    (uploads / "1" / "link.wav").symlink_to(outside)
+    (uploads / "2").symlink_to(tmp_path, target_is_directory=True)
+    session = studio.work.sessions.create()
+    wrong = ["1/link.wav", "2/private.wav", "../x", f"../../{outside}", "1", "", "x\0y", "a" * 5000, str(outside)]
+    for path in wrong:
+        with pytest.raises(InputError, match="no such upload"):
+            studio.work.open(session, "open", uploads / path, "song.wav")
+    assert outside.exists()
+    folder = f"/studio/sessions/{session.id}"
+    for address in (
+        f"{folder}/files/..%2f..%2fetc%2fpasswd",
+        f"{folder}/samples/%2e%2e%2fmix?start=0&count=1",
+        f"{folder}/view/x",
+    ):
+        assert client.get(address).status_code in (400, 404)
+    for address in ("/studio/assets/..%2fapp.py", "/studio/assets/app.py", "/studio/sessions/..%2f"):
+        assert client.get(address).status_code in (400, 404)
+    for path in ("/etc/passwd", outside, uploads / "1" / "link.wav", uploads / ".." / session.id):
+        assert client.get(f"/gradio_api/file={path}").status_code in (403, 404), path
+
+
+@pytest.mark.parametrize(
+    ("name", "suffix"),
+    [
+        ("a.MP4", ".mp4"),
+        ("../../x.wav", ".wav"),
+        ("x.php", ".bin"),
+        ("x.wav/..", ".bin"),
+        ("x.wav\0.sh", ".bin"),
+        ("", ".bin"),
+    ],
+)
+def test_names_never_become_paths(name: str, suffix: str) -> None:
+    assert safe_suffix(name) == suffix
+    assert "/" not in shown_name(name)
+    assert 0 < len(shown_name(name * 1000)) <= 200
+
+
+def test_limits_are_told_before_anything_is_decoded(song: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="MiB"):
+        check_upload(song, Limits(upload_bytes=1000))
+    with pytest.raises(InputError, match="more than the limit of 1 s"):
+        check_upload(song, Limits(seconds=1.0))
+    with pytest.raises(InputError, match="when it is decoded"):
+        check_upload(song, Limits(decoded_bytes=1000))
+    playlist = tmp_path / "list.mp3"
+    for text in (
+        b"#EXTM3U\nfile:///etc/passwd",
+        b"ffconcat version 1.0\nfile song.wav",
+        b"ID3\4\0\0\0\0\0\2..#EXTM3U\n/x",
+    ):
+        playlist.write_bytes(text)
+        with pytest.raises(InputError, match="playlist"):
+            check_upload(playlist, Limits())
+    assert check_upload(song, Limits()).channels == 1
+
+
+def test_a_separated_track_is_played_mixed_and_removed(make: Make, song: Path) -> None:
+    studio, client = make()
+    session = opened(studio.work, song, "../my <song>.wav")
+    assert session.document()["recording"]["name"] == "my <song>.wav"
+    assert separated(studio.work, session, text="a/../b") is None
+    track = session.document()["tracks"][0]
+    assert track["complete"]
+    of = f"/studio/sessions/{session.id}"
+    for part in ("mix", "rest", track["id"]):
+        assert client.get(f"{of}/view/{part}").json()["columns"] > 100
+    mix, one = (
+        np.frombuffer(client.get(f"{of}/samples/{part}?start=100&count=5000").content, np.float32)
+        for part in ("mix", track["id"])
+    )
+    assert np.abs(mix - one).max() <= 2**-15  # the model gives the mixture, in 16 bits
+    key = client.post(f"{of}/files", json={"kind": "track", "track": track["id"]}).json()["key"]
+    answered = client.get(f"{of}/files/{key}")
+    assert "my%20_song_%20%28a_.._b%29.wav" in answered.headers["content-disposition"]
+    assert client.post(f"{of}/files", json={"kind": "mix", "gains": {track["id"]: -3}, "rest": 1}).status_code == 400
+    assert client.post(f"{of}/files", json={"kind": "mix", "gains": {"x": 1}, "rest": 1}).status_code == 400
+    assert client.post(f"{of}/files", json={"kind": "mix", "gains": {}, "rest": "1"}).status_code == 400
+    assert client.post(f"{of}/files", content=b"[]").status_code == 400
+    assert client.get(f"{of}/samples/mix?start=-1&count=5").status_code == 400
+    assert client.get(f"{of}/samples/mix?start=0&count={2**30}").status_code == 400
+    assert client.get(f"{of}/samples/mix?start=99999999&count=5").content == b""
+    assert client.post(f"{of}/remove", json={"track": track["id"]}).status_code == 200
+    assert client.get(f"{of}/samples/{track['id']}?start=0&count=5").status_code == 400
+
+
+def test_a_preview_comes_first_and_the_whole_takes_its_place(work: Work, tmp_path: Path) -> None:
+    long = tmp_path / "long.wav"
+    write_audio(long, np.tile(sounds.voice(4.0, RATE, 1), 10)[None].astype(np.float32), RATE)
+    session = opened(work, long)
+    seen: list[tuple[bool, float, float]] = []
+    put = session.put
+
+    def watch(track: Any) -> None:
+        seen.append((track.complete, track.start, track.seconds))
+        put(track)
+
+    session.put = watch
+    assert separated(work, session, text="piano", **{"from": 7.0}) is None
+    assert seen == [(False, 7.0, 20.0), (True, 0.0, 40.0)]
+    assert separated(work, session, stems=True) is None
+    assert len(session.document()["tracks"]) == 5
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        {},
+        {"text": ""},
+        {"text": 3},
+        {"text": "x" * 501},
+        {"text": "x", "stems": True},
+        {"spans": [[0, "1"]]},
+        {"spans": [[2, 1]]},
+        {"spans": [[0, 1, 2]]},
+        {"spans": {}},
+        {"text": "x", "not": [[0, float("nan")]]},
+        {"text": "x", "spans": [[0, 1]] * 33},
+        {"text": "x", "from": True},
+        {"text": "x", "model": "other"},
+        {"spans": [[100, 101]]},
+    ],
+)
+def test_impossible_requests_are_refused(work: Work, song: Path, wanted: dict[str, Any]) -> None:
+    session = opened(work, song)
+    error = separated(work, session, **wanted)
+    assert error is not None
+    assert "went wrong" not in error
+    assert str(work.sessions.root) not in error
+    assert session.document()["tracks"] == []
+
+
+def test_a_query_has_words_and_marks() -> None:
+    query = query_of({"text": "  dog   barking ", "spans": [[1, 2.5]], "not": [[3, 4]]})
+    assert query is not None
+    assert (query.text, query.spans, query.negative_spans) == ("dog barking", ((1, 2.5),), ((3, 4),))
+    assert query_of({"not": [[3, 4]]}) is None
+
+
+def test_requests_wait_are_counted_and_cancelled(make: Make, song: Path) -> None:
+    studio, client = make(limits=Limits(waiting=2, tracks=1))
+    session = opened(studio.work, song)
+    of = f"/studio/sessions/{session.id}"
+    for name in ("one", "two"):
+        assert client.post(f"{of}/requests", json={"request": name}).status_code == 200
+    assert "wait already" in client.post(f"{of}/requests", json={"request": "three"}).json()["error"]
+    assert client.post(f"{of}/requests", json={"request": "a/b"}).status_code == 400
+    client.post(f"{of}/cancel", json={"request": "one"})
+    answer(session, "one", lambda: studio.work.separate(session, "one", {"text": "x"}))
+    answer(session, "never accepted", lambda: studio.work.separate(session, "never accepted", {"text": "x"}))
+    assert client.get(of).json()["tracks"] == []
+    answer(session, "two", lambda: studio.work.separate(session, "two", {"text": "x"}))
+    assert len(client.get(of).json()["tracks"]) == 1
+    assert "up to 1 tracks" in separated(studio.work, session, text="y")
+
+
+def test_a_running_request_is_cancelled_and_leaves_nothing(work: Work, song: Path) -> None:
+    session = opened(work, song)
+    advance = session.advance
+
+    def cancel_in_the_middle(fraction: float) -> bool:
+        session.drop()
+        return bool(advance(fraction))
+
+    session.advance = cancel_in_the_middle
+    assert separated(work, session, text="x") == "cancelled"
+    assert session.document()["tracks"] == []
+    assert not [path for path in session.folder.rglob("*") if path.suffix == ".part"]
+    assert not list(session.folder.rglob("*(x)*"))
+
+
+def test_files_die_with_their_page_after_a_while_and_at_the_end(
+    make: Make, song: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    studio, client = make()
+    sessions = studio.work.sessions
+    left, kept = opened(studio.work, song), sessions.create()
+    now = time.monotonic()
+    client.post(f"/studio/sessions/{left.id}/leave")
+    monkeypatch.setattr(time, "monotonic", lambda: now + 10)
+    sessions.sweep()
+    assert left.folder.exists()  # it may be a reload
+    monkeypatch.setattr(time, "monotonic", lambda: now + 30)
+    sessions.sweep()
+    assert not left.folder.exists()
+    assert "reload" in client.get(f"/studio/sessions/{left.id}").json()["error"]
+    monkeypatch.setattr(time, "monotonic", lambda: now + 3700)
+    kept.document()  # the page is open, but nobody has used it for an hour
+    sessions.sweep()
+    assert not kept.folder.exists()
+    forgotten = sessions.uploads / "3" / "song.wav"
+    forgotten.parent.mkdir()
+    forgotten.touch()
+    os.utime(forgotten.parent, (1, 1))
+    sessions.sweep()
+    assert not forgotten.parent.exists()
+    studio.close()
+    assert not sessions.root.exists()
+
+
+def test_only_so_many_pages_are_open(make: Make) -> None:
+    sessions = Sessions(Limits(pages=1))
+    sessions.create()
+    with pytest.raises(AudioSepError, match="pages are open"):
+        sessions.create()
+    sessions.close()
+
+
+def test_gradio_sends_nothing_away_and_its_page_names_no_other_server(make: Make) -> None:
+    import gradio.analytics
+
+    _, client = make()
+    assert not gradio.analytics.analytics_enabled()
+    page = client.get("/").text
+    assert "fonts.googleapis" not in page
+    assert "cdnjs" not in page
+    config = json.dumps(client.get("/config").json())
+    assert "googleapis" not in config
+    assert str(Path.home()) not in config

@@ -1,0 +1,288 @@
+"""The studio's page in a real browser: upload, queries, mixing by ear, downloads, other pages, wrong files."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import threading
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+import sounds
+from browser import find_chromium
+from doubles import FakeEncoder, TinyModel
+from torch import Tensor
+
+from audiosep import query
+from audiosep.api import load
+from audiosep.audio import read_audio, write_audio
+from audiosep.models.families import FAMILIES
+from audiosep.models.separation_model import Estimate
+from audiosep.separator import Separator
+from audiosep.weights.checkpoint import save_model
+
+pytest.importorskip("gradio", reason="Gradio is not installed: pip install 'audiosep[studio]'")
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+if find_chromium() is None:
+    pytest.skip("there is no Chromium: apt-get install chromium", allow_module_level=True)
+
+RATE = 16000
+QUIET = -90.0  # dB
+
+
+class SlowModel(TinyModel):
+    """Takes its time, so that it can be cancelled."""
+
+    def forward(self, mix: Tensor, embeddings: Tensor, negatives: Tensor | None = None) -> Estimate:
+        time.sleep(0.2)
+        return super().forward(mix, embeddings, negatives)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A checkpoint of the tiny model."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(FAMILIES, "tiny", "doubles:TinyModel")
+        patch.setitem(query.ENCODERS, "fake", "doubles:FakeEncoder")
+        place = tmp_path_factory.mktemp("model") / "tiny"
+        yield save_model(place, TinyModel(), query={"encoder": "fake"}, extra={"name": "tiny"})
+
+
+@pytest.fixture(scope="module")
+def address(folder: Path) -> Iterator[str]:
+    """A studio that runs."""
+    from audiosep.studio.app import Studio
+    from audiosep.studio.guard import LOOPBACK
+    from audiosep.studio.server import address_of, listen_on, make_server, serve
+
+    models: dict[str, Callable[[], Separator]] = {
+        "tiny": lambda: load(folder, device="cpu", precision="fp32", sounds=False),
+        "slow": lambda: Separator(SlowModel(), FakeEncoder(), device="cpu", precision="fp32", name="slow"),
+    }
+    listening = listen_on("127.0.0.1", 0)
+    studio = Studio(models, hosts=LOOPBACK)
+    server = make_server(studio)
+    root = studio.work.sessions.root
+    thread = threading.Thread(target=serve, args=(studio, server, listening))
+    thread.start()
+    yield address_of(listening, "127.0.0.1", None)
+    server.should_exit = True
+    thread.join()
+    assert not root.exists()
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(
+            executable_path=find_chromium(), args=["--no-sandbox", "--autoplay-policy=no-user-gesture-required"]
+        )
+        yield browser
+        browser.close()
+
+
+class Page:
+    """A page of the studio, and what a user does there."""
+
+    def __init__(self, page: Any, address: str) -> None:
+        self.page, self._address = page, address
+        self.errors: list[str] = []
+        self.hosts: set[str] = set()
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("request", lambda request: self.hosts.add(urlsplit(request.url).netloc))
+        self.load()
+
+    def load(self) -> None:
+        self.page.goto(self._address)
+        self.page.wait_for_selector(".studio[data-ready]")
+
+    def open(self, path: Path) -> None:
+        self.page.set_input_files(".studio-file", path)
+        self.page.wait_for_function(
+            "name => document.querySelector('.studio-name').textContent.startsWith(name)", arg=path.name
+        )
+
+    def separate(self, text: str) -> str:
+        """The id of the track when it is complete."""
+        before = set(self.tracks())
+        self.page.fill(".studio-text", text)
+        self.page.click(".studio-separate")
+        return self.new_track(before)
+
+    def new_track(self, before: set[str] = frozenset()) -> str:  # type: ignore[assignment]
+        self.page.wait_for_function(
+            "before => [...document.querySelectorAll('.studio-track[data-complete=true]')]"
+            ".some(row => !before.includes(row.dataset.track))",
+            arg=list(before),
+        )
+        return next(track for track in self.tracks() if track not in before)
+
+    def tracks(self) -> list[str]:
+        rows = "[...document.querySelectorAll('.studio-track')].map(row => row.dataset.track)"
+        return [track for track in self.page.evaluate(rows) if track != "rest"]
+
+    def row(self, track: str, part: str) -> str:
+        return f".studio-track[data-track='{track}'] .studio-{part}"
+
+    def level(self, track: str | None = None) -> float:
+        """Of what is heard, in dB, when changes have settled."""
+        self.page.wait_for_timeout(150)
+        found = self.page.evaluate(
+            "track => Math.max(-200, document.querySelector('.studio').mixer.player.level(track))", track
+        )
+        return float(found)
+
+    def download(self, selector: str) -> tuple[str, bytes]:
+        with self.page.expect_download() as waiting:
+            self.page.click(selector)
+        return waiting.value.suggested_filename, Path(waiting.value.path()).read_bytes()
+
+
+@pytest.fixture
+def client(chromium: Any, address: str) -> Iterator[Page]:
+    context = chromium.new_context(viewport={"width": 1280, "height": 900})
+    context.set_default_timeout(20_000)
+    page = Page(context.new_page(), address)
+    yield page
+    context.close()
+    assert page.errors == []
+    assert page.hosts <= {urlsplit(address).netloc, ""}  # blob: and data: have no host
+
+
+@pytest.fixture(scope="module")
+def song(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("songs") / "my song.wav"
+    voice = sounds.voice(34.0, RATE, 1)
+    write_audio(path, np.stack([voice, 0.5 * voice[::-1]]).astype(np.float32), RATE)
+    return path
+
+
+def test_tracks_are_heard_alone_muted_and_beside_the_original(client: Page, song: Path) -> None:
+    client.open(song)
+    track = client.separate("piano")
+    client.page.click(".studio-play")
+    client.page.wait_for_function("document.querySelector('.studio').mixer.player.level() > -60")
+    assert client.level(track) > QUIET
+    assert client.level("rest") > QUIET
+    client.page.click(client.row(track, "solo"))
+    assert client.level("rest") < QUIET
+    assert client.level() == pytest.approx(client.level(track), abs=6)
+    client.page.click(client.row(track, "mute"))
+    assert client.level() < QUIET
+    client.page.keyboard.press("a")
+    assert client.level() > QUIET  # the original
+    client.page.keyboard.press("a")
+    assert client.level() < QUIET
+    client.page.click(client.row(track, "solo"))
+    client.page.click(client.row(track, "mute"))
+    # All tracks and the rest are the recording, sample by sample: turned over, it leaves nothing of them.
+    client.page.evaluate(
+        "(p => { p.plain.gain.cancelScheduledValues(0); p.plain.gain.value = -1; })"
+        "(document.querySelector('.studio').mixer.player)"
+    )
+    assert client.level() < QUIET
+    client.page.keyboard.press(" ")
+    assert client.page.inner_text(".studio-play") == "Play"
+
+
+@pytest.mark.slow
+def test_a_download_is_what_the_command_line_writes(
+    client: Page, song: Path, folder: Path, tmp_path: Path, run: Callable[..., tuple[int, str, str]]
+) -> None:
+    client.open(song)
+    track = client.separate("dog barking")
+    name, content = client.download(client.row(track, "get"))
+    assert name == "my song (dog barking).wav"
+    code, _, stderr = run(
+        "separate", song, "dog barking", "--model", folder, "--device", "cpu", "--no-residual", "-o", tmp_path
+    )
+    assert code == 0, stderr
+    assert content == (tmp_path / name).read_bytes()
+    client.page.click(client.row("rest", "mute"))
+    name, content = client.download(".studio-save-mix")
+    (tmp_path / "mix.wav").write_bytes(content)
+    assert name == "my song (mix).wav"
+    assert np.array_equal(read_audio(tmp_path / "mix.wav")[0], read_audio(tmp_path / "my song (dog barking).wav")[0])
+    name, content = client.download(".studio-save-all")
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        assert set(archive.namelist()) == {
+            "my song (dog barking).wav",
+            "my song (without dog barking).wav",
+            "my song (without dog barking) labels.txt",
+        }
+
+
+@pytest.mark.slow
+def test_stems_a_marked_stretch_and_a_loop(client: Page, song: Path) -> None:
+    client.open(song)
+    client.page.click(".studio-stems")
+    client.page.wait_for_function("document.querySelectorAll('.studio-track[data-complete=true]').length === 4")
+    stems = client.tracks()
+    client.page.fill(".studio-from", "2")
+    client.page.fill(".studio-to", "3.5")
+    client.page.click(".studio-this")
+    box = client.page.locator(".studio-main").bounding_box()
+    client.page.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + 20)
+    client.page.mouse.down()
+    client.page.mouse.move(box["x"] + box["width"] * 0.6, box["y"] + 20, steps=4)
+    client.page.mouse.up()
+    client.page.click(".studio-not")
+    assert client.page.locator(".studio-marks button").count() == 2
+    client.page.click(".studio-separate")
+    track = client.new_track(set(stems))
+    assert "at 2-3.5 s" in client.page.inner_text(client.row(track, "track-name"))
+    client.page.click(".studio-loop")
+    client.page.click(".studio-play")
+    client.page.wait_for_function("document.querySelector('.studio').mixer.player.level() > -60")
+    second = client.page.evaluate("document.querySelector('.studio').mixer.player.position()")
+    assert 0.5 * 34 - 0.2 <= second <= 0.6 * 34 + 0.2
+    client.page.click(client.row(track, "files button:last-child"))
+    client.page.wait_for_function("document.querySelectorAll('.studio-track').length === 5")
+
+
+@pytest.mark.slow
+def test_wrong_files_are_refused_and_the_page_goes_on(client: Page, song: Path, tmp_path: Path) -> None:
+    wrong = tmp_path / "../../etc/passwd".replace("/", "_")
+    wrong.write_text("#EXTM3U\nfile:///etc/passwd\n")
+    client.page.set_input_files(".studio-file", wrong)
+    client.page.wait_for_function("document.querySelector('.studio-error').textContent.includes('playlist')")
+    noise = tmp_path / "noise.mp3"
+    noise.write_bytes(np.random.default_rng(0).bytes(5000))
+    client.page.set_input_files(".studio-file", noise)
+    client.page.wait_for_function("document.querySelector('.studio-error').textContent.includes('cannot be read')")
+    assert "studio-" not in client.page.inner_text(".studio-error")  # nothing of the server's folders
+    client.open(song)
+    assert client.separate("piano")
+
+
+@pytest.mark.slow
+def test_a_page_comes_back_after_a_reload_and_another_sees_nothing_of_it(
+    client: Page, song: Path, chromium: Any, address: str
+) -> None:
+    client.open(song)
+    track = client.separate("piano")
+    client.page.select_option(".studio-model", "slow")
+    client.page.fill(".studio-text", "violin")
+    client.page.click(".studio-separate")
+    client.page.wait_for_function("document.querySelector('.studio-job-text').textContent.includes('violin')")
+    client.load()  # in the middle
+    client.page.wait_for_selector(client.row(track, "track-name"))
+    client.page.wait_for_function("document.querySelector('.studio-job-text').textContent.includes('violin')")
+    context = chromium.new_context()
+    other = Page(context.new_page(), address)
+    assert other.tracks() == []
+    copy = song.with_name("another.wav")
+    shutil.copy(song, copy)
+    other.open(copy)  # while the first one is served
+    client.page.click(".studio-cancel")
+    client.page.wait_for_selector(".studio-job", state="hidden")
+    assert client.tracks() == [track]
+    assert client.page.inner_text(".studio-error") == ""
+    assert other.separate("dog") != track
+    context.close()
