@@ -188,7 +188,7 @@ def test_tracks_are_heard_alone_muted_and_beside_the_original(client: Page, song
     )
     assert client.level() < QUIET
     client.page.keyboard.press(" ")
-    assert client.page.inner_text(".studio-play") == "Play"
+    client.page.wait_for_function("document.querySelector('.studio-play').textContent === 'Play'")
 
 
 @pytest.mark.slow

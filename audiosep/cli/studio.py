@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from audiosep.cli import common
+from audiosep.cli.standard_error import Terminal
 from audiosep.errors import InputError
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def studio(
     from audiosep.studio.limits import Limits
     from audiosep.studio.server import address_of, is_loopback, listen_on, make_server, serve
 
-    terminal = common.console()
+    terminal = Terminal()
     common.logs_to(terminal, verbose, quiet)
     if not max_seconds < float("inf"):
         raise InputError(f"--max-seconds must be a number of seconds, got {max_seconds}")
@@ -72,7 +73,7 @@ def studio(
     address = address_of(listening, host, token)
 
     if not quiet:
-        terminal.print(f"The studio is at {address} ; Ctrl-C ends it", markup=False)
+        terminal.print(f"The studio is at {address} ; Ctrl-C ends it")
     if open_browser and here and sys.stdout is not None and sys.stdout.isatty():
         import webbrowser
 

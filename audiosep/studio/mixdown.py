@@ -12,7 +12,7 @@ import numpy as np
 
 from audiosep.audio import AudioReader
 from audiosep.audio.covers import read_cover
-from audiosep.audio.limits import Array
+from audiosep.audio.samples import Array
 from audiosep.errors import InputError
 from audiosep.hearing.description import labels_text
 from audiosep.output.files import Outputs

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audiosep.audio import AudioReader
-from audiosep.audio.limits import Array
+from audiosep.audio.samples import Array
 from audiosep.output.spectrogram import RANGE_DB, spectrogram
 
 COLUMNS = 1000

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from audiosep.audio import SUFFIXES, AudioInfo, AudioReader, AudioWriter
 from audiosep.audio.preview import representative_start
-from audiosep.audio.video import CONTAINERS
+from audiosep.audio.video_formats import CONTAINERS
 from audiosep.errors import Cancelled
 from audiosep.studio.limits import Limits, check_decoded, check_upload
 from audiosep.studio.overview import Overview, overview_of_file
