@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from odd_files import Samples, Sound, container
 
 from audiosep import OutputOptions
@@ -127,6 +128,28 @@ def test_targets_and_the_rest_sum_to_the_mixture_in_every_channel(
     inner = slice(4_800, -4_800)
     for channel, mixed in zip(total[:, inner], x[:, inner], strict=True):
         assert 10 * np.log10(np.sum(mixed**2) / np.sum((channel - mixed) ** 2)) > decibels
+
+
+@pytest.mark.parametrize(
+    ("stated", "format", "mono", "warned"),
+    [
+        (False, "opus", False, True),
+        (False, "flac", False, False),
+        (True, "opus", False, False),
+        (False, "ogg", True, False),
+    ],
+)
+def test_a_channel_that_may_be_no_lfe_is_not_cut_without_a_word(
+    separator: Separator, tmp_path: Path, caplog: pytest.LogCaptureFixture,
+    stated: bool, format: str, mono: bool, warned: bool,
+) -> None:  # fmt: skip
+    if stated:
+        write_audio(tmp_path / "mix.wav", surround(6, 0.3), RATE, speakers=layout_mask("5.1"))
+    else:
+        soundfile.write(tmp_path / "mix.wav", surround(6, 0.3).T, RATE)
+    output = OutputOptions(format=format, mono=mono)
+    separator.separate_files(tmp_path / "mix.wav", "piano", tmp_path / "out", output=output).raise_for_failures()
+    assert ("channel 4 loses all above 120 Hz" in caplog.text) == warned
 
 
 @pytest.mark.parametrize("backend", ["PyAV", "ffmpeg"])

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from audiosep.inference.parallel import check_jobs, free_memory, jobs_that_fit
 from audiosep.output.batch_report import BatchEvent, FileResult
 from audiosep.query.stem_words import stem_of
 from audiosep.separator import Separator
+from research import jobs
 
 ROOT = Path(__file__).parents[1]
 
@@ -409,6 +411,19 @@ def test_the_command_line_divides_the_threads(
 
 
 # ---- kills -----------------------------------------------------------------------------------------------------------
+
+
+def test_what_jobs_gain_is_measured_on_songs_that_differ(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def time_command(command: Sequence[str]) -> jobs.Times:
+        files = [path.read_bytes() for path in sorted(Path(command[-5]).iterdir())]
+        assert len(set(files)) == 3
+        return jobs.Times({"1": 3.0, "2": 2.0}[command[-1]], 4.0)
+
+    monkeypatch.setattr(jobs, "time_command", time_command)
+    assert jobs.main(["--songs", "3", "--seconds", "0.5", "--repeats", "2"]) == 0
+    assert "--jobs 2:    2.0 s,    4.0 s of CPU, 1.50 times" in capsys.readouterr().out
 
 
 @pytest.mark.slow

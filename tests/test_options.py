@@ -55,6 +55,15 @@ def test_impossible_output_options(name: str, value: Any, message: str) -> None:
         OutputOptions(**{name: value})
 
 
+def test_formats_have_the_names_of_their_extensions_and_bit_rates_of_their_own() -> None:
+    assert [OutputOptions(format=name).format for name in (".WAVE", "oga", "Stem.mp4")] == ["wav", "ogg", "stem.mp4"]
+    for format, low, high in (("mp3", 8, 320), ("m4a", 16, 1536), ("opus", 6, 2048)):
+        assert [OutputOptions(format=format, bitrate=rate).bitrate for rate in (low, high)] == [low, high]
+        for rate in (low - 1, high + 1):
+            with pytest.raises(InputError, match=f"{format} has {low} to {high} kbit/s, not {rate}"):
+                OutputOptions(format=format, bitrate=rate)
+
+
 def test_options_are_values() -> None:
     assert Options(overlap=0.5) == Options(0.5) != Options()
     assert OutputOptions(only="vocals") == OutputOptions(only=["vocals"])

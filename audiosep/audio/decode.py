@@ -144,8 +144,11 @@ class AudioReader:
                 tried.add(self._source.info.backend)
                 self._replace_source(tried, error)
         if self.samples == 0:
-            where = f" from {self._first / self.info.sample_rate:.3f} s on" if self._first else ""
-            raise InputError(f"{self.name} holds no samples{where}: export it again")
+            if self._first:
+                first, ends = self._first / self.info.sample_rate, self.info.seconds
+                end = "" if ends is None else f", it ends at {ends:.2f} s"
+                raise InputError(f"{self.name} holds no samples from {first:.2f} s on{end}: start earlier")
+            raise InputError(f"{self.name} holds no samples: export it again")
         if self._length is None:
             self._report_missing()
 

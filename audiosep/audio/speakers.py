@@ -37,6 +37,7 @@ _LAYOUTS = {
     "octagonal": 0x737,
 }
 _NAMES = {mask: name for name, mask in _LAYOUTS.items()}
+_LFE = 0x008
 USUAL = {3: 0x007, 4: 0x033, 5: 0x037, 6: 0x03F, 7: 0x70F, 8: 0x63F}
 """Channels -> the layout of flac (RFC 9639, 9.1.3) and of Vorbis, which stands for one that is not stated."""
 
@@ -96,6 +97,20 @@ def wave_order(channels: int) -> tuple[int, ...]:
     """
     order = vorbis_order(channels)
     return tuple(order.index(i) for i in range(channels))
+
+
+def low_passed(channels: int, speakers: int) -> int | None:
+    """Which channel a lossy format takes for LFE, and cuts above 120 Hz, though the recording does not say so.
+
+    Args:
+        channels: number of channels.
+        speakers: a bit for each; 0: not known.
+
+    Returns:
+        Its number from 1 on; None where there is no LFE, or one that the recording states.
+    """
+    usual = USUAL.get(channels, 0)
+    return None if speakers or not usual & _LFE else (usual & (2 * _LFE - 1)).bit_count()
 
 
 def check_usual(format: str, channels: int, speakers: int) -> None:

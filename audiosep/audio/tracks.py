@@ -50,7 +50,9 @@ def choose_track(tracks: Sequence[Track], wanted: int | str | None) -> Track:
         found = [track for track in tracks if folded in (track.name.casefold(), track.language.casefold())]
     if len(found) != 1:
         which = "no" if not found else "more than one"
-        raise InputError(f"there is {which} audio track {text!r}: choose one of {', '.join(map(str, tracks))}")
+        known = ", ".join(map(str, tracks))
+        remedy = f"choose one of {known}" if len(tracks) > 1 else "it has one alone"
+        raise InputError(f"there is {which} audio track {text!r}: {remedy}")
     return found[0]
 
 

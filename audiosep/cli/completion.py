@@ -33,6 +33,7 @@ _audiosep() {
   compadd -a found
   _files
 }
+(( $+functions[compdef] )) || { autoload -Uz compinit && compinit }
 compdef _audiosep audiosep
 """,
     "fish": """\

@@ -65,7 +65,8 @@ class Reporter:
         for one in skipped:
             self._line({"event": "skipped", **_finished(one)})
         if skipped and not self._quiet and not self._json_lines:
-            self._terminal.print(f"{len(skipped)} recordings have their outputs already")
+            count = "1 recording has its" if len(skipped) == 1 else f"{len(skipped)} recordings have their"
+            self._terminal.print(f"{count} outputs already")
         for path, error in failures.items():
             self.outcome(path, error)
 

@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audiosep.atomic import OldFiles, make_folder
-from audiosep.audio import AudioWriter, can_clip, check_format, written_rate
+from audiosep.audio import FORMATS, AudioWriter, can_clip, check_format, written_rate
 from audiosep.audio.covers import Cover
 from audiosep.audio.loudness import LoudnessMeter
 from audiosep.audio.marker import MARK
+from audiosep.audio.speakers import layout_name, low_passed
 from audiosep.audio.stem_file import check_stem_file
 from audiosep.audio.video import VideoWriter
 from audiosep.errors import AudioError
@@ -90,6 +91,7 @@ class Outputs:
     ) -> None:
         if video is None:
             check_format(format, sample_rate, channels, speakers, bitrate)
+            _warn_of_lfe(format, channels, speakers)
         if tracks:
             check_stem_file(channels)
         for path in paths.values():
@@ -237,6 +239,20 @@ class Outputs:
             cover=self._cover,
             bitrate=self._bitrate,
             tracks=self._tracks,
+        )
+
+
+def _warn_of_lfe(format: str, channels: int, speakers: int) -> None:
+    """Say that a lossy format takes a channel for LFE: of a recording that states no speakers it may be another one."""
+    channel = None if FORMATS[format].depths else low_passed(channels, speakers)
+    if channel is not None:
+        logger.warning(
+            "the recording does not state its speakers: %s takes its %d channels for %s, of which channel %d loses all "
+            "above 120 Hz (wav and flac keep it)",
+            format,
+            channels,
+            layout_name(channels, 0),
+            channel,
         )
 
 

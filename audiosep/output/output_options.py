@@ -83,9 +83,7 @@ class OutputOptions:
     labels: bool = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "format", str(self.format).lower().removeprefix("."))
-        if self.format not in (*FORMATS, STEM_FILE):
-            raise InputError(f"unknown format {self.format!r}; use {', '.join(FORMATS)}, or {STEM_FILE} for stems")
+        object.__setattr__(self, "format", _format_named(str(self.format)))
         if self.on_clip not in get_args(OnClip):
             raise InputError(f"on_clip must be {', '.join(get_args(OnClip))}, got {self.on_clip!r}")
         if self.on_clip == "float" and written_depth(self.encoding, "float") != "float":
@@ -94,7 +92,7 @@ class OutputOptions:
         if self.bitrate is not None:
             if not isinstance(self.bitrate, int) or isinstance(self.bitrate, bool) or self.bitrate < 1:
                 raise InputError(f"bitrate must be a whole number of kbit/s, got {self.bitrate!r}")
-            bitrate_range(self.encoding, 48_000, 2)  # refuses formats without one
+            self._check_bitrate(self.bitrate)
         for name in ("residual", "rest_only", "overwrite", "skip_existing", "video", "mono", "everywhere", "labels"):
             if not isinstance(getattr(self, name), bool):
                 raise InputError(f"{name} must be True or False, got {getattr(self, name)!r}")
@@ -116,6 +114,14 @@ class OutputOptions:
             if not only or not all(isinstance(name, str) for name in only):
                 raise InputError(f"only must name at least one target, got {self.only!r}")
             object.__setattr__(self, "only", only)  # a tuple, so that equal options compare equal
+
+    def _check_bitrate(self, bitrate: int) -> None:
+        """Refuse what the format has for no sample rate and number of channels, or a format without bit rates."""
+        form = FORMATS[self.encoding]
+        low = min(bitrate_range(self.encoding, rate, 1)[0] for rate in form.rates or (8_000,))
+        high = bitrate_range(self.encoding, form.rates[-1] if form.rates else 48_000, form.channels)[1]
+        if not low <= bitrate <= high:
+            raise InputError(f"{self.format} has {low} to {high} kbit/s, not {bitrate}")
 
     def _check_stretch(self) -> None:
         for name, least in (("start", 0.0), ("end", 0.0), ("preview", 0.1)):
@@ -205,6 +211,22 @@ class OutputOptions:
                 )
             return ["stems"]
         return [*([] if self.rest_only else targets), *([] if rest is None else [rest])]
+
+
+def _format_named(text: str) -> str:
+    """The format of a name or an extension, in any case.
+
+    Raises:
+        InputError: there is none.
+    """
+    name = text.lower().removeprefix(".")
+    for format, form in FORMATS.items():
+        if name == format or f".{name}" in form.extensions:
+            return format
+    if name != STEM_FILE:
+        known = ", ".join("m4a (AAC)" if format == "m4a" else format for format in FORMATS)
+        raise InputError(f"unknown format {name!r}; use {known}, or {STEM_FILE} for stems")
+    return name
 
 
 def rest_name(targets: Sequence[str], *, stems: bool = False) -> str:
