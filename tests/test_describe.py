@@ -134,7 +134,7 @@ def test_activity_is_where_the_target_is_loud_and_silence_is_none() -> None:
     for start in range(0, 10 * RATE, 777):
         meter.measure(mix[:, start : start + 777], targets[..., start : start + 777])
     one, none = meter.finish()
-    assert one.spans == (pytest.approx((3, 4), abs=0.03),)
+    assert one.spans == (pytest.approx((3, 4), abs=0.08),)  # with margins for its edges
     assert none.spans == ()
     assert one.energy[int(3.5 / one.step)] == pytest.approx(20 * np.log10(0.5), abs=0.1)
     assert none.energy.max() == pytest.approx(-100, abs=0.01)

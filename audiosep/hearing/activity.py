@@ -33,6 +33,7 @@ _WEIGHTS = (
     (0.072, 0.071, 0.0, 0.423, -1.167),
     (0.073, 0.103, 0.0, 0.0, 1.831),
 )
+_MARGIN = 0.05  # seconds by which spans are longer, for the edges with which a target is taken out within them
 RULE = Hysteresis(on=0.5, off=0.2, gap=0.3, least=0.1)
 
 
@@ -137,7 +138,9 @@ class ActivityMeter:
     def _activity(self, presence: Curve, energies: Curve) -> Activity:
         seconds = self._samples / self._rate
         found = spans_of(presence, self._step, RULE)
-        spans = [Span(round(span.start, 3), round(min(span.end, seconds), 3)) for span in found]
+        spans = [
+            Span(round(max(0.0, span.start - _MARGIN), 3), round(min(span.end + _MARGIN, seconds), 3)) for span in found
+        ]
         level = 10 * np.log10(np.maximum(_pooled(energies), _SILENCE))
         return Activity(tuple(spans), self._step * _STEP, level.astype(np.float32), _pooled(presence))
 

@@ -40,7 +40,8 @@ class Anchor:
 
     Attributes:
         inside: in the spans of a query; None for a query without.
-        outside: in its negative spans, or around its spans; None where there is too little, or silence.
+        outside: in its negative spans, or around the spans of a query without words; None where there is too little,
+            or silence.
     """
 
     inside: Heard | None
@@ -104,6 +105,9 @@ def _anchor(query: Query, read: ReadPart, separator: Separator) -> Anchor:
         if np.abs(waveform).max() < _SILENT:
             raise QueryError(f"the recording is silent at {place}: choose a span in which the sound can be heard")
         inside = listen(separator, waveform, rate)
+    # Words say what is meant; a span alone must be told from what sounds around it, too.
+    if query.text is not None and not away:
+        return Anchor(inside, None)
     outside, rate = _joined(away or _around(spans), read)
     heard = outside.shape[1] >= (_SHORT if away else _ENOUGH) * rate and np.abs(outside).max() >= _SILENT
     return Anchor(inside, listen(separator, outside, rate).embedding if heard else None)

@@ -31,7 +31,7 @@ class Query:
         weight: how strongly `negative` counts, >= 0.
         name: label of the output; by default the text, or the stem of the audio file.
         spans: where the sound can be heard in the recording itself, pairs of seconds: what sounds there is the
-            example, and what sounds around them is kept out.
+            example; without words, what sounds around them is kept out.
         negative_spans: where something can be heard that is to be kept out, in place of what is around `spans`.
 
     Raises:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -121,9 +121,13 @@ def _recall(
         return None
     if anchor is not None and anchor.inside is not None:
         heard = anchor.inside
-        tags = None if prototypes is None or not len(heard.tags) else prototypes.weigh_tags(heard.tags)
         labels = ((query.text, 1.0, len(query.spans)),)
-        return Recalled(embedding, heard.embedding, heard.embedding[None], tags, labels, word=WORD, own=True)
+        if prototypes is None:
+            return Recalled(embedding, heard.embedding, heard.embedding[None], None, labels, word=WORD, own=True)
+        # What was heard holds other sounds too: it joins the recordings of the word, and does not replace them.
+        known = prototypes.recall(embedding)
+        memory = F.normalize(known.memory + heard.embedding, dim=-1)
+        return replace(known, memory=memory, labels=labels, trust=1.0, own=True)
     if query.text in own:
         return own[query.text].recall(embedding, prototypes)
     return None if prototypes is None else prototypes.recall(embedding)
