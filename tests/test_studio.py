@@ -349,3 +349,25 @@ def test_gradio_sends_nothing_away_and_its_page_names_no_other_server(make: Make
     config = json.dumps(client.get("/config").json())
     assert "googleapis" not in config
     assert str(Path.home()) not in config
+
+
+def test_stems_become_one_file_for_dj_programs(make: Make, song: Path) -> None:
+    pytest.importorskip("av", reason="PyAV is not installed: pip install 'audiosep[formats]'")
+    studio, client = make()
+    session = opened(studio.work, song)
+    of = f"/studio/sessions/{session.id}"
+    assert "press Four stems first" in client.post(f"{of}/files", json={"kind": "stems"}).json()["error"]
+    assert separated(studio.work, session, stems=True) is None
+    key = client.post(f"{of}/files", json={"kind": "stems"}).json()["key"]
+    content = client.get(f"{of}/files/{key}").content
+    assert content[4:8] == b"ftyp"
+    assert b"mastering_dsp" in content
+
+
+def test_tools_of_the_model_context_protocol_are_those_for_programs(make: Make) -> None:
+    pytest.importorskip("mcp", reason="mcp is not installed: pip install 'audiosep[studio]'")
+    _, client = make(mcp=True)
+    tools = {tool["name"] for tool in client.get("/gradio_api/mcp/schema").json()}
+    assert {name.rpartition("_")[2] for name in tools} == {"separate", "stems", "describe"}
+    public = client.get("/gradio_api/info").json()["named_endpoints"]
+    assert set(public) == {"/separate", "/stems", "/describe"}

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
+import re
 import shutil
+import subprocess
 import threading
 import time
 import zipfile
@@ -64,6 +67,7 @@ def address(folder: Path) -> Iterator[str]:
     models: dict[str, Callable[[], Separator]] = {
         "tiny": lambda: load(folder, device="cpu", precision="fp32", sounds=False),
         "slow": lambda: Separator(SlowModel(), FakeEncoder(), device="cpu", precision="fp32", name="slow"),
+        "mini": lambda: load("mini", device="cpu", precision="fp32", sounds=False),
     }
     listening = listen_on("127.0.0.1", 0)
     studio = Studio(models, hosts=LOOPBACK)
@@ -147,7 +151,7 @@ class Page:
 @pytest.fixture
 def client(chromium: Any, address: str) -> Iterator[Page]:
     context = chromium.new_context(viewport={"width": 1280, "height": 900})
-    context.set_default_timeout(20_000)
+    context.set_default_timeout(60_000)
     page = Page(context.new_page(), address)
     yield page
     context.close()
@@ -224,9 +228,12 @@ def test_stems_a_marked_stretch_and_a_loop(client: Page, song: Path) -> None:
     client.page.click(".studio-stems")
     client.page.wait_for_function("document.querySelectorAll('.studio-track[data-complete=true]').length === 4")
     stems = client.tracks()
+    name, content = client.download(".studio-save-stems")
+    assert (name, content[4:8]) == ("my song.stem.mp4", b"ftyp")
     client.page.fill(".studio-from", "2")
     client.page.fill(".studio-to", "3.5")
     client.page.click(".studio-this")
+    client.page.locator(".studio-main").scroll_into_view_if_needed()
     box = client.page.locator(".studio-main").bounding_box()
     client.page.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + 20)
     client.page.mouse.down()
@@ -286,3 +293,132 @@ def test_a_page_comes_back_after_a_reload_and_another_sees_nothing_of_it(
     assert client.page.inner_text(".studio-error") == ""
     assert other.separate("dog") != track
     context.close()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs ffmpeg")
+def test_a_video_comes_back_as_a_video(client: Page, song: Path, tmp_path: Path) -> None:
+    film = tmp_path / "film.mp4"
+    command = [
+        "ffmpeg",
+        "-v",
+        "error",
+        "-f",
+        "lavfi",
+        "-i",
+        "testsrc=size=64x64:rate=5:duration=3",
+        "-i",
+        song,
+        "-t",
+        "3",
+    ]
+    subprocess.run([*command, "-pix_fmt", "yuv420p", film], check=True)
+    client.open(film)
+    client.separate("piano")
+    client.page.click(client.row("rest", "mute"))
+    name, content = client.download(".studio-save-video")
+    (tmp_path / "back.mp4").write_bytes(content)
+    assert name == "film (mix).mp4"
+    streams = ["ffprobe", "-v", "error", "-show_entries", "stream=codec_type", "-of", "csv=p=0", tmp_path / "back.mp4"]
+    kinds = subprocess.run(streams, capture_output=True, text=True, check=True).stdout.split()
+    assert sorted(kinds) == ["audio", "video"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_fits_a_phone_and_is_used_by_the_keyboard_alone(
+    chromium: Any, address: str, song: Path, scheme: str
+) -> None:
+    context = chromium.new_context(viewport={"width": 360, "height": 740}, color_scheme=scheme, has_touch=True)
+    client = Page(context.new_page(), address)
+    client.open(song)
+    client.page.focus(".studio-text")
+    client.page.keyboard.type("piano")
+    client.page.keyboard.press("Enter")
+    track = client.new_track()
+    page = client.page
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    unnamed = """[...document.querySelectorAll('.studio button, .studio input, .studio select')].filter(
+        (one) => !(one.ariaLabel || one.textContent.trim() || one.labels?.length)).length"""
+    assert page.evaluate(unnamed) == 0
+    small = """[...document.querySelectorAll('.studio button')].filter(
+        (one) => one.offsetParent && one.getBoundingClientRect().height < 32).length"""
+    assert page.evaluate(small) == 0
+    colours = page.evaluate(
+        "[getComputedStyle(document.querySelector('.studio')).color, getComputedStyle(document.body).backgroundColor]"
+    )
+    text, ground = (sum(map(int, re.findall(r"\d+", colour)[:3])) for colour in colours)
+    assert abs(text - ground) > 300
+    assert (text > ground) == (scheme == "dark")
+    page.focus(".studio-main")
+    page.keyboard.press("1")
+    page.keyboard.press(" ")
+    page.wait_for_function("document.querySelector('.studio').mixer.player.level() > -60")
+    page.keyboard.press("m")
+    assert client.level(track) < QUIET
+    page.keyboard.press("2")
+    page.keyboard.press("s")
+    assert client.level("rest") > QUIET
+    page.keyboard.press("m")
+    assert client.level() < QUIET
+    page.keyboard.press(" ")
+    page.keyboard.press("Home")
+    page.wait_for_function("document.querySelector('.studio-time').textContent.startsWith('0:00.0')")
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function("document.querySelector('.studio-time').textContent.startsWith('0:05.0')")
+    page.focus(".studio-text")
+    page.keyboard.type("ms 1")  # in a field the keys are letters
+    assert page.input_value(".studio-text").endswith("ms 1")
+    assert page.get_attribute(client.row(track, "mute"), "aria-pressed") == "true"
+    context.close()
+    assert client.errors == []
+
+
+@pytest.mark.slow
+def test_what_is_heard_is_suggested_and_separated_by_a_click(
+    client: Page,
+) -> None:
+    recording = Path(__file__).parents[1] / "examples" / "audio" / "reading.flac"
+    client.page.select_option(".studio-model", "mini")
+    client.open(recording)
+    client.page.wait_for_selector("[data-sound]", timeout=120_000)
+    names = client.page.evaluate("[...document.querySelectorAll('[data-sound]')].map(one => one.dataset.sound)")
+    assert any("speech" in name or "man" in name for name in names)
+    client.page.locator("[data-sound]").first.hover()
+    client.page.locator("[data-sound]").first.click()
+    client.new_track()
+    assert client.page.inner_text(".studio-track-name >> nth=0") == names[0]
+
+
+@pytest.mark.slow
+def test_programs_separate_and_describe(address: str, song: Path) -> None:
+    client = pytest.importorskip("gradio_client")
+    remote = client.Client(address, verbose=False)
+    files = remote.predict(client.handle_file(song), "piano\ndog", api_name="/separate")
+    assert [Path(file).name for file in files] == [
+        "my song (piano).wav",
+        "my song (dog).wav",
+        "my song (without piano, dog).wav",
+    ]
+    assert read_audio(files[0])[0].shape == read_audio(song)[0].shape
+    assert len(remote.predict(client.handle_file(song), api_name="/stems")) == 4
+    with pytest.raises(Exception, match="name 1 to 8 sounds"):
+        remote.predict(client.handle_file(song), " ", api_name="/separate")
+    with pytest.raises(Exception, match="no tagger"):
+        remote.predict(client.handle_file(song), api_name="/describe")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+def test_curl_separates_as_the_page_says(address: str, song: Path) -> None:
+    def curl(*arguments: object) -> str:
+        return subprocess.run(["curl", "-sS", *map(str, arguments)], capture_output=True, text=True, check=True).stdout
+
+    path = json.loads(curl("-F", f"files=@{song}", f"{address}gradio_api/upload"))[0]
+    call = f"{address}gradio_api/call/separate"
+    data = json.dumps({"data": [{"path": path, "meta": {"_type": "gradio.FileData"}}, "piano"]})
+    event = json.loads(curl(call, "-H", "Content-Type: application/json", "-d", data))["event_id"]
+    answer = curl(f"{call}/{event}")
+    assert "event: complete" in answer
+    files = json.loads(answer.split("data: ")[-1])[0]
+    assert [Path(file["path"]).name for file in files] == ["my song (piano).wav", "my song (without piano).wav"]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from audiosep.errors import AudioSepError, DependencyError, install_extra
+from audiosep.studio.interface import Interface
 from audiosep.studio.limits import Limits
 from audiosep.studio.session import Sessions
 from audiosep.studio.work import Work, answer
@@ -115,19 +116,20 @@ class Studio:
                 container=False,
                 elem_id="studio",
             )
+            Interface(self.work, gradio.Error).offer(gradio)
             page = {"api_visibility": "undocumented"}
-            gradio.api(self._open, api_name="open", concurrency_limit=2, **page)
+            gradio.api(self._open, api_name="page_open", concurrency_limit=2, **page)
             model = {"concurrency_id": "model", "concurrency_limit": 1}  # one worker computes
-            gradio.api(self._listen, api_name="listen", **model, **page)
-            gradio.api(self._separate, api_name="separate", **model, **page)
+            gradio.api(self._listen, api_name="page_listen", **model, **page)
+            gradio.api(self._separate, api_name="page_separate", **model, **page)
         blocks.queue(max_size=self._sessions.limits.queue)
         return blocks
 
     def _open(self, session: str, request: str, path: str, name: str) -> str:
         return self._answer(session, request, lambda at: self.work.open(at, request, Path(path), str(name)))
 
-    def _listen(self, session: str, request: str) -> str:
-        return self._answer(session, request, lambda at: self.work.listen(at, request))
+    def _listen(self, session: str, request: str, model: str) -> str:
+        return self._answer(session, request, lambda at: self.work.listen(at, request, str(model)))
 
     def _separate(self, session: str, request: str, wanted: str) -> str:
         return self._answer(session, request, lambda at: self.work.separate(at, request, _object(wanted)))

@@ -13,6 +13,7 @@ import numpy as np
 from audiosep.audio import AudioReader
 from audiosep.audio.covers import read_cover
 from audiosep.audio.samples import Array
+from audiosep.audio.stem_file import STEM_FILE, STEMS, TRACKS
 from audiosep.errors import InputError
 from audiosep.hearing.description import labels_text
 from audiosep.output.files import Outputs
@@ -107,15 +108,55 @@ def mixed(
     return _sums([recording.mix, *(track.path for track in used)], factors, size)
 
 
-def _sums(paths: Sequence[Path], factors: Sequence[float], size: int) -> Iterator[Array]:
-    """The weighted sum of several files of one length."""
+def write_stem_file(path: Path, recording: Recording, tracks: Sequence[Track]) -> None:
+    """Write the recording and its stems as one file for DJ programs.
+
+    Args:
+        path: of the file.
+        recording: of the page.
+        tracks: of the page.
+
+    Raises:
+        InputError: not all stems are there and complete.
+        AudioError: it cannot be written.
+        DependencyError: the encoder is not installed.
+    """
+    stems = {track.name: track for track in tracks if track.origin == "stems" and track.complete}
+    if missing := [name for name in STEMS if name not in stems]:
+        raise InputError(f"a stem file needs the stem {missing[0]}: press Four stems first")
+    info = recording.info
+    paths = [recording.mix, *(stems[name].path for name in STEMS)]
+    gains = [1.0, *(stems[name].gain for name in STEMS)]
+    outputs = Outputs(
+        {STEM_FILE: path},
+        info.sample_rate,
+        info.channels,
+        format="m4a",
+        tracks=TRACKS,
+        tags=info.tags,
+        cover=read_cover(recording.path),
+        overwrite=True,
+    )
+    with outputs:
+        for blocks in _together(paths, _BLOCK):
+            scaled = (block / np.float32(gain) for block, gain in zip(blocks, gains, strict=True))
+            outputs.write(dict(zip(TRACKS, scaled, strict=True)))
+
+
+def _together(paths: Sequence[Path], size: int) -> Iterator[tuple[Array, ...]]:
+    """The blocks of several files of one length."""
     with ExitStack() as stack:
         readers = [stack.enter_context(AudioReader(path, size)) for path in paths]
-        for blocks in zip(*readers, strict=True):
-            total = np.zeros_like(blocks[0])
-            for factor, block in zip(factors, blocks, strict=True):
-                total += np.float32(factor) * block
-            yield total
+        yield from zip(*readers, strict=True)
+
+
+def _sums(paths: Sequence[Path], factors: Sequence[float], size: int) -> Iterator[Array]:
+    """The weighted sum of several files of one length."""
+    for blocks in _together(paths, size):
+        total = np.zeros_like(blocks[0])
+        for factor, block in zip(factors, blocks, strict=True):
+            total += np.float32(factor) * block
+        yield total
 
 
 def view_of_rest(recording: Recording, tracks: Sequence[Track]) -> Overview:

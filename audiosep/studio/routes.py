@@ -19,8 +19,9 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
+from audiosep.audio.stem_file import STEM_FILE
 from audiosep.errors import AudioSepError, InputError
-from audiosep.studio.mixdown import download_names, view_of_rest, weights_of, write_all, write_mix
+from audiosep.studio.mixdown import download_names, view_of_rest, weights_of, write_all, write_mix, write_stem_file
 from audiosep.studio.recording import Recording
 from audiosep.studio.session import MIX, REST, Session, Sessions, Track
 from audiosep.studio.work import Work
@@ -207,6 +208,10 @@ def _prepare(session: Session, wanted: dict[str, Any]) -> str:
         path = folder / f"{secrets.token_hex(8)}.zip"
         write_all(path, recording, tracks, folder)
         return session.offer(path, f"{stem} (tracks).zip")
+    if kind == "stems":
+        path = folder / f"{secrets.token_hex(8)}.{STEM_FILE}"
+        write_stem_file(path, recording, tracks)
+        return session.offer(path, f"{stem}.{STEM_FILE}")
     if kind in ("mix", "video"):
         gains, rest = wanted.get("gains"), wanted.get("rest")
         if not isinstance(gains, dict) or not isinstance(rest, int | float):
@@ -216,4 +221,4 @@ def _prepare(session: Session, wanted: dict[str, Any]) -> str:
         path = folder / f"{secrets.token_hex(8)}{suffix}"
         write_mix(path, recording, tracks, weights, video=kind == "video")
         return session.offer(path, f"{stem} (mix){suffix}")
-    raise InputError("a download is a track, all, mix or video")
+    raise InputError("a download is a track, all, stems, mix or video")

@@ -406,7 +406,7 @@ class Sessions:
         for session in over:
             session.close()
         for path in self.uploads.iterdir():
-            if time.time() - path.stat().st_mtime > self.limits.lease:
+            if time.time() - path.stat().st_mtime > self.limits.idle:
                 shutil.rmtree(path, ignore_errors=True)
 
     def sweep_for_ever(self, every: float = 5.0) -> Callable[[], None]:

@@ -54,11 +54,11 @@ class Work:
         """Of the studio."""
         return self.sessions.limits
 
-    def separator(self, name: str | None = None) -> Separator:
+    def separator(self, name: str = "") -> Separator:
         """The separator of a name.
 
         Args:
-            name: one of the models; None for the first.
+            name: one of the models; "" for the first.
 
         Raises:
             ModelError: there is none of that name, or it cannot be loaded.
@@ -115,20 +115,22 @@ class Work:
             raise InputError("there is no such upload: upload the file again")
         return resolved
 
-    def listen(self, session: Session, request: str) -> None:
+    def listen(self, session: Session, request: str, model: str = "") -> None:
         """Find what is heard in the recording.
 
         Args:
             session: of the page.
             request: that was accepted.
+            model: one of the models; "" for the first.
 
         Raises:
             InputError: no recording.
+            ModelError: no such model.
             Cancelled: by the page.
         """
         recording = _opened(session)
         _begin(session, request, "Listening for what there is", "listening")
-        session.heard = hear(self.separator(), recording, session.advance)
+        session.heard = hear(self.separator(model), recording, session.advance)
 
     def separate(self, session: Session, request: str, wanted: Request) -> None:
         """Separate a sound or the stems: a preview of long recordings first.
@@ -151,7 +153,7 @@ class Work:
             raise InputError("ask for the stems, or for one sound: by words, by a marked stretch, or both")
         label = "Four stems" if query is None else query.label
         _begin(session, request, label, "preview")
-        separator = self.separator(_text(wanted, "model") or None)
+        separator = self.separator(_text(wanted, "model"))
         names = separator.stem_names if query is None else (query.label,)
         if len(session.tracks) + len(names) > self.limits.tracks:
             raise InputError(f"a page has up to {self.limits.tracks} tracks: remove some")

@@ -68,6 +68,8 @@ class Mixer {
     for (const track of state.tracks) await this.showTrack(track);
     await this.showRest(state.tracks.filter((track) => track.complete));
     this.part("downloads").hidden = !state.tracks.length;
+    const stems = state.tracks.filter((track) => track.origin === "stems" && track.complete).map((track) => track.name);
+    this.part("save-stems").hidden = !["vocals", "drums", "bass", "other"].every((name) => stems.includes(name));
     this.showRunning(state);
   }
 
@@ -237,6 +239,7 @@ class Mixer {
       const of = (kind) => this.marks.filter((mark) => mark.kind === kind).map((mark) => mark.span);
       this.separate({ text: this.part("text").value, spans: of("spans"), not: of("not") });
     });
+    on("save-stems", "click", () => this.download({ kind: "stems" }));
     on("save-all", "click", () => this.download({ kind: "all" }));
     on("save-mix", "click", () => this.download({ kind: "mix", ...this.levels() }));
     on("save-video", "click", () => this.download({ kind: "video", ...this.levels() }));
@@ -321,7 +324,7 @@ class Mixer {
   async listen() {
     if (this.listening) return;
     this.listening = true;
-    await this.server.ask("listen").catch(() => {});
+    await this.server.ask("listen", this.part("model").value).catch(() => {});
     this.listening = false;
   }
 

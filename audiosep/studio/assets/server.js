@@ -57,7 +57,7 @@ export class Server {
     const request = random();
     await this.post("requests", { request });
     const answered = new Promise((resolve, reject) => this.pending.set(request, { resolve, reject }));
-    const answer = await fetch(`${this.root}gradio_api/call/${name}`, {
+    const answer = await fetch(`${this.root}gradio_api/call/page_${name}`, {
       method: "POST",
       headers: { "Content-Type": "application/json" },
       body: JSON.stringify({ data: [this.session, request, ...values] }),

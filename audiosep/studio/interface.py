@@ -1,0 +1,116 @@
+"""The studio for programs: functions that Gradio offers over HTTP and the Model Context Protocol."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from audiosep.errors import AudioSepError, InputError
+from audiosep.output.output_options import OutputOptions
+from audiosep.studio.limits import check_upload
+from audiosep.studio.work import SEPARATING, Work
+
+Answer = TypeVar("Answer")
+
+_MOST_SOUNDS = 8
+
+
+class Interface:
+    """Answers programs.
+
+    Args:
+        work: of the studio.
+        error: what Gradio tells a program of a failure.
+    """
+
+    def __init__(self, work: Work, error: type[Exception]) -> None:
+        self._work = work
+        self._error = error
+
+    def offer(self, gradio: Any) -> None:
+        """Put the functions into the page that is being built.
+
+        Args:
+            gradio: the package.
+        """
+        with gradio.Row(visible=False):
+            file = gradio.File(label="Recording", type="filepath")
+            sounds = gradio.Textbox(label="Sounds, one a line")
+            files = gradio.File(label="Separated", file_count="multiple")
+            heard = gradio.JSON(label="Heard")
+            one_at_a_time = {"concurrency_id": "model", "concurrency_limit": 1}
+            run = gradio.Button("Run")
+            run.click(self.separate, [file, sounds], files, api_name="separate", **one_at_a_time)
+            run.click(self.stems, file, files, api_name="stems", **one_at_a_time)
+            run.click(self.describe, file, heard, api_name="describe", **one_at_a_time)
+
+    def separate(self, file: str, sounds: str) -> list[str]:
+        """Separate sounds out of a recording.
+
+        Args:
+            file: the recording, an audio file or a video.
+            sounds: what to separate, in words, one sound a line, such as "piano" or "dog barking".
+
+        Returns:
+            A wav file for each sound, and one with the rest.
+        """
+        names = [name.strip() for name in str(sounds or "").splitlines() if name.strip()]
+        if not 1 <= len(names) <= _MOST_SOUNDS:
+            raise self._error(f"name 1 to {_MOST_SOUNDS} sounds, one a line")
+        return self._told(lambda: self._separated(file, names))
+
+    def stems(self, file: str) -> list[str]:
+        """Split a song into vocals, drums, bass and other.
+
+        Args:
+            file: the song, an audio file or a video.
+
+        Returns:
+            A wav file for each stem.
+        """
+        return self._told(lambda: self._separated(file, None))
+
+    def describe(self, file: str) -> list[dict[str, Any]]:
+        """Say what is heard in a recording, how sure that is, and when.
+
+        Args:
+            file: the recording, an audio file or a video.
+
+        Returns:
+            Sounds with "name", "score" (0 to 1) and "spans" (pairs of seconds), the surest first.
+        """
+
+        def work() -> list[dict[str, Any]]:
+            found = self._work.separator().describe(self._checked(file), quick=True)
+            return [
+                {"name": one.name, "score": one.score, "spans": [list(span) for span in one.spans]} for one in found
+            ]
+
+        return self._told(work)
+
+    def _separated(self, file: str, names: list[str] | None) -> list[str]:
+        out = self._work.sessions.uploads / secrets.token_hex(8)  # from which Gradio serves, and which is swept
+        output = OutputOptions(max_seconds=self._work.limits.seconds)
+        report = self._work.separator().separate_files(
+            self._checked(file), names, out, output=output, options=SEPARATING
+        )
+        for error in report.failures.values():
+            raise error
+        return [str(path) for path in report.results[0].outputs.values()]
+
+    def _checked(self, file: str | None) -> Path:
+        if not file:
+            raise InputError("send a recording")
+        path = Path(file)
+        check_upload(path, self._work.limits)
+        return path
+
+    def _told(self, work: Callable[[], Answer]) -> Answer:
+        """The answer, or an error without the place of the files on this machine."""
+        try:
+            return work()
+        except AudioSepError as error:
+            message = str(error).replace(str(self._work.sessions.root), "")
+            raise self._error(message) from None
