@@ -59,10 +59,12 @@ _GROWTH = 300 * 2**20  # bytes by which the server may grow after its first quar
 class Server:
     """A studio that runs.
 
-    Attributes:
+    Args:
         process: of it.
         address: of its page.
         temporary: its folder for temporary files.
+        sizes: resident memory in bytes, each time that it was measured.
+        sizes: resident memory, bytes, each time that it was measured.
     """
 
     process: subprocess.Popen[str]
@@ -199,12 +201,8 @@ def clicks(seconds: float, seed: int) -> None:
             elif what == "drag" and page.is_visible(".studio-main"):
                 _drag(page, dice)
             elif what == "button":
-                shown = [
-                    one for one in page.query_selector_all(".studio button") if one.is_visible() and one.is_enabled()
-                ]
-                if shown:
-                    with contextlib.suppress(Exception):  # it went away before the click
-                        dice.choice(shown).click(timeout=1000, no_wait_after=True)
+                with contextlib.suppress(Exception):  # it went away before the click
+                    _press(page, dice)
             page.wait_for_timeout(dice.randrange(300))
             server.measure()
     quarter = len(server.sizes) // 4
@@ -224,6 +222,13 @@ def _page(browser: Any, address: str, errors: list[str]) -> Any:
     page.goto(address)
     page.wait_for_selector(".studio[data-ready]")
     return page
+
+
+def _press(page: Any, dice: random.Random) -> None:
+    buttons = page.query_selector_all(".studio button")
+    shown = [one for one in buttons if one.is_visible() and one.is_enabled()]
+    if shown:
+        dice.choice(shown).click(timeout=1000, no_wait_after=True)
 
 
 def _drag(page: Any, dice: random.Random) -> None:

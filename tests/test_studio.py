@@ -351,6 +351,15 @@ def test_gradio_sends_nothing_away_and_its_page_names_no_other_server(make: Make
     assert str(Path.home()) not in config
 
 
+def test_damage_of_a_recording_is_told_to_the_page(work: Work, song: Path, tmp_path: Path) -> None:
+    cut = tmp_path / "cut.wav"
+    cut.write_bytes(song.read_bytes()[:-20_000])
+    session = opened(work, cut, "cut.wav")
+    remarks = session.document()["recording"]["remarks"]
+    assert any("cut.wav" in remark for remark in remarks)
+    assert str(session.folder) not in "".join(remarks)
+
+
 def test_stems_become_one_file_for_dj_programs(make: Make, song: Path) -> None:
     pytest.importorskip("av", reason="PyAV is not installed: pip install 'audiosep[formats]'")
     studio, client = make()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import logging
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -32,6 +35,7 @@ class Recording:
         samples: of each channel.
         start: second at which a preview of `PREVIEW` seconds sounds like the whole.
         view: its picture.
+        remarks: what was wrong with it and could be mended or left out, in words.
     """
 
     name: str
@@ -41,6 +45,7 @@ class Recording:
     samples: int
     start: float
     view: Overview
+    remarks: tuple[str, ...] = ()
 
     @property
     def seconds(self) -> float:
@@ -90,7 +95,7 @@ def open_recording(path: Path, name: str, limits: Limits, progress: Callable[[fl
     info = check_upload(path, limits)
     mix = path.with_name("mix.wav")
     expected = (info.seconds or limits.seconds) * info.sample_rate
-    with AudioReader(path, max_seconds=limits.seconds, name=shown_name(name)) as reader:
+    with _remarks() as remarks, AudioReader(path, max_seconds=limits.seconds, name=shown_name(name)) as reader:
         info = replace(reader.info, path=path)
         with AudioWriter(mix, info.sample_rate, info.channels, "float") as writer:
             for block in reader:
@@ -102,4 +107,23 @@ def open_recording(path: Path, name: str, limits: Limits, progress: Callable[[fl
     view = overview_of_file(mix)
     start = representative_start(mix, PREVIEW) if samples > 1.5 * PREVIEW * info.sample_rate else 0.0
     progress(1.0)
-    return Recording(shown_name(name), path, mix, info, samples, start, view)
+    return Recording(shown_name(name), path, mix, info, samples, start, view, tuple(remarks))
+
+
+@contextlib.contextmanager
+def _remarks() -> Iterator[list[str]]:
+    """The warnings that this thread logs: damage that decoders found."""
+    found: list[str] = []
+    thread = threading.get_ident()
+
+    class Keep(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.thread == thread:
+                found.append(record.getMessage())
+
+    logger, handler = logging.getLogger("audiosep"), Keep(logging.WARNING)
+    logger.addHandler(handler)
+    try:
+        yield found
+    finally:
+        logger.removeHandler(handler)

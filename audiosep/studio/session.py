@@ -303,6 +303,7 @@ class Session:
                     "rate": recording.info.sample_rate,
                     "channels": recording.info.channels,
                     "video": recording.is_video,
+                    "remarks": list(recording.remarks),
                 },
                 "heard": None
                 if heard is None

@@ -100,6 +100,7 @@ class Mixer {
     this.part("name").textContent = `${recording.name}, ${clock(recording.seconds)}, ${recording.rate} Hz, ` +
       `${recording.channels} ${recording.channels === 1 ? "channel" : "channels"}` +
       (recording.channels > 2 ? " (played as their mean)" : "");
+    this.part("remarks").textContent = recording.remarks.join("; ");
     this.part("save-video").hidden = !recording.video;
     this.part("main").setAttribute("aria-valuemax", recording.seconds.toFixed(1));
     this.select(null);
