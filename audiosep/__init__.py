@@ -7,9 +7,16 @@
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING
 
 __version__ = "0.2.0"
+
+# OpenMP reads these once, when torch is loaded. Threads that spin while they wait for each other take the CPU from what
+# they wait for, where other programs are busy: a separation beside them then takes several times as long. With a
+# dynamic number of threads, layers of torch that have shared out their work before leave some of it undone.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ["OMP_DYNAMIC"] = "FALSE"
 
 # Name -> module. Names are resolved on first use: `import audiosep` and `audiosep --help` load neither torch nor
 # transformers.

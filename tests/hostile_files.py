@@ -20,9 +20,9 @@ class Hostile:
 
     Attributes:
         path: the name says what was done.
-        seconds: of the good file that it was made of; 0 where it was made of two.
-        whole: whether all samples of that file are in it. A header that was changed may state another rate, with which
-            they last longer or shorter.
+        seconds: of the good file that it was made of, or of both.
+        whole: whether all samples of one good file are in it. A header that was changed may state another rate, with
+            which they last longer or shorter.
     """
 
     path: Path
@@ -83,7 +83,8 @@ def hostile_files(folder: Path, seed: int, count: int) -> Iterator[Hostile]:
                 )
         path = folder / f"{number:03d} {kind}{suffix}"
         path.write_bytes(data)
-        yield Hostile(path, 0.0 if kind in ("spliced", "nested") else SECONDS, kind in ("renamed", "huge"))
+        seconds = 2 * SECONDS if kind in ("spliced", "nested") else SECONDS
+        yield Hostile(path, seconds, kind in ("renamed", "huge"))
 
 
 def _splice(data: bytearray, other: bytes, dice: random.Random) -> None:

@@ -32,7 +32,7 @@ def test_hostile_files_are_read_whole_or_with_a_word(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(ModelOptions, "load", lambda self: separator)  # loaded once
+    monkeypatch.setattr(ModelOptions, "load", lambda self, **_: separator)  # loaded once
     codes = []
     for hostile in hostile_files(tmp_path, seed, count):
         path = hostile.path

@@ -99,6 +99,8 @@ def test_the_defaults_are_those_that_outputs_were_made_with() -> None:
         "rate": None,
         "mono": False,
         "loudness": None,
+        "everywhere": True,
+        "labels": False,
     }
 
 
@@ -135,16 +137,16 @@ def test_the_command_line_has_every_option_with_the_defaults_of_python(
     given = ("-f", "opus", "--bitrate", "96", "--track", "eng", "--template", "{stem}.{ext}", "--no-residual",
              "--on-clip", "clip", "--overwrite", "--max-seconds", "5", "--rest", "--start", "1", "--end", "2",
              "--rate", "8000", "--mono", "--loudness", "-16", "--overlap", "0.5", "--shifts", "2",
-             "--batch", "3", "--quality", "best")  # fmt: skip
+             "--batch", "3", "--quality", "best", "--labels")  # fmt: skip
     assert main([*verb]) == main([*verb, *given]) == 0
     default, chosen = jobs
     assert (default.output, default.options) == (OutputOptions(), Options())
     assert chosen.output == OutputOptions(
         "opus", "{stem}.{ext}", False, None, "clip", True, 5.0, True, bitrate=96, track="eng",
-        start=1.0, end=2.0, rate=8000, mono=True, loudness=-16.0,
+        start=1.0, end=2.0, rate=8000, mono=True, loudness=-16.0, labels=True,
     )  # fmt: skip
     assert chosen.options == Options(0.5, 2, 3, quality="best")
     for options in (chosen.output, chosen.options):
         for field in dataclasses.fields(options):
-            elsewhere = ("only", "stem_head", "skip_existing", "video", "preview")  # not beside others
+            elsewhere = ("only", "stem_head", "skip_existing", "video", "preview", "everywhere")  # not beside others
             assert field.name in elsewhere or getattr(options, field.name) != field.default, "every option is given"

@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[1]
 FUNCTIONS = {"separate", "stems", "load"}
 CLASSES = {"Query", "Options", "OutputOptions", "Separator", "Separation", "Stream", "BatchReport", "FileResult"}
 CLASSES |= {"BatchEvent", "FinishedFile", "Explanation", "OwnSound", "Prototypes", "Sounds"}
+CLASSES |= {"Activity", "Description", "HeardSound", "Span"}
 
 
 def python(*arguments: str, path: Path = ROOT, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:

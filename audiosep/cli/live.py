@@ -76,8 +76,6 @@ def live(
 
     audiosep live --stem vocals --rest --sound-card default
     """
-    # OpenMP threads that spin while they wait take CPU time from the programs at both ends of the pipe.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from audiosep.live.loop import BLOCK_SECONDS, LiveTarget, warm_up
     from audiosep.query.query import Query
 
