@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from conftest import Mixture
 
 from audiosep import OutputOptions
 from audiosep.audio import FORMATS, write_audio
+from audiosep.cli import main
 from audiosep.errors import InputError
 from audiosep.output.recordings import find_recordings
 from audiosep.separator import Separator
@@ -69,21 +69,22 @@ def test_a_nul_in_a_name_is_one_failure(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif("MP3" not in soundfile.available_formats(), reason="this libsndfile has no mp3")
-def test_quiet_silences_libraries_too(tmp_path: Path, tiny_folder: Path, mixture: Mixture) -> None:
+def test_quiet_silences_libraries_too(
+    tmp_path: Path, tiny_folder: Path, mixture: Mixture, capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     song = tmp_path / "song.mp3"
     write_audio(song, mixture(2, 44100, 2), 44100)
     content = bytearray(song.read_bytes())
     content[20_000:24_000] = bytes(4_000)  # libmpg123 writes to standard error that it resynchronises
     song.write_bytes(content)
-    command = [sys.executable, ROOT / "tests" / "command.py", "separate", song, "piano", "-m", tiny_folder, "-o"]
     said = {}
-    for quiet in ((), ("--quiet",)):
-        done = subprocess.run(
-            [*command, tmp_path / f"out{len(quiet)}", *quiet],
-            env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        said[quiet] = done.stderr
+    with os.fdopen(2, "w", buffering=1, closefd=False) as stderr:  # as in a process of its own
+        monkeypatch.setattr(sys, "stderr", stderr)
+        for quiet in ((), ("--quiet",)):
+            out = str(tmp_path / f"out{len(quiet)}")
+            assert main(["separate", str(song), "piano", "-m", str(tiny_folder), "-o", out, *quiet]) == 0
+            said[quiet] = capfd.readouterr().err
     assert "resync" in said[()].lower()
     assert said[("--quiet",)] == ""
 

@@ -18,6 +18,7 @@ from conftest import Mixture, Run
 
 from audiosep.atomic import PendingFile, remove_leftovers
 from audiosep.audio import probe, read_audio, write_audio
+from audiosep.cli import main
 from audiosep.cli.common import ModelOptions
 from audiosep.cli.separate import split
 from audiosep.errors import Cancelled, InputError
@@ -47,39 +48,46 @@ def names(folder: Path) -> list[str]:
 # ---- checks before the model is loaded -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("words", "code", "says"),
-    [
-        (["separate", "none.wav", "piano"], 1, "there is no file"),
-        (["separate", "SONG", "piano", "-f", "xyz"], 2, "unknown format 'xyz'"),
-        (["separate", "SONG", "piano", "-o", "OUT"], 1, "exists already"),
-        (["separate", "SONG", "piano", "-m", "none"], 1, "no folder 'none'"),
-        (["separate", "SONG", "--like", "none.wav"], 1, "there is no file none.wav"),
-        (["separate", "SONG", "piano", "--adapter", "none"], 1, "there is no file none"),
-        (["separate", "SONG", "piano", "--overwrite", "--skip-existing"], 2, "exclude each other"),
-        (["stems", "SONG", "--only", "Guitar", "-m", "MINI"], 2, "audiosep separate FILE Guitar"),
-        (["stems", "SONG", "--rest", "-m", "MINI"], 2, "name those to remove"),
-    ],
-)
+REFUSED = [
+    (["separate", "none.wav", "piano"], 1, "there is no file"),
+    (["separate", "", "piano"], 2, "an input has an empty name"),
+    (["separate", "SONG", "piano", "-o", ""], 2, "--out is empty"),
+    (["separate", "SONG", "piano", "-f", "xyz"], 2, "unknown format 'xyz'"),
+    (["separate", "SONG", "piano", "-o", "OUT"], 1, "exists already"),
+    (["separate", "SONG", "piano", "-m", "none"], 1, "no folder 'none'"),
+    (["separate", "SONG", "--like", "none.wav"], 1, "there is no file none.wav"),
+    (["separate", "SONG", "piano", "--adapter", "none"], 1, "there is no file none"),
+    (["separate", "SONG", "piano", "--overwrite", "--skip-existing"], 2, "exclude each other"),
+    (["stems", "SONG", "--only", "Guitar", "-m", "MINI"], 2, "audiosep separate FILE Guitar"),
+    (["stems", "SONG", "--rest", "-m", "MINI"], 2, "name those to remove"),
+]
+# Reads command lines, and writes the exit code of each, what it says, and the large packages that are loaded then.
+PROGRAM = """
+import contextlib, io, json, sys
+from audiosep.cli import main
+for command in json.load(sys.stdin):
+    with contextlib.redirect_stderr(io.StringIO()) as said:
+        code = main(command)
+    heavy = {"torch", "numpy", "soundfile", "mutagen", "rich"} & set(sys.modules)
+    print(json.dumps([code, said.getvalue(), sorted(heavy)]))
+"""
+
+
 def test_what_cannot_work_is_refused_before_anything_large_is_imported(
-    songs: Path, mini_folder: Path, tmp_path: Path, words: list[str], code: int, says: str
+    songs: Path, mini_folder: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
     out.mkdir()
     (out / "1 (piano).wav").write_text("mine")
     places = {"SONG": str(songs / "1.wav"), "OUT": str(out), "MINI": str(mini_folder)}
-    script = (
-        "import sys; from audiosep.cli import main; code = main(sys.argv[1:]); "
-        "heavy = {'torch', 'numpy', 'soundfile', 'mutagen', 'rich'} & set(sys.modules); "
-        "print('loaded:', *heavy, file=sys.stderr); sys.exit(code)"
-    )
+    commands = [[places.get(word, word) for word in words] for words, _, _ in REFUSED]
     done = subprocess.run(
-        [sys.executable, "-c", script, *(places.get(word, word) for word in words)],
-        env={**os.environ, "PYTHONPATH": str(ROOT)}, cwd=tmp_path, capture_output=True, text=True, check=False,
+        [sys.executable, "-c", PROGRAM], env={**os.environ, "PYTHONPATH": str(ROOT)}, cwd=tmp_path,
+        input=json.dumps(commands), capture_output=True, text=True, check=True,
     )  # fmt: skip
-    assert done.returncode == code, done.stderr
-    assert says in done.stderr
-    assert done.stderr.endswith("loaded:\n")
+    for line, (words, code, says) in zip(done.stdout.splitlines(), REFUSED, strict=True):
+        found, said, loaded = json.loads(line)
+        assert (found, says in said, loaded) == (code, True, []), (words, said)
     assert names(tmp_path) == sorted(["in", "in/1.wav", "in/2.wav", "in/3.wav", "out", "out/1 (piano).wav"])
 
 
@@ -155,14 +163,13 @@ def test_remove_writes_the_recording_without_the_sound(
     assert np.array_equal(read_audio(tmp_path / "within" / path.name)[0], read_audio(song)[0])
 
 
-def test_remove_to_standard_output_takes_several_sounds(songs: Path, tiny_folder: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, ROOT / "tests" / "command.py", "remove", songs / "1.wav", "dog", "cat", "-o", "-",
-         "-m", tiny_folder, "--quiet"],
-        env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, check=False,
-    )  # fmt: skip
-    assert (done.returncode, done.stderr) == (0, b"")
-    assert done.stdout[:4] == b"RIFF"
+def test_remove_to_standard_output_takes_several_sounds(
+    songs: Path, tiny_folder: Path, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    command = ["remove", str(songs / "1.wav"), "dog", "cat", "-o", "-", "-m", str(tiny_folder), "--quiet"]
+    assert main(command) == 0
+    out, err = capsysbinary.readouterr()
+    assert (out[:4], err) == (b"RIFF", b"")
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])

@@ -94,7 +94,7 @@ def trials(here: SimpleNamespace) -> dict[str, Callable[[], Trial]]:
         "a recording longer than --max-seconds": lambda: Trial(arguments=[*command, "--max-seconds", "0.1"]),
         "a folder without recordings": lambda: Trial(arguments=[str(here.bare), "piano"]),
         "an audio track that does not exist": lambda: Trial(
-            call=lambda s: audiosep.audio.probing(good, "deu"), arguments=[*command, "--track", "deu"]
+            call=lambda s: audiosep.audio.probe(good, "deu"), arguments=[*command, "--track", "deu"]
         ),
         "outputs that exist": lambda: Trial(arguments=[*command, "--out", str(here.taken)]),
         "outputs among the recordings of a folder": lambda: Trial(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import pwd
 import signal
@@ -12,14 +11,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from conftest import Mixture
+from conftest import Mixture, Run
 
 from audiosep.audio import write_audio
 from audiosep.cli import main
 from audiosep.cli.doctor import diagnose
 from audiosep.cli.manifests import read_inputs
+from audiosep.cli.reporting import Reporter
 from audiosep.errors import InputError, ModelError
 from audiosep.weights import catalogue
 
@@ -122,40 +121,40 @@ def test_a_tilde_after_an_equals_sign_is_home(
 # ---- signals and full disks ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGQUIT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
 def test_other_signals_leave_nothing_half_written_either(
-    tmp_path: Path, tiny_folder: Path, mixture: Mixture, number: signal.Signals
+    folder: Path, tiny_folder: Path, number: signal.Signals, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_audio(tmp_path / "long.wav", np.tile(mixture(10, 44100, 2), 30), 44100)
-    out = tmp_path / "out"
-    running = subprocess.Popen(
-        [sys.executable, ROOT / "tests" / "command.py", "separate", tmp_path / "long.wav", "piano", "-o", out, "-m",
-         tiny_folder, "--json-lines"],
-        env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # which nohup has set to be ignored
-    )  # fmt: skip
-    assert running.stdout is not None
-    for line in running.stdout:
-        if json.loads(line).get("fraction", 0) > 0.01:
-            break
-    assert out.is_dir()
-    running.send_signal(number)
-    _, err = running.communicate(timeout=120)
-    assert (running.returncode, "0 of 1 recordings are finished" in err) == (130, True), err
+    monkeypatch.setattr(Reporter, "progress", lambda self, fraction: signal.raise_signal(number))
+    out = folder / "out"
+    before = signal.signal(number, lambda *_: None)  # nohup has set it to be ignored, which is left so
+    code, _, err = run("separate", folder / NAMES[0], "piano", "-o", out, "-m", tiny_folder, "--json-lines")
+    signal.signal(number, before)
+    assert (code, "0 of 1 recordings are finished" in err) == (130, True), err
     assert not out.exists()
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
-@pytest.mark.parametrize("words", [["separate", "SONG", "piano", "-o", "OUT"], ["models", "list"], ["--help"]])
-def test_a_full_standard_output_is_a_clean_failure(folder: Path, tiny_folder: Path, words: list[str]) -> None:
-    places = {"SONG": str(folder / NAMES[0]), "OUT": str(folder / "out")}
-    model = ["-m", str(tiny_folder)] if words[0] == "separate" else []
-    script = "import command; command.prepare(); from audiosep.cli import command as run; run()"
+full_output = pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+
+
+@full_output
+def test_a_full_standard_output_is_a_clean_failure(
+    folder: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["separate", str(folder / NAMES[0]), "piano", "-o", str(folder / "out"), "-m", str(tiny_folder)]
+    with Path("/dev/full").open("w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert main(command) == 1
+    assert "standard output cannot be written" in capsys.readouterr().err
+
+
+@full_output
+@pytest.mark.parametrize("words", [["models", "list"], ["--help"]])
+def test_what_python_would_write_at_its_end_is_a_clean_failure_too(words: list[str]) -> None:
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
-            [sys.executable, "-c", script, *(places.get(word, word) for word in words), *model],
-            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])},
-            stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+            [sys.executable, "-m", "audiosep", *words],
+            env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=full, stderr=subprocess.PIPE, text=True, check=False,
         )  # fmt: skip
     assert done.returncode == 1
     assert "standard output" in done.stderr

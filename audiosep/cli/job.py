@@ -167,6 +167,8 @@ def run(
     Raises:
         AudioSepError: something that no file could be separated with.
     """
+    if not job.out:
+        raise InputError("--out is empty: perhaps a variable of the shell is not set")
     job = replace(job, out=str(expand_home(job.out)))
     _check_out(inputs, queries, only, job)
     _check_ray(job, model)

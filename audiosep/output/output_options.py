@@ -87,7 +87,7 @@ class OutputOptions:
         if self.on_clip not in get_args(OnClip):
             raise InputError(f"on_clip must be {', '.join(get_args(OnClip))}, got {self.on_clip!r}")
         if self.on_clip == "float" and written_depth(self.encoding, "float") != "float":
-            raise InputError(f"{self.format} files hold no floating-point samples: use format='wav' or on_clip='gain'")
+            raise InputError(f"{self.format} files hold no floating-point samples: write wav, or leave out on_clip")
         check_template(self.template, self.format)
         if self.bitrate is not None:
             if not isinstance(self.bitrate, int) or isinstance(self.bitrate, bool) or self.bitrate < 1:

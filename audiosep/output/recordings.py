@@ -73,13 +73,15 @@ def find_recordings(
         The recordings, and for each folder without recordings an error.
 
     Raises:
-        InputError: outputs would be written among the recordings of a folder.
+        InputError: an empty name, or outputs would be written among the recordings of a folder.
     """
     recordings: dict[Path, Recording] = {}
     failures: dict[Path, Exception] = {}
     outputs = Path(out_dir).resolve()
     for item in [inputs] if isinstance(inputs, str | Path) else inputs:
         path = Path(item)
+        if not str(item):  # Path("") is the current folder
+            raise InputError("an input has an empty name: perhaps a variable of the shell is not set")
         if "\0" in str(path):
             failures[path] = InputError(f"{str(path)!r} is no name of a file: it contains the character NUL")
             continue
