@@ -96,6 +96,14 @@ def test_from_python(mini: Separator, song: Path, tmp_path: Path) -> None:
         audiosep.Separation({"piano": separated.mix}, separated.mix, RATE).save(tmp_path, format="stem.mp4")
 
 
+def test_labels_of_all_stems_are_in_one_file(run: Run, song: Path, mini_folder: Path, tmp_path: Path) -> None:
+    code, _, err = run("stems", song, "-f", "stem.mp4", "--labels", "-o", tmp_path / "out", "-m", mini_folder, "--json")
+    assert code == 0, err
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["song.stem.mp4", "song.stem.txt"]
+    labels = [line.split("\t")[2] for line in (tmp_path / "out" / "song.stem.txt").read_text().splitlines()]
+    assert set(labels) <= set(STEMS)
+
+
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [

@@ -103,7 +103,7 @@ def plan_batch(
     for recording in recordings:
         try:
             outputs = paths.of(recording)
-            labelled = written if output.rest_only else targets
+            labelled = written if output.rest_only or output.tracks else targets
             labels = {name: outputs[name].with_suffix(".txt") for name in labelled} if output.labels else {}
             files = [*outputs.values(), *labels.values()]
             existing = [path for path in files if path != STDOUT and path.exists()]
