@@ -52,7 +52,7 @@ _SOUNDS = (
     "../../etc/passwd",
 )
 _PLAYER = "document.querySelector('.studio').mixer.player"
-_GROWTH = 300 * 2**20  # bytes by which the server may grow after its first quarter
+_GROWTH = 200.0  # MiB by which the server may be larger in the second half than in the first
 
 
 @dataclass
@@ -205,10 +205,10 @@ def clicks(seconds: float, seed: int) -> None:
                     _press(page, dice)
             page.wait_for_timeout(dice.randrange(300))
             server.measure()
-    quarter = len(server.sizes) // 4
-    before, after = max(server.sizes[: quarter + 1]), max(server.sizes[-quarter - 1 :])
-    print(f"{sum(counts.values())} actions ({counts}), {len(errors)} errors of pages; resident memory at most")
-    print(f"{before / 2**20:.0f} MiB in the first quarter and {after / 2**20:.0f} MiB in the last; no file is left")
+    parts = [max(part) / 2**20 for part in np.array_split(np.array(server.sizes), min(10, len(server.sizes)))]
+    print(f"{sum(counts.values())} actions ({counts}), {len(errors)} errors of pages, no file is left")
+    print(f"resident memory at most in each tenth, MiB: {', '.join(f'{part:.0f}' for part in parts)}")
+    before, after = max(parts[: len(parts) // 2]), max(parts[len(parts) // 2 :])
     if errors or after - before > _GROWTH:
         raise SystemExit("\n".join(errors) or "the server's memory grows")
 
