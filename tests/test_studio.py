@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -349,6 +351,14 @@ def test_gradio_sends_nothing_away_and_its_page_names_no_other_server(make: Make
     config = json.dumps(client.get("/config").json())
     assert "googleapis" not in config
     assert str(Path.home()) not in config
+
+
+def test_one_thread_runs_models(work: Work) -> None:
+    with ThreadPoolExecutor(4) as callers:
+        found = set(callers.map(lambda _: work.compute(threading.get_ident), range(8)))
+    assert len(found) == 1
+    with pytest.raises(InputError, match="open a recording"):
+        work.compute(lambda: work.listen(work.sessions.create(), "x"))
 
 
 def test_damage_of_a_recording_is_told_to_the_page(work: Work, song: Path, tmp_path: Path) -> None:

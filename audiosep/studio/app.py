@@ -129,10 +129,13 @@ class Studio:
         return self._answer(session, request, lambda at: self.work.open(at, request, Path(path), str(name)))
 
     def _listen(self, session: str, request: str, model: str) -> str:
-        return self._answer(session, request, lambda at: self.work.listen(at, request, str(model)))
+        return self._computed(session, request, lambda at: self.work.listen(at, request, str(model)))
 
     def _separate(self, session: str, request: str, wanted: str) -> str:
-        return self._answer(session, request, lambda at: self.work.separate(at, request, _object(wanted)))
+        return self._computed(session, request, lambda at: self.work.separate(at, request, _object(wanted)))
+
+    def _computed(self, session: str, request: str, work: Callable[[Any], None]) -> str:
+        return self.work.compute(lambda: self._answer(session, request, work))
 
     def _answer(self, session: str, request: str, work: Callable[[Any], None]) -> str:
         try:

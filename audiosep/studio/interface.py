@@ -5,14 +5,12 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from audiosep.errors import AudioSepError, InputError
 from audiosep.output.output_options import OutputOptions
 from audiosep.studio.limits import check_upload
-from audiosep.studio.work import SEPARATING, Work
-
-Answer = TypeVar("Answer")
+from audiosep.studio.work import SEPARATING, Answer, Work
 
 _MOST_SOUNDS = 8
 
@@ -110,7 +108,7 @@ class Interface:
     def _told(self, work: Callable[[], Answer]) -> Answer:
         """The answer, or an error without the place of the files on this machine."""
         try:
-            return work()
+            return self._work.compute(work)
         except AudioSepError as error:
             message = str(error).replace(str(self._work.sessions.root), "")
             raise self._error(message) from None

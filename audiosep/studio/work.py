@@ -6,8 +6,9 @@ import logging
 import secrets
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from audiosep.errors import AudioSepError, Cancelled, InputError, ModelError
 from audiosep.inference.options import Options
@@ -34,10 +35,11 @@ _LONGEST_TEXT = 500
 _MOST_HEARD = 10
 
 Request = Mapping[str, object]
+Answer = TypeVar("Answer")
 
 
 class Work:
-    """Answers the requests of pages. One thread at a time may separate, which the caller sees to.
+    """Answers the requests of pages. What runs a model is done by `compute`, which the caller sees to.
 
     Args:
         sessions: of the pages.
@@ -48,6 +50,19 @@ class Work:
         self.sessions = sessions
         self.models = dict(models)
         self._loaded: tuple[str, Separator] | None = None
+        # torch keeps some 70 MiB for each thread that has run the network, and Gradio calls from any of forty.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="audiosep-studio")
+
+    def compute(self, work: Callable[[], Answer]) -> Answer:
+        """Do something in the one thread that runs models, after what was asked before.
+
+        Args:
+            work: to do.
+
+        Returns:
+            What it returns.
+        """
+        return self._thread.submit(work).result()
 
     @property
     def limits(self) -> Limits:
