@@ -86,7 +86,8 @@ class ActivityMeter:
     def measure(self, mix: NDArray[np.float32], targets: NDArray[np.float32]) -> None:
         """Take a block of the mixture, (channels, n), and of its targets, (targets, channels, n)."""
         self._samples += mix.shape[1]
-        power = np.concatenate([np.square(mix)[None], np.square(targets)]).mean(1)
+        # One after the other, without their squares in memory.
+        power = np.stack([np.einsum("cn,cn->n", x, x) / len(x) for x in (mix, *targets)])
         power = np.concatenate([self._rest, power], 1)
         whole = power.shape[1] // self._size
         self._energies.append(power[:, : whole * self._size].reshape(len(power), whole, self._size).mean(2))
