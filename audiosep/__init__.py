@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING
 
 __version__ = "0.2.0"
 
-# OpenMP reads these once, when torch is loaded. Threads that spin while they wait for each other take the CPU from what
-# they wait for, where other programs are busy: a separation beside them then takes several times as long. With a
-# dynamic number of threads, layers of torch that have shared out their work before leave some of it undone.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# OpenMP reads these once, when torch is loaded. By default threads that wait for each other spin for long (GNU: 300,000
+# rounds; LLVM: 200 ms), which takes the CPU from what they wait for where other programs are busy. Threads that sleep
+# at once are slow on an idle machine. docs/bench.md has both.
+if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"} & set(os.environ):
+    os.environ.update(GOMP_SPINCOUNT="3000", KMP_BLOCKTIME="1")
+# With a dynamic number of threads, layers of torch that have shared out their work before leave some of it undone.
 os.environ["OMP_DYNAMIC"] = "FALSE"
 
 # Name -> module. Names are resolved on first use: `import audiosep` and `audiosep --help` load neither torch nor

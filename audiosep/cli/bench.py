@@ -28,7 +28,7 @@ def bench(
     device: Annotated[list[str] | None, typer.Option(help="auto, cpu, cuda ... [auto].")] = None,
     precision: Annotated[list[str] | None, typer.Option(help="auto, fp32, bf16 or fp16 [auto].")] = None,
     engine: Annotated[list[str] | None, typer.Option(help="torch or openvino [torch].")] = None,
-    threads: Annotated[list[str] | None, typer.Option(help="CPU threads [as many as the process may use].")] = None,
+    threads: Annotated[list[str] | None, typer.Option(help="CPU threads [as many as CPUs are free].")] = None,
     queries: Annotated[list[str] | None, typer.Option(help="Number of queries [1].")] = None,
     stems: Annotated[
         bool, typer.Option("--stems", help="Measure the stems too; alone if neither --queries nor -q is given.")

@@ -41,7 +41,7 @@ EngineName = Annotated[
 ]
 Threads = Annotated[
     int | None,
-    typer.Option("--threads", metavar="N", min=1, help="CPU threads [default: as many as the process may use]."),
+    typer.Option("--threads", metavar="N", min=1, help="CPU threads [default: as many as CPUs are free]."),
 ]
 SoundsFile = Annotated[
     Path | None,

@@ -110,8 +110,11 @@ def _version(package: str) -> str | None:
 def _torch() -> Check:
     import torch
 
+    from audiosep.inference.threads import available_cpus, use_threads
+
     build = f"CUDA {torch.version.cuda}" if torch.version.cuda else "no CUDA"
-    return Check("torch", "ok", f"{torch.__version__} ({build}), {torch.get_num_threads()} threads")
+    threads = f"{use_threads()} threads of {available_cpus()} CPUs"
+    return Check("torch", "ok", f"{torch.__version__} ({build}), {threads}")
 
 
 def _device() -> Check:
