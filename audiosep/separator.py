@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, overload
@@ -19,11 +18,10 @@ from audiosep.audio.inputs import is_pipe
 from audiosep.audio.mixture import Mixture, load_mixture
 from audiosep.audio.samples import Array
 from audiosep.errors import Cancelled, InputError, ModelError, QueryError
-from audiosep.hearing.activity import HOP, ActivityMeter
+from audiosep.hearing.activity import ActivityMeter
 from audiosep.hearing.describing import Candidates, describe_recording
 from audiosep.hearing.description import Description
 from audiosep.hearing.recording import recording_of
-from audiosep.hearing.tag_track import TagTrack
 from audiosep.hearing.vocabulary import vocabulary
 from audiosep.inference.backend import Backend
 from audiosep.inference.devices import free_cache
@@ -43,11 +41,12 @@ from audiosep.query.anchors import ReadPart, find_anchors, parts_of_file, parts_
 from audiosep.query.encoder import QueryEncoder, Releasable, canary
 from audiosep.query.own_sound import OwnSound
 from audiosep.query.prototypes import Prototypes
-from audiosep.query.query import Query, as_queries, unique_names
+from audiosep.query.query import Query, as_queries, check_capable, unique_names
 from audiosep.query.request import Asked, Request
 from audiosep.query.resolve import Resolved, resolve
 from audiosep.query.sounds import Sounds
 from audiosep.query.stem_words import stems_asked, stems_named
+from audiosep.query.tagging import activity_meter, candidates_of
 
 __all__ = ["Queries", "Separator"]
 
@@ -361,22 +360,16 @@ class Separator:
             ModelError: the model has no tagger.
             QueryError: a candidate without words.
         """
-        known = vocabulary()
-        items = as_queries(list(known.names) if candidates is None else candidates)
+        known = vocabulary() if candidates is None else None
+        items = as_queries(list(vocabulary().names) if candidates is None else candidates)
         if wordless := [item.label for item in items if item.text is None or item.anchored]:
             raise QueryError(f"candidates are words, and {wordless[0]!r} has none: name the sound")
-        resolved = None if self.prototypes is None else self._resolve(items, None)
-        tags = [] if resolved is None else [one.tags for one in resolved.recalled if one is not None]
-        weights = [one for one in tags if one is not None]
-        scores = self.prototypes.tag_scores(torch.stack(weights)) if self.prototypes is not None and weights else None
-        if scores is None or resolved is None or len(weights) != len(items):
+        found = None
+        if self.prototypes is not None:
+            found = candidates_of(self._resolve(items, None), self.prototypes, known)
+        if found is None:
             raise ModelError(f"{self.name} has no tagger, which describing needs; use a model with one, such as 'mini'")
-        if candidates is not None:
-            return Candidates(resolved.names, tuple(range(len(items))), scores)
-        longest = max(map(len, known.members))
-        classes = torch.tensor([(*members, *members[:1] * (longest - len(members))) for members in known.members])
-        spill = self.prototypes.spill(scores.weights).numpy() if self.prototypes is not None else None
-        return Candidates(known.names, known.families, replace(scores, classes=classes), spill)
+        return found
 
     def separate_files(
         self,
@@ -582,7 +575,14 @@ class Separator:
         live: bool = False,
     ) -> Stream:
         """A stream of the queries' targets, or of the stems; see `Backend.open_stream`."""
-        return self._open().open_stream(
+        backend = self._open()
+        if live:
+            meter = None
+        elif resolved is None:
+            meter = ActivityMeter(len(self.model.stem_names), sample_rate)
+        else:
+            meter = activity_meter(resolved, self.prototypes, backend.tags, self.sample_rate, sample_rate)
+        return backend.open_stream(
             self.model.stem_names if resolved is None else resolved.names,
             None if resolved is None else resolved.embeddings,
             None if resolved is None else resolved.negatives,
@@ -594,21 +594,7 @@ class Separator:
             quick=quick,
             live=live,
             answers=None if resolved is None else resolved.answers,
-            meter=None if live else self._meter(resolved, sample_rate),
-        )
-
-    def _meter(self, resolved: Resolved | None, sample_rate: int) -> ActivityMeter:
-        """Measures when the targets of queries, or the stems, sound."""
-        if resolved is None or self.prototypes is None:
-            return ActivityMeter(len(self.stem_names if resolved is None else resolved.names), sample_rate)
-        known = [(k, one.tags) for k, one in enumerate(resolved.recalled) if one is not None and one.tags is not None]
-        scores = self.prototypes.tag_scores(torch.stack([tags for _, tags in known])) if known else None
-        if scores is None:
-            return ActivityMeter(len(resolved.names), sample_rate)
-        places = {k: place for place, (k, _) in enumerate(known)}
-        track = TagTrack(self._open().tags, scores, self.sample_rate, HOP)
-        return ActivityMeter(
-            len(resolved.names), sample_rate, track, [places.get(k) for k in range(len(resolved.names))]
+            meter=meter,
         )
 
     def _open_request(self, request: Request, sample_rate: int, channels: int, options: Options) -> AnyStream:
@@ -704,7 +690,7 @@ class Separator:
         if encoder is None:
             raise QueryError(f"{self.name} takes no queries, it has only stems ({', '.join(self.stem_names)})")
         for query in items:
-            self._check_query(query)
+            check_capable(query, self.capabilities, self.name)
         anchors = {} if read is None else find_anchors(items, read, self)
         return resolve(items, encoder, sample_rate, self.prototypes, self.own_names(items), anchors)
 
@@ -741,16 +727,3 @@ class Separator:
         items = as_queries(queries)
         texts = [query.text for item in items for query in (item, *item.negatives) if query.text is not None]
         return self.sounds.heard_by(self, texts)
-
-    def _check_query(self, query: Query) -> None:
-        kinds = {
-            "text": query.text is not None,
-            "audio": query.audio is not None or query.anchored,
-            "negative": bool(query.negatives or query.negative_spans),
-        }
-        for kind, given in kinds.items():
-            if given and kind not in self.capabilities:
-                able = ", ".join(sorted(self.capabilities))
-                raise QueryError(f"{self.name} takes no {kind} queries (it can do {able}); use a model that does")
-        for negative in query.negatives:
-            self._check_query(negative)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
@@ -127,6 +127,30 @@ def as_queries(queries: str | Query | Sequence[str | Query]) -> list[Query]:
     if not items:
         raise QueryError("say what to separate: at least one query, such as 'piano'")
     return [as_query(item) for item in items]
+
+
+def check_capable(query: Query, capabilities: Set[str], model: str) -> None:
+    """Refuse a query that a model cannot take.
+
+    Args:
+        query: with its negatives.
+        capabilities: of the model.
+        model: its name, for the message.
+
+    Raises:
+        QueryError: it is one.
+    """
+    kinds = {
+        "text": query.text is not None,
+        "audio": query.audio is not None or query.anchored,
+        "negative": bool(query.negatives or query.negative_spans),
+    }
+    for kind, given in kinds.items():
+        if given and kind not in capabilities:
+            able = ", ".join(sorted(capabilities))
+            raise QueryError(f"{model} takes no {kind} queries (it can do {able}); use a model that does")
+    for negative in query.negatives:
+        check_capable(negative, capabilities, model)
 
 
 def unique_names(labels: Sequence[str]) -> tuple[str, ...]:
