@@ -31,7 +31,7 @@ from audiosep.training.separation.band_energies import BandEnergies, band_energi
 from audiosep.training.separation.losses import BAND_LOSSES, WeightedLosses
 from audiosep.training.separation.query_batch import QueryBatch, make_queries, query_recordings
 from audiosep.training.separation.separation_config import SeparationConfig, check_combination
-from audiosep.training.separation.validation_scores import ValidationScores
+from audiosep.training.separation.validation_scores import RecipeValidation
 from audiosep.training.tower_files import TextTowerEncoder, load_listener
 from audiosep.weights import configs
 from audiosep.weights.checkpoint import save_model
@@ -71,7 +71,7 @@ class SeparationTask:
         self.mixer = Mixer(self.corpus)
         self._loader: MixtureLoader | None = None
         self.losses = WeightedLosses(options.losses, BAND_LOSSES)
-        self._validation: ValidationScores | None = None
+        self._validation = RecipeValidation(options.validation, self.corpus, self.captions, options.validation_items)
 
     @classmethod
     def from_config(cls, data: Mapping[str, Any]) -> SeparationTask:
@@ -176,22 +176,11 @@ class SeparationTask:
 
     def validate(self, model: nn.Module) -> dict[str, float]:
         """Measure SI-SDRi, SDRi and the share of improved clips on part of the validation recipe."""
-        assert isinstance(model, Hybrid)
-        scores = self._validation_scores()
-        return scores(model) if scores else {}
+        return self._validation.scores(model)
 
     def samples(self, model: nn.Module) -> list[Sample]:
         """Separate a few mixtures of the validation recipe for the trackers."""
-        assert isinstance(model, Hybrid)
-        scores = self._validation_scores()
-        return scores.samples(model) if scores else []
-
-    def _validation_scores(self) -> ValidationScores | None:
-        options = self.config.options
-        if self._validation is None and options.validation:
-            recipe = Path(options.validation)
-            self._validation = ValidationScores(recipe, self.corpus, self.captions, options.validation_items)
-        return self._validation
+        return self._validation.samples(model)
 
     def export(self, model: nn.Module, folder: Path) -> None:
         """Write a model folder; `audiosep.load` reads it if `options.text` gave it a query encoder."""

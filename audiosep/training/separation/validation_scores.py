@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.stats import mannwhitneyu
-from torch import Tensor
+from torch import Tensor, nn
 
 from audiosep.data.corpus import Corpus
 from audiosep.data.validation_recipe import RecipeAudio, RecipeEntry, ValidationRecipe
@@ -90,6 +90,41 @@ class ValidationScores:
             "si_sdri": float(si_sdr(estimate, target) - si_sdr(mix, target)),
             "sdri": float(sdr(estimate[None], target[None]) - sdr(mix[None], target[None])),
         }
+
+
+class RecipeValidation:
+    """Validation of a training on a recipe, which is read when it is first needed.
+
+    Args:
+        path: the recipe; "" for a training without validation.
+        corpus: as in `ValidationScores`.
+        captions: as in `ValidationScores`.
+        count: as in `ValidationScores`.
+    """
+
+    def __init__(self, path: str, corpus: Corpus, captions: CaptionTable | None, count: int) -> None:
+        self._path, self._corpus, self._captions, self._count = path, corpus, captions, count
+        self._scores: ValidationScores | None = None
+
+    def scores(self, model: nn.Module) -> dict[str, float]:
+        """SI-SDRi, SDRi and the share of improved clips on part of the recipe, see `summary`; {} without one."""
+        found = self._read()
+        return {} if found is None else found(_separating(model))
+
+    def samples(self, model: nn.Module) -> list[Sample]:
+        """A few mixtures of the recipe and what the model makes of them, for the trackers; [] without a recipe."""
+        found = self._read()
+        return [] if found is None else found.samples(_separating(model))
+
+    def _read(self) -> ValidationScores | None:
+        if self._scores is None and self._path:
+            self._scores = ValidationScores(Path(self._path), self._corpus, self._captions, self._count)
+        return self._scores
+
+
+def _separating(model: nn.Module) -> SeparationModel:
+    assert isinstance(model, SeparationModel)
+    return model
 
 
 def summary(rows: Sequence[dict[str, Any]]) -> dict[str, float]:

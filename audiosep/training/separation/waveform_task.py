@@ -28,7 +28,7 @@ from audiosep.training.separation.bandwidth import band_limited
 from audiosep.training.separation.discriminator import PatchDiscriminator, deception, discrimination
 from audiosep.training.separation.losses import WeightedLosses, is_absent
 from audiosep.training.separation.query_batch import embed_texts
-from audiosep.training.separation.validation_scores import ValidationScores
+from audiosep.training.separation.validation_scores import RecipeValidation
 from audiosep.training.separation.waveform_config import WaveformConfig, build_network, check_network
 from audiosep.training.separation.waveform_losses import WAVEFORM_LOSSES
 from audiosep.weights import configs
@@ -104,7 +104,7 @@ class WaveformTask:
         self.mixer = Mixer(self.corpus)
         self._loader: MixtureLoader | None = None
         self.losses = WeightedLosses(options.losses, WAVEFORM_LOSSES)
-        self._validation: ValidationScores | None = None
+        self._validation = RecipeValidation(options.validation, self.corpus, self.captions, options.validation_items)
         self.adversary = PatchDiscriminator(options.adversary) if options.adversary else None
         self._judged: list[Comparison] = []  # of the last batch, for the discriminator
 
@@ -201,22 +201,11 @@ class WaveformTask:
 
     def validate(self, model: nn.Module) -> dict[str, float]:
         """Measure SI-SDRi, SDRi and the share of improved clips on part of the validation recipe."""
-        assert isinstance(model, SeparationModel)
-        scores = self._validation_scores()
-        return scores(model) if scores else {}
+        return self._validation.scores(model)
 
     def samples(self, model: nn.Module) -> list[Sample]:
         """Separate a few mixtures of the validation recipe for the trackers."""
-        assert isinstance(model, SeparationModel)
-        scores = self._validation_scores()
-        return scores.samples(model) if scores else []
-
-    def _validation_scores(self) -> ValidationScores | None:
-        options = self.config.options
-        if self._validation is None and options.validation:
-            recipe = Path(options.validation)
-            self._validation = ValidationScores(recipe, self.corpus, self.captions, options.validation_items)
-        return self._validation
+        return self._validation.samples(model)
 
     def export(self, model: nn.Module, folder: Path) -> None:
         """Write a model folder; `audiosep.load` reads it if the network has stems or `options.text` gave an encoder."""
