@@ -63,7 +63,6 @@ class Server:
         process: of it.
         address: of its page.
         temporary: its folder for temporary files.
-        sizes: resident memory in bytes, each time that it was measured.
         sizes: resident memory, bytes, each time that it was measured.
     """
 
@@ -270,10 +269,14 @@ def speed(song: Path, length: float) -> None:
                 "count => document.querySelectorAll('.studio-track').length > count", arg=known, timeout=300_000
             )
             page.click(f"{row} >> .studio-solo")
-            page.evaluate(f"{_PLAYER}.play()")
+            page.evaluate(f"void {_PLAYER}.play()")  # its promise ends with the song
             page.wait_for_function(f"{_PLAYER}.level() > -80", timeout=300_000)
             heard = time.perf_counter() - began
-            page.wait_for_selector(f"{row} >> css=:scope[data-complete=true]", timeout=300_000)
+            page.wait_for_function(
+                "row => document.querySelectorAll('.studio-track')[row].dataset.complete === 'true'",
+                arg=known - 1,
+                timeout=300_000,
+            )
             print(f"{sound}: heard after {heard:.1f} s, whole after {time.perf_counter() - began:.1f} s")
             page.click(f"{row} >> .studio-solo")
             page.evaluate(f"{_PLAYER}.pause()")
