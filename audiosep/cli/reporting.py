@@ -138,9 +138,12 @@ class Reporter:
 
 
 def _remarks(result: FileResult) -> Iterator[str]:
-    if result.presence is not None:
-        yield "present: " + ", ".join(f"{name} {score:.0%}" for name, score in result.presence.items())
-    if silent := [name for name, activity in result.activity.items() if not activity.spans]:
+    scores = result.presence or {}
+    if present := [f"{name} {score:.0%}" for name, score in scores.items() if score >= 0.5]:
+        yield f"present: {', '.join(present)}"
+    if absent := [name for name, score in scores.items() if score < 0.5]:
+        yield f"probably absent: {', '.join(absent)}"
+    if silent := [name for name, found in result.activity.items() if not found.spans and name not in absent]:
         yield f"not heard: {', '.join(silent)}"
     if result.loudness is not None:
         yield f"all outputs were multiplied by {result.gain:.4f}, which makes {result.loudness:.1f} LUFS"

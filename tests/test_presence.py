@@ -1,0 +1,56 @@
+"""What is said of the presence of sounds, and how far research says it can be trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from doubles import FakeEncoder
+from torch import Tensor
+
+from audiosep.cli.reporting import _remarks
+from audiosep.data.manifest import Clip
+from audiosep.output.batch_report import FileResult
+from research.presence import Pair, pairs_of, report
+
+
+class Compass(FakeEncoder):
+    """Texts are directions: "north" and "north wind" are alike, "north" and "east" are not."""
+
+    def text(self, texts: Sequence[str]) -> Tensor:
+        found = [[float("north" in text), float("east" in text)] for text in texts]
+        return F.normalize(torch.tensor(found), dim=-1)
+
+
+def clip(label: str) -> Clip:
+    return Clip(id=label, path=f"{label}.wav", label=label, captions=(label,), family="event", split="test")
+
+
+def test_absent_words_are_unlike_the_label() -> None:
+    clips = [clip("north"), clip("east"), clip("north wind")]
+    pairs = pairs_of(clips, Compass(), 40, seed=0)
+    assert [pair.present for pair in pairs] == [True, False] * 20
+    assert all(pair.word == pair.clip.label for pair in pairs if pair.present)
+    assert {(pair.clip.label, pair.word) for pair in pairs if not pair.present} == {
+        ("north", "east"),
+        ("east", "north"),
+    }
+    assert pairs_of(clips, Compass(), 40, seed=0) == pairs != pairs_of(clips, Compass(), 40, seed=1)
+
+
+def test_the_report_counts_errors_and_shares() -> None:
+    there, gone = Pair(clip("a"), "a", present=True), Pair(clip("a"), "b", present=False)
+    text = report([there, there, there, gone, gone], [0.9, 1.0, 0.1, 0.15, 0.5])
+    assert "5 pairs; AUC 0.667; absent called present 50%, present called absent 33% at 0.5" in text
+    assert "| 0.0 to 0.2 | 2 | 50% |" in text
+    assert "| 0.2 to 0.4 | 0 |  |" in text
+    assert "| 0.4 to 0.6 | 1 | 0% |" in text
+    assert "| 0.8 to 1.0 | 2 | 100% |" in text
+
+
+def test_a_sound_that_is_less_likely_than_not_is_called_probably_absent(tmp_path: Path) -> None:
+    presence = {"piano": 0.914, "dog": 0.5, "cat": 0.49, "siren": 0.02}
+    result = FileResult(tmp_path / "in.wav", {}, presence, 1.0, 0, None, 100, 16000, 1)
+    assert list(_remarks(result)) == ["present: piano 91%, dog 50%", "probably absent: cat, siren"]
