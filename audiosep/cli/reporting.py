@@ -143,7 +143,7 @@ def _remarks(result: FileResult) -> Iterator[str]:
         yield f"present: {', '.join(present)}"
     if absent := [name for name, score in scores.items() if score < 0.5]:
         yield f"probably absent: {', '.join(absent)}"
-    if silent := [name for name, found in result.activity.items() if not found.spans and name not in absent]:
+    if silent := [name for name, found in result.activity.items() if not found.spans]:
         yield f"not heard: {', '.join(silent)}"
     if result.loudness is not None:
         yield f"all outputs were multiplied by {result.gain:.4f}, which makes {result.loudness:.1f} LUFS"
