@@ -29,6 +29,8 @@ from audiosep.separator import Separator
         ("background music without speech", "speech"),
         ("get rid of the hum", "hum"),
         ("vocals removed", "vocals"),
+        ("drop the vocals", "vocals"),
+        ("the vocals are muted", "the vocals"),
     ],
 )
 def test_what_is_to_be_taken_out(text: str, sound: str) -> None:
@@ -37,7 +39,20 @@ def test_what_is_to_be_taken_out(text: str, sound: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["piano", "noise", "note of a piano", "knock on a door", "notification", "muted trumpet", "mute swan", "all"],
+    [
+        "piano",
+        "noise",
+        "note of a piano",
+        "knock on a door",
+        "notification",
+        "mute swan",
+        "all",
+        "muted trumpet",
+        "trumpet, muted",
+        "guitar palm muted",
+        "drop of water",
+        "drop falling into water",
+    ],
 )
 def test_names_of_sounds_are_no_negations(text: str) -> None:
     assert sound_taken_out(text) is None

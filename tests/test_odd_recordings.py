@@ -78,11 +78,26 @@ def joints(here: Path) -> dict[str, Callable[[], Path]]:
         "two mp3 files joined": lambda: pair(".mp3"),
         "mp3, joined with mono": lambda: pair(".mp3", channels=1),
         "mp3, joined with another sample rate": lambda: pair(".mp3", rate=32_000),
+        "wav, joined with itself": lambda: twice(".wav"),
+        "aiff, joined with itself": lambda: twice(".aiff"),
+        "flac, joined with itself": lambda: twice(".flac"),
+        "m4a, joined with itself": lambda: twice(".m4a"),
+        "mp3, joined with flac": lambda: joined(
+            here / "joined.mp3", small(here / "a.mp3"), small(here / "b.flac", seconds=2)
+        ),
+        "mp3 with tags at its end": lambda: joined(here / "tagged.mp3", small(here / "a.mp3"), tags_at_end(here)),
         "ogg, joined with itself: one serial number": lambda: twice(".ogg"),
         "opus, joined with itself": lambda: twice(".opus"),
         "ogg, joined with mono": lambda: pair(".ogg", channels=1),
         "ogg, joined with another sample rate": lambda: pair(".ogg", rate=32_000),
     }
+
+
+def tags_at_end(here: Path) -> Path:
+    """A tag of the kind that MPEG audio has at its end, as long as a picture."""
+    path = here / "tags"
+    path.write_bytes(b"APETAGEX" + bytes(20_000))
+    return path
 
 
 def halves(here: Path) -> dict[str, Callable[[], Path]]:

@@ -17,6 +17,7 @@ import numpy as np
 from audiosep.audio.covers import Cover, read_cover
 from audiosep.audio.info import AudioInfo
 from audiosep.audio.inputs import check_file, is_pipe
+from audiosep.audio.joined import bytes_behind
 from audiosep.audio.limits import MAX_CHANNELS, MAX_RATE, MAX_SECONDS, check_channels, check_duration, check_rate
 from audiosep.audio.probing import open_source
 from audiosep.audio.samples import Array, check_finite
@@ -35,7 +36,8 @@ class AudioReader:
     """The samples of a file, block by block: an iterator and a context manager.
 
     If a decoder fails within the file, or ends before the length that the file states, the next one continues from
-    there; where none finds more, a warning in the log says how many seconds are missing. Sound that starts later than
+    there; where none finds more, a warning in the log says how many seconds are missing, and another one where a
+    second file is joined to the first. Sound that starts later than
     the picture of a video, or has gaps, is brought to its place by silence, with a warning.
 
     Args:
@@ -182,6 +184,13 @@ class AudioReader:
             logger.warning("%s ends early: %.2f of %.2f s", self.name, seconds, self._stated)
         elif self._source.cut:
             logger.warning("%s ends early, at %.2f s: it was cut off", self.name, seconds)
+        elif self._stated > 0 and seconds <= self._stated + _SLACK and (behind := bytes_behind(self._path)):
+            logger.warning(
+                "%s: %d bytes behind its end, at %.2f s, are not read: join recordings with `ffmpeg -f concat` instead",
+                self.name,
+                behind,
+                seconds,
+            )
 
     def _read_on(self, tried: set[str]) -> bool:
         """Open the next decoder where one ended too early; whether there is one that can go on."""

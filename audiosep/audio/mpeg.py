@@ -47,6 +47,7 @@ class MpegLength:
         scattered: the frames do not follow each other, as in data that is no MPEG audio.
         cut: the last frame is not whole.
         lost: about how many seconds lie between frames, in data that is none.
+        end: where the last frame ends, in bytes.
     """
 
     samples: int
@@ -56,6 +57,7 @@ class MpegLength:
     scattered: bool
     cut: bool
     lost: float
+    end: int
 
     def cut_at(self, samples: int) -> bool:
         """Whether a decoder that stops after `samples` leaves audio out."""
@@ -122,7 +124,7 @@ def _count(data: mmap.mmap) -> MpegLength:
             released = _release(data, released, position)
     scattered = octets < (len(data) - start) / 2 and frames < _RUN * runs
     lost = seconds * between / octets if octets else 0.0
-    return MpegLength(samples, seconds, stated, changes, scattered or not frames, cut, lost)
+    return MpegLength(samples, seconds, stated, changes, scattered or not frames, cut, lost, end)
 
 
 def _after_id3(data: mmap.mmap) -> int:

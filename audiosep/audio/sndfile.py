@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 _UNKNOWN_LENGTH = 2**62
 _FORMATS = {"WAVEX": "wav", "RF64": "wav"}
 _BLOCK = 16_384
-_BEHIND = 0.01  # share of a file behind its end that may be tags
+_GAPS = 0.01  # share of MPEG audio between its frames that may be tags
 
 
 class SoundFileSource:
@@ -106,7 +106,7 @@ class SoundFileSource:
         if length.changes is not None or length.cut_at(file.frames):
             here = file.frames / file.samplerate
             raise Unreadable(f"it would read only {here:.2f} of about {length.seconds:.2f} s")
-        if length.lost > _BEHIND * length.seconds:
+        if length.lost > _GAPS * length.seconds:
             self._remark = f"it is damaged: about {length.lost:.2f} s between its frames are left out"
         self.cut = length.cut
         self.stated = None if length.stated else length.seconds
@@ -138,22 +138,16 @@ class SoundFileSource:
             self._file = _open(FileView(self._path, patches=header.repairs))
             self._remark = "it was never closed, and its header states no length: read to the end of the file"
         else:
-            size, stated = header.data + header.available, header.data + header.stated
-            self._check_size(max(stated, min(header.end, size)), size)
+            self._check_size(header.data + header.stated, header.data + header.available)
         return int(self._file.frames)
 
     def _check_size(self, stated: int | None, size: int) -> None:
         """Note that the file is shorter than its header says, in bytes; an odd last chunk may lack its padding."""
         if stated is None:
             return
-        seconds = self._file.frames / self._file.samplerate
         if stated > size + 1:
             self.cut = True
-            self.stated = seconds * stated / size
-        elif size - stated > _BEHIND * stated:
-            self._remark = (
-                f"{size - stated} bytes ({seconds * (size - stated) / stated:.2f} s) behind its end are not read"
-            )
+            self.stated = self._file.frames / self._file.samplerate * stated / size
 
     def seek(self, sample: int) -> int:
         if self._links or not self._file.seekable():

@@ -9,13 +9,15 @@ from audiosep.errors import QueryError
 _LEADING = re.compile(
     r"(?:please\s+)?"
     r"(?:no|not|non|without|minus|except(?: for)?|excluding|remov(?:e|ing)|delet(?:e|ing)|suppress(?:ing)?|eliminate"
-    r"|get rid of|take out|filter out|cut out|leave out|drop"
+    r"|get rid of|take out|filter out|cut out|leave out|drop(?= the )"
     r"|(?:every ?thing|all|any ?thing)(?: else)? (?:but|except(?: for)?|without|minus|other than|apart from)"
     r"|(?:the )?(?:rest|mix|song|track|recording|background|music)(?: \w+)? (?:without|minus))"
     r"\s+(?:any |all |the |a |an )*(?P<sound>\S.*)",
     re.IGNORECASE,
 )
-_TRAILING = re.compile(r"(?P<sound>.*\S)\s+(?:is |are )?(?:removed|muted|taken out|deleted|excluded)", re.IGNORECASE)
+_TRAILING = re.compile(
+    r"(?P<sound>.*\S)\s+(?:(?:is |are )?(?:removed|taken out|deleted|excluded)|(?:is|are) muted)", re.IGNORECASE
+)
 
 
 def sound_taken_out(text: str) -> str | None:
