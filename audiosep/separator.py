@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -122,6 +123,7 @@ class Separator:
         self.stem_names = model.stem_names
         if specialist is not None:
             self.capabilities, self.stem_names = self.capabilities | {"stems"}, specialist.stem_names
+        free_cache(self.device)  # what loading has needed beside the weights
         self._log_place()
 
     @property
@@ -194,6 +196,15 @@ class Separator:
         if self.specialist is not None:
             self.specialist.close()
         if backend is not None:
+            device = backend.device
+            del backend
+            free_cache(device)
+
+    def __del__(self) -> None:
+        """As `close`, but for the specialist, which another separator may use."""
+        backend = self.__dict__.pop("_backend", None)
+        self.__dict__.pop("_encoder", None)
+        if backend is not None and not sys.is_finalizing():
             device = backend.device
             del backend
             free_cache(device)
@@ -618,13 +629,12 @@ class Separator:
         stream = self._open_request(request, mixture.sample_rate, channels, options)
         targets = np.empty((len(stream.names), channels, samples), np.float32)
         done = 0
-        for start in range(0, samples, _BLOCK):
-            block = stream.push(mix[:, start : start + _BLOCK])
-            targets[..., done : done + block.shape[-1]] = block
-            done = stream.returned
-            if progress is not None and progress(done / samples) is False:
+        for start in (*range(0, samples, _BLOCK), None):
+            for piece in stream.pieces(None if start is None else mix[:, start : start + _BLOCK]):
+                targets[..., done : done + piece.shape[-1]] = piece
+                done += piece.shape[-1]
+            if progress is not None and start is not None and progress(done / samples) is False:
                 raise Cancelled("cancelled by the progress callback")
-        targets[..., done:] = stream.finish()
         if progress is not None:
             progress(1.0)
         return Separation(

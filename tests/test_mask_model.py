@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import pytest
 import torch
@@ -127,7 +128,7 @@ def test_graphs_give_what_the_model_gives() -> None:
     torch.testing.assert_close(targets, want.waveforms[0], atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize(("together", "sizes"), [(None, [2, 2, 1]), (1, [1] * 5), (9, [5])])
+@pytest.mark.parametrize(("together", "sizes"), [(None, [1] * 5), (2, [2, 2, 1]), (9, [5])])
 def test_queries_are_decoded_some_at_a_time(together: int | None, sizes: list[int]) -> None:
     embeddings, negatives = torch.rand(5, 4), torch.rand(5, 4)
     groups = list(query_groups(embeddings, negatives, together))
@@ -156,3 +157,22 @@ def test_a_description_is_taken_whole() -> None:
     ):
         assert getattr(model, name) == getattr(other, name)
     assert model.engine == "another"
+
+
+@pytest.mark.parametrize("stems", [False, True])
+@pytest.mark.parametrize("rotates", [False, True])
+def test_stretches_are_those_of_the_whole_bit_for_bit(stems: bool, rotates: bool) -> None:
+    rng = torch.Generator().manual_seed(0)
+    model = FixedMasks([torch.rand(BINS, generator=rng) for _ in range(3)])
+    mix = torch.randn(2, 2, 40 * HOP + 7, generator=rng)
+    masked = model.masked_stems(mix) if stems else model.masked(mix, QUERIES)
+    if rotates:
+        for masks in masked.masks:
+            angle = torch.rand(masks.magnitude.shape, generator=rng)
+            masks.rotation = torch.stack([angle.cos(), angle.sin()], 2)
+    samples = mix.shape[-1]
+    whole = masked.waveforms(0, samples)
+    edges = [0, 1, HOP, 5 * HOP + 3, 6 * HOP, samples - 1, samples]
+    parts = [masked.waveforms(a, b) for a, b in pairwise(edges)]
+    assert torch.equal(torch.cat(parts, -1), whole)
+    assert torch.equal(masked.waveforms(HOP, samples, slice(1, 2)), whole[1:, ..., HOP:])

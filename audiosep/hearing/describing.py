@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -57,11 +57,8 @@ class Separating(Protocol):
     def activity(self) -> Mapping[str, Activity]:
         """Target -> when it sounds."""
 
-    def push(self, block: Samples, /) -> object:
-        """Take a block."""
-
-    def finish(self) -> object:
-        """End the recording."""
+    def pieces(self, block: Samples | None, /) -> Iterable[object]:
+        """Take a block, or the end of the recording for None, while the pieces of the targets are taken."""
 
 
 def describe_recording(
@@ -107,12 +104,18 @@ def describe_recording(
         done = 0
         for block in recording.blocks():
             done += block.shape[1]
-            stream.push(block)
+            _drain(stream.pieces(block))
             tell(done)
-        stream.finish()
+        _drain(stream.pieces(None))
         sounds = [_placed(sound, stream.activity) for sound in sounds]
     tell.end()
     return Description(tuple(sounds), seconds)
+
+
+def _drain(pieces: Iterable[object]) -> None:
+    """Compute targets that only the stream itself measures."""
+    for _ in pieces:
+        pass
 
 
 class Listening:

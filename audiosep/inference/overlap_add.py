@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -12,16 +13,37 @@ from torch import Tensor
 from audiosep.errors import InputError
 from audiosep.inference.windows import Windows
 
-Run = Callable[[Tensor], Tensor | Callable[[], Tensor]]
+_STRETCH = 32_768  # samples that are given back at a time, fewer
+_VALUES = 2**20  # if they would be more values than this
+
+
+class Rows(Protocol):
+    """The rows of a window, computed when they are needed.
+
+    Attributes:
+        count: number of rows.
+    """
+
+    count: int
+
+    def stretch(self, start: int, stop: int) -> Tensor:
+        """(rows, stop - start), samples from `start` to before `stop`."""
+        ...
+
+
+Windowed = Tensor | Sequence[Tensor | Rows]
+"""(windows, rows, samples), or the rows of each window."""
+
+Run = Callable[[Tensor], Windowed | Callable[[], Windowed]]
 
 
 class OverlapAdd:
     """A signal that arrives in blocks, through a model in windows: (channels, n) in, (rows, n) out.
 
     Args:
-        run: (windows, channels, samples) -> (windows, rows, samples); sample i of a row belongs to sample i of the
-            window. `samples` is `windows.size`, but the last window ends with the signal and may be shorter. `run` may
-            also return a function that waits for the rows, where another device computes them.
+        run: (windows, channels, samples) -> rows of each window; sample i of a row belongs to sample i of the window.
+            `samples` is `windows.size`, but the last window ends with the signal and may be shorter. `run` may also
+            return a function that waits for the rows, where another device computes them.
         windows: how the signal is cut.
         batch: windows that `run` gets at a time; 1 for live windows.
         ahead: batches that `run` computes while the next one is cut. Their rows come that many batches later.
@@ -37,7 +59,7 @@ class OverlapAdd:
         self._windows = windows
         self._batch = batch
         self._ahead = ahead
-        self._under_way: deque[tuple[list[tuple[int, int]], Tensor | Callable[[], Tensor]]] = deque()
+        self._under_way: deque[tuple[list[tuple[int, int]], int, Windowed | Callable[[], Windowed]]] = deque()
         self._blocks: list[Tensor] = []  # the input from sample `_start` on
         self._start = 0
         self._received = 0
@@ -45,81 +67,86 @@ class OverlapAdd:
         self._done = 0  # samples given back
         self._last: Tensor | None = None  # rows of the last window from sample `_done` on
 
-    def push(self, block: Tensor) -> Tensor | None:
+    def push(self, block: Tensor) -> Iterator[Tensor]:
         """Append a block to the signal.
 
         Args:
             block: (channels, any).
 
-        Returns:
-            (rows, n) that are final now; None when there are none.
+        Yields:
+            (rows, n) that are final now, in pieces; take all of them before the next block.
         """
         self._blocks.append(block)
         self._received += block.shape[-1]
-        ready: list[Tensor] = []
         while self._received >= self._windows.span(self._next + self._batch - 1)[1]:
-            ready += self._advance(self._next + self._batch)
-        return torch.cat(ready, -1) if ready else None
+            yield from self._advance(self._next + self._batch)
 
-    def finish(self) -> Tensor | None:
+    def finish(self) -> Iterator[Tensor]:
         """End the signal.
 
-        Returns:
-            (rows, n) that are left; with those of `push` they are as long as the signal.
+        Yields:
+            (rows, n) that are left, in pieces; with those of `push` they are as long as the signal.
         """
-        w, n, ready = self._windows, self._received, list[Tensor]()
+        w, n = self._windows, self._received
         upto = max(self._next, (n - w.size + w.lead) // w.stride + 1)
         if upto > self._next:
-            ready += self._advance(upto)
+            yield from self._advance(upto)
         if n > (w.span(upto - 1)[1] if upto else 0):
-            ready += self._begin([w.last_span(upto, n)])
-        ready += self._collect(0)
+            yield from self._begin([w.last_span(upto, n)])
+        yield from self._collect(0)
         if self._last is not None:
-            ready.append(self._last)
+            yield self._last
             self._last = None
-        return torch.cat(ready, -1) if ready else None
 
-    def _advance(self, upto: int) -> list[Tensor]:
+    def _advance(self, upto: int) -> Iterator[Tensor]:
         """Run the windows before index `upto`."""
         spans = [self._windows.span(i) for i in range(self._next, upto)]
         self._next = upto
         return self._begin(spans)
 
-    def _begin(self, spans: list[tuple[int, int]]) -> list[Tensor]:
+    def _begin(self, spans: list[tuple[int, int]]) -> Iterator[Tensor]:
         """Pass a batch of windows to `run` and return the rows that are final now."""
         w, signal = self._windows, torch.cat(self._blocks, -1)
-        cut = torch.stack([signal[..., a - self._start : b - self._start] for a, b in spans])
-        if w.lead:
-            cut = mirrored(cut, w.size - cut.shape[-1], w.mirror)
-        self._under_way.append((spans, self._run(cut)))
         # When the signal ends, its last window moves back, but never to before the window that ran last.
         keep = spans[-1][0]
+        cut = torch.stack([signal[..., a - self._start : b - self._start] for a, b in spans])
         self._blocks, self._start = [signal[..., keep - self._start :].clone()], keep
+        del signal  # while the windows are computed memory is short
+        if w.lead:
+            cut = mirrored(cut, w.size - cut.shape[-1], w.mirror)
+        self._under_way.append((spans, cut.shape[-1] - w.mirror, self._run(cut)))
+        del cut
         return self._collect(self._ahead)
 
-    def _collect(self, leave: int) -> list[Tensor]:
+    def _collect(self, leave: int) -> Iterator[Tensor]:
         """Wait for all batches but the last `leave`; return their rows up to where the fade to the next one begins."""
-        ready = []
         while len(self._under_way) > leave:
-            spans, rows = self._under_way.popleft()
-            rows = rows() if callable(rows) else rows
-            rows = rows[..., : rows.shape[-1] - self._windows.mirror]
-            ready += [self._join(end, one) for (_, end), one in zip(spans, rows, strict=True)]
-        return ready
+            spans, length, rows = self._under_way.popleft()
+            for (_, end), one in zip(spans, rows() if callable(rows) else rows, strict=True):
+                yield from self._join(end, length, one)
 
-    def _join(self, end: int, rows: Tensor) -> Tensor:
-        """Cross-fade the last window and this one, which ends at `end`; return the final samples, keep the rest."""
+    def _join(self, end: int, length: int, rows: Tensor | Rows) -> Iterator[Tensor]:
+        """Cross-fade the last window and one of `length` samples that ends at `end`; keep what is not final."""
         w = self._windows
-        rows = rows[..., self._done - end :]
-        if self._last is not None and w.fade:
-            before = self._last[..., : w.fade]
-            weight = (torch.arange(w.fade, dtype=rows.dtype, device=rows.device) + 0.5) / w.fade
-            faded = before + weight * (rows[..., : w.fade] - before)
-            rows = torch.cat([faded, rows[..., w.fade :]], -1)
+        first = length - (end - self._done)  # the sample of the window after those that were given back
+
+        def faded(start: int, stop: int) -> Tensor:
+            at, upto = first + start, first + stop
+            piece = rows[..., at:upto] if isinstance(rows, Tensor) else rows.stretch(at, upto)
+            if self._last is None or start >= w.fade:
+                return piece
+            before = self._last[..., start : min(stop, w.fade)]
+            count = before.shape[-1]
+            weight = (torch.arange(start, start + count, dtype=piece.dtype, device=piece.device) + 0.5) / w.fade
+            return torch.cat([before + weight * (piece[..., :count] - before), piece[..., count:]], -1)
+
         final = max(0, end - w.right - w.fade - self._done)
-        ready, self._last = rows[..., :final], rows[..., final:].clone()
-        self._done += ready.shape[-1]
-        return ready
+        count = len(rows) if isinstance(rows, Tensor) else rows.count
+        size = min(_STRETCH, max(1, _VALUES // count))
+        for start in range(0, final, size):
+            yield faded(start, min(start + size, final))
+        self._last = faded(final, end - self._done).clone()
+        self._done += final
 
 
 def mirrored(x: Tensor, before: int, after: int) -> Tensor:
@@ -162,34 +189,40 @@ class Shifts:
         self._ready: list[list[Tensor]] = [[] for _ in range(passes)]
         self._started = False
 
-    def push(self, block: Tensor) -> Tensor | None:
+    def push(self, block: Tensor) -> Iterator[Tensor]:
         """As `OverlapAdd.push`."""
+        if len(self._passes) == 1:
+            yield from self._passes[0].push(block)
+            return
         for i, one in enumerate(self._passes):
             shifted = block if self._started or not self._offsets[i] else F.pad(block, (self._offsets[i], 0))
             self._collect(i, one.push(shifted))
         self._started = True
-        return self._mean()
+        yield from self._mean()
 
-    def finish(self) -> Tensor | None:
+    def finish(self) -> Iterator[Tensor]:
         """As `OverlapAdd.finish`."""
+        if len(self._passes) == 1:
+            yield from self._passes[0].finish()
+            return
         for i, one in enumerate(self._passes):
             self._collect(i, one.finish())
-        return self._mean()
+        yield from self._mean()
 
-    def _collect(self, index: int, rows: Tensor | None) -> None:
-        if rows is not None:
+    def _collect(self, index: int, pieces: Iterator[Tensor]) -> None:
+        for rows in pieces:
             kept = rows[..., self._drop[index] :]
             self._drop[index] -= rows.shape[-1] - kept.shape[-1]
             self._ready[index].append(kept)
 
-    def _mean(self) -> Tensor | None:
+    def _mean(self) -> Iterator[Tensor]:
         """The running mean `m + (x - m) / k`, which is exact where all passes agree."""
         count = min(sum(rows.shape[-1] for rows in ready) for ready in self._ready)
         if not count:
-            return None
+            return
         whole = [torch.cat(ready, -1) for ready in self._ready]
         self._ready = [[rows[..., count:]] for rows in whole]
         mean = whole[0][..., :count]
         for k, rows in enumerate(whole[1:], start=2):
             mean = mean + (rows[..., :count] - mean) / k
-        return mean
+        yield mean

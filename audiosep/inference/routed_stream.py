@@ -5,7 +5,7 @@ A stream hears the mixture, or a target of a stream before it: a word can be ask
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -140,6 +140,10 @@ class RoutedStream:
         for part in self._parts:
             part.finish()
         return self._take()
+
+    def pieces(self, block: AnyArray | None) -> Iterator[Any]:
+        """As `Stream.pieces`, in a single piece."""
+        yield self.finish() if block is None else self.push(block)
 
     def _take(self) -> Any:
         """Samples of all targets as far as every part has come."""

@@ -10,7 +10,8 @@ the filters take from the highest tenth of such a mixture stays in its residual,
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -31,7 +32,8 @@ from audiosep.inference.windows import Windows
 
 Samples = NDArray[np.float32]
 
-_BLOCK = 32_768  # resampled at a time: a window of many targets at once would need many copies of it
+_BLOCK = 32_768  # samples of the model that are resampled at a time, and
+_VALUES = 2**20  # at most about so many values of all targets: several copies of them are needed
 
 
 class Stream:
@@ -142,15 +144,7 @@ class Stream:
         Raises:
             InputError: another number of channels, NaN or infinity, or the stream was ended.
         """
-        mix, self._restore = as_array(block, empty=True)
-        if mix.shape[0] != self.channels:
-            raise InputError(f"this stream has {self.channels} channels, got a block of shape {mix.shape}")
-        mix = mix.copy()  # the caller may write its next block into the same memory
-        self.received += mix.shape[1]
-        self._waiting.append(mix)
-        self._separate(self._down.push(mix))
-        ready = len(self._ready)
-        targets: AnyArray = self._take(min(ready, self._gains.ready) if self._high else ready)
+        targets: AnyArray = self._whole(self._taken(block))
         return targets
 
     def finish(self) -> Any:
@@ -162,42 +156,88 @@ class Stream:
         Raises:
             InputError: nothing was pushed, or the stream was ended before.
         """
+        return self._whole(self._ended())
+
+    def pieces(self, block: AnyArray | None) -> Iterator[Any]:
+        """As `push`, or `finish` for None, in pieces: memory does not grow with the number of targets and channels.
+
+        Args:
+            block: as in `push`; None for the end of the mixture.
+
+        Yields:
+            (targets, channels, n), of the stretch of the mixture that is `mix` until the next one. Take all of them
+            before the next block.
+
+        Raises:
+            InputError: as `push` and `finish`.
+        """
+        for mix, targets in self._ended() if block is None else self._taken(block):
+            self.mix = self._restore(mix)
+            yield self._restore(targets)
+
+    def _taken(self, block: AnyArray) -> Iterator[tuple[Samples, Samples]]:
+        """A block of the mixture; the pieces that are ready then."""
+        if self._finished:
+            raise InputError("this stream is finished: open a new one for the next recording")
+        mix, self._restore = as_array(block, empty=True)
+        if mix.shape[0] != self.channels:
+            raise InputError(f"this stream has {self.channels} channels, got a block of shape {mix.shape}")
+        mix = mix.copy()  # the caller may write its next block into the same memory
+        self.received += mix.shape[1]
+        self._waiting.append(mix)
+        return self._separate(self._down.push(mix))
+
+    def _ended(self) -> Iterator[tuple[Samples, Samples]]:
+        """The end of the mixture; the pieces that are left."""
         if self._finished:
             raise InputError("this stream was ended before: open a new one for the next recording")
         if not self.received:
             raise InputError("the recording holds no samples")
         self._finished = True
-        self._separate(self._down.finish())
-        self._resample(self._passes.finish())
+        yield from self._separate(self._down.finish())
+        for rows in self._passes.finish():
+            yield from self._resample(rows)
         self._ready.append(self._up.finish(self.received))
-        return self._take(len(self._ready))
+        yield from self._take(len(self._ready))
 
-    def _separate(self, low: Samples) -> None:
+    def _whole(self, pieces: Iterator[tuple[Samples, Samples]]) -> Any:
+        """All pieces as one."""
+        nothing = np.zeros((len(self.names), self.channels, 0), np.float32)
+        mixes, targets = [nothing[0]], [nothing]
+        for mix, some in pieces:
+            mixes.append(mix)
+            targets.append(some)
+        self.mix = self._restore(np.concatenate(mixes, -1))
+        return self._restore(np.concatenate(targets, -1))
+
+    def _separate(self, low: Samples) -> Iterator[tuple[Samples, Samples]]:
         """A block of the mixture, at the model's rate, through the model."""
         if low.shape[1]:
             if self._meter is not None:
                 self._meter.hear(low)
             if self._high:
                 self._waiting_low.append(low)
-            self._resample(self._passes.push(torch.from_numpy(low if low.flags.writeable else low.copy())))
+            for rows in self._passes.push(torch.from_numpy(low if low.flags.writeable else low.copy())):
+                yield from self._resample(rows)
 
-    def _resample(self, rows: torch.Tensor | None) -> None:
+    def _resample(self, rows: torch.Tensor) -> Iterator[tuple[Samples, Samples]]:
         """Rows of the model to the mixture's rate."""
-        if rows is None:
-            return
-        targets = rows.numpy()[: self._rows]
+        low = rows.numpy()
+        targets = low[: self._rows]
         if self._high:
             first = self._runner.count * self.channels
-            self._gains.append(rows.numpy()[first : first + self._rows // self.channels])
+            self._gains.append(low[first : first + self._rows // self.channels])
             targets = np.concatenate([targets, self._waiting_low.take(targets.shape[1])])
-        for start in range(0, targets.shape[1], _BLOCK):
-            self._ready.append(self._up.push(targets[:, start : start + _BLOCK]))
+        size = max(1, min(_BLOCK, _VALUES * self.model_rate // (len(targets) * self.sample_rate)))
+        for start in range(0, targets.shape[1], size):
+            self._ready.append(self._up.push(targets[:, start : start + size]))
+            ready = len(self._ready)
+            yield from self._take(min(ready, self._gains.ready) if self._high else ready)
 
-    def _take(self, count: int) -> Any:
-        """The next `count` samples of all targets, complete."""
+    def _take(self, count: int) -> Iterator[tuple[Samples, Samples]]:
+        """The next `count` samples of the mixture and of all targets, complete."""
         if not count:
-            self.mix = self._restore(np.zeros((self.channels, 0), np.float32))
-            return self._restore(np.zeros((len(self.names), self.channels, 0), np.float32))
+            return
         self.returned += count
         mix, ready = self._waiting.take(count), self._ready.take(count)
         targets = ready[: self._rows].reshape(-1, self.channels, count)
@@ -207,15 +247,14 @@ class Stream:
             targets = np.concatenate([targets, (mix - targets.sum(0))[None]])
         if self._meter is not None:
             self._meter.measure(mix, targets)
-        self.mix = self._restore(mix)
-        return self._restore(targets)
+        yield mix, targets
 
 
 class Queue:
     """Samples in the order they came: append (rows, any), take the first n."""
 
     def __init__(self) -> None:
-        self._blocks: list[Samples] = []
+        self._blocks: deque[Samples] = deque()
         self._length = 0
 
     def __len__(self) -> int:
@@ -228,10 +267,18 @@ class Queue:
 
     def take(self, count: int) -> Samples:
         """The first `count` samples, which leave the queue."""
-        whole = np.concatenate(self._blocks, axis=1)
-        self._blocks = [whole[:, count:].copy()]
         self._length -= count
-        return whole[:, :count]
+        parts = []
+        while True:
+            block = self._blocks.popleft()
+            parts.append(block[:, :count])
+            count -= parts[-1].shape[1]
+            if not count:
+                break
+        left = block[:, parts[-1].shape[1] :]
+        if left.shape[1] or not self._blocks:  # the last one is kept for its number of rows
+            self._blocks.appendleft(left)
+        return np.concatenate(parts, axis=1)
 
 
 class Gains:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -11,15 +12,42 @@ from torch import Tensor
 
 from audiosep.errors import ModelError
 from audiosep.inference.devices import enqueued, free_cache, host_buffer, is_out_of_memory, running, to_device
+from audiosep.inference.overlap_add import Rows
+from audiosep.models.mask_model import MaskedMixture, MaskModel
 from audiosep.models.query_ways import Ways
-from audiosep.models.separation_model import Estimate, SeparationModel
+from audiosep.models.separation_model import SeparationModel
 
 logger = logging.getLogger(__name__)
 
-# The most queries of one call of the model; more queries take several calls. Each call computes what queries share
-# (transform, encoder) again, but memory stays bounded: below 900 MB in all for the embedded model. Within a call the
-# model may decode fewer queries at a time (`models.mask_model.QUERIES_TOGETHER`) and computes what they share once.
-QUERIES_PER_PASS = 4
+T = TypeVar("T")
+
+
+class MaskedRows:
+    """The rows of a window of which the masks are known: waveforms are computed a stretch at a time.
+
+    Args:
+        masked: the window, in a batch of one or more.
+        window: its place in the batch.
+        top: whether the rows of gains are wanted.
+        check: refuses what is not finite.
+
+    Attributes:
+        count: number of rows.
+    """
+
+    def __init__(self, masked: MaskedMixture, window: int, *, top: bool, check: Callable[[Tensor], None]) -> None:
+        self._masked, self._window, self._check = masked, slice(window, window + 1), check
+        self._gains = gains_of(masked.top[window], masked.hop, masked.mix.shape[-1]) if top else None
+        self.count = masked.top.shape[1] * (masked.mix.shape[1] + top)
+
+    @torch.inference_mode()
+    def stretch(self, start: int, stop: int) -> Tensor:
+        """See `overlap_add.Rows`."""
+        rows = self._masked.waveforms(start, stop, self._window)[0].flatten(0, 1)
+        if self._gains is not None:
+            rows = torch.cat([rows, self._gains[:, start:stop]])
+        self._check(rows)
+        return rows
 
 
 class WindowRunner:
@@ -78,21 +106,21 @@ class WindowRunner:
             for way, sums in pairs
         ]
 
-    def __call__(self, windows: Tensor) -> Tensor:
+    def __call__(self, windows: Tensor) -> list[Tensor | Rows]:
         """Compute a batch.
 
         Args:
             windows: (windows, channels, samples), on the CPU.
 
         Returns:
-            (windows, rows, samples), on the CPU. Windows that are all zeros give zeros without computation.
+            Of each window (rows, samples), on the CPU. Windows that are all zeros give zeros without computation.
 
         Raises:
             ModelError: a single window does not fit into memory, or the model's output is not finite.
         """
         return self.begin(windows)()
 
-    def begin(self, windows: Tensor) -> Callable[[], Tensor]:
+    def begin(self, windows: Tensor) -> Callable[[], list[Tensor | Rows]]:
         """Begin to compute a batch, as a GPU does it beside the CPU.
 
         Args:
@@ -107,23 +135,22 @@ class WindowRunner:
         sounding = windows.flatten(1).any(1)
         if sounding.all():
             return self._begin(windows)
-        batch, channels, samples = windows.shape
+        _, channels, samples = windows.shape
         wait = self._begin(windows[sounding]) if sounding.any() else None
 
-        def rows() -> Tensor:
-            rows = torch.zeros(batch, self.count * (channels + self.top), samples)
-            if wait is not None:
-                rows[sounding] = wait()
-            return rows
+        def rows() -> list[Tensor | Rows]:
+            computed = iter([] if wait is None else wait())
+            silence = torch.zeros(self.count * (channels + self.top), samples)
+            return [next(computed) if sounds else silence for sounds in sounding.tolist()]
 
         return rows
 
-    def _begin(self, windows: Tensor) -> Callable[[], Tensor]:
+    def _begin(self, windows: Tensor) -> Callable[[], list[Tensor | Rows]]:
         """Begin with as many windows at once as fit into memory: half of them each time that it runs out."""
         count = len(windows)
         if self._most is not None and count > self._most:
             parts = [self._begin(part) for part in windows.split(self._most)]
-            return lambda: torch.cat([wait() for wait in parts])
+            return lambda: [one for wait in parts for one in wait()]
         try:
             return self._enqueue(windows)
         except RuntimeError as error:
@@ -139,53 +166,57 @@ class WindowRunner:
         free_cache(self._device)  # only here: the error held the tensors of the pass that failed
         return self._begin(windows)
 
-    def _enqueue(self, windows: Tensor) -> Callable[[], Tensor]:
+    def _enqueue(self, windows: Tensor) -> Callable[[], list[Tensor | Rows]]:
+        if self._device.type == "cpu" and isinstance(self._model, MaskModel):
+            found = self._masked_rows(windows, self._model)
+            return lambda: found
         batch, channels, samples = windows.shape
-        # Each pass is copied into the buffer of all rows at once; passes kept and joined later would need the memory
-        # twice. The windows are the second axis, so that the rows of a pass are contiguous: only such copies from a GPU
-        # run while it goes on computing.
+        # The windows are the second axis, so that the rows of a kind are contiguous: only such copies from a GPU run
+        # while it goes on computing.
         whole = host_buffer((self.count * (channels + self.top), batch, samples), self._device)
-        scores = None if self.presence is None else host_buffer((self.count, batch), self._device).zero_()
-        weights: list[Tensor | None] = []
-        done = 0
         with running(self._device, self._precision):
-            for estimate in self._passes(to_device(windows, self._device)):
-                upto = done + estimate.waveforms.shape[1]
-                waveforms = estimate.waveforms.flatten(1, 2).transpose(0, 1)
-                whole[done * channels : upto * channels].copy_(waveforms, non_blocking=True)
-                if self.top:
-                    first = self.count * channels
-                    gains = self._gains(estimate, samples).transpose(0, 1)
-                    whole[first + done : first + upto].copy_(gains, non_blocking=True)
-                weights += [None if weight is None else weight.float().sum(0).cpu() for weight in estimate.weights]
-                if scores is not None and estimate.presence is not None:
-                    scores[done:upto].copy_(estimate.presence.float().T, non_blocking=True)
-                done = upto
+            estimate = self._estimate(self._model, self._model.stems, to_device(windows, self._device))
+            waveforms = estimate.waveforms.flatten(1, 2).transpose(0, 1)
+            whole[: self.count * channels].copy_(waveforms, non_blocking=True)
+            if self.top:
+                gains = gains_of(estimate.top, self._model.hop, samples).transpose(0, 1)
+                whole[self.count * channels :].copy_(gains, non_blocking=True)
+            scores = None
+            if self.presence is not None and estimate.presence is not None:
+                scores = host_buffer((self.count, batch), self._device)
+                scores.copy_(estimate.presence.float().T, non_blocking=True)
+            weights = [None if weight is None else weight.float().cpu() for weight in estimate.weights]
             wait = enqueued(self._device)
 
-        def rows() -> Tensor:
+        def rows() -> list[Tensor | Rows]:
             wait()
             self._check(whole)
-            if self.presence is not None and scores is not None:
-                self._check(scores)
-                self.presence = torch.maximum(self.presence, scores.amax(1))
-            for k, weight in enumerate(weights):
-                total = self._weights[k]
-                self._weights[k] = None if total is None or weight is None else total + weight
-            return whole.transpose(0, 1)
+            self._note(scores, weights)
+            return list(whole.unbind(1))
 
         return rows
 
-    def _passes(self, mix: Tensor) -> Iterator[Estimate]:
-        """The model's estimates of `QUERIES_PER_PASS` queries at a time."""
+    def _masked_rows(self, windows: Tensor, model: MaskModel) -> list[Tensor | Rows]:
+        with running(self._device, self._precision):
+            masked = self._estimate(model.masked, model.masked_stems, windows)
+        self._note(None if masked.presence is None else masked.presence.float().T, masked.weights)
+        return [MaskedRows(masked, k, top=self.top, check=self._check) for k in range(len(windows))]
+
+    def _estimate(self, queries: Callable[..., T], stems: Callable[[Tensor], T], mix: Tensor) -> T:
+        """What the model gives for its queries or its stems."""
         if self._embeddings is None:
-            yield self._model.stems(mix)
-            return
-        for i in range(0, self.count, QUERIES_PER_PASS):
-            some = slice(i, i + QUERIES_PER_PASS)
-            negatives = None if self._negatives is None else self._negatives[some]
-            ways = [self._ways[some]] if any(self._ways) else []  # only models that mix ways take them
-            yield self._model(mix, self._embeddings[some], negatives, *ways)
+            return stems(mix)
+        ways = [self._ways] if any(self._ways) else []  # only models that mix ways take them
+        return queries(mix, self._embeddings, self._negatives, *ways)
+
+    def _note(self, scores: Tensor | None, weights: Sequence[Tensor | None]) -> None:
+        """Keep what the model says of its targets: (targets, windows) presence, and (windows, ways) weights of each."""
+        if self.presence is not None and scores is not None:
+            self._check(scores)
+            self.presence = torch.maximum(self.presence, scores.amax(1))
+        for k, weight in enumerate(weights):
+            total = self._weights[k]
+            self._weights[k] = None if total is None or weight is None else total + weight.float().sum(0)
 
     def _check(self, output: Tensor) -> None:
         if not torch.isfinite(output).all():
@@ -194,8 +225,20 @@ class WindowRunner:
                 "or install the model again if that does not help"
             )
 
-    def _gains(self, estimate: Estimate, samples: int) -> Tensor:
-        """(windows, targets, samples) gains, linear between the centres of the frames."""
-        size = (estimate.top.shape[-1] - 1) * self._model.hop + 1
-        gains = F.interpolate(estimate.top.float(), size=size, mode="linear", align_corners=True)
-        return F.pad(gains, (0, max(0, samples - size)), mode="replicate")[..., :samples]
+
+def gains_of(top: Tensor, hop: int, samples: int) -> Tensor:
+    """Gains of targets, linear between the centres of the frames.
+
+    Args:
+        top: (..., targets, frames).
+        hop: samples between frames.
+        samples: of the window.
+
+    Returns:
+        (..., targets, samples).
+    """
+    size = (top.shape[-1] - 1) * hop + 1
+    flat = top.float().reshape(-1, *top.shape[-2:])
+    gains = F.interpolate(flat, size=size, mode="linear", align_corners=True)
+    gains = F.pad(gains, (0, max(0, samples - size)), mode="replicate")[..., :samples]
+    return gains.reshape(*top.shape[:-1], samples)

@@ -36,7 +36,7 @@ from audiosep.models.refinement import (
     residual_mask,
     similarity_score,
 )
-from audiosep.models.stft import mean_power, stft
+from audiosep.models.stft import mean_power_of
 from audiosep.models.towers import build_tower
 
 
@@ -283,7 +283,7 @@ class Hybrid(MaskModel):
         """See `SeparationModel.tags`."""
         if not self.config.tags:
             return None
-        return self.judge_tags(self.energies(mean_power(stft(waveforms.float(), self.n_fft, self.hop))))
+        return self.judge_tags(self.energies(mean_power_of(waveforms.float(), self.n_fft, self.hop)))
 
     def judge_tags(self, energies: Tensor) -> Tensor:
         """(queries, tags): logits of the tower that compares estimates, for (queries, bands, frames) energies."""

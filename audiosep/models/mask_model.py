@@ -20,11 +20,12 @@ from torch import Tensor
 from audiosep.errors import ModelError
 from audiosep.models.query_ways import Ways
 from audiosep.models.separation_model import Estimate, SeparationModel
-from audiosep.models.stft import istft, mean_power, stft
+from audiosep.models.stft import frames_of, istft_stretch, power, stft
 
 TOP_BAND = 1000.0  # Hz
-# Each query that is decoded has activations of its own. On a CPU two at a time keep the embedded model below 900 MB.
-QUERIES_TOGETHER = {"cpu": 2, "mps": 4, "cuda": 16}
+# Queries that are decoded together: the one place where that is decided, for each type of device. Each has activations
+# of its own. On a CPU several at once are no faster, and one at a time gives the bytes that it gives beside others.
+QUERIES_TOGETHER = {"cpu": 1, "mps": 4, "cuda": 16}
 
 
 @dataclass
@@ -44,16 +45,75 @@ class Masks:
     presence: Tensor | None = None
     weights: Tensor | None = None
 
-    def of(self, target: int) -> Tensor:
-        """(batch, bins, frames): the mask of one target, complex if it rotates phases."""
-        magnitude = self.magnitude[:, target]
+    def of(self, target: int, frames: slice = slice(None)) -> Tensor:
+        """(batch, bins, frames): the mask of one target in some frames, complex if it rotates phases."""
+        magnitude = self.magnitude[:, target, :, frames]
         if self.rotation is None:
             return magnitude
-        return magnitude * torch.complex(*self.rotation[:, target].unbind(1))
+        return magnitude * torch.complex(*self.rotation[:, target, ..., frames].unbind(1))
 
     def mean_over(self, bins: slice) -> Tensor:
         """(batch, targets, frames): the mean magnitude over some bins."""
         return self.magnitude[:, :, bins].mean(2)
+
+
+@dataclass
+class MaskedMixture:
+    """The targets of mixtures as masks: their waveforms are computed a stretch at a time, in the memory of a stretch.
+
+    Attributes:
+        mix: (batch, channels, samples).
+        spectrum: (batch, channels, bins, frames) of the mixtures.
+        masks: of all targets that have one, some at a time.
+        n_fft: FFT length, samples.
+        hop: samples between frames.
+        closed: whether there is one target more, what the others leave of the mixture.
+        top: as of `Estimate`.
+        presence: as of `Estimate`.
+        weights: as of `Estimate`.
+    """
+
+    mix: Tensor
+    spectrum: Tensor
+    masks: list[Masks]
+    n_fft: int
+    hop: int
+    closed: bool
+    top: Tensor
+    presence: Tensor | None
+    weights: tuple[Tensor | None, ...]
+
+    def waveforms(self, start: int, stop: int, window: slice = slice(None)) -> Tensor:
+        """A stretch of all targets, whose samples do not depend on where it begins and ends.
+
+        Args:
+            start: its first sample.
+            stop: the sample after its last.
+            window: those of the batch that are wanted.
+
+        Returns:
+            (windows, targets, channels, stop - start).
+        """
+        frames = frames_of(self.n_fft, self.hop, start, stop)
+        spectrum = self.spectrum[window, :, :, frames]
+        shape = (*spectrum.shape[:2], stop - start)
+        count = sum(masks.magnitude.shape[1] for masks in self.masks)
+        targets = spectrum.real.new_empty(shape[0], count + self.closed, *shape[1:])
+        k = 0
+        for masks in self.masks:
+            for one in range(masks.magnitude.shape[1]):
+                mask = masks.of(one, frames)[window]
+                # One channel at a time: the inverse transform needs several times the memory of its result.
+                for c, channel in enumerate(spectrum.unbind(1)):
+                    targets[:, k, c] = istft_stretch(channel * mask, self.n_fft, self.hop, start, stop)
+                k += 1
+        if self.closed:
+            targets[:, k] = self.mix[window, :, start:stop] - targets[:, :k].sum(1)
+        return targets
+
+    def estimate(self) -> Estimate:
+        """All of it."""
+        return Estimate(self.waveforms(0, self.mix.shape[-1]), self.top, self.presence, self.weights)
 
 
 class MaskModel(SeparationModel):
@@ -117,23 +177,7 @@ class MaskModel(SeparationModel):
         self, mix: Tensor, embeddings: Tensor, negatives: Tensor | None = None, ways: Sequence[Ways | None] = ()
     ) -> Estimate:
         """See `SeparationModel.forward`."""
-        spectrum, power = self._analyse(mix)
-        negatives = torch.zeros_like(embeddings) if negatives is None else negatives
-        targets = mix.new_empty(mix.shape[0], len(embeddings), *mix.shape[1:], dtype=torch.float32)
-        top = targets.new_empty(*targets.shape[:2], mix.shape[-1] // self.hop + 1)
-        scores: list[Tensor] = []
-        weights: list[Tensor | None] = []
-        done = 0
-        for masks in self.masks(power, embeddings, negatives, *([ways] if ways else [])):
-            # One target at a time: spectra of all together would be the largest tensors of a pass.
-            count = masks.magnitude.shape[1]
-            top[:, done : done + count] = masks.mean_over(self.top_band)[..., : top.shape[-1]]
-            for k in range(count):
-                targets[:, done + k] = self._target(masks, k, spectrum, mix.shape[-1])
-            done += count
-            scores += [] if masks.presence is None else [masks.presence]
-            weights += [masks.weights] * count
-        return Estimate(targets, top, torch.cat(scores, 1) if scores else None, tuple(weights))
+        return self.masked(mix, embeddings, negatives, ways).estimate()
 
     def stems(self, mix: Tensor) -> Estimate:
         """See `SeparationModel.stems`; the last stem is what the others leave of the mixture.
@@ -141,35 +185,70 @@ class MaskModel(SeparationModel):
         Raises:
             ModelError: the network has no fixed stems.
         """
+        return self.masked_stems(mix).estimate()
+
+    def masked(
+        self, mix: Tensor, embeddings: Tensor, negatives: Tensor | None = None, ways: Sequence[Ways | None] = ()
+    ) -> MaskedMixture:
+        """As `forward`, without the waveforms."""
+        spectrum, mean = self._analyse(mix)
+        negatives = torch.zeros_like(embeddings) if negatives is None else negatives
+        frames = mix.shape[-1] // self.hop + 1
+        parts, tops, scores = list[Masks](), list[Tensor](), list[Tensor]()
+        weights: list[Tensor | None] = []
+        for masks in self.masks(mean, embeddings, negatives, *([ways] if ways else [])):
+            parts.append(masks)
+            tops.append(masks.mean_over(self.top_band)[..., :frames])
+            scores += [] if masks.presence is None else [masks.presence]
+            weights += [masks.weights] * masks.magnitude.shape[1]
+        presence = torch.cat(scores, 1) if scores else None
+        return self._masked(mix, spectrum, parts, torch.cat(tops, 1), presence, tuple(weights))
+
+    def masked_stems(self, mix: Tensor) -> MaskedMixture:
+        """As `stems`, without the waveforms.
+
+        Raises:
+            ModelError: the network has no fixed stems.
+        """
         if not self.stem_names:
             raise ModelError("this model has no fixed stems; load one that has, such as 'mini'")
-        mix = mix.float()
-        spectrum, power = self._analyse(mix)
-        masks = self.stem_masks(power)
-        targets = mix.new_empty(mix.shape[0], len(self.stem_names), *mix.shape[1:])
-        top = targets.new_empty(*targets.shape[:2], mix.shape[-1] // self.hop + 1)
-        last = len(self.stem_names) - 1
-        top[:, :last] = masks.mean_over(self.top_band)[:, :last, : top.shape[-1]]
-        for k in range(last):
-            targets[:, k] = self._target(masks, k, spectrum, mix.shape[-1])
-        targets[:, last] = mix - targets[:, :last].sum(1)
-        top[:, last] = 1 - top[:, :last].sum(1)
-        return Estimate(targets, top)
+        spectrum, mean = self._analyse(mix)
+        masks, last = self.stem_masks(mean), len(self.stem_names) - 1
+        rotation = None if masks.rotation is None else masks.rotation[:, :last]
+        top = masks.mean_over(self.top_band)[:, :last, : mix.shape[-1] // self.hop + 1]
+        top = torch.cat([top, 1 - top.sum(1, keepdim=True)], 1)
+        return self._masked(mix, spectrum, [Masks(masks.magnitude[:, :last], rotation)], top, closed=True)
+
+    def _masked(
+        self,
+        mix: Tensor,
+        spectrum: Tensor,
+        masks: list[Masks],
+        top: Tensor,
+        presence: Tensor | None = None,
+        weights: tuple[Tensor | None, ...] = (),
+        *,
+        closed: bool = False,
+    ) -> MaskedMixture:
+        return MaskedMixture(mix.float(), spectrum, masks, self.n_fft, self.hop, closed, top, presence, weights)
 
     def _analyse(self, mix: Tensor) -> tuple[Tensor, Tensor]:
         """(batch, channels, samples) -> spectra (batch, channels, bins, frames), mean power (batch, bins, frames)."""
         shortest = self.n_fft // 2 + 1
         if self.pad_mode == "reflect" and mix.shape[-1] < shortest:  # too short to be continued by reflection
             mix = F.pad(mix, (0, shortest - mix.shape[-1]))
-        spectrum = stft(mix.float(), self.n_fft, self.hop, pad_mode=self.pad_mode)
-        return spectrum, mean_power(spectrum)
-
-    def _target(self, masks: Masks, target: int, spectrum: Tensor, samples: int) -> Tensor:
-        """The waveform (batch, channels, samples) of a target."""
-        mask = masks.of(target)
-        # One channel at a time: the inverse transform needs several times the memory of its result.
-        channels = [istft(channel * mask, self.n_fft, self.hop, samples) for channel in spectrum.unbind(1)]
-        return torch.stack(channels, 1)
+        # In the order in which transforms lie in memory, frame by frame, and one channel at a time: the transform needs
+        # several times the memory of its result.
+        batch, channels, samples = mix.shape
+        shape = (batch, channels, samples // self.hop + 1, self.bins)
+        spectrum = torch.empty(shape, dtype=torch.complex64, device=mix.device).mT
+        total: Tensor | None = None
+        for c in range(channels):
+            spectrum[:, c] = stft(mix[:, c].float(), self.n_fft, self.hop, pad_mode=self.pad_mode)
+            energy = power(spectrum[:, c])
+            total = energy if total is None else total.add_(energy)
+        assert total is not None  # no mixture has no channels
+        return spectrum, total / channels
 
 
 def query_groups(embeddings: Tensor, negatives: Tensor, together: int | None = None) -> Iterable[tuple[Tensor, Tensor]]:

@@ -53,6 +53,29 @@ def istft(spectrum: Tensor, n_fft: int, hop: int, length: int) -> Tensor:
     return x.reshape(*spectrum.shape[:-2], length)
 
 
+def istft_stretch(spectrum: Tensor, n_fft: int, hop: int, start: int, stop: int) -> Tensor:
+    """Samples from `start` to before `stop` of what `istft` gives, bit for bit, from the frames that they need.
+
+    Args:
+        spectrum: (..., n_fft // 2 + 1, frames) complex, those of `frames_of` the stretch.
+        n_fft: FFT length, samples.
+        hop: samples between frames.
+        start: first sample.
+        stop: the one after the last.
+
+    Returns:
+        (..., stop - start) float32.
+    """
+    first = frames_of(n_fft, hop, start, stop).start * hop
+    return istft(spectrum, n_fft, hop, stop - first)[..., start - first :]
+
+
+def frames_of(n_fft: int, hop: int, start: int, stop: int) -> slice:
+    """The frames of a centred transform that reach into the samples from `start` to before `stop`."""
+    half = n_fft // 2
+    return slice(max(0, (start - half) // hop + 1), (stop - 1 + half) // hop + 1)
+
+
 def power(spectrum: Tensor) -> Tensor:
     """|spectrum|^2 without the square root that abs() would take."""
     return spectrum.real.square() + spectrum.imag.square()
@@ -64,3 +87,21 @@ def mean_power(spectrum: Tensor) -> Tensor:
     In the order in which transforms lie in memory, frame by frame; a mean in the other is twice as slow.
     """
     return power(spectrum).mT.mean(-3).mT
+
+
+def mean_power_of(x: Tensor, n_fft: int, hop: int) -> Tensor:
+    """`mean_power` of the STFT, one channel at a time: a transform needs much more memory than its result.
+
+    Args:
+        x: (..., channels, samples), float32.
+        n_fft: as of `stft`.
+        hop: as of `stft`.
+
+    Returns:
+        (..., n_fft // 2 + 1, samples // hop + 1).
+    """
+    first, *others = x.unbind(-2)
+    total = power(stft(first, n_fft, hop))
+    for channel in others:
+        total = total + power(stft(channel, n_fft, hop))
+    return total / x.shape[-2]

@@ -185,9 +185,9 @@ def _separate(
 def _separated(stream: AnyStream, reader: AudioReader, progress: Callable[[float], None]) -> Iterator[Array]:
     """The targets of a recording, block by block."""
     for block in reader:
-        yield stream.push(block)
+        yield from stream.pieces(block)
         progress(stream.returned / stream.sample_rate)
-    yield stream.finish()
+    yield from stream.pieces(None)
 
 
 def _waiting(task: Task, stream: AnyStream, within: bool) -> Waiting | contextlib.nullcontext[None]:
