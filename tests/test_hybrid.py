@@ -258,6 +258,16 @@ def test_blocks_that_drift_below_zero_stay_alive(model: Hybrid) -> None:
     assert channels.share < 0.2
 
 
+def test_modulation_weights_are_stacked_for_scale_and_shift_of_both_norms(model: Hybrid) -> None:
+    films = {name: weight for name, weight in model.named_parameters() if ".film." in name}
+    assert films
+    for name, weight in films.items():
+        block = model.get_submodule(name.partition(".film.")[0])
+        assert isinstance(block, ResidualBlock)
+        assert block.norm1.num_features == block.norm2.num_features == len(weight) // model.stacked(name), name
+    assert model.stacked("attention.weight") == 1
+
+
 def test_mask_floor_lets_a_share_of_the_mixture_through(model: Hybrid) -> None:
     other = Hybrid(dataclasses.replace(SMALL, mask_floor=0.25)).eval()
     other.load_state_dict(model.state_dict())
