@@ -54,7 +54,8 @@ def kill_batches(
     Returns:
         What was found after the last run, which is not killed.
     """
-    base = [*command, "separate", str(songs), *_QUERIES, *options, "--quiet"]
+    # Other numbers of threads round differently, and by default they are those of the CPUs that are free.
+    base = [*command, "separate", str(songs), *_QUERIES, "--threads", "1", *options, "--quiet"]
     whole = out.with_name(f"{out.name} in peace")
     began = time.monotonic()
     subprocess.run([*base, "-o", str(whole)], check=True, stdout=subprocess.DEVNULL)
