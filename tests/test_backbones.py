@@ -235,9 +235,40 @@ def test_rotary_products_depend_on_distances_alone() -> None:
         ("scnet", {"layers": 3}, "even"),
         ("resunet_decouple", {"frame_levels": 5}, "frame_levels"),
         ("skip_filtering", {"read_bins": 60}, "read_bins"),
-        ("conv_tasnet", {"context": 0.6}, "window must be longer"),
+        ("conv_tasnet", {"context": 0.5}, "window must be longer"),
+        ("conv_tasnet", {"context": -0.1}, "window must be longer"),
+        ("conv_tasnet", {"length": 7}, "length must be even"),
+        ("conv_tasnet", {"kernel": 4}, "kernel odd"),
+        ("unet", {"hop": 128}, "longer than hop"),
+        ("unet", {"stems": ["voice", "voice"]}, "each once"),
+        ("unet", {"kernel": 4}, "odd"),
+        ("unet", {"widths": [8]}, "widths"),
+        ("wave_unet", {"up_kernel": 4}, "odd"),
+        ("dprnn", {"length": 7}, "even"),
+        ("open_unmix", {"hidden": 31}, "even"),
+        ("scnet", {"shares": [0.5, 0.5]}, "one number for each band"),
+        ("scnet", {"shares": [0.2, 0.4, 0.5]}, "sum to 1"),
+        ("scnet", {"kernels": [3, 3, 16]}, "shorter than strides"),
     ],
 )
 def test_sizes_that_cannot_work_are_refused(family: str, changes: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         build(family, **changes)
+
+
+@pytest.mark.parametrize(
+    ("family", "changes"),
+    [
+        ("conv_tasnet", {"context": 0.49}),
+        ("conv_tasnet", {"context": 0.0}),
+        ("unet", {"stems": ["voice", "rest"], "words": False}),
+        ("unet", {"stems": [], "words": True}),
+        ("resunet_decouple", {"frame_levels": 2}),
+        ("skip_filtering", {"read_bins": 32}),
+    ],
+)
+def test_the_least_and_the_largest_sizes_work(family: str, changes: dict[str, Any]) -> None:
+    model, mix = build(family, **changes), torch.randn(1, 1, 700)
+    with torch.inference_mode():
+        out = model.stems(mix) if model.stem_names else model(mix, queries(1))
+    assert torch.isfinite(out.waveforms).all()
