@@ -17,7 +17,7 @@ import sounds
 from doubles import FakeEncoder, IdentityModel
 
 from audiosep.audio import write_audio
-from audiosep.errors import AudioSepError, InputError
+from audiosep.errors import AudioSepError, Cancelled, InputError
 from audiosep.separator import Separator
 
 pytest.importorskip("gradio", reason="Gradio is not installed: pip install 'audiosep[studio]'")
@@ -70,7 +70,7 @@ def opened(work: Work, song: Path, name: str = "song.wav") -> Any:
     """A session with a recording, as the page opens it."""
     session = work.sessions.create()
     upload = work.sessions.uploads / "0123" / "song.wav"
-    upload.parent.mkdir()
+    upload.parent.mkdir(exist_ok=True)
     upload.write_bytes(song.read_bytes())
     session.accept("open", work.limits)
     answer(session, "open", lambda: work.open(session, "open", upload, name))
@@ -153,6 +153,30 @@ def test_nothing_outside_is_read(make: Make, song: Path, tmp_path: Path) -> None
         assert client.get(f"/gradio_api/file={path}").status_code in (403, 404), path
 
 
+def test_programs_name_uploads_only(make: Make, tmp_path: Path, song: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from gradio import processing_utils
+
+    fetched: list[str] = []
+    monkeypatch.setattr(processing_utils, "async_ssrf_protected_download", lambda url, **_: fetched.append(url))
+    studio, client = make()
+    link = studio.work.sessions.uploads / "link.wav"
+    link.symlink_to(song)
+    other = opened(studio.work, song)
+    call = "/gradio_api/call/describe"
+    with client:
+        for path in ("/etc/passwd", song, link, other.recording.mix, "http://203.0.113.1/song.wav", "https://x/y"):
+            data = {"data": [{"path": str(path), "meta": {"_type": "gradio.FileData"}}]}
+            event = client.post(call, json=data).json()["event_id"]
+            assert "event: error" in client.get(f"{call}/{event}").text, path
+    assert fetched == []
+
+
+def test_requests_state_their_length(make: Make) -> None:
+    _, client = make()
+    assert client.post("/gradio_api/upload", content=iter([b"x"] * 10)).status_code == 411
+    assert client.post("/studio/sessions", content=iter([b"{}"])).status_code == 411
+
+
 @pytest.mark.parametrize(
     ("name", "suffix"),
     [
@@ -225,9 +249,9 @@ def test_a_preview_comes_first_and_the_whole_takes_its_place(work: Work, tmp_pat
     seen: list[tuple[bool, float, float]] = []
     put = session.put
 
-    def watch(track: Any) -> None:
+    def watch(track: Any, recording: Any) -> None:
         seen.append((track.complete, track.start, track.seconds))
-        put(track)
+        put(track, recording)
 
     session.put = watch
     assert separated(work, session, text="piano", **{"from": 7.0}) is None
@@ -292,15 +316,92 @@ def test_a_running_request_is_cancelled_and_leaves_nothing(work: Work, song: Pat
     session = opened(work, song)
     advance = session.advance
 
-    def cancel_in_the_middle(fraction: float) -> bool:
+    def cancel_in_the_middle(request: str, fraction: float) -> bool:
         session.drop()
-        return bool(advance(fraction))
+        return bool(advance(request, fraction))
 
     session.advance = cancel_in_the_middle
     assert separated(work, session, text="x") == "cancelled"
     assert session.document()["tracks"] == []
     assert not [path for path in session.folder.rglob("*") if path.suffix == ".part"]
     assert not list(session.folder.rglob("*(x)*"))
+
+
+def test_another_recording_ends_what_was_asked_of_the_one_before(work: Work, song: Path) -> None:
+    session = opened(work, song)
+    before, advance = session.recording, session.advance
+    other = opened(work, song).recording
+
+    def open_in_the_middle(request: str, fraction: float) -> bool:
+        session.accept("open", work.limits)
+        session.drop("go")
+        session.begin("open", "Opening", "opening")
+        assert session.document()["running"]["request"] == "open"
+        wanted = bool(advance(request, fraction))
+        session.finish("open")
+        return wanted
+
+    session.advance = open_in_the_middle
+    assert separated(work, session, text="x") == "cancelled"
+    session.advance = advance
+    session.recording = other  # while the last block is computed
+    with pytest.raises(Cancelled):
+        session.put_heard((), before)
+    assert separated(work, session, text="x") is None
+    track = next(iter(session.tracks.values()))
+    with pytest.raises(Cancelled):
+        session.put(track, before)
+
+
+def test_a_removed_preview_does_not_come_back(work: Work, tmp_path: Path) -> None:
+    long = tmp_path / "long.wav"
+    write_audio(long, np.tile(sounds.voice(4.0, RATE, 1), 10)[None].astype(np.float32), RATE)
+    session = opened(work, long)
+    put = session.put
+
+    def remove_at_once(track: Any, recording: Any) -> None:
+        put(track, recording)
+        session.remove(track.id)
+
+    session.put = remove_at_once
+    assert separated(work, session, text="piano") == "cancelled"
+    assert session.tracks == {}
+    assert not list(session.folder.rglob("*(piano)*"))
+
+
+def test_pages_may_upload_the_same_file(work: Work, song: Path) -> None:
+    folder = work.sessions.uploads / "0123"
+    folder.mkdir()
+    sessions = [work.sessions.create() for _ in range(2)]
+    for number in range(2):
+        (folder / f"upload {number}").write_bytes(song.read_bytes())
+    for number, session in enumerate(sessions):
+        session.accept("open", work.limits)
+        upload = folder / f"upload {number}"
+        answer(session, "open", lambda at=session, upload=upload: work.open(at, "open", upload, "song.wav"))
+        assert session.document()["finished"] == {"open": None}
+
+
+def test_downloads_do_not_pile_up(make: Make, song: Path) -> None:
+    studio, client = make()
+    session = opened(studio.work, song)
+    assert separated(studio.work, session, text="x") is None
+    of = f"/studio/sessions/{session.id}"
+    keys = [client.post(f"{of}/files", json={"kind": "all"}).json()["key"] for _ in range(6)]
+    assert len(list(session.folder.rglob("*.zip"))) == 4
+    assert [client.get(f"{of}/files/{key}").status_code for key in keys] == [400, 400, 200, 200, 200, 200]
+
+
+def test_what_is_written_after_a_page_has_ended_is_deleted(work: Work, song: Path) -> None:
+    session = opened(work, song)
+    session.leave(Limits(lease=0.0))
+    work.sessions.limits = Limits(lease=-30.0)
+    work.sessions.sweep()
+    assert not session.folder.exists()
+    session.folder.mkdir()  # as by a request that was about to write
+    kept = work.sessions.create()
+    assert not session.folder.exists()
+    assert kept.folder.exists()
 
 
 def test_files_die_with_their_page_after_a_while_and_at_the_end(

@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 import threading
-import time
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -37,13 +36,16 @@ if find_chromium() is None:
 
 RATE = 16000
 QUIET = -90.0  # dB
+_PLAYER = "document.querySelector('.studio').mixer.player"
 
 
-class SlowModel(TinyModel):
-    """Takes its time, so that it can be cancelled."""
+class HeldModel(TinyModel):
+    """Takes its time until it is released, so that it can be cancelled."""
+
+    released = threading.Event()
 
     def forward(self, mix: Tensor, embeddings: Tensor, negatives: Tensor | None = None) -> Estimate:
-        time.sleep(0.2)
+        self.released.wait(60)
         return super().forward(mix, embeddings, negatives)
 
 
@@ -66,7 +68,7 @@ def address(folder: Path) -> Iterator[str]:
 
     models: dict[str, Callable[[], Separator]] = {
         "tiny": lambda: load(folder, device="cpu", precision="fp32", sounds=False),
-        "slow": lambda: Separator(SlowModel(), FakeEncoder(), device="cpu", precision="fp32", name="slow"),
+        "held": lambda: Separator(HeldModel(), FakeEncoder(), device="cpu", precision="fp32", name="held"),
         "mini": lambda: load("mini", device="cpu", precision="fp32", sounds=False),
     }
     listening = listen_on("127.0.0.1", 0)
@@ -96,6 +98,7 @@ class Page:
 
     def __init__(self, page: Any, address: str) -> None:
         self.page, self._address = page, address
+        page.set_default_timeout(120_000)
         self.errors: list[str] = []
         self.hosts: set[str] = set()
         page.on("pageerror", lambda error: self.errors.append(str(error)))
@@ -134,13 +137,29 @@ class Page:
     def row(self, track: str, part: str) -> str:
         return f".studio-track[data-track='{track}'] .studio-{part}"
 
-    def level(self, track: str | None = None) -> float:
-        """Of what is heard, in dB, when changes have settled."""
-        self.page.wait_for_timeout(150)
-        found = self.page.evaluate(
-            "track => Math.max(-200, document.querySelector('.studio').mixer.player.level(track))", track
+    def play(self) -> None:
+        """Play in a loop, so that the end never comes."""
+        self.page.click(".studio-loop")
+        self.page.click(".studio-play")
+        self.hears()
+
+    def hears(self, track: str | None = None) -> None:
+        """Wait until a track, or what all give, is heard."""
+        self.page.wait_for_function(f"track => {_PLAYER}.level(track) > {QUIET}", arg=track)
+
+    def hears_nothing_of(self, track: str | None = None) -> None:
+        """Wait until a track, or what all give, is silent for half a second while others play."""
+        self.page.wait_for_function(
+            f"""track => new Promise((done) => {{
+                let silent = 0;
+                const look = () => {{
+                  silent = {_PLAYER}.level(track) < {QUIET} ? silent + 1 : 0;
+                  silent >= 10 ? done({_PLAYER}.playing) : setTimeout(look, 50);
+                }};
+                look();
+            }})""",
+            arg=track,
         )
-        return float(found)
 
     def download(self, selector: str) -> tuple[str, bytes]:
         with self.page.expect_download() as waiting:
@@ -151,7 +170,6 @@ class Page:
 @pytest.fixture
 def client(chromium: Any, address: str) -> Iterator[Page]:
     context = chromium.new_context(viewport={"width": 1280, "height": 900})
-    context.set_default_timeout(60_000)
     page = Page(context.new_page(), address)
     yield page
     context.close()
@@ -170,27 +188,27 @@ def song(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_tracks_are_heard_alone_muted_and_beside_the_original(client: Page, song: Path) -> None:
     client.open(song)
     track = client.separate("piano")
-    client.page.click(".studio-play")
-    client.page.wait_for_function("document.querySelector('.studio').mixer.player.level() > -60")
-    assert client.level(track) > QUIET
-    assert client.level("rest") > QUIET
+    client.play()
+    client.hears(track)
+    client.hears("rest")
     client.page.click(client.row(track, "solo"))
-    assert client.level("rest") < QUIET
-    assert client.level() == pytest.approx(client.level(track), abs=6)
+    client.hears_nothing_of("rest")
+    client.page.wait_for_function(  # both at the same moment
+        "track => { const { player } = document.querySelector('.studio').mixer;"
+        "return Math.abs(player.level() - player.level(track)) < 3; }",
+        arg=track,
+    )
     client.page.click(client.row(track, "mute"))
-    assert client.level() < QUIET
+    client.hears_nothing_of()
     client.page.keyboard.press("a")
-    assert client.level() > QUIET  # the original
+    client.hears()  # the original
     client.page.keyboard.press("a")
-    assert client.level() < QUIET
+    client.hears_nothing_of()
     client.page.click(client.row(track, "solo"))
     client.page.click(client.row(track, "mute"))
     # All tracks and the rest are the recording, sample by sample: turned over, it leaves nothing of them.
-    client.page.evaluate(
-        "(p => { p.plain.gain.cancelScheduledValues(0); p.plain.gain.value = -1; })"
-        "(document.querySelector('.studio').mixer.player)"
-    )
-    assert client.level() < QUIET
+    client.page.evaluate(f"(p => {{ p.plain.gain.cancelScheduledValues(0); p.plain.gain.value = -1; }})({_PLAYER})")
+    client.hears_nothing_of()
     client.page.keyboard.press(" ")
     client.page.wait_for_function("document.querySelector('.studio-play').textContent === 'Play'")
 
@@ -243,10 +261,8 @@ def test_stems_a_marked_stretch_and_a_loop(client: Page, song: Path) -> None:
     client.page.click(".studio-separate")
     track = client.new_track(set(stems))
     assert "at 2-3.5 s" in client.page.inner_text(client.row(track, "track-name"))
-    client.page.click(".studio-loop")
-    client.page.click(".studio-play")
-    client.page.wait_for_function("document.querySelector('.studio').mixer.player.level() > -60")
-    second = client.page.evaluate("document.querySelector('.studio').mixer.player.position()")
+    client.play()
+    second = client.page.evaluate(f"{_PLAYER}.position()")
     assert 0.5 * 34 - 0.2 <= second <= 0.6 * 34 + 0.2
     client.page.click(client.row(track, "files button:last-child"))
     client.page.wait_for_function("document.querySelectorAll('.studio-track').length === 5")
@@ -273,7 +289,8 @@ def test_a_page_comes_back_after_a_reload_and_another_sees_nothing_of_it(
 ) -> None:
     client.open(song)
     track = client.separate("piano")
-    client.page.select_option(".studio-model", "slow")
+    HeldModel.released.clear()
+    client.page.select_option(".studio-model", "held")
     client.page.fill(".studio-text", "violin")
     client.page.click(".studio-separate")
     client.page.wait_for_function("document.querySelector('.studio-job-text').textContent.includes('violin')")
@@ -286,7 +303,9 @@ def test_a_page_comes_back_after_a_reload_and_another_sees_nothing_of_it(
     copy = song.with_name("another.wav")
     shutil.copy(song, copy)
     other.open(copy)  # while the first one is served
-    client.page.click(".studio-cancel")
+    with client.page.expect_response("**/cancel"):
+        client.page.click(".studio-cancel")
+    HeldModel.released.set()
     client.page.wait_for_selector(".studio-job", state="hidden")
     assert client.tracks() == [track]
     assert client.page.inner_text(".studio-error") == ""
@@ -351,15 +370,16 @@ def test_the_page_fits_a_phone_and_is_used_by_the_keyboard_alone(
     assert (text > ground) == (scheme == "dark")
     page.focus(".studio-main")
     page.keyboard.press("1")
+    page.keyboard.press("l")
     page.keyboard.press(" ")
-    page.wait_for_function("document.querySelector('.studio').mixer.player.level() > -60")
+    client.hears()
     page.keyboard.press("m")
-    assert client.level(track) < QUIET
+    client.hears_nothing_of(track)
     page.keyboard.press("2")
     page.keyboard.press("s")
-    assert client.level("rest") > QUIET
+    client.hears("rest")
     page.keyboard.press("m")
-    assert client.level() < QUIET
+    client.hears_nothing_of()
     page.keyboard.press(" ")
     page.keyboard.press("Home")
     page.wait_for_function("document.querySelector('.studio-time').textContent.startsWith('0:00.0')")

@@ -90,6 +90,8 @@ class Guard:
         path = scope["path"]
         if any(part in path for part in _CLOSED):
             return PlainTextResponse("there is nothing here", 404)
+        if "transfer-encoding" in headers:
+            return PlainTextResponse("requests state their length", 411)
         length = headers.get("content-length", "0")
         if not length.isdecimal() or int(length) > self._most:
             return PlainTextResponse(f"uploads have up to {self._most - _FORM} bytes", 413)

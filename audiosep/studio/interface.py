@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ class Interface:
         """
         with gradio.Row(visible=False):
             file = gradio.File(label="Recording", type="filepath")
+            file.async_move_resource_to_block_cache = self._uploaded_only(file.async_move_resource_to_block_cache)
             sounds = gradio.Textbox(label="Sounds, one a line")
             files = gradio.File(label="Separated", file_count="multiple")
             heard = gradio.JSON(label="Heard")
@@ -43,6 +44,16 @@ class Interface:
             run.click(self.separate, [file, sounds], files, api_name="separate", **one_at_a_time)
             run.click(self.stems, file, files, api_name="stems", **one_at_a_time)
             run.click(self.describe, file, heard, api_name="describe", **one_at_a_time)
+
+    def _uploaded_only(self, take: Callable[[Any], Awaitable[Any]]) -> Callable[[Any], Awaitable[Any]]:
+        """How Gradio takes a file of a request, without fetching it from an address."""
+
+        async def taken(place: Any) -> Any:
+            if isinstance(place, str) and "://" in place:
+                raise self._error("upload the recording: the studio fetches nothing from other servers")
+            return await take(place)
+
+        return taken
 
     def separate(self, file: str, sounds: str) -> list[str]:
         """Separate sounds out of a recording.

@@ -101,6 +101,8 @@ def routes(work: Work, about: dict[str, object]) -> list[Route]:
         if found is None:
             raise InputError("there is no such file any more: ask for it again")
         path, name = found
+        if not path.is_file():
+            raise InputError("there is no such file any more: ask for it again")
         kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
         disposition = f"attachment; filename*=UTF-8''{quote(name, safe='')}"
         return FileResponse(path, media_type=kind, headers={"Content-Disposition": disposition})
@@ -161,7 +163,7 @@ def _track(session: Session, id: str) -> Track:
 
 async def _body(request: Request) -> dict[str, Any]:
     """The JSON object of a request."""
-    if int(request.headers.get("content-length", "0")) > _MOST_BYTES:
+    if int(request.headers.get("content-length", "0")) > _MOST_BYTES:  # `Guard` takes no body without it
         raise InputError("the request is too long")
     try:
         document = await request.json()
@@ -201,7 +203,7 @@ def _prepare(session: Session, wanted: dict[str, Any]) -> str:
     tracks = list(session.tracks.values())
     if kind == "track":
         track = _track(session, str(wanted.get("track")))
-        return session.offer(track.path, download_names(recording, tracks)[track.id])
+        return session.offer(track.path, download_names(recording, tracks)[track.id], made=False)
     stem = Path(recording.name).stem
     folder = recording.path.parent
     if kind == "all":

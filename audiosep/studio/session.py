@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import re
@@ -10,12 +11,12 @@ import shutil
 import tempfile
 import threading
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from audiosep.errors import InputError
+from audiosep.errors import Cancelled, InputError
 from audiosep.hearing.description import HeardSound
 from audiosep.hearing.spans import Span
 from audiosep.studio.limits import Limits
@@ -35,6 +36,7 @@ CANCELLED = "cancelled"
 
 _GRACE = 20.0  # seconds within which a page that was left may come back, as at a reload
 _REMEMBERED = 64  # finished requests of a page
+_DOWNLOADS = 4  # files made for downloads that a page keeps
 _REQUEST = re.compile(r"[A-Za-z0-9_-]{1,40}")
 
 
@@ -141,10 +143,11 @@ class Session:
         self.heard: tuple[HeardSound, ...] | None = None
         self.tracks: dict[str, Track] = {}
         self.files: dict[str, tuple[Path, str]] = {}
-        self._running: Running | None = None
+        self._running: dict[str, Running] = {}  # a recording may be opened while another request is cancelled
         self._finished: OrderedDict[str, str | None] = OrderedDict()
         self._waiting: list[str] = []
         self._dropped: set[str] = set()
+        self._made: deque[str] = deque()
         self._seen = self._used = time.monotonic()
         self._lock = threading.RLock()
         self._closed = False
@@ -183,21 +186,23 @@ class Session:
         with self._lock:
             if self._closed or request in self._dropped or request not in self._waiting:
                 return False
-            self._running = Running(request, what, stage)
+            self._running.pop(request, None)
+            self._running[request] = Running(request, what, stage)
             return True
 
-    def advance(self, fraction: float) -> bool:
-        """The running request has got so far.
+    def advance(self, request: str, fraction: float) -> bool:
+        """A running request has got so far.
 
         Args:
+            request: as for `accept`.
             fraction: of its stage, 0 to 1.
 
         Returns:
             Whether it is still wanted.
         """
         with self._lock:
-            running = self._running
-            if running is None or self._closed or running.request in self._dropped:
+            running = self._running.get(request)
+            if running is None or self._closed or request in self._dropped:
                 return False
             running.fraction = fraction
             self._used = time.monotonic()
@@ -211,8 +216,7 @@ class Session:
             error: what was wrong, in words for the user; None for nothing.
         """
         with self._lock:
-            if self._running is not None and self._running.request == request:
-                self._running = None
+            self._running.pop(request, None)
             if request in self._waiting:
                 self._waiting.remove(request)
             self._dropped.discard(request)
@@ -229,7 +233,7 @@ class Session:
         """
         with self._lock:
             for one in [name for name in self._waiting if request in (None, name)]:
-                if self._running is not None and self._running.request == one:
+                if one in self._running:
                     self._dropped.add(one)
                 else:
                     self.finish(one, CANCELLED)
@@ -245,39 +249,63 @@ class Session:
         with self._lock:
             before = [path for path in self.folder.iterdir() if path != recording.path.parent]
             self.recording, self.heard, self.tracks, self.files = recording, None, {}, {}
+            self._made.clear()
         for path in before:
             shutil.rmtree(path, ignore_errors=True)
 
-    def put(self, track: Track) -> None:
-        """Show a track, in the place of its preview.
+    def put(self, track: Track, recording: Recording) -> None:
+        """Show a track, in the place of its preview, whose file is deleted.
 
         Args:
             track: to show.
+            recording: that it is of.
+
+        Raises:
+            Cancelled: the page shows another recording by now.
         """
         with self._lock:
+            self._check_shown(recording)
+            before = self.tracks.get(track.id)
             self.tracks[track.id] = track
+        if before is not None and before.path != track.path:
+            before.path.unlink(missing_ok=True)
+
+    def put_heard(self, heard: tuple[HeardSound, ...], recording: Recording) -> None:
+        """Show what was heard.
+
+        Args:
+            heard: in the recording.
+            recording: as for `put`.
+
+        Raises:
+            Cancelled: the page shows another recording by now.
+        """
+        with self._lock:
+            self._check_shown(recording)
+            self.heard = heard
+
+    def _check_shown(self, recording: Recording) -> None:
+        if self._closed or self.recording is not recording:
+            raise Cancelled("the page shows another recording")
 
     def remove(self, track: str) -> None:
-        """Delete a track and its files.
+        """Delete a track and its file, if there is one.
 
         Args:
             track: its id.
-
-        Raises:
-            InputError: there is none.
         """
         with self._lock:
-            if track not in self.tracks:
-                raise InputError("there is no such track: reload the page")
-            path = self.tracks.pop(track).path
-        path.unlink(missing_ok=True)
+            found = self.tracks.pop(track, None)
+        if found is not None:
+            found.path.unlink(missing_ok=True)
 
-    def offer(self, path: Path, name: str) -> str:
+    def offer(self, path: Path, name: str, *, made: bool = True) -> str:
         """Let a file be downloaded.
 
         Args:
             path: in the folder of this session.
             name: that the user's file gets.
+            made: whether it was made for the download: then it is deleted after some further ones.
 
         Returns:
             Its key.
@@ -285,13 +313,21 @@ class Session:
         with self._lock:
             key = secrets.token_urlsafe(16)
             self.files[key] = (path, name)
-            return key
+            if made:
+                self._made.append(key)
+            over = [self.files.pop(self._made.popleft(), None) for _ in range(len(self._made) - _DOWNLOADS)]
+        for pair in over:
+            if pair is not None:
+                pair[0].unlink(missing_ok=True)
+        return key
 
     def document(self) -> dict[str, object]:
         """All that the page shows, for JSON; the page has given a sign of life."""
         with self._lock:
             self._seen = time.monotonic()
             recording, heard = self.recording, self.heard
+            wanted = [one for request, one in self._running.items() if request not in self._dropped]
+            running = next(reversed(wanted or list(self._running.values())), None)
             return {
                 "recording": None
                 if recording is None
@@ -312,7 +348,7 @@ class Session:
                     for sound in heard
                 ],
                 "tracks": [track.document() for track in self.tracks.values()],
-                "running": None if self._running is None else self._running.document(),
+                "running": None if running is None else running.document(),
                 "waiting": list(self._waiting),
                 "finished": dict(self._finished),
             }
@@ -345,6 +381,7 @@ class Session:
         with self._lock:
             self._closed = True
             self.tracks, self.files, self.recording = {}, {}, None
+            self._made.clear()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
@@ -404,11 +441,16 @@ class Sessions:
             over = [session for session in self._sessions.values() if session.is_over(self.limits)]
             for session in over:
                 del self._sessions[session.id]
+            # Also what a request wrote into the folder of a page that had just ended.
+            orphans = [path for path in _listed(self.root) if path.name not in self._sessions and path != self.uploads]
         for session in over:
             session.close()
-        for path in self.uploads.iterdir():
-            if time.time() - path.stat().st_mtime > self.limits.idle:
-                shutil.rmtree(path, ignore_errors=True)
+        for path in orphans:
+            shutil.rmtree(path, ignore_errors=True)
+        for path in _listed(self.uploads):
+            with contextlib.suppress(FileNotFoundError):  # it has just been opened
+                if time.time() - path.stat().st_mtime > self.limits.idle:
+                    shutil.rmtree(path, ignore_errors=True)
 
     def sweep_for_ever(self, every: float = 5.0) -> Callable[[], None]:
         """Sweep in a thread.
@@ -438,3 +480,11 @@ class Sessions:
         for session in sessions:
             session.close()
         self._folder.cleanup()
+
+
+def _listed(folder: Path) -> list[Path]:
+    """What is in a folder; nothing when it is gone."""
+    try:
+        return list(folder.iterdir())
+    except FileNotFoundError:
+        return []

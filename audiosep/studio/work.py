@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import secrets
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -29,6 +31,9 @@ logger = logging.getLogger(__name__)
 SEPARATING = Options(stem_head=True)
 """As the command line separates: words such as drums are answered by the stems of a model."""
 
+PREVIEWING = Options(stem_head=True, quality="fast")
+"""For a first impression, which comes sooner."""
+
 _SHORT = 1.5  # recordings of up to so many previews are separated at once
 _MOST_SPANS = 32
 _LONGEST_TEXT = 500
@@ -36,6 +41,23 @@ _MOST_HEARD = 10
 
 Request = Mapping[str, object]
 Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """A part of a recording that is separated.
+
+    Attributes:
+        name: preview or full.
+        start: second at which it begins.
+        end: second at which it ends; None for that of the recording.
+        options: of the separation.
+    """
+
+    name: str
+    start: float
+    end: float | None
+    options: Options
 
 
 class Work:
@@ -106,9 +128,8 @@ class Work:
         folder.mkdir()
         path = folder / f"recording{safe_suffix(name)}"
         try:
-            shutil.move(source, path)
-            shutil.rmtree(source.parent, ignore_errors=True)
-            recording = open_recording(path, name, self.limits, session.advance)
+            shutil.move(source, path)  # and nothing beside it: pages that upload the same file share its folder
+            recording = open_recording(path, name, self.limits, functools.partial(session.advance, request))
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -145,7 +166,8 @@ class Work:
         """
         recording = _opened(session)
         _begin(session, request, "Listening for what there is", "listening")
-        session.heard = hear(self.separator(model), recording, session.advance)
+        heard = hear(self.separator(model), recording, functools.partial(session.advance, request))
+        session.put_heard(heard, recording)
 
     def separate(self, session: Session, request: str, wanted: Request) -> None:
         """Separate a sound or the stems: a preview of long recordings first.
@@ -174,25 +196,32 @@ class Work:
             raise InputError(f"a page has up to {self.limits.tracks} tracks: remove some")
         ids = [secrets.token_hex(8) for _ in names]
         origin = "stems" if query is None else "spans" if query.anchored else "words"
-        parts: list[tuple[str, float, float | None]] = [("full", 0.0, None)]
+        stages = [_Stage("full", 0.0, None, SEPARATING)]
         if recording.seconds > _SHORT * PREVIEW:
             start = min(max(0.0, start), recording.seconds - PREVIEW)
-            parts.insert(0, ("preview", start, start + PREVIEW))
+            stages.insert(0, _Stage("preview", start, start + PREVIEW, PREVIEWING))
         made: list[str] = []
+
+        def wanted_still(fraction: float) -> bool:
+            kept = not made or any(id in session.tracks for id in made)  # the user may have removed the previews
+            return session.advance(request, fraction) and kept
+
         try:
-            for stage, first, last in parts:
-                _begin(session, request, label, stage)
-                out = recording.path.parent / f"{ids[0]}-{stage}"
-                result = _separate(separator, recording, query, out, first, last, session.advance)
-                if not session.advance(1.0):
+            for stage in stages:
+                _begin(session, request, label, stage.name)
+                out = recording.path.parent / f"{ids[0]}-{stage.name}"
+                result = _separate(separator, recording, query, out, stage, wanted_still)
+                if not wanted_still(1.0):
                     raise Cancelled("cancelled")
-                for track in _tracks(result, ids, origin, separator.name, first, recording, stage == "full"):
-                    session.put(track)
-                    made.append(track.id)
+                for track in _tracks(result, ids, origin, separator.name, stage, recording):
+                    if made and track.id not in session.tracks:
+                        track.path.unlink(missing_ok=True)
+                    else:
+                        session.put(track, recording)
+                made = ids
         except BaseException:
-            for id in dict.fromkeys(made):  # previews of what will not come
-                if id in session.tracks:
-                    session.remove(id)
+            for id in made:  # previews of what will not come
+                session.remove(id)
             raise
 
 
@@ -279,8 +308,7 @@ def _separate(
     recording: Recording,
     query: Query | None,
     out: Path,
-    start: float,
-    end: float | None,
+    stage: _Stage,
     progress: Callable[[float], bool],
 ) -> FileResult:
     """Separate a recording, or a part of it, to files; those of the whole are those of the command line."""
@@ -288,8 +316,8 @@ def _separate(
         recording.path,
         None if query is None else [query],
         out,
-        output=OutputOptions(residual=False, start=start, end=end),
-        options=SEPARATING,
+        output=OutputOptions(residual=False, start=stage.start, end=stage.end),
+        options=stage.options,
         progress=progress,
     )
     for error in report.failures.values():
@@ -302,9 +330,8 @@ def _tracks(
     ids: Sequence[str],
     origin: str,
     model: str,
-    start: float,
+    stage: _Stage,
     recording: Recording,
-    complete: bool,
 ) -> list[Track]:
     """The tracks of a separated file."""
     seconds = result.samples / result.sample_rate
@@ -315,12 +342,12 @@ def _tracks(
             origin=origin,
             model=model,
             path=path,
-            start=start,
+            start=stage.start,
             seconds=seconds,
             gain=result.gain,
             presence=None if result.presence is None else result.presence.get(name),
             spans=result.activity[name].spans if name in result.activity else (),
-            complete=complete,
+            complete=stage.end is None,
             view=overview_of_file(
                 path,
                 recording.view.highest,

@@ -2,10 +2,13 @@
 
 const WAVE = 0.55; // of the height
 const COLOURS = [[0, 0, 4], [60, 15, 112], [140, 41, 129], [222, 73, 104], [254, 159, 109], [252, 253, 191]];
+const PALETTE = new Uint32Array(new Uint8ClampedArray(
+  Array.from({ length: 256 }, (_, level) => [...colour(level / 255), 255]).flat()).buffer);
 
 export function decode(view) {
   const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
-  return { ...view, peaks: new Int8Array(bytes(view.peaks).buffer), levels: bytes(view.levels) };
+  const found = { ...view, peaks: new Int8Array(bytes(view.peaks).buffer), levels: bytes(view.levels) };
+  return { ...found, picture: spectrogram(found) };
 }
 
 // view: of `decode`, or null; place: {start, seconds, total}; spans: [[start, end], ...] in seconds.
@@ -23,7 +26,7 @@ export function draw(canvas, view, place, spans) {
   const wide = at(place.seconds);
   wave(paint, view, left, wide, (height * WAVE) / 2, style.color);
   paint.imageSmoothingEnabled = false;
-  paint.drawImage(spectrogram(view), left, height * WAVE, wide, height * (1 - WAVE));
+  paint.drawImage(view.picture, left, height * WAVE, wide, height * (1 - WAVE));
 }
 
 function wave(paint, view, left, wide, middle, colour) {
@@ -41,7 +44,8 @@ function spectrogram(view) {
   const picture = new OffscreenCanvas(view.columns, view.rows);
   const paint = picture.getContext("2d");
   const image = paint.createImageData(view.columns, view.rows);
-  view.levels.forEach((level, at) => image.data.set([...colour(level / 255), 255], 4 * at));
+  const pixels = new Uint32Array(image.data.buffer);
+  view.levels.forEach((level, at) => (pixels[at] = PALETTE[level]));
   paint.putImageData(image, 0, 0);
   return picture;
 }

@@ -2,7 +2,7 @@
 
 import { decode, draw } from "./drawing.js";
 import { MIX, Player, REST } from "./player.js";
-import { Server } from "./server.js";
+import { Server, uniqueName } from "./server.js";
 
 const SOFTEST = -40; // dB of the slider, where it means silence
 const LOUDEST = 12;
@@ -30,7 +30,7 @@ class Mixer {
     this.selection = null; // [start, end] seconds
     this.marks = []; // {kind: "spans" | "not", span}
     this.chosen = 0;
-    this.listening = false;
+    this.listening = null; // the request that finds what is heard
   }
 
   part(name) {
@@ -123,19 +123,21 @@ class Mixer {
   }
 
   async showTrack(track) {
-    if (this.tracks.get(track.id)?.track.version === track.version) return;
     const known = this.tracks.get(track.id);
+    if (known?.drawn === track.version) return;
     if (!known) await this.addRow(track);
     const one = this.tracks.get(track.id);
     one.track = track;
-    const view = decode(await this.server.view(track.id));
-    one.view = view;
-    this.player.add(track);
+    this.player.add(track); // heard before it is drawn
+    if (!known && !track.complete && !this.player.playing) this.player.seek(track.start);
     one.row.querySelector(".studio-track-about").textContent = about(track);
     one.row.classList.toggle("studio-preview", !track.complete);
     one.row.dataset.complete = track.complete;
     for (const item of one.row.querySelectorAll(".studio-get")) item.disabled = !track.complete;
-    if (!known && !track.complete && !this.player.playing) this.player.seek(track.start);
+    const view = await this.server.view(track.id).catch(() => null);
+    if (!view) return; // removed meanwhile, or asked for again with the next state
+    one.view = decode(view);
+    one.drawn = track.version;
     this.paint();
   }
 
@@ -143,8 +145,10 @@ class Mixer {
     const version = tracks.map((track) => track.version).join();
     const rest = this.tracks.get(REST);
     if (rest.version === version) return;
+    const view = await this.server.view(REST).catch(() => null);
+    if (!view) return; // as above
+    rest.view = decode(view);
     rest.version = version;
-    rest.view = decode(await this.server.view(REST));
     this.paint();
   }
 
@@ -314,7 +318,7 @@ class Mixer {
       const path = await this.server.upload(file, (done) => this.say(`Uploading ${file.name}: ${Math.round(done * 100)}%`));
       this.say("");
       await this.server.post("cancel", {}); // what was asked of the recording before
-      await this.server.ask("open", path, file.name);
+      await this.server.ask(uniqueName(), "open", path, file.name);
       this.listen();
     });
     this.say("");
@@ -323,24 +327,27 @@ class Mixer {
 
   // Listens for suggestions, while nothing else is wanted.
   async listen() {
-    if (this.listening) return;
-    this.listening = true;
-    await this.server.ask("listen", this.part("model").value).catch(() => {});
-    this.listening = false;
+    const request = (this.listening = uniqueName());
+    await this.server.ask(request, "listen", this.part("model").value).catch(() => {});
+    if (this.listening === request) this.listening = null;
   }
 
   async separate(wanted) {
     this.part("error").textContent = "";
     const from = this.player.playing || this.player.at ? this.player.position() : null;
     const model = this.part("model").value;
-    const again = this.listening;
+    const { listening, recording } = this;
     await this.try(async () => {
-      if (again) await this.server.post("cancel", {});
-      await this.server.ask("separate", JSON.stringify({ ...wanted, model, ...(from === null ? {} : { from }) }));
+      if (listening) await this.server.post("cancel", { request: listening });
+      const asked = JSON.stringify({ ...wanted, model, ...(from === null ? {} : { from }) });
+      await this.server.ask(uniqueName(), "separate", asked);
+      if (this.recording !== recording) return;
       this.marks = [];
       this.showMarks();
     });
-    if (again && !this.heard) this.listen();
+    if (this.recording === recording && listening && !this.heard && [null, listening].includes(this.listening)) {
+      this.listen();
+    }
   }
 
   async download(wanted) {
@@ -425,19 +432,20 @@ class Mixer {
     }
   }
 
+  // Changes nothing that is shown already: a page at rest is not drawn again and again.
   tick() {
     if (this.recording) {
       const second = this.player.position();
-      for (const head of this.root.querySelectorAll(".studio-playhead")) {
-        head.style.left = `${(100 * second) / this.recording.seconds}%`;
-      }
-      this.part("time").textContent = `${clock(second, 1)} / ${clock(this.recording.seconds, 1)}`;
-      this.part("play").textContent = this.player.playing ? "Pause" : "Play";
-      this.part("main").setAttribute("aria-valuenow", second.toFixed(1));
-      this.part("main").setAttribute("aria-valuetext", clock(second, 1));
+      const left = `${round((100 * second) / this.recording.seconds)}%`;
+      for (const head of this.root.querySelectorAll(".studio-playhead")) change(head.style, "left", left);
+      change(this.part("time"), "textContent", `${clock(second, 1)} / ${clock(this.recording.seconds, 1)}`);
+      change(this.part("play"), "textContent", this.player.playing ? "Pause" : "Play");
+      change(this.part("main"), "ariaValueNow", second.toFixed(1));
+      change(this.part("main"), "ariaValueText", clock(second, 1));
       for (const [id, { row }] of this.tracks) {
         const level = this.player.playing ? this.player.level(id) : -Infinity;
-        row.querySelector(".studio-level div").style.width = `${Math.max(0, Math.min(100, (level + 60) / 0.6))}%`;
+        const width = `${Math.round(Math.max(0, Math.min(100, (level + 60) / 0.6)))}%`;
+        change(row.querySelector(".studio-level div").style, "width", width);
       }
     }
     requestAnimationFrame(() => this.tick());
@@ -461,6 +469,14 @@ class Mixer {
   fail(error) {
     this.part("error").textContent = error.message;
   }
+}
+
+function change(owner, name, value) {
+  if (owner[name] !== value) owner[name] = value;
+}
+
+function round(value) {
+  return Math.round(100 * value) / 100;
 }
 
 function button(text, action) {

@@ -1,6 +1,6 @@
 // Speaks to the studio's server: the state of this page, requests that wait for their turn, uploads, samples.
 
-const BUSY = 250; // ms between two looks at the state while something is going on
+const BUSY = 120; // ms between two looks at the state while something is going on
 const IDLE = 4000;
 const KEPT = "audiosep-studio";
 
@@ -53,8 +53,7 @@ export class Server {
   }
 
   // Ends when the request was answered; fails with the reason where it could not be.
-  async ask(name, ...values) {
-    const request = random();
+  async ask(request, name, ...values) {
     await this.post("requests", { request });
     const answered = new Promise((resolve, reject) => this.pending.set(request, { resolve, reject }));
     const answer = await fetch(`${this.root}gradio_api/call/page_${name}`, {
@@ -98,7 +97,7 @@ export class Server {
   upload(file, progress) {
     return new Promise((resolve, reject) => {
       const form = new FormData();
-      form.append("files", file);
+      form.append("files", file, uniqueName()); // two pages may upload the same file
       const request = new XMLHttpRequest();
       request.open("POST", `${this.root}gradio_api/upload`);
       request.responseType = "json";
@@ -130,6 +129,7 @@ async function read(answer) {
   return document;
 }
 
-function random() {
+// Of a request or an upload, which no other has.
+export function uniqueName() {
   return Array.from(crypto.getRandomValues(new Uint8Array(12)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
