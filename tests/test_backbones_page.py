@@ -128,7 +128,7 @@ def test_the_command_prints_sizes_and_refuses_names(
     target.write_text("<!-- sizes -->\n<!-- end of sizes -->\n")
     main(["sizes", "--into", str(target)])
     assert capsys.readouterr().out in target.read_text()
-    assert "| BS-RoFormer (Lu 2023) | `bs_roformer` | 93.40 | 93.40 | the paper |" in target.read_text()
+    assert "| BS-RoFormer (Lu 2023) | `bs_roformer` | 93.40 | 93.40 | stated in the paper |" in target.read_text()
     options = ["compare", str(source.manifest), "--captions", str(source.captions), "-o", str(tmp_path / "none")]
     for wrong, words in ((["--only", "nonsense"], "'nonsense' is not one of"), (["--table"], "no finished training")):
         with pytest.raises(SystemExit):

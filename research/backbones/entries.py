@@ -20,7 +20,7 @@ class Entry:
     Attributes:
         family: as in `models.families`.
         title: of the network, and the year.
-        published: parameters in millions.
+        published: parameters in millions, as stated or as counted.
         source: of that number.
         reduced: sizes of the network that is trained in the comparison.
     """
@@ -38,8 +38,8 @@ class Entry:
         return {"family": self.family, **common, "context": 1.0, **self.reduced}
 
 
-PAPER = "the paper"
-COUNTED = "counted from the layers of the authors' code"
+PAPER = "stated in the paper"
+COUNTED = "our count of the layers of paper and code"
 _SPECTRUM = {"n_fft": 1024, "hop": 256}
 _BAND = {"features": 12, "growth": 6, "layers": [2, 2, 3, 2, 2], "units": [0, 0, 32, 0, 0]}
 _WHOLE = {"features": 8, "growth": 6, "layers": [2, 2, 3, 2, 2], "units": [0, 0, 64, 0, 0]}
@@ -47,7 +47,7 @@ _BANDS = [8] * 16 + [16] * 12 + [32] * 5 + [33]
 
 ENTRIES = (
     Entry(
-        "unet", "U-Net (Jansson 2017)", 9.825, "39.30 for four, Meseguer-Brocal and Peeters (2019)",
+        "unet", "U-Net (Jansson 2017)", 9.825, "39.30 for four stated by Meseguer-Brocal and Peeters (2019)",
         _SPECTRUM | {"widths": [12, 24, 48, 96, 128], "dropout": 0.1},
     ),
     Entry(
@@ -58,7 +58,7 @@ ENTRIES = (
         "wave_unet", "Wave-U-Net (Stoller 2018)", 10.26, COUNTED, {"channels": 1, "levels": 8, "width": 12},
     ),
     Entry(
-        "mmdenselstm", "MMDenseLSTM (Takahashi 2018)", 1.22, PAPER,
+        "mmdenselstm", "MMDenseLSTM (Takahashi 2018)", 1.22, f"{PAPER}, and ours made to fit",
         _SPECTRUM | {"edges": [96, 256], "bands": [_BAND] * 3, "whole": _WHOLE},
     ),
     Entry(
@@ -91,7 +91,7 @@ ENTRIES = (
         _SPECTRUM | {"channels": 1, "bands": _BANDS, "width": 64, "layers": 3, "heads": 4, "expansion": 2},
     ),
     Entry(
-        "scnet", "SCNet (Tong 2024)", 10.58, COUNTED,
+        "scnet", "SCNet (Tong 2024)", 10.58, "our count of the authors' code; the paper states 10.08",
         _SPECTRUM | {"channels": 1, "widths": [16, 24, 48], "layers": 4},
     ),
 )  # fmt: skip

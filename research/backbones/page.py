@@ -37,7 +37,7 @@ class Row:
 
 def sizes() -> str:
     """The table of sizes."""
-    rows = ["| network | family | M parameters | published | source |", "|---|---|---:|---:|---|"]
+    rows = ["| network | family | M parameters | reference | source of the reference |", "|---|---|---:|---:|---|"]
     for entry in ENTRIES:
         with torch.device("meta"):
             mine = parameters(build({"family": entry.family}))
