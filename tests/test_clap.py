@@ -85,6 +85,18 @@ def test_weights_that_were_let_go_come_back(folder: Path) -> None:
     assert torch.equal(clap.audio([sound(1)], RATE), before[1])
 
 
+def test_weights_may_be_let_go_while_another_thread_embeds(folder: Path) -> None:
+    clap = ClapEncoder(folder)
+    before, tokenize = clap.text(TEXTS), clap._tokenizer
+
+    def released(*arguments: Any, **options: Any) -> Any:
+        clap.release()
+        return tokenize(*arguments, **options)
+
+    clap._tokenizer = released
+    assert torch.equal(clap.text(TEXTS), before)
+
+
 def test_padding_changes_nothing(clap: ClapEncoder) -> None:
     """Published code pads every prompt to the longest that the model can read."""
     together = clap.text(TEXTS)

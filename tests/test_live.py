@@ -21,7 +21,7 @@ import pytest
 from audiosep.cli import main
 from audiosep.errors import DependencyError, InputError
 from audiosep.inference.stream import Stream
-from audiosep.live.loop import BLOCK_SECONDS, LiveTarget, separate_live, warm_up
+from audiosep.live.loop import BLOCK_SECONDS, LiveTarget, Waiting, separate_live, warm_up
 from audiosep.live.pipe import PipeInput, PipeOutput, RawFormat
 from audiosep.live.sound_card import DelayLine, SoundCard
 from audiosep.separator import Separator
@@ -353,3 +353,36 @@ def test_a_sound_card_from_the_command_line(
     assert driver.options["device"] == 3
     assert driver.options["blocksize"] == round(BLOCK_SECONDS * 32000)
     assert "blocks dropped" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("slack", [None, 0.5])
+def test_the_reader_stops_with_the_separation(identity: Separator, slack: float | None) -> None:
+    """An endless input whose output fails: the thread that reads must not go on for ever."""
+    readers: list[threading.Thread] = []
+
+    class Failing(Blocks):
+        def blocks(self) -> Iterator[np.ndarray]:
+            readers.append(threading.current_thread())
+            while True:
+                yield np.zeros((2, 160), np.float32)
+
+        def write(self, samples: np.ndarray) -> int:
+            raise BrokenPipeError
+
+    both = Failing([])
+    with pytest.raises(BrokenPipeError):
+        separate_live(both, both, LiveTarget(opener(identity)), slack=slack)
+    readers[0].join(30)
+    assert not readers[0].is_alive()
+
+
+def test_of_what_is_too_late_only_the_number_is_kept() -> None:
+    waiting = Waiting(100)
+    waiting.put(np.zeros((1, 60), np.float32))
+    for _ in range(1000):
+        waiting.put(np.zeros((1, 60), np.float32))
+        assert len(waiting._blocks) <= 1
+    waiting.end(OSError("unplugged"))
+    assert waiting.take() == ([], (1001 * 60, 1001), False)
+    with pytest.raises(OSError, match="unplugged"):
+        waiting.take()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -99,6 +100,21 @@ def test_what_openvino_cannot_compile_is_told(monkeypatch: pytest.MonkeyPatch) -
     model = OpenVinoModel(Hybrid(SMALL).eval(), "fp32")
     with torch.inference_mode(), pytest.raises(ModelError, match=r"\(no such instruction\); use engine='torch'"):
         model.stems(torch.randn(1, 1, 3000))
+
+
+def test_threads_have_requests_of_their_own() -> None:
+    """One request refuses a second thread while it works: "Infer Request is busy"."""
+    model = OpenVinoModel(Hybrid(SMALL).eval(), "fp32")
+    mixes = [torch.randn(1, 1, 20000) for _ in range(4)]
+
+    def several(mix: torch.Tensor) -> list[torch.Tensor]:
+        with torch.inference_mode():
+            return [model.stems(mix).waveforms for _ in range(5)]
+
+    alone = [several(mix)[0] for mix in mixes]
+    with ThreadPoolExecutor(len(mixes)) as pool:
+        for expected, found in zip(alone, pool.map(several, mixes), strict=True):
+            assert all(torch.equal(one, expected) for one in found)
 
 
 SIGNALLED = """

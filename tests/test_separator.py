@@ -6,6 +6,7 @@ import gc
 import logging
 import shutil
 import sys
+import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from audiosep import Options, Query, api
 from audiosep.audio import write_audio
 from audiosep.errors import AudioError, Cancelled, DependencyError, InputError, ModelError, QueryError
 from audiosep.inference.devices import pick_device, pick_precision, running
+from audiosep.inference.low_precision import bf16_is_right
 from audiosep.metrics import si_sdr
 from audiosep.models.separation_model import Estimate
 from audiosep.models.stft import hann
@@ -577,6 +579,49 @@ def test_a_gpu_runs_by_deterministic_algorithms() -> None:
         assert (cudnn.enabled, cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32) == (True, False, True, False)
         assert torch.is_inference_mode_enabled()
     assert (cudnn.enabled, cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32) == before
+
+
+def test_threads_on_a_gpu_bring_back_the_settings_of_the_caller() -> None:
+    """Settings of the whole process that two threads change and restore in turns would stay as one had set them."""
+    cudnn, inside = torch.backends.cudnn, list[bool]()
+    before = (cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32)
+
+    def other() -> None:
+        with running(torch.device("cuda"), "fp32"):
+            inside.append(cudnn.deterministic)
+            leave.wait(0.05)
+
+    leave, thread = threading.Event(), threading.Thread(target=other)
+    with running(torch.device("cuda"), "fp32"), running(torch.device("cuda"), "fp32"):
+        thread.start()
+        thread.join(0.05)
+    leave.set()
+    thread.join()
+    assert inside == [True]
+    assert (cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32) == before
+
+
+def test_bf16_that_is_wrong_here_is_not_used(
+    encoder: FakeEncoder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    right = torch.nn.functional.conv2d
+
+    def broken(x: Tensor, *arguments: Any, **options: Any) -> Tensor:
+        out = right(x, *arguments, **options)
+        if torch.is_autocast_enabled("cpu"):
+            out[..., -1:] = 0  # a part of the layer is left undone
+        return out
+
+    bf16_is_right.cache_clear()
+    assert bf16_is_right("cpu")
+    bf16_is_right.cache_clear()
+    monkeypatch.setattr(torch.nn.functional, "conv2d", broken)
+    try:
+        with caplog.at_level(logging.WARNING, "audiosep"):
+            assert Separator(TinyModel(), encoder, "cpu", "bf16").precision == "fp32"
+        assert "bf16 gives wrong results" in caplog.text
+    finally:
+        bf16_is_right.cache_clear()
 
 
 def test_separating_does_not_keep_from_training_afterwards(separator: Separator, mixture: Mixture) -> None:

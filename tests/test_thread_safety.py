@@ -12,6 +12,7 @@ import soundfile
 import audiosep
 from audiosep.separator import Separation, Separator
 from audiosep.weights import catalogue
+from research.stress import stress
 
 AUDIO = Path(__file__).parents[1] / "examples" / "audio"
 
@@ -55,3 +56,27 @@ def test_a_stream_may_be_fed_by_changing_threads(separator: Separator) -> None:
             parts.append(pool.submit(stream.push, mix[:, start : start + 3000]).result())
     parts.append(stream.finish())
     assert np.array_equal(np.concatenate(parts, axis=2)[0], whole)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not catalogue.installed("mini"), reason="this checkout has no weights")
+def test_a_query_gives_the_same_bytes_alone_beside_others_and_in_any_order() -> None:
+    mini = audiosep.load("mini", device="cpu")
+    mix, rate = soundfile.read(AUDIO / "song.flac", dtype="float32", always_2d=True, frames=2 * 44100)
+    queries: dict[str, str | audiosep.Query] = {
+        "guitar": "guitar",
+        "a singing voice": audiosep.Query("a singing voice", negative="guitar"),
+        "like this": audiosep.Query(audio=(mix[:rate].T, rate), name="like this"),
+    }
+    alone = {name: mini.separate(mix.T, query, sample_rate=rate)[name] for name, query in queries.items()}
+    for order in (list(queries), list(queries)[::-1]):
+        together = mini.separate(mix.T, [queries[name] for name in order], sample_rate=rate)
+        assert all(np.array_equal(together[name], alone[name]) for name in order)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not catalogue.installed("mini"), reason="this checkout has no weights")
+def test_many_requests_of_sixteen_threads_are_right_and_leave_nothing() -> None:
+    found = stress(audiosep.load("mini", device="cpu"), threads=16, requests=96)
+    assert found.wrong == 0
+    assert found.resident[-1] < 1.1 * found.resident[len(found.resident) // 2]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from typing import get_args
 
@@ -15,6 +16,7 @@ from audiosep.errors import InputError
 from audiosep.inference.options import Engine
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_CUDNN = threading.RLock()
 _SHARE = 0.7  # of the free memory; the rest is for other programs and for fragmentation
 
 
@@ -86,10 +88,15 @@ def _fastest(device: torch.device) -> str:
 
 @contextlib.contextmanager
 def running(device: torch.device, precision: str) -> Iterator[None]:
-    """Context for inference: no gradients, the given precision, algorithms that give the same bytes each time."""
+    """Context for inference: no gradients, the given precision, algorithms that give the same bytes each time.
+
+    It nests. torch has the settings of cuDNN for the whole process: on a GPU one thread at a time is in this context,
+    and the settings of the caller come back behind it.
+    """
     with contextlib.ExitStack() as stack:
         stack.enter_context(torch.inference_mode())
         if device.type == "cuda":
+            stack.enter_context(_CUDNN)
             tf32 = precision != "fp32"
             stack.enter_context(
                 torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=tf32)

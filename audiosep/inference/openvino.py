@@ -104,8 +104,12 @@ def compile_graph(graph: MaskGraph, precision: str) -> Compiled:
         reason = str(error).strip().splitlines()[0]
         raise ModelError(f"OpenVINO cannot compile this network ({reason}); use engine='torch'") from error
 
+    own = threading.local()
+
     def run(*inputs: Tensor) -> dict[str, Tensor]:
-        outputs = compiled([x.float().contiguous().numpy() for x in inputs])
+        if not hasattr(own, "request"):  # one serves one thread at a time
+            own.request = compiled.create_infer_request()
+        outputs = own.request.infer([x.float().contiguous().numpy() for x in inputs])
         return {name: torch.from_numpy(outputs[i].copy()) for i, name in enumerate(graph.outputs)}
 
     return run

@@ -9,10 +9,9 @@ dropped, silence replaces them, and a new stream is opened, so that the latency 
 
 from __future__ import annotations
 
-import contextlib
-import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -26,6 +25,7 @@ from audiosep.inference.stream import Stream
 Samples = NDArray[np.float32]
 
 BLOCK_SECONDS = 0.02
+_FEW = 8  # blocks that wait where nothing is dropped
 
 
 @dataclass
@@ -183,20 +183,21 @@ def separate_live(
     Returns:
         The counts of the separation.
     """
-    waiting: BlockQueue = queue.Queue(0 if slack is not None else 8)
     limit = None if slack is None else round(slack * target.statistics.sample_rate)
+    waiting = Waiting(limit)
     threading.Thread(target=_fill, args=(source, waiting), name="live input", daemon=True).start()
     ended = False
-    while not ended and not (stop is not None and stop.is_set()):
-        blocks, ended = _take(waiting, everything=limit is not None)
-        late = sum(block.shape[1] for block in blocks)
-        if limit is not None and late > limit:
-            target.statistics.clipped += sink.write(target.skip(late, len(blocks)))
-            continue
-        for block in blocks:
-            target.statistics.clipped += sink.write(target.push(block))
-            if watch is not None:
-                watch(target.statistics)
+    try:
+        while not ended and not (stop is not None and stop.is_set()):
+            blocks, late, ended = waiting.take()
+            if late is not None:
+                target.statistics.clipped += sink.write(target.skip(*late))
+            for block in blocks:
+                target.statistics.clipped += sink.write(target.push(block))
+                if watch is not None:
+                    watch(target.statistics)
+    finally:
+        waiting.close()
     target.statistics.clipped += sink.write(target.finish())
     return target.statistics
 
@@ -209,29 +210,77 @@ def warm_up(open_stream: Callable[[], Stream]) -> None:
         pass
 
 
-BlockQueue = queue.Queue[Samples | Exception | None]
+class Waiting:
+    """Blocks between the thread that reads them and the separation, in bounded memory.
+
+    Args:
+        limit: samples that may wait; of more only their number is kept, because all of them are dropped. None to drop
+            nothing: the reader waits while a few blocks do.
+    """
+
+    def __init__(self, limit: int | None) -> None:
+        self._limit = limit
+        self._blocks: deque[Samples] = deque()
+        self._late = (0, 0)  # samples and blocks that are dropped
+        self._end: Exception | bool = False
+        self._closed = False
+        self._changed = threading.Condition()
+
+    def put(self, block: Samples) -> bool:
+        """Add a block; whether further ones are wanted."""
+        with self._changed:
+            if self._limit is None:
+                self._changed.wait_for(lambda: len(self._blocks) < _FEW or self._closed)
+            self._blocks.append(block)
+            samples, count = self._late
+            if count or (self._limit is not None and sum(one.shape[1] for one in self._blocks) > self._limit):
+                self._late = samples + sum(one.shape[1] for one in self._blocks), count + len(self._blocks)
+                self._blocks.clear()
+            self._changed.notify_all()
+            return not self._closed
+
+    def end(self, error: Exception | None = None) -> None:
+        """The source has ended, or failed."""
+        with self._changed:
+            self._end = error or True
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """No blocks are wanted any more: the reader stops."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def take(self, seconds: float = 0.1) -> tuple[list[Samples], tuple[int, int] | None, bool]:
+        """What waits; nothing if that stays so for some time.
+
+        Args:
+            seconds: to wait for a block.
+
+        Returns:
+            The next block, or all with a limit; samples and blocks that were dropped instead, None for none; and
+            whether the source has ended.
+
+        Raises:
+            Exception: what the source has failed with, when all blocks before it were taken.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._blocks or self._late[1] or self._end, seconds)
+            count = len(self._blocks) if self._limit is not None else min(1, len(self._blocks))
+            blocks = [self._blocks.popleft() for _ in range(count)]
+            late, self._late = (self._late if self._late[1] else None), (0, 0)
+            self._changed.notify_all()
+            if isinstance(self._end, Exception) and not blocks and late is None:
+                raise self._end
+            return blocks, late, self._end is True and not self._blocks
 
 
-def _fill(source: AudioInput, waiting: BlockQueue) -> None:
+def _fill(source: AudioInput, waiting: Waiting) -> None:
     try:
         for block in source.blocks():
-            waiting.put(block)
-        waiting.put(None)
+            if not waiting.put(block):
+                return
     except Exception as error:
-        waiting.put(error)
-
-
-def _take(waiting: BlockQueue, everything: bool) -> tuple[list[Samples], bool]:
-    """The next block, or all that wait, or none after 0.1 s; and whether the source has ended."""
-    blocks: list[Samples] = []
-    wait = 0.1
-    with contextlib.suppress(queue.Empty):
-        while everything or not blocks:
-            item = waiting.get(timeout=wait) if wait else waiting.get_nowait()
-            if isinstance(item, Exception):
-                raise item
-            if item is None:
-                return blocks, True
-            blocks.append(item)
-            wait = 0
-    return blocks, False
+        waiting.end(error)
+    else:
+        waiting.end()

@@ -8,6 +8,7 @@ at random with no more than a log line; and the feature extractor crops long rec
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,6 +81,7 @@ class ClapEncoder:
         self._text: nn.Module | None = None
         self._audio: nn.Module | None = None
         self._extractor: Any = None
+        self._lock = threading.RLock()  # loading checks the tower by its own queries
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], folder: Path) -> ClapEncoder:
@@ -111,9 +113,7 @@ class ClapEncoder:
             QueryError: a text is too long, or the model gives different prompts the same embedding.
             ModelError: the weights are missing or damaged.
         """
-        if self._text is None:
-            self._text = self._tower("ClapTextModelWithProjection")
-            canary(self)
+        tower = self._text_tower()
         longest = self._config.text_config.max_position_embeddings - 2
         found = []
         for i in range(0, len(texts), _TEXTS):
@@ -121,7 +121,7 @@ class ClapEncoder:
             if tokens["input_ids"].shape[1] > longest:
                 raise QueryError(f"a query is longer than the {longest} tokens that the model can read: shorten it")
             ids, mask = (tokens[key].to(self.device) for key in ("input_ids", "attention_mask"))
-            found.append(F.normalize(self._text(input_ids=ids, attention_mask=mask).text_embeds.float(), dim=-1))
+            found.append(F.normalize(tower(input_ids=ids, attention_mask=mask).text_embeds.float(), dim=-1))
         return torch.cat(found) if found else torch.zeros(0, self.dimension)
 
     @torch.no_grad()
@@ -136,13 +136,8 @@ class ClapEncoder:
             QueryError: a recording is empty or silent.
             ModelError: the weights are missing or damaged.
         """
-        if self._audio is None:
-            self._audio = self._tower("ClapAudioModelWithProjection")
-            with _explained(self._label, self._remedy):
-                from transformers import AutoFeatureExtractor
-
-                self._extractor = AutoFeatureExtractor.from_pretrained(**self._place)
-        found = [self._embed(self._audio, waveform, sample_rate) for waveform in waveforms]
+        tower = self._audio_tower()
+        found = [self._embed(tower, waveform, sample_rate) for waveform in waveforms]
         return torch.stack(found) if found else torch.zeros(0, self.dimension)
 
     def to(self, device: torch.device | str) -> ClapEncoder:
@@ -154,8 +149,26 @@ class ClapEncoder:
         return self
 
     def release(self) -> None:
-        """Release the towers; the next query loads them again."""
-        self._text = self._audio = None
+        """Release the towers; the next query loads them again, and queries under way keep theirs."""
+        with self._lock:
+            self._text = self._audio = None
+
+    def _text_tower(self) -> nn.Module:
+        with self._lock:
+            if self._text is None:
+                self._text = self._tower("ClapTextModelWithProjection")
+                canary(self)
+            return self._text
+
+    def _audio_tower(self) -> nn.Module:
+        with self._lock:
+            if self._audio is None:
+                self._audio = self._tower("ClapAudioModelWithProjection")
+                with _explained(self._label, self._remedy):
+                    from transformers import AutoFeatureExtractor
+
+                    self._extractor = AutoFeatureExtractor.from_pretrained(**self._place)
+            return self._audio
 
     def _embed(self, tower: nn.Module, waveform: Tensor, sample_rate: int) -> Tensor:
         pieces = [piece.numpy() for piece in ten_second_pieces(waveform, sample_rate, self._extractor.sampling_rate)]
