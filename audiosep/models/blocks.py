@@ -34,9 +34,9 @@ class ResidualBlock(nn.Module):
         first = second = None
         if self.film is not None and condition is not None:
             first, second = self.film(condition, x.shape[2])
-        h = self.conv1(F.relu(self.norm1(x, first)))
-        h = self.conv2(F.relu(self.norm2(h, second)))
-        out: Tensor = self.shortcut(x) + h
+        h = self.conv1(F.relu(self.norm1(x, first), inplace=True))
+        h = self.conv2(F.relu(self.norm2(h, second), inplace=True))
+        out: Tensor = h.add_(self.shortcut(x))
         return out
 
 

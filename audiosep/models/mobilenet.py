@@ -173,9 +173,11 @@ class MobileNetTower(AudioTower):
         with torch.autocast(energies.device.type, enabled=False):
             share = self.bands.weight.sum(0)
             mean = (share / share.sum()) @ energies.mean(2).T
-            mel = self.mel @ (energies * (wanted / (mean + 1e-9 * wanted))[:, None, None])
+            level = (wanted / (mean + 1e-9 * wanted))[:, None, None]
+            # Frame by frame, so that resampling copies rows; it takes a third of the network's time otherwise.
+            mel = (energies * level).transpose(1, 2) @ self.mel.T
         up, down = self.config.sample_rate, self.config.hop * _MEL_RATE
-        return _resample(mel, 2, (energies.shape[2] - 1) * down // up + 1, up, down)
+        return _resample(mel, 1, (energies.shape[2] - 1) * down // up + 1, up, down).transpose(1, 2)
 
     def local(self, energies: Tensor) -> Tensor:
         """See `AudioTower.local`."""

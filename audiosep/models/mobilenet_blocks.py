@@ -52,7 +52,7 @@ class ConvNorm(nn.Module):
             shift = norm.bias - norm.running_mean * scale
             weight = conv.weight * scale[:, None, None, None]
             x = F.conv2d(x, weight, shift, conv.stride, conv.padding, conv.dilation, conv.groups)
-        return x if self._activate is None else self._activate(x)
+        return x if self._activate is None else self._activate(x, inplace=True)
 
 
 class SqueezeExcitation(nn.Module):
