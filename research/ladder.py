@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -24,7 +25,6 @@ from rich.progress import track
 from torch import Tensor
 
 from audiosep.api import load
-from audiosep.atomic import write_text
 from audiosep.data.corpus import Corpus
 from audiosep.data.validation_recipe import RecipeAudio, RecipeEntry, ValidationRecipe
 from audiosep.inference.options import Options
@@ -59,8 +59,12 @@ class Score:
 
 
 def ladder(
-    separator: Separator, audio: RecipeAudio, entries: Sequence[RecipeEntry], ways: Sequence[str]
-) -> list[Score]:
+    separator: Separator,
+    audio: RecipeAudio,
+    entries: Sequence[RecipeEntry],
+    ways: Sequence[str],
+    known: Collection[tuple[str, str]] = (),
+) -> Iterator[Score]:
     """Separate the mixtures of entries in several ways.
 
     Args:
@@ -68,20 +72,33 @@ def ladder(
         audio: of the entries.
         entries: of a recipe.
         ways: of WORD, QUALITIES and OWN.
+        known: entry and way of what is left out.
     """
-    scores = []
     for entry in track(entries, "separating", console=Console(stderr=True)):
+        todo = [way for way in ways if (entry.id, way) not in known]
+        if not todo:
+            continue
         parts = audio.sources(entry)
         mix = parts.sum(0)
         target = parts[list(entry.target)].sum(0) if entry.target else None
-        for way in ways:
+        for way in todo:
             if way == OWN and target is None:
                 continue
             estimate, presence = _separate(separator, audio, entry, mix, target, way)
             gain = None if target is None else float(si_sdr(estimate, target) - si_sdr(mix, target))
             level = 10 * float(torch.log10(estimate.square().mean() / mix.square().mean() + 1e-10))
-            scores += [Score(entry.id, group, way, gain, level, presence) for group in _groups(entry)]
-    return scores
+            for group in _groups(entry):
+                yield Score(entry.id, group, way, gain, level, presence)
+
+
+def read_scores(path: Path) -> list[Score]:
+    """The scores of a file of an earlier run; none where it is not there yet.
+
+    Args:
+        path: as given with `--scores`.
+    """
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    return [Score(**json.loads(line)) for line in lines]
 
 
 def _groups(entry: RecipeEntry) -> Iterator[str]:
@@ -138,7 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--groups", default="", help="such as ah; all by default")
     parser.add_argument("--most", type=int, default=10**9, help="entries of a group, spread over it")
     parser.add_argument("--ways", nargs="*", default=[WORD, *QUALITIES, OWN])
-    parser.add_argument("--scores", type=Path, help="file that gets every score, a line of JSON each")
+    parser.add_argument("--scores", type=Path, help="file of every score; those it has are kept")
     parser.add_argument("--into", type=Path, help="page that gets the table, at <!-- ladder -->")
     options = parser.parse_args(arguments)
     entries = []
@@ -147,11 +164,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         mine = [entry for entry in recipe.entries if entry.group == group]
         entries += mine[:: max(1, len(mine) // options.most)]
     corpus = Corpus(options.manifest, options.cache, recipe.sample_rate, on_error="skip")
-    scores = ladder(load(options.model, device="cpu"), RecipeAudio(corpus), entries, options.ways)
+    scores = read_scores(options.scores) if options.scores else []
+    known = {(score.entry, score.way) for score in scores}
+    todo = ladder(load(options.model, device="cpu"), RecipeAudio(corpus), entries, options.ways, known)
+    with Path(options.scores or os.devnull).open("a", encoding="utf-8") as file:
+        for score in todo:
+            scores.append(score)
+            file.write(f"{json.dumps(asdict(score))}\n")
+            file.flush()
     text = table(scores, options.ways)
     print(text, end="")
-    if options.scores:
-        write_text(options.scores, "".join(f"{json.dumps(asdict(score))}\n" for score in scores))
     if options.into:
         put(text, options.into, "ladder")
     return 0
