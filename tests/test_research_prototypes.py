@@ -1,4 +1,4 @@
-"""The commands that make a model's prototypes and put a judge into it, and the ladder from a word to the sound."""
+"""The commands that make a model's prototypes, put a judge into it, and measure what words are answered with."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import corpora
+import numpy as np
 import pytest
+import torch
+from torch import Tensor
 
 from audiosep.api import load
 from audiosep.data.corpus import Corpus
@@ -17,7 +20,7 @@ from audiosep.errors import ConfigError
 from audiosep.models.hybrid import Hybrid
 from audiosep.models.mobilenet import MobileNetTower
 from audiosep.training.tower_files import export_listener
-from research import judge, ladder, own_names, prototypes
+from research import judge, ladder, naming, own_names, presence_calibration, prototypes
 
 
 @pytest.fixture
@@ -66,23 +69,84 @@ def test_a_tower_becomes_the_judge_and_nothing_else_changes(tmp_path: Path) -> N
     assert added == {key for key in tower.state_dict() if not key.startswith(("joint.", "fine."))}
 
 
-def test_the_ladder_of_a_recipe(
-    manifest: Path, mini_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture
+def recipe(mini_folder: Path, tmp_path: Path) -> list[str]:
+    """What commands take that measure a model on a recipe."""
     rows = [replace(clip, split="val") for clip in corpora.make_clips(tmp_path / "held", songs=0)]
     write_manifest(tmp_path / "val.jsonl", rows)
     draw_recipe(Corpus(tmp_path / "val.jsonl", tmp_path / "cache", 16000)).save(tmp_path / "recipe.json")
+    files = [str(tmp_path / "recipe.json"), str(tmp_path / "val.jsonl")]
+    return [*files, "--cache", str(tmp_path / "cache"), "--model", str(mini_folder)]
+
+
+def test_the_ladder_of_a_recipe(
+    recipe: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     page = tmp_path / "page.md"
     page.write_text("<!-- ladder -->\n<!-- end of ladder -->\n")
-    assert ladder.main([
-        str(tmp_path / "recipe.json"), str(tmp_path / "val.jsonl"), "--cache", str(tmp_path / "cache"), "--model",
-        str(mini_folder), "--groups", "ac", "--most", "2", "--scores", str(tmp_path / "scores"), "--into", str(page),
-    ]) == 0  # fmt: skip
+    command = [*recipe, "--groups", "ac", "--most", "2", "--scores", str(tmp_path / "scores"), "--into", str(page)]
+    assert ladder.main([*command, "--ways", "word"]) == 0
+    capsys.readouterr()
+    assert ladder.main(command) == 0
     table = capsys.readouterr().out
     assert "| word | fast | balanced | best | own sound |" in table
     assert table in page.read_text()
     assert "level" in next(line for line in table.splitlines() if line.startswith("| c |"))
-    assert len((tmp_path / "scores").read_text().splitlines()) > 10
+    scores = (tmp_path / "scores").read_text()
+    assert len(scores.splitlines()) == len(set(scores.splitlines())) > 10
+    monkeypatch.delattr(ladder, "_separate")  # all scores are there
+    assert ladder.main(command) == 0
+    assert capsys.readouterr().out == table
+    assert (tmp_path / "scores").read_text() == scores
+
+
+def test_presence_is_fitted_to_what_holds() -> None:
+    logits = np.random.default_rng(0).normal(0, 2, 4000)
+    there = np.random.default_rng(1).random(4000) < 1 / (1 + np.exp(-(0.5 * logits - 1)))
+    said = presence_calibration.Said(1 / (1 + np.exp(-logits)), there)
+    rare = (1 - there.mean()) / there.mean()  # both kinds count as much
+    assert presence_calibration.fit(said) == pytest.approx((0.5, -1 + np.log(rare)), abs=0.1)
+    right = said.calibrated(*presence_calibration.fit(said))
+    assert presence_calibration.fit(right) == pytest.approx((1, 0), abs=0.01)
+    rows = [row.split(" | ") for row in presence_calibration.table(right).splitlines() if " to " in row]
+    assert sum(int(row[1]) for row in rows) == 4000
+    assert all(abs(float(row[2]) - float(row[3].strip(" |"))) < 0.05 for row in rows)
+    area = presence_calibration.table(said).splitlines()[-1].partition(",")[0]
+    assert area == presence_calibration.table(right).splitlines()[-1].partition(",")[0]
+
+
+def test_presence_of_a_recipe(recipe: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("<!-- presence -->\n<!-- end of presence -->\n")
+    assert presence_calibration.main([*recipe, "--most", "3", "--into", str(page)]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("presence_calibration: [")
+    assert "\nAUC " in page.read_text()
+
+
+def test_naming_of_a_recipe(
+    manifest: Path,
+    mini_folder: Path,
+    recipe: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def tags(model: Hybrid, waveforms: Tensor) -> Tensor:
+        return waveforms.square().mean((1, 2)).log()[:, None] * torch.arange(1.0, 5.0) + torch.arange(4.0)
+
+    monkeypatch.setattr(Hybrid, "tags", tags)
+    monkeypatch.setattr(Hybrid, "tag_names", torch.eye(512)[:4])
+    model = Path(shutil.copytree(mini_folder, tmp_path / "model"))
+    made = ["--cache", str(tmp_path / "cache"), "--model", str(model), "--into", str(model)]
+    assert prototypes.main([str(manifest), *made]) == 0
+    capsys.readouterr()
+    page = tmp_path / "page.md"
+    page.write_text("<!-- naming -->\n<!-- end of naming -->\n")
+    assert naming.main([*recipe[:-1], str(model), "--groups", "a", "--into", str(page)]) == 0
+    out = capsys.readouterr().out
+    assert "| word | word and recordings | tagger | recordings and tagger |" in out
+    assert out in page.read_text()
 
 
 def test_the_worth_of_own_names(

@@ -25,12 +25,12 @@ _LOUD = 15  # the level is measured against the frame that so many are as loud a
 _QUIETEST = -60.0  # dB
 _SILENCE = 1e-10  # energy
 SILENT_LEVEL = -100.0  # dB, of frames without sound
-_SURE = (-5.0, 7.0)  # logit of the model's presence, from and to which it counts
+_SURE = (-8.3, 3.0)  # logit of the model's presence, from and to which it counts
 # Weights of level in dB, share in dB, the tagger's score, the logit of the model's presence, and the constant: with all
 # of them, without the tagger, and without both.
 _WEIGHTS = (
-    (0.068, 0.042, 0.133, 0.308, -1.399),
-    (0.072, 0.071, 0.0, 0.423, -1.167),
+    (0.068, 0.042, 0.133, 0.326, -0.22),
+    (0.072, 0.071, 0.0, 0.448, 0.453),
     (0.073, 0.103, 0.0, 0.0, 1.831),
 )
 _MARGIN = 0.05  # seconds by which spans are longer, for the edges with which a target is taken out within them

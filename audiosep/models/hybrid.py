@@ -144,7 +144,8 @@ class Hybrid(MaskModel):
             else:
                 decoded, weights = self.estimate_by_ways(features, *queries, way)
             mask = self.bands.expand(self.applied_mask(decoded)).unflatten(0, (batch, count))
-            presence = torch.sigmoid(decoded.presence.float()).unflatten(0, (batch, count))
+            scale, shift = self.config.presence_calibration
+            presence = torch.sigmoid(scale * decoded.presence.float() + shift).unflatten(0, (batch, count))
             yield Masks(mask, presence=presence, weights=weights)
 
     def stem_masks(self, power: Tensor) -> Masks:
@@ -409,9 +410,9 @@ class Hybrid(MaskModel):
         x = self.middle(x, condition)
         levels = zip(self.norms[:-1], self.up, self.decoder, features.skips[::-1], strict=True)
         for norm, up, block, skip in levels:
-            x = up(F.relu(norm(x))) + (skip if owner is None else skip[owner])
+            x = up(F.relu(norm(x), inplace=True)).add_(skip if owner is None else skip[owner])
             x = block(x, condition)
-        return F.relu(self.norms[-1](x))
+        return F.relu(self.norms[-1](x), inplace=True)
 
     def _masks(self, x: Tensor, frames: int) -> Tensor:
         """Folded outputs -> (batch, maps, bands, frames)."""

@@ -35,6 +35,8 @@ class HybridConfig:
             temperature over how similar to the query each estimate is; None: the mask of the last run.
         presence_exponent: at inference, masks are multiplied by this power of the presence: 1 makes them expectations,
             0 leaves them as they are.
+        presence_calibration: scale and shift of the logits of the presence that users get, so that what is said agrees
+            with what holds (`python -m research.presence_calibration`). Masks and refinements take the presence without them.
         mask_floor: smallest mask of a query at inference, an amplitude. As in spectral subtraction (Berouti et al.,
             1979) it covers musical noise; where a mask took the wrong sound, it keeps a little of the right one.
         judge: shape of a tower whose tags weigh several ways of querying for one sound (see `models.query_ways`);
@@ -59,6 +61,7 @@ class HybridConfig:
     refinements: int = 1
     mix_temperature: float | None = 1 / 6
     presence_exponent: float = 2.0
+    presence_calibration: tuple[float, float] = (1.0, 0.0)
     mask_floor: float = 0.04
     judge: MobileNetConfig | None = None
     window: int = 639 * 512
@@ -92,6 +95,8 @@ class HybridConfig:
             raise ConfigError("mix_temperature needs refinements: there is nothing else to mix")
         if self.presence_exponent < 0:
             raise ConfigError(f"presence_exponent must not be negative, got {self.presence_exponent}")
+        if not self.presence_calibration[0] > 0:
+            raise ConfigError(f"presence_calibration has a scale above 0, got {self.presence_calibration[0]}")
         if not 0 <= self.mask_floor < 1:
             raise ConfigError(f"mask_floor is an amplitude from 0 to below 1, got {self.mask_floor}")
         if self.window % self.hop or self.context % self.hop or self.window <= 2 * self.context:
