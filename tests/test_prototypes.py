@@ -17,7 +17,7 @@ from audiosep.errors import ModelError
 from audiosep.models.hybrid import Hybrid
 from audiosep.models.hybrid_config import HybridConfig
 from audiosep.models.listener import ListenerConfig
-from audiosep.models.query_ways import Ways
+from audiosep.models.query_ways import ABSENT, Ways
 from audiosep.query import load_prototypes
 from audiosep.query.prototypes import PROTOTYPES, Prototypes, Recordings, cluster, excerpt
 from audiosep.separator import Separator
@@ -198,6 +198,18 @@ def test_one_way_twice_is_that_way_and_weights_sum_to_one(hybrid: Hybrid) -> Non
     torch.testing.assert_close(double.waveforms, single.waveforms)
     assert double.weights[0] is not None
     torch.testing.assert_close(double.weights[0], torch.full((2, 2), 0.5))
+
+
+def test_a_sound_that_is_probably_absent_is_turned_down_more_than_by_one_way(hybrid: Hybrid) -> None:
+    mix = torch.randn(1, 1, 40 * 512, generator=torch.Generator().manual_seed(4))
+    ways = several(("a", "b"))
+    query, nothing = ways.embeddings[:1], torch.zeros(1, 512)
+    found = hybrid(mix, query, nothing, [ways])
+    assert found.presence is not None
+    power = hybrid.config.presence_exponent + ABSENT
+    hybrid.config = replace(hybrid.config, presence_exponent=0.0)
+    whole = hybrid(mix, query, nothing, [ways]).waveforms
+    torch.testing.assert_close(found.waveforms, whole * found.presence[..., None, None] ** power)
 
 
 def test_a_query_of_several_ways_beside_one_of_one_way(hybrid: Hybrid) -> None:

@@ -26,7 +26,7 @@ from audiosep.models.film import Condition, FilmNorm
 from audiosep.models.hybrid_config import HybridConfig
 from audiosep.models.mask_model import MaskModel, Masks, query_groups
 from audiosep.models.masks import real_mask, share_out
-from audiosep.models.query_ways import REFINED, Ways
+from audiosep.models.query_ways import ABSENT, REFINED, Ways
 from audiosep.models.refinement import (
     TINY,
     Decoded,
@@ -143,7 +143,8 @@ class Hybrid(MaskModel):
                 decoded = self.estimate(features, *queries)
             else:
                 decoded, weights = self.estimate_by_ways(features, *queries, way)
-            mask = self.bands.expand(self.applied_mask(decoded)).unflatten(0, (batch, count))
+            applied = self.applied_mask(decoded, 0.0 if weights is None else ABSENT)
+            mask = self.bands.expand(applied).unflatten(0, (batch, count))
             scale, shift = self.config.presence_calibration
             presence = torch.sigmoid(scale * decoded.presence.float() + shift).unflatten(0, (batch, count))
             yield Masks(mask, presence=presence, weights=weights)
@@ -160,14 +161,19 @@ class Hybrid(MaskModel):
         once.config = replace(self.config, refinements=0, mix_temperature=None)
         return once
 
-    def applied_mask(self, decoded: Decoded) -> Tensor:
-        """(queries, bands, frames): the mask above its floor, weighted by the presence."""
+    def applied_mask(self, decoded: Decoded, more: float = 0.0) -> Tensor:
+        """(queries, bands, frames): the mask above its floor, weighted by the presence.
+
+        Args:
+            decoded: the last run.
+            more: that is added to the exponent of the presence.
+        """
         mask = decoded.mask
         if self.config.mask_floor:
             mask = self.config.mask_floor + (1 - self.config.mask_floor) * mask
         if self.config.presence_exponent:
             presence = torch.sigmoid(decoded.presence.float())
-            mask = mask * presence.pow(self.config.presence_exponent)[:, None, None]
+            mask = mask * presence.pow(self.config.presence_exponent + more)[:, None, None]
         return mask
 
     # ---- parts, also used by training ------------------------------------------------------------------------------

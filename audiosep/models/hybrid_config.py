@@ -12,7 +12,7 @@ from audiosep.models.towers import TowerConfig
 
 @dataclass(frozen=True)
 class HybridConfig:
-    """Shape of a hybrid separator; the defaults are those of the model that is shipped, `mini`, before it gets a judge.
+    """Shape of a hybrid separator; the defaults are those of the model that is shipped, `mini`, as it is trained.
 
     Attributes:
         sample_rate: Hz.

@@ -16,6 +16,9 @@ _SHARPNESS = 1.5  # of the softmax
 # How much the scores count for the runs that follow, beside the similarity to the query: for sounds that were trained
 # on the joint space tells estimates apart better than the tags do.
 REFINED = 0.25
+# By how much larger the exponent of the presence is than for one way: the best of several estimates of a sound that is
+# absent is louder.
+ABSENT = 0.5
 
 
 @dataclass(frozen=True)
