@@ -67,8 +67,20 @@ def test_recordings_count_less_where_no_label_means_the_same(prototypes: Prototy
     assert ways is not None
     for query in ways.embeddings:
         torch.testing.assert_close(query, far)
+    assert not replace(strange, known=False).ways("best")
     between = F.normalize(near + 0.86 * F.normalize(far - (far @ near) * near, dim=-1), dim=-1)  # similarity 0.76
     assert 0.2 < prototypes.recall(between).trust < 0.8
+
+
+@pytest.mark.parametrize("tags", [TAGS, 100])
+def test_a_text_that_neither_label_nor_tag_means_has_one_way(encoder: FakeEncoder, tags: int) -> None:
+    recordings = Recordings(("dog", "rain"), F.normalize(torch.eye(DIMENSION)[:2], dim=-1), torch.randn(2, tags))
+    text = encoder.text(["something else"])[0]
+    names = torch.zeros(tags, DIMENSION)  # all equally far: one of a few counts, one of many does not
+    strange = Prototypes.of(recordings, encoder, names).recall(text)
+    assert strange.tags is not None
+    assert (strange.ways("balanced") is None) == (tags == 100)
+    assert Prototypes.of(recordings, encoder, names + text).recall(encoder.text(["dog"])[0]).ways("balanced")
 
 
 def test_more_recordings_count_more_but_not_in_proportion(encoder: FakeEncoder) -> None:

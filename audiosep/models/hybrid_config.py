@@ -36,7 +36,7 @@ class HybridConfig:
         presence_exponent: at inference, masks are multiplied by this power of the presence: 1 makes them expectations,
             0 leaves them as they are.
         presence_calibration: scale and shift of the logits of the presence that users get, so that what is said agrees
-            with what holds (`python -m research.presence_calibration`). Masks and refinements take the presence without them.
+            with what holds (`python -m research.presence_calibration`). Masks and refinements take it as it is.
         mask_floor: smallest mask of a query at inference, an amplitude. As in spectral subtraction (Berouti et al.,
             1979) it covers musical noise; where a mask took the wrong sound, it keeps a little of the right one.
         judge: shape of a tower whose tags weigh several ways of querying for one sound (see `models.query_ways`);

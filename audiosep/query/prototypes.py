@@ -37,6 +37,7 @@ _TEMPERATURE = 0.05  # of the softmax over labels; 0.02 to 0.08 are alike
 _UNLIKE, _ALIKE = 0.7, 0.82
 _COUNT_POWER = 0.5  # a label with four times as many recordings has twice the share
 _TAG_TEMPERATURE = 0.06  # of the softmax over the names of tags
+_UNKNOWN = 0.05  # largest share of a tag in a text that no tag means; "other" has 0.03
 _PROFILE = 0.3  # how much the tags of the recordings count beside the names of tags
 _NEGLIGIBLE = 0.001  # share of labels that are not told
 _NEAR = 60  # centroids that the kinds of a text are made of
@@ -57,6 +58,7 @@ class Recalled:
         labels: label, its share of the memory, its number of recordings; the largest share first.
         trust: how much the recordings count, 0 to 1: less where no label means the same as the text.
         word: how much the text counts beside the recordings.
+        known: whether a label or a tag means the text; the judge cannot tell whether an estimate fits others.
         own: whether the recordings are examples of a sound of the user's own.
     """
 
@@ -67,6 +69,7 @@ class Recalled:
     labels: tuple[tuple[str, float, int], ...]
     trust: float = 1.0
     word: float = 1.0
+    known: bool = True
     own: bool = False
 
     @property
@@ -80,7 +83,7 @@ class Recalled:
         Args:
             quality: how much is computed.
         """
-        if quality == "fast" or self.tags is None:
+        if quality == "fast" or self.tags is None or not self.known:
             return None
         names, queries = ["word and recordings"], [self.query]
         # A name of the user's own may say nothing, and its recordings are examples of just this sound.
@@ -246,15 +249,13 @@ class Prototypes:
         share = share / share.sum()
         each = share / self.counts
         memory = F.normalize(each @ self._sums, dim=-1)
-        tags = self._tags(text, share, trust)
-        return Recalled(text, memory, self._kinds(each), tags, self._answers(share), trust)
-
-    def _tags(self, text: Tensor, share: Tensor, trust: float) -> Tensor | None:
-        """(tags,): tags whose names mean the text, and tags that its recordings have more than others."""
-        if "tags" not in self._parts:
-            return None
-        named = (self._parts["names"] @ text / _TAG_TEMPERATURE).softmax(0)
-        return self._weighed(named, share @ self._parts["tags"], trust)
+        tags, known = None, trust > 0
+        if "tags" in self._parts:
+            # Tags whose names mean the text, and tags that its recordings have more than others.
+            named = (self._parts["names"] @ text / _TAG_TEMPERATURE).softmax(0)
+            tags = self._weighed(named, share @ self._parts["tags"], trust)
+            known = known or float(named.max()) >= _UNKNOWN
+        return Recalled(text, memory, self._kinds(each), tags, self._answers(share), trust, known=known)
 
     def _weighed(self, named: Tensor, profile: Tensor, trust: float = 1.0) -> Tensor:
         tags: Tensor = named + _PROFILE * trust * F.normalize(profile, dim=-1) / self._parts["spread"]
