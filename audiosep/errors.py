@@ -84,7 +84,7 @@ class BatchError(AudioSepError):
 def portable(failures: Mapping[Path, Exception]) -> dict[Path, Exception]:
     """Errors of files, each such that pickle can bring it to another process.
 
-    Errors of other libraries may not be pickled, or not be read again, which lets a multiprocessing Pool wait for ever.
+    Errors of other libraries may not be pickled, or not be read again, which lets a multiprocessing Pool wait forever.
 
     Args:
         failures: path -> error; one that pickle cannot handle becomes an AudioSepError with its type and message.

@@ -326,17 +326,17 @@ class Separator:
 
         Args:
             mix: as in `separate`; standard input is kept in memory.
-            candidates: words for what may be heard, all of which are told, however unsure; None for the vocabulary,
-                which is AudioSet's in readable words.
+            candidates: words for what may be heard, all of which are listed, however low their scores; None for the
+                vocabulary, which is AudioSet's in readable words.
             sample_rate: as in `separate`, Hz.
             track: as in `separate`.
-            most: sounds that are told of the vocabulary.
+            most: how many sounds of the vocabulary are listed.
             quick: whether spans may be half a second wrong. Otherwise what is heard is also separated, which takes
                 most of the time.
             progress: as in `separate`.
 
         Returns:
-            The sounds, the surest first.
+            The sounds, those with the highest scores first.
 
         Raises:
             ModelError: the model has no tagger, or the separator is closed.

@@ -8,7 +8,7 @@
     curl -O http://127.0.0.1:8000/jobs/f3c9/speech              # the sound, as FLAC
     curl -X DELETE http://127.0.0.1:8000/jobs/f3c9              # cancels it and deletes its files
 
-A request beyond the queue is refused with 503 instead of waiting for ever. For several processes start it several
+A request beyond the queue is refused with 503 instead of waiting forever. For several processes start it several
 times, each with `--threads` of its share of the cores, behind a proxy that keeps a client with its process.
 """
 

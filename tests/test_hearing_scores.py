@@ -54,9 +54,9 @@ def test_what_is_right_has_an_f1_of_one(pairs: list[tuple[float, float]]) -> Non
 
 
 def test_the_first_names_count() -> None:
-    told = ["guitar", "speech", "rain"]
+    listed = ["guitar", "speech", "rain"]
     sounds = [{"speech", "man speaking"}, {"rain"}, {"dog barking"}]
-    assert top_counts(told, sounds) + top_counts(told, sounds, top=2) == Counts(right=3, found=5, there=6)
+    assert top_counts(listed, sounds) + top_counts(listed, sounds, top=2) == Counts(right=3, found=5, there=6)
     assert Counts(3, 5, 6).recall == 0.5
 
 

@@ -15,7 +15,7 @@ import pytest
 from conftest import Mixture, Run
 
 from audiosep.audio import write_audio
-from audiosep.cli import main
+from audiosep.cli import _occupy_closed_streams, main
 from audiosep.cli.doctor import diagnose
 from audiosep.cli.manifests import read_inputs
 from audiosep.cli.reporting import Reporter
@@ -45,6 +45,9 @@ def test_lists_of_other_programs(folder: Path) -> None:
     assert read(folder, "\0".join(NAMES).encode() + b"\0") == NAMES  # find -print0
     assert read(folder, "".join(f"./{name}\r\n" for name in NAMES).encode("utf-16")) == NAMES  # a Windows shell
     assert read(folder, "\n\n".join(NAMES).encode("utf-8-sig")) == NAMES
+    assert read(folder, "\r".join(NAMES).encode()) == NAMES  # a spreadsheet on a Mac
+    playlist = "#EXTM3U\n#EXTINF:4,A - song\n" + "\n".join(NAMES)
+    assert read(folder, playlist.encode(), "list.m3u8") == NAMES
     assert read(folder, b"caf\xe9.wav\n") == [os.fsdecode(b"caf\xe9.wav")]  # a name that is no UTF-8
 
 
@@ -146,6 +149,31 @@ def test_a_full_standard_output_is_a_clean_failure(
         monkeypatch.setattr(sys, "stdout", full)
         assert main(command) == 1
     assert "standard output cannot be written" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("target", "code"), [("out", 0), ("-", 1)])
+def test_a_closed_standard_output_loses_no_sound(
+    folder: Path, tiny_folder: Path, target: str, code: int, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "stdout", None)
+    assert main(["separate", NAMES[0], "piano", "-o", target, "-m", str(tiny_folder)]) == code
+    assert ("standard output is closed" in capsys.readouterr().err) == bool(code)
+    assert (folder / "out").exists() != bool(code)
+
+
+def test_no_file_takes_the_number_of_a_closed_stream(tmp_path: Path) -> None:
+    before = os.dup(2)
+    os.close(2)
+    try:
+        _occupy_closed_streams()
+        with (tmp_path / "x").open("w") as file:
+            number = file.fileno()
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
+    assert number > 2
 
 
 @full_output

@@ -22,7 +22,7 @@ from audiosep.audio.limits import MAX_CHANNELS, MAX_RATE, MAX_SECONDS, check_cha
 from audiosep.audio.probing import open_source
 from audiosep.audio.samples import Array, check_finite
 from audiosep.audio.source import Unreadable
-from audiosep.audio.tracks import told
+from audiosep.audio.tracks import describe_choice
 from audiosep.errors import AudioError, InputError
 
 logger = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ class AudioReader:
             self.close()
             raise
         if len(self.info.tracks) > 1 and track is None:
-            logger.warning("%s: %s", self.name, told(self.info.tracks, self.info.track))
+            logger.warning("%s: %s", self.name, describe_choice(self.info.tracks, self.info.track))
         rate = self.info.sample_rate
         exact = 0 if self.info.samples is None else self.info.samples
         self._stated = max(exact / rate, self._source.stated or 0.0)

@@ -1,6 +1,6 @@
 """Encoding with libsndfile: flac, ogg, opus and mp3, into a Python file so that no error of the disk is missed.
 
-When it writes files itself, libsndfile retries for ever on a full disk (ogg) or reports nothing.
+When it writes files itself, libsndfile retries forever on a full disk (ogg) or reports nothing.
 """
 
 from __future__ import annotations

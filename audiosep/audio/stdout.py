@@ -19,10 +19,12 @@ class PendingStdout:
         file: open for reading and writing.
 
     Raises:
-        AudioError: the folder for temporary files is not writable.
+        AudioError: standard output is closed, or the folder for temporary files is not writable.
     """
 
     def __init__(self) -> None:
+        if sys.stdout is None:
+            raise AudioError("standard output is closed: let a program or a file receive the sound, or name a folder")
         try:
             self.file: BinaryIO = tempfile.TemporaryFile()  # noqa: SIM115  # open until `commit` or `discard`
         except OSError as error:

@@ -26,8 +26,8 @@ class Track:
 
     def __str__(self) -> str:
         facts = [self.language, repr(self.name) if self.name else "", "default" if self.default else ""]
-        told = ", ".join(fact for fact in facts if fact)
-        return f"{self.number} ({told})" if told else str(self.number)
+        joined = ", ".join(fact for fact in facts if fact)
+        return f"{self.number} ({joined})" if joined else str(self.number)
 
 
 def choose_track(tracks: Sequence[Track], wanted: int | str | None) -> Track:
@@ -56,7 +56,7 @@ def choose_track(tracks: Sequence[Track], wanted: int | str | None) -> Track:
     return found[0]
 
 
-def told(tracks: Sequence[Track], number: int) -> str:
+def describe_choice(tracks: Sequence[Track], number: int) -> str:
     """Which track is read of several, and how to choose another."""
     others = ", ".join(str(track) for track in tracks if track.number != number)
     return f"reads audio track {tracks[number - 1]}; --track (track=) chooses another one: {others}"

@@ -65,6 +65,7 @@ Exit codes: 0 done, 1 something failed, 2 wrong usage, 130 cancelled.
 
 def command() -> None:
     """The program `audiosep`: exits with the code of `main`."""
+    _occupy_closed_streams()
     try:
         code = main()
     except OSError as error:
@@ -77,6 +78,18 @@ def command() -> None:
     except (OSError, ValueError) as error:
         code = code or _not_written(error)
     sys.exit(code)
+
+
+def _occupy_closed_streams() -> None:
+    """Open the null device in the place of standard streams that are closed (`>&-`, some services).
+
+    A file that is opened later would take their number, and what C libraries write to standard error would go into it.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
 
 
 def _not_written(error: OSError | ValueError) -> int:
@@ -105,14 +118,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     _tolerant_output()
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("--help", "-h", "help"):
-        sys.stdout.write(_help())
+        print(_help(), end="")
         return 0 if arguments else 2
     if arguments[0] == "--version":
-        sys.stdout.write(f"audiosep {audiosep.__version__}\n")
+        print(f"audiosep {audiosep.__version__}")
         return 0
     verb = arguments[0]
     if verb not in VERBS:
-        sys.stderr.write(_unknown(verb))
+        print(_unknown(verb), end="", file=sys.stderr)
         return 2
     return _run(verb, arguments[1:])
 
@@ -128,7 +141,7 @@ def _run(verb: str, arguments: list[str]) -> int:
     except SystemExit as done:
         return done.code if isinstance(done.code, int) else int(done.code is not None)
     except KeyboardInterrupt:
-        sys.stderr.write("audiosep: cancelled\n")
+        print("audiosep: cancelled", file=sys.stderr)
         return 130
     return 0
 

@@ -195,7 +195,7 @@ def _options_of(group: type[Any]) -> list[inspect.Parameter]:
 
 
 def _parameters(group: type[Any], options: Mapping[str, Any]) -> list[inspect.Parameter]:
-    """A parameter for each option of a dataclass that knows nothing of typer."""
+    """A parameter for each option of a dataclass that does not import typer."""
     hints = get_type_hints(group)
     fields = {field.name: field for field in dataclasses.fields(group)}
     return [_parameter(fields[name], Annotated[hints[name], option]) for name, option in options.items()]
@@ -254,11 +254,13 @@ def emit_line(document: Any) -> None:
 
 
 def say(text: str) -> None:
-    """Write a line to standard output at once, for a program or a user that waits for it.
+    """Write a line to standard output at once, for a program or a user that waits for it; nothing if it is closed.
 
     Raises:
         AudioSepError: it cannot be written, because the disk is full or its reader has ended.
     """
+    if sys.stdout is None:
+        return
     try:
         sys.stdout.write(f"{text}\n")  # at once, as several threads may report
         sys.stdout.flush()

@@ -54,7 +54,7 @@ def describe(
         list[str] | None,
         typer.Option("--sound", "-s", metavar="TEXT", help="A sound to look for, in words [default: any sound]."),
     ] = None,
-    most: Annotated[int, typer.Option(metavar="N", min=1, help="Sounds that are told of each recording.")] = 8,
+    most: Annotated[int, typer.Option(metavar="N", min=1, help="How many sounds of each recording are listed.")] = 8,
     quick: Annotated[bool, typer.Option("--quick", help="Much faster; times may be half a second wrong.")] = False,
     table: Annotated[bool, typer.Option("--csv", help="Write the spans as a table.")] = False,
     labels: Annotated[bool, typer.Option("--labels", help="Write the spans as labels for Audacity.")] = False,
@@ -169,7 +169,8 @@ def _table(path: Path, found: Description) -> str:
     """A line for each sound: how sure, its name, a strip of time, its first spans."""
     from audiosep.hearing.description import strip
 
-    marks = "·█" if (sys.stdout.encoding or "").lower().startswith("utf") else ".#"
+    encoding = getattr(sys.stdout, "encoding", None) or ""
+    marks = "·█" if encoding.lower().startswith("utf") else ".#"
     width = max((len(sound.name) for sound in found), default=0)
     lines = [f"{path.name}, {found.seconds:.1f} s" + ("" if found else ": nothing was heard")]
     for sound in found:

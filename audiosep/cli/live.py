@@ -124,7 +124,7 @@ def _pipes(
     from audiosep.live.pipe import PipeInput, PipeOutput, RawFormat
 
     raw = RawFormat(encoding, channels)
-    if sys.stdin.isatty() or sys.stdout.isatty():
+    if any(stream is None or stream.isatty() for stream in (sys.stdin, sys.stdout)):
         raise InputError("live reads and writes raw samples: connect both ends with pipes, or use --sound-card default")
     # Without a buffer a read returns what is there, and no lock of a buffer can block the exit.
     with open(0, "rb", buffering=0, closefd=False) as stdin, open(1, "wb", closefd=False) as stdout:

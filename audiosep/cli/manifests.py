@@ -21,7 +21,8 @@ def read_inputs(path: Path) -> list[str]:
     """The recordings that a manifest names, relative ones starting at its folder.
 
     A manifest is what `audiosep data build` writes, a list with a path a line or with NUL between paths, as of `find
-    -print0`, or a table with a column of paths, as spreadsheets save them; in UTF-8, or in UTF-16 as of Windows shells.
+    -print0`, an M3U playlist, or a table with a column of paths, as spreadsheets save them; in UTF-8, or in UTF-16 as
+    of Windows shells.
 
     Args:
         path: of the manifest; `-` for standard input, whose paths start at the current folder.
@@ -56,8 +57,11 @@ def _names(text: str, folder: Path, where: str, *, table: bool) -> Iterator[str]
     if "\0" in text:
         yield from (name for name in text.split("\0") if name.strip("\r\n"))
         return
-    # At line breaks only: str.splitlines also breaks at characters that JSON leaves in captions.
-    lines = [line.removesuffix("\r") for line in text.split("\n")]
+    # At line breaks only (on Macs spreadsheets write CR alone): str.splitlines also breaks at characters that JSON has
+    # in captions.
+    lines = [line.removesuffix("\r") for line in text.split("\n" if "\n" in text else "\r")]
+    if lines[0].startswith("#EXTM3U"):  # a playlist
+        lines = [line for line in lines if not line.startswith("#")]
     first = next((line for line in lines if line.strip()), "")
     if first.startswith("{"):
         yield from _clips(lines, where)

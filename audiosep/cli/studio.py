@@ -69,7 +69,7 @@ def studio(
     listening = listen_on(host, port)
     listening.listen()  # a browser that comes early waits
     made = Studio(models, limits=limits, hosts=LOOPBACK | {host} if here else None, token=token, mcp=mcp)
-    made.work.separator()  # a model that cannot be loaded is told here, and the first request need not wait
+    made.work.separator()  # a model that cannot be loaded fails here, and the first request need not wait
     address = address_of(listening, host, token)
 
     if not quiet:

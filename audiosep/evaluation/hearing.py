@@ -46,15 +46,15 @@ class Counts:
         return 2 * self.right / (self.found + self.there) if self.found + self.there else float("nan")
 
 
-def top_counts(told: Sequence[str], sounds: Sequence[Collection[str]], top: int = 5) -> Counts:
+def top_counts(listed: Sequence[str], sounds: Sequence[Collection[str]], top: int = 5) -> Counts:
     """How many of a recording's sounds are among the first names of its description.
 
     Args:
-        told: names, the surest first.
+        listed: names, those with the highest scores first.
         sounds: of each sound in the recording the names that are right.
         top: names that count.
     """
-    first = set(told[:top])
+    first = set(listed[:top])
     return Counts(sum(bool(first & set(names)) for names in sounds), len(first), len(sounds))
 
 

@@ -8,7 +8,7 @@ regression of them on held-back mixtures gives the presence (`python -m research
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,8 +50,8 @@ class Activity:
 
     spans: tuple[Span, ...]
     step: float
-    energy: Curve
-    presence: Curve
+    energy: Curve = field(repr=False)
+    presence: Curve = field(repr=False)
 
 
 class ActivityMeter:

@@ -38,10 +38,10 @@ class Candidates:
 
     Attributes:
         names: of sounds.
-        families: of each name the number of its family, of which one name is told; the first one is the general one.
+        families: of each name the number of its family, of which one name is listed; the first one is the general one.
         scores: of the tagger's logits for each name.
         spill: (names, names), how much of the score of one is what another does to it; None for words of the user's
-            own, which are all told, however unsure.
+            own, which are all listed, however low their scores.
     """
 
     names: tuple[str, ...]
@@ -78,7 +78,7 @@ def describe_recording(
         candidates: what may be heard.
         tagger: of the model.
         rate: of the tagger, Hz.
-        most: sounds that are told of the vocabulary.
+        most: how many sounds of the vocabulary are listed.
         separate: opens a stream that separates sounds by their names, which tells where they begin and end to
             hundredths of a second; None for what the tagger says, to half a second.
         progress: called with the fraction that is done; returning False cancels.
@@ -144,15 +144,15 @@ class Listening:
 
         Args:
             seconds: its length.
-            most: sounds that are told of the vocabulary.
+            most: how many sounds of the vocabulary are listed.
         """
         self._take(self._track.finish())
         if not np.isfinite(self._best).all() and len(self._last):  # shorter than what scores are a mean of
             self._best = self._last.mean(0)
         found = self._tracker.finish()
-        told = self._listed(most) if self._candidates.spill is not None else list(enumerate(self._best.tolist()))
+        listed = self._listed(most) if self._candidates.spill is not None else list(enumerate(self._best.tolist()))
         sounds = []
-        for name, score in told:
+        for name, score in listed:
             moved = [_moved(span, seconds) for span, _ in found[self._candidates.families[name]]]
             spans = tuple(Span(round(a, 3), round(b, 3)) for a, b in moved if a < seconds)
             sounds.append(HeardSound(self._candidates.names[name], self._sure(score), spans))
@@ -161,22 +161,22 @@ class Listening:
         return sorted(sounds, key=lambda sound: -sound.score)
 
     def _listed(self, most: int) -> list[tuple[int, float]]:
-        """The names that are told, one of a family, and how much of their scores no other one explains.
+        """The names that are listed, one of a family, and how much of their scores no other one explains.
 
-        The surest one is taken; what it does to the others is taken off their scores; and so on.
+        The one with the highest score is taken, what it adds to the scores of the others is subtracted, and so on.
         """
         spill = self._candidates.spill
         assert spill is not None
-        families, left, told = np.array(self._candidates.families), self._best.copy(), []
+        families, left, listed = np.array(self._candidates.families), self._best.copy(), []
         for _ in range(min(most, len(self._members))):
             chosen = int(left.argmax())
-            told.append((self._told(families[chosen]), float(left[chosen])))
+            listed.append((self._representative(families[chosen]), float(left[chosen])))
             left -= _EXPLAINED * spill[:, chosen] * max(0.0, float(self._best[chosen]))
             left[families == families[chosen]] = -np.inf
-        return told
+        return listed
 
-    def _told(self, family: int) -> int:
-        """The name of a family that is told: a special one, unless the general one is surer."""
+    def _representative(self, family: int) -> int:
+        """The name that is listed of a family: a special one, unless the general one has a higher score."""
         members = self._members[family]
         special = members[1:][self._best[members[1:]].argmax()] if len(members) > 1 else members[0]
         return int(special if self._best[special] >= self._best[members].max() - _GENERAL else members[0])

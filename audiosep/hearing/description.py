@@ -28,7 +28,7 @@ class HeardSound:
 
 @dataclass(frozen=True)
 class Description(Sequence[HeardSound]):
-    """The sounds of a recording, the surest first.
+    """The sounds of a recording, those with the highest scores first.
 
     Attributes:
         sounds: as above.

@@ -105,7 +105,7 @@ def _anchor(query: Query, read: ReadPart, separator: Separator) -> Anchor:
         if np.abs(waveform).max() < _SILENT:
             raise QueryError(f"the recording is silent at {place}: choose a span in which the sound can be heard")
         inside = listen(separator, waveform, rate)
-    # Words say what is meant; a span alone must be told from what sounds around it, too.
+    # Words say what is meant; a span alone must be distinguished from what sounds around it, too.
     if query.text is not None and not away:
         return Anchor(inside, None)
     outside, rate = _joined(away or _around(spans), read)
