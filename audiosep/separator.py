@@ -204,7 +204,7 @@ class Separator:
         """As `close`, but for the specialist, which another separator may use."""
         backend = self.__dict__.pop("_backend", None)
         self.__dict__.pop("_encoder", None)
-        if backend is not None and not sys.is_finalizing():
+        if backend is not None and sys is not None and not sys.is_finalizing():  # a module that has ended has no sys
             device = backend.device
             del backend
             free_cache(device)

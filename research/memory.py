@@ -16,6 +16,7 @@ import numpy as np
 
 from audiosep.audio import AudioWriter
 from audiosep.errors import ModelError
+from audiosep.inference.options import Options
 from research.pages import put
 
 SECTION = "memory"
@@ -89,7 +90,7 @@ def main() -> None:
     parser.add_argument("--work", default=",".join(WORK), help="numbers of queries, and stems")
     parser.add_argument("--layouts", default=",".join(f"{c}x{r}" for c, r in LAYOUTS), help="channels x rate")
     parser.add_argument("--into", type=Path, help="a page with a section 'memory'")
-    parser.add_argument("--options", default="", help="further options of the commands, separated by spaces")
+    parser.add_argument("--quality", default=Options.quality, help="of the queries")
     given = parser.parse_args()
     layouts = [(int(c), int(r)) for c, r in (one.split("x") for one in given.layouts.split(","))]
     works = given.work.split(",")
@@ -98,7 +99,8 @@ def main() -> None:
         for channels, rate in layouts:
             sound = write_sound(Path(folder) / f"{channels}x{rate}.wav", channels, rate, given.seconds)
             for work in works:
-                options = ["--threads", str(given.threads), *given.options.split()]
+                options = ["--threads", str(given.threads)]
+                options += [] if work == STEMS else ["--quality", given.quality]
                 found[work, (channels, rate)] = peak(work, sound, *options)
                 print(json.dumps([work, channels, rate, round(found[work, (channels, rate)] / 1e6)]), flush=True)
             sound.unlink()

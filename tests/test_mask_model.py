@@ -167,9 +167,8 @@ def test_stretches_are_those_of_the_whole_bit_for_bit(stems: bool, rotates: bool
     mix = torch.randn(2, 2, 40 * HOP + 7, generator=rng)
     masked = model.masked_stems(mix) if stems else model.masked(mix, QUERIES)
     if rotates:
-        for masks in masked.masks:
-            angle = torch.rand(masks.magnitude.shape, generator=rng)
-            masks.rotation = torch.stack([angle.cos(), angle.sin()], 2)
+        angle = torch.rand(masked.masks.magnitude.shape, generator=rng)
+        masked.masks.rotation = torch.stack([angle.cos(), angle.sin()], 2)
     samples = mix.shape[-1]
     whole = masked.waveforms(0, samples)
     edges = [0, 1, HOP, 5 * HOP + 3, 6 * HOP, samples - 1, samples]

@@ -26,6 +26,7 @@ from audiosep.errors import AudioError, InputError, ModelError, QueryError
 from audiosep.inference.options import Options
 from audiosep.separator import Separator
 from audiosep.weights import catalogue
+from research.memory import peak, write_sound
 
 TESTS = Path(__file__).parent
 
@@ -188,6 +189,14 @@ def test_3_the_embedded_model_keeps_its_memory(tmp_path: Path, verb: str) -> Non
     )
     assert five <= 900e6
     assert five <= one + 60e6, (one, five)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="asks POSIX for the peak of memory")
+@pytest.mark.skipif(catalogue.installed("mini") is None, reason="the embedded model is not in this checkout")
+def test_3_sixteen_queries_fit_into_the_promise(tmp_path: Path) -> None:
+    sound = write_sound(tmp_path / "sound.wav", 2, 44100, 21)
+    assert peak("16", sound, "--threads", "2", "--quality", "fast") <= 900e6
 
 
 # ---- 4. Deterministic ------------------------------------------------------------------------------------------------

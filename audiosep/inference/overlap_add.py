@@ -14,7 +14,7 @@ from audiosep.errors import InputError
 from audiosep.inference.windows import Windows
 
 _STRETCH = 32_768  # samples that are given back at a time, fewer
-_VALUES = 2**20  # if they would be more values than this
+_VALUES = 2**19  # if they would be more values than this
 
 
 class Rows(Protocol):

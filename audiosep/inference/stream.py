@@ -33,7 +33,7 @@ from audiosep.inference.windows import Windows
 Samples = NDArray[np.float32]
 
 _BLOCK = 32_768  # samples of the model that are resampled at a time, and
-_VALUES = 2**20  # at most about so many values of all targets: several copies of them are needed
+_VALUES = 2**18  # at most about so many values of all targets: several copies of them are needed
 
 
 class Stream:

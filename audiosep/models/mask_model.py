@@ -64,7 +64,7 @@ class MaskedMixture:
     Attributes:
         mix: (batch, channels, samples).
         spectrum: (batch, channels, bins, frames) of the mixtures.
-        masks: of all targets that have one, some at a time.
+        masks: of all targets that have one.
         n_fft: FFT length, samples.
         hop: samples between frames.
         closed: whether there is one target more, what the others leave of the mixture.
@@ -75,7 +75,7 @@ class MaskedMixture:
 
     mix: Tensor
     spectrum: Tensor
-    masks: list[Masks]
+    masks: Masks
     n_fft: int
     hop: int
     closed: bool
@@ -97,18 +97,15 @@ class MaskedMixture:
         frames = frames_of(self.n_fft, self.hop, start, stop)
         spectrum = self.spectrum[window, :, :, frames]
         shape = (*spectrum.shape[:2], stop - start)
-        count = sum(masks.magnitude.shape[1] for masks in self.masks)
+        count = self.masks.magnitude.shape[1]
         targets = spectrum.real.new_empty(shape[0], count + self.closed, *shape[1:])
-        k = 0
-        for masks in self.masks:
-            for one in range(masks.magnitude.shape[1]):
-                mask = masks.of(one, frames)[window]
-                # One channel at a time: the inverse transform needs several times the memory of its result.
-                for c, channel in enumerate(spectrum.unbind(1)):
-                    targets[:, k, c] = istft_stretch(channel * mask, self.n_fft, self.hop, start, stop)
-                k += 1
+        for k in range(count):
+            mask = self.masks.of(k, frames)[window]
+            # One channel at a time: the inverse transform needs several times the memory of its result.
+            for c, channel in enumerate(spectrum.unbind(1)):
+                targets[:, k, c] = istft_stretch(_product(channel, mask), self.n_fft, self.hop, start, stop)
         if self.closed:
-            targets[:, k] = self.mix[window, :, start:stop] - targets[:, :k].sum(1)
+            targets[:, count] = self.mix[window, :, start:stop] - targets[:, :count].sum(1)
         return targets
 
     def estimate(self) -> Estimate:
@@ -193,16 +190,24 @@ class MaskModel(SeparationModel):
         """As `forward`, without the waveforms."""
         spectrum, mean = self._analyse(mix)
         negatives = torch.zeros_like(embeddings) if negatives is None else negatives
-        frames = mix.shape[-1] // self.hop + 1
-        parts, tops, scores = list[Masks](), list[Tensor](), list[Tensor]()
-        weights: list[Tensor | None] = []
+        # All masks in one block of memory that is taken before the network runs: what stays between the activations of
+        # two queries would keep their memory from being used again.
+        shape = (len(mix), len(embeddings))
+        whole = Masks(mean.new_empty(*shape, *mean.mT.shape[1:]).mT)
+        if self.rotates:
+            whole.rotation = mean.new_empty(*shape, 2, *mean.mT.shape[1:]).mT
+        scores, weights = list[Tensor](), list[Tensor | None]()
+        done = 0
         for masks in self.masks(mean, embeddings, negatives, *([ways] if ways else [])):
-            parts.append(masks)
-            tops.append(masks.mean_over(self.top_band)[..., :frames])
+            upto = done + masks.magnitude.shape[1]
+            whole.magnitude[:, done:upto] = masks.magnitude
+            if whole.rotation is not None and masks.rotation is not None:
+                whole.rotation[:, done:upto] = masks.rotation
             scores += [] if masks.presence is None else [masks.presence]
-            weights += [masks.weights] * masks.magnitude.shape[1]
-        presence = torch.cat(scores, 1) if scores else None
-        return self._masked(mix, spectrum, parts, torch.cat(tops, 1), presence, tuple(weights))
+            weights += [masks.weights] * (upto - done)
+            done = upto
+        top = whole.mean_over(self.top_band)[..., : mix.shape[-1] // self.hop + 1]
+        return self._masked(mix, spectrum, whole, top, torch.cat(scores, 1) if scores else None, tuple(weights))
 
     def masked_stems(self, mix: Tensor) -> MaskedMixture:
         """As `stems`, without the waveforms.
@@ -217,13 +222,13 @@ class MaskModel(SeparationModel):
         rotation = None if masks.rotation is None else masks.rotation[:, :last]
         top = masks.mean_over(self.top_band)[:, :last, : mix.shape[-1] // self.hop + 1]
         top = torch.cat([top, 1 - top.sum(1, keepdim=True)], 1)
-        return self._masked(mix, spectrum, [Masks(masks.magnitude[:, :last], rotation)], top, closed=True)
+        return self._masked(mix, spectrum, Masks(masks.magnitude[:, :last], rotation), top, closed=True)
 
     def _masked(
         self,
         mix: Tensor,
         spectrum: Tensor,
-        masks: list[Masks],
+        masks: Masks,
         top: Tensor,
         presence: Tensor | None = None,
         weights: tuple[Tensor | None, ...] = (),
@@ -249,6 +254,18 @@ class MaskModel(SeparationModel):
             total = energy if total is None else total.add_(energy)
         assert total is not None  # no mixture has no channels
         return spectrum, total / channels
+
+
+def _product(spectrum: Tensor, mask: Tensor) -> Tensor:
+    """A spectrum under a real or complex mask.
+
+    torch rounds a complex product one way in the middle of a tensor and another at its end; here a value does not
+    depend on its place.
+    """
+    if not mask.is_complex():
+        return spectrum * mask
+    real = spectrum.real * mask.real - spectrum.imag * mask.imag
+    return torch.complex(real, spectrum.real * mask.imag + spectrum.imag * mask.real)
 
 
 def query_groups(embeddings: Tensor, negatives: Tensor, together: int | None = None) -> Iterable[tuple[Tensor, Tensor]]:

@@ -255,7 +255,7 @@ class MaskBackbone(MaskModel):
         """See `SeparationModel.query_each`."""
         spectrum, power = self._analyse(mix)
         masks = Masks(self._masks(power, self.requests.queries(embeddings, negatives)))
-        return [self._masked(mix, spectrum, [masks], masks.mean_over(self.top_band)).estimate().waveforms[:, 0]]
+        return [self._masked(mix, spectrum, masks, masks.mean_over(self.top_band)).estimate().waveforms[:, 0]]
 
     def _masks(self, power: Tensor, request: Request) -> Tensor:
         """`network` of the magnitudes at one level."""
