@@ -27,7 +27,7 @@ from audiosep.output import plan as files
 from audiosep.output.files import Outputs
 from audiosep.output.names import plan_outputs
 from audiosep.output.plan import OutputPaths
-from audiosep.output.recordings import Recording
+from audiosep.output.recordings import InputFile
 from audiosep.output.separation import Separation
 from audiosep.separator import Separator
 
@@ -70,7 +70,7 @@ def test_recordings_of_one_name_are_numbered_in_one_try_each(tmp_path: Path, mon
     monkeypatch.setattr(
         files, "plan_outputs", lambda *a, number=1, **k: tried.append(number) or plan_outputs(*a, number=number, **k)
     )
-    recordings = [Recording(tmp_path / str(i) / "mix.wav") for i in range(50)]
+    recordings = [InputFile(tmp_path / str(i) / "mix.wav") for i in range(50)]
     paths = OutputPaths(tmp_path / "out", ["vocals"], OutputOptions(), recordings)
     found = [paths.of(recording)["vocals"].name for recording in recordings]
     assert found[:3] == ["mix (vocals).wav", "mix (2) (vocals).wav", "mix (3) (vocals).wav"]

@@ -44,7 +44,7 @@ from audiosep.inference.options import Engine, Options, Progress
 from audiosep.output.batch_report import BatchReport, FileResult, FinishedFile
 from audiosep.output.output_options import OutputOptions
 from audiosep.output.plan import OutputPaths
-from audiosep.output.recordings import Recording, find_recordings
+from audiosep.output.recordings import InputFile, find_recordings
 from audiosep.query.query import Query, as_queries
 from audiosep.query.sounds import Sounds
 from audiosep.separator import Queries
@@ -227,7 +227,7 @@ class _Run:
         settings: WorkerSettings,
         facts: ModelFacts,
         allocation: Allocation,
-        recordings: Sequence[Recording],
+        recordings: Sequence[InputFile],
         failures: dict[Path, Exception],
     ) -> None:
         self._ledger, self._shown = ledger, shown
@@ -240,7 +240,7 @@ class _Run:
         self._paths: dict[int, Path] = {}
         self._tasks = list(self._plan(recordings))
 
-    def _plan(self, recordings: Sequence[Recording]) -> Iterator[dict[str, Any]]:
+    def _plan(self, recordings: Sequence[InputFile]) -> Iterator[dict[str, Any]]:
         """The tasks of the workers."""
         job = job_digest(self._settings, self._facts)
         done = {r.path: record for r in recordings if (record := self._ledger.done(r.path.resolve(), job))}

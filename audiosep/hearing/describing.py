@@ -14,7 +14,7 @@ from audiosep.audio.resampling import StreamResampler
 from audiosep.errors import Cancelled
 from audiosep.hearing.activity import Activity
 from audiosep.hearing.description import Description, HeardSound
-from audiosep.hearing.recording import Recording, Samples
+from audiosep.hearing.recording import ReplayableRecording, Samples
 from audiosep.hearing.spans import Hysteresis, Span, SpanTracker
 from audiosep.hearing.tag_track import WINDOW, Tagger, TagScores, TagTrack
 
@@ -62,7 +62,7 @@ class Separating(Protocol):
 
 
 def describe_recording(
-    recording: Recording,
+    recording: ReplayableRecording,
     candidates: Candidates,
     tagger: Tagger,
     rate: int,
@@ -87,16 +87,16 @@ def describe_recording(
         Cancelled: by `progress`.
     """
     tell = _Progress(progress, recording, 1.0 if separate is None else _TAGGING)
-    listening = Listening(candidates, TagTrack(tagger, candidates.scores, rate, _HOP))
+    tracker = CandidateTracker(candidates, TagTrack(tagger, candidates.scores, rate, _HOP))
     down = StreamResampler(recording.sample_rate, rate, recording.channels)
     samples = 0
     for block in recording.blocks():
         samples += block.shape[1]
-        listening.push(down.push(block))
+        tracker.push(down.push(block))
         tell(samples)
-    listening.push(down.finish())
+    tracker.push(down.finish())
     seconds = samples / recording.sample_rate
-    sounds = listening.finish(seconds, most)
+    sounds = tracker.finish(seconds, most)
     heard = [sound.name for sound in sounds if sound.spans]
     if separate is not None and heard:
         stream = separate(heard)
@@ -118,7 +118,7 @@ def _drain(pieces: Iterable[object]) -> None:
         pass
 
 
-class Listening:
+class CandidateTracker:
     """Scores and rough spans of candidates in a recording that arrives in blocks.
 
     Args:
@@ -213,7 +213,9 @@ def _moved(span: Span, seconds: float) -> Span:
 class _Progress:
     """The fraction that is done, of one listening or two."""
 
-    def __init__(self, progress: Callable[[float], object] | None, recording: Recording, share: float) -> None:
+    def __init__(
+        self, progress: Callable[[float], object] | None, recording: ReplayableRecording, share: float
+    ) -> None:
         self._progress, self._share, self._first = progress, share, 0.0
         self._rate, self._seconds = recording.sample_rate, recording.seconds
 

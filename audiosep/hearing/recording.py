@@ -20,7 +20,7 @@ _BLOCK = 65_536
 
 
 @dataclass(frozen=True)
-class Recording:
+class ReplayableRecording:
     """A recording that can be heard again from its start.
 
     Attributes:
@@ -36,7 +36,7 @@ class Recording:
     blocks: Callable[[], Iterator[Samples]]
 
 
-def recording_of(mix: Any, sample_rate: int | None, track: int | str | None = None) -> Recording:
+def recording_of(mix: Any, sample_rate: int | None, track: int | str | None = None) -> ReplayableRecording:
     """A file or an array as a recording; what can be read only once is kept in memory.
 
     Args:
@@ -52,7 +52,7 @@ def recording_of(mix: Any, sample_rate: int | None, track: int | str | None = No
         with AudioReader(mix, track=track) as reader:
             info = reader.info
         seconds = None if info.samples is None else info.samples / info.sample_rate
-        return Recording(info.sample_rate, info.channels, seconds, lambda: _decoded(mix, track))
+        return ReplayableRecording(info.sample_rate, info.channels, seconds, lambda: _decoded(mix, track))
     mixture = load_mixture(mix, sample_rate, track)
     samples = mixture.samples
     channels, length = samples.shape
@@ -60,7 +60,7 @@ def recording_of(mix: Any, sample_rate: int | None, track: int | str | None = No
     def blocks() -> Iterator[Samples]:
         return (samples[:, start : start + _BLOCK] for start in range(0, length, _BLOCK))
 
-    return Recording(mixture.sample_rate, channels, length / mixture.sample_rate, blocks)
+    return ReplayableRecording(mixture.sample_rate, channels, length / mixture.sample_rate, blocks)
 
 
 def _decoded(path: str | Path, track: int | str | None) -> Iterator[Samples]:

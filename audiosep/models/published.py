@@ -17,13 +17,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from audiosep.errors import ConfigError, QueryError
+from audiosep.models.mask_model import TOP_BAND
 from audiosep.models.published_networks import NETWORKS, build_network
 from audiosep.models.query_ways import Ways
 from audiosep.models.separation_model import Estimate, SeparationModel
 from audiosep.models.stft import stft
 
 OTHER = "other"
-_TOP_BAND = 1000.0  # Hz
 _TOP_FFT = 2048
 _TINY = 1e-8
 
@@ -172,7 +172,7 @@ class PublishedStems(SeparationModel):
         """(batch, stems, frames): the share of each stem in the magnitudes of the highest 1 kHz."""
         batch, count, channels, samples = stems.shape
         flat = F.pad(stems, (0, max(0, _TOP_FFT - samples))).flatten(0, 2)
-        bins = max(1, round(_TOP_BAND * _TOP_FFT / self.sample_rate))
+        bins = max(1, round(TOP_BAND * _TOP_FFT / self.sample_rate))
         highest = stft(flat, _TOP_FFT, self.hop)[:, -bins:].abs()
         magnitude: Tensor = highest.unflatten(0, (batch, count, channels)).mean((2, 3))[..., : samples // self.hop + 1]
         return magnitude / magnitude.sum(1, keepdim=True).clamp_min(_TINY)

@@ -14,7 +14,7 @@ from audiosep.errors import AudioError, AudioSepError, InputError
 from audiosep.output.batch_report import BatchReport, FinishedFile
 from audiosep.output.names import STDOUT, plan_outputs
 from audiosep.output.output_options import OutputOptions
-from audiosep.output.recordings import Recording, find_recordings
+from audiosep.output.recordings import InputFile, find_recordings
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ class OutputPaths:
         folder: Path,
         names: Sequence[str],
         output: OutputOptions,
-        recordings: Iterable[Recording],
+        recordings: Iterable[InputFile],
         taken: Iterable[Path] = (),
     ) -> None:
         self._folder, self._names, self._output = folder, list(names), output
@@ -151,7 +151,7 @@ class OutputPaths:
         self._taken = set(map(_folded, taken))
         self._reached: dict[str, int] = {}  # number of the last recording of a name: thousands may share one
 
-    def of(self, recording: Recording) -> dict[str, Path]:
+    def of(self, recording: InputFile) -> dict[str, Path]:
         """Name -> path of each output of a recording.
 
         Of several recordings of one name (song.wav, song.flac) all but the first are numbered. A recording keeps its

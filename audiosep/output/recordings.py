@@ -47,7 +47,7 @@ _NO_SOUND = {
 
 
 @dataclass(frozen=True)
-class Recording:
+class InputFile:
     """An input file.
 
     Attributes:
@@ -61,7 +61,7 @@ class Recording:
 
 def find_recordings(
     inputs: str | Path | Sequence[str | Path], out_dir: str | Path
-) -> tuple[list[Recording], dict[Path, Exception]]:
+) -> tuple[list[InputFile], dict[Path, Exception]]:
     """Find the recordings of a batch, each once.
 
     Args:
@@ -75,7 +75,7 @@ def find_recordings(
     Raises:
         InputError: an empty name, or outputs would be written among the recordings of a folder.
     """
-    recordings: dict[Path, Recording] = {}
+    recordings: dict[Path, InputFile] = {}
     failures: dict[Path, Exception] = {}
     outputs = Path(out_dir).resolve()
     for item in [inputs] if isinstance(inputs, str | Path) else inputs:
@@ -85,7 +85,7 @@ def find_recordings(
         if "\0" in str(path):
             failures[path] = InputError(f"{str(path)!r} is no name of a file: it contains the character NUL")
             continue
-        found = [Recording(path)]
+        found = [InputFile(path)]
         if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises where access is denied; reading reports that
             found = _search(path, outputs)
             if not found:
@@ -97,7 +97,7 @@ def find_recordings(
     return list(recordings.values()), failures
 
 
-def _search(folder: Path, outputs: Path) -> list[Recording]:
+def _search(folder: Path, outputs: Path) -> list[InputFile]:
     """The recordings in a folder, except those in the folder of the outputs: they come from an earlier run.
 
     Raises:
@@ -126,7 +126,7 @@ def _search(folder: Path, outputs: Path) -> list[Recording]:
     if left_out:
         counts = ", ".join(f"{count} {suffix}" for suffix, count in sorted(left_out.items()))
         logger.warning("%s: left out by their suffix: %s (name the files to separate them)", folder, counts)
-    found = [Recording(file, file.parent.relative_to(folder)) for file in sorted(files)]
+    found = [InputFile(file, file.parent.relative_to(folder)) for file in sorted(files)]
     if not inside and any((outputs / recording.subfolder).is_relative_to(root) for recording in found):
         raise InputError(
             f"the outputs would go among the recordings of the folder {folder}, and be taken for recordings the next "

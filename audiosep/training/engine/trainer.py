@@ -20,7 +20,7 @@ from audiosep.atomic import fill_folder, write_text
 from audiosep.errors import ConfigError, TrainingError
 from audiosep.inference.environment import environment
 from audiosep.training.engine import distributed
-from audiosep.training.engine.adversary import Adversary
+from audiosep.training.engine.adversary import LARGEST_GRADIENT_NORM, Adversary
 from audiosep.training.engine.curves import draw_curves
 from audiosep.training.engine.optimizer import build_optimizer
 from audiosep.training.engine.run_log import MetricMeans, RunLog, format_values, last_validation, without_labels
@@ -46,7 +46,6 @@ from audiosep.weights import configs
 logger = logging.getLogger(__name__)
 
 MAX_SKIPPED_STEPS = 20
-LARGEST_GRADIENT_NORM = 1.0
 
 
 @dataclass(frozen=True)
