@@ -194,9 +194,9 @@ def test_3_the_embedded_model_keeps_its_memory(tmp_path: Path, verb: str) -> Non
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="asks POSIX for the peak of memory")
 @pytest.mark.skipif(catalogue.installed("mini") is None, reason="the embedded model is not in this checkout")
-def test_3_sixteen_queries_fit_into_the_promise(tmp_path: Path) -> None:
+def test_3_eight_queries_fit_into_the_promise(tmp_path: Path) -> None:
     sound = write_sound(tmp_path / "sound.wav", 2, 44100, 21)
-    assert peak("16", sound, "--threads", "2", "--quality", "fast") <= 900e6
+    assert peak("8", sound, "--threads", "2", "--quality", "fast") <= 900e6
 
 
 # ---- 4. Deterministic ------------------------------------------------------------------------------------------------
