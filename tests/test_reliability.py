@@ -255,7 +255,7 @@ def test_the_command_line_exits_as_the_table_says(
     if trial.arguments is None:
         return
     if row == "Ctrl-C":
-        monkeypatch.setattr("audiosep.inference.stream.Stream.push", interrupt)
+        monkeypatch.setattr("audiosep.inference.stream.Stream.pieces", interrupt)
     usual = {"--out": str(here.out), "--model": str(here.tiny)}
     extra = [word for option, value in usual.items() if option not in trial.arguments for word in (option, value)]
     before = contents(here)

@@ -194,14 +194,14 @@ class MaskModel(SeparationModel):
         # two queries would keep their memory from being used again.
         shape = (len(mix), len(embeddings))
         whole = Masks(mean.new_empty(*shape, *mean.mT.shape[1:]).mT)
-        if self.rotates:
-            whole.rotation = mean.new_empty(*shape, 2, *mean.mT.shape[1:]).mT
         scores, weights = list[Tensor](), list[Tensor | None]()
         done = 0
         for masks in self.masks(mean, embeddings, negatives, *([ways] if ways else [])):
             upto = done + masks.magnitude.shape[1]
             whole.magnitude[:, done:upto] = masks.magnitude
-            if whole.rotation is not None and masks.rotation is not None:
+            if masks.rotation is not None:
+                if whole.rotation is None:
+                    whole.rotation = mean.new_empty(*shape, 2, *mean.mT.shape[1:]).mT
                 whole.rotation[:, done:upto] = masks.rotation
             scores += [] if masks.presence is None else [masks.presence]
             weights += [masks.weights] * (upto - done)
