@@ -13,7 +13,6 @@ import argparse
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 from rich.console import Console
@@ -23,14 +22,13 @@ from audiosep.api import load
 from audiosep.data.corpus import Corpus
 from audiosep.data.manifest import Clip
 from audiosep.data.validation_recipe import Excerpt, RecipeAudio
-from audiosep.evaluation.summary import roc_auc
 from audiosep.inference.options import Options, Quality
 from audiosep.query.encoder import QueryEncoder
 from audiosep.separator import Separator
+from research.presence_calibration import Said, table
 
 _SECONDS = 10.0
 _UNLIKE = 0.45  # similarity of the texts of two labels below which one is absent where the other is
-_EDGES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 
 
 @dataclass(frozen=True)
@@ -69,8 +67,8 @@ def pairs_of(clips: Sequence[Clip], encoder: QueryEncoder, count: int, seed: int
     return pairs
 
 
-def presences(pairs: Sequence[Pair], separator: Separator, audio: RecipeAudio, quality: Quality) -> list[float]:
-    """The presence of each pair's word, 0..1, in the first ten seconds of its recording."""
+def said(pairs: Sequence[Pair], separator: Separator, audio: RecipeAudio, quality: Quality) -> Said:
+    """The presence of each pair's word in the first ten seconds of its recording."""
     found: list[float] = []
     for pair in track(pairs, "pairs", console=Console(stderr=True)):
         seconds = min(_SECONDS, audio.seconds(pair.clip.id))
@@ -78,25 +76,16 @@ def presences(pairs: Sequence[Pair], separator: Separator, audio: RecipeAudio, q
         out = separator.separate(mix, pair.word, sample_rate=audio.corpus.sample_rate, options=Options(quality=quality))
         assert out.presence is not None
         found += out.presence.values()
-    return found
+    return Said(np.array(found, np.float64), np.array([pair.present for pair in pairs]))
 
 
-def report(pairs: Sequence[Pair], found: Sequence[float]) -> str:
-    """The area under the ROC curve, errors at 0.5, and the share that is present by what was said."""
-    said, present = np.asarray(found), np.asarray([pair.present for pair in pairs])
-    lines = [
-        f"{len(pairs)} pairs; AUC {roc_auc(said[present], said[~present]):.3f}; "
-        f"absent called present {np.mean(said[~present] >= 0.5):.0%}, present called absent "
-        f"{np.mean(said[present] < 0.5):.0%} at 0.5",
-        "",
-        "| presence said | pairs | present |",
-        "|---|---:|---:|",
-    ]
-    for low, high in pairwise(_EDGES):
-        inside = (said >= low) & ((said < high) | (high == _EDGES[-1]))
-        share = f"{np.mean(present[inside]):.0%}" if inside.any() else ""
-        lines.append(f"| {low:.1f} to {high:.1f} | {inside.sum()} | {share} |")
-    return "\n".join(lines)
+def report(heard: Said) -> str:
+    """Errors at 0.5, the share that is there by what was said, and the area under the ROC curve."""
+    called = heard.scores >= 0.5
+    return (
+        f"{len(called)} pairs; absent called present {called[~heard.there].mean():.0%}, present called absent "
+        f"{(~called[heard.there]).mean():.0%} at 0.5\n\n{table(heard)}"
+    )
 
 
 def main() -> None:
@@ -114,7 +103,7 @@ def main() -> None:
     clips = sorted((clip for clip in corpus.clips if clip.split == "test"), key=lambda clip: clip.id)
     assert separator.encoder is not None
     pairs = pairs_of(clips, separator.encoder, args.pairs, args.seed)
-    print(report(pairs, presences(pairs, separator, RecipeAudio(corpus), args.quality)))
+    print(report(said(pairs, separator, RecipeAudio(corpus), args.quality)))
 
 
 if __name__ == "__main__":

@@ -22,11 +22,11 @@ from rich.console import Console
 from rich.progress import track
 from scipy.optimize import minimize
 from scipy.special import expit, logit
-from scipy.stats import mannwhitneyu
 
 from audiosep.api import load
 from audiosep.data.corpus import Corpus
 from audiosep.data.validation_recipe import RecipeAudio, RecipeEntry, ValidationRecipe
+from audiosep.evaluation.summary import roc_auc
 from audiosep.models.hybrid import Hybrid
 from audiosep.query.encoder import QueryEncoder
 from audiosep.separator import Separator
@@ -90,8 +90,7 @@ def table(said: Said) -> str:
             mean = np.average(said.scores[mine], weights=weight[mine])
             share = np.average(said.there[mine], weights=weight[mine])
             lines.append(f"| {low} to {high} | {mine.sum()} | {mean:.2f} | {share:.2f} |")
-    here, gone = said.scores[said.there], said.scores[~said.there]
-    area = mannwhitneyu(here, gone, method="asymptotic").statistic / (len(here) * len(gone))
+    area = roc_auc(said.scores[said.there].tolist(), said.scores[~said.there].tolist())
     error = float(np.sqrt((weight * (said.scores - said.there) ** 2).sum()))
     return "\n".join([*lines, f"\nAUC {area:.3f}, root mean square error {error:.3f}."]) + "\n"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from doubles import FakeEncoder
@@ -13,7 +14,8 @@ from torch import Tensor
 from audiosep.cli.reporting import _remarks
 from audiosep.data.manifest import Clip
 from audiosep.output.batch_report import FileResult
-from research.presence import Pair, pairs_of, report
+from research.presence import pairs_of, report
+from research.presence_calibration import Said
 
 
 class Compass(FakeEncoder):
@@ -39,13 +41,11 @@ def test_absent_words_are_unlike_the_label() -> None:
 
 
 def test_the_report_counts_errors_and_shares() -> None:
-    there, gone = Pair(clip("a"), "a", present=True), Pair(clip("a"), "b", present=False)
-    text = report([there, there, there, gone, gone], [0.9, 1.0, 0.1, 0.15, 0.5])
-    assert "5 pairs; AUC 0.667; absent called present 50%, present called absent 33% at 0.5" in text
-    assert "| 0.0 to 0.2 | 2 | 50% |" in text
-    assert "| 0.2 to 0.4 | 0 |  |" in text
-    assert "| 0.4 to 0.6 | 1 | 0% |" in text
-    assert "| 0.8 to 1.0 | 2 | 100% |" in text
+    there = np.array([True, True, True, False, False])
+    text = report(Said(np.array([0.9, 1.0, 0.1, 0.15, 0.5]), there))
+    assert "5 pairs; absent called present 50%, present called absent 33% at 0.5" in text
+    assert "| 0.8 to 1.0 | 2 | 0.95 | 1.00 |" in text
+    assert "AUC 0.667" in text
 
 
 def test_a_sound_that_is_less_likely_than_not_is_called_probably_absent(tmp_path: Path) -> None:
