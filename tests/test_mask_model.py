@@ -66,9 +66,11 @@ def test_networks_see_the_mean_power_of_the_channels_and_not_a_downmix() -> None
     torch.testing.assert_close(model.powers[0], mean_power(stft(left, N_FFT, HOP)))
 
 
-def test_a_rotation_turns_phases() -> None:
-    mix = mixture()
-    opposite = FixedMasks([torch.ones(BINS)], rotation=torch.tensor([-1.0, 0.0]))(mix, QUERIES[:1])
+@pytest.mark.parametrize("rotates", [True, False])  # networks in other engines do not say it beforehand
+def test_a_rotation_turns_phases(rotates: bool) -> None:
+    mix, model = mixture(), FixedMasks([torch.ones(BINS)], rotation=torch.tensor([-1.0, 0.0]))
+    model.rotates = rotates
+    opposite = model(mix, QUERIES[:1])
     torch.testing.assert_close(opposite.waveforms[:, 0], -mix, atol=1e-5, rtol=1e-5)
 
 
