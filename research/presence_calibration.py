@@ -26,6 +26,7 @@ from scipy.special import expit, logit
 from audiosep.api import load
 from audiosep.data.corpus import Corpus
 from audiosep.data.validation_recipe import RecipeAudio, RecipeEntry, ValidationRecipe
+from audiosep.errors import ConfigError
 from audiosep.evaluation.summary import roc_auc
 from audiosep.models.hybrid import Hybrid
 from audiosep.query.encoder import QueryEncoder
@@ -112,8 +113,10 @@ def said(separator: Separator, audio: RecipeAudio, asked: Sequence[tuple[RecipeE
     return Said(np.array(scores, np.float64), np.array([there for *_, there in asked]))
 
 
-def absent(encoder: QueryEncoder, audio: RecipeAudio, entries: Sequence[RecipeEntry]) -> Iterator[str]:
-    """For each mixture a query of another one that means none of its sounds.
+def absent(
+    encoder: QueryEncoder, audio: RecipeAudio, entries: Sequence[RecipeEntry]
+) -> Iterator[tuple[RecipeEntry, str]]:
+    """Mixtures, each with a query of another one that means none of its sounds; those for which there is none are left.
 
     Args:
         encoder: says what means the same.
@@ -127,7 +130,9 @@ def absent(encoder: QueryEncoder, audio: RecipeAudio, entries: Sequence[RecipeEn
         own = encoder.text([entry.query, *(labels[source.clip] for source in entry.sources)])
         likeness = (queries @ own.T).amax(1)
         following = order[number:] + order[:number]
-        yield next(entries[other].query for other in following if likeness[other] < _OTHER)
+        text = next((entries[other].query for other in following if likeness[other] < _OTHER), None)
+        if text is not None:
+            yield entry, text
 
 
 def _logits(scores: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -156,9 +161,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return mine[:: max(1, -(-len(mine) // options.most))]
 
     fitted = some(FITTED)
-    others = absent(separator.encoder, audio, fitted)
+    others = list(absent(separator.encoder, audio, fitted))
+    if not others:
+        raise ConfigError(f"group {FITTED}: every query means a sound of every mixture; use a recipe with more labels")
     asked = [(entry, entry.query, True) for entry in fitted]
-    asked += [(entry, text, False) for entry, text in zip(fitted, others, strict=True)]
+    asked += [(entry, text, False) for entry, text in others]
     scale, shift = fit(said(separator, audio, asked))
     before = separator.model.config.presence_calibration
     print(f"presence_calibration: [{scale * before[0]:.3f}, {scale * before[1] + shift:.3f}], now {list(before)}")

@@ -115,13 +115,22 @@ def test_presence_is_fitted_to_what_holds() -> None:
     assert area == presence_calibration.table(right).splitlines()[-1].partition(",")[0]
 
 
-def test_presence_of_a_recipe(recipe: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_presence_of_a_recipe(
+    recipe: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(presence_calibration, "_OTHER", 2)  # a random text tower finds any texts alike
     page = tmp_path / "page.md"
     page.write_text("<!-- presence -->\n<!-- end of presence -->\n")
     assert presence_calibration.main([*recipe, "--most", "3", "--into", str(page)]) == 0
     out = capsys.readouterr().out
     assert out.startswith("presence_calibration: [")
     assert "\nAUC " in page.read_text()
+
+
+def test_presence_needs_queries_of_different_sounds(recipe: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(presence_calibration, "_OTHER", -2)
+    with pytest.raises(ConfigError, match="more labels"):
+        presence_calibration.main([*recipe, "--most", "3"])
 
 
 def test_naming_of_a_recipe(
