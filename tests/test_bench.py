@@ -12,19 +12,21 @@ import pytest
 import torch
 from torch import nn
 
-from audiosep.audio import write_audio
+from audiosep.audio import read_audio, write_audio
 from audiosep.audio.synthetic import tone_and_noise
-from audiosep.bench import roofline, suite
-from audiosep.bench.case import Case, CaseFacts, CaseRunner, Times
+from audiosep.bench import roofline, suite, table
+from audiosep.bench.case import Case, CaseFacts, CaseRunner, Findings, Times
 from audiosep.bench.comparison import OtherImplementation, find_callable
 from audiosep.bench.object_process import ObjectProcess
 from audiosep.bench.pictures import draw
+from audiosep.bench.recordings import Recording, find_recording, scores
 from audiosep.bench.roofline import Roofline
 from audiosep.bench.suite import Comparison, Measurement, Spread, conditions, grid, measure_cases
 from audiosep.cli import main
 from audiosep.cli.bench import _tasks, describe, document
 from audiosep.errors import InputError, ModelError
-from audiosep.inference.memory import peak_memory
+from audiosep.inference.options import Options
+from audiosep.separator import Separator
 
 CPU = torch.device("cpu")
 
@@ -62,9 +64,6 @@ class Here:
     def call(self, method: str) -> object:
         return getattr(self.held, method)()
 
-    def memory(self) -> tuple[float | None, None]:
-        return (peak_memory() or 0) / 1e6, None
-
     def close(self) -> None:
         pass
 
@@ -74,14 +73,19 @@ def reference(mix: np.ndarray, queries: list[str] | None, sample_rate: int) -> N
         log.write(json.dumps([list(mix.shape), queries, sample_rate]) + "\n")
 
 
+def half(mix: np.ndarray, queries: list[str] | None, sample_rate: int) -> dict[str, np.ndarray]:
+    """Another implementation: the mixture itself, at another level, for each query."""
+    return dict.fromkeys(queries or ["vocals", "drums"], mix / 2)
+
+
 def measurement(task: tuple[str, ...] | None = ("speech",), **changes: object) -> Measurement:
     spread = Spread.of([1.0, 2.0, 4.0])
     facts = CaseFacts("small", "cpu", "fp32", 1, 10.0, 44100, 2, 1.5, 0.5, 1.0)
     values: dict[str, object] = {
         "case": Case("small", queries=task), "facts": facts, "runs": 3, "total": spread, "decode": spread,
-        "separate": spread, "write": spread, "peak_memory_mb": 500.0, "peak_device_memory_mb": None,
+        "separate": spread, "write": spread, "findings": Findings(500.0),
         "roofline": Roofline(10.0, 4 * 10**9, 10**9, 0.5, 16e9, 8e9),
-        "against": Comparison("a:b", spread, spread, 1.0),
+        "against": (Comparison("a:b", spread, spread, Findings(1.0)),),
     }  # fmt: skip
     return Measurement(**{**values, **changes})  # type: ignore[arg-type]
 
@@ -89,7 +93,11 @@ def measurement(task: tuple[str, ...] | None = ("speech",), **changes: object) -
 def test_a_grid_has_all_combinations() -> None:
     cases = grid(["a", "b"], precisions=["fp32", "bf16"], threads=[1, 2], tasks=[("x",), None], lengths=[1, 2])
     assert len(set(cases)) == 32
-    assert len(grid(["a"], recording="song.wav", lengths=[1, 2])) == 1
+    assert len(grid(["a"], recordings=["song.wav", "b.wav"], lengths=[1, 2])) == 2
+    qualities = grid(["a"], tasks=[("x",), None], qualities=["fast", "best"])
+    assert [(case.queries, case.quality) for case in qualities] == [
+        (("x",), "fast"), (("x",), "best"), (None, "fast"),
+    ]  # fmt: skip
     for lengths in ([0.0], [float("nan")], [-1.0]):
         with pytest.raises(InputError, match="longer than 0"):
             grid(["a"], lengths=lengths)
@@ -97,6 +105,10 @@ def test_a_grid_has_all_combinations() -> None:
         grid(["a"], tasks=[()])
     with pytest.raises(InputError, match="one run"):
         measure_cases(grid(["a"]), runs=0)
+    with pytest.raises(InputError, match="--against"):
+        measure_cases(grid(["x:y"]))
+    with pytest.raises(ModelError, match="no model and no folder 'htdemuks', did you mean 'htdemucs'"):
+        measure_cases(grid(["a"]), against=["htdemuks"])
 
 
 def test_tasks_of_the_command_line() -> None:
@@ -130,48 +142,104 @@ def test_an_object_process_is_fresh_and_its_death_is_an_error() -> None:
 
 def test_a_run_has_its_parts(mini_folder: Path, tmp_path: Path) -> None:
     runner = CaseRunner(Case(str(mini_folder), "cpu", "fp32", 1, ("piano", "dog"), None, 2.0), 0.0)
-    times, facts = runner.run(), runner.facts()
+    times, facts = runner.run(), runner.warm_up()
     assert all(value > 0 for value in (times.total, times.decode, times.separate, times.write))
     assert (facts.audio_seconds, facts.sample_rate, facts.channels) == (2.0, 44100, 2)
     assert (facts.device, facts.precision, facts.threads) == ("cpu", "fp32", 1)
     assert 0 < facts.latency_seconds <= 2
-    written = {path.name for path in runner.folder.rglob("*.wav")}
-    assert written == {f"test ({name}).wav" for name in ("piano", "dog", "without piano, dog")} | {
-        "test.wav", "part 0.wav", "part 1.wav", "part 2.wav",
-    }  # fmt: skip
+    written = {path.relative_to(runner.folder).as_posix() for path in runner.folder.rglob("*.wav")}
+    names = ("piano", "dog", "without piano, dog")
+    assert written == {"test.wav", *(f"{place} ({n}).wav" for n in names for place in ("out/test", "parts/audio"))}
+    for name in names:
+        files, _ = read_audio(runner.folder / "out" / f"test ({name}).wav")
+        memory, _ = read_audio(runner.folder / "parts" / f"audio ({name}).wav")
+        np.testing.assert_allclose(memory, files, atol=1e-4)  # the files have 16 bits, as the test sound
 
 
-def test_cases_and_the_other_implementation_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("queries", "method"), [(("piano",), "separate"), (None, "stems")])
+def test_both_passes_have_the_options_of_the_case(
+    mini_folder: Path, monkeypatch: pytest.MonkeyPatch, queries: tuple[str, ...] | None, method: str
+) -> None:
+    given: dict[str, Options] = {}
+    for name in ("separate_files", method):
+        inner = getattr(Separator, name)
+
+        def spy(*arguments: object, name: str = name, inner: object = inner, **keywords: object) -> object:
+            given[name] = keywords["options"]  # type: ignore[assignment]
+            return inner(*arguments, **keywords)  # type: ignore[operator]
+
+        monkeypatch.setattr(Separator, name, spy)
+    case = Case(str(mini_folder), "cpu", "fp32", 1, queries, None, 0.5, quality="best")
+    CaseRunner(case, 0.0).run()
+    assert given == {"separate_files": Options(quality="best"), method: Options(quality="best")}
+
+
+def test_the_peak_of_memory_is_that_of_file_to_files(mini_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runner = CaseRunner(Case(str(mini_folder), "cpu", "fp32", 1, ("piano",), None, 0.5), 0.0)
+    inner, passes = runner.separator.separate, []
+    monkeypatch.setattr("audiosep.bench.case.memory_peaks", lambda: (float(len(passes)), None))
+    monkeypatch.setattr(runner.separator, "separate", lambda *a, **k: passes.append(1) or inner(*a, **k))
+    runner.run()
+    runner.run()
+    assert (len(passes), runner.findings().peak_memory_mb) == (2, 0.0)
+
+
+def test_cases_and_what_they_are_compared_with_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[str] = []
 
     class Fake:
         def __init__(self, make: type, case: Case, *rest: object) -> None:
-            self.name = f"{case.model}{'' if make is CaseRunner else '!'}"
+            self.name = case.model
+            assert (make is CaseRunner) == (self.name != "x:y")
 
         def call(self, method: str) -> object:
             order.append(f"{self.name} {method}")
-            if self.name.endswith("!"):
-                return 6.0
-            return measurement().facts if method == "facts" else Times(9.0, 1.0, 2.0, 3.0)
-
-        def memory(self) -> tuple[float, None]:
-            return 100.0, None
+            if method == "findings":
+                return Findings(100.0)
+            if method == "warm_up":
+                return measurement().facts
+            return Times(9.0, 1.0, 6.0 if self.name == "x:y" else 2.0, 3.0)
 
         def close(self) -> None:
             order.append(f"{self.name} closed")
 
     monkeypatch.setattr(suite, "ObjectProcess", Fake)
     done = measure_cases(
-        grid(["a", "b"]), runs=2, roofline=False, against="x:y", progress=lambda f: order.append(f"{f:.0%}")
+        grid(["a", "b"]), runs=2, roofline=False, against=["x:y"], progress=lambda f: order.append(f"{f:.0%}")
     )
-    turn = ["a run", "a! run", "b run", "b! run"]
-    start = ["a facts", "a! run", "b facts", "b! run"]
-    assert order == [*start, *turn, "50%", *turn, "100%", "a closed", "b closed", "a! closed", "b! closed"]
-    assert [one.against.ratio for one in done if one.against] == [Spread(3.0, 3.0, 3.0)] * 2
+    start = ["a warm_up", "x:y warm_up", "b warm_up"]
+    turn = ["a run", "x:y run", "b run"]
+    results = ["a findings", "x:y findings", "b findings", "x:y findings"]
+    assert order == [*start, *turn, "50%", *turn, "100%", *results, "a closed", "x:y closed", "b closed"]
+    assert [peer.ratio for one in done for peer in one.against] == [Spread(3.0, 3.0, 3.0)] * 2
+    assert [(row.system, row.separate) for row in table.rows(done) if row.system == "x:y"] == [("x:y", 6.0)]
     order.clear()
     monkeypatch.setattr(suite, "TOGETHER", 1)
     measure_cases(grid(["a", "b"]), runs=1, roofline=False)
-    assert order == ["a facts", "a run", "a closed", "b facts", "b run", "b closed"]
+    assert [line for line in order if "findings" not in line] == [
+        "a warm_up", "a run", "a closed", "b warm_up", "b run", "b closed",
+    ]  # fmt: skip
+
+
+def test_a_process_that_fails_closes_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[str] = []
+
+    class Fake:
+        def __init__(self, make: type, case: Case, *rest: object) -> None:
+            self.name = case.model
+
+        def call(self, method: str) -> object:
+            if self.name == "b":
+                raise ModelError("not here")
+            return measurement().facts
+
+        def close(self) -> None:
+            closed.append(self.name)
+
+    monkeypatch.setattr(suite, "ObjectProcess", Fake)
+    with pytest.raises(ModelError, match="not here"):
+        measure_cases(grid(["a", "b"]), runs=1)
+    assert sorted(closed) == ["a", "b"]
 
 
 def test_another_implementation_gets_the_mixture_and_the_queries(
@@ -180,14 +248,77 @@ def test_another_implementation_gets_the_mixture_and_the_queries(
     log = tmp_path / "log"
     monkeypatch.setenv("AUDIOSEP_TEST_LOG", str(log))
     for queries in (("speech",), None):
-        other = OtherImplementation(Case("unused", queries=queries, seconds=0.5, threads=1), "test_bench:reference")
-        assert other.run() >= 0
+        other = OtherImplementation(Case("test_bench:reference", queries=queries, seconds=0.5, threads=1))
+        assert other.run().separate >= 0
+        assert other.findings().si_sdr == {}
     calls = [json.loads(line) for line in log.read_text().splitlines()]
     assert calls == [[[2, 22050], ["speech"], 44100], [[2, 22050], None, 44100]]
     assert find_callable("os.path:join") is os.path.join
     for wrong in ("nonsense", "nonsense:f", "os:nothing", "os:sep"):
         with pytest.raises(InputError, match=wrong):
             find_callable(wrong)
+
+
+# ---- quality ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def song_folder(tmp_path: Path) -> Path:
+    """A mixture of two stems, which are beside it."""
+    folder = tmp_path / "a song"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    vocals, drums = 0.1 * rng.standard_normal((2, 2, 16000), np.float32)
+    for name, samples in {"mixture": vocals + drums, "vocals": vocals, "drums": drums}.items():
+        write_audio(folder / f"{name}.wav", samples, 32000, depth="float")
+    return folder
+
+
+def test_a_folder_is_a_mixture_and_its_true_sounds(song_folder: Path, tmp_path: Path) -> None:
+    found = find_recording(song_folder)
+    true = {name: song_folder / f"{name}.wav" for name in ("drums", "vocals")}
+    assert (found.path, found.references) == (song_folder / "mixture.wav", true)
+    assert find_recording(song_folder / "vocals.wav") == Recording(song_folder / "vocals.wav")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=r"mix\.wav or mixture\.wav .* 0 mixtures"):
+        find_recording(tmp_path / "empty")
+
+
+def test_scores_are_those_of_the_targets_with_a_true_sound(song_folder: Path) -> None:
+    references = find_recording(song_folder).references
+    mix = read_audio(song_folder / "mixture.wav")[0]
+    found = scores({"vocals": 3 * mix, "piano": mix}, 32000, references)
+    assert list(found) == ["vocals"]
+    assert abs(found["vocals"]) < 0.5  # two uncorrelated sounds of one level
+    write_audio(song_folder / "piano.wav", np.zeros((2, 16000), np.float32), 32000)
+    assert list(scores({"vocals": mix, "piano": mix}, 32000, find_recording(song_folder).references)) == ["vocals"]
+    for wrong in (mix[:1], mix[:, 1:]):
+        with pytest.raises(InputError, match=r"vocals\.wav has 2 x 16000 samples at 32000 Hz"):
+            scores({"vocals": wrong}, 32000, references)
+    with pytest.raises(InputError, match="at 44100 Hz"):
+        scores({"vocals": mix}, 44100, references)
+
+
+def test_peers_beside_each_other(
+    mini_folder: Path, song_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    pytest.importorskip("matplotlib")
+    monkeypatch.setattr(suite, "ObjectProcess", Here)
+    peers = ["--against", f"{mini_folder},test_bench:half", "--no-roofline", "--plot", str(tmp_path / "quality.png")]
+    options = ["-m", str(mini_folder), "--runs", "1", "--precision", "fp32", "--device", "cpu", "--threads", "1"]
+    assert main(["bench", str(song_folder), *options, *peers, "--stems", "-q", "vocals", "--quality", "fast,best"]) == 0
+    said = capsys.readouterr().out
+    assert (tmp_path / "quality.png").stat().st_size > 0
+    lines = [line.split("  ") for line in said.split("\n\n")[-1].splitlines()]
+    systems = [line[0] for line in lines]
+    assert systems[0] == "system"
+    assert systems.count("test_bench:half") == 2
+    assert {"mini, fast, cpu torch fp32, 1 threads", "mini, best, cpu torch fp32, 1 threads"} <= set(systems)
+    mix, rate = read_audio(song_folder / "mixture.wav")
+    level = scores({"vocals": mix}, rate, find_recording(song_folder).references)
+    assert "test_bench:half: " in said
+    assert f"; SI-SDR vocals {level['vocals']:.2f} dB" in said
 
 
 # ---- the roofline ----------------------------------------------------------------------------------------------------
@@ -253,7 +384,7 @@ def test_measurements_as_text_json_and_picture(tmp_path: Path) -> None:
     whole = json.loads(json.dumps(document(measured), allow_nan=False))
     assert (whole["task"], whole["real_time_factor"], whole["roofline"]["share"]) == ("1 query", 0.2, 0.5)
     assert [measurement(t).task for t in (None, ("a", "b"))] == ["stems", "2 queries"]
-    bare = measurement(None, roofline=None, against=None, peak_memory_mb=None)
+    bare = measurement(None, roofline=None, against=(), findings=Findings())
     assert document(bare)["roofline"] is None
     assert "machine" not in describe(bare)
     draw([measured, bare], tmp_path / "p.png")
@@ -278,7 +409,8 @@ def test_the_command(
     for case in said["cases"]:
         assert (case["facts"]["audio_seconds"], case["facts"]["threads"]) == (1.0, 1)
         assert case["real_time_factor"] == pytest.approx(case["total"]["median"])
-        assert case["peak_memory_mb"] is None or case["peak_memory_mb"] > 50
+        memory = case["findings"]["peak_memory_mb"]
+        assert memory is None or memory > 50
     for wrong in (["--seconds", "0"], ["--seconds", "soon"], ["--queries", "99"], ["--threads", "0"]):
         assert main(["bench", *options, *wrong]) == 2
     assert main(["bench", *options, "--against", "nonsense:f", "--seconds", "1"]) == 2

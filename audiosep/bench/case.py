@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import tempfile
 import time
-from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from audiosep.audio.samples import Array
 from audiosep.audio.synthetic import tone_and_noise, write_test_sound
-from audiosep.inference.options import Engine
+from audiosep.bench.object_process import memory_peaks
+from audiosep.bench.recordings import Recording, find_recording, scores
+from audiosep.inference.options import Engine, Options, Quality
 from audiosep.inference.threads import use_threads
 from audiosep.output.output_options import OutputOptions
 
@@ -32,9 +31,10 @@ class Case:
         precision: as for `audiosep.load`.
         threads: CPU threads; None for the default of `use_threads`.
         queries: what is separated; None for the stems.
-        recording: a file; None for a test sound.
+        recording: a file, or a folder with the true sounds too (see `find_recording`); None for a test sound.
         seconds: length of the test sound.
         engine: as for `audiosep.load`.
+        quality: as in `Options`.
     """
 
     model: str
@@ -45,6 +45,7 @@ class Case:
     recording: str | None = None
     seconds: float = 60.0
     engine: Engine = "torch"
+    quality: Quality = Options.quality
 
 
 @dataclass(frozen=True)
@@ -84,15 +85,30 @@ class Times:
 
     Attributes:
         total: from the input file to the output files.
-        decode: decoding in a second, block-by-block pass.
-        separate: separating in that pass.
-        write: writing in that pass.
+        decode: decoding, in a second pass in memory.
+        separate: separating, in that pass.
+        write: writing, in that pass.
     """
 
     total: float
     decode: float
     separate: float
     write: float
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What the runs of a case have in common.
+
+    Attributes:
+        peak_memory_mb: largest resident set of the process, MB (10^6 bytes); None where it is not reported.
+        peak_device_memory_mb: of tensors on a CUDA device, MB; None without one.
+        si_sdr: target -> SI-SDR in dB, of those whose true sound is known.
+    """
+
+    peak_memory_mb: float | None = None
+    peak_device_memory_mb: float | None = None
+    si_sdr: dict[str, float] = field(default_factory=dict)
 
 
 class CaseRunner:
@@ -111,16 +127,18 @@ class CaseRunner:
         self.separator: Separator = load(case.model, case.device, case.precision, engine=case.engine, sounds=False)
         self.start_seconds = time.time() - began
         self.queries = None if case.queries is None else list(case.queries)
+        self.options = Options(quality=case.quality)
         self._folder = tempfile.TemporaryDirectory(prefix="audiosep-bench-")
         self.folder = Path(self._folder.name)
-        self.path = recording(case, self.folder)
+        self.recording = recording_of(case, self.folder)
+        self._findings: Findings | None = None
 
-    def facts(self) -> CaseFacts:
-        """Describe the case. This also warms the model up: the first pass of a network is slower than the others."""
+    def warm_up(self) -> CaseFacts:
+        """Describe the case. The first pass of a network, which is slower than the others, is made here."""
         from audiosep.audio import probe
 
         first, latency = self._first_sample()
-        info, separator = probe(self.path), self.separator
+        info, separator = probe(self.recording.path), self.separator
         samples = info.samples if info.samples is not None else self._decoded_samples()
         return CaseFacts(
             model=separator.name,
@@ -137,13 +155,34 @@ class CaseRunner:
         )
 
     def run(self) -> Times:
-        """Separate the recording once, and once more with a clock for each part."""
-        began = time.perf_counter()
+        """Separate the recording from file to files, and once more in memory, with a clock for each part."""
+        from audiosep.audio import read_audio
+
+        path, queries, options, clock = self.recording.path, self.queries, self.options, time.perf_counter
+        times = [clock()]
         output = OutputOptions(overwrite=True)
-        report = self.separator.separate_files([self.path], self.queries, self.folder / "out", output=output)
-        total = time.perf_counter() - began
+        report = self.separator.separate_files([path], queries, self.folder / "out", output=output, options=options)
+        times.append(clock())
         report.raise_for_failures()
-        return Times(total, *self._parts())
+        peaks = memory_peaks()  # of file to files: the pass in memory holds the whole recording
+        times.append(clock())
+        mix, rate = read_audio(path)
+        times.append(clock())
+        if queries is None:
+            targets = self.separator.stems(mix, sample_rate=rate, options=options)
+        else:
+            targets = self.separator.separate(mix, queries, sample_rate=rate, options=options)
+        times.append(clock())
+        targets.save(self.folder / "parts", overwrite=True)
+        times.append(clock())
+        if self._findings is None:
+            self._findings = Findings(*peaks, scores(targets, rate, self.recording.references))
+        total, _, decode, separate, write = (b - a for a, b in pairwise(times))
+        return Times(total, decode, separate, write)
+
+    def findings(self) -> Findings:
+        """Memory and quality of the first run."""
+        return self._findings or Findings()
 
     def roofline(self) -> Roofline | None:
         """Roofline of one window; None for engines other than torch, whose operations cannot be counted."""
@@ -155,39 +194,14 @@ class CaseRunner:
         count = None if self.queries is None else len(self.queries)
         return roofline(separator.model, count, device=separator.device, precision=separator.precision)
 
-    def _parts(self) -> tuple[float, float, float]:
-        """Seconds of decoding, separating and writing, measured block by block."""
-        from audiosep.audio import AudioReader, AudioWriter
-
-        clock, spent = time.perf_counter, [0.0, 0.0, 0.0]
-        with ExitStack() as stack:
-            reader = stack.enter_context(AudioReader(self.path))
-            rate, channels = reader.info.sample_rate, reader.info.channels
-            stream = self.separator.stream(self.queries, sample_rate=rate, channels=channels)
-            writers = [
-                stack.enter_context(AudioWriter(self.folder / f"part {i}.wav", rate, channels, overwrite=True))
-                for i in range(len(stream.names) + 1)
-            ]
-            blocks = iter(reader)
-            block: Array | None = np.zeros((channels, 0), np.float32)
-            while block is not None:
-                times = [clock()]
-                block = next(blocks, None)
-                times.append(clock())
-                targets: Array = stream.finish() if block is None else stream.push(block)
-                times.append(clock())
-                for writer, samples in zip(writers, (*targets, stream.mix - targets.sum(0)), strict=True):
-                    writer.write(samples)
-                times.append(clock())
-                spent = [s + b - a for s, a, b in zip(spent, times, times[1:], strict=False)]
-        return spent[0], spent[1], spent[2]
-
     def _first_sample(self) -> tuple[float, float]:
         """Seconds from opening a stream to its first output, without waiting for input; and its latency in seconds."""
         rate = self.separator.sample_rate
         block = tone_and_noise(rate // 10, rate)
         began = time.perf_counter()
-        stream = self.separator.stream(self.queries, sample_rate=rate, channels=2)
+        # A model without queries answers those that name a stem by its stems.
+        queries = None if self.separator.encoder is None else self.queries
+        stream = self.separator.stream(queries, sample_rate=rate, channels=2)
         while not stream.push(block).shape[-1]:
             pass
         return time.perf_counter() - began, stream.latency / rate
@@ -195,10 +209,16 @@ class CaseRunner:
     def _decoded_samples(self) -> int:
         from audiosep.audio import AudioReader
 
-        with AudioReader(self.path) as reader:
+        with AudioReader(self.recording.path) as reader:
             return sum(block.shape[1] for block in reader)
 
 
-def recording(case: Case, folder: Path) -> Path:
-    """The file that a case separates; a test sound is written to `folder`."""
-    return Path(case.recording) if case.recording else write_test_sound(folder / "test.wav", case.seconds)
+def recording_of(case: Case, folder: Path) -> Recording:
+    """What a case separates; a test sound is written to `folder`.
+
+    Raises:
+        InputError: as `find_recording`.
+    """
+    if case.recording is None:
+        return Recording(write_test_sound(folder / "test.wav", case.seconds))
+    return find_recording(Path(case.recording))

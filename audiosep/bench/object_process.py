@@ -44,12 +44,8 @@ class ObjectProcess:
         return self._submit(_call, method)
 
     def memory(self) -> tuple[float | None, float | None]:
-        """Peak memory of the process so far.
-
-        Returns:
-            Resident set size and CUDA memory, MB (10^6 bytes); None where it is not reported or there is no CUDA.
-        """
-        peaks: tuple[float | None, float | None] = self._submit(_peaks)
+        """Peak memory of the process so far, see `memory_peaks`."""
+        peaks: tuple[float | None, float | None] = self._submit(memory_peaks)
         return peaks
 
     def close(self) -> None:
@@ -67,6 +63,19 @@ class ObjectProcess:
             raise
 
 
+def memory_peaks() -> tuple[float | None, float | None]:
+    """Peak memory of this process so far.
+
+    Returns:
+        Resident set size and CUDA memory, MB (10^6 bytes); None where it is not reported or there is no CUDA.
+    """
+    import torch
+
+    device = torch.cuda.max_memory_allocated() / 1e6 if torch.cuda.is_initialized() else None
+    peak = peak_memory()
+    return None if peak is None else peak / 1e6, device
+
+
 _object: Any = None  # the object of this process, when it is one that `ObjectProcess` started
 
 
@@ -77,11 +86,3 @@ def _make(make: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
 
 def _call(method: str) -> Any:
     return getattr(_object, method)()
-
-
-def _peaks() -> tuple[float | None, float | None]:
-    import torch
-
-    device = torch.cuda.max_memory_allocated() / 1e6 if torch.cuda.is_initialized() else None
-    peak = peak_memory()
-    return None if peak is None else peak / 1e6, device

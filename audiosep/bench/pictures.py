@@ -1,14 +1,17 @@
-"""Measurements as a picture: horizontal bars, a row for each case."""
+"""Measurements as a picture: bars of time, and quality against speed."""
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from audiosep.bench.table import Row, rows, system_label
 from audiosep.errors import DependencyError, install_extra
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from audiosep.bench.suite import Measurement
@@ -34,38 +37,57 @@ def rows_figure(rows: int) -> Figure:
 
 
 def draw(measurements: Sequence[Measurement], path: Path) -> None:
-    """Draw the real-time factor of each case with its spread, and the part of each step.
+    """Draw the time of each case and of its parts and, where true sounds are known, quality against speed.
 
     Args:
-        measurements: a row for each.
+        measurements: of the cases.
         path: the PNG file to write.
 
     Raises:
         DependencyError: matplotlib is not installed.
     """
-    figure = rows_figure(len(measurements))
-    axes = figure.subplots()
-    rows = list(range(len(measurements)))
+    scored = [row for row in rows(measurements) if row.si_sdr is not None]
+    figure = rows_figure(len(measurements) + (10 if scored else 0))
+    if scored:
+        times, quality = figure.subplots(2, height_ratios=[1.2 + 0.45 * len(measurements), 4.5])
+        _draw_quality(quality, scored)
+    else:
+        times = figure.subplots()
+    _draw_times(times, measurements)
+    figure.savefig(path, dpi=120)
+
+
+def _draw_times(axes: Axes, measurements: Sequence[Measurement]) -> None:
+    """Real-time factors with their spread, and the part of each step."""
+    places = list(range(len(measurements)))
     left = [0.0] * len(measurements)
     for part in ("decode", "separate", "write"):
         widths = [getattr(m, part).median / m.facts.audio_seconds for m in measurements]
-        axes.barh(rows, widths, left=left, label=part)
+        axes.barh(places, widths, left=left, label=part)
         left = [a + b for a, b in zip(left, widths, strict=True)]
     totals = [m.real_time_factor for m in measurements]
     spread = [
         [(m.total.median - m.total.low) / m.facts.audio_seconds for m in measurements],
         [(m.total.high - m.total.median) / m.facts.audio_seconds for m in measurements],
     ]
-    axes.errorbar(totals, rows, xerr=spread, fmt="k|", capsize=3, label="file to files")
-    axes.set_yticks(rows, [case_label(m) for m in measurements])
+    axes.errorbar(totals, places, xerr=spread, fmt="k|", capsize=3, label="file to files")
+    axes.set_yticks(places, [f"{system_label(m)}, {m.task}, {m.facts.audio_seconds:g} s" for m in measurements])
     axes.invert_yaxis()
     axes.set_xlabel("seconds per second of sound")
     axes.legend()
-    figure.savefig(path, dpi=120)
 
 
-def case_label(measurement: Measurement) -> str:
-    """A case in one line."""
-    facts = measurement.facts
-    place = f"{facts.device} {facts.engine} {facts.precision}, {facts.threads} threads"
-    return f"{facts.model}, {measurement.task}, {facts.audio_seconds:g} s, {place}"
+def _draw_quality(axes: Axes, scored: Sequence[Row]) -> None:
+    """A point for each system and task: mean SI-SDR over the recordings against the speed in all of them."""
+    points: dict[tuple[str, str], list[Row]] = {}
+    for row in scored:
+        points.setdefault((row.system, row.task), []).append(row)
+    for (system, task), own in points.items():
+        speed = sum(row.audio_seconds for row in own) / sum(row.separate for row in own)
+        quality = statistics.fmean(row.si_sdr for row in own if row.si_sdr is not None)
+        axes.plot(speed, quality, "o", label=f"{system}, {task}")
+    axes.set_xscale("log")
+    axes.set_xlabel("seconds of sound per second of separating")
+    axes.set_ylabel("SI-SDR, dB")
+    axes.grid(alpha=0.3)
+    axes.legend()

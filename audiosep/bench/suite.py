@@ -15,12 +15,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from audiosep.bench.case import Case, CaseFacts, CaseRunner, Times
-from audiosep.bench.comparison import OtherImplementation
+from audiosep.bench.case import Case, CaseFacts, CaseRunner, Findings, Times
+from audiosep.bench.comparison import OtherImplementation, names_callable, peer_case
 from audiosep.bench.object_process import ObjectProcess
 from audiosep.errors import InputError
 from audiosep.inference.environment import environment
-from audiosep.inference.options import Engine
+from audiosep.inference.options import Engine, Options, Quality
+from audiosep.weights.catalogue import locate
 
 if TYPE_CHECKING:
     from audiosep.bench.roofline import Roofline
@@ -45,19 +46,19 @@ class Spread:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Another implementation on the same case.
+    """Another model or implementation on the same case.
 
     Attributes:
-        reference: its name, "module:callable".
-        seconds: of its separation in memory.
-        ratio: its seconds divided by ours for separating, run by run.
-        peak_memory_mb: its largest resident set, MB (10^6 bytes); None where it is not reported.
+        reference: its name, or "module:callable".
+        separate: seconds of separating in memory.
+        ratio: these divided by ours, run by run.
+        findings: its memory, in which a callable holds the whole recording, and its quality.
     """
 
     reference: str
-    seconds: Spread
+    separate: Spread
     ratio: Spread
-    peak_memory_mb: float | None
+    findings: Findings
 
 
 @dataclass(frozen=True)
@@ -69,13 +70,12 @@ class Measurement:
         facts: what was loaded for it.
         runs: how many there were.
         total: seconds from file to files.
-        decode: seconds of decoding, in a second pass.
+        decode: seconds of decoding, in a second pass in memory.
         separate: seconds of separating, in that pass.
         write: seconds of writing, in that pass.
-        peak_memory_mb: largest resident set of the process, MB (10^6 bytes); None where it is not reported.
-        peak_device_memory_mb: of tensors on a CUDA device, MB; None without one.
+        findings: memory of separating from file to files, and quality.
         roofline: of one window; None if it was not measured.
-        against: another implementation; None if there was none.
+        against: other models and implementations.
     """
 
     case: Case
@@ -85,10 +85,9 @@ class Measurement:
     decode: Spread
     separate: Spread
     write: Spread
-    peak_memory_mb: float | None
-    peak_device_memory_mb: float | None
-    roofline: Roofline | None
-    against: Comparison | None
+    findings: Findings
+    roofline: Roofline | None = None
+    against: tuple[Comparison, ...] = ()
 
     @property
     def task(self) -> str:
@@ -110,8 +109,9 @@ def grid(
     threads: Sequence[int | None] = (None,),
     tasks: Sequence[tuple[str, ...] | None] = (TEXTS[:1],),
     lengths: Sequence[float] = (60.0,),
-    recording: str | None = None,
+    recordings: Sequence[str] = (),
     engines: Sequence[Engine] = ("torch",),
+    qualities: Sequence[Quality] = (Options.quality,),
 ) -> list[Case]:
     """All combinations, as cases.
 
@@ -122,8 +122,9 @@ def grid(
         threads: as `Case.threads`.
         tasks: queries of each; None for the stems.
         lengths: seconds of the test sound.
-        recording: a file to separate instead of the test sound.
+        recordings: as `Case.recording`, instead of the test sound.
         engines: as `Case.engine`.
+        qualities: as `Case.quality`; stems have one.
 
     Raises:
         InputError: a length or a number of threads that is not positive, or a task without queries.
@@ -134,10 +135,14 @@ def grid(
         raise InputError(f"threads must be at least 1, got {', '.join(map(str, threads))}")
     if any(task is not None and not task for task in tasks):
         raise InputError("name at least one query, or measure the stems with --stems")
-    axes = (models, devices, precisions, threads, tasks, lengths[:1] if recording else lengths, engines)
+    sounds: list[tuple[str | None, float]] = [(one, lengths[0]) for one in recordings]
+    sounds = sounds or [(None, seconds) for seconds in lengths]
+    work = [(task, quality) for task in tasks for quality in (qualities[:1] if task is None else qualities)]
     return [
-        Case(model, device, precision, count, task, recording, seconds, engine)
-        for model, device, precision, count, task, seconds, engine in itertools.product(*axes)
+        Case(model, device, precision, count, task, recording, seconds, engine, quality)
+        for model, device, precision, count, (task, quality), (recording, seconds), engine in itertools.product(
+            models, devices, precisions, threads, work, sounds, engines
+        )
     ]
 
 
@@ -146,16 +151,17 @@ def measure_cases(
     *,
     runs: int = 5,
     roofline: bool = True,
-    against: str | None = None,
+    against: Sequence[str] = (),
     progress: Callable[[float], Any] | None = None,
 ) -> list[Measurement]:
     """Measure cases, interleaved run by run.
 
     Args:
-        cases: what to measure; up to `TOGETHER` of them have processes at the same time.
+        cases: what to measure; together with what they are compared with, up to `TOGETHER` have processes at a time.
         runs: of each case.
         roofline: also count a window's operations and bytes, and measure the machine's peaks.
-        against: "module:callable" of another implementation (see `OtherImplementation`).
+        against: other models that do the same work, as `Case.model`, or "module:callable" of another implementation
+            (see `OtherImplementation`).
         progress: called with the fraction that is done.
 
     Returns:
@@ -163,13 +169,20 @@ def measure_cases(
 
     Raises:
         InputError: no case or no run, or `against` cannot be called.
+        ModelError: a model to compare with is not on this machine.
         AudioSepError: whatever loading or separating raises.
     """
     if not cases or runs < 1:
         raise InputError(f"there must be at least one case and one run, got {len(cases)} and {runs}")
+    if wrong := [case.model for case in cases if names_callable(case.model)]:
+        raise InputError(f"{wrong[0]} is no model: compare with module:callable by --against")
+    for name in against:
+        if not names_callable(name):
+            locate(name)
     done: list[Measurement] = []
-    for start in range(0, len(cases), TOGETHER):
-        part = cases[start : start + TOGETHER]
+    together = max(1, TOGETHER // (1 + len(against)))
+    for start in range(0, len(cases), together):
+        part = cases[start : start + together]
 
         def advance(fraction: float, start: int = start, count: int = len(part)) -> None:
             if progress is not None:
@@ -180,53 +193,66 @@ def measure_cases(
 
 
 def _in_turns(
-    cases: Sequence[Case], runs: int, roofline: bool, against: str | None, advance: Callable[[float], None]
+    cases: Sequence[Case], runs: int, roofline: bool, against: Sequence[str], advance: Callable[[float], None]
 ) -> list[Measurement]:
-    ours: list[ObjectProcess] = []
-    theirs: list[ObjectProcess] = []
+    """Measure cases and what they are compared with; a peer whose work is the same for several cases runs once."""
+    running: dict[Case, _Running] = {}
     try:
-        facts = []
-        for case in cases:
-            ours.append(ObjectProcess(CaseRunner, case, time.time()))
-            facts.append(ours[-1].call("facts"))
-            if against is not None:
-                theirs.append(ObjectProcess(OtherImplementation, case, against))
-                theirs[-1].call("run")  # the first call may load and compile
-        times: list[list[Times]] = [[] for _ in cases]
-        seconds: list[list[float]] = [[] for _ in cases]
+        for one in (one for case in cases for one in (case, *(peer_case(case, name) for name in against))):
+            if one not in running:
+                running[one] = _Running(one)
         for number in range(runs):
-            for i, process in enumerate(ours):
-                times[i].append(process.call("run"))
-                if theirs:
-                    seconds[i].append(theirs[i].call("run"))
+            for process in running.values():
+                process.run()
             advance((number + 1) / runs)
-        done = []
-        for i, case in enumerate(cases):
-            memory, device_memory = ours[i].memory()
-            done.append(
-                Measurement(
-                    case=case,
-                    facts=facts[i],
-                    runs=runs,
-                    total=Spread.of([one.total for one in times[i]]),
-                    decode=Spread.of([one.decode for one in times[i]]),
-                    separate=Spread.of([one.separate for one in times[i]]),
-                    write=Spread.of([one.write for one in times[i]]),
-                    peak_memory_mb=memory,
-                    peak_device_memory_mb=device_memory,
-                    roofline=ours[i].call("roofline") if roofline else None,
-                    against=None if against is None else _compare(against, times[i], seconds[i], theirs[i]),
-                )
-            )
-        return done
+        return [
+            running[case].measurement(roofline, [running[peer_case(case, name)] for name in against]) for case in cases
+        ]
     finally:
-        for process in (*ours, *theirs):
+        for process in running.values():
             process.close()
 
 
-def _compare(reference: str, ours: Sequence[Times], theirs: Sequence[float], process: ObjectProcess) -> Comparison:
-    ratios = [their / our.separate for our, their in zip(ours, theirs, strict=True)]
-    return Comparison(reference, Spread.of(theirs), Spread.of(ratios), process.memory()[0])
+class _Running:
+    """A case in its process, and the times of its runs so far."""
+
+    def __init__(self, case: Case) -> None:
+        self.case = case
+        if names_callable(case.model):
+            self._process = ObjectProcess(OtherImplementation, case)
+        else:
+            self._process = ObjectProcess(CaseRunner, case, time.time())
+        try:
+            self._facts: CaseFacts = self._process.call("warm_up")
+        except BaseException:
+            self.close()
+            raise
+        self._times: list[Times] = []
+
+    def run(self) -> None:
+        self._times.append(self._process.call("run"))
+
+    def measurement(self, roofline: bool, peers: Sequence[_Running]) -> Measurement:
+        return Measurement(
+            case=self.case,
+            facts=self._facts,
+            runs=len(self._times),
+            total=Spread.of([one.total for one in self._times]),
+            decode=Spread.of([one.decode for one in self._times]),
+            separate=Spread.of([one.separate for one in self._times]),
+            write=Spread.of([one.write for one in self._times]),
+            findings=self._process.call("findings"),
+            roofline=self._process.call("roofline") if roofline else None,
+            against=tuple(peer.compared_with(self._times) for peer in peers),
+        )
+
+    def compared_with(self, ours: Sequence[Times]) -> Comparison:
+        seconds = [one.separate for one in self._times]
+        ratio = Spread.of([their / our.separate for our, their in zip(ours, seconds, strict=True)])
+        return Comparison(self.case.model, Spread.of(seconds), ratio, self._process.call("findings"))
+
+    def close(self) -> None:
+        self._process.close()
 
 
 def conditions() -> dict[str, Any]:

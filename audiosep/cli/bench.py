@@ -5,29 +5,37 @@ from __future__ import annotations
 import dataclasses
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args
 
 import typer
 
 from audiosep.cli import common
 from audiosep.cli.standard_error import Terminal, progress_bar
 from audiosep.errors import InputError
-from audiosep.inference.options import Engine
+from audiosep.inference.options import Engine, Options, Quality
 
 if TYPE_CHECKING:
     from audiosep.bench.suite import Measurement, Spread
 
 app = common.application()
+Known = TypeVar("Known", bound=str)
 
 
 @app.command()
 @common.guarded
 def bench(
-    recording: Annotated[Path | None, typer.Argument(help="A recording; by default a test sound is made.")] = None,
+    recordings: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[RECORDING...]",
+            help="Recordings, or folders of a mix.wav and its true sounds, named as targets [a test sound].",
+        ),
+    ] = None,
     model: Annotated[list[str] | None, typer.Option("--model", "-m", help="Name, folder or hub id [mini].")] = None,
     device: Annotated[list[str] | None, typer.Option(help="auto, cpu, cuda ... [auto].")] = None,
     precision: Annotated[list[str] | None, typer.Option(help="auto, fp32, bf16 or fp16 [auto].")] = None,
     engine: Annotated[list[str] | None, typer.Option(help="torch or openvino [torch].")] = None,
+    quality: Annotated[list[str] | None, typer.Option(help="fast, balanced or best, of queries [balanced].")] = None,
     threads: Annotated[list[str] | None, typer.Option(help="CPU threads [as many as CPUs are free].")] = None,
     queries: Annotated[list[str] | None, typer.Option(help="Number of queries [1].")] = None,
     stems: Annotated[
@@ -36,7 +44,9 @@ def bench(
     query: Annotated[list[str] | None, typer.Option("--query", "-q", help="A sound to separate, in words.")] = None,
     seconds: Annotated[list[str] | None, typer.Option(help="Length of the test sound [60].")] = None,
     runs: Annotated[int, typer.Option(min=1, help="Runs of each case.")] = 5,
-    against: Annotated[str | None, typer.Option(help="Compare with another implementation: module:callable.")] = None,
+    against: Annotated[
+        list[str] | None, typer.Option(help="Compare with other models, or other implementations: module:callable.")
+    ] = None,
     roofline: Annotated[bool, typer.Option(help="Compare with the measured peaks of this machine.")] = True,
     plot: Annotated[Path | None, typer.Option(help="Draw the figures into this PNG file.")] = None,
     as_json: common.AsJson = False,
@@ -47,32 +57,40 @@ def bench(
     audiosep bench --queries 1,4 --stems --threads 1,2 --plot bench.png
 
     audiosep bench -m audiosep-base --precision fp32,bf16 --against my_module:separate
+
+    audiosep bench songs/* --stems --against htdemucs,umxhq --plot quality.png
     """
+    from audiosep.bench import table
     from audiosep.bench.pictures import draw
     from audiosep.bench.suite import TEXTS, conditions, grid, measure_cases
 
     terminal = Terminal()
     common.logs_to(terminal, 0, quiet)
-    if against:
+    peers = _values(against)
+    if peers:
         sys.path.insert(0, str(Path.cwd()))  # the module may lie in the current folder, as for python -m
     cases = grid(
         _values(model, "mini"),
         devices=_values(device, "auto"),
         precisions=_values(precision, "auto"),
-        engines=_engines(_values(engine, "torch")),
+        engines=_known("--engine", _values(engine, "torch"), get_args(Engine)),
+        qualities=_known("--quality", _values(quality, Options.quality), get_args(Quality)),
         threads=[int(_number("--threads", text)) for text in _values(threads)] or [None],
         tasks=_tasks(tuple(query or ()), queries, stems, TEXTS),
         lengths=[_number("--seconds", text) for text in _values(seconds, "60")],
-        recording=None if recording is None else str(recording),
+        recordings=[str(path) for path in recordings or ()],
     )
     with progress_bar(terminal, "Measuring", quiet) as progress:
-        done = measure_cases(cases, runs=runs, roofline=roofline, against=against, progress=progress)
+        done = measure_cases(cases, runs=runs, roofline=roofline, against=peers, progress=progress)
     if plot is not None:
         draw(done, plot)
     if as_json:
         common.emit({"environment": conditions(), "cases": [document(one) for one in done]})
         return
-    print("\n\n".join(describe(one) for one in done))
+    parts = [describe(one) for one in done]
+    if len(found := table.rows(done)) > 1:
+        parts.append(table.text(found))
+    print("\n\n".join(parts))
 
 
 def _values(given: list[str] | None, *default: str) -> list[str]:
@@ -80,11 +98,11 @@ def _values(given: list[str] | None, *default: str) -> list[str]:
     return [value.strip() for text in given or default for value in text.split(",") if value.strip()]
 
 
-def _engines(names: list[str]) -> list[Engine]:
-    engines = [known for name in names for known in get_args(Engine) if known == name]
-    if len(engines) != len(names):
-        raise InputError(f"--engine takes {' or '.join(get_args(Engine))}, got {', '.join(names)}")
-    return engines
+def _known(option: str, names: list[str], known: tuple[Known, ...]) -> list[Known]:
+    found = [one for name in names for one in known if one == name]
+    if len(found) != len(names):
+        raise InputError(f"{option} takes {', '.join(known[:-1])} or {known[-1]}, got {', '.join(names)}")
+    return found
 
 
 def _number(option: str, text: str) -> float:
@@ -121,10 +139,10 @@ def document(measured: Measurement) -> dict[str, Any]:
 
 def describe(measured: Measurement) -> str:
     """A measurement as text."""
-    facts, factor = measured.facts, measured.real_time_factor
+    case, facts, findings, factor = measured.case, measured.facts, measured.findings, measured.real_time_factor
     rows = {
         "model": f"{facts.model} on {facts.device} by {facts.engine}, {facts.precision}, {facts.threads} threads",
-        "task": f"{measured.task}: {', '.join(measured.case.queries)}" if measured.case.queries else measured.task,
+        "task": f"{measured.task}: {', '.join(case.queries)}; {case.quality}" if case.queries else measured.task,
         "recording": f"{facts.audio_seconds:.1f} s, {facts.sample_rate} Hz, {facts.channels} channels",
         "start": f"{facts.start_seconds:.2f} s from a fresh process to the loaded model",
         "first sample": f"{facts.first_sample_seconds:.2f} s later, {facts.latency_seconds:.2f} s behind the input",
@@ -134,11 +152,13 @@ def describe(measured: Measurement) -> str:
         "separate": f"{_spread(measured.separate)} s",
         "write": f"{_spread(measured.write)} s",
     }
-    if measured.peak_memory_mb is not None:
-        rows["peak memory"] = f"{measured.peak_memory_mb:.0f} MB"
-    if measured.peak_device_memory_mb is not None:
-        rows["peak GPU memory"] = f"{measured.peak_device_memory_mb:.0f} MB"
-    roofline, against = measured.roofline, measured.against
+    if findings.peak_memory_mb is not None:
+        rows["peak memory"] = f"{findings.peak_memory_mb:.0f} MB"
+    if findings.peak_device_memory_mb is not None:
+        rows["peak GPU memory"] = f"{findings.peak_device_memory_mb:.0f} MB"
+    if findings.si_sdr:
+        rows["SI-SDR"] = _scores(findings.si_sdr)
+    roofline = measured.roofline
     if roofline is not None:
         rows["window"] = (
             f"{roofline.window_seconds:.1f} s of sound in {roofline.seconds:.3f} s: "
@@ -149,9 +169,16 @@ def describe(measured: Measurement) -> str:
             f"reached {roofline.share:.0%} of the first, {roofline.bound_seconds / roofline.seconds:.0%} of the bound "
             f"by {roofline.limit}"
         )
-    if against is not None:
-        rows["against"] = f"{against.reference}: {_spread(against.seconds)} s, {_spread(against.ratio)} times ours"
-    return "\n".join(f"{name:17} {text}" for name, text in rows.items())
+    lines = [f"{name:17} {text}" for name, text in rows.items()]
+    for peer in measured.against:
+        facts_of_peer = f"{_spread(peer.separate)} s, {_spread(peer.ratio)} times ours"
+        scores = f"; SI-SDR {_scores(peer.findings.si_sdr)}" if peer.findings.si_sdr else ""
+        lines.append(f"{'against':17} {peer.reference}: {facts_of_peer}{scores}")
+    return "\n".join(lines)
+
+
+def _scores(si_sdr: dict[str, float]) -> str:
+    return ", ".join(f"{name} {ratio:.2f}" for name, ratio in si_sdr.items()) + " dB"
 
 
 def _spread(spread: Spread) -> str:
