@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 import sounds
+import torch
 from doubles import FakeEncoder, IdentityModel
 
 from audiosep.audio import write_audio
 from audiosep.errors import AudioSepError, Cancelled, InputError
+from audiosep.inference import threads
 from audiosep.separator import Separator
 
 pytest.importorskip("gradio", reason="Gradio is not installed: pip install 'audiosep[studio]'")
@@ -64,6 +66,22 @@ def song(tmp_path: Path) -> Path:
     path = tmp_path / "song.wav"
     write_audio(path, sounds.voice(2.0, RATE, 1)[None].astype(np.float32), RATE)
     return path
+
+
+@pytest.mark.parametrize(("asked", "used"), [(None, [1, 3, 4]), (2, [2, 2, 2])])
+def test_each_request_gets_the_threads_whose_cpus_are_free(
+    work: Work, monkeypatch: pytest.MonkeyPatch, asked: int | None, used: list[int]
+) -> None:
+    free = iter([1, 3, 8])
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(threads, "free_cpus", lambda: next(free))
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        work = Work(work.sessions, MODELS, asked)
+        assert [work.compute(torch.get_num_threads) for _ in range(3)] == used
+    finally:
+        torch.set_num_threads(before)
 
 
 def opened(work: Work, song: Path, name: str = "song.wav") -> Any:

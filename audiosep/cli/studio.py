@@ -68,8 +68,9 @@ def studio(
     models = _models(chosen, also or [])
     listening = listen_on(host, port)
     listening.listen()  # a browser that comes early waits
-    made = Studio(models, limits=limits, hosts=LOOPBACK | {host} if here else None, token=token, mcp=mcp)
-    made.work.separator()  # a model that cannot be loaded fails here, and the first request need not wait
+    hosts = LOOPBACK | {host} if here else None
+    made = Studio(models, limits=limits, hosts=hosts, token=token, mcp=mcp, threads=chosen.threads)
+    made.work.compute(made.work.separator)  # fails here if it cannot be loaded, and the first request need not wait
     address = address_of(listening, host, token)
 
     if not quiet:

@@ -66,14 +66,26 @@ def _running(stat: Path) -> int | None:
         return None
 
 
+def threads_for(most: int) -> int:
+    """The number of threads to compute with now.
+
+    Args:
+        most: threads.
+
+    Returns:
+        `most`, but at most `free_cpus`. If `OMP_NUM_THREADS` sets torch's number, other programs do not count: at most
+        `available_cpus`.
+    """
+    return min(most, available_cpus() if "OMP_NUM_THREADS" in os.environ else free_cpus())
+
+
 def use_threads(count: int | None = None) -> int:
     """Set the number of threads that torch computes with in this process.
 
     More threads than free CPUs are much slower than fewer, because all of them wait for the one that has no CPU.
 
     Args:
-        count: threads; None for torch's number, at most `free_cpus`. If `OMP_NUM_THREADS` sets torch's number, other
-            programs do not count: at most `available_cpus`.
+        count: threads; None for torch's number, or fewer: `threads_for`.
 
     Returns:
         The number of threads in use.
@@ -86,8 +98,7 @@ def use_threads(count: int | None = None) -> int:
     if count is not None and count < 1:
         raise InputError(f"threads must be at least 1, got {count}")
     if count is None:
-        limit = available_cpus() if "OMP_NUM_THREADS" in os.environ else free_cpus()
-        count = min(torch.get_num_threads(), limit)
+        count = threads_for(torch.get_num_threads())
     torch.set_num_threads(count)
     logger.info("%d threads of %d CPUs", count, available_cpus())
     return torch.get_num_threads()

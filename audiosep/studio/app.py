@@ -38,6 +38,7 @@ class Studio:
         token: as in `Guard`.
         frames: as in `Guard`.
         mcp: whether the interface is also a server of the Model Context Protocol.
+        threads: as in `Work`.
 
     Attributes:
         asgi: the application, for a server of ASGI.
@@ -56,6 +57,7 @@ class Studio:
         token: str | None = None,
         frames: str = "'none'",
         mcp: bool = False,
+        threads: int | None = None,
     ) -> None:
         self._sessions = Sessions(limits)
         _quiet_gradio(self._sessions.uploads)
@@ -68,7 +70,7 @@ class Studio:
         from audiosep.studio.guard import Guard
         from audiosep.studio.routes import routes
 
-        self.work = Work(self._sessions, models)
+        self.work = Work(self._sessions, models, threads)
 
         @contextlib.asynccontextmanager
         async def lifespan(app: Any) -> AsyncIterator[None]:

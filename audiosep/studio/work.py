@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from audiosep.errors import AudioSepError, Cancelled, InputError, ModelError
 from audiosep.inference.options import Options
+from audiosep.inference.threads import threads_for, use_threads
 from audiosep.output.output_options import OutputOptions
 from audiosep.query.query import Query
 from audiosep.studio.limits import Limits
@@ -66,13 +67,20 @@ class Work:
     Args:
         sessions: of the pages.
         models: name -> loads a separator, which is kept until another one is wanted.
+        threads: that models compute with; None for as many as CPUs are free, which is looked up before each request.
     """
 
-    def __init__(self, sessions: Sessions, models: Mapping[str, Callable[[], Separator]]) -> None:
+    def __init__(
+        self, sessions: Sessions, models: Mapping[str, Callable[[], Separator]], threads: int | None = None
+    ) -> None:
+        import torch
+
         self.sessions = sessions
         self.models = dict(models)
+        self._threads, self._most = threads, torch.get_num_threads()
         self._loaded: tuple[str, Separator] | None = None
-        # torch keeps some 70 MiB for each thread that has run the network, and Gradio calls from any of forty.
+        # torch keeps some 70 MiB for each thread that has run the network, and Gradio calls from any of forty. And the
+        # threads that compute for them wait asleep where there are more of them than CPUs: slower by a fifth.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="audiosep-studio")
 
     def compute(self, work: Callable[[], Answer]) -> Answer:
@@ -84,7 +92,12 @@ class Work:
         Returns:
             What it returns.
         """
-        return self._thread.submit(work).result()
+
+        def work_with_threads() -> Answer:
+            use_threads(self._threads or threads_for(self._most))
+            return work()
+
+        return self._thread.submit(work_with_threads).result()
 
     @property
     def limits(self) -> Limits:
