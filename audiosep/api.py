@@ -86,7 +86,9 @@ def load(
         apply_adapter(network, adapter)
         name = f"{name} + {Path(adapter).stem}"
     try:
-        encoder = None if config["query"] is None else load_encoder(config["query"], folder)
+        # An adapter may have changed the parts of the network that the encoder would share.
+        shared = network if adapter is None else None
+        encoder = None if config["query"] is None else load_encoder(config["query"], folder, shared)
     except ConfigError as error:
         raise ModelError(f"{folder / CONFIG}: {error}; was it made by another version of audiosep?") from error
     prototypes = load_prototypes(encoder, folder)

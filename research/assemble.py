@@ -75,7 +75,8 @@ def assemble(
     if listener is not None:
         audio_tower = copy.deepcopy(audio_tower)
         load_listener(audio_tower, listener)
-    query = MiniEncoder(text_tower.tower, text_tower.words, audio_tower, name).save(out)
+    encoder = MiniEncoder(text_tower.tower, text_tower.words, audio_tower, name)
+    query = encoder.save(out, with_listener=listener is not None)
     return save_model(out, model, query=query, extra={"name": name, "licence": licence}, half=True)
 
 

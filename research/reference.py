@@ -10,7 +10,6 @@ Both references run the eager float32 network on one channel at 32 kHz, as the p
 from __future__ import annotations
 
 import argparse
-import shutil
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -25,6 +24,7 @@ from torch import Tensor
 from audiosep.audio.resampling import resample
 from audiosep.models import resunet
 from audiosep.models.resunet import ResUNet30
+from audiosep.query.mini import MiniEncoder
 from audiosep.weights.catalogue import locate
 from audiosep.weights.checkpoint import save_model
 from audiosep.weights.model_config import read_config
@@ -65,9 +65,8 @@ def write_model(folder: Path) -> None:
     torch.manual_seed(0)
     mini = locate("mini")
     folder.mkdir(parents=True, exist_ok=True)
-    for name in ("clap.safetensors", "tokenizer.json"):
-        shutil.copy(mini / name, folder / name)
-    save_model(folder, ResUNet30(ResUNet30.Config()), query=read_config(mini)["query"], extra={"name": "resunet30"})
+    query = MiniEncoder.from_config(read_config(mini)["query"], mini).save(folder)
+    save_model(folder, ResUNet30(ResUNet30.Config()), query=query, extra={"name": "resunet30"})
 
 
 def _mono(mix: NDArray[np.float32], sample_rate: int) -> Tensor:

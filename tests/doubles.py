@@ -108,7 +108,9 @@ class FakeEncoder:
         self.texts: list[str] = []  # everything that was embedded, in order
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any], folder: Path) -> FakeEncoder:
+    def from_config(
+        cls, config: Mapping[str, Any], folder: Path, network: torch.nn.Module | None = None
+    ) -> FakeEncoder:
         return cls(config.get("dimension", 16))
 
     def text(self, texts: Sequence[str]) -> Tensor:

@@ -14,7 +14,7 @@ from audiosep.models.listener import Listener
 from audiosep.query.mini import MiniEncoder
 from audiosep.training.tower_files import export_listener
 from audiosep.weights.catalogue import locate
-from audiosep.weights.checkpoint import load_model, save_model
+from audiosep.weights.checkpoint import load_model, load_state, save_model
 from audiosep.weights.model_config import read_config
 from research.assemble import assemble, trained_on
 
@@ -69,6 +69,8 @@ def test_audio_queries_are_embedded_by_the_frozen_listener(tmp_path: Path) -> No
         )
         encoder = MiniEncoder.from_config(read_config(folder)["query"] or {}, folder)
         assert torch.allclose(encoder.listener.joint.weight, expected.joint.weight, atol=1e-3)
+        stored = {key.split(".")[0] for key in load_state(folder / "clap.safetensors")}
+        assert stored == ({"text"} if listener is None else {"text", "listener"})
         model, described = load_model(folder)
         assert torch.allclose(model.listener.joint.weight, separator.listener.joint.weight, atol=1e-3)
         assert described["name"] == "small"

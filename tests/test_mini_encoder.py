@@ -9,14 +9,19 @@ from pathlib import Path
 import pytest
 import torch
 
+from audiosep.api import load
 from audiosep.errors import ConfigError, ModelError, QueryError
+from audiosep.models.adapters import Adapter, AdapterConfig, trainable_parameters
+from audiosep.models.hybrid import Hybrid
 from audiosep.models.listener import Listener, ListenerConfig
 from audiosep.models.text import TextTower, TextTowerConfig
 from audiosep.query import load_encoder
 from audiosep.query.encoder import QueryEncoder
 from audiosep.query.mini import MiniEncoder, pack_table, unpack_table
 from audiosep.query.tokenizer import WordPieces, train_word_pieces
-from audiosep.weights.checkpoint import load_state
+from audiosep.training.finetune.finetuning import FinetuneConfig, _saver
+from audiosep.weights.checkpoint import load_model, load_state, save_model
+from audiosep.weights.model_config import read_config
 
 TEXTS = ["a dog barking", "an electric guitar solo", "rain"]
 
@@ -119,6 +124,70 @@ def test_damaged_folders_are_errors(saved: tuple[Path, dict]) -> None:
     (folder / "clap.safetensors").unlink()
     with pytest.raises(ModelError, match=r"clap\.safetensors"):
         MiniEncoder.from_config(config, folder)
+
+
+@pytest.fixture
+def shared_folder(mini_folder: Path, tmp_path: Path) -> Path:
+    """`mini_folder` with the model's listener as the audio tower, stored once."""
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    network, facts = load_model(mini_folder)
+    whole = MiniEncoder.from_config(facts["query"], mini_folder)
+    assert isinstance(network, Hybrid)
+    query = MiniEncoder(whole.tower, whole.words, network.listener).save(folder, with_listener=False)
+    return save_model(folder, network, query=query, extra={"name": "shared"})
+
+
+def test_the_listener_of_the_model_is_stored_once_and_shared(shared_folder: Path) -> None:
+    assert all(key.startswith("text.") for key in load_state(shared_folder / "clap.safetensors"))
+    separator = load(shared_folder, device="cpu", precision="fp32")
+    shared, network = separator.encoder, separator.model
+    assert isinstance(shared, MiniEncoder)
+    assert isinstance(network, Hybrid)
+    assert shared.listener is network.listener
+    separator.to(precision="bf16")
+    assert shared.listener is network.listener
+    own = load_encoder(read_config(shared_folder)["query"], shared_folder)
+    assert isinstance(own, MiniEncoder)
+    assert own.listener is not network.listener
+    x = [noise(1.0)]
+    torch.testing.assert_close(own.audio(x, 32000), shared.audio(x, 32000))
+    state = network.listener.state_dict()
+    assert all(torch.equal(value, state[key]) for key, value in own.listener.state_dict().items())
+
+
+def test_an_adapter_does_not_change_how_queries_are_heard(shared_folder: Path, tmp_path: Path) -> None:
+    network, _ = load_model(shared_folder)
+    adapter = Adapter(network, AdapterConfig(exclude=()))
+    with torch.no_grad():
+        for parameter in trainable_parameters(network):
+            parameter.add_(0.1)
+    adapter.save(tmp_path / "adapter.safetensors", base="shared")
+    plain, adapted = (
+        load(shared_folder, device="cpu", precision="fp32", adapter=path)
+        for path in (None, tmp_path / "adapter.safetensors")
+    )
+    x = [noise(1.0)]
+    assert not torch.equal(adapted.model.listener.joint.weight, plain.model.listener.joint.weight)
+    torch.testing.assert_close(adapted.encoder.audio(x, 32000), plain.encoder.audio(x, 32000))
+
+
+def test_a_model_trained_as_a_whole_keeps_how_queries_are_heard(shared_folder: Path, tmp_path: Path) -> None:
+    network, facts = load_model(shared_folder)
+    encoder = load_encoder(facts["query"], shared_folder)
+    config = FinetuneConfig(full=True, adapter=AdapterConfig(exclude=()))
+    save = _saver(network, config, "shared", ["kettle"], facts, encoder)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.1)
+    save(network, tmp_path)
+    again = load(tmp_path, device="cpu", precision="fp32").encoder
+    torch.testing.assert_close(again.audio([noise(1.0)], 32000), encoder.audio([noise(1.0)], 32000), atol=1e-3, rtol=0)
+
+
+def test_a_model_without_the_listener_that_is_named_is_refused(shared_folder: Path) -> None:
+    with pytest.raises(ConfigError, match=r"query\.listener is null, .* the model has none"):
+        load_encoder(read_config(shared_folder)["query"], shared_folder, torch.nn.Identity())
 
 
 def test_weights_that_understand_nothing_are_refused(mini: MiniEncoder) -> None:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from audiosep.errors import ConfigError
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from audiosep.query.encoder import QueryEncoder
     from audiosep.query.prototypes import Prototypes
 
@@ -20,12 +22,13 @@ ENCODERS = {
 }
 
 
-def load_encoder(config: Mapping[str, Any], folder: Path) -> QueryEncoder:
+def load_encoder(config: Mapping[str, Any], folder: Path, network: nn.Module | None = None) -> QueryEncoder:
     """The query encoder that a model's `config.json` names.
 
     Args:
         config: the "query" object: {"encoder": "mini" | "clap" | "laion", ...}.
         folder: the model's folder; relative paths in `config` start there.
+        network: the model of the folder, whose parts the encoder may share; None for weights of its own.
 
     Raises:
         ConfigError: an unknown encoder.
@@ -34,7 +37,8 @@ def load_encoder(config: Mapping[str, Any], folder: Path) -> QueryEncoder:
     if kind not in ENCODERS:
         raise ConfigError(f"query.encoder: {kind!r} is not one of {', '.join(map(repr, ENCODERS))}")
     module, name = ENCODERS[kind].split(":")
-    encoder: QueryEncoder = getattr(importlib.import_module(module), name).from_config(config, folder)
+    kind_of_encoder = getattr(importlib.import_module(module), name)
+    encoder: QueryEncoder = kind_of_encoder.from_config(config, folder, network)
     return encoder
 
 

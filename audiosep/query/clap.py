@@ -84,12 +84,15 @@ class ClapEncoder:
         self._lock = threading.RLock()  # loading checks the tower by its own queries
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any], folder: Path) -> ClapEncoder:
+    def from_config(
+        cls, config: Mapping[str, Any], folder: Path, network: torch.nn.Module | None = None
+    ) -> ClapEncoder:
         """The encoder that a model's `config.json` names, without a network.
 
         Args:
             config: the "query" object.
             folder: the model's.
+            network: not used: this encoder shares nothing with the model.
 
         Raises:
             ConfigError: an unknown or missing key in `config`.

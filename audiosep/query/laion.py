@@ -80,12 +80,15 @@ class LaionEncoder:
         canary(self)
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any], folder: Path) -> LaionEncoder:
+    def from_config(
+        cls, config: Mapping[str, Any], folder: Path, network: torch.nn.Module | None = None
+    ) -> LaionEncoder:
         """The encoder that a model's `config.json` names.
 
         Args:
             config: the "query" object.
             folder: the model's.
+            network: not used: this encoder shares nothing with the model.
 
         Raises:
             ConfigError: an unknown or missing key in `config`.

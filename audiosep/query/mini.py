@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from audiosep.errors import ConfigError
 from audiosep.models.audio_tower import AudioTower
 from audiosep.models.joint_space import DIMENSION
 from audiosep.models.listener import ListenerConfig
@@ -19,7 +20,7 @@ from audiosep.models.towers import TowerConfig, build_tower
 from audiosep.query.encoder import canary, example_at_rate
 from audiosep.query.tokenizer import WordPieces
 from audiosep.weights import configs
-from audiosep.weights.checkpoint import load_into, load_state, save_state
+from audiosep.weights.checkpoint import load_into, load_model, load_state, save_state
 
 WEIGHTS, TOKENIZER = "clap.safetensors", "tokenizer.json"
 _TABLE = "text.words.weight"
@@ -37,13 +38,13 @@ class MiniConfig:
         encoder: always "mini".
         name: of the weights.
         text: shape of the text tower.
-        listener: shape of the audio tower.
+        listener: shape of the audio tower; None where it is the listener of the model, which is stored with that.
     """
 
     encoder: str = "mini"
     name: str = "mini"
     text: TextTowerConfig = dataclasses.field(default_factory=TextTowerConfig)
-    listener: TowerConfig = dataclasses.field(default_factory=ListenerConfig)
+    listener: TowerConfig | None = dataclasses.field(default_factory=ListenerConfig)
 
 
 class MiniEncoder:
@@ -70,40 +71,51 @@ class MiniEncoder:
         canary(self)
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any], folder: Path) -> MiniEncoder:
+    def from_config(
+        cls, config: Mapping[str, Any], folder: Path, network: torch.nn.Module | None = None
+    ) -> MiniEncoder:
         """Read `clap.safetensors` and `tokenizer.json` of a model's folder.
 
         Args:
             config: the "query" object of its `config.json`.
             folder: the model's.
+            network: the model of the folder. Where the audio tower is its listener, the two share it: moved or changed
+                with the one, it is with the other. None: the encoder has weights of its own.
 
         Raises:
-            ConfigError: an unknown or missing key in `config`.
+            ConfigError: an unknown or missing key in `config`, or a model without the listener that is named.
             ModelError: a file is missing, damaged or does not fit the configuration.
         """
         shape = configs.from_dict(MiniConfig, config, "query")
         state = unpack_table(load_state(folder / WEIGHTS))
-        tower, listener = TextTower(shape.text), build_tower(shape.listener)
-        named = torch.nn.ModuleDict({"text": tower, "listener": listener})
-        load_into(named, state, folder / WEIGHTS)
-        return cls(tower, WordPieces.read(folder / TOKENIZER, shape.text.vocabulary), listener, shape.name)
+        parts = torch.nn.ModuleDict({"text": TextTower(shape.text)})
+        if shape.listener is not None:
+            parts["listener"] = build_tower(shape.listener)
+        load_into(parts, state, folder / WEIGHTS)
+        if shape.listener is None:
+            parts["listener"] = _listener_of(load_model(folder)[0] if network is None else network)
+        words = WordPieces.read(folder / TOKENIZER, shape.text.vocabulary)
+        return cls(parts["text"], words, parts["listener"], shape.name)  # type: ignore[arg-type]  # of a ModuleDict
 
-    def save(self, folder: Path) -> dict[str, Any]:
+    def save(self, folder: Path, *, with_listener: bool = True) -> dict[str, Any]:
         """Write the two files.
 
         Args:
             folder: the model's.
+            with_listener: False where the audio tower is the listener of the model that is saved to the folder.
 
         Returns:
             The "query" object that `from_config` reads.
         """
-        named = torch.nn.ModuleDict({"text": self.tower, "listener": self.listener})
-        save_state(folder / WEIGHTS, pack_table(named.state_dict()), half=True)
+        parts = torch.nn.ModuleDict({"text": self.tower})
+        shape: TowerConfig | None = None
+        if with_listener:
+            parts["listener"] = self.listener
+            assert isinstance(self.listener.config, TowerConfig)
+            shape = self.listener.config
+        save_state(folder / WEIGHTS, pack_table(parts.state_dict()), half=True)
         self.words.tokenizer.save(str(folder / TOKENIZER), pretty=False)
-        shape = self.listener.config
-        assert isinstance(shape, TowerConfig)
-        config = MiniConfig(name=self.name, text=self.tower.config, listener=shape)
-        return configs.to_dict(config)
+        return configs.to_dict(MiniConfig(name=self.name, text=self.tower.config, listener=shape))
 
     @torch.no_grad()
     def text(self, texts: Sequence[str]) -> Tensor:
@@ -143,6 +155,18 @@ class MiniEncoder:
         for piece in pieces:
             pooled += len(piece) * self.listener.pooled(self.listener.energies(piece[None].to(self.device)))[0]
         return F.normalize(self.listener.embed_pooled(pooled / sum(map(len, pieces))), dim=-1)
+
+
+def _listener_of(network: torch.nn.Module) -> AudioTower:
+    """The listener of a model.
+
+    Raises:
+        ConfigError: it has none.
+    """
+    listener = getattr(network, "listener", None)
+    if not isinstance(listener, AudioTower):
+        raise ConfigError("query.listener is null, which means the listener of the model, but the model has none")
+    return listener
 
 
 def pack_table(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -27,6 +27,8 @@ from audiosep.errors import ConfigError, ModelError
 from audiosep.models.adapters import Adapter, AdapterConfig, apply_adapter, trainable_parameters
 from audiosep.models.separation_model import SeparationModel
 from audiosep.query import load_encoder
+from audiosep.query.encoder import QueryEncoder
+from audiosep.query.mini import MiniEncoder
 from audiosep.training.caption_table import CaptionTable
 from audiosep.training.engine.trainer import Trainer
 from audiosep.training.engine.trainer_config import TrainerConfig
@@ -184,7 +186,7 @@ def finetune(
     trained = copy.deepcopy(model)
     name = str(facts.get("name") or folder.name)
     labels = sorted({clip.label for clip in clips if clip.family == TARGET})
-    save = _saver(trained, config, name, labels, facts)
+    save = _saver(trained, config, name, labels, facts, encoder)
     task = FinetuneTask(trained, model, encoder, corpus, config.options, config.seed, save)
     before = task.validate(task.base)
     logger.info("before: SI-SDRi %.2f dB on held-back clips", before["val/si_sdri"])
@@ -206,7 +208,12 @@ def finetune(
 
 
 def _saver(
-    model: SeparationModel, config: FinetuneConfig, name: str, labels: list[str], facts: dict[str, Any]
+    model: SeparationModel,
+    config: FinetuneConfig,
+    name: str,
+    labels: list[str],
+    facts: dict[str, Any],
+    encoder: QueryEncoder,
 ) -> Callable[[SeparationModel, Path], object]:
     """Prepare `model` for training; returns the function that writes a trained model into a folder."""
     if config.full:
@@ -214,7 +221,13 @@ def _saver(
             parameter.requires_grad_(not part.startswith(tuple(f"{frozen}." for frozen in config.adapter.exclude)))
         extra = {k: v for k, v in facts.items() if k not in ("format", "family", "model", "query")}
         extra |= {"name": f"{name} + {', '.join(labels)}", "base": name}
-        return lambda tuned, folder: save_model(folder, tuned, query=facts["query"], extra=extra)
+
+        def save(tuned: SeparationModel, folder: Path) -> Path:
+            # Queries are embedded as they were, whatever has become of the model's listener.
+            query = encoder.save(folder) if isinstance(encoder, MiniEncoder) else facts["query"]
+            return save_model(folder, tuned, query=query, extra=extra)
+
+        return save
     adapter = Adapter(model, config.adapter)
     about = {"labels": labels}
     return lambda tuned, folder: adapter.save(folder / ADAPTER_FILE, base=name, about=about, model=tuned)
