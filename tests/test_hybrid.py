@@ -203,7 +203,8 @@ def test_a_live_stream_of_short_latency_refines_nothing() -> None:
     plain = Hybrid(dataclasses.replace(model.config, refinements=0, mix_temperature=None)).eval()
     plain.load_state_dict(model.state_dict())
     with torch.no_grad():
-        assert torch.equal(once(mix, queries).waveforms, plain(mix, queries).waveforms)
+        # Not bit for bit: on processors without AVX-512 products depend on where in memory their weights lie.
+        torch.testing.assert_close(once(mix, queries).waveforms, plain(mix, queries).waveforms)
         assert not torch.allclose(once(mix, queries).waveforms, model(mix, queries).waveforms)
     assert once.quick() is once
     assert next(once.parameters()) is next(model.parameters())
