@@ -200,6 +200,7 @@ def _activity(activity: Activity) -> dict[str, Any]:
     """When a target sounds, for JSON."""
     return {
         "spans": [[start, end] for start, end in activity.spans],
+        "extent": [[start, end] for start, end in activity.extent],
         "step": round(activity.step, 6),
         "energy": [round(value, 1) for value in activity.energy.tolist()],
         "presence": [round(value, 2) for value in activity.presence.tolist()],

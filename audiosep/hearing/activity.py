@@ -35,6 +35,8 @@ _WEIGHTS = (
 )
 _MARGIN = 0.05  # seconds by which spans are longer, for the edges with which a target is taken out within them
 RULE = Hysteresis(on=0.5, off=0.2, gap=0.3, least=0.1)
+# Spans miss quiet parts of a target, which would stay in a recording that it is taken out of.
+_POSSIBLE = Hysteresis(on=0.3, off=0.1, gap=0.3, least=0.1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,12 +45,15 @@ class Activity:
 
     Attributes:
         spans: where it does.
+        extent: where removal takes it out: the spans, and what is beside and between them down to a presence of 10%;
+            nothing where there are no spans.
         step: seconds between two values of the curves.
         energy: (steps,) RMS level of the target, dB of full scale, -100 for silence.
         presence: (steps,) how sure it is that the target sounds there, 0 to 1.
     """
 
     spans: tuple[Span, ...]
+    extent: tuple[Span, ...] = field(repr=False)
     step: float
     energy: Curve = field(repr=False)
     presence: Curve = field(repr=False)
@@ -137,13 +142,16 @@ class ActivityMeter:
         return found
 
     def _activity(self, presence: Curve, energies: Curve) -> Activity:
-        seconds = self._samples / self._rate
-        found = spans_of(presence, self._step, RULE)
-        spans = [
-            Span(round(max(0.0, span.start - _MARGIN), 3), round(min(span.end + _MARGIN, seconds), 3)) for span in found
-        ]
+        spans, extent = (self._with_margins(spans_of(presence, self._step, rule)) for rule in (RULE, _POSSIBLE))
+        extent = extent if spans else ()
         level = 10 * np.log10(np.maximum(_pooled(energies), _SILENCE))
-        return Activity(tuple(spans), self._step * _STEP, level.astype(np.float32), _pooled(presence))
+        return Activity(spans, extent, self._step * _STEP, level.astype(np.float32), _pooled(presence))
+
+    def _with_margins(self, spans: Sequence[Span]) -> tuple[Span, ...]:
+        seconds = self._samples / self._rate
+        return tuple(
+            Span(round(max(0.0, span.start - _MARGIN), 3), round(min(span.end + _MARGIN, seconds), 3)) for span in spans
+        )
 
 
 def evidence(features: Curve, kind: int) -> Curve:

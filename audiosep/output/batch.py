@@ -123,18 +123,18 @@ def _separate(
         rows = {name: stream.names.index(name) for name in plan.targets}
 
         def written(mix: Array, separated: Array, start: int | None = None) -> dict[str, Array]:
-            """Output or track -> (channels, n) samples; with `start` the rest is touched within spans alone."""
+            """Output or track -> (channels, n) samples; with `start` the rest is touched within extents alone."""
             blocks = {name: separated[row] for name, row in rows.items()}
             if output.tracks:
                 blocks[SONG] = mix
             if plan.rest is not None and start is not None:
-                blocks[plan.rest] = remainder_within(mix, blocks, spans, info.sample_rate, start)
+                blocks[plan.rest] = remainder_within(mix, blocks, extents, info.sample_rate, start)
             elif plan.rest is not None:
                 blocks[plan.rest] = remainder(mix, list(blocks.values()))
             return shaper.push({name: blocks[name] for name in written_names})
 
         within = plan.rest is not None and not output.everywhere
-        spans: dict[str, tuple[Span, ...]] = {}
+        extents: dict[str, tuple[Span, ...]] = {}
         with Outputs(
             task.outputs,
             shaper.sample_rate,
@@ -158,13 +158,13 @@ def _separate(
                     else:
                         waiting.write(stream.mix, separated)
                 activity = {name: stream.activity[name] for name in rows}
-                spans = {name: one.spans for name, one in activity.items()}
+                extents = {name: one.extent for name, one in activity.items()}
                 for start, mix, separated in waiting.read() if waiting is not None else ():
                     outputs.write(written(mix, separated, start))
             outputs.write(shaper.finish())
     for name, path in task.labels.items():
-        mine = [target for target in spans if name in (target, plan.rest) or output.tracks]
-        events = [(span, target) for target in mine for span in spans[target]]
+        mine = [target for target in activity if name in (target, plan.rest) or output.tracks]
+        events = [(span, target) for target in mine for span in activity[target].spans]
         write_text(path, labels_text(sorted(events)))
     return FileResult(
         input=task.input,

@@ -52,8 +52,8 @@ class OutputOptions:
             that would clip, the gain is less, as `on_clip` says. None: as they are.
         track: number (from 1 on), language or name of the audio track of recordings with several; None: the
             default one.
-        everywhere: whether what is left differs from the recording everywhere; else only where the targets sound
-            (`Separation.activity`), with edges of 50 ms.
+        everywhere: whether what is left differs from the recording everywhere; else only where the targets may sound
+            (`Activity.extent`), with edges of 50 ms.
         labels: whether to write beside each target when it sounds, as a label file of Audacity with the same name and
             the ending txt; with `rest_only` one for all targets.
 

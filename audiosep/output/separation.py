@@ -99,13 +99,13 @@ class Separation(Mapping[str, AnyArray], Generic[AnyArray]):
 
         Args:
             name: of the target.
-            everywhere: whether the target is taken out of the whole mixture; else within the spans of its activity,
-                with edges of 50 ms, and elsewhere the mixture stays as it is.
+            everywhere: whether the target is taken out of the whole mixture; else where it may sound
+                (`Activity.extent`), with edges of 50 ms, and elsewhere the mixture stays as it is.
         """
         if everywhere or name not in self.activity:
             return remainder(self.mix, [self[name]])
         mix, restore = as_array(self.mix)
-        spans = {name: self.activity[name].spans}
+        spans = {name: self.activity[name].extent}
         rest: AnyArray = restore(remainder_within(mix, {name: as_array(self[name])[0]}, spans, self.sample_rate))
         return rest
 
