@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -97,6 +98,37 @@ def test_the_default_is_the_published_size(entry: Any) -> None:
     assert count == PARAMETERS[entry.family] == pytest.approx(1e6 * entry.published, rel=0.02)
     assert "text" not in model.capabilities
     assert (cls.__doc__ or "").strip()
+
+
+# Sizes of the papers and their code that no count of parameters shows. Windows and contexts are ours.
+TIMES: dict[str, dict[str, Any]] = {
+    "unet": {"sample_rate": 8192, "n_fft": 1024, "hop": 768, "window": 24.0, "context": 6.0, "dropout": 0.5},
+    "skip_filtering": {
+        "sample_rate": 44100, "n_fft": 4096, "hop": 384, "window": 10.0, "context": 1.0, "read_bins": 744,
+        "iterations": 10, "tolerance": 1e-3,
+    },
+    "wave_unet": {"sample_rate": 22050, "window": 10.0, "context": 2.0},
+    "mmdenselstm": {
+        "sample_rate": 44100, "n_fft": 4096, "hop": 1024, "window": 10.0, "context": 1.0, "edges": (380, 1024),
+    },
+    "open_unmix": {
+        "sample_rate": 44100, "n_fft": 4096, "hop": 1024, "window": 10.0, "context": 1.0, "bandwidth": 16000.0,
+    },
+    "conv_tasnet": {"sample_rate": 8000, "window": 10.0, "context": 2.0, "causal": False},
+    "dprnn": {"sample_rate": 8000, "window": 4.0, "context": 1.0, "chunk": 250},
+    "svoice": {"sample_rate": 8000, "window": 4.0, "context": 1.0, "chunk": 180},
+    "resunet_decouple": {"sample_rate": 44100, "n_fft": 2048, "hop": 441, "window": 10.0, "context": 1.0},
+    "cws_presunet": {"sample_rate": 44100, "n_fft": 512, "hop": 110, "window": 10.0, "context": 1.0, "subbands": 4},
+    "bs_roformer": {"sample_rate": 44100, "n_fft": 2048, "hop": 441, "window": 8.0, "context": 1.0, "heads": 8},
+    "scnet": {"sample_rate": 44100, "n_fft": 4096, "hop": 1024, "window": 11.0, "context": 1.0},
+}  # fmt: skip
+
+
+@families
+def test_the_default_has_the_published_times(family: str) -> None:
+    config = dataclasses.asdict(family_class(family).Config())
+    expected = {"dimension": 512, "features": 256, "normalise": True} | TIMES[family]
+    assert {name: config[name] for name in expected} == expected
 
 
 @families
