@@ -145,6 +145,12 @@ def test_load_gives_a_working_separator(tiny_folder: Path) -> None:
     assert out["piano"].shape == (100,)
 
 
+def test_loading_draws_no_weights(mini_folder: Path) -> None:
+    before = torch.get_rng_state()
+    audiosep.load(mini_folder, device="cpu")
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_load_with_an_adapter(tiny_folder: Path, tmp_path: Path) -> None:
     model = TinyModel()
     adapter = Adapter(model)

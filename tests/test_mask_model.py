@@ -113,6 +113,17 @@ def test_any_length_comes_back_whole(pad_mode: str, samples: int) -> None:
     torch.testing.assert_close(out.waveforms[:, 0], mix, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize(("samples", "frames"), [(1, 3), (N_FFT // 2, 3), (N_FFT // 2 + 1, 3), (N_FFT // 2 + 2, 3)])
+def test_reflection_begins_at_the_shortest_mixture_that_has_one(samples: int, frames: int) -> None:
+    model, mix = FixedMasks([torch.ones(BINS)]), mixture(1, samples)
+    model.pad_mode = "reflect"
+    model(mix, QUERIES[:1])
+    shortest = N_FFT // 2 + 1
+    padded = torch.nn.functional.pad(mix, (0, max(0, shortest - samples)))
+    assert model.powers[0].shape[-1] == frames
+    torch.testing.assert_close(model.powers[0], mean_power(stft(padded, N_FFT, HOP, pad_mode="reflect")))
+
+
 def test_graphs_give_what_the_model_gives() -> None:
     mix = mixture()[0]
     model = FixedMasks([torch.linspace(0, 1, BINS)], rotation=torch.tensor([0.6, 0.8]), presence=True)

@@ -20,7 +20,7 @@ from audiosep.models.towers import TowerConfig, build_tower
 from audiosep.query.encoder import canary, example_at_rate
 from audiosep.query.tokenizer import WordPieces
 from audiosep.weights import configs
-from audiosep.weights.checkpoint import load_into, load_model, load_state, save_state
+from audiosep.weights.checkpoint import Undrawn, load_into, load_model, load_state, save_state
 
 WEIGHTS, TOKENIZER = "clap.safetensors", "tokenizer.json"
 _TABLE = "text.words.weight"
@@ -88,9 +88,10 @@ class MiniEncoder:
         """
         shape = configs.from_dict(MiniConfig, config, "query")
         state = unpack_table(load_state(folder / WEIGHTS))
-        parts = torch.nn.ModuleDict({"text": TextTower(shape.text)})
-        if shape.listener is not None:
-            parts["listener"] = build_tower(shape.listener)
+        with Undrawn():
+            parts = torch.nn.ModuleDict({"text": TextTower(shape.text)})
+            if shape.listener is not None:
+                parts["listener"] = build_tower(shape.listener)
         load_into(parts, state, folder / WEIGHTS)
         if shape.listener is None:
             parts["listener"] = _listener_of(load_model(folder)[0] if network is None else network)

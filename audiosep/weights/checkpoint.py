@@ -18,6 +18,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
+from torch.nn import init
+from torch.overrides import TorchFunctionMode
 
 from audiosep.atomic import write_bytes, write_text
 from audiosep.errors import ConfigError, ModelError
@@ -79,11 +81,31 @@ def load_model(folder: str | Path) -> tuple[SeparationModel, dict[str, Any]]:
     config = read_config(folder)
     family = family_class(config["family"], folder / CONFIG)
     try:
-        model: SeparationModel = family(from_dict(family.Config, config["model"], "model"))
+        with Undrawn():
+            model: SeparationModel = family(from_dict(family.Config, config["model"], "model"))
     except ConfigError as error:
         raise ModelError(f"{folder / CONFIG}: {error}; was it made by another version of audiosep?") from error
     load_into(model, load_state(folder / WEIGHTS), folder / WEIGHTS)
     return model.eval().requires_grad_(False), config
+
+
+class Undrawn(TorchFunctionMode):
+    """Modules that are made within this context have no random weights: those that are loaded take their place.
+
+    Drawing them takes a quarter of the time of loading.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Call a function of torch, unless it draws weights."""
+        kwargs = kwargs or {}
+        if func in _DRAWING:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
+
+
+_DRAWING = (Tensor.uniform_, Tensor.normal_, init.kaiming_uniform_, init.uniform_, init.normal_)
 
 
 def load_into(model: torch.nn.Module, state: Mapping[str, Tensor], where: Path | str) -> None:
