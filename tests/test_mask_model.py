@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from audiosep.errors import ModelError
+from audiosep.models import mask_model
 from audiosep.models.mask_graph import MaskGraph, WaveformGraph
 from audiosep.models.mask_model import MaskModel, Masks, query_groups
-from audiosep.models.stft import mean_power, stft
+from audiosep.models.stft import mean_power, stft, stft_stretch
 
 N_FFT, HOP, RATE = 256, 64, 16000
 BINS = N_FFT // 2 + 1
@@ -172,12 +173,13 @@ def test_a_description_is_taken_whole() -> None:
     assert model.engine == "another"
 
 
+@pytest.mark.parametrize("channels", [2, 3])
 @pytest.mark.parametrize("stems", [False, True])
 @pytest.mark.parametrize("rotates", [False, True])
-def test_stretches_are_those_of_the_whole_bit_for_bit(stems: bool, rotates: bool) -> None:
+def test_stretches_are_those_of_the_whole_bit_for_bit(stems: bool, rotates: bool, channels: int) -> None:
     rng = torch.Generator().manual_seed(0)
     model = FixedMasks([torch.rand(BINS, generator=rng) for _ in range(3)])
-    mix = torch.randn(2, 2, 40 * HOP + 7, generator=rng)
+    mix = torch.randn(2, channels, 40 * HOP + 7, generator=rng)
     masked = model.masked_stems(mix) if stems else model.masked(mix, QUERIES)
     if rotates:
         angle = torch.rand(masked.masks.magnitude.shape, generator=rng)
@@ -188,3 +190,29 @@ def test_stretches_are_those_of_the_whole_bit_for_bit(stems: bool, rotates: bool
     parts = [masked.waveforms(a, b) for a, b in pairwise(edges)]
     assert torch.equal(torch.cat(parts, -1), whole)
     assert torch.equal(masked.waveforms(HOP, samples, slice(1, 2)), whole[1:, ..., HOP:])
+
+
+@pytest.mark.parametrize("pad_mode", ["constant", "reflect"])
+def test_spectra_of_many_channels_are_computed_again_bit_for_bit(
+    pad_mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, mix = FixedMasks([torch.full((BINS,), 0.5)]), mixture(3, 20 * HOP)
+    model.pad_mode = pad_mode  # type: ignore[assignment]
+    again = model.masked(mix, QUERIES[:1])
+    assert again.spectrum is None
+    monkeypatch.setattr(mask_model, "_SPECTRA_KEPT", 3)
+    kept = model.masked(mix, QUERIES[:1])
+    assert kept.spectrum is not None
+    edges = [0, 1, 5 * HOP + 3, 20 * HOP - 1, 20 * HOP]
+    for a, b in pairwise(edges):
+        assert torch.equal(again.waveforms(a, b), kept.waveforms(a, b))
+
+
+@pytest.mark.parametrize("pad_mode", ["constant", "reflect"])
+def test_frames_of_a_stretch_are_those_of_the_whole_bit_for_bit(pad_mode: str) -> None:
+    for samples in (N_FFT // 2 + 1, 6 * HOP, 40 * HOP + 7):
+        x = mixture(2, samples)
+        whole = stft(x, N_FFT, HOP, pad_mode)
+        last = whole.shape[-1]
+        for frames in (slice(0, 1), slice(0, last), slice(1, 2), slice(last - 1, last), slice(last - 2, last + 9)):
+            assert torch.equal(stft_stretch(x, N_FFT, HOP, frames, pad_mode), whole[..., frames])

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from audiosep.errors import InputError
+from audiosep.inference import overlap_add
 from audiosep.inference.overlap_add import OverlapAdd, Shifts, mirrored
 from audiosep.inference.windows import Windows
 
@@ -252,3 +253,25 @@ def test_impossible_windows_are_refused() -> None:
         OverlapAdd(identity, WINDOWS["plain"], batch=0)
     with pytest.raises(InputError, match="shifts"):
         Shifts(lambda: OverlapAdd(identity, WINDOWS["plain"]), -1, WINDOWS["plain"], hop=4)
+
+
+def test_rows_are_asked_for_a_stretch_at_a_time_whatever_their_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(overlap_add, "_VALUES", 120)
+    asked: list[int] = []
+
+    class Copied:
+        """12 times the signal, of which at most 10 samples are wanted at a time."""
+
+        count = 12
+
+        def __init__(self, window: Tensor) -> None:
+            self.rows = window.repeat(6, 1)
+
+        def stretch(self, start: int, stop: int) -> Tensor:
+            asked.append(stop - start)
+            return self.rows[:, start:stop]
+
+    x = noise(500)
+    stream = OverlapAdd(lambda batch: [Copied(window) for window in batch], WINDOWS["plain"])
+    assert torch.equal(through(stream, x, [50]), x.repeat(6, 1))
+    assert max(asked) == 10

@@ -194,9 +194,13 @@ def test_3_the_embedded_model_keeps_its_memory(tmp_path: Path, verb: str) -> Non
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="asks POSIX for the peak of memory")
 @pytest.mark.skipif(catalogue.installed("mini") is None, reason="the embedded model is not in this checkout")
-def test_3_eight_queries_fit_into_the_promise(tmp_path: Path) -> None:
-    sound = write_sound(tmp_path / "sound.wav", 2, 44100, 21)
-    assert peak("8", sound, "--threads", "2", "--quality", "fast") <= 900e6
+@pytest.mark.parametrize(
+    ("work", "channels", "rate"), [("16", 2, 44100), ("1", 8, 192000), ("stems", 8, 192000), ("4", 8, 96000)]
+)
+def test_3_queries_channels_and_rates_fit_into_the_promise(tmp_path: Path, work: str, channels: int, rate: int) -> None:
+    sound = write_sound(tmp_path / "sound.wav", channels, rate, 21)
+    options = [] if work == "stems" else ["--quality", "fast"]
+    assert peak(work, sound, "--threads", "2", *options) <= 900e6
 
 
 # ---- 4. Deterministic ------------------------------------------------------------------------------------------------

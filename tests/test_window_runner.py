@@ -17,7 +17,7 @@ from audiosep.inference.devices import is_out_of_memory, windows_at_once
 from audiosep.inference.options import Options
 from audiosep.inference.overlap_add import OverlapAdd
 from audiosep.inference.stream import Stream
-from audiosep.inference.window_runner import WindowRunner
+from audiosep.inference.window_runner import WindowRunner, gains_of
 from audiosep.inference.windows import Windows
 from audiosep.models.separation_model import Estimate
 from audiosep.separator import Separator
@@ -237,3 +237,15 @@ def test_rows_that_are_waited_for_later_are_the_same(batch: int, ahead: int, sam
         assert sum(part.shape[-1] for part in parts) >= i + 1 - latency
     assert torch.equal(torch.cat([*parts, *stream.finish()], -1), x)
     assert under_way == 0
+
+
+@pytest.mark.parametrize("hop", [320, 512])
+def test_gains_are_linear_between_frames_and_do_not_depend_on_the_stretch(hop: int) -> None:
+    top = torch.rand(3, 7, generator=torch.Generator().manual_seed(0))
+    samples = 6 * hop + hop // 2
+    whole = gains_of(top, hop, 0, samples)
+    assert torch.equal(whole[:, ::hop], top)
+    torch.testing.assert_close(whole[:, hop // 2 :: hop][:, :6], (top[:, :-1] + top[:, 1:]) / 2)
+    assert torch.equal(whole[:, 6 * hop :], top[:, -1:].expand(-1, hop // 2))
+    parts = [gains_of(top, hop, start, min(start + 77, samples)) for start in range(0, samples, 77)]
+    assert torch.equal(torch.cat(parts, -1), whole)

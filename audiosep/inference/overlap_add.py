@@ -109,9 +109,12 @@ class OverlapAdd:
         w, signal = self._windows, torch.cat(self._blocks, -1)
         # When the signal ends, its last window moves back, but never to before the window that ran last.
         keep = spans[-1][0]
-        cut = torch.stack([signal[..., a - self._start : b - self._start] for a, b in spans])
-        self._blocks, self._start = [signal[..., keep - self._start :].clone()], keep
-        del signal  # while the windows are computed memory is short
+        kept = signal[..., keep - self._start :].clone()
+        windows = [signal[..., a - self._start : b - self._start] for a, b in spans[:-1]]
+        windows.append(kept[..., : spans[-1][1] - keep])
+        cut = torch.stack(windows) if len(windows) > 1 else windows[0][None]  # one window is not copied again
+        self._blocks, self._start = [kept], keep
+        del signal, windows  # while the windows are computed memory is short
         if w.lead:
             cut = mirrored(cut, w.size - cut.shape[-1], w.mirror)
         self._under_way.append((spans, cut.shape[-1] - w.mirror, self._run(cut)))
@@ -140,12 +143,21 @@ class OverlapAdd:
             weight = (torch.arange(start, start + count, dtype=piece.dtype, device=piece.device) + 0.5) / w.fade
             return torch.cat([before + weight * (piece[..., :count] - before), piece[..., count:]], -1)
 
-        final = max(0, end - w.right - w.fade - self._done)
+        upto = end - self._done
+        final = max(0, upto - w.right - w.fade)
         count = len(rows) if isinstance(rows, Tensor) else rows.count
         size = min(_STRETCH, max(1, _VALUES // count))
         for start in range(0, final, size):
             yield faded(start, min(start + size, final))
-        self._last = faded(final, end - self._done).clone()
+        if final >= w.fade:
+            self._last = None  # all of it was faded out
+        # A stretch at a time, too: with many rows the copies that a stretch needs are larger than all that waits.
+        like = rows if isinstance(rows, Tensor) else torch.empty(0)
+        last = like.new_empty(count, upto - final)
+        for start in range(final, upto, size):
+            stop = min(start + size, upto)
+            last[:, start - final : stop - final] = faded(start, stop)
+        self._last = last
         self._done += final
 
 

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from audiosep.errors import ModelError
@@ -42,15 +41,15 @@ class MaskedRows:
 
     def __init__(self, masked: MaskedMixture, window: int, *, top: bool, check: Callable[[Tensor], None]) -> None:
         self._masked, self._window, self._check = masked, slice(window, window + 1), check
-        self._gains = gains_of(masked.top[window], masked.hop, masked.mix.shape[-1]) if top else None
+        self._top = masked.top[window] if top else None
         self.count = masked.top.shape[1] * (masked.mix.shape[1] + top)
 
     @torch.inference_mode()
     def stretch(self, start: int, stop: int) -> Tensor:
         """See `overlap_add.Rows`."""
         rows = self._masked.waveforms(start, stop, self._window)[0].flatten(0, 1)
-        if self._gains is not None:
-            rows = torch.cat([rows, self._gains[:, start:stop]])
+        if self._top is not None:
+            rows = torch.cat([rows, gains_of(self._top, self._masked.hop, start, stop)])
         self._check(rows)
         return rows
 
@@ -138,7 +137,7 @@ class WindowRunner:
         Raises:
             ModelError: a single window does not fit into memory.
         """
-        sounding = windows.flatten(1).any(1)
+        sounding = windows.any(2).any(1)
         if sounding.all():
             return self._begin(windows)
         _, channels, samples = windows.shape
@@ -185,7 +184,7 @@ class WindowRunner:
             waveforms = estimate.waveforms.flatten(1, 2).transpose(0, 1)
             whole[: self.count * channels].copy_(waveforms, non_blocking=True)
             if self.top:
-                gains = gains_of(estimate.top, self._model.hop, samples).transpose(0, 1)
+                gains = gains_of(estimate.top, self._model.hop, 0, samples).transpose(0, 1)
                 whole[self.count * channels :].copy_(gains, non_blocking=True)
             scores = None
             if self.presence is not None and estimate.presence is not None:
@@ -236,19 +235,21 @@ class WindowRunner:
             )
 
 
-def gains_of(top: Tensor, hop: int, samples: int) -> Tensor:
-    """Gains of targets, linear between the centres of the frames.
+def gains_of(top: Tensor, hop: int, start: int, stop: int) -> Tensor:
+    """Gains of targets, linear between the centres of the frames, that of the last frame behind it.
 
     Args:
         top: (..., targets, frames).
         hop: samples between frames.
-        samples: of the window.
+        start: first sample.
+        stop: the one after the last.
 
     Returns:
-        (..., targets, samples).
+        (..., targets, stop - start); no sample depends on `start` and `stop`.
     """
-    size = (top.shape[-1] - 1) * hop + 1
-    flat = top.float().reshape(-1, *top.shape[-2:])
-    gains = F.interpolate(flat, size=size, mode="linear", align_corners=True)
-    gains = F.pad(gains, (0, max(0, samples - size)), mode="replicate")[..., :samples]
-    return gains.reshape(*top.shape[:-1], samples)
+    last = top.shape[-1] - 1
+    position = torch.arange(start, stop, device=top.device).clamp_max(last * hop)
+    frame = position // hop
+    weight = (position - frame * hop).float() / hop
+    gains = top.float()
+    return torch.addcmul(gains[..., (frame + 1).clamp_max(last)] * weight, gains[..., frame], 1 - weight)

@@ -20,12 +20,18 @@ from torch import Tensor
 from audiosep.errors import ModelError
 from audiosep.models.query_ways import Ways
 from audiosep.models.separation_model import Estimate, SeparationModel
-from audiosep.models.stft import frames_of, istft_stretch, power, stft
+from audiosep.models.stft import frames_of, istft_stretch, power, stft, stft_stretch
 
 TOP_BAND = 1000.0  # Hz
 # Queries that are decoded together: the one place where that is decided, for each type of device. Each has activations
 # of its own. On a CPU several at once are no faster, and one at a time gives the bytes that it gives beside others.
 QUERIES_TOGETHER = {"cpu": 1, "mps": 4, "cuda": 16}
+# Channels whose spectra are kept until their waveforms are computed, 5 MB each for a window of ten seconds; those of
+# more channels are computed again, a stretch at a time, which is a small part of the work.
+_SPECTRA_KEPT = 2
+
+PadMode = Literal["constant", "reflect"]
+"""How the STFT continues a signal beyond its ends, see `models.stft.stft`."""
 
 
 @dataclass
@@ -63,10 +69,11 @@ class MaskedMixture:
 
     Attributes:
         mix: (batch, channels, samples).
-        spectrum: (batch, channels, bins, frames) of the mixtures.
+        spectrum: (batch, channels, bins, frames) of the mixtures; None where it is computed again.
         masks: of all targets that have one.
         n_fft: FFT length, samples.
         hop: samples between frames.
+        pad_mode: of the STFT.
         closed: whether there is one target more, what the others leave of the mixture.
         top: as of `Estimate`.
         presence: as of `Estimate`.
@@ -74,10 +81,11 @@ class MaskedMixture:
     """
 
     mix: Tensor
-    spectrum: Tensor
+    spectrum: Tensor | None
     masks: Masks
     n_fft: int
     hop: int
+    pad_mode: PadMode
     closed: bool
     top: Tensor
     presence: Tensor | None
@@ -95,17 +103,20 @@ class MaskedMixture:
             (windows, targets, channels, stop - start).
         """
         frames = frames_of(self.n_fft, self.hop, start, stop)
-        spectrum = self.spectrum[window, :, :, frames]
-        shape = (*spectrum.shape[:2], stop - start)
-        count = self.masks.magnitude.shape[1]
-        targets = spectrum.real.new_empty(shape[0], count + self.closed, *shape[1:])
-        for k in range(count):
-            mask = self.masks.of(k, frames)[window]
-            # One channel at a time: the inverse transform needs several times the memory of its result.
-            for c, channel in enumerate(spectrum.unbind(1)):
+        mix = self.mix[window]
+        masks = [self.masks.of(k, frames)[window] for k in range(self.masks.magnitude.shape[1])]
+        count = len(masks)
+        targets = mix.new_empty(len(mix), count + self.closed, mix.shape[1], stop - start)
+        # One channel at a time: the transforms need several times the memory of their results.
+        for c in range(mix.shape[1]):
+            if self.spectrum is None:
+                channel = stft_stretch(mix[:, c], self.n_fft, self.hop, frames, self.pad_mode)
+            else:
+                channel = self.spectrum[window, c, :, frames]
+            for k, mask in enumerate(masks):
                 targets[:, k, c] = istft_stretch(_product(channel, mask), self.n_fft, self.hop, start, stop)
         if self.closed:
-            targets[:, count] = self.mix[window, :, start:stop] - targets[:, :count].sum(1)
+            targets[:, count] = mix[..., start:stop] - targets[:, :count].sum(1)
         return targets
 
     def estimate(self) -> Estimate:
@@ -125,7 +136,7 @@ class MaskModel(SeparationModel):
     """
 
     n_fft: int
-    pad_mode: Literal["constant", "reflect"] = "constant"
+    pad_mode: PadMode = "constant"
     unseen_bins: int = 0
     rotates: bool = False
     queries_at_once: bool = True
@@ -227,7 +238,7 @@ class MaskModel(SeparationModel):
     def _masked(
         self,
         mix: Tensor,
-        spectrum: Tensor,
+        spectrum: Tensor | None,
         masks: Masks,
         top: Tensor,
         presence: Tensor | None = None,
@@ -235,10 +246,19 @@ class MaskModel(SeparationModel):
         *,
         closed: bool = False,
     ) -> MaskedMixture:
-        return MaskedMixture(mix.float(), spectrum, masks, self.n_fft, self.hop, closed, top, presence, weights)
+        return MaskedMixture(
+            mix.float(), spectrum, masks, self.n_fft, self.hop, self.pad_mode, closed, top, presence, weights
+        )
 
-    def _analyse(self, mix: Tensor) -> tuple[Tensor, Tensor]:
-        """(batch, channels, samples) -> spectra (batch, channels, bins, frames), mean power (batch, bins, frames)."""
+    def _analyse(self, mix: Tensor) -> tuple[Tensor | None, Tensor]:
+        """Spectra, where they are kept, and mean power.
+
+        Args:
+            mix: (batch, channels, samples).
+
+        Returns:
+            (batch, channels, bins, frames) and (batch, bins, frames).
+        """
         shortest = self.n_fft // 2 + 1
         if self.pad_mode == "reflect" and mix.shape[-1] < shortest:  # too short to be continued by reflection
             mix = F.pad(mix, (0, shortest - mix.shape[-1]))
@@ -246,11 +266,15 @@ class MaskModel(SeparationModel):
         # several times the memory of its result.
         batch, channels, samples = mix.shape
         shape = (batch, channels, samples // self.hop + 1, self.bins)
-        spectrum = torch.empty(shape, dtype=torch.complex64, device=mix.device).mT
+        kept = channels <= _SPECTRA_KEPT or samples <= self.n_fft
+        spectrum = torch.empty(shape, dtype=torch.complex64, device=mix.device).mT if kept else None
         total: Tensor | None = None
         for c in range(channels):
-            spectrum[:, c] = stft(mix[:, c].float(), self.n_fft, self.hop, pad_mode=self.pad_mode)
-            energy = power(spectrum[:, c])
+            channel = stft(mix[:, c].float(), self.n_fft, self.hop, pad_mode=self.pad_mode)
+            if spectrum is not None:
+                spectrum[:, c] = channel
+                channel = spectrum[:, c]
+            energy = power(channel)
             total = energy if total is None else total.add_(energy)
         assert total is not None  # no mixture has no channels
         return spectrum, total / channels

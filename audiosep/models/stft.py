@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -33,6 +34,30 @@ def stft(x: Tensor, n_fft: int, hop: int, pad_mode: str = "constant") -> Tensor:
     spectrum = torch.stft(
         flat, n_fft, hop, window=hann(n_fft, x.device), center=True, pad_mode=pad_mode, return_complex=True
     )
+    return spectrum.reshape(*x.shape[:-1], *spectrum.shape[-2:])
+
+
+def stft_stretch(x: Tensor, n_fft: int, hop: int, frames: slice, pad_mode: str = "constant") -> Tensor:
+    """Some frames of what `stft` gives, bit for bit, from the samples that they need.
+
+    Args:
+        x: (..., samples), float32; more than n_fft / 2 samples for "reflect".
+        n_fft: window length in samples.
+        hop: samples between frames.
+        frames: that are wanted; `stop` may be beyond the last one.
+        pad_mode: as of `stft`.
+
+    Returns:
+        (..., n_fft // 2 + 1, frames) complex64.
+    """
+    first, last, _ = frames.indices(x.shape[-1] // hop + 1)
+    start, stop = first * hop - n_fft // 2, (last - 1) * hop + n_fft // 2
+    # A reflection needs one sample more than it gives.
+    low, high = max(0, start - 1), min(stop + 1, x.shape[-1])
+    padding = max(0, -start), max(0, stop - x.shape[-1])
+    padded = F.pad(x[..., low:high].reshape(-1, 1, high - low), padding, mode=pad_mode)[:, 0]
+    inside = padded[:, max(0, start) - low :][:, : stop - start]
+    spectrum = torch.stft(inside, n_fft, hop, window=hann(n_fft, x.device), center=False, return_complex=True)
     return spectrum.reshape(*x.shape[:-1], *spectrum.shape[-2:])
 
 
