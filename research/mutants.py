@@ -79,8 +79,14 @@ def mutants(path: Path) -> dict[int, list[Mutant]]:
 
 
 def _expressions(node: ast.AST) -> Iterator[ast.expr]:
-    """All expressions but those in f-strings, whose places the syntax tree does not know."""
+    """All expressions but those in f-strings, whose places the syntax tree does not know, and the -1 of `reshape`.
+
+    NumPy takes any negative size for the unknown one.
+    """
     for child in ast.iter_child_nodes(node):
+        match node, child:
+            case ast.Call(ast.Attribute(attr="reshape")), ast.UnaryOp(ast.USub()):
+                continue
         if isinstance(child, ast.expr):
             yield child
         if not isinstance(child, ast.JoinedStr):
