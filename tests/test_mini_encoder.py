@@ -17,7 +17,7 @@ from audiosep.models.listener import Listener, ListenerConfig
 from audiosep.models.text import TextTower, TextTowerConfig
 from audiosep.query import load_encoder
 from audiosep.query.encoder import QueryEncoder
-from audiosep.query.mini import MiniEncoder, pack_table, unpack_table
+from audiosep.query.mini import MiniEncoder, PackedTable, pack_table, unpack_table
 from audiosep.query.tokenizer import WordPieces, train_word_pieces
 from audiosep.training.finetune.finetuning import FinetuneConfig, _saver
 from audiosep.weights.checkpoint import load_model, load_state, save_model
@@ -109,6 +109,19 @@ def test_packed_word_table(mini: MiniEncoder, saved: tuple[Path, dict]) -> None:
     table = mini.tower.words.weight
     again = unpack_table(pack_table({"text.words.weight": table}))["text.words.weight"]
     assert (again - table).abs().max() <= table.abs().max() / 127
+
+
+def test_a_separator_keeps_the_word_table_packed_with_the_same_numbers(shared_folder: Path, tmp_path: Path) -> None:
+    held = load(shared_folder, device="cpu").encoder
+    own = load_encoder(read_config(shared_folder)["query"], shared_folder)
+    assert isinstance(held, MiniEncoder)
+    assert isinstance(own, MiniEncoder)
+    assert isinstance(held.tower.words, PackedTable)
+    assert isinstance(own.tower.words, torch.nn.Embedding)
+    assert torch.equal(held.text(TEXTS), own.text(TEXTS))
+    held.save(tmp_path)
+    stored, again = load_state(shared_folder / "clap.safetensors"), load_state(tmp_path / "clap.safetensors")
+    assert all(torch.equal(again[key], value) for key, value in stored.items())
 
 
 def test_damaged_folders_are_errors(saved: tuple[Path, dict]) -> None:

@@ -360,7 +360,8 @@ def test_8_a_damaged_encoder_is_an_error(mini_folder: Path, tmp_path: Path, file
 def test_8_prompts_that_embed_alike_are_an_error(mini: Separator) -> None:
     assert mini.encoder is not None
     with torch.no_grad():
-        mini.encoder.tower.words.weight[:] = 1.0  # type: ignore[attr-defined]
+        mini.encoder.tower.words.weight["int8"][:] = 1  # type: ignore[attr-defined]
+        mini.encoder.tower.words.weight["scale"][:] = 1.0  # type: ignore[attr-defined]
     with pytest.raises(QueryError, match="same embedding"):
         Separator(mini.model, mini.encoder, "cpu")
 
