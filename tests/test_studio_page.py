@@ -313,6 +313,28 @@ def test_a_page_comes_back_after_a_reload_and_another_sees_nothing_of_it(
     context.close()
 
 
+def test_a_request_that_is_cancelled_on_its_way_is_no_error_of_the_page(client: Page, song: Path) -> None:
+    client.open(song)
+    client.page.evaluate(
+        """() => {
+            const { server } = document.querySelector(".studio").mixer, send = window.fetch;
+            window.fetch = async (address, options) => {
+              if (!String(address).includes("call/page_separate")) return send(address, options);
+              window.fetch = send;
+              for (const one of server.pending.values()) one.reject(new Error("cancelled"));
+              await new Promise((done) => setTimeout(done)); // rejections without a handler are reported by then
+              document.body.dataset.sent = "yes";
+              return send(address, options);
+            };
+        }"""
+    )
+    client.page.fill(".studio-text", "piano")
+    client.page.click(".studio-separate")
+    client.page.wait_for_selector("body[data-sent]")
+    client.page.wait_for_selector(".studio-job", state="hidden")
+    assert client.page.inner_text(".studio-error") == ""
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs ffmpeg")
 def test_a_video_comes_back_as_a_video(client: Page, song: Path, tmp_path: Path) -> None:

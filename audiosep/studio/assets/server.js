@@ -56,6 +56,7 @@ export class Server {
   async ask(request, name, ...values) {
     await this.post("requests", { request });
     const answered = new Promise((resolve, reject) => this.pending.set(request, { resolve, reject }));
+    answered.catch(() => {}); // it may fail while the call is on its way, before anybody waits for it
     const answer = await fetch(`${this.root}gradio_api/call/page_${name}`, {
       method: "POST",
       headers: { "Content-Type": "application/json" },
