@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from corpora import make_clips
 from test_hybrid import SMALL, SMALL_LISTENER
 from test_trainer import in_two_processes, process
@@ -25,6 +26,7 @@ from audiosep.models.hybrid_config import HybridConfig
 from audiosep.models.listener import Listener
 from audiosep.models.mobilenet import MobileNetConfig, MobileNetTower
 from audiosep.models.stft import power, stft
+from audiosep.query.prototypes import Prototypes, Recordings
 from audiosep.training.caption_table import CaptionTable, normalise_caption
 from audiosep.training.engine import distributed
 from audiosep.training.engine.run_log import read_log, without_labels
@@ -173,6 +175,36 @@ def test_kinds_of_queries_have_their_shares(separation: SeparationTask) -> None:
     assert shares == pytest.approx([0.4, 0.3, 0.3], abs=0.08)
     assert (kinds[~there & ~example] == 0).all()  # an absent sound has no recording in the mixture
     assert (kinds[~there & example] > 0).any()
+
+
+def test_words_are_also_asked_as_their_prototypes_recall_them(data: dict[str, str], tmp_path: Path) -> None:
+    sounds = F.normalize(torch.randn(2, 16, generator=torch.Generator().manual_seed(3)), dim=-1)
+
+    class Encoder(HashedText):
+        name = "hashed"
+
+        def audio(self, waveforms: list[torch.Tensor], sample_rate: int) -> torch.Tensor:
+            return sounds[: len(waveforms)]
+
+    prototypes = Prototypes.of(Recordings(("dog", "rain"), sounds), Encoder())
+    prototypes.save(tmp_path / "prototypes.safetensors")
+    file = str(tmp_path / "prototypes.safetensors")
+    always, half, never = (separation_task(data, prototypes=file, recalled=share, noise=0.0) for share in (1, 0.5, 0))
+    recalled = words = 0
+    for step in range(40):
+        batch = always.batch(step, 0, 1)
+        expected = F.normalize(always.captions[batch.mixtures.captions], dim=-1)
+        torch.testing.assert_close(never.batch(step, 0, 1).text, expected)
+        again = Prototypes.load(file)
+        torch.testing.assert_close(batch.text, torch.stack([again.recall(text).query for text in expected]))
+        moved = (half.batch(step, 0, 1).text - expected).norm(dim=-1) > 1e-3
+        known = (batch.text - expected).norm(dim=-1) > 1e-3
+        assert not moved[~known].any()
+        recalled, words = recalled + int(moved.sum()), words + int((known & ~moved).sum())
+    assert recalled > 5
+    assert words > 5
+    with pytest.raises(ConfigError, match=r"options\.recalled is a share"):
+        separation_task(data, prototypes=file, recalled=1.5)
 
 
 def test_band_energies_give_the_error_of_the_masked_spectrum(separation: SeparationTask) -> None:

@@ -69,6 +69,7 @@ def make_queries(
     options: SeparationOptions,
     refinements: int,
     generator: torch.Generator,
+    recalled: CaptionTable | None = None,
 ) -> QueryBatch:
     """Look the text embeddings up and draw the kinds of queries.
 
@@ -78,9 +79,13 @@ def make_queries(
         options: the shares.
         refinements: runs of the decoder before the one that is trained.
         generator: of the random numbers.
+        recalled: what prototypes recall of the captions, which takes their place in some queries.
     """
     count = len(mixtures.owner)
     text, negative = embed_texts(mixtures, captions, options.noise, generator)
+    if recalled is not None:
+        recalls = torch.rand((count, 1), generator=generator) < options.recalled
+        text = torch.where(recalls, recalled[mixtures.captions], text)
     draw = torch.rand(count, generator=generator)
     kind = torch.where(draw < options.audio, AUDIO, torch.where(draw < options.audio + options.mixed, BLEND, TEXT))
     has_recording = (mixtures.membership.sum(1) > 0).cpu()

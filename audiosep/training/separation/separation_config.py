@@ -21,6 +21,8 @@ class SeparationOptions:
         stems: weight of the fixed stems on mixtures that are songs; 0 does not train them.
         audio: share of queries given by a recording of the target.
         mixed: share of queries given by the mean of a text and a recording.
+        prototypes: file of prototypes made with the encoder of the captions; "" for words alone.
+        recalled: share of texts whose embedding is what the prototypes recall of them, as in separation at "fast".
         query_dropout: share of queries without an embedding, so that the decoder also learns from the listener alone.
         listener_dropout: share of the listener's feature channels that are dropped for a whole mixture: the listener
             was trained on the same clips, and the separator would learn to rely on it too much.
@@ -44,6 +46,8 @@ class SeparationOptions:
     stems: float = 0.3
     audio: float = 0.2
     mixed: float = 0.15
+    prototypes: str = ""
+    recalled: float = 0.5
     query_dropout: float = 0.2
     listener_dropout: float = 0.0
     noise: float = 0.02
@@ -65,6 +69,7 @@ class SeparationOptions:
             "lowpass": self.lowpass,
             "audio": self.audio,
             "mixed": self.mixed,
+            "recalled": self.recalled,
             "audio + mixed": self.audio + self.mixed,
         }
         for name, share in shares.items():

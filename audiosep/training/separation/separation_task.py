@@ -25,6 +25,8 @@ from audiosep.models.audio_tower import AudioTower
 from audiosep.models.hybrid import Hybrid
 from audiosep.models.stft import mean_power
 from audiosep.query.mini import MiniEncoder
+from audiosep.query.prototypes import Prototypes
+from audiosep.training.caption_table import CaptionTable
 from audiosep.training.data_config import load_captions, open_corpus
 from audiosep.training.engine.trackers import Sample
 from audiosep.training.separation.band_energies import BandEnergies, band_energies, cut_above, spectra
@@ -65,6 +67,7 @@ class SeparationTask:
         self.text = TextTowerEncoder.read(options.text) if options.text else None
         self.corpus = open_corpus(config.data, config.model.sample_rate)
         self.captions = load_captions(config.data)
+        self.recalled = _recalled(self.captions, options.prototypes) if options.prototypes else None
         self.model.listener_dropout = options.listener_dropout
         self._set_tag_embeddings()
         self.sampler = Sampler(self.corpus, config.sampling, config.seed)
@@ -102,7 +105,8 @@ class SeparationTask:
         """Render the mixtures of one step and make their queries."""
         generator = torch.Generator().manual_seed(self.config.seed * 7_919 + step * 131 + rank)
         refinements = step % (1 + self.config.model.refinements)
-        return make_queries(self._mixtures(step, rank), self.captions, self.config.options, refinements, generator)
+        mixtures, options = self._mixtures(step, rank), self.config.options
+        return make_queries(mixtures, self.captions, options, refinements, generator, self.recalled)
 
     def _mixtures(self, step: int, rank: int) -> MixtureBatch:
         """Render where the corpus is, or in worker processes."""
@@ -190,6 +194,12 @@ class SeparationTask:
             listener = copy.deepcopy(self.query_listener).cpu()
             query = MiniEncoder(copy.deepcopy(self.text.tower), self.text.words, listener).save(folder)
         save_model(folder, model, query=query, extra={}, half=True)
+
+
+def _recalled(captions: CaptionTable, path: str) -> CaptionTable:
+    """What a file of prototypes recalls of each caption."""
+    prototypes, texts = Prototypes.load(path), F.normalize(captions.embeddings, dim=-1)
+    return CaptionTable(captions.captions, torch.stack([prototypes.recall(text).query for text in texts]))
 
 
 def _with_channels(mixtures: MixtureBatch) -> MixtureBatch:
