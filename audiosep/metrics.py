@@ -12,6 +12,8 @@ Silence (a mean square below `SILENCE`, less than one step of 16-bit audio):
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -130,6 +132,26 @@ def suppression(estimate: Tensor, mixture: Tensor) -> Tensor:
     """
     estimate, mixture = _same(estimate, mixture)
     return _ratio_db(mixture.square().sum(-1), estimate.square().sum(-1), _audible(mixture))
+
+
+def roc_auc(present: Sequence[float], absent: Sequence[float]) -> float:
+    """Area under the ROC curve of a score that should tell present sounds from absent ones.
+
+    It is the chance that a present sound scores higher than an absent one, ties counting half.
+
+    Args:
+        present: scores where the sound is in the mixture.
+        absent: scores where it is not.
+
+    Returns:
+        0 to 1, 0.5 for chance; NaN if one kind is missing.
+    """
+    from scipy.stats import mannwhitneyu  # of the extras eval and train; the rest of this module needs torch alone
+
+    if not len(present) or not len(absent):
+        return float("nan")
+    pairs = len(present) * len(absent)
+    return float(mannwhitneyu(present, absent, method="asymptotic").statistic / pairs)
 
 
 def _same(estimate: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:

@@ -27,7 +27,7 @@ from audiosep.api import load
 from audiosep.data.corpus import Corpus
 from audiosep.data.validation_recipe import RecipeAudio, RecipeEntry, ValidationRecipe
 from audiosep.errors import ConfigError
-from audiosep.evaluation.summary import roc_auc
+from audiosep.metrics import roc_auc
 from audiosep.models.hybrid import Hybrid
 from audiosep.query.encoder import QueryEncoder
 from audiosep.separator import Separator

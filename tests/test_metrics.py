@@ -79,3 +79,10 @@ def test_half_precision_is_measured_in_float32_and_double_in_double():
 def test_different_lengths_are_refused():
     with pytest.raises(ValueError, match="lengths differ"):
         metrics.snr(noise(10), noise(1))
+
+
+def test_roc_auc() -> None:
+    assert metrics.roc_auc([3, 2], [1, 0]) == 1
+    assert metrics.roc_auc([1, 0], [1, 0]) == 0.5
+    assert metrics.roc_auc([2, 1, 1], [1, 0]) == pytest.approx(5 / 6)
+    assert math.isnan(metrics.roc_auc([1], []))

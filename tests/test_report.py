@@ -29,7 +29,7 @@ from audiosep.evaluation.evaluation_report import EvaluationReport
 from audiosep.evaluation.item_evaluation import EvaluationSettings, example_file, slug
 from audiosep.evaluation.runner import choose_examples, read_results, run
 from audiosep.evaluation.sets import load_set
-from audiosep.evaluation.summary import Stat, SystemSummary, mean_interval, roc_auc, summarise
+from audiosep.evaluation.summary import Stat, SystemSummary, mean_interval, summarise
 from audiosep.evaluation.systems import SeparationSystem, StemsSystem, load_system, query_for
 from audiosep.evaluation.tables import benchmark_tables
 from audiosep.query.query import Query
@@ -323,13 +323,6 @@ def test_gnsdr_weights_by_length(tmp_path: Path) -> None:
     stats = summarise(rows, Benchmark("s", (), ""))[0].stats
     assert stats["nsdr"].mean == 5
     assert stats["sdri"].mean == 4
-
-
-def test_roc_auc() -> None:
-    assert roc_auc([3, 2], [1, 0]) == 1
-    assert roc_auc([1, 0], [1, 0]) == 0.5
-    assert roc_auc([2, 1, 1], [1, 0]) == pytest.approx(5 / 6)
-    assert np.isnan(roc_auc([1], []))
 
 
 def test_the_mean_of_one_item_has_no_spread() -> None:

@@ -21,7 +21,7 @@ from audiosep.audio.samples import Array
 from audiosep.audio.source import Unreadable
 from audiosep.audio.speakers import layout_mask
 from audiosep.audio.timeline import GAP, find_gaps, lateness, report_gaps, report_start
-from audiosep.audio.tracks import Track, choose_track
+from audiosep.audio.tracks import AudioTrack, choose_track
 
 logger = logging.getLogger(__name__)
 
@@ -149,7 +149,7 @@ class _Container:
         self._playing = [stream for stream in facts.get("streams", []) if _plays(stream)]
         self._sounds = [stream for stream in self._playing if stream["codec_type"] == "audio"]
         self.formats = str(self._format.get("format_name", "")).split(",")
-        self.tracks = tuple(_track(number, stream) for number, stream in enumerate(self._sounds, 1)) or (Track(1),)
+        self.tracks = tuple(_track(number, stream) for number, stream in enumerate(self._sounds, 1)) or (AudioTrack(1),)
 
     def _stream(self, number: int) -> dict[str, Any]:
         return self._sounds[number - 1] if self._sounds else {}
@@ -222,10 +222,10 @@ def _packets(lines: Iterable[bytes]) -> Iterator[tuple[float, float]]:
                 yield float(time), float(duration)
 
 
-def _track(number: int, stream: Mapping[str, Any]) -> Track:
+def _track(number: int, stream: Mapping[str, Any]) -> AudioTrack:
     tags = stream.get("tags", {})
     default = bool(stream.get("disposition", {}).get("default"))
-    return Track(number, tags.get("language", ""), tags.get("title", ""), default)
+    return AudioTrack(number, tags.get("language", ""), tags.get("title", ""), default)
 
 
 def _plays(stream: Mapping[str, Any]) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from audiosep.audio.covers import Cover
-from audiosep.audio.tracks import Track
+from audiosep.audio.tracks import AudioTrack
 
 # Tags that are carried from input to output, and their names elsewhere.
 TAGS = ("title", "artist", "album", "track", "date", "genre", "comment", "copyright", "software")
@@ -63,7 +63,7 @@ class AudioInfo:
     tags: Mapping[str, str] = field(default_factory=dict)
     estimate: float | None = None
     speakers: int = 0
-    tracks: tuple[Track, ...] = (Track(1),)
+    tracks: tuple[AudioTrack, ...] = (AudioTrack(1),)
     track: int = 1
     cover: Cover | None = field(default=None, repr=False)
 

@@ -14,7 +14,7 @@ from audiosep.audio.samples import Array
 from audiosep.audio.source import Unreadable, pcm_to_float
 from audiosep.audio.speakers import layout_mask
 from audiosep.audio.timeline import Timeline
-from audiosep.audio.tracks import Track, choose_track
+from audiosep.audio.tracks import AudioTrack, choose_track
 from audiosep.errors import install_extra
 
 logger = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ class AvSource:
             self._container.close()
             raise
 
-    def _describe(self, path: Path, frame: Any, tracks: tuple[Track, ...], number: int) -> AudioInfo:
+    def _describe(self, path: Path, frame: Any, tracks: tuple[AudioTrack, ...], number: int) -> AudioInfo:
         stream, container = self._stream, self._container
         formats = container.format.name.split(",")
         others = [s for s in container.streams if s.index != stream.index and _plays(s)]
@@ -207,11 +207,11 @@ class AvSource:
         self._container.close()
 
 
-def _track(number: int, stream: Any) -> Track:
+def _track(number: int, stream: Any) -> AudioTrack:
     from av.stream import Disposition
 
     name = stream.metadata.get("title", "")
-    return Track(number, stream.language or "", name, bool(stream.disposition & Disposition.default))
+    return AudioTrack(number, stream.language or "", name, bool(stream.disposition & Disposition.default))
 
 
 def _plays(stream: Any) -> bool:

@@ -9,7 +9,7 @@ from audiosep.errors import InputError
 
 
 @dataclass(frozen=True)
-class Track:
+class AudioTrack:
     """One of the audio tracks of a file.
 
     Args:
@@ -30,7 +30,7 @@ class Track:
         return f"{self.number} ({joined})" if joined else str(self.number)
 
 
-def choose_track(tracks: Sequence[Track], wanted: int | str | None) -> Track:
+def choose_track(tracks: Sequence[AudioTrack], wanted: int | str | None) -> AudioTrack:
     """The track to read.
 
     Args:
@@ -56,7 +56,7 @@ def choose_track(tracks: Sequence[Track], wanted: int | str | None) -> Track:
     return found[0]
 
 
-def describe_choice(tracks: Sequence[Track], number: int) -> str:
+def describe_choice(tracks: Sequence[AudioTrack], number: int) -> str:
     """Which track is read of several, and how to choose another."""
     others = ", ".join(str(track) for track in tracks if track.number != number)
     return f"reads audio track {tracks[number - 1]}; --track (track=) chooses another one: {others}"

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import bootstrap, mannwhitneyu
+from scipy.stats import bootstrap
 
 from audiosep.evaluation.benchmarks import Average, Benchmark
 from audiosep.evaluation.item_evaluation import Row
 from audiosep.evaluation.measures import MEASURES
 from audiosep.evaluation.systems import is_bound
+from audiosep.metrics import roc_auc
 from audiosep.weights.baseline_names import FLOORS
 
 RESAMPLES = 1000
@@ -140,24 +141,6 @@ def mean_interval(values: Floats, weights: Floats, clusters: Sequence[str], seed
         rng=np.random.default_rng(seed),
     )
     return float(result.confidence_interval.low), float(result.confidence_interval.high)
-
-
-def roc_auc(present: Sequence[float], absent: Sequence[float]) -> float:
-    """Area under the ROC curve of a score that should tell present sounds from absent ones.
-
-    It is the chance that a present sound scores higher than an absent one, ties counting half.
-
-    Args:
-        present: scores where the sound is in the mixture.
-        absent: scores where it is not.
-
-    Returns:
-        0 to 1, 0.5 for chance; NaN if one kind is missing.
-    """
-    if not len(present) or not len(absent):
-        return float("nan")
-    pairs = len(present) * len(absent)
-    return float(mannwhitneyu(present, absent, method="asymptotic").statistic / pairs)
 
 
 def _system(name: str, rows: Sequence[Row], total: int, average: Average) -> SystemSummary:

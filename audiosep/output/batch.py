@@ -24,7 +24,7 @@ from audiosep.output.batch_report import BatchEvent, BatchReport, FileResult, Wa
 from audiosep.output.files import Outputs
 from audiosep.output.names import STDOUT
 from audiosep.output.output_options import OutputOptions
-from audiosep.output.plan import Plan, Task
+from audiosep.output.plan import FileTask, Plan
 from audiosep.output.shaping import Shaper, stretch_of
 from audiosep.output.within_spans import Waiting, remainder, remainder_within
 
@@ -97,7 +97,7 @@ def run_batch(
     return report
 
 
-def _record(report: BatchReport, task: Task, outcome: FileResult | Exception) -> None:
+def _record(report: BatchReport, task: FileTask, outcome: FileResult | Exception) -> None:
     if isinstance(outcome, FileResult):
         report.results.append(outcome)
     else:
@@ -106,7 +106,7 @@ def _record(report: BatchReport, task: Task, outcome: FileResult | Exception) ->
 
 def _separate(
     open_stream: OpenStream,
-    task: Task,
+    task: FileTask,
     plan: Plan,
     output: OutputOptions,
     progress: Callable[[float], None],
@@ -190,7 +190,7 @@ def _separated(stream: AnyStream, reader: AudioReader, progress: Callable[[float
     yield from stream.pieces(None)
 
 
-def _waiting(task: Task, stream: AnyStream, within: bool) -> Waiting | contextlib.nullcontext[None]:
+def _waiting(task: FileTask, stream: AnyStream, within: bool) -> Waiting | contextlib.nullcontext[None]:
     """Where the recording and its targets wait until it is known when these sound; None where that is not needed."""
     path = next(iter(task.outputs.values()))
     folder = None if path == STDOUT else path.parent
@@ -216,7 +216,7 @@ def _in_order(
 
 
 @contextlib.contextmanager
-def _no_empty_folders(tasks: Sequence[Task]) -> Iterator[None]:
+def _no_empty_folders(tasks: Sequence[FileTask]) -> Iterator[None]:
     """Delete the folders that were made for outputs and have got none."""
     folders = {path.parent for task in tasks for path in task.outputs.values() if path != STDOUT}
     missing = {place for folder in folders for place in (folder, *folder.parents) if not place.exists()}
@@ -228,11 +228,11 @@ def _no_empty_folders(tasks: Sequence[Task]) -> Iterator[None]:
                 place.rmdir()
 
 
-def _teller(watch: Watch | None, total: int) -> Callable[[int, Task, FileResult | Exception | None], None]:
+def _teller(watch: Watch | None, total: int) -> Callable[[int, FileTask, FileResult | Exception | None], None]:
     """Calls `watch`, from one thread at a time."""
     lock = threading.Lock()
 
-    def tell(index: int, task: Task, outcome: FileResult | Exception | None) -> None:
+    def tell(index: int, task: FileTask, outcome: FileResult | Exception | None) -> None:
         if watch is not None:
             with lock:
                 watch(BatchEvent(task.input, index + 1, total, outcome))

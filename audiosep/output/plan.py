@@ -18,7 +18,7 @@ from audiosep.output.recordings import InputFile, find_recordings
 
 
 @dataclass(frozen=True)
-class Task:
+class FileTask:
     """A recording to separate.
 
     Attributes:
@@ -48,7 +48,7 @@ class Plan:
 
     targets: list[str]
     rest: str | None
-    tasks: list[Task]
+    tasks: list[FileTask]
     skipped: list[FinishedFile]
     failures: dict[Path, Exception]
 
@@ -123,7 +123,7 @@ def plan_batch(
             failures[recording.path] = error
             continue
         # Some of the outputs exist: the process that wrote them was killed before the others were in their places.
-        plan.tasks.append(Task(recording.path, outputs, labels, replace=output.overwrite or bool(existing)))
+        plan.tasks.append(FileTask(recording.path, outputs, labels, replace=output.overwrite or bool(existing)))
     return plan
 
 

@@ -19,7 +19,7 @@ from einops import rearrange, repeat
 from torch import Tensor
 
 from audiosep.errors import ConfigError, ModelError
-from audiosep.models.backbones.request import BackboneConfig, Request, Requests
+from audiosep.models.backbones.backbone_request import BackboneConfig, BackboneRequest, Requests
 from audiosep.models.mask_model import TOP_BAND, MaskModel, Masks, query_groups
 from audiosep.models.query_ways import Ways
 from audiosep.models.separation_model import Estimate, SeparationModel
@@ -97,7 +97,7 @@ class WaveBackbone(SeparationModel):
         self.channels = channels
         self.requests = Requests(config)
 
-    def network(self, mix: Tensor, request: Request) -> list[Tensor]:
+    def network(self, mix: Tensor, request: BackboneRequest) -> list[Tensor]:
         """Estimates of every stage of the network, the last one the best; most networks have one stage.
 
         Args:
@@ -143,7 +143,7 @@ class WaveBackbone(SeparationModel):
         stages = self._stages(mix, self.requests.stems(len(mix)))
         return [torch.cat([stage, mix[:, None] - stage.sum(1, keepdim=True)], 1) for stage in stages]
 
-    def _stages(self, mix: Tensor, request: Request) -> list[Tensor]:
+    def _stages(self, mix: Tensor, request: BackboneRequest) -> list[Tensor]:
         """`network` for any number of channels, at one level."""
         mix = mix.float()
         gain = torch.ones(())
@@ -189,7 +189,7 @@ class SpectrumBackbone(WaveBackbone):
     def __init__(self, config: SpectrumConfig, *, grid: int = 1, channels: int = 2) -> None:
         super().__init__(config, hop=config.hop, alignment=grid * config.hop, channels=channels)
 
-    def spectra(self, spectrum: Tensor, request: Request) -> Tensor:
+    def spectra(self, spectrum: Tensor, request: BackboneRequest) -> Tensor:
         """Spectra of the targets.
 
         Args:
@@ -201,7 +201,7 @@ class SpectrumBackbone(WaveBackbone):
         """
         raise NotImplementedError
 
-    def network(self, mix: Tensor, request: Request) -> list[Tensor]:
+    def network(self, mix: Tensor, request: BackboneRequest) -> list[Tensor]:
         """See `WaveBackbone.network`."""
         n_fft, hop = self.config.n_fft, self.config.hop
         return [istft(self.spectra(stft(mix, n_fft, hop), request), n_fft, hop, mix.shape[-1])]
@@ -223,7 +223,7 @@ class MaskBackbone(MaskModel):
         self.n_fft = config.n_fft
         self.requests = Requests(config)
 
-    def network(self, magnitude: Tensor, request: Request) -> Tensor:
+    def network(self, magnitude: Tensor, request: BackboneRequest) -> Tensor:
         """Masks.
 
         Args:
@@ -257,7 +257,7 @@ class MaskBackbone(MaskModel):
         masks = Masks(self._masks(power, self.requests.queries(embeddings, negatives)))
         return [self._masked(mix, spectrum, masks, masks.mean_over(self.top_band)).estimate().waveforms[:, 0]]
 
-    def _masks(self, power: Tensor, request: Request) -> Tensor:
+    def _masks(self, power: Tensor, request: BackboneRequest) -> Tensor:
         """`network` of the magnitudes at one level."""
         if self.config.normalise:
             power = power / power.mean((1, 2), keepdim=True).clamp_min(QUIETEST**2)

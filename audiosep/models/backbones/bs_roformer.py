@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from audiosep.errors import ConfigError
 from audiosep.models.backbones.backbone import SpectrumBackbone, SpectrumConfig
-from audiosep.models.backbones.request import Heads, Modulation, Request
+from audiosep.models.backbones.backbone_request import BackboneRequest, Heads, Modulation
 from audiosep.models.backbones.rotary import RotaryAttention
 
 
@@ -67,7 +67,7 @@ class BSRoFormer(SpectrumBackbone):
         self.norm = _Norm(config.width)
         self.out = Heads(config, lambda targets: _Masks(config, targets, sizes))
 
-    def spectra(self, spectrum: Tensor, request: Request) -> Tensor:
+    def spectra(self, spectrum: Tensor, request: BackboneRequest) -> Tensor:
         """See `SpectrumBackbone.spectra`."""
         channels = self.config.channels
         x = rearrange(torch.view_as_real(spectrum), "b c f t r -> b t f (c r)")
@@ -95,7 +95,7 @@ class _Layer(nn.Module):
         self.film = Modulation(config.width, config.modulation)
         self.time, self.band = _Transformer(config), _Transformer(config)
 
-    def forward(self, x: Tensor, request: Request) -> Tensor:
+    def forward(self, x: Tensor, request: BackboneRequest) -> Tensor:
         x = self.film(x, request, axis=3)
         x = self.time(x.transpose(1, 2)).transpose(1, 2)
         out: Tensor = self.band(x)

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from audiosep.errors import ConfigError
 from audiosep.models.backbones.backbone import WaveBackbone
+from audiosep.models.backbones.backbone_request import BackboneConfig, BackboneRequest, Heads, Modulation
 from audiosep.models.backbones.basis import Basis, CumulativeNorm, GlobalNorm
-from audiosep.models.backbones.request import BackboneConfig, Heads, Modulation, Request
 
 FRAMES = 100  # a second, about
 
@@ -82,7 +82,7 @@ class ConvTasNet(WaveBackbone):
         self.activation = nn.PReLU()
         self.out = Heads(config, lambda targets: nn.Conv1d(config.skip, targets * config.filters, 1))
 
-    def network(self, mix: Tensor, request: Request) -> list[Tensor]:
+    def network(self, mix: Tensor, request: BackboneRequest) -> list[Tensor]:
         """See `WaveBackbone.network`."""
         coefficients = self.basis.encode(mix)
         x = self.input(self.norm(coefficients))
@@ -111,7 +111,7 @@ class _Block(nn.Module):
         self.skip = nn.Conv1d(hidden, config.skip, 1)
         self.residual = None if last else nn.Conv1d(hidden, config.bottleneck, 1)
 
-    def forward(self, x: Tensor, request: Request) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, request: BackboneRequest) -> tuple[Tensor, Tensor]:
         """(batch, bottleneck, steps) -> the same, and (batch, skip, steps)."""
         h = self.depthwise(F.pad(self.film(self.wide(x), request), self.padding))
         return x if self.residual is None else x + self.residual(h), self.skip(h)

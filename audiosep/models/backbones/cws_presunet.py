@@ -13,9 +13,9 @@ from einops import rearrange
 from torch import Tensor
 
 from audiosep.models.backbones.backbone import WaveBackbone
+from audiosep.models.backbones.backbone_request import BackboneRequest
 from audiosep.models.backbones.decoupled_resunet import DecoupledResUNet
 from audiosep.models.backbones.pqmf import FilterBank
-from audiosep.models.backbones.request import Request
 from audiosep.models.backbones.resunet_decouple import ResUNetDecoupleConfig
 from audiosep.models.stft import istft, stft
 
@@ -54,7 +54,7 @@ class CWSPResUNet(WaveBackbone):
             config.middle, config.last,
         )  # fmt: skip
 
-    def network(self, mix: Tensor, request: Request) -> list[Tensor]:
+    def network(self, mix: Tensor, request: BackboneRequest) -> list[Tensor]:
         """See `WaveBackbone.network`."""
         n_fft, hop, channels = self.config.n_fft, self.config.hop, self.config.channels
         bands = rearrange(self.bank.split(mix.flatten(0, 1)), "(b c) s t -> b (c s) t", c=channels)

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from audiosep.models.backbones.request import BackboneConfig, Heads, Request
+from audiosep.models.backbones.backbone_request import BackboneConfig, BackboneRequest, Heads
 from audiosep.models.blocks import ResidualBlock
 from audiosep.models.film import Condition
 
@@ -64,7 +64,7 @@ class DecoupledResUNet(nn.Module):
         self.last = _Stage(widths[0], widths[0], last, modulation)
         self.out = Heads(config, lambda targets: _output(widths[0], targets * inputs))
 
-    def forward(self, spectrum: Tensor, request: Request) -> Tensor:
+    def forward(self, spectrum: Tensor, request: BackboneRequest) -> Tensor:
         """(batch, inputs, bins, frames) complex -> (batch, targets, inputs, bins, frames) complex."""
         magnitude = spectrum.abs()
         maps = self._maps(rearrange(magnitude, "b c f t -> b c t f"), request)
@@ -74,7 +74,7 @@ class DecoupledResUNet(nn.Module):
         phase = spectrum / (magnitude + TINY)
         return found * phase[:, None] * torch.complex(angle[0] / length, angle[1] / length)
 
-    def _maps(self, x: Tensor, request: Request) -> Tensor:
+    def _maps(self, x: Tensor, request: BackboneRequest) -> Tensor:
         """(batch, inputs, frames, bins) -> (batch, maps, frames, bins); the last bin gets those of the one before."""
         frames = x.shape[2]
         x = rearrange(self.norm(rearrange(x, "b c t f -> b f t c")), "b f t c -> b c t f")[..., :-1]

@@ -13,9 +13,9 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from audiosep.models.backbones.backbone import WaveBackbone
+from audiosep.models.backbones.backbone_request import BackboneRequest, Heads
 from audiosep.models.backbones.basis import Basis, GlobalNorm
 from audiosep.models.backbones.dual_path import DualPathBlock, DualPathConfig, Recurrent, chunked, overlapped
-from audiosep.models.backbones.request import Heads, Request
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class DPRNN(WaveBackbone):
         self.activation = nn.PReLU()
         self.out = Heads(config, lambda targets: nn.Conv2d(channels, targets * channels, 1))
 
-    def network(self, mix: Tensor, request: Request) -> list[Tensor]:
+    def network(self, mix: Tensor, request: BackboneRequest) -> list[Tensor]:
         """See `WaveBackbone.network`."""
         coefficients = self.basis.encode(mix)
         x = chunked(self.input(coefficients), self.config.chunk)

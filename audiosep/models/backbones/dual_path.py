@@ -14,8 +14,8 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from audiosep.errors import ConfigError
+from audiosep.models.backbones.backbone_request import BackboneConfig, BackboneRequest, Modulation
 from audiosep.models.backbones.basis import GlobalNorm
-from audiosep.models.backbones.request import BackboneConfig, Modulation, Request
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class DualPathBlock(nn.Module):
         self.within = nn.Sequential(layer(), GlobalNorm(config.filters))
         self.across = nn.Sequential(layer(), GlobalNorm(config.filters))
 
-    def forward(self, x: Tensor, request: Request) -> Tensor:
+    def forward(self, x: Tensor, request: BackboneRequest) -> Tensor:
         """(batch, channels, chunks, size) -> the same."""
         x = self.film(x, request)
         x = x + self.within(x)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from audiosep.errors import ConfigError
 from audiosep.models.backbones.backbone import MaskBackbone, SpectrumConfig
-from audiosep.models.backbones.request import Heads, Modulation, Request
+from audiosep.models.backbones.backbone_request import BackboneRequest, Heads, Modulation
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class MMDenseLSTM(MaskBackbone):
         self.last = _DenseBlock(outputs + self.whole.outputs, config.growth, config.layers)
         self.out = Heads(config, lambda targets: _output(config.growth, targets))
 
-    def network(self, magnitude: Tensor, request: Request) -> Tensor:
+    def network(self, magnitude: Tensor, request: BackboneRequest) -> Tensor:
         """See `MaskBackbone.network`."""
         x = magnitude[:, None]
         parts = [
@@ -140,7 +140,7 @@ class _DenseNet(nn.Module):
                 skips.append(widths)
         self.outputs = widths
 
-    def forward(self, x: Tensor, request: Request) -> Tensor:
+    def forward(self, x: Tensor, request: BackboneRequest) -> Tensor:
         bins, frames = x.shape[2:]
         x = self.first(x)
         x = F.pad(x, (0, (self.grid - frames % self.grid) % self.grid, 0, (self.grid - bins % self.grid) % self.grid))

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from audiosep.errors import ConfigError
 from audiosep.models.backbones.backbone import SpectrumBackbone, SpectrumConfig
-from audiosep.models.backbones.request import Heads, Modulation, Request
+from audiosep.models.backbones.backbone_request import BackboneRequest, Heads, Modulation
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class OpenUnmix(SpectrumBackbone):
         self.second_film = Modulation(hidden, config.modulation)
         self.out = Heads(config, lambda targets: _Output(hidden, targets, config.channels, config.bins))
 
-    def spectra(self, spectrum: Tensor, request: Request) -> Tensor:
+    def spectra(self, spectrum: Tensor, request: BackboneRequest) -> Tensor:
         """See `SpectrumBackbone.spectra`."""
         x = (spectrum.abs()[:, :, : self.config.read_bins] - self.mean) * self.scale
         x = torch.tanh(self.first_film(self.first(rearrange(x, "b c f t -> b (c f) t")), request))

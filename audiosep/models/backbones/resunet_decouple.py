@@ -12,8 +12,8 @@ from torch import Tensor
 
 from audiosep.errors import ConfigError
 from audiosep.models.backbones.backbone import SpectrumBackbone, SpectrumConfig
+from audiosep.models.backbones.backbone_request import BackboneRequest
 from audiosep.models.backbones.decoupled_resunet import DecoupledResUNet
-from audiosep.models.backbones.request import Request
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class ResUNetDecouple(SpectrumBackbone):
             config.last,
         )  # fmt: skip
 
-    def spectra(self, spectrum: Tensor, request: Request) -> Tensor:
+    def spectra(self, spectrum: Tensor, request: BackboneRequest) -> Tensor:
         """See `SpectrumBackbone.spectra`."""
         out: Tensor = self.unet(spectrum, request)
         return out

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from audiosep.errors import ConfigError
 from audiosep.models.backbones.backbone import SpectrumBackbone, SpectrumConfig
+from audiosep.models.backbones.backbone_request import BackboneRequest, Heads, Modulation
 from audiosep.models.backbones.dual_path import Recurrent
-from audiosep.models.backbones.request import Heads, Modulation, Request
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class SCNet(SpectrumBackbone):
         self.layers = nn.ModuleList(_DualPath(config.widths[-1] * (1 + number % 2)) for number in range(config.layers))
         self.film = Modulation(config.widths[-1], config.modulation)
 
-    def spectra(self, spectrum: Tensor, request: Request) -> Tensor:
+    def spectra(self, spectrum: Tensor, request: BackboneRequest) -> Tensor:
         """See `SpectrumBackbone.spectra`."""
         x = rearrange(torch.view_as_real(spectrum), "b c f t r -> b (c r) f t")
         scale = x.square().mean((1, 2, 3), keepdim=True).sqrt() + 1e-5

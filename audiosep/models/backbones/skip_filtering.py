@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from audiosep.errors import ConfigError
 from audiosep.models.backbones.backbone import MaskBackbone, SpectrumConfig
-from audiosep.models.backbones.request import Heads, Modulation, Request
+from audiosep.models.backbones.backbone_request import BackboneRequest, Heads, Modulation
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class SkipFiltering(MaskBackbone):
         self.decoder = nn.GRU(2 * read, 2 * read, batch_first=True)
         self.filters = Heads(config, lambda targets: _Filters(config, targets))
 
-    def network(self, magnitude: Tensor, request: Request) -> Tensor:
+    def network(self, magnitude: Tensor, request: BackboneRequest) -> Tensor:
         """See `MaskBackbone.network`."""
         read, x = self.config.read_bins, magnitude.transpose(1, 2)
         h = self.encoder(x[..., :read])[0] + x[..., :read].repeat(1, 1, 2)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from audiosep.errors import ConfigError
 from audiosep.models.backbones.backbone import MaskBackbone, SpectrumConfig, pad_to
-from audiosep.models.backbones.request import Heads, Modulation, Request
+from audiosep.models.backbones.backbone_request import BackboneRequest, Heads, Modulation
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class UNet(MaskBackbone):
         )
         self.out = Heads(config, lambda targets: _transposed(2 * config.widths[0], targets, config.kernel))
 
-    def network(self, magnitude: Tensor, request: Request) -> Tensor:
+    def network(self, magnitude: Tensor, request: BackboneRequest) -> Tensor:
         """See `MaskBackbone.network`."""
         x = pad_to(magnitude[:, None, :-1], self.config.grid)
         skips = []
@@ -92,7 +92,7 @@ class _Down(nn.Module):
         self.norm = nn.BatchNorm2d(outputs)
         self.film = Modulation(outputs, config.modulation)
 
-    def forward(self, x: Tensor, request: Request) -> Tensor:
+    def forward(self, x: Tensor, request: BackboneRequest) -> Tensor:
         return F.leaky_relu(self.film(self.norm(self.conv(x)), request), 0.2)
 
 
@@ -104,7 +104,7 @@ class _Up(nn.Module):
         self.film = Modulation(outputs, config.modulation)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, request: Request) -> Tensor:
+    def forward(self, x: Tensor, request: BackboneRequest) -> Tensor:
         out: Tensor = self.dropout(F.relu(self.film(self.norm(self.conv(x)), request)))
         return out
 

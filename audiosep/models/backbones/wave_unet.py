@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from audiosep.errors import ConfigError
 from audiosep.models.backbones.backbone import WaveBackbone, pad_to
-from audiosep.models.backbones.request import BackboneConfig, Heads, Modulation, Request
+from audiosep.models.backbones.backbone_request import BackboneConfig, BackboneRequest, Heads, Modulation
 
 SLOPE = 0.2
 FRAME = 512  # samples
@@ -77,7 +77,7 @@ class WaveUNet(WaveBackbone):
         )
         self.out = Heads(config, lambda n: nn.Conv1d(widths[0] + config.channels, n * config.channels, 1))
 
-    def network(self, mix: Tensor, request: Request) -> list[Tensor]:
+    def network(self, mix: Tensor, request: BackboneRequest) -> list[Tensor]:
         """See `WaveBackbone.network`."""
         x = whole = pad_to(mix, self.grid)
         skips = []
@@ -97,7 +97,7 @@ class _Layer(nn.Module):
         self.conv = nn.Conv1d(inputs, outputs, kernel, padding=kernel // 2)
         self.film = Modulation(outputs, config.modulation)
 
-    def forward(self, x: Tensor, request: Request) -> Tensor:
+    def forward(self, x: Tensor, request: BackboneRequest) -> Tensor:
         return F.leaky_relu(self.film(self.conv(x), request), SLOPE)
 
 

@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import mannwhitneyu
 from torch import Tensor, nn
 
 from audiosep.data.corpus import Corpus
 from audiosep.data.validation_recipe import RecipeAudio, RecipeEntry, ValidationRecipe
-from audiosep.metrics import sdr, si_sdr
+from audiosep.metrics import roc_auc, sdr, si_sdr
 from audiosep.models.separation_model import SeparationModel
 from audiosep.training.caption_table import CaptionTable
 from audiosep.training.engine import distributed
@@ -158,8 +157,7 @@ def summary(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
     present = [r["presence"] for r in first if "presence" in r]
     absent = [r["presence"] for r in rows if r["group"] == "c" and "presence" in r]
     if present and absent:
-        pairs = len(present) * len(absent)
-        out["val/presence_auc"] = float(mannwhitneyu(present, absent, method="asymptotic").statistic / pairs)
+        out["val/presence_auc"] = roc_auc(present, absent)
     main = "val/a/si_sdri" if first else "val/e/si_sdri"
     if main in out:
         out["val/si_sdri"] = out[main]

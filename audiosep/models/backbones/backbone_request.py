@@ -61,7 +61,7 @@ class BackboneConfig:
 
 
 @dataclass
-class Request:
+class BackboneRequest:
     """What is asked for.
 
     Attributes:
@@ -72,9 +72,9 @@ class Request:
     stems: bool
     vector: Tensor | None = None
 
-    def repeat(self, count: int) -> Request:
+    def repeat(self, count: int) -> BackboneRequest:
         """The same for a batch in which each mixture comes `count` times."""
-        return Request(self.stems, None if self.vector is None else self.vector.repeat_interleave(count, 0))
+        return BackboneRequest(self.stems, None if self.vector is None else self.vector.repeat_interleave(count, 0))
 
 
 class Requests(nn.Module):
@@ -98,14 +98,14 @@ class Requests(nn.Module):
             self.scale = 0.3 * config.dimension**0.5
         self.stem_vector = nn.Parameter(torch.randn(features)) if config.words and config.stems else None
 
-    def queries(self, embeddings: Tensor, negatives: Tensor) -> Request:
+    def queries(self, embeddings: Tensor, negatives: Tensor) -> BackboneRequest:
         """(batch, dimension) each -> the request of one query for each mixture."""
-        return Request(False, self.query(torch.cat([embeddings, negatives], 1) * self.scale))
+        return BackboneRequest(False, self.query(torch.cat([embeddings, negatives], 1) * self.scale))
 
-    def stems(self, batch: int) -> Request:
+    def stems(self, batch: int) -> BackboneRequest:
         """The request of the stems of a batch."""
         vector = self.stem_vector
-        return Request(True, None if vector is None else vector.expand(batch, -1))
+        return BackboneRequest(True, None if vector is None else vector.expand(batch, -1))
 
 
 class Modulation(nn.Module):
@@ -124,7 +124,7 @@ class Modulation(nn.Module):
             nn.init.normal_(self.film.weight, std=0.02)
             nn.init.zeros_(self.film.bias)
 
-    def forward(self, x: Tensor, request: Request, axis: int = 1) -> Tensor:
+    def forward(self, x: Tensor, request: BackboneRequest, axis: int = 1) -> Tensor:
         """x, whose first axis is the batch and whose channels are on `axis`, modulated."""
         if self.film is None or request.vector is None:
             return x
@@ -148,7 +148,7 @@ class Heads(nn.Module):
         self.stems = layer(len(config.stems) - 1) if config.stems else None
         self.query = layer(1) if config.words else None
 
-    def forward(self, request: Request, *inputs: Any) -> Tensor:
+    def forward(self, request: BackboneRequest, *inputs: Any) -> Tensor:
         """What the layer of the request makes of its inputs."""
         layer = self.stems if request.stems else self.query
         assert layer is not None
