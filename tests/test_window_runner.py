@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from doubles import FakeEncoder, TinyModel
 from torch import Tensor
 
 from audiosep.errors import ModelError
+from audiosep.inference import devices
 from audiosep.inference.devices import is_out_of_memory, windows_at_once
 from audiosep.inference.options import Options
 from audiosep.inference.overlap_add import OverlapAdd
@@ -249,3 +251,14 @@ def test_gains_are_linear_between_frames_and_do_not_depend_on_the_stretch(hop: i
     assert torch.equal(whole[:, 6 * hop :], top[:, -1:].expand(-1, hop // 2))
     parts = [gains_of(top, hop, start, min(start + 77, samples)) for start in range(0, samples, 77)]
     assert torch.equal(torch.cat(parts, -1), whole)
+
+
+def test_freed_memory_is_given_back_by_what_all_threads_compute(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = []
+    monkeypatch.setattr(devices, "free_cache", given.append)
+    freed = devices.FreedMemory(every=10.0)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: freed.after(2.5, torch.device("cpu")), range(12)))
+    assert given == [torch.device("cpu")] * 3
+    freed.after(9.9, torch.device("cpu"))
+    assert len(given) == 3

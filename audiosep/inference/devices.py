@@ -147,6 +147,31 @@ def free_cache(device: torch.device) -> None:
             trim(0)
 
 
+class FreedMemory:
+    """Gives freed memory back now and then: the heap is that of the whole process, whichever threads compute.
+
+    Args:
+        every: seconds of targets that are computed before it.
+    """
+
+    def __init__(self, every: float) -> None:
+        self._every, self._computed, self._lock = every, 0.0, threading.Lock()
+
+    def after(self, seconds: float, device: torch.device) -> None:
+        """Count what has been computed, and give memory back where it is enough.
+
+        Args:
+            seconds: of targets.
+            device: that computed them.
+        """
+        with self._lock:
+            self._computed += seconds
+            if self._computed < self._every:
+                return
+            self._computed = 0.0
+        free_cache(device)
+
+
 def windows_at_once(device: torch.device, run: Callable[[], object], most: int) -> int:
     """The number of windows in a batch, so that it fits into most of a CUDA device's free memory.
 

@@ -10,7 +10,15 @@ import torch
 from torch import Tensor
 
 from audiosep.errors import ModelError
-from audiosep.inference.devices import enqueued, free_cache, host_buffer, is_out_of_memory, running, to_device
+from audiosep.inference.devices import (
+    FreedMemory,
+    enqueued,
+    free_cache,
+    host_buffer,
+    is_out_of_memory,
+    running,
+    to_device,
+)
 from audiosep.inference.overlap_add import Rows
 from audiosep.models.mask_model import MaskedMixture, MaskModel
 from audiosep.models.query_ways import Ways
@@ -20,10 +28,10 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-# Seconds of all targets that a CPU computes before freed memory is given back. Small blocks that stay between large
-# ones keep the C library's heap from shrinking: without this, the stems of five minutes need 840 to 1,220 MB by chance,
-# with it 850 to 860 MB, for 5% of their time.
-_GIVE_BACK = 60.0
+# Seconds of targets that a CPU computes before freed memory is given back. Small blocks that stay between large ones
+# keep the C library's heap from shrinking: without this, the stems of five minutes need 840 to 1,220 MB by chance, with
+# it 850 to 860 MB, for 5% of their time.
+_FREED = FreedMemory(every=60.0)
 
 
 class MaskedRows:
@@ -100,7 +108,6 @@ class WindowRunner:
             None if way is None else torch.zeros(len(way.names)) for way in self._ways or [None] * self.count
         ]
         self._most: int | None = None  # windows at once, after more did not fit into memory
-        self._computed = 0.0  # seconds of targets since memory was given back
 
     @property
     def way_weights(self) -> list[dict[str, float]]:
@@ -202,10 +209,7 @@ class WindowRunner:
         return rows
 
     def _masked_rows(self, windows: Tensor, model: MaskModel) -> list[Tensor | Rows]:
-        self._computed += self.count * len(windows) * windows.shape[-1] / model.sample_rate
-        if self._computed >= _GIVE_BACK:
-            self._computed = 0.0
-            free_cache(self._device)
+        _FREED.after(self.count * len(windows) * windows.shape[-1] / model.sample_rate, self._device)
         with running(self._device, self._precision):
             masked = self._estimate(model.masked, model.masked_stems, windows)
         self._note(None if masked.presence is None else masked.presence.float().T, masked.weights)
