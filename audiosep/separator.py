@@ -43,10 +43,10 @@ from audiosep.query.encoder import QueryEncoder, Releasable, canary
 from audiosep.query.own_sound import OwnSound
 from audiosep.query.prototypes import Prototypes
 from audiosep.query.query import Query, as_queries, check_capable, unique_names
-from audiosep.query.request import Asked, Request
+from audiosep.query.request import QueryGroup, Request
 from audiosep.query.resolve import Resolved, resolve
 from audiosep.query.sounds import Sounds
-from audiosep.query.stem_words import stems_asked, stems_named
+from audiosep.query.stem_words import stems_holding, stems_named
 from audiosep.query.tagging import activity_meter, candidates_of
 
 __all__ = ["Queries", "Separator"]
@@ -502,8 +502,8 @@ class Separator:
         found = stems_named(items, self.stem_names, self.sounds or ()) if "stems" in self.capabilities else {}
         return found if self.specialist is not None or len(found) == len(items) else {}
 
-    def stems_asked(self, queries: Queries) -> dict[str, str]:
-        """The specialist's stems that queries are asked of, because they hold what is named: "other" for a violin.
+    def stems_holding(self, queries: Queries) -> dict[str, str]:
+        """The specialist's stems that hold what queries name, and are separated further: "other" for a violin.
 
         Args:
             queries: as in `separate`.
@@ -516,7 +516,7 @@ class Separator:
         """
         if self.specialist is None:
             return {}
-        return stems_asked(as_queries(queries), self.stem_names, self.sounds or ())
+        return stems_holding(as_queries(queries), self.stem_names, self.sounds or ())
 
     def stream(
         self,
@@ -604,19 +604,19 @@ class Separator:
             windows=windows,
             quick=quick,
             live=live,
-            answers=None if resolved is None else resolved.answers,
+            explanations=None if resolved is None else resolved.explanations,
             meter=meter,
         )
 
     def _open_request(self, request: Request, sample_rate: int, channels: int, options: Options) -> AnyStream:
-        """A stream of all that is asked for."""
+        """A stream of all targets of a request."""
         parts: list[Part] = []
-        if request.stems or any(asked.stem for asked in request.asked):
+        if request.stems or any(group.stem for group in request.groups):
             stems = (self.specialist or self)._open_stream(None, sample_rate, channels, options)
             parts.append(Part(stems, request.stems))
-        for asked in request.asked:
-            stream = self._open_stream(asked.resolved, sample_rate, channels, options)
-            parts.append(Part(stream, asked.names, None if asked.stem is None else (parts[0], asked.stem)))
+        for group in request.groups:
+            stream = self._open_stream(group.resolved, sample_rate, channels, options)
+            parts.append(Part(stream, group.names, None if group.stem is None else (parts[0], group.stem)))
         whole = parts[0].stream
         return whole if len(parts) == 1 and whole.names == request.names else RoutedStream(parts, request.names)
 
@@ -664,7 +664,7 @@ class Separator:
         files: bool = False,
         read: ReadPart | None = None,
     ) -> Request:
-        """What is asked for: all stems, or queries of which stems answer some.
+        """What is to be separated: all stems, or queries of which stems answer some.
 
         Args:
             queries: None for all stems.
@@ -685,14 +685,14 @@ class Separator:
         own = self.encoder is None or (files and bool(options.stem_head))
         by_stems = options.stem_head is not False and (own or self.specialist is not None)
         stems = self.stems_for(items) if by_stems else {}
-        held = self.stems_asked(items) if by_stems else {}
-        asked = []
+        held = self.stems_holding(items) if by_stems else {}
+        groups = []
         for stem in dict.fromkeys([None, *held.values()]):
             words = {n: q for n, q in zip(names, items, strict=True) if n not in stems and held.get(n) == stem}
             if words:
                 resolved = self._resolve(list(words.values()), sample_rate, read)
-                asked.append(Asked(resolved, dict(zip(words, resolved.names, strict=True)), stem))
-        return Request(names, stems, tuple(asked))
+                groups.append(QueryGroup(resolved, dict(zip(words, resolved.names, strict=True)), stem))
+        return Request(names, stems, tuple(groups))
 
     def _resolve(self, queries: Queries, sample_rate: int | None, read: ReadPart | None = None) -> Resolved:
         """Queries for the model; `read` reads the recording that their spans belong to."""

@@ -73,8 +73,8 @@ def test_an_instrument_is_asked_of_the_stem_that_holds_it(
     np.testing.assert_array_equal(out["violin"], held["violin"])
     np.testing.assert_array_equal(out["a synth"], held["a synth"])
     np.testing.assert_array_equal(out["dog"], separator.separate(mix, "dog", sample_rate=RATE)["dog"])
-    assert both.stems_asked(["violin", "dog"]) == {"violin": "other"}
-    assert separator.stems_asked("violin") == {}
+    assert both.stems_holding(["violin", "dog"]) == {"violin": "other"}
+    assert separator.stems_holding("violin") == {}
     six = ("vocals", "drums", "bass", "guitar", "piano", "other")
     assert [holder_of(text, six) for text in ("electric piano", "ukulele", "tambourine", "choir")] == [
         "piano", "other", None, None,

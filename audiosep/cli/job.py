@@ -213,7 +213,7 @@ def _stems_model(job: JobOptions, queries: Sequence[Query] | None, model: common
         ConfigError: the user's configuration file is damaged.
         ModelError: the specialist is not on this machine, or has no stems.
     """
-    from audiosep.query.stem_words import stems_asked, stems_named
+    from audiosep.query.stem_words import stems_holding, stems_named
     from audiosep.weights.catalogue import locate
     from audiosep.weights.model_config import stated_stems
     from audiosep.weights.user_config import read_user_config
@@ -228,7 +228,7 @@ def _stems_model(job: JobOptions, queries: Sequence[Query] | None, model: common
         return wanted
     if job.options.stem_head is False:
         return None
-    return wanted if stems_named(queries, stems) or stems_asked(queries, stems) else None
+    return wanted if stems_named(queries, stems) or stems_holding(queries, stems) else None
 
 
 def _plan(work: _Job) -> Plan | None:
@@ -312,9 +312,9 @@ def _here(work: _Job, plan: Plan | None, reporter: Reporter, terminal: Terminal)
             f"{', '.join(stems)}: by the stems of {(separator.specialist or separator).name}, which do this better "
             "than words (--by-words: by words)",
         )
-    asked = separator.stems_asked(work.queries) if work.queries is not None and job.options.stem_head else {}
-    for name, stem in {} if job.quiet else asked.items():
-        terminal.print(f"{name}: asked of the stem {stem} (--by-words: of the recording)")
+    holding = separator.stems_holding(work.queries) if work.queries is not None and job.options.stem_head else {}
+    for name, stem in {} if job.quiet else holding.items():
+        terminal.print(f"{name}: separated from the stem {stem} (--by-words: from the recording)")
     if job.jobs == 0 and separator.device.type != "cpu":
         jobs = 1
     plan = plan or separator.plan_stems(work.inputs, job.out, job.output)

@@ -106,7 +106,7 @@ class Backend:
         windows: Windows | None = None,
         quick: bool = False,
         live: bool = False,
-        answers: Mapping[str, Explanation] | None = None,
+        explanations: Mapping[str, Explanation] | None = None,
         meter: ActivityMeter | None = None,
     ) -> Stream:
         """Open a stream of the queries' targets, or of the stems.
@@ -121,7 +121,7 @@ class Backend:
             options: how to separate.
             windows: that the mixture is cut into; None for those of recordings.
             quick: whether the model makes its quickest estimate.
-            answers: as of `Stream`.
+            explanations: as of `Stream`.
             meter: as of `Stream`.
             live: whether each block is computed at once; else a GPU may compute while further blocks are decoded and
                 written.
@@ -151,7 +151,7 @@ class Backend:
             ahead=int(not live and self.device.type == "cuda"),
             shifts=options.shifts,
             closed=embeddings is None,
-            answers=answers,
+            explanations=explanations,
             meter=meter,
         )
 

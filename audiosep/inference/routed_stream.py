@@ -1,6 +1,7 @@
 """Several streams of one mixture as one: each target comes from the stream that answers it.
 
-A stream hears the mixture, or a target of a stream before it: a word can be asked of what a specialist's stem holds.
+The input of a stream is the mixture, or a target of a stream before it: a query can be separated from a specialist's
+stem.
 """
 
 from __future__ import annotations
@@ -51,8 +52,8 @@ class Part:
         if self.source is None:
             return mix
         before, target = self.source
-        heard: Samples = before._block[before.stream.names.index(target)]
-        return heard
+        block: Samples = before._block[before.stream.names.index(target)]
+        return block
 
     def _keep(self, block: Samples) -> None:
         self._block = block
@@ -112,8 +113,8 @@ class RoutedStream:
         """As of `Stream`."""
         found: dict[str, Explanation] = {}
         for part in self._parts:
-            answers = part.stream.explanation
-            found |= {here: answers[there] for here, there in part.wanted.items() if there in answers}
+            known = part.stream.explanation
+            found |= {here: known[there] for here, there in part.wanted.items() if there in known}
         return {name: found[name] for name in self.names if name in found}
 
     @property

@@ -53,8 +53,8 @@ class Stream:
         ahead: batches that are computed while further blocks are pushed, as in `OverlapAdd`.
         shifts: further passes over time-shifted windows, as in `Options`.
         closed: whether the targets sum to the mixture: the last one is then what the others leave of it.
-        answers: target name -> how its query was answered, without the weights of ways.
-        meter: measures when the targets sound; None for streams that nobody asks that.
+        explanations: target name -> how its query was answered, without the weights of ways.
+        meter: measures when the targets sound; None where that is not wanted.
 
     Attributes:
         names: as above.
@@ -82,12 +82,12 @@ class Stream:
         ahead: int = 0,
         shifts: int = 0,
         closed: bool = False,
-        answers: Mapping[str, Explanation] | None = None,
+        explanations: Mapping[str, Explanation] | None = None,
         meter: ActivityMeter | None = None,
     ) -> None:
         self.names = tuple(names)
         self._meter = meter
-        self._answers = dict(answers or {})
+        self._explanations = dict(explanations or {})
         self.sample_rate, self.channels = check_rate(sample_rate), check_channels(channels)
         self.model_rate, self.windows = model_rate, windows
         self.received = self.returned = 0
@@ -122,7 +122,7 @@ class Stream:
     def explanation(self) -> dict[str, Explanation]:
         """Target name -> how its query was answered so far, for text queries of a model with prototypes."""
         weights = dict(zip(self.names, self._runner.way_weights, strict=False))
-        return {name: replace(answer, ways=weights.get(name, {})) for name, answer in self._answers.items()}
+        return {name: replace(known, ways=weights.get(name, {})) for name, known in self._explanations.items()}
 
     @property
     def activity(self) -> dict[str, Activity]:

@@ -18,7 +18,7 @@ from audiosep.audio.mixture import Mixture
 from audiosep.audio.samples import Array
 from audiosep.errors import InputError, QueryError
 from audiosep.hearing.spans import Span
-from audiosep.query.own_sound import Heard, listen
+from audiosep.query.own_sound import EmbeddedExample, listen
 from audiosep.query.query import Query
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Anchor:
             or silence.
     """
 
-    inside: Heard | None
+    inside: EmbeddedExample | None
     outside: Tensor | None
 
 

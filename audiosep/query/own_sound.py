@@ -53,7 +53,7 @@ class Listening:
 
 
 @dataclass(frozen=True)
-class Heard:
+class EmbeddedExample:
     """One example of a sound.
 
     Attributes:
@@ -62,7 +62,7 @@ class Heard:
         seconds: length of that part.
         embedding: (dimension,), L2-normalised.
         tags: (tags,) logits of the judge; (0,) without one.
-        audio: what was heard of it, as Ogg Vorbis; b"" where it was not kept.
+        audio: what was embedded of it, as Ogg Vorbis; b"" where it was not kept.
     """
 
     file: str
@@ -85,12 +85,12 @@ class OwnSound:
     """
 
     name: str
-    examples: tuple[Heard, ...]
+    examples: tuple[EmbeddedExample, ...]
     when: str
     listening: Listening
 
     def recall(self, text: Tensor, prototypes: Prototypes | None) -> Recalled:
-        """What the examples sounded like, in the form that prototypes answer with.
+        """What the examples sounded like, in the form of what prototypes recall.
 
         Args:
             text: (dimension,) embedding of the name.
@@ -99,8 +99,8 @@ class OwnSound:
         points = torch.stack([example.embedding for example in self.examples]).float()
         group = cluster(points, torch.ones(len(points)), KINDS)
         kinds = torch.zeros(int(group.max()) + 1, points.shape[1]).index_add_(0, group, points)
-        heard = torch.stack([example.tags for example in self.examples]).float().mean(0)
-        tags = None if prototypes is None or not len(heard) else prototypes.weigh_tags(heard)
+        logits = torch.stack([example.tags for example in self.examples]).float().mean(0)
+        tags = None if prototypes is None or not len(logits) else prototypes.weigh_tags(logits)
         memory = F.normalize(points.mean(0), dim=-1)
         labels = ((self.name, 1.0, len(self.examples)),)
         return Recalled(text, memory, F.normalize(kinds, dim=-1), tags, labels, word=WORD, own=True)
@@ -128,7 +128,7 @@ def listening_of(separator: Separator) -> Listening:
 
 def hear(
     separator: Separator, examples: Sequence[tuple[Example, tuple[float, float] | None]], *, keep_audio: bool
-) -> tuple[Heard, ...]:
+) -> tuple[EmbeddedExample, ...]:
     """Examples as the encoder and the judge of a separator hear them.
 
     Args:
@@ -153,7 +153,7 @@ def hear(
                 raise QueryError(f"it is too short ({seconds:.3f} s; at least {_SHORT} s)")
             at_rate = _at_rate(waveform, rate, separator)
             file = Path(audio).name if isinstance(audio, str | Path) else ""
-            found.append(_heard(separator, at_rate, file, span[0] if span else 0.0, seconds, keep_audio))
+            found.append(_embedded(separator, at_rate, file, span[0] if span else 0.0, seconds, keep_audio))
         except (AudioSepError, OSError) as error:
             reason = "it is silent" if "silent" in str(error) else str(error)
             problems.append(reason if name in reason else f"{name}: {reason}")
@@ -162,7 +162,7 @@ def hear(
     return tuple(found)
 
 
-def listen(separator: Separator, samples: Array, rate: int) -> Heard:
+def listen(separator: Separator, samples: Array, rate: int) -> EmbeddedExample:
     """A recording as the encoder and the judge of a separator hear it.
 
     Args:
@@ -176,10 +176,10 @@ def listen(separator: Separator, samples: Array, rate: int) -> Heard:
     _encoder(separator)
     waveform, rate = example_audio((samples, rate), None)
     seconds = len(waveform) / rate
-    return _heard(separator, _at_rate(waveform, rate, separator), "", 0.0, seconds, keep_audio=False)
+    return _embedded(separator, _at_rate(waveform, rate, separator), "", 0.0, seconds, keep_audio=False)
 
 
-def heard_again(sound: OwnSound, separator: Separator) -> OwnSound:
+def embedded_again(sound: OwnSound, separator: Separator) -> OwnSound:
     """A sound as another model hears its kept examples.
 
     Args:
@@ -202,7 +202,7 @@ def heard_again(sound: OwnSound, separator: Separator) -> OwnSound:
         except soundfile.LibsndfileError as error:
             raise AudioError(f"the kept audio of {sound.name!r} is damaged ({error}): remember it again") from error
         waveform = _at_rate(torch.from_numpy(samples), rate, separator)
-        again = _heard(separator, waveform, old.file, old.start, old.seconds, keep_audio=False)
+        again = _embedded(separator, waveform, old.file, old.start, old.seconds, keep_audio=False)
         examples.append(replace(again, audio=old.audio))
     return replace(sound, examples=tuple(examples), listening=listening_of(separator))
 
@@ -212,17 +212,19 @@ def _at_rate(waveform: Tensor, rate: int, separator: Separator) -> Tensor:
 
 
 @torch.inference_mode()
-def _heard(separator: Separator, waveform: Tensor, file: str, start: float, seconds: float, keep_audio: bool) -> Heard:
+def _embedded(
+    separator: Separator, waveform: Tensor, file: str, start: float, seconds: float, keep_audio: bool
+) -> EmbeddedExample:
     rate = separator.sample_rate
-    heard = excerpt(waveform, rate)
-    embedding = _encoder(separator).audio([heard], rate)[0].detach().float().cpu().clone()
+    embedded = excerpt(waveform, rate)
+    embedding = _encoder(separator).audio([embedded], rate)[0].detach().float().cpu().clone()
     audio = b""
     if keep_audio:
         file_like = io.BytesIO()
         # A short sound as it is, not repeated.
-        soundfile.write(file_like, min(waveform, heard, key=len).clamp(-1, 1).numpy(), rate, "VORBIS", format="OGG")
+        soundfile.write(file_like, min(waveform, embedded, key=len).clamp(-1, 1).numpy(), rate, "VORBIS", format="OGG")
         audio = file_like.getvalue()
-    return Heard(file, start, seconds, embedding, _tags(separator, heard), audio)
+    return EmbeddedExample(file, start, seconds, embedding, _tags(separator, embedded), audio)
 
 
 @torch.inference_mode()

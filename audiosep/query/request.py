@@ -1,4 +1,4 @@
-"""What is asked of a recording: queries that are embedded, and queries that a stem answers."""
+"""What is to be separated from a recording: queries that are embedded, and queries that a stem answers."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from audiosep.query.resolve import Resolved
 
 
 @dataclass(frozen=True)
-class Asked:
-    """Queries that are asked of the mixture, or of a stem.
+class QueryGroup:
+    """Queries of the mixture, or of one of its stems.
 
     Attributes:
         resolved: the queries, embedded.
         names: name of each target -> its name in `resolved`.
-        stem: that is asked; None for the mixture.
+        stem: from which they are separated; None for the mixture.
     """
 
     resolved: Resolved
@@ -25,16 +25,16 @@ class Asked:
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked of a recording.
+    """What is to be separated from a recording.
 
     Attributes:
         names: of the targets, in order.
         stems: name of each target that is answered by a stem -> the stem.
-        asked: the queries of the other targets.
+        groups: the queries of the other targets.
         all_stems: whether the targets are all stems, which sum to the mixture.
     """
 
     names: tuple[str, ...]
     stems: Mapping[str, str]
-    asked: tuple[Asked, ...] = ()
+    groups: tuple[QueryGroup, ...] = ()
     all_stems: bool = False

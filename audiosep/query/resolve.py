@@ -47,7 +47,7 @@ class Resolved:
     recalled: tuple[Recalled | None, ...] = ()
 
     @property
-    def answers(self) -> dict[str, Explanation]:
+    def explanations(self) -> dict[str, Explanation]:
         """Name of each query that recordings answer -> with which, without the weights of ways."""
         pairs = zip(self.names, self.recalled, strict=False)
         return {name: Explanation(one.labels, {}, own=one.own) for name, one in pairs if one is not None}

@@ -20,7 +20,7 @@ from audiosep.atomic import make_folder, remove_leftovers, write_bytes
 from audiosep.errors import AudioSepError, InputError, ModelError
 from audiosep.query.encoder import QueryEncoder
 from audiosep.query.example import Example
-from audiosep.query.own_sound import OwnSound, hear, heard_again, listening_of
+from audiosep.query.own_sound import OwnSound, embedded_again, hear, listening_of
 from audiosep.query.sounds_file import fold, names_of, packed, unpacked
 from audiosep.weights.user_config import config_folder
 
@@ -61,7 +61,7 @@ class Sounds(Mapping[str, OwnSound]):
         self.path = own_file() if path is None else Path(path)
         self._stamp: tuple[int, int, int] | None = None
         self._names: dict[str, str] = {}
-        self._heard: WeakKeyDictionary[QueryEncoder, dict[str, OwnSound]] = WeakKeyDictionary()
+        self._embedded: WeakKeyDictionary[QueryEncoder, dict[str, OwnSound]] = WeakKeyDictionary()
 
     def __getitem__(self, name: str) -> OwnSound:
         key = fold(name)
@@ -117,7 +117,7 @@ class Sounds(Mapping[str, OwnSound]):
         with self._changing() as sounds:
             old = None if replace else sounds.get(key)
             if old is not None and not old.listening.same(listening):
-                old = heard_again(old, separator)
+                old = embedded_again(old, separator)
             before = () if old is None else old.examples
             title = " ".join(name.split()) if old is None else old.name
             now = datetime.now(UTC).isoformat(timespec="seconds")
@@ -208,11 +208,11 @@ class Sounds(Mapping[str, OwnSound]):
         encoder = separator.encoder
         if not wanted or encoder is None:
             return {}
-        cache = self._heard.setdefault(encoder, {})
+        cache = self._embedded.setdefault(encoder, {})
         if missing := wanted - cache.keys():
             listening = listening_of(separator)
             for key, sound in self._read(missing).items():
-                cache[key] = sound if sound.listening.same(listening) else heard_again(sound, separator)
+                cache[key] = sound if sound.listening.same(listening) else embedded_again(sound, separator)
         return {text: cache[key] for text, key in keys.items() if key in cache and key in wanted}
 
     def check(self, names: Sequence[str]) -> None:
@@ -245,7 +245,7 @@ class Sounds(Mapping[str, OwnSound]):
             raise ModelError(f"{self.path} cannot be read ({error.strerror}): choose another file") from error
         stamp = None if about is None else (about.st_ino, about.st_size, about.st_mtime_ns)
         if stamp != self._stamp:
-            self._heard.clear()
+            self._embedded.clear()
             self._names = {} if self.path is None or stamp is None else names_of(self.path)
             self._stamp = stamp
         return self._names

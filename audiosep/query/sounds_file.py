@@ -14,7 +14,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from audiosep.errors import ModelError
-from audiosep.query.own_sound import Heard, Listening, OwnSound
+from audiosep.query.own_sound import EmbeddedExample, Listening, OwnSound
 
 _FORMAT = "1"
 _ARTICLES = ("a", "an", "the")
@@ -116,7 +116,7 @@ def unpacked(path: Path, keys: set[str] | None) -> dict[str, OwnSound]:
             listening = Listening(file.get_tensor(f"probe.{k}"), file.get_tensor(f"judge.{k}"))
             embeddings, tags = (file.get_tensor(f"{number}.{part}").float() for part in ("embeddings", "tags"))
             examples = tuple(
-                Heard(
+                EmbeddedExample(
                     each["file"],
                     each["start"],
                     each["seconds"],

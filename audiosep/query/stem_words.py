@@ -82,7 +82,7 @@ def stems_named(items: Sequence[Query], stem_names: Sequence[str], own: Containe
     return _by_text(items, own, lambda text: stem_of(text, stem_names))
 
 
-def stems_asked(items: Sequence[Query], stem_names: Sequence[str], own: Container[str] = ()) -> dict[str, str]:
+def stems_holding(items: Sequence[Query], stem_names: Sequence[str], own: Container[str] = ()) -> dict[str, str]:
     """The stems that hold what queries name, as "other" holds a violin.
 
     Args:

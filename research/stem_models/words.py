@@ -33,7 +33,7 @@ def compare(separator: Separator, mixture: Path, word: str, truth: Path) -> str:
     for by_stems in (False, None):
         estimate = separator.separate(mix, word, sample_rate=rate, options=Options(stem_head=by_stems))
         scores.append(_score(estimate[word], source))
-    stem = separator.stems_asked(word).get(word, "no stem")
+    stem = separator.stems_holding(word).get(word, "no stem")
     return f"{word}: mixture {scores[0]:.2f}, asked of it {scores[1]:.2f}, asked of {stem} {scores[2]:.2f} dB"
 
 
