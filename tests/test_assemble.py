@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import pytest
 import torch
 from test_hybrid import SMALL, SMALL_LISTENER
 
 from audiosep.data.manifest import Clip
+from audiosep.errors import ConfigError
 from audiosep.models.hybrid import Hybrid
 from audiosep.models.listener import Listener
 from audiosep.query.mini import MiniEncoder
@@ -16,6 +18,7 @@ from audiosep.training.tower_files import export_listener
 from audiosep.weights.catalogue import locate
 from audiosep.weights.checkpoint import load_model, load_state, save_model
 from audiosep.weights.model_config import read_config
+from research import average
 from research.assemble import assemble, trained_on
 
 CLIP = Clip(
@@ -74,3 +77,25 @@ def test_audio_queries_are_embedded_by_the_frozen_listener(tmp_path: Path) -> No
         model, described = load_model(folder)
         assert torch.allclose(model.listener.joint.weight, separator.listener.joint.weight, atol=1e-3)
         assert described["name"] == "small"
+
+
+def test_a_model_is_averaged_with_a_run_that_lacks_a_part(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    save_model(tmp_path / "model", Hybrid(SMALL), query=None, extra={"name": "tiny"})
+    save_model(tmp_path / "run", Hybrid(dataclasses.replace(SMALL, stems=())), query=None)
+    before, run = (load_state(tmp_path / folder / "model.safetensors") for folder in ("model", "run"))
+    assert average.main([str(tmp_path / "model"), str(tmp_path / "run"), "--share", "0.25"]) == 0
+    assert read_config(tmp_path / "model")["name"] == "tiny"
+    after = load_state(tmp_path / "model" / "model.safetensors")
+    assert after.keys() == before.keys() > run.keys()
+    for name, value in after.items():
+        expected = 0.75 * before[name] + 0.25 * run[name] if name in run and value.is_floating_point() else before[name]
+        torch.testing.assert_close(value.float(), expected.to(value).float(), atol=2e-3, rtol=2e-3)
+
+
+def test_another_networks_parts_and_shares_that_are_none_are_refused() -> None:
+    wide = Hybrid(dataclasses.replace(SMALL, features=2 * SMALL.features))
+    with pytest.raises(ConfigError, match="is not the same part of both models"):
+        average.average(Hybrid(SMALL), wide, 0.5)
+    with pytest.raises(ConfigError, match=r"must lie in 0\.\.1, got 1\.5"):
+        average.average(Hybrid(SMALL), Hybrid(SMALL), 1.5)
