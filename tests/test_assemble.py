@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
 import torch
 from test_hybrid import SMALL, SMALL_LISTENER
 
-from audiosep.data.manifest import Clip
+from audiosep.data.manifest import Clip, write_manifest
 from audiosep.errors import ConfigError
 from audiosep.models.hybrid import Hybrid
 from audiosep.models.listener import Listener
@@ -84,7 +85,17 @@ def test_a_model_is_averaged_with_a_run_that_lacks_a_part(tmp_path: Path) -> Non
     save_model(tmp_path / "model", Hybrid(SMALL), query=None, extra={"name": "tiny"})
     save_model(tmp_path / "run", Hybrid(dataclasses.replace(SMALL, stems=())), query=None)
     before, run = (load_state(tmp_path / folder / "model.safetensors") for folder in ("model", "run"))
-    assert average.main([str(tmp_path / "model"), str(tmp_path / "run"), "--share", "0.25"]) == 0
+    card, recipes = (tmp_path / "model" / name for name in ("MODEL_CARD.md", "train.json"))
+    card.write_text("# Card\n\n<!-- trained on later -->\n<!-- end of trained on later -->\n\nMore.\n")
+    recipes.write_text('{"first": {"seed": 1}}')
+    (tmp_path / "second.json").write_text('{"seed": 2}')
+    write_manifest(tmp_path / "manifest.jsonl", [CLIP])
+    folders = [str(tmp_path / "model"), str(tmp_path / "run"), "--share", "0.25"]
+    files = ["--runs", str(tmp_path / "second.json"), "--manifest", str(tmp_path / "manifest.jsonl")]
+    assert average.main([*folders, *files]) == 0
+    assert "| 1.00 | Ann | CC-BY-4.0 |" in card.read_text()
+    assert card.read_text().endswith("More.\n")
+    assert json.loads(recipes.read_text()) == {"first": {"seed": 1}, "second": {"seed": 2}}
     assert read_config(tmp_path / "model")["name"] == "tiny"
     after = load_state(tmp_path / "model" / "model.safetensors")
     assert after.keys() == before.keys() > run.keys()
