@@ -22,7 +22,7 @@ from audiosep.errors import Cancelled, InputError, ModelError, QueryError
 from audiosep.hearing.activity import ActivityMeter
 from audiosep.hearing.describing import Candidates, describe_recording
 from audiosep.hearing.description import Description
-from audiosep.hearing.recording import recording_of
+from audiosep.hearing.replayable_recording import recording_of
 from audiosep.hearing.vocabulary import vocabulary
 from audiosep.inference.backend import Backend
 from audiosep.inference.devices import free_cache

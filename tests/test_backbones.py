@@ -181,7 +181,7 @@ def test_every_weight_learns(family: str) -> None:
 
 
 @families
-def test_one_batch_is_learned_by_heart(family: str) -> None:
+def test_one_batch_is_overfitted(family: str) -> None:
     model, parts = build(family, words=False).train(), sources()
     mix = parts.sum(1)
     before = si_sdr(mix[:, None].expand_as(parts), parts)[:, :2].mean()

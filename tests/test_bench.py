@@ -15,11 +15,11 @@ from torch import nn
 from audiosep.audio import read_audio, write_audio
 from audiosep.audio.synthetic import tone_and_noise
 from audiosep.bench import roofline, suite, table
+from audiosep.bench.bench_recordings import BenchRecording, find_recording, scores
 from audiosep.bench.case import Case, CaseFacts, CaseRunner, Findings, Times
 from audiosep.bench.comparison import OtherImplementation, find_callable
 from audiosep.bench.object_process import ObjectProcess
 from audiosep.bench.pictures import draw
-from audiosep.bench.recordings import Recording, find_recording, scores
 from audiosep.bench.roofline import Roofline
 from audiosep.bench.suite import Comparison, Measurement, Spread, conditions, grid, measure_cases
 from audiosep.cli import main
@@ -278,7 +278,7 @@ def test_a_folder_is_a_mixture_and_its_true_sounds(song_folder: Path, tmp_path: 
     found = find_recording(song_folder)
     true = {name: song_folder / f"{name}.wav" for name in ("drums", "vocals")}
     assert (found.path, found.references) == (song_folder / "mixture.wav", true)
-    assert find_recording(song_folder / "vocals.wav") == Recording(song_folder / "vocals.wav")
+    assert find_recording(song_folder / "vocals.wav") == BenchRecording(song_folder / "vocals.wav")
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"mix\.wav or mixture\.wav .* 0 mixtures"):
         find_recording(tmp_path / "empty")

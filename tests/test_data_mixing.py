@@ -17,7 +17,7 @@ from audiosep.data.labels import label_table
 from audiosep.data.loading import MixtureLoader
 from audiosep.data.manifest import STEMS, Clip
 from audiosep.data.mixing import LEVEL, Mixer, MixtureBatch
-from audiosep.data.plan import BatchPlan, PlannedSource
+from audiosep.data.mixture_plan import BatchPlan, PlannedSource
 from audiosep.data.queries import STEM_CAPTIONS, QueryBuilder
 from audiosep.data.sampling import Sampler, SamplingConfig
 from audiosep.errors import ConfigError, DataError

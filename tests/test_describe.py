@@ -22,7 +22,7 @@ from audiosep.errors import Cancelled, InputError, ModelError, QueryError
 from audiosep.hearing.activity import ActivityMeter
 from audiosep.hearing.describing import Candidates, describe_recording
 from audiosep.hearing.description import strip
-from audiosep.hearing.recording import recording_of
+from audiosep.hearing.replayable_recording import recording_of
 from audiosep.hearing.tag_track import NOTHING, TagScores, TagTrack
 from audiosep.hearing.vocabulary import vocabulary
 

@@ -176,3 +176,17 @@ def test_audio_and_catalogue_do_without_torch() -> None:
         "transformers",
         "huggingface_hub",
     }
+
+
+def test_no_two_rooms_share_the_name_of_a_module_or_class() -> None:
+    homes: dict[str, set[str]] = {}
+    for module, path in MODULES.items():
+        body = ast.parse(path.read_text(encoding="utf-8")).body
+        names = [node.name for node in body if isinstance(node, ast.ClassDef)]
+        # A verb of the command line has the name of what it calls, a room may have that of a file elsewhere.
+        if path.stem != "__init__" and not module.startswith("cli."):
+            names.append(path.stem)
+        for name in names:
+            if not name.startswith("_"):
+                homes.setdefault(name, set()).add(module)
+    assert {name: where for name, where in homes.items() if len(where) > 1} == {}

@@ -21,7 +21,7 @@ import pytest
 from audiosep.cli import main
 from audiosep.errors import DependencyError, InputError
 from audiosep.inference.stream import Stream
-from audiosep.live.loop import BLOCK_SECONDS, LiveTarget, Waiting, separate_live, warm_up
+from audiosep.live.loop import BLOCK_SECONDS, LiveTarget, WaitingBlocks, separate_live, warm_up
 from audiosep.live.pipe import PipeInput, PipeOutput, RawFormat
 from audiosep.live.sound_card import DelayLine, SoundCard
 from audiosep.separator import Separator
@@ -377,7 +377,7 @@ def test_the_reader_stops_with_the_separation(identity: Separator, slack: float 
 
 
 def test_of_what_is_too_late_only_the_number_is_kept() -> None:
-    waiting = Waiting(100)
+    waiting = WaitingBlocks(100)
     waiting.put(np.zeros((1, 60), np.float32))
     for _ in range(1000):
         waiting.put(np.zeros((1, 60), np.float32))

@@ -16,7 +16,7 @@ from audiosep.audio import write_audio
 from audiosep.errors import InputError
 from audiosep.hearing.spans import Hysteresis, SpanTracker, spans_of
 from audiosep.output.output_options import OutputOptions
-from audiosep.output.within_spans import Waiting, remainder_within, span_gain
+from audiosep.output.within_spans import WaitingTargets, remainder_within, span_gain
 
 RULE = Hysteresis(on=0.6, off=0.3, gap=0.25, least=0.15, reach=0.3)
 
@@ -135,7 +135,7 @@ def test_outside_of_spans_the_mixture_stays_bit_for_bit(mixture: Mixture) -> Non
 
 def test_what_waits_comes_back(mixture: Mixture, tmp_path: Path) -> None:
     mix, targets = mixture(5.0, 16000, 2), np.stack([mixture(5.0, 16000, 2, seed=seed) for seed in (1, 2)])
-    with Waiting(tmp_path, 2, 2) as waiting:
+    with WaitingTargets(tmp_path, 2, 2) as waiting:
         for start, end in ((0, 7), (7, 7), (7, 70_000), (70_000, 80_000)):
             waiting.write(mix[:, start:end], targets[..., start:end])
         parts = list(waiting.read())

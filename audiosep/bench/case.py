@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from audiosep.audio.synthetic import tone_and_noise, write_test_sound
+from audiosep.bench.bench_recordings import BenchRecording, find_recording, scores
 from audiosep.bench.object_process import memory_peaks
-from audiosep.bench.recordings import Recording, find_recording, scores
 from audiosep.inference.options import Engine, Options, Quality
 from audiosep.inference.threads import use_threads
 from audiosep.output.output_options import OutputOptions
@@ -130,7 +130,7 @@ class CaseRunner:
         self.options = Options(quality=case.quality)
         self._folder = tempfile.TemporaryDirectory(prefix="audiosep-bench-")
         self.folder = Path(self._folder.name)
-        self.recording = recording_of(case, self.folder)
+        self.recording = case_recording(case, self.folder)
         self._findings: Findings | None = None
 
     def warm_up(self) -> CaseFacts:
@@ -213,12 +213,12 @@ class CaseRunner:
             return sum(block.shape[1] for block in reader)
 
 
-def recording_of(case: Case, folder: Path) -> Recording:
+def case_recording(case: Case, folder: Path) -> BenchRecording:
     """What a case separates; a test sound is written to `folder`.
 
     Raises:
         InputError: as `find_recording`.
     """
     if case.recording is None:
-        return Recording(write_test_sound(folder / "test.wav", case.seconds))
+        return BenchRecording(write_test_sound(folder / "test.wav", case.seconds))
     return find_recording(Path(case.recording))

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from audiosep.audio import read_audio
-from audiosep.bench.case import Case, Findings, Times, recording_of
+from audiosep.bench.bench_recordings import scores
+from audiosep.bench.case import Case, Findings, Times, case_recording
 from audiosep.bench.object_process import memory_peaks
-from audiosep.bench.recordings import scores
 from audiosep.errors import InputError
 from audiosep.inference.threads import use_threads
 
@@ -36,7 +36,7 @@ class OtherImplementation:
         self._call = find_callable(case.model)
         self._queries = None if case.queries is None else list(case.queries)
         self._folder = tempfile.TemporaryDirectory(prefix="audiosep-bench-")
-        self._recording = recording_of(case, Path(self._folder.name))
+        self._recording = case_recording(case, Path(self._folder.name))
         self._targets: Any = None
         self._rate = 0
 

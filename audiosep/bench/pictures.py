@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from audiosep.bench.table import Row, rows, system_label
+from audiosep.bench.table import TableRow, rows, system_label
 from audiosep.errors import DependencyError, install_extra
 
 if TYPE_CHECKING:
@@ -77,9 +77,9 @@ def _draw_times(axes: Axes, measurements: Sequence[Measurement]) -> None:
     axes.legend()
 
 
-def _draw_quality(axes: Axes, scored: Sequence[Row]) -> None:
+def _draw_quality(axes: Axes, scored: Sequence[TableRow]) -> None:
     """A point for each system and task: mean SI-SDR over the recordings against the speed in all of them."""
-    points: dict[tuple[str, str], list[Row]] = {}
+    points: dict[tuple[str, str], list[TableRow]] = {}
     for row in scored:
         points.setdefault((row.system, row.task), []).append(row)
     for (system, task), own in points.items():

@@ -13,7 +13,7 @@ HEAD = ("system", "task", "recording", "separate, s", "times real time", "peak m
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """One system on one recording.
 
     Attributes:
@@ -46,9 +46,9 @@ class Row:
         return (self.system, self.task, self.recording, f"{self.separate:.3g}", f"{self.speed:.1f}", memory, quality)
 
 
-def rows(measurements: Sequence[Measurement]) -> list[Row]:
+def rows(measurements: Sequence[Measurement]) -> list[TableRow]:
     """A row for each case and for everything it was compared with; equal work has one row."""
-    found: dict[tuple[str, str, str], Row] = {}
+    found: dict[tuple[str, str, str], TableRow] = {}
     for measured in measurements:
         place, seconds = measured.case.recording, measured.facts.audio_seconds
         recording = f"{seconds:g} s of test sound" if place is None else Path(place).name
@@ -57,7 +57,7 @@ def rows(measurements: Sequence[Measurement]) -> list[Row]:
         for system, separate, findings in systems:
             quality = statistics.fmean(findings.si_sdr.values()) if findings.si_sdr else None
             memory = findings.peak_memory_mb
-            row = Row(system, measured.task, recording, seconds, separate.median, memory, quality)
+            row = TableRow(system, measured.task, recording, seconds, separate.median, memory, quality)
             found.setdefault((system, measured.task, recording), row)
     return sorted(found.values(), key=lambda row: (row.task, row.recording))
 
@@ -69,7 +69,7 @@ def system_label(measured: Measurement) -> str:
     return f"{facts.model}{quality}, {facts.device} {facts.engine} {facts.precision}, {facts.threads} threads"
 
 
-def text(found: Sequence[Row]) -> str:
+def text(found: Sequence[TableRow]) -> str:
     """The rows as a table in plain text."""
     lines = [HEAD, *(row.cells() for row in found)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(HEAD))]

@@ -55,8 +55,8 @@ def studio(
     """
     from audiosep.studio.app import Studio
     from audiosep.studio.guard import LOOPBACK
-    from audiosep.studio.limits import Limits
     from audiosep.studio.server import address_of, is_loopback, listen_on, make_server, serve
+    from audiosep.studio.studio_limits import Limits
 
     terminal = Terminal()
     common.logs_to(terminal, verbose, quiet)

@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from audiosep.data.corpus import Corpus
-from audiosep.data.plan import BatchPlan, PlannedMixture, PlannedQuery, PlannedSource
+from audiosep.data.mixture_plan import BatchPlan, PlannedMixture, PlannedQuery, PlannedSource
 from audiosep.data.queries import Relation
 from audiosep.data.sampling import Sampler, SamplingConfig
 

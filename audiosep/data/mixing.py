@@ -13,7 +13,7 @@ from torch import Tensor
 from audiosep.data.augment import StereoImage, apply_effects, to_stereo
 from audiosep.data.corpus import Corpus
 from audiosep.data.manifest import STEMS
-from audiosep.data.plan import BatchPlan, PlannedSource
+from audiosep.data.mixture_plan import BatchPlan, PlannedSource
 from audiosep.data.stretch import resample_speed, stretch
 
 LEVEL = 0.1  # RMS of a source at 0 dB before the mixture is scaled to its peak

@@ -28,7 +28,7 @@ from audiosep.weights.configs import from_dict, to_dict
 
 SECONDS = 5.0
 SONG_SECONDS = 10.0
-FAMILIES = ("event", "ambience", "vocal-effect", "instrument", "speech", "music")
+SOUND_FAMILIES = ("event", "ambience", "vocal-effect", "instrument", "speech", "music")
 SIZES = {"a": 40, "b": 100, "c": 100, "d": 60, "g": 120, "h": 160}  # entries; of group a for each family
 SEED = 20261120
 _LEVEL_DB = -26.0  # RMS of a source at 0 dB, of full scale
@@ -67,8 +67,8 @@ class _Drawer:
         if len({clip.label for clip in self.val}) < 2:
             raise DataError("a recipe needs two held-back labels (split val): build the manifest with --split")
         test = [clip for clip in corpus.clips if clip.split == "test" and self.audio.seconds(clip.id) >= _SHORTEST]
-        own = sorted({clip.family for clip in self.val} - set(FAMILIES))
-        families = {f: [c for c in self.val if c.family == f] for f in (*FAMILIES, *own)}
+        own = sorted({clip.family for clip in self.val} - set(SOUND_FAMILIES))
+        families = {f: [c for c in self.val if c.family == f] for f in (*SOUND_FAMILIES, *own)}
         self.known = tuple(family for family, clips in families.items() if clips)
         self.families = families | {"zero": self.zero, "test": test}
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from audiosep.data.augment import AugmentConfig, Effects, StereoImage, draw_effects, draw_speed, draw_stereo_image
 from audiosep.data.corpus import Corpus
 from audiosep.data.manifest import STEMS
-from audiosep.data.plan import BatchPlan, PlannedMixture, PlannedQuery, PlannedSource, Segment
+from audiosep.data.mixture_plan import BatchPlan, PlannedMixture, PlannedQuery, PlannedSource, Segment
 from audiosep.data.queries import QueryBuilder, TextQuery
 from audiosep.data.stretch import SPEED_STEP
 from audiosep.errors import ConfigError, DataError

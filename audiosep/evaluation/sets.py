@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from audiosep.errors import ConfigError, DataError
-from audiosep.evaluation import multitrack, published
+from audiosep.evaluation import audiosep_benchmarks, multitrack
 from audiosep.evaluation.benchmarks import Benchmark
 from audiosep.evaluation.mixtures import read_manifest_mixtures
 from audiosep.evaluation.scene_files import SetLayout
@@ -66,12 +66,12 @@ MANIFEST = SetLayout(
 )
 
 READERS: dict[str, SetReader] = {
-    "audiocaps": SetReader(published.read_audiocaps, published.LAYOUTS["audiocaps"]),
-    "audioset": SetReader(published.read_audioset, published.LAYOUTS["audioset"]),
-    "clotho": SetReader(published.read_clotho, published.LAYOUTS["clotho"]),
-    "esc50": SetReader(published.read_esc50, published.LAYOUTS["esc50"]),
-    "music": SetReader(published.read_music, published.LAYOUTS["music"]),
-    "vggsound": SetReader(published.read_vggsound, published.LAYOUTS["vggsound"]),
+    "audiocaps": SetReader(audiosep_benchmarks.read_audiocaps, audiosep_benchmarks.LAYOUTS["audiocaps"]),
+    "audioset": SetReader(audiosep_benchmarks.read_audioset, audiosep_benchmarks.LAYOUTS["audioset"]),
+    "clotho": SetReader(audiosep_benchmarks.read_clotho, audiosep_benchmarks.LAYOUTS["clotho"]),
+    "esc50": SetReader(audiosep_benchmarks.read_esc50, audiosep_benchmarks.LAYOUTS["esc50"]),
+    "music": SetReader(audiosep_benchmarks.read_music, audiosep_benchmarks.LAYOUTS["music"]),
+    "vggsound": SetReader(audiosep_benchmarks.read_vggsound, audiosep_benchmarks.LAYOUTS["vggsound"]),
     "musdb18-hq": SetReader(multitrack.read_musdb, multitrack.LAYOUTS["musdb18-hq"]),
     "mir-1k": SetReader(multitrack.read_mir1k, multitrack.LAYOUTS["mir-1k"]),
     "ikala": SetReader(multitrack.read_ikala, multitrack.LAYOUTS["ikala"]),

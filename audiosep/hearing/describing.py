@@ -14,9 +14,9 @@ from audiosep.audio.resampling import StreamResampler
 from audiosep.errors import Cancelled
 from audiosep.hearing.activity import Activity
 from audiosep.hearing.description import Description, HeardSound
-from audiosep.hearing.recording import ReplayableRecording, Samples
+from audiosep.hearing.replayable_recording import ReplayableRecording, Samples
 from audiosep.hearing.spans import Hysteresis, Span, SpanTracker
-from audiosep.hearing.tag_track import WINDOW, Tagger, TagScores, TagTrack
+from audiosep.hearing.tag_track import WINDOW, TagFunction, TagScores, TagTrack
 
 _HOP = 0.25  # seconds between two values of the tagger
 _LONG = 5  # values that the score of a sound is a mean of, at its best place
@@ -64,7 +64,7 @@ class Separating(Protocol):
 def describe_recording(
     recording: ReplayableRecording,
     candidates: Candidates,
-    tagger: Tagger,
+    tagger: TagFunction,
     rate: int,
     *,
     most: int,

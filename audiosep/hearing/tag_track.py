@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-Tagger = Callable[[Tensor], Tensor]
+TagFunction = Callable[[Tensor], Tensor]
 """(windows, channels, samples) at the model's rate -> (windows, tags) logits, on the CPU."""
 
 WINDOW = 1.0  # seconds
@@ -55,7 +55,7 @@ class TagTrack:
         hop: seconds between two values.
     """
 
-    def __init__(self, tagger: Tagger, scores: TagScores, rate: int, hop: float) -> None:
+    def __init__(self, tagger: TagFunction, scores: TagScores, rate: int, hop: float) -> None:
         self._tagger, self._scores = tagger, scores
         self._size, self._hop = round(WINDOW * rate), round(hop * rate)
         self._waiting: list[NDArray[np.float32]] = []

@@ -1,4 +1,4 @@
-"""How a query was answered."""
+"""The prototypes and queries behind a text query."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Explanation:
-    """How a text query was answered.
+    """The prototypes behind a text query, and the queries that were made of it.
 
     Attributes:
         labels: label of prototypes, its share of the answer, its number of recordings; the largest share first.

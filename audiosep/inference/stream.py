@@ -53,7 +53,7 @@ class Stream:
         ahead: batches that are computed while further blocks are pushed, as in `OverlapAdd`.
         shifts: further passes over time-shifted windows, as in `Options`.
         closed: whether the targets sum to the mixture: the last one is then what the others leave of it.
-        explanations: target name -> how its query was answered, without the weights of ways.
+        explanations: target name -> the prototypes of its query, without the weights of ways.
         meter: measures when the targets sound; None where that is not wanted.
 
     Attributes:
@@ -120,7 +120,7 @@ class Stream:
 
     @property
     def explanation(self) -> dict[str, Explanation]:
-        """Target name -> how its query was answered so far, for text queries of a model with prototypes."""
+        """Target name -> the prototypes and queries so far, for text queries of a model with prototypes."""
         weights = dict(zip(self.names, self._runner.way_weights, strict=False))
         return {name: replace(known, ways=weights.get(name, {})) for name, known in self._explanations.items()}
 

@@ -184,7 +184,7 @@ def separate_live(
         The counts of the separation.
     """
     limit = None if slack is None else round(slack * target.statistics.sample_rate)
-    waiting = Waiting(limit)
+    waiting = WaitingBlocks(limit)
     threading.Thread(target=_fill, args=(source, waiting), name="live input", daemon=True).start()
     ended = False
     try:
@@ -210,7 +210,7 @@ def warm_up(open_stream: Callable[[], Stream]) -> None:
         pass
 
 
-class Waiting:
+class WaitingBlocks:
     """Blocks between the thread that reads them and the separation, in bounded memory.
 
     Args:
@@ -275,7 +275,7 @@ class Waiting:
             return blocks, late, self._end is True and not self._blocks
 
 
-def _fill(source: AudioInput, waiting: Waiting) -> None:
+def _fill(source: AudioInput, waiting: WaitingBlocks) -> None:
     try:
         for block in source.blocks():
             if not waiting.put(block):

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from audiosep.errors import ConfigError, QueryError
 from audiosep.models.mask_model import TOP_BAND
-from audiosep.models.published_networks import NETWORKS, build_network
+from audiosep.models.published_networks import NETWORKS, build_published
 from audiosep.models.query_ways import Ways
 from audiosep.models.separation_model import Estimate, SeparationModel
 from audiosep.models.stft import stft
@@ -101,7 +101,7 @@ class PublishedStems(SeparationModel):
         self.sample_rate, self.hop, self.stem_names = config.sample_rate, config.hop, config.stems
         self.window, self.context, self.past = config.window, config.context, config.window // 2
         self.networks = nn.ModuleList(
-            build_network(
+            build_published(
                 config.network, config.sources, settings, sample_rate=config.sample_rate, window=config.window
             )
             for settings in config.settings

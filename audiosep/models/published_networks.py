@@ -113,7 +113,7 @@ NETWORKS = {
 _FILTER = frozenset({"n_fft", "n_hop", "niter"})
 
 
-def build_network(
+def build_published(
     name: str, sources: Sequence[str], settings: Mapping[str, Any], *, sample_rate: int, window: int
 ) -> nn.Module:
     """A network with fresh weights.

@@ -26,7 +26,7 @@ from audiosep.output.names import STDOUT
 from audiosep.output.output_options import OutputOptions
 from audiosep.output.plan import FileTask, Plan
 from audiosep.output.shaping import Shaper, stretch_of
-from audiosep.output.within_spans import Waiting, remainder, remainder_within
+from audiosep.output.within_spans import WaitingTargets, remainder, remainder_within
 
 logger = logging.getLogger(__name__)
 
@@ -190,11 +190,11 @@ def _separated(stream: AnyStream, reader: AudioReader, progress: Callable[[float
     yield from stream.pieces(None)
 
 
-def _waiting(task: FileTask, stream: AnyStream, within: bool) -> Waiting | contextlib.nullcontext[None]:
+def _waiting(task: FileTask, stream: AnyStream, within: bool) -> WaitingTargets | contextlib.nullcontext[None]:
     """Where the recording and its targets wait until it is known when these sound; None where that is not needed."""
     path = next(iter(task.outputs.values()))
     folder = None if path == STDOUT else path.parent
-    return Waiting(folder, len(stream.names), stream.channels) if within else contextlib.nullcontext()
+    return WaitingTargets(folder, len(stream.names), stream.channels) if within else contextlib.nullcontext()
 
 
 def _in_order(

@@ -33,7 +33,8 @@ class Separation(Mapping[str, AnyArray], Generic[AnyArray]):
         sample_rate: Hz.
         presence: target name -> how sure the model is that the sound is in the mixture at all, 0..1; None when the
             model does not say.
-        explanation: target name -> how its text query was answered; empty for other queries and without prototypes.
+        explanation: target name -> the prototypes and queries behind its text query; empty for others and without
+            prototypes.
         activity: target name -> when it sounds.
         complete: whether the targets sum to the mixture, so that nothing is left.
         file: stem of the input's file name, for the names of outputs.

@@ -22,7 +22,7 @@ EDGE = 0.05  # seconds over which a target fades in and out at the borders of a 
 _BLOCK = 65_536
 
 
-class Waiting:
+class WaitingTargets:
     """A recording with its targets, on the disk: written once, then read once from the start.
 
     Args:
@@ -41,7 +41,7 @@ class Waiting:
         except OSError as error:
             raise AudioError(f"{folder} cannot be written to ({error}): choose another folder") from error
 
-    def __enter__(self) -> Waiting:
+    def __enter__(self) -> WaitingTargets:
         return self
 
     def __exit__(

@@ -20,7 +20,7 @@ from audiosep.models.towers import TowerConfig, build_tower
 from audiosep.query.encoder import canary, example_at_rate
 from audiosep.query.tokenizer import WordPieces
 from audiosep.weights import configs
-from audiosep.weights.checkpoint import Undrawn, load_into, load_model, load_state, save_state
+from audiosep.weights.checkpoint import SkipRandomWeights, load_into, load_model, load_state, save_state
 
 WEIGHTS, TOKENIZER = "clap.safetensors", "tokenizer.json"
 _TABLE = "text.words.weight"
@@ -91,7 +91,7 @@ class MiniEncoder:
         state = load_state(folder / WEIGHTS)
         # Training goes on from an encoder with weights of its own; nobody trains the one that a separator holds.
         packed = network is not None and _PACKED in state
-        with Undrawn():
+        with SkipRandomWeights():
             tower = TextTower(shape.text)
             parts = torch.nn.ModuleDict({"text": tower})
             if shape.listener is not None:

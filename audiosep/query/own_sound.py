@@ -20,7 +20,7 @@ from audiosep.audio.synthetic import tone_and_noise
 from audiosep.errors import AudioError, AudioSepError, InputError, ModelError, QueryError
 from audiosep.query.encoder import QueryEncoder
 from audiosep.query.example import Example, example_audio
-from audiosep.query.prototypes import KINDS, SAME, Prototypes, Recalled, cluster, excerpt, probe
+from audiosep.query.prototypes import MOST_KINDS, SAME, Prototypes, Recalled, cluster, encoder_probe, excerpt
 
 if TYPE_CHECKING:
     from audiosep.separator import Separator
@@ -35,7 +35,7 @@ class Listening:
     """What a model makes of a fixed sound and text, by which its weights are recognised.
 
     Attributes:
-        probe: (2, dimension), see `prototypes.probe`.
+        probe: (2, dimension), see `prototypes.encoder_probe`.
         judge: (tags,) logits of the judge; (0,) without one.
     """
 
@@ -97,7 +97,7 @@ class OwnSound:
             prototypes: of the model, which say what the tags mean; None without.
         """
         points = torch.stack([example.embedding for example in self.examples]).float()
-        group = cluster(points, torch.ones(len(points)), KINDS)
+        group = cluster(points, torch.ones(len(points)), MOST_KINDS)
         kinds = torch.zeros(int(group.max()) + 1, points.shape[1]).index_add_(0, group, points)
         logits = torch.stack([example.tags for example in self.examples]).float().mean(0)
         tags = None if prototypes is None or not len(logits) else prototypes.weigh_tags(logits)
@@ -122,7 +122,7 @@ def listening_of(separator: Separator) -> Listening:
     encoder = _encoder(separator)
     if encoder not in _listenings:
         sound = torch.from_numpy(tone_and_noise(separator.sample_rate, separator.sample_rate)[0])
-        _listenings[encoder] = Listening(probe(encoder).clone(), _tags(separator, sound))
+        _listenings[encoder] = Listening(encoder_probe(encoder).clone(), _tags(separator, sound))
     return _listenings[encoder]
 
 

@@ -30,7 +30,7 @@ from audiosep.models.query_ways import Ways
 from audiosep.query.encoder import CANARY, QueryEncoder
 
 PROTOTYPES = "prototypes.safetensors"
-KINDS = 3  # centroids of a label, and of what a text recalls
+MOST_KINDS = 3  # centroids of a label, and of what a text recalls
 _TEMPERATURE = 0.05  # of the softmax over labels; 0.02 to 0.08 are alike
 # Similarity of the nearest label to a text: recordings do not count below the first, count in full above the second.
 # Fitted on groups g and h of the validation recipe, see research/mini.md.
@@ -117,8 +117,8 @@ class Prototypes:
         labels: L distinct ones.
         parts: the tensors of a file: `texts` (L, dimension) text embeddings of the labels; `means` (M, dimension) mean
             embedding of each group, `owners` (M,) its label and `counts` (M,) its number of recordings; `probe` (2,
-            dimension), see `probe`; with a judge also `tags` (L, tags) mean logits of each label, standardised over
-            all recordings, `mean` and `spread` (tags,) their mean and standard deviation, and `names` (tags,
+            dimension), see `encoder_probe`; with a judge also `tags` (L, tags) mean logits of each label, standardised
+            over all recordings, `mean` and `spread` (tags,) their mean and standard deviation, and `names` (tags,
             dimension) text embeddings of the tags.
     """
 
@@ -138,7 +138,7 @@ class Prototypes:
 
     @classmethod
     def of(
-        cls, recordings: Recordings, encoder: QueryEncoder, tag_names: Tensor | None = None, kinds: int = KINDS
+        cls, recordings: Recordings, encoder: QueryEncoder, tag_names: Tensor | None = None, kinds: int = MOST_KINDS
     ) -> Prototypes:
         """Group recordings by label and by likeness.
 
@@ -163,7 +163,7 @@ class Prototypes:
             "means": torch.stack(means),
             "owners": torch.tensor(owners),
             "counts": torch.tensor(counts),
-            "probe": probe(encoder),
+            "probe": encoder_probe(encoder),
         }
         if recordings.tags is not None and tag_names is not None:
             spread, mean = torch.std_mean(recordings.tags.float(), 0)
@@ -229,7 +229,7 @@ class Prototypes:
         Raises:
             ModelError: they were made with another one.
         """
-        mine, known = probe(encoder), self._parts["probe"]
+        mine, known = encoder_probe(encoder), self._parts["probe"]
         if mine.shape != known.shape or (mine * known).sum(-1).min() < SAME:
             raise ModelError(
                 f"{where} was made with other weights of the query encoder than {encoder.name!r} has: "
@@ -311,7 +311,7 @@ class Prototypes:
         return tuple((self.labels[k], float(share[k]), int(self.counts[k])) for k in order[:least].tolist())
 
     def _kinds(self, each: Tensor) -> Tensor:
-        """(up to KINDS, dimension): groups of the centroids that a text recalls.
+        """(up to MOST_KINDS, dimension): groups of the centroids that a text recalls.
 
         Args:
             each: (labels,) share of each recording of a label.
@@ -319,7 +319,7 @@ class Prototypes:
         weight = each[self._owners] * self._group_counts
         near = weight.argsort(descending=True, stable=True)[:_NEAR]
         points, weights = self._centroids[near], weight[near]
-        group = cluster(points, weights, KINDS)
+        group = cluster(points, weights, MOST_KINDS)
         kinds = torch.zeros(int(group.max()) + 1, points.shape[1]).index_add_(0, group, points * weights[:, None])
         return F.normalize(kinds, dim=-1)
 
@@ -371,7 +371,7 @@ def cluster(points: Tensor, weights: Tensor, count: int) -> Tensor:
     return numbered
 
 
-def probe(encoder: QueryEncoder) -> Tensor:
+def encoder_probe(encoder: QueryEncoder) -> Tensor:
     """(2, dimension): what an encoder makes of a fixed sound and of a fixed text.
 
     Args:

@@ -21,7 +21,7 @@ from audiosep.errors import AudioSepError, InputError, ModelError
 from audiosep.query.encoder import QueryEncoder
 from audiosep.query.example import Example
 from audiosep.query.own_sound import OwnSound, embedded_again, hear, listening_of
-from audiosep.query.sounds_file import fold, names_of, packed, unpacked
+from audiosep.query.sounds_file import fold_name, names_of, packed, unpacked
 from audiosep.weights.user_config import config_folder
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def own_file() -> Path | None:
 
 
 class Sounds(Mapping[str, OwnSound]):
-    """Name -> a sound that was remembered from examples. Names are compared as `fold` says.
+    """Name -> a sound that was remembered from examples. Names are compared as `fold_name` says.
 
     Args:
         path: the file, which need not exist; None for the user's own, see `own_file`.
@@ -64,7 +64,7 @@ class Sounds(Mapping[str, OwnSound]):
         self._embedded: WeakKeyDictionary[QueryEncoder, dict[str, OwnSound]] = WeakKeyDictionary()
 
     def __getitem__(self, name: str) -> OwnSound:
-        key = fold(name)
+        key = fold_name(name)
         if key in self._known():
             found = self._read({key})
             if key in found:
@@ -78,7 +78,7 @@ class Sounds(Mapping[str, OwnSound]):
         return len(self._known())
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and fold(name) in self._known()
+        return isinstance(name, str) and fold_name(name) in self._known()
 
     def remember(
         self,
@@ -109,7 +109,7 @@ class Sounds(Mapping[str, OwnSound]):
             ModelError: the model takes no examples, or the name has examples that only another model has heard.
             AudioSepError: the file cannot be written.
         """
-        key, wanted = fold(name), _parts(examples, at)
+        key, wanted = fold_name(name), _parts(examples, at)
         if not key:
             raise InputError("a sound needs a name, such as 'my kettle'")
         self._place()  # before the model works
@@ -136,7 +136,7 @@ class Sounds(Mapping[str, OwnSound]):
         """
         self.check([name])
         with self._changing() as sounds:
-            sounds.pop(fold(name), None)
+            sounds.pop(fold_name(name), None)
 
     def export(self, path: str | Path, names: Sequence[str] = (), *, overwrite: bool = False) -> int:
         """Write sounds to a file of their own, for another machine or user.
@@ -154,7 +154,7 @@ class Sounds(Mapping[str, OwnSound]):
             AudioSepError: the file cannot be written.
         """
         self.check(names)
-        sounds = self._read({fold(name) for name in names} or None)
+        sounds = self._read({fold_name(name) for name in names} or None)
         if not sounds:
             raise InputError("there are no sounds to export: remember some first (audiosep remember NAME FILES)")
         if Path(path).exists() and not overwrite:
@@ -203,7 +203,7 @@ class Sounds(Mapping[str, OwnSound]):
             ModelError: the file is damaged, or another model has heard the examples and they were not kept.
         """
         known = self._known()
-        keys = {text: fold(text) for text in texts}
+        keys = {text: fold_name(text) for text in texts}
         wanted = {key for key in keys.values() if key in known}
         encoder = separator.encoder
         if not wanted or encoder is None:

@@ -20,7 +20,7 @@ _FORMAT = "1"
 _ARTICLES = ("a", "an", "the")
 
 
-def fold(name: str) -> str:
+def fold_name(name: str) -> str:
     """A name as it is compared: case, white space and a leading article do not matter.
 
     Args:
@@ -94,7 +94,7 @@ def names_of(path: Path) -> dict[str, str]:
         ModelError: it is damaged.
     """
     with _opened(path) as (_, about):
-        return {fold(one["name"]): one["name"] for one in about}
+        return {fold_name(one["name"]): one["name"] for one in about}
 
 
 def unpacked(path: Path, keys: set[str] | None) -> dict[str, OwnSound]:
@@ -110,7 +110,7 @@ def unpacked(path: Path, keys: set[str] | None) -> dict[str, OwnSound]:
     found = {}
     with _opened(path) as (file, about):
         for number, one in enumerate(about):
-            if keys is not None and fold(one["name"]) not in keys:
+            if keys is not None and fold_name(one["name"]) not in keys:
                 continue
             k = one["listening"]
             listening = Listening(file.get_tensor(f"probe.{k}"), file.get_tensor(f"judge.{k}"))
@@ -126,5 +126,5 @@ def unpacked(path: Path, keys: set[str] | None) -> dict[str, OwnSound]:
                 )
                 for place, each in enumerate(one["examples"])
             )
-            found[fold(one["name"])] = OwnSound(one["name"], examples, one["when"], listening)
+            found[fold_name(one["name"])] = OwnSound(one["name"], examples, one["when"], listening)
     return found

@@ -8,7 +8,7 @@ import torch
 
 from audiosep.hearing.activity import HOP, ActivityMeter
 from audiosep.hearing.describing import Candidates
-from audiosep.hearing.tag_track import Tagger, TagScores, TagTrack
+from audiosep.hearing.tag_track import TagFunction, TagScores, TagTrack
 from audiosep.hearing.vocabulary import Vocabulary
 from audiosep.query.prototypes import Prototypes
 from audiosep.query.resolve import Resolved
@@ -37,7 +37,7 @@ def candidates_of(resolved: Resolved, prototypes: Prototypes, known: Vocabulary 
 
 
 def activity_meter(
-    resolved: Resolved, prototypes: Prototypes | None, tagger: Tagger, tagger_rate: int, sample_rate: int
+    resolved: Resolved, prototypes: Prototypes | None, tagger: TagFunction, tagger_rate: int, sample_rate: int
 ) -> ActivityMeter:
     """Measures when the targets of queries sound, by their energy and, where the tagger knows them, by its scores.
 

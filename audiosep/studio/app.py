@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from audiosep.errors import AudioSepError, DependencyError, install_extra
 from audiosep.studio.interface import Interface
-from audiosep.studio.limits import Limits
 from audiosep.studio.session import Sessions
+from audiosep.studio.studio_limits import Limits
 from audiosep.studio.work import Work, answer
 
 if TYPE_CHECKING:

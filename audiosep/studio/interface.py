@@ -9,7 +9,7 @@ from typing import Any
 
 from audiosep.errors import AudioSepError, InputError
 from audiosep.output.output_options import OutputOptions
-from audiosep.studio.limits import check_upload
+from audiosep.studio.studio_limits import check_upload
 from audiosep.studio.work import SEPARATING, Answer, Work
 
 _MOST_SOUNDS = 8

@@ -13,8 +13,8 @@ from audiosep.audio import SUFFIXES, AudioInfo, AudioReader, AudioWriter
 from audiosep.audio.preview import representative_start
 from audiosep.audio.video_formats import CONTAINERS
 from audiosep.errors import Cancelled
-from audiosep.studio.limits import Limits, check_decoded, check_upload
 from audiosep.studio.overview import Overview, overview_of_file
+from audiosep.studio.studio_limits import Limits, check_decoded, check_upload
 
 PREVIEW = 20.0
 """Seconds of a recording that are separated first."""

@@ -19,9 +19,9 @@ from pathlib import Path
 from audiosep.errors import Cancelled, InputError
 from audiosep.hearing.description import HeardSound
 from audiosep.hearing.spans import Span
-from audiosep.studio.limits import Limits
 from audiosep.studio.overview import Overview
 from audiosep.studio.recording import Recording
+from audiosep.studio.studio_limits import Limits
 
 logger = logging.getLogger(__name__)
 

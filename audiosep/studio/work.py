@@ -17,10 +17,10 @@ from audiosep.inference.options import Options
 from audiosep.inference.threads import threads_for, use_threads
 from audiosep.output.output_options import OutputOptions
 from audiosep.query.query import Query
-from audiosep.studio.limits import Limits
 from audiosep.studio.overview import overview_of_file
 from audiosep.studio.recording import PREVIEW, Recording, open_recording, safe_suffix
 from audiosep.studio.session import CANCELLED, Session, Sessions, Track
+from audiosep.studio.studio_limits import Limits
 
 if TYPE_CHECKING:
     from audiosep.hearing.description import HeardSound

@@ -81,7 +81,7 @@ def load_model(folder: str | Path) -> tuple[SeparationModel, dict[str, Any]]:
     config = read_config(folder)
     family = family_class(config["family"], folder / CONFIG)
     try:
-        with Undrawn():
+        with SkipRandomWeights():
             model: SeparationModel = family(from_dict(family.Config, config["model"], "model"))
     except ConfigError as error:
         raise ModelError(f"{folder / CONFIG}: {error}; was it made by another version of audiosep?") from error
@@ -89,7 +89,7 @@ def load_model(folder: str | Path) -> tuple[SeparationModel, dict[str, Any]]:
     return model.eval().requires_grad_(False), config
 
 
-class Undrawn(TorchFunctionMode):
+class SkipRandomWeights(TorchFunctionMode):
     """Modules that are made within this context have no random weights: those that are loaded take their place.
 
     Drawing them takes a quarter of the time of loading.

@@ -12,8 +12,8 @@ import os
 
 import audiosep
 from audiosep.studio.app import Studio
-from audiosep.studio.limits import Limits
 from audiosep.studio.server import listen_on, make_server, serve
+from audiosep.studio.studio_limits import Limits
 
 # Less than on a machine of one's own: visitors share two cores and a small disk.
 LIMITS = Limits(upload_bytes=100 * 2**20, seconds=600, decoded_bytes=2**29, tracks=8, pages=20, queue=10, waiting=2)

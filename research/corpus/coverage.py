@@ -108,9 +108,5 @@ def _columns(rows: Sequence[Source]) -> tuple[list[str], list[str], list[str]]:
     return [row.label for row in rows], [row.speaker or row.known_as for row in rows], [row.repo for row in rows]
 
 
-def _counted(c: Coverage) -> str:
-    return f"{c.sound} {c.recordings}/{c.origins}" if c.recordings else c.sound
-
-
 def _order(c: Coverage) -> tuple[int, str]:
     return -c.recordings, c.sound

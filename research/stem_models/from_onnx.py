@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from audiosep.errors import ModelError
-from audiosep.models.published_networks import build_network
+from audiosep.models.published_networks import build_published
 
 SOURCES = ("drums", "bass", "other", "vocals")
 SETTINGS = {"bottom_channels": 512, "dconv_mode": 3}  # all others are the defaults of the package
@@ -44,7 +44,7 @@ def weights(path: Path) -> dict[str, Tensor]:
     graph = onnx.load(path).graph
     values = {i.name: torch.from_numpy(numpy_helper.to_array(i).copy()) for i in graph.initializer}
     window = SEGMENT[0] * RATE // SEGMENT[1]
-    own = build_network("htdemucs", SOURCES, SETTINGS, sample_rate=RATE, window=window).state_dict()
+    own = build_published("htdemucs", SOURCES, SETTINGS, sample_rate=RATE, window=window).state_dict()
     state = {name: values[name] for name in own if name in values}
     for name, part in _anonymous(graph, values):
         state[name] = torch.cat([state[name], part]) if name in state and name.endswith(_PARTS) else part

@@ -52,7 +52,7 @@ class SpectrumConfig(BackboneConfig):
         return self.n_fft // 2 + 1
 
 
-def describe(model: SeparationModel, config: BackboneConfig, hop: int, alignment: int) -> None:
+def set_attributes(model: SeparationModel, config: BackboneConfig, hop: int, alignment: int) -> None:
     """Set the attributes that a separator reads, see `SeparationModel`.
 
     Args:
@@ -93,7 +93,7 @@ class WaveBackbone(SeparationModel):
 
     def __init__(self, config: BackboneConfig, *, hop: int, alignment: int, channels: int = 1) -> None:
         super().__init__()
-        describe(self, config, hop, alignment)
+        set_attributes(self, config, hop, alignment)
         self.channels = channels
         self.requests = Requests(config)
 
@@ -219,7 +219,7 @@ class MaskBackbone(MaskModel):
 
     def __init__(self, config: SpectrumConfig, *, grid: int = 1) -> None:
         super().__init__()
-        describe(self, config, config.hop, grid * config.hop)
+        set_attributes(self, config, config.hop, grid * config.hop)
         self.n_fft = config.n_fft
         self.requests = Requests(config)
 

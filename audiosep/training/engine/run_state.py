@@ -23,7 +23,7 @@ MODEL, AVERAGE, OPTIMIZER, TRAINER = "model.safetensors", "ema.safetensors", "op
 
 
 @dataclass
-class Progress:
+class RunProgress:
     """The counters of a run.
 
     Attributes:
@@ -57,7 +57,7 @@ def save_checkpoint(
     model: nn.Module,
     average: Mapping[str, Tensor],
     training: Mapping[str, Any],
-    progress: Progress,
+    progress: RunProgress,
     keep: int,
 ) -> Path:
     """Write `folder/step-N`, point `folder/latest` at it and delete all but the newest `keep`.
@@ -97,7 +97,7 @@ def latest_checkpoint(folder: Path) -> Path | None:
     return found[-1] if found else None
 
 
-def load_checkpoint(path: Path, model: nn.Module) -> tuple[dict[str, Tensor], dict[str, Any], Progress]:
+def load_checkpoint(path: Path, model: nn.Module) -> tuple[dict[str, Tensor], dict[str, Any], RunProgress]:
     """Load a checkpoint's weights into `model`.
 
     Args:
@@ -118,7 +118,7 @@ def load_checkpoint(path: Path, model: nn.Module) -> tuple[dict[str, Tensor], di
             f"use a new run folder, with init={str(path)!r} to start from these weights ({error})"
         ) from error
     training = torch.load(path / OPTIMIZER, weights_only=True, map_location="cpu")
-    progress = Progress(**json.loads((path / TRAINER).read_text(encoding="utf-8")))
+    progress = RunProgress(**json.loads((path / TRAINER).read_text(encoding="utf-8")))
     return load_file(path / AVERAGE), training, progress
 
 

@@ -24,7 +24,7 @@ from audiosep.training.engine.adversary import LARGEST_GRADIENT_NORM, Adversary
 from audiosep.training.engine.curves import draw_curves
 from audiosep.training.engine.optimizer import build_optimizer
 from audiosep.training.engine.run_log import MetricMeans, RunLog, format_values, last_validation, without_labels
-from audiosep.training.engine.run_state import Progress, latest_checkpoint, load_checkpoint, save_checkpoint
+from audiosep.training.engine.run_state import RunProgress, latest_checkpoint, load_checkpoint, save_checkpoint
 from audiosep.training.engine.runtime import (
     Prefetcher,
     accelerator,
@@ -136,7 +136,7 @@ class Trainer:
         """Set weights, optimizer and counters: from the newest checkpoint, else from `init`, else initial ones."""
         config, model = self.config, self.model
         checkpoint = latest_checkpoint(self.run_dir / "checkpoints")
-        self.progress, average, training = Progress(), None, None
+        self.progress, average, training = RunProgress(), None, None
         if checkpoint is not None:
             average, training, self.progress = load_checkpoint(checkpoint, model)
             logger.info("resuming from %s", checkpoint)

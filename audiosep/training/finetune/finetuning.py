@@ -34,7 +34,7 @@ from audiosep.training.engine.trainer import Trainer
 from audiosep.training.engine.trainer_config import TrainerConfig
 from audiosep.training.finetune.finetune_task import FinetuneOptions, FinetuneTask
 from audiosep.training.finetune.held_back import HeldBackScores
-from audiosep.training.finetune.user_clips import TARGET, gather_clips, read_clips
+from audiosep.training.finetune.user_clips import TARGET, gather_clips, read_user_clips
 from audiosep.weights.catalogue import locate
 from audiosep.weights.checkpoint import load_model, save_model
 
@@ -248,7 +248,7 @@ def _publish(best: Path, target: Path, base: Path, model: SeparationModel, full:
 
 def _known_scores(known: Path, run_dir: Path, task: FinetuneTask, on_error: OnError) -> HeldBackScores:
     """Measure on all recordings of `known`."""
-    clips = [dataclasses.replace(clip, split="val") for clip in read_clips(known, on_error)]
+    clips = [dataclasses.replace(clip, split="val") for clip in read_user_clips(known, on_error)]
     corpus = Corpus(clips, run_dir / "cache", task.corpus.sample_rate, on_error=on_error)
     captions = CaptionTable.build({text for clip in clips for text in clip.texts}, task.encoder)
     labels, options = {clip.label for clip in clips}, task.options

@@ -38,7 +38,7 @@ def gather_clips(
     Raises:
         DataError: a split has fewer than two kinds of sound, or broken files.
     """
-    clips = [dataclasses.replace(clip, family=TARGET) for clip in read_clips(sounds, on_error)]
+    clips = [dataclasses.replace(clip, family=TARGET) for clip in read_user_clips(sounds, on_error)]
     for number, folder in enumerate(noise):
         for clip in _read_noise(Path(folder), on_error):
             clips.append(dataclasses.replace(clip, id=f"noise{number}/{clip.id}", family=NOISE))
@@ -97,7 +97,7 @@ def _cut(clip: Clip, share: float) -> list[Clip]:
     return [first, last]
 
 
-def read_clips(path: Path, on_error: OnError = "raise") -> list[Clip]:
+def read_user_clips(path: Path, on_error: OnError = "raise") -> list[Clip]:
     """Read a manifest, or a folder with a folder for each label.
 
     Args:
@@ -119,4 +119,4 @@ def _read_noise(path: Path, on_error: OnError) -> list[Clip]:
             return probed(file, id=file.relative_to(path).as_posix(), label="background noise", group=str(file))
 
         return collect(files, clip, on_error)
-    return read_clips(path, on_error)
+    return read_user_clips(path, on_error)

@@ -60,7 +60,7 @@ class WaveformBatch:
 
 
 @dataclass
-class Comparison:
+class Estimates:
     """Estimates beside the truth.
 
     Attributes:
@@ -106,7 +106,7 @@ class WaveformTask:
         self.losses = WeightedLosses(options.losses, WAVEFORM_LOSSES)
         self._validation = RecipeValidation(options.validation, self.corpus, self.captions, options.validation_items)
         self.adversary = PatchDiscriminator(options.adversary) if options.adversary else None
-        self._judged: list[Comparison] = []  # of the last batch, for the discriminator
+        self._judged: list[Estimates] = []  # of the last batch, for the discriminator
 
     @classmethod
     def from_config(cls, data: Mapping[str, Any]) -> WaveformTask:
@@ -159,7 +159,7 @@ class WaveformTask:
         loss = torch.stack(losses).mean()
         return loss, {"discrimination": loss.detach()}
 
-    def compare(self, model: nn.Module, batch: WaveformBatch) -> list[tuple[str, float, Comparison]]:
+    def compare(self, model: nn.Module, batch: WaveformBatch) -> list[tuple[str, float, Estimates]]:
         """Run the network on a batch.
 
         Args:
@@ -176,14 +176,14 @@ class WaveformTask:
             target = torch.einsum("qs,qsct->qct", mixtures.membership, mixtures.sources[mixtures.owner])
             mine = mix[mixtures.owner]
             found.append(
-                ("query", options.words, Comparison(model.query_each(mine, batch.text, batch.negative), target, mine))
+                ("query", options.words, Estimates(model.query_each(mine, batch.text, batch.negative), target, mine))
             )
         songs = torch.nonzero(mixtures.has_stems)[:, 0]
         if model.stem_names and options.stems and len(songs):
             stages = [stage.flatten(0, 1) for stage in model.stems_by_stage(mix[songs])]
             target = self._stems(model, mixtures, songs)
             mine = mix[songs].repeat_interleave(len(model.stem_names), 0)
-            found.append(("stems", options.stems, Comparison(stages, target, mine)))
+            found.append(("stems", options.stems, Estimates(stages, target, mine)))
         return found
 
     def _stems(self, model: SeparationModel, mixtures: MixtureBatch, songs: Tensor) -> Tensor:
@@ -194,7 +194,7 @@ class WaveformTask:
         rest = sources.sum(1, keepdim=True) - stems.sum(1, keepdim=True)
         return torch.cat([stems, rest], 1).flatten(0, 1)
 
-    def _loss(self, found: Comparison) -> Tensor:
+    def _loss(self, found: Estimates) -> Tensor:
         """The mean over the stages."""
         values = [self.losses(stage, found.target, found.mix)[0].mean() for stage in found.stages]
         return torch.stack(values).mean()
@@ -215,7 +215,7 @@ class WaveformTask:
 
 
 @torch.no_grad()
-def _improvement(found: Comparison) -> Tensor:
+def _improvement(found: Estimates) -> Tensor:
     """Mean SDR improvement, dB, without targets that are absent or the whole mixture."""
     estimate, target, mix = (x.float().flatten(1) for x in (found.stages[-1], found.target, found.mix))
     energy, whole = target.square().sum(1), mix.square().sum(1)

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from audiosep.data.hard_negatives import HardNegativeSampler
 from audiosep.data.mixing import Mixer
-from audiosep.data.plan import BatchPlan, PlannedQuery
+from audiosep.data.mixture_plan import BatchPlan, PlannedQuery
 from audiosep.data.queries import Relation
 from audiosep.data.sampling import SamplingConfig
 from audiosep.errors import ConfigError

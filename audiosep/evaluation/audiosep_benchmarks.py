@@ -17,7 +17,6 @@ from audiosep.query.query import Query
 
 RATE = 32000
 OWNER = 'https://github.com/Audio-AGI/AudioSep (README, "Benchmark Evaluation")'
-NAMES = ("audiocaps", "audioset", "clotho", "esc50", "music", "vggsound")
 
 
 def _layout(title: str, name: str, files: str) -> SetLayout:

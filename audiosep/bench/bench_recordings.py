@@ -18,7 +18,7 @@ _MIXTURES = ("mix", "mixture")
 
 
 @dataclass(frozen=True)
-class Recording:
+class BenchRecording:
     """A file, and the true sounds in it.
 
     Attributes:
@@ -30,7 +30,7 @@ class Recording:
     references: dict[str, Path] = field(default_factory=dict)
 
 
-def find_recording(place: Path) -> Recording:
+def find_recording(place: Path) -> BenchRecording:
     """The recording that a path of the command line names.
 
     Args:
@@ -41,7 +41,7 @@ def find_recording(place: Path) -> Recording:
         InputError: a folder without exactly one mixture, or without anything beside it.
     """
     if not place.is_dir():
-        return Recording(place)
+        return BenchRecording(place)
     files = sorted(path for path in place.iterdir() if is_recording(path))
     mixtures = [path for path in files if path.stem in _MIXTURES]
     if len(mixtures) != 1 or len(files) < 2:
@@ -49,7 +49,7 @@ def find_recording(place: Path) -> Recording:
             f"{place}: a folder must hold one mix.wav or mixture.wav and the true sounds beside it, such as vocals.wav "
             f"(any format); there are {len(mixtures)} mixtures and {len(files) - len(mixtures)} other recordings"
         )
-    return Recording(mixtures[0], {path.stem: path for path in files if path not in mixtures})
+    return BenchRecording(mixtures[0], {path.stem: path for path in files if path not in mixtures})
 
 
 def scores(targets: Mapping[str, Any], sample_rate: int, references: Mapping[str, Path]) -> dict[str, float]:
