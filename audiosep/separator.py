@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, overload
@@ -23,7 +24,7 @@ from audiosep.hearing.activity import ActivityMeter
 from audiosep.hearing.describing import Candidates, describe_recording
 from audiosep.hearing.description import Description
 from audiosep.hearing.replayable_recording import recording_of
-from audiosep.hearing.vocabulary import vocabulary
+from audiosep.hearing.vocabulary import Vocabulary, vocabulary
 from audiosep.inference.backend import Backend
 from audiosep.inference.devices import free_cache
 from audiosep.inference.model_windows import live_windows
@@ -347,11 +348,18 @@ class Separator:
         """
         if not isinstance(most, int) or isinstance(most, bool) or most < 1:
             raise InputError(f"most is a number of sounds of at least 1, got {most!r}")
-        chosen = self._candidates(candidates)
+        known = vocabulary() if candidates is None else None
+        queries = as_queries(vocabulary().names if candidates is None else candidates)
+        if wordless := [query.label for query in queries if query.text is None or query.anchored]:
+            raise QueryError(f"candidates are words, and {wordless[0]!r} has none: name the sound")
         recording = recording_of(mix, sample_rate, track)
+        chosen = self._candidates(queries, known, recording.sample_rate)
+        named = dict(zip(chosen.names, queries, strict=True))
 
         def separate(names: Sequence[str]) -> Stream:
-            resolved = self._resolve(names, None)
+            # By what was asked for, with its negatives: a name says nothing of the sound.
+            wanted = [replace(named[name], name=name) for name in names]
+            resolved = self._resolve(wanted, recording.sample_rate)
             return self._open_stream(resolved, recording.sample_rate, recording.channels, Options(quality="fast"))
 
         return describe_recording(
@@ -364,20 +372,15 @@ class Separator:
             progress=progress,
         )
 
-    def _candidates(self, candidates: Queries | None) -> Candidates:
-        """What may be heard: the words of a user, or the vocabulary.
+    def _candidates(self, queries: Sequence[Query], known: Vocabulary | None, sample_rate: int) -> Candidates:
+        """Queries as the tagger scores them; `known` where they are the names of the vocabulary.
 
         Raises:
             ModelError: the model has no tagger.
-            QueryError: a candidate without words.
         """
-        known = vocabulary() if candidates is None else None
-        items = as_queries(list(vocabulary().names) if candidates is None else candidates)
-        if wordless := [item.label for item in items if item.text is None or item.anchored]:
-            raise QueryError(f"candidates are words, and {wordless[0]!r} has none: name the sound")
         found = None
         if self.prototypes is not None:
-            found = candidates_of(self._resolve(items, None), self.prototypes, known)
+            found = candidates_of(self._resolve(queries, sample_rate), self.prototypes, known)
         if found is None:
             raise ModelError(f"{self.name} has no tagger, which describing needs; use a model with one, such as 'mini'")
         return found

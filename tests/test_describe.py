@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from torch import Tensor
 
 import audiosep
 from audiosep import Description, HeardSound, Separator, Span
-from audiosep.audio import probe, write_audio
+from audiosep.audio import probe, read_audio, write_audio
 from audiosep.cli import main
 from audiosep.errors import Cancelled, InputError, ModelError, QueryError
 from audiosep.hearing.activity import ActivityMeter
@@ -204,6 +205,22 @@ def test_the_shipped_model_hears_speech_and_a_guitar(shipped: Separator) -> None
     assert [sound.name for sound in words] == ["speech", "dog barking"]
     assert words[0].spans
     assert not words[1].spans
+
+
+def test_candidates_are_separated_by_their_words_and_not_by_their_names(
+    shipped: Separator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mix, rate = read_audio(EXAMPLES / "speech.flac")
+    opened: list[Any] = []
+    open_stream = shipped._open_stream
+    monkeypatch.setattr(shipped, "_open_stream", lambda *given: opened.append(given[0]) or open_stream(*given))
+    named = [audiosep.Query("speech", name="car horn"), "speech", "speech", audiosep.Query("speech", negative="rain")]
+    found = shipped.describe(mix[:, : 2 * rate], named, sample_rate=rate)
+    assert [sound.name for sound in found] == ["car horn", "speech", "speech (2)", "speech (3)"]
+    (asked,) = opened
+    assert asked.names == ("car horn", "speech", "speech (2)", "speech (3)")
+    assert torch.equal(asked.embeddings, asked.embeddings[:1].expand(4, -1))
+    assert asked.negatives.any(1).tolist() == [False, False, False, True]
 
 
 def test_wrong_requests_are_refused(shipped: Separator, separator: Separator, mixture: Mixture) -> None:
