@@ -44,5 +44,5 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.test: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing audiosep and what its tests need into $(VENV) (once, some minutes)"
-	$(INSTALL) --editable ".[train,eval,formats,ray,onnx,openvino,demucs,openunmix,roformer,corpus,studio,docs,dev]"
+	$(INSTALL) --editable ".[train,eval,formats,loudness,ray,onnx,openvino,demucs,openunmix,roformer,corpus,studio,docs,dev]"
 	@touch $@
