@@ -13,6 +13,7 @@ from doubles import FakeEncoder, IdentityModel, TinyModel
 
 import audiosep
 from audiosep.audio import read_audio, write_audio
+from audiosep.cli.common import ModelOptions
 from audiosep.errors import ConfigError, InputError, ModelError
 from audiosep.inference.options import Options
 from audiosep.inference.routed_stream import Part, RoutedStream
@@ -201,6 +202,10 @@ def test_a_default_in_the_users_configuration(
         code, out, err = run("stems", song, "-o", tmp_path / "out", "--overwrite", "--json", *arguments)
         assert code == 0, err
         assert json.loads(out)["model"] == model
+    assert ModelOptions().stems_from(None) == str(specialist_folder)
+    assert ModelOptions().stems_from("none") is None
+    assert ModelOptions(model=str(tiny_folder)).stems_from(None) is None
+    assert ModelOptions(adapter="cat.safetensors").stems_from(None) is None
     for text in ("stems_model = 3", "stem_model = 'x'", "stems_model"):
         (tmp_path / "config.toml").write_text(text)
         code, _, err = run("stems", song, "-o", tmp_path / "other")

@@ -15,12 +15,14 @@ import numpy as np
 import pytest
 import sounds
 import torch
-from doubles import FakeEncoder, IdentityModel
+from conftest import Run
+from doubles import FakeEncoder, IdentityModel, TinyModel
 
 from audiosep.audio import write_audio
 from audiosep.errors import AudioSepError, Cancelled, InputError
 from audiosep.inference import threads
 from audiosep.separator import Separator
+from audiosep.weights.checkpoint import save_model
 
 pytest.importorskip("gradio", reason="Gradio is not installed: pip install 'audiosep[studio]'")
 testclient = pytest.importorskip("starlette.testclient")
@@ -100,6 +102,49 @@ def separated(work: Work, session: Any, **wanted: Any) -> Any:
     session.accept("go", work.limits)
     answer(session, "go", lambda: work.separate(session, "go", wanted))
     return session.document()["finished"]["go"]
+
+
+@pytest.fixture
+def served(run: Run, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str, list[Any]]]:
+    """served(options of the verb) -> (exit code, standard error, the studios that would be served)"""
+    studios: list[Any] = []
+
+    def serve(studio: Studio, server: Any, listening: Any) -> None:
+        listening.close()
+        studio.close()
+        studios.append(studio)
+
+    def start(*options: object) -> tuple[int, str, list[Any]]:
+        code, _, err = run("studio", "-m", tiny_folder, "--device", "cpu", "--no-browser", "--port", 0, *options)
+        return code, err, studios
+
+    monkeypatch.setattr("audiosep.studio.server.serve", serve)
+    return start
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("htdemcus", "did you mean 'htdemucs'"), ("mine.safetensors", "no adapter mine.safetensors"), (".", "no model")],
+)
+def test_models_of_the_page_are_looked_up_at_the_start(served: Any, name: str, message: str) -> None:
+    code, err, studios = served("--also", name)
+    assert code != 0
+    assert message in err
+    assert studios == []
+
+
+def test_a_stems_model_answers_on_the_page(served: Any, song: Path, tmp_path: Path) -> None:
+    special = save_model(tmp_path / "special", TinyModel(), query=None)
+    code, err, studios = served("--stems-model", special, "--also", special)
+    assert code == 0, err
+    first, second = studios[0].work.models
+    assert first.endswith(f", stems by {special}")
+    assert second == str(special)
+    separator = studios[0].work.separator()
+    assert separator.specialist is not None
+    assert separator.stems_for(["drums", "tambourine"]) == {"drums": "drums"}
+    code, err, _ = served("--stems-model", "htdemcus")
+    assert (code, "did you mean" in err) == (1, True)
 
 
 def test_other_hosts_origins_and_sites_are_refused(make: Make) -> None:

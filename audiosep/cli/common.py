@@ -21,13 +21,14 @@ from audiosep.cli import discard_output
 from audiosep.cli.standard_error import Terminal
 from audiosep.errors import AudioSepError, Cancelled, ConfigError, InputError, QueryError
 from audiosep.inference.options import Engine
-from audiosep.weights.catalogue import expand_home
+from audiosep.weights.catalogue import expand_home, locate
 
 if TYPE_CHECKING:
     from audiosep.separator import Separator
 
 Verb = Callable[..., int | None]
 DONE, FAILED, USAGE, CANCELLED = 0, 1, 2, 130
+NO_MODEL = "none"
 _NOT_WRITTEN = (errno.ENOSPC, errno.EPIPE, errno.EIO)
 
 Model = Annotated[str, typer.Option("--model", "-m", metavar="NAME", help="Name, folder or hub id of the model.")]
@@ -89,6 +90,38 @@ class ModelOptions:
         adapter = None if self.adapter is None else expand_home(self.adapter)
         sounds = own_names and (self.sounds or True)
         return load(self.model, self.device, self.precision, adapter, self.engine, sounds, stems)
+
+    def check(self) -> None:
+        """Look the model and the adapter up, without loading them.
+
+        Raises:
+            ModelError: the model is not on this machine, or its folder is none of a model.
+            InputError: no such adapter.
+        """
+        from audiosep.weights.model_config import read_config
+
+        read_config(locate(self.model))
+        if self.adapter is not None and not expand_home(self.adapter).is_file():
+            raise InputError(f"there is no adapter {self.adapter}: check the path")
+
+    def stems_from(self, stems_model: str | None) -> str | None:
+        """The model whose stems are given in place of the model's own.
+
+        Args:
+            stems_model: what the command line says: a model, "none", or None for the user's configuration, which holds
+                for the model of default without an adapter.
+
+        Returns:
+            Its name; None where the model gives its own stems.
+
+        Raises:
+            ConfigError: the user's configuration file is damaged.
+        """
+        from audiosep.weights.user_config import read_user_config
+
+        if stems_model is None and self.model == ModelOptions.model and self.adapter is None:
+            stems_model = read_user_config().stems_model
+        return None if stems_model == NO_MODEL else stems_model
 
 
 def _at_home(value: Any) -> Any:

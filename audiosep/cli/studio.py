@@ -36,6 +36,13 @@ def studio(
         list[str] | None,
         typer.Option("--also", metavar="NAME", help="A further model or adapter to choose on the page; repeatable."),
     ] = None,
+    stems_model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Model of the stems, and of words such as drums; none: --model [default: your configuration].",
+        ),
+    ] = None,
     max_upload: Annotated[int, typer.Option(metavar="MIB", min=1, help="Largest file.")] = 1024,
     max_seconds: Annotated[float, typer.Option(metavar="SECONDS", min=1, help="Longest recording.")] = 3600.0,
     mcp: Annotated[bool, typer.Option("--mcp", help="Also serve the Model Context Protocol.")] = False,
@@ -51,6 +58,8 @@ def studio(
 
     audiosep studio --also my_sounds/adapter.safetensors --port 0
 
+    audiosep studio --stems-model htdemucs
+
     audiosep studio --host 0.0.0.0 --no-browser
     """
     from audiosep.studio.app import Studio
@@ -65,7 +74,7 @@ def studio(
     limits = dataclasses.replace(Limits(), upload_bytes=max_upload * _MIB, seconds=max_seconds)
     here = is_loopback(host)
     token = None if here else secrets.token_urlsafe(24)
-    models = _models(chosen, also or [])
+    models = _models(chosen, also or [], stems_model)
     listening = listen_on(host, port)
     listening.listen()  # a browser that comes early waits
     hosts = LOOPBACK | {host} if here else None
@@ -83,22 +92,29 @@ def studio(
     return common.DONE
 
 
-def _models(chosen: common.ModelOptions, also: list[str]) -> dict[str, Callable[[], Separator]]:
+def _models(
+    chosen: common.ModelOptions, also: list[str], stems_model: str | None
+) -> dict[str, Callable[[], Separator]]:
     """Name on the page -> loads a separator: the chosen model, then the further ones.
 
     Raises:
-        InputError: a name twice, or a file that is not there.
+        InputError: a name twice, or an adapter that is not there.
+        ModelError: a model that is not on this machine.
+        ConfigError: the user's configuration file is damaged.
     """
-    first = chosen.model if chosen.adapter is None else f"{chosen.model} + {Path(chosen.adapter).stem}"
-    models: dict[str, Callable[[], Separator]] = {first: chosen.load}
-    for name in also:
-        if name.endswith(".safetensors"):
-            if not Path(name).is_file():
-                raise InputError(f"there is no adapter {name}: check the path")
-            shown, options = f"{chosen.model} + {Path(name).stem}", dataclasses.replace(chosen, adapter=name)
+    models: dict[str, Callable[[], Separator]] = {}
+    for name in (None, *also):
+        if name is None or name.endswith(".safetensors"):
+            options = chosen if name is None else dataclasses.replace(chosen, adapter=name)
+            stems = options.stems_from(stems_model)
         else:
-            shown, options = name, dataclasses.replace(chosen, model=name, adapter=None)
+            options, stems = dataclasses.replace(chosen, model=name, adapter=None), None
+        options.check()
+        if stems is not None:
+            dataclasses.replace(chosen, model=stems, adapter=None).check()
+        shown = " + ".join([options.model, *([] if options.adapter is None else [Path(options.adapter).stem])])
+        shown += "" if stems is None else f", stems by {stems}"
         if shown in models:
             raise InputError(f"the studio has {shown!r} already: leave out {name}")
-        models[shown] = partial(options.load)
+        models[shown] = partial(options.load, stems=stems)
     return models
