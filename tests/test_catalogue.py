@@ -42,6 +42,7 @@ def test_every_entry_is_complete(name: str) -> None:
     assert entry.capabilities <= {"text", "audio", "negative", "stems", "presence"}
     assert name not in BASELINES
     assert entry.bundled or entry.bytes > 1e6
+    assert entry.restricted == (entry.licence != "MIT")  # a licence that is not stated allows nothing
     if entry.family == "published":  # few of their authors publish sums and sizes
         assert entry.stems
         assert entry.extra in EXTRAS

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from conftest import Mixture, Run
 import audiosep
 from audiosep import cli
 from audiosep.audio import read_audio, write_audio
+from audiosep.cli.doctor import OPTIONAL
 from audiosep.cli.manifests import read_inputs
 from audiosep.cli.separate import build, read_embedding, split
 from audiosep.errors import InputError, QueryError
@@ -372,7 +374,9 @@ def test_models_list_shows_what_was_downloaded_from_the_hub(
     assert all(entry.keys() == entries["mini"].keys() for entry in entries.values())
     mine = entries["me/my-model"]
     assert (mine["family"], mine["licence"], mine["folder"]) == ("hybrid", "CC0", str(folder))
-    assert mine["sources"] == [{"repo": "me/my-model", "file": "model.safetensors", "bytes": 7, "sha256": "0a"}]
+    assert mine["sources"] == [
+        {"repo": "me/my-model", "file": "model.safetensors", "about_bytes": 7, "bytes": 7, "sha256": "0a"}
+    ]
     code, out, _ = run("models", "list")
     assert re.search(r"me/my-model +installed +CC0 +.*hub", out)
     monkeypatch.setattr("audiosep.weights.download.download", lambda name, *_, **kwargs: catalogue.model_folder(name))
@@ -397,9 +401,27 @@ def test_models_list_and_info(run: Run, tiny_folder: Path, tmp_path: Path, monke
     code, out, _ = run("models", "info", "audiosep-base")
     assert code == 0
     assert "f8cda01bfd0ebd14" in out
+    assert "licence: MIT\n" in out
     code, _, err = run("models", "info", "nonsense")
     assert code == 1
     assert "nonsense" in err
+
+
+def test_an_installed_model_keeps_the_licence_of_the_catalogue(
+    run: Run, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Converted checkpoints state no licence of their own."""
+    monkeypatch.setattr(catalogue, "installed", lambda name: tiny_folder if name == "htdemucs" else None)
+    code, out, _ = run("models", "info", "htdemucs", "--json")
+    info = json.loads(out)
+    assert (code, info["licence"], info["restricted"], info["extra"]) == (0, "scientific use only", True, "demucs")
+    assert (info["family"], info["folder"]) == ("tiny", str(tiny_folder))
+    assert "licence: scientific use only\n" in run("models", "info", "htdemucs")[1]
+    entries = {entry["name"]: entry for entry in json.loads(run("models", "list", "--json")[1])}
+    assert entries["htdemucs"]["licence"] == "scientific use only"
+    assert entries["htdemucs"]["sources"][0]["bytes"] is None
+    assert entries["htdemucs"]["sources"][0]["about_bytes"] == 84_000_000
+    assert entries["audiosep-base"]["sources"][0]["about_bytes"] == 1_264_844_076
 
 
 def test_models_info_of_what_is_no_model(run: Run, tiny_folder: Path, tmp_path: Path) -> None:
@@ -437,7 +459,27 @@ def test_doctor_passes_what_works_and_names_what_does_not(run: Run, tiny_folder:
     code, out, _ = run("doctor", "-m", tiny_folder)
     assert code == 1
     assert "PROBLEM" in out
-    assert "->" in out
+    assert "install or convert the model again" in out
+    assert "install audiosep again" not in out  # that repairs nothing but `mini`
+
+
+@pytest.mark.parametrize("name", ["htdemucs", "mini"])
+def test_doctor_names_the_remedy_of_the_model(
+    run: Run, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AUDIOSEP_HOME", str(tmp_path))
+    monkeypatch.setattr(catalogue, "installed", lambda name: None)
+    _, out, _ = run("doctor", "-m", name, "--json")
+    check = {check["name"]: check for check in json.loads(out)}[f"model {name}"]
+    assert check["state"] == "problem"
+    assert ("models download htdemucs" in check["found"]) == (name == "htdemucs")
+    assert ("install audiosep again" in check["remedy"]) == (name == "mini")
+
+
+def test_doctor_names_every_optional_package(run: Run) -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    wanted = {requirement for extra in {*extras} - {"dev", "docs", "corpus"} for requirement in extras[extra]}
+    assert {re.split(r"[^\w-]", requirement)[0] for requirement in wanted} <= {*OPTIONAL, "torch"}
 
 
 def test_doctor_finds_a_torchaudio_that_does_not_fit(

@@ -381,7 +381,7 @@ def server(tmp_path: Path) -> Iterator[str]:
 def entry(place: str, file: str, sha256: str | None, **facts: Any) -> ModelEntry:
     source = PublishedFile(place, file, sha256)
     return ModelEntry("pub", "published", "A test.", "scientific use only", frozenset({"stems"}), (source,), FOUR,
-                      restricted=True, extra="demucs", **facts)  # fmt: skip
+                      extra="demucs", **facts)  # fmt: skip
 
 
 def test_a_licence_that_restricts_is_accepted_once(

@@ -37,7 +37,7 @@ VERBS = {
     "finetune": "Teach a model your own sounds.",
     "evaluate": "Measure models and baselines on test sets: quality, speed, memory.",
     "listen": "Make a listening test and analyse its ratings.",
-    "convert": "Turn a published AudioSep or CLAP checkpoint into a model folder.",
+    "convert": "Turn a published checkpoint (AudioSep, CLAP, stem models) into a model folder.",
     "models": "List, describe and download models.",
     "doctor": "Check this installation and say how to repair it.",
     "live": "Separate sound as it arrives, from a pipe or a sound card.",

@@ -23,8 +23,9 @@ from audiosep.errors import AudioSepError, ModelError, install_extra
 app = common.application()
 
 OPTIONAL = (
-    *("transformers", "torchaudio", "av", "accelerate", "matplotlib", "museval", "onnx", "onnxruntime", "openvino"),
-    *("laion-clap", "ray", "sounddevice", "demucs", "openunmix", "bs-roformer"),
+    *("transformers", "torchaudio", "torchvision", "av", "accelerate", "tensorboard", "matplotlib", "scipy", "museval"),
+    *("fast-bss-eval", "pesq", "pystoi", "onnx", "onnxruntime", "onnxscript", "openvino", "pyyaml"),
+    *("laion-clap", "ray", "sounddevice", "demucs", "openunmix", "bs-roformer", "pyloudnorm", "gradio", "mcp"),
 )
 _REINSTALL = (
     "install audiosep again: pip install --force-reinstall --no-deps . in a checkout of it, or with the path of its "
@@ -216,8 +217,10 @@ def _model(name: str) -> Check:
     import numpy as np
 
     from audiosep.api import load
+    from audiosep.weights import catalogue
 
     label = f"model {name}"
+    bundled = name in catalogue.MODELS and catalogue.MODELS[name].bundled
     try:
         separator = load(name, device="cpu")
         rate = separator.sample_rate
@@ -227,12 +230,12 @@ def _model(name: str) -> Check:
         else:
             out = separator.separate(noise, "speech", sample_rate=rate)["speech"]
     except AudioSepError as error:
-        return Check(label, "problem", str(error), _REINSTALL)
+        return Check(label, "problem", str(error), _REINSTALL if bundled else "")  # errors name their own remedy
     if out.shape != noise.shape or not np.isfinite(out).all():
         return Check(
             label,
             "problem",
             "its output has another length than the input, or is not finite",
-            _REINSTALL,
+            _REINSTALL if bundled else "download, convert or train it again",
         )
     return Check(label, "ok", f"works, {', '.join(sorted(separator.capabilities))}")

@@ -14,7 +14,7 @@ from audiosep.cli.standard_error import Terminal
 from audiosep.errors import ModelError
 from audiosep.weights import catalogue
 from audiosep.weights.model_config import stated_stems
-from audiosep.weights.model_entry import ModelEntry
+from audiosep.weights.model_entry import ModelEntry, PublishedFile
 
 app = common.application("List, describe and download models.")
 
@@ -55,7 +55,9 @@ def info(
     known = model in catalogue.MODELS
     entry = _entry(model) if known else {"name": model}
     if not known or entry["folder"]:
-        entry |= _folder_facts(catalogue.locate(model))
+        facts = _folder_facts(catalogue.installed(model) if known else catalogue.locate(model))
+        # What the folder does not state is as the catalogue says it.
+        entry |= {key: value for key, value in facts.items() if value is not None or key not in entry}
     if as_json:
         common.emit(entry)
         return
@@ -104,14 +106,24 @@ def _entry(name: str) -> dict[str, Any]:
         "description": entry.description,
         "family": entry.family,
         "licence": entry.licence,
+        "restricted": entry.restricted,
         "capabilities": sorted(entry.capabilities),
         "stems": list(_stems(entry, folder)),
         "bundled": entry.bundled,
+        "extra": entry.extra,
         "folder": None if folder is None else str(folder),
-        "sources": [
-            {"repo": source.repo, "file": source.file, "bytes": source.bytes, "sha256": source.sha256}
-            for source in entry.sources
-        ],
+        "sources": [_source(source) for source in entry.sources],
+    }
+
+
+def _source(source: PublishedFile) -> dict[str, Any]:
+    """A file to download; `bytes` is its exact size where that is published, `about_bytes` what is known else."""
+    return {
+        "repo": source.repo,
+        "file": source.file,
+        "bytes": source.bytes,
+        "about_bytes": source.bytes or source.about_bytes or None,
+        "sha256": source.sha256,
     }
 
 
@@ -133,11 +145,15 @@ def _hub_entry(name: str, folder: Path | None) -> dict[str, Any]:
         "description": "Downloaded from the hub.",
         "family": config.get("family"),
         "licence": config.get("licence"),
+        "restricted": None,
         "capabilities": None,
         "stems": None,
         "bundled": False,
+        "extra": None,
         "folder": None if folder is None else str(folder),
-        "sources": [{"repo": name, "file": file, **about} for file, about in sources.items()],
+        "sources": [
+            {"repo": name, "file": file, "about_bytes": about.get("bytes"), **about} for file, about in sources.items()
+        ],
     }
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+_FREE = frozenset({"MIT"})  # licences that allow any use
+
 
 @dataclass(frozen=True)
 class PublishedFile:
@@ -50,7 +52,6 @@ class ModelEntry:
         sources: what `download` fetches: first the checkpoint to convert, then what it lacks, such as a tokenizer or
             its configuration. Empty for weights that come with the package.
         stems: names of the stems of a model that has nothing else; () for others.
-        restricted: whether the licence restricts what the weights may be used for, and has to be accepted.
         extra: of audiosep, that installs the package that runs the model; None where none is needed.
     """
 
@@ -61,13 +62,17 @@ class ModelEntry:
     capabilities: frozenset[str]
     sources: tuple[PublishedFile, ...] = ()
     stems: tuple[str, ...] = ()
-    restricted: bool = False
     extra: str | None = None
 
     @property
     def bundled(self) -> bool:
         """Whether the weights come with the package."""
         return not self.sources
+
+    @property
+    def restricted(self) -> bool:
+        """Whether the licence has to be accepted: it restricts what the weights may be used for, or is not stated."""
+        return self.licence not in _FREE
 
     @property
     def bytes(self) -> int:

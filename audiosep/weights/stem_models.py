@@ -18,13 +18,13 @@ def _demucs(
     """A model of the package demucs: safetensors on the hub, named by its signatures."""
     table = (PublishedFile(repo, f"{name}.yaml"),) if len(networks) > 1 else ()
     files = tuple(PublishedFile(repo, f"{network}.safetensors", about_bytes=mb * _MB) for network in networks)
-    return _entry(name, description, _SCIENTIFIC, stems, (*table, *files), "demucs", restricted=True)
+    return _entry(name, description, _SCIENTIFIC, stems, (*table, *files), "demucs")
 
 
 def _torchaudio(name: str, description: str, licence: str, stems: tuple[str, ...], file: str, mb: int) -> ModelEntry:
     place = "https://download.pytorch.org/torchaudio/models"
     source = PublishedFile(place, file, about_bytes=mb * _MB)
-    return _entry(name, description, licence, stems, (source,), "torchaudio", restricted=licence == _SCIENTIFIC)
+    return _entry(name, description, licence, stems, (source,), "torchaudio")
 
 
 def _openunmix(name: str, description: str, licence: str, record: int, files: tuple[str, ...], mb: int) -> ModelEntry:
@@ -34,7 +34,7 @@ def _openunmix(name: str, description: str, licence: str, record: int, files: tu
         PublishedFile(place, file, sha256=file.removesuffix(".pth").split("-")[1], about_bytes=mb * _MB)
         for file in files
     )
-    return _entry(name, description, licence, FOUR, sources, "openunmix", restricted=licence != "MIT")
+    return _entry(name, description, licence, FOUR, sources, "openunmix")
 
 
 def _entry(
@@ -44,8 +44,6 @@ def _entry(
     stems: tuple[str, ...],
     sources: tuple[PublishedFile, ...],
     extra: str,
-    *,
-    restricted: bool,
 ) -> ModelEntry:
     return ModelEntry(
         name,
@@ -55,7 +53,6 @@ def _entry(
         frozenset({"stems"}),
         sources,
         stems,
-        restricted=restricted,
         extra=extra,
     )
 
@@ -149,7 +146,6 @@ STEM_MODELS = (
             PublishedFile(f"{_CONFIGS}/viperx", "model_bs_roformer_ep_317_sdr_12.9755.yaml"),
         ),
         "roformer",
-        restricted=True,
     ),
     _entry(
         "mel-band-roformer",
@@ -161,6 +157,5 @@ STEM_MODELS = (
             PublishedFile(f"{_CONFIGS}/KimberleyJensen", "config_vocals_mel_band_roformer_kj.yaml"),
         ),
         "roformer",
-        restricted=True,
     ),
 )
