@@ -121,6 +121,13 @@ def test_the_page_says_what_its_tables_say() -> None:
     assert page.remark(rows[3], rows).startswith("number 3 of 4 in speed at the published size")
 
 
+def test_what_makes_every_sound_worse_is_first_in_nothing() -> None:
+    rows = [row("unet", 3.0, -0.6, 0.1), row("scnet", 5.0, -0.7, 0.4)]
+    assert "words" not in page.comparison(rows).split("**U-Net", 1)[1]
+    alone = page.Row(rows[0].entry, row("unet", -9.0, -1.0, 0.1).values, None)
+    assert page.remark(alone, [alone]) == "nothing yet: every sound is worse than in the mixture"
+
+
 def test_the_command_prints_sizes_and_refuses_names(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], source: Source
 ) -> None:

@@ -76,10 +76,14 @@ def test_dsd100(tmp_path: Path) -> None:
 
 def test_mass(tmp_path: Path) -> None:
     excerpt = "tamy-que_pena_tanto_faz/tamy-que_pena_tanto_faz__snip_6_19__"
-    write(tmp_path, *(f"{excerpt}{name}.wav" for name in ("acoustic_guitar", "vocals", "bass_drum", "mix")))
+    write(
+        tmp_path,
+        *(f"{excerpt}{name}.wav" for name in ("acoustic_guitar", "vocals", "bass_drum", "bass2", "bassoon", "mix")),
+    )
     clips = read(tmp_path, "mass")
     assert {(c.label, c.stem) for c in clips} == {
-        ("acoustic guitar", "other"), ("vocals", "vocals"), ("bass drum", "drums")
+        ("acoustic guitar", "other"), ("vocals", "vocals"), ("bass drum", "drums"),
+        ("bass2", "bass"), ("bassoon", "other"),
     }  # fmt: skip
     assert {c.song for c in clips} == {"tamy-que_pena_tanto_faz/tamy-que_pena_tanto_faz__snip_6_19"}
 
@@ -111,8 +115,9 @@ def test_divide_and_remaster(tmp_path: Path) -> None:
 def test_slakh(tmp_path: Path) -> None:
     track = "train/Track00001"
     names = [f"{track}/stems/S0{number}.flac" for number in range(3)]
-    write(tmp_path, f"{track}/mix.flac", *names, "validation/Track01501/stems/S00.flac")
-    for folder in (track, "validation/Track01501"):
+    repeated = "omitted/Track00002"  # it repeats what other tracks play
+    write(tmp_path, f"{track}/mix.flac", *names, "validation/Track01501/stems/S00.flac", f"{repeated}/stems/S00.flac")
+    for folder in (track, "validation/Track01501", repeated):
         (tmp_path / folder / "metadata.yaml").write_text(SLAKH)
     clips = read(tmp_path, "slakh")
     assert [(c.label, c.stem, c.captions[0], c.split) for c in clips] == [

@@ -21,7 +21,9 @@ _DNR_STEMS = {
     "music": ("music", "music", ("background music", "a piece of music")),
     "sfx": ("sound effects", "event", ("effects", "sounds")),
 }
-_SLAKH_PARTS = SPLIT_NAMES | {"omitted": "train"}
+_SLAKH_OMITTED = "omitted"
+# A compound such as "drumset" counts, but a bassoon is no bass.
+_MASS_STEMS = {"vocals": r"\bvocal", "drums": r"\bdrum", "bass": r"\bbass(?![a-z])"}
 
 
 def read_dsd100(folder: str | Path, on_error: OnError = "raise") -> list[Clip]:
@@ -83,7 +85,7 @@ def read_mass(folder: str | Path, on_error: OnError = "raise") -> list[Clip]:
     def clip(path: Path) -> Clip:
         song, _, instrument = path.stem.rpartition("__")
         label = label_of(instrument)
-        stem = next((name for name in STEMS if name[:-1] in label or name == label), "other")
+        stem = next((name for name, word in _MASS_STEMS.items() if re.search(word, label)), "other")
         captions = STEM_CAPTIONS[stem] if label == stem else ()
         return _of_song(folder, path, label, captions, stem, f"{path.parent.name}/{song}", "train")
 
@@ -179,6 +181,7 @@ def read_slakh(folder: str | Path, on_error: OnError = "raise") -> list[Clip]:
         metadata.yaml            instruments of the stems: inst_class, midi_program_name, is_drum
         mix.flac                 (ignored)
         stems/S00.flac  S01.flac ...
+      omitted/...                (ignored: these tracks are made from MIDI files that other tracks are made from)
     ```
     The label is the instrument of the MIDI program, a caption its class. Only these keys are read, by their
     indentation, so that no YAML parser is needed.
@@ -192,7 +195,8 @@ def read_slakh(folder: str | Path, on_error: OnError = "raise") -> list[Clip]:
     """
     folder = Path(folder)
     rows = []
-    for metadata in sorted(folder.glob("**/metadata.yaml")):
+    tracks = (path for path in folder.glob("**/metadata.yaml") if path.parts[-3].lower() != _SLAKH_OMITTED)
+    for metadata in sorted(tracks):
         stems = _slakh_stems(metadata.read_text(encoding="utf-8"))
         found = (path for path in sorted((metadata.parent / "stems").glob("*")) if is_recording(path))
         rows += [(path, stems[path.stem]) for path in found if path.stem in stems]
@@ -205,7 +209,7 @@ def read_slakh(folder: str | Path, on_error: OnError = "raise") -> list[Clip]:
         stem = "drums" if drums else "bass" if kind == "bass" else "other"
         label = "drums" if drums else label_of(about.get("midi_program_name") or kind or "instrument")
         captions = STEM_CAPTIONS["drums"] if drums else (kind,) if kind else ()
-        split = _SLAKH_PARTS.get(track.parent.name.lower(), "train")
+        split = SPLIT_NAMES.get(track.parent.name.lower(), "train")
         return _of_song(folder, path, label, captions, stem, track.name, split)
 
     return collect(rows, clip, on_error)

@@ -109,18 +109,22 @@ def _full_table(rows: Sequence[Row]) -> str:
 def remark(row: Row, rows: Sequence[Row]) -> str:
     """What the tables say a network is good at: the measures by which it is first or second, else its best rank.
 
+    A network that makes a sound worse (an SI-SDRi of 0 dB or less) is not ranked by it.
+
     Args:
         row: the network.
         rows: all of them.
     """
-    measures: list[tuple[str, Callable[[Row], float]]] = [
-        ("the stems together", lambda r: -r.sdr("stems")),
-        *((name, lambda r, name=name: -r.sdr(name)) for name in STEMS),
-        ("words", lambda r: -r.sdr("words")),
-        ("speed at the published size", lambda r: r.full.factor if r.full else float("inf")),
-        ("memory at the published size", lambda r: r.full.memory if r.full else float("inf")),
-    ]
-    ranks = {name: 1 + sum(value(other) < value(row) for other in rows) for name, value in measures if value(row) < 1e9}
+    quality = {"the stems together": "stems", **{name: name for name in (*STEMS, "words")}}
+    measures: dict[str, Callable[[Row], float]] = {
+        said: lambda r, name=name: -r.sdr(name) for said, name in quality.items() if row.sdr(name) > 0
+    }
+    if row.full is not None:
+        measures["speed at the published size"] = lambda r: r.full.factor if r.full else float("inf")
+        measures["memory at the published size"] = lambda r: r.full.memory if r.full else float("inf")
+    if not measures:
+        return "nothing yet: every sound is worse than in the mixture"
+    ranks = {name: 1 + sum(value(other) < value(row) for other in rows) for name, value in measures.items()}
     first = [name for name, rank in ranks.items() if rank == 1]
     second = [name for name, rank in ranks.items() if rank == 2]
     if first or second:
