@@ -26,6 +26,7 @@ from audiosep.query.sounds import Sounds, own_file
 from audiosep.separator import Queries, Separator
 from audiosep.weights.catalogue import locate
 from audiosep.weights.checkpoint import load_model
+from audiosep.weights.licences import check_use
 from audiosep.weights.model_config import CONFIG
 
 _KEPT = 2  # models that `separate` and `stems` keep loaded
@@ -68,8 +69,8 @@ def load(
         The separator.
 
     Raises:
-        ModelError: a model is not on this machine, damaged, or not the one the adapter was made for, or `stems` has no
-            stems.
+        ModelError: a model is not on this machine, damaged, or not the one the adapter was made for, `stems` has no
+            stems, or a licence that restricts the use was not accepted.
         QueryError: the query encoder is damaged.
         InputError: no such device, precision, engine or file of sounds here.
         DependencyError: OpenVINO, or the package that runs a published stem model, is not installed.
@@ -80,6 +81,7 @@ def load(
         place = "cpu" if engine == "openvino" and str(device) == "auto" else device
         specialist = load(stems, place, sounds=False)
     folder = locate(model)
+    check_use(model, folder)
     network, config = load_model(folder)
     name = str(config.get("name") or folder.name)
     if adapter is not None:

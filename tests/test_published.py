@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import http.server
 import json
+import sys
 import threading
 from collections.abc import Iterator
 from fractions import Fraction
@@ -20,7 +21,7 @@ from safetensors.torch import save_file
 
 import audiosep
 from audiosep.audio import write_audio
-from audiosep.convert import convert
+from audiosep.convert import KINDS, convert
 from audiosep.convert.yaml_files import read_yaml
 from audiosep.errors import ConfigError, DependencyError, InputError, ModelError, QueryError
 from audiosep.inference.model_windows import recording_windows
@@ -28,10 +29,11 @@ from audiosep.models import published_networks
 from audiosep.models.published import PublishedConfig, PublishedStems
 from audiosep.models.published_networks import NETWORKS
 from audiosep.weights import stem_models
-from audiosep.weights.catalogue import MODELS, installed
+from audiosep.weights.catalogue import MODELS, RECORD, installed, model_folder
 from audiosep.weights.checkpoint import load_model, save_model
 from audiosep.weights.download import download
 from audiosep.weights.licences import accepted
+from audiosep.weights.model_config import read_config
 from audiosep.weights.model_entry import ModelEntry, PublishedFile
 
 pytest.importorskip("demucs")
@@ -183,6 +185,7 @@ def test_it_has_no_queries_and_no_other_precision() -> None:
         ({"stems": ("vocals", "drums")}, "do not fit together"),
         ({"weights": ((1.0,),)}, "a row for each network"),
         ({"weights": ((0.0, 1.0, 1.0, 1.0),)}, "weight above 0"),
+        ({"weights": ((float("nan"), 1.0, 1.0, 1.0),)}, "weight above 0"),
         ({"channels": 3}, "1 or 2"),
         ({"context": 11_025}, "longer than its context"),
         ({"settings": ({"stft_window_fn": "os.system"},)}, "no setting 'stft_window_fn'"),
@@ -259,6 +262,17 @@ def test_an_ensemble_of_demucs_is_read_from_its_table(tmp_path: Path) -> None:
     table.write_text("models: ['aa', '../bb']\n")
     with pytest.raises(ModelError, match="should list names"):
         convert(table, tmp_path / "other")
+    for text, complaint in (
+        ("models: []", "should list names"),
+        ("models: [123]", "should list names"),
+        ("models: ['aa']\nweights: [1]", "'weights' should list a number for each stem"),
+        ("models: ['aa']\nweights: 3", "'weights' should list a number for each stem"),
+        ("models: ['aa']\nweights: [[1, 1, 1, .nan]]", "'weights' should list a number for each stem"),
+        ("models: ['aa']\nweights: [[1, 1, 1]]", "a row for each network"),
+    ):
+        table.write_text(text)
+        with pytest.raises(ModelError, match=complaint):
+            convert(table, tmp_path / "other")
     table.write_text("models: ['aa', 'cc']\n")
     with pytest.raises(ModelError, match=r"cc\.safetensors is missing"):
         convert(table, tmp_path / "other")
@@ -269,6 +283,45 @@ def test_only_the_networks_of_demucs_that_are_known_are_built(tmp_path: Path) ->
     save_file({"a": torch.zeros(1)}, tmp_path / "evil.safetensors", metadata=facts)
     with pytest.raises(ModelError, match="no network of demucs that can be read"):
         convert(tmp_path / "evil.safetensors", tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("facts", "complaint"),
+    [
+        ({"segment": None}, "TypeError"),
+        ({"segment": {"numerator": 1, "denominator": 0}}, "ZeroDivisionError"),
+        ({"segment": {"numerator": 1}}, "KeyError"),
+        ({"segment": "long"}, "ValueError"),
+        ({"segment": -1}, "window must be longer"),
+        ({"sources": "vocals"}, "should have sources"),
+        ({"sources": []}, "needs settings, sources"),
+        ({"channels": "many"}, "cannot be built"),
+    ],
+)
+def test_facts_of_demucs_that_make_no_sense_are_refused(tmp_path: Path, facts: dict[str, Any], complaint: str) -> None:
+    file = tmp_path / "955717e8.safetensors"
+    given = {"klass": "demucs.htdemucs.HTDemucs", "kwargs": json.dumps({"sources": MUSIC} | facts)}
+    save_file({"a": torch.zeros(1)}, file, metadata=given)
+    with pytest.raises(ModelError, match=rf"955717e8\.safetensors.*{complaint}"):
+        convert(file, tmp_path / "out")
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "auto"])
+@pytest.mark.parametrize("shape", [(), (2, 3)])
+def test_a_checkpoint_of_another_kind_is_refused(kind: str, shape: tuple[int, ...], tmp_path: Path) -> None:
+    """Also one whose tensors have the names of that kind, but not their shapes."""
+    names = ("freq_encoder.0.conv.weight", "encoder.weight", "mask_generator.output_conv.weight", "output_mean",
+             "fc1.weight", "ss_model.base.bn0.weight", "query_encoder.model.a", "text_projection.2.weight",
+             "text_branch.embeddings.word_embeddings.weight")  # fmt: skip
+    for file in ("a.pt", *(f"{name}-1.pth" for name in MUSIC)):
+        torch.save({name: torch.zeros(shape) for name in names}, tmp_path / file)
+    for file in ("a.pt", "vocals-1.pth"):
+        with pytest.raises(ModelError):
+            convert(tmp_path / file, tmp_path / "out", kind=kind)
+    save_file({}, tmp_path / "empty.safetensors")
+    with pytest.raises(ModelError):
+        convert(tmp_path / "empty.safetensors", tmp_path / "out", kind=kind)
+    assert not (tmp_path / "out").exists()
 
 
 def test_torchaudio_and_open_unmix_are_converted(tmp_path: Path) -> None:
@@ -335,6 +388,20 @@ def test_a_roformer_of_the_community_is_converted(tmp_path: Path) -> None:
         ("num_stems: 1", "num_stems: 4", "num_stems is 4"),
         ("  heads: 1\n", "  heads: 2\n", "has shape"),
         ("training:", "trainings:", "has no 'training'"),
+        (
+            "sample_rate: 44100",
+            "sample_rate: fast",
+            r"config_vocals\.yaml: audio\.sample_rate should be a whole number",
+        ),
+        ("chunk_size: 22050", "chunk_size: null", r"audio\.chunk_size should be a whole number"),
+        ("num_stems: 1", "num_stems: [1]", r"model\.num_stems should be a whole number"),
+        ("depth: 1\n", "depth: 1\n  stft_hop_length: .inf\n", r"model\.stft_hop_length should be a whole number"),
+        ("depth: 1\n", "depth: 1\n  3: 4\n", r"model\.3 is no setting"),
+        ("depth: 1\n", "depth: 1\n  flash_attn: 2024-05-06\n  num_bands: x\n", "cannot be built"),
+        ("stereo: true", "stereo: 'no'", r"model\.stereo should be true or false"),
+        ("[vocals, other]", "vocals", r"training\.instruments should list"),
+        ("target_instrument: vocals", "target_instrument: [vocals]", "should be the name of a stem"),
+        ("target_instrument: vocals", "target_instrument: null", "the stems are"),
     ):
         path.write_text(YAML.replace(old, new, 1))
         with pytest.raises(ModelError, match=complaint):
@@ -347,6 +414,8 @@ def test_a_roformer_of_the_community_is_converted(tmp_path: Path) -> None:
         "a: !!python/object/apply:os.system ['true']",
         "a: !!python/name:os.system",
         "a: !!timestamp_ x",
+        "a: !!set {b}",
+        "a: !!binary aGk=",
         "[1, 2]",
         "a: [",
     ],
@@ -411,6 +480,77 @@ def test_a_licence_that_restricts_is_accepted_once(
     assert "stems: vocals, drums, bass, other" in out
 
 
+def test_a_model_converted_by_hand_is_not_used_before_its_licence_is_accepted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Run
+) -> None:
+    monkeypatch.setenv("AUDIOSEP_HOME", str(tmp_path / "home"))
+    demucs_file(tmp_path, "955717e8", 3)
+    code, out, err = run("convert", tmp_path / "955717e8.safetensors", model_folder("htdemucs"), "--json")
+    assert (code, json.loads(out)["licence"]) == (0, "scientific use only")
+    assert "955717e8.safetensors: weights of htdemucs, licence scientific use only" in err
+    assert read_config(model_folder("htdemucs"))["licence"] == "scientific use only"
+    code, out, _ = run("models", "info", "htdemucs")  # the licence can be read before it is accepted
+    assert "licence: scientific use only\n" in out
+    for arguments in ({"model": "htdemucs"}, {"model": model_folder("htdemucs"), "stems": "htdemucs"}):
+        with pytest.raises(ModelError, match="`audiosep models download htdemucs --accept-licence`"):
+            audiosep.load(**arguments)
+    code, out, err = run("models", "download", "htdemucs", "--accept-licence")
+    assert (code, Path(out.strip())) == (0, model_folder("htdemucs"))
+    assert "put there by hand" in err
+    assert audiosep.load("htdemucs", "cpu").stem_names == FOUR
+
+
+def test_what_download_installed_is_not_asked_for_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where licences were not remembered yet, or the folder came from another machine."""
+    monkeypatch.setenv("AUDIOSEP_HOME", str(tmp_path))
+    folder = save_model(model_folder("htdemucs"), PublishedStems(CONFIGS["htdemucs"]), query=None)
+    (folder / RECORD).write_text("{}")
+    assert audiosep.load("htdemucs", "cpu").stem_names == FOUR
+
+
+def test_whole_files_of_an_interrupted_download_are_not_fetched_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AUDIOSEP_HOME", str(tmp_path))
+    files = [source.file for source in MODELS["bs-roformer"].sources]
+    asked: list[str] = []
+
+    def fetch(address: str, path: str, progress: bool) -> None:
+        asked.append(address.split("/")[-1])
+        if asked == files:
+            raise ConnectionError("gone")
+        Path(path).write_bytes(b"content")
+
+    def convert(source: Path, folder: Path, **options: Any) -> None:
+        (folder / "config.json").write_text("{}")
+
+    def damaged(source: Path, folder: Path, **options: Any) -> None:
+        raise ModelError("damaged")
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", fetch)
+    monkeypatch.setattr("audiosep.weights.download.check_extra", lambda extra: None)
+    with pytest.raises(ModelError, match="gone"):
+        download("bs-roformer", convert, accept_licence=True)
+    with pytest.raises(ModelError, match="damaged"):
+        download("bs-roformer", damaged)
+    assert asked == [*files, files[1]]
+    download("bs-roformer", convert)  # what may be damaged is fetched again
+    assert asked == [*files, files[1], *files]
+
+
+def test_a_missing_package_is_told_before_the_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    monkeypatch.setenv("AUDIOSEP_HOME", str(tmp_path))
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *args, **options: pytest.fail("fetched"))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", lambda *args, **options: pytest.fail("fetched"))
+    for name, module in (("htdemucs", "demucs.htdemucs"), ("umxl", "openunmix.model"), ("bs-roformer", "bs_roformer"),
+                         ("convtasnet", "torchaudio.models")):  # fmt: skip
+        monkeypatch.setitem(sys.modules, module, None)
+        with pytest.raises(DependencyError, match=rf"\[{MODELS[name].extra}\]"):
+            download(name, convert, accept_licence=True)
+
+
 @pytest.mark.parametrize("name", [entry.name for entry in stem_models.STEM_MODELS])
 def test_what_is_missing_is_said_with_its_remedy(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the weights, without the acceptance, without a network: one line each that says what to do."""
@@ -430,6 +570,8 @@ def test_what_is_missing_is_said_with_its_remedy(name: str, tmp_path: Path, monk
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", offline)
     monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
+    if known.extra == "roformer":
+        pytest.importorskip("bs_roformer")
     with pytest.raises(ModelError) as caught:
         download(name, convert, accept_licence=True)
     first, *by_hand = str(caught.value).splitlines()

@@ -9,6 +9,7 @@ import typer
 
 from audiosep.cli import common
 from audiosep.cli.standard_error import Terminal
+from audiosep.weights.catalogue import published_as
 
 app = common.application()
 
@@ -41,9 +42,19 @@ def convert(
     """
     from audiosep.convert import convert as convert_checkpoint
 
-    common.logs_to(Terminal(), verbose, quiet)
+    terminal = Terminal()
+    common.logs_to(terminal, verbose, quiet)
+    published = published_as(checkpoint.name)
+    if published is not None and not quiet:
+        terminal.print(f"{checkpoint.name}: weights of {published.name}, licence {published.licence}")
     made = convert_checkpoint(checkpoint, folder, kind=kind, tokenizer=tokenizer, overwrite=overwrite)
     if as_json:
-        common.emit({"folder": str(made), "files": sorted(path.name for path in made.iterdir())})
+        common.emit(
+            {
+                "folder": str(made),
+                "files": sorted(path.name for path in made.iterdir()),
+                "licence": None if published is None else published.licence,
+            }
+        )
     else:
         print(made)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from torch import Tensor
@@ -11,7 +13,8 @@ from audiosep.convert.audiosep_ckpt import ENCODER, SEPARATOR, separator
 from audiosep.convert.laion_clap import write_clap
 from audiosep.convert.stem_networks import STEM_KINDS, states_demucs, stem_kind, stem_network
 from audiosep.convert.unpickle import read_pickle, state_dict
-from audiosep.errors import ConfigError, ModelError
+from audiosep.errors import AudioSepError, ConfigError, ModelError
+from audiosep.weights.catalogue import published_as
 from audiosep.weights.checkpoint import load_state, save_model
 
 KINDS = ("auto", "audiosep", "clap", *STEM_KINDS)
@@ -53,12 +56,13 @@ def convert(
     if kind not in KINDS:
         raise ConfigError(f"kind {kind!r} is not one of {', '.join(map(repr, KINDS))}")
     _check_free(out, overwrite)
-    state = _state(source)
-    if kind == "auto":
-        kind = _kind(state, source)
-    with fill_folder(out) as folder:
+    with _explained(source, kind):
+        state = _state(source)
+        if kind == "auto":
+            kind = _kind(state, source)
+    with fill_folder(out) as folder, _explained(source, kind):
         if kind in STEM_KINDS:
-            save_model(folder, stem_network(kind, source, state), query=None, extra={"source": source.name})
+            save_model(folder, stem_network(kind, source, state), query=None, extra=_facts(source))
         elif state is None:
             raise ModelError(f"{source} is no checkpoint of {kind}, which is a pickle of PyTorch")
         elif kind == "clap":
@@ -79,7 +83,29 @@ def _write_audiosep(state: dict[str, Tensor], folder: Path, source: Path, tokeni
         raise ModelError(f"{source} holds no query encoder: its CLAP should be there as {ENCODER}*")
     model = separator(parts[SEPARATOR])
     write_clap(parts[ENCODER], folder / "clap", tokenizer)
-    save_model(folder, model, query={"encoder": "clap", "model": "clap"}, extra={"source": source.name})
+    save_model(folder, model, query={"encoder": "clap", "model": "clap"}, extra=_facts(source))
+
+
+def _facts(source: Path) -> dict[str, str]:
+    """What the configuration says of where the weights are from."""
+    entry = published_as(source.name)
+    return {"source": source.name} if entry is None else {"source": source.name, "licence": entry.licence}
+
+
+@contextlib.contextmanager
+def _explained(source: Path, kind: str) -> Iterator[None]:
+    """Turn what reading a checkpoint of another network, or a damaged one, raises into a ModelError."""
+    try:
+        yield
+    except AudioSepError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        wanted = "a published checkpoint" if kind == "auto" else f"a checkpoint of the kind {kind}"
+        reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        raise ModelError(
+            f"{source} cannot be read as {wanted} ({reason}): give the file that its authors publish, with those that "
+            "they publish beside it, and let the kind be auto"
+        ) from error
 
 
 def _state(source: Path) -> dict[str, Tensor] | None:
@@ -95,7 +121,8 @@ def _state(source: Path) -> dict[str, Tensor] | None:
 def _kind(state: dict[str, Tensor] | None, source: Path) -> str:
     if (kind := stem_kind(state)) is not None:
         return kind
-    assert state is not None
+    if not state:
+        raise ModelError(f"{source} holds no weights: give the file that its authors publish")
     if any(key.startswith(SEPARATOR) for key in state):
         return "audiosep"
     if any(key.startswith(("audio_branch.", "text_branch.")) for key in state):

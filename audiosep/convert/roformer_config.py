@@ -37,21 +37,31 @@ def read_roformer(checkpoint: Path) -> PublishedConfig:
     model, training, audio = (_part(content, name, path) for name in ("model", "training", "audio"))
     if unknown := sorted(
         key
-        for key, value in model.items()
+        for key, value in ((str(key), value) for key, value in model.items())
         if key not in _SETTINGS | {"stereo", "num_stems"}
         and not key.startswith(_OF_TRAINING)
         and (key not in _WITHOUT or value != _WITHOUT[key])
     ):
         raise ModelError(f"{path}: model.{unknown[0]} is no setting of the RoFormers that can be read here")
-    names = tuple(map(str, training.get("instruments") or ()))
-    target = training.get("target_instrument")
-    sources = names if target is None else (str(target),)
-    if len(sources) != model.get("num_stems", 1):
-        raise ModelError(f"{path}: model.num_stems is {model.get('num_stems', 1)}, and the stems are {sources}")
+    names, target, stereo = (
+        training.get("instruments", []),
+        training.get("target_instrument"),
+        model.get("stereo", False),
+    )
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ModelError(f"{path}: training.instruments should list the names of the stems")
+    if target is not None and not isinstance(target, str):
+        raise ModelError(f"{path}: training.target_instrument should be the name of a stem")
+    if not isinstance(stereo, bool):
+        raise ModelError(f"{path}: model.stereo should be true or false")
+    sources = tuple(names) if target is None else (target,)
+    stems = _number(model, "model.num_stems", 1, path)
+    if len(sources) != stems:
+        raise ModelError(f"{path}: model.num_stems is {stems}, and the stems are {sources}")
     rest = next((name for name in names if name not in sources), "other")
-    stereo = bool(model.get("stereo", False))
-    rate, window = int(audio.get("sample_rate", 44100)), int(audio.get("chunk_size", 352_800))
-    hop = int(model.get("stft_hop_length", 512))
+    rate = _number(audio, "audio.sample_rate", 44100, path)
+    window = _number(audio, "audio.chunk_size", 352_800, path)
+    hop = _number(model, "model.stft_hop_length", 512, path)
     settings: dict[str, Any] = {key: value for key, value in model.items() if key in _SETTINGS} | {"stereo": stereo}
     return PublishedConfig(
         network="mel-band-roformer" if "num_bands" in model else "bs-roformer",
@@ -74,6 +84,14 @@ def _beside(checkpoint: Path) -> Path:
             f"a RoFormer needs its configuration: put the YAML file of its authors beside it, as {named.name}"
         )
     return found[0]
+
+
+def _number(part: dict[str, Any], name: str, default: int, path: Path) -> int:
+    """A whole number of a part of the configuration, by its dotted name."""
+    value = part.get(name.partition(".")[2], default)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ModelError(f"{path}: {name} should be a whole number above 0")
+    return value
 
 
 def _part(content: dict[str, Any], name: str, path: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -87,12 +88,18 @@ def _demucs(source: Path) -> PublishedStems:
     """A network of the package demucs (.safetensors), or an ensemble of several (.yaml, with them beside it)."""
     if source.suffix == ".yaml":
         table = read_yaml(source)
-        names, weights = table.get("models"), table.get("weights") or ()
-        if not isinstance(names, list) or not all(isinstance(name, str) and name.isalnum() for name in names):
+        names, weights = table.get("models"), table.get("weights") or []
+        if not isinstance(names, list) or not names or not all(isinstance(n, str) and n.isalnum() for n in names):
             raise ModelError(f"{source} is no table of demucs: its 'models' should list names of checkpoints")
+        if not isinstance(weights, list) or not all(
+            isinstance(row, list) and all(map(_finite, row)) for row in weights
+        ):
+            raise ModelError(
+                f"{source} is no table of demucs: its 'weights' should list a number for each stem of each checkpoint"
+            )
         files = [source.with_name(f"{name}.safetensors") for name in names]
     else:
-        files, weights = [source], ()
+        files, weights = [source], []
     read = [_demucs_file(file) for file in files]
     if any(facts[:3] != read[0][0][:3] for facts, _ in read):
         raise ModelError(f"{source}: its networks have different outputs or lengths, and cannot be one ensemble")
@@ -136,6 +143,10 @@ def _demucs_file(
     # HDemucs takes any length; its authors trained it on windows of 11 s.
     window = round(segment * rate) if network == "htdemucs" else 11 * rate
     return (network, tuple(map(str, sources)), window, settings), state
+
+
+def _finite(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _seconds(value: Any) -> float:

@@ -11,7 +11,7 @@ _LARGEST = 1 << 20  # bytes
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Read an object from a YAML file. The tag of Python's tuples is read as a list; any other tag is an error.
+    """Read an object from a YAML file. Dates are read as texts, Python's tuples as lists; any other tag is an error.
 
     Args:
         path: the file.
@@ -32,6 +32,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
         return list(loader.construct_sequence(node, deep=True))
 
     Loader.add_constructor("tag:yaml.org,2002:python/tuple", sequence)
+    Loader.add_constructor("tag:yaml.org,2002:timestamp", yaml.SafeLoader.construct_yaml_str)
+    for kind in ("set", "binary", "omap", "pairs"):
+        Loader.add_constructor(f"tag:yaml.org,2002:{kind}", yaml.SafeLoader.construct_undefined)
     try:
         if path.stat().st_size > _LARGEST:
             raise ModelError(f"{path} is too large for a configuration: give the YAML file of the checkpoint")

@@ -8,6 +8,7 @@ The separator around it cuts windows of the length that the network was trained 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -71,7 +72,7 @@ class PublishedConfig:
         rows = {len(row) for row in self.weights}
         if self.weights and (len(self.weights) != len(self.settings) or rows != {len(self.sources)}):
             raise ConfigError("weights needs a row for each network, with a number for each of its sources")
-        if any(sum(column) <= 0 for column in zip(*self.weights, strict=True)):
+        if any(not 0 < sum(column) < math.inf for column in zip(*self.weights, strict=True)):
             raise ConfigError("weights needs a network with a weight above 0 for each source")
         if self.channels not in (1, 2) or min(self.sample_rate, self.hop) < 1:
             raise ConfigError("channels must be 1 or 2, sample_rate and hop at least 1")

@@ -147,6 +147,20 @@ def build_published(
         raise ConfigError(f"{name} cannot be built with these settings ({type(error).__name__}: {error})") from error
 
 
+def check_extra(extra: str) -> None:
+    """Refuse to go on without the packages of an extra.
+
+    Args:
+        extra: of audiosep, as in NETWORKS.
+
+    Raises:
+        DependencyError: a package is not installed; the message names the extra.
+    """
+    for entry in NETWORKS.values():
+        if entry.extra == extra:
+            _class(entry.place, extra)
+
+
 def setting_names(name: str) -> frozenset[str]:
     """The keywords that a network's class takes as settings.
 

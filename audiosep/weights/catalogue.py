@@ -111,6 +111,15 @@ def downloaded() -> list[str]:
     return sorted(name for name in (folder.replace("--", "/", 1) for folder in folders) if HUB_ID.fullmatch(name))
 
 
+def published_as(file: str) -> ModelEntry | None:
+    """The model of the catalogue whose weights are published under a name.
+
+    Args:
+        file: name of a file, without folders.
+    """
+    return next((e for e in MODELS.values() if any(source.file.split("/")[-1] == file for source in e.sources)), None)
+
+
 def locate(model: str | Path) -> Path:
     """The folder of a model.
 

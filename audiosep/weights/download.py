@@ -13,7 +13,8 @@ from pathlib import Path
 from audiosep.atomic import fill_folder
 from audiosep.errors import ModelError
 from audiosep.models.families import FAMILIES
-from audiosep.weights.catalogue import HUB_ID, MODELS, RECORD, home, locate, model_folder
+from audiosep.models.published_networks import check_extra
+from audiosep.weights.catalogue import HUB_ID, MODELS, RECORD, home, installed, locate, model_folder
 from audiosep.weights.licences import accept, check_accepted
 from audiosep.weights.model_entry import ModelEntry, PublishedFile
 
@@ -41,7 +42,7 @@ def download(
         accept_licence: accept a licence that restricts what the weights may be used for; that is remembered.
 
     Returns:
-        The model's folder, which appears only when everything is in it.
+        The model's folder, which appears only when everything is in it. A model that was put there by hand is left.
 
     Raises:
         ModelError: no network, an unknown model, a licence that was not accepted, a file that is not the published
@@ -60,6 +61,11 @@ def download(
         if accept_licence:
             accept(entry)
         check_accepted(entry)
+        if entry.extra is not None:
+            check_extra(entry.extra)
+        if (there := installed(name)) is not None and not (there / RECORD).is_file():
+            report(f"{there} was put there by hand, and is left as it is; delete it to download the model")
+            return there
     fetched = home() / "downloads" / name.replace("/", "--")
     fetched.mkdir(parents=True, exist_ok=True)
     with fill_folder(model_folder(name)) as folder:
@@ -67,8 +73,7 @@ def download(
         record = _verify(name, files, {source.file: source.sha256 for source in entry.sources} if entry else {}, report)
         if entry:
             report("converting")
-            tokenizer = next((path.parent for path in files.values() if path.name == "tokenizer.json"), None)
-            convert(files[entry.sources[0].file], folder, tokenizer=tokenizer)
+            _convert_sources(entry, files, folder, convert)
         else:
             for file, path in files.items():
                 (folder / file).parent.mkdir(parents=True, exist_ok=True)
@@ -80,7 +85,7 @@ def download(
 
 
 def _fetch_sources(entry: ModelEntry, folder: Path, report: Report, token: str | None) -> dict[str, Path]:
-    """The published files of a registered model; those of an interrupted download are continued."""
+    """The published files of a registered model; those that an interrupted download has whole are not fetched again."""
     files = {}
     for source in entry.sources:
         size = source.bytes or source.about_bytes
@@ -101,8 +106,21 @@ def _fetch(source: PublishedFile, folder: Path, token: str | None) -> Path:
     from torch.hub import download_url_to_file
 
     path = folder / source.file
-    download_url_to_file(source.address, str(path), progress=False)  # the file appears when it is whole
+    if not path.is_file():
+        download_url_to_file(source.address, str(path), progress=False)  # the file appears when it is whole
     return path
+
+
+def _convert_sources(entry: ModelEntry, files: dict[str, Path], folder: Path, convert: Convert) -> None:
+    """Convert fetched files; those that may be the reason why that fails are fetched again by the next download."""
+    tokenizer = next((path.parent for path in files.values() if path.name == "tokenizer.json"), None)
+    try:
+        convert(files[entry.sources[0].file], folder, tokenizer=tokenizer)
+    except ModelError:
+        for source in entry.sources:
+            if source.sha256 is None:  # else it was verified
+                files[source.file].unlink(missing_ok=True)
+        raise
 
 
 def _fetch_folder(name: str, folder: Path, report: Report, token: str | None) -> dict[str, Path]:

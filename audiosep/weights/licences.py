@@ -9,7 +9,7 @@ from pathlib import Path
 
 from audiosep.atomic import write_text
 from audiosep.errors import ModelError
-from audiosep.weights.catalogue import home
+from audiosep.weights.catalogue import MODELS, RECORD, home
 from audiosep.weights.model_entry import ModelEntry
 
 _FILE = "licences.json"
@@ -50,9 +50,26 @@ def check_accepted(entry: ModelEntry) -> None:
     """
     if not accepted(entry):
         raise ModelError(
-            f"the weights of {entry.name} restrict what they may be used for (licence: {entry.licence}): if you accept "
+            f"the licence of the weights of {entry.name} ({entry.licence}) does not allow every use: if you accept "
             f"that, `audiosep models download {entry.name} --accept-licence`"
         )
+
+
+def check_use(model: str | Path, folder: Path) -> None:
+    """Refuse a model of the catalogue that was put there by hand before its licence was accepted.
+
+    Those that `download` put there were accepted then.
+
+    Args:
+        model: as in `audiosep.load`.
+        folder: in which it was found.
+
+    Raises:
+        ModelError: as in `check_accepted`.
+    """
+    entry = MODELS.get(model) if isinstance(model, str) else None
+    if entry is not None and not (folder / RECORD).is_file():
+        check_accepted(entry)
 
 
 def _path() -> Path:
