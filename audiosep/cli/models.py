@@ -54,8 +54,9 @@ def info(
     """Describe one model: capabilities, licence, size, configuration."""
     known = model in catalogue.MODELS
     entry = _entry(model) if known else {"name": model}
-    if not known or entry["folder"]:
-        facts = _folder_facts(catalogue.installed(model) if known else catalogue.locate(model))
+    folder = catalogue.installed(model) if known else catalogue.locate(model)
+    if folder is not None:
+        facts = _folder_facts(folder)
         # What the folder does not state is as the catalogue says it.
         entry |= {key: value for key, value in facts.items() if value is not None or key not in entry}
     if as_json:

@@ -116,9 +116,7 @@ def remark(row: Row, rows: Sequence[Row]) -> str:
         rows: all of them.
     """
     quality = {"the stems together": "stems", **{name: name for name in (*STEMS, "words")}}
-    measures: dict[str, Callable[[Row], float]] = {
-        said: lambda r, name=name: -r.sdr(name) for said, name in quality.items() if row.sdr(name) > 0
-    }
+    measures = {said: _loss(name) for said, name in quality.items() if row.sdr(name) > 0}
     if row.full is not None:
         measures["speed at the published size"] = lambda r: r.full.factor if r.full else float("inf")
         measures["memory at the published size"] = lambda r: r.full.memory if r.full else float("inf")
@@ -132,6 +130,10 @@ def remark(row: Row, rows: Sequence[Row]) -> str:
         return "; ".join(said)
     best = min(ranks.values())
     return f"number {best} of {len(rows)} in {_listed([name for name, rank in ranks.items() if rank == best])}"
+
+
+def _loss(name: str) -> Callable[[Row], float]:
+    return lambda row: -row.sdr(name)
 
 
 def _listed(names: Sequence[str]) -> str:
