@@ -20,6 +20,7 @@ from audiosep.errors import ConfigError, InputError, ModelError
 from audiosep.inference.devices import pick_device, pick_precision
 from audiosep.inference.options import Engine, Options, Progress
 from audiosep.models.adapters import apply_adapter
+from audiosep.models.families import family_class
 from audiosep.output.separation import Separation
 from audiosep.query import load_encoder, load_prototypes
 from audiosep.query.sounds import Sounds, own_file
@@ -27,7 +28,7 @@ from audiosep.separator import Queries, Separator
 from audiosep.weights.catalogue import locate
 from audiosep.weights.checkpoint import load_model
 from audiosep.weights.licences import check_use
-from audiosep.weights.model_config import CONFIG
+from audiosep.weights.model_config import CONFIG, read_config
 
 _KEPT = 2  # models that `separate` and `stems` keep loaded
 
@@ -63,7 +64,8 @@ def load(
         sounds: a file of sounds with names of your own, see `Sounds`; True for the one that `audiosep remember` writes
             by default, False for none.
         stems: another model, as for `model`, whose stems are given instead of the model's own. It also answers queries
-            that name one of its stems, such as "drums"; all others go to `model`.
+            that name one of its stems, such as "drums"; all others go to `model`. It has the same `precision`, but for
+            a published stem model, which computes in fp32, and is computed by torch.
 
     Returns:
         The separator.
@@ -79,7 +81,8 @@ def load(
     specialist = None
     if stems is not None:
         place = "cpu" if engine == "openvino" and str(device) == "auto" else device
-        specialist = load(stems, place, sounds=False)
+        needs_fp32 = family_class(read_config(locate(stems))["family"]).needs_fp32
+        specialist = load(stems, place, "auto" if needs_fp32 else precision, sounds=False)
     folder = locate(model)
     check_use(model, folder)
     network, config = load_model(folder)

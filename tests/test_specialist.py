@@ -182,6 +182,80 @@ def test_the_command_line_takes_a_stems_model(
     assert (code, "nowhere" in err) == (1, True)
 
 
+def test_the_stems_model_computes_as_it_is_asked(
+    run: Run, song: Path, tiny_folder: Path, specialist_folder: Path, tmp_path: Path
+) -> None:
+    separator = audiosep.load(tiny_folder, "cpu", "bf16", sounds=False, stems=specialist_folder)
+    assert separator.specialist is not None
+    assert (separator.precision, separator.specialist.precision) == ("bf16", "bf16")
+    options = (
+        "-m",
+        tiny_folder,
+        "--stems-model",
+        specialist_folder,
+        "--device",
+        "cpu",
+        "-o",
+        tmp_path / "out",
+        "--json",
+    )
+    code, out, err = run("stems", song, *options, "--precision", "bf16")
+    assert code == 0, err
+    assert (json.loads(out)["model"], json.loads(out)["precision"]) == ("special", "bf16")
+    code, _, err = run("stems", song, *options, "--adapter", "mine.safetensors")
+    assert (code, "--adapter changes --model" in err) == (2, True)
+
+
+def test_a_published_stems_model_computes_in_fp32(
+    tiny_folder: Path, specialist_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TinyModel, "needs_fp32", True)
+    separator = audiosep.load(tiny_folder, "cpu", "fp32", sounds=False, stems=specialist_folder)
+    assert separator.specialist is not None
+    with pytest.raises(InputError, match="fp32 only"):  # of the model itself
+        audiosep.load(tiny_folder, "cpu", "bf16", sounds=False, stems=specialist_folder)
+
+
+@pytest.mark.parametrize("wanted", ["htdemucs", "no/such-folder"])
+def test_a_configured_model_that_is_not_here_is_missed_only_where_it_is_needed(
+    run: Run, song: Path, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: str
+) -> None:
+    from audiosep.weights import catalogue
+
+    monkeypatch.setattr(catalogue, "installed", lambda name: tiny_folder if name == "mini" else None)
+    monkeypatch.setenv("AUDIOSEP_CONFIG", str(tmp_path / "config.toml"))
+    (tmp_path / "config.toml").write_text(f'stems_model = "{wanted}"\n')
+    options = ("-o", tmp_path / "out", "--device", "cpu", "--overwrite")
+    for arguments in (("separate", song, "dog"), ("separate", song, "drums", "--by-words"),
+                      ("stems", song, "--stems-model", "none")):  # fmt: skip
+        code, _, err = run(*arguments, *options)
+        assert code == 0, err
+    for arguments in (("separate", song, "dog", "drums"), ("separate", song, "violin"), ("stems", song)):
+        code, _, err = run(*arguments, *options)
+        assert code == 1
+        assert wanted in err
+        assert f"your configuration file {tmp_path / 'config.toml'} asks for" in err
+        assert "--stems-model none" in err
+    code, _, err = run("separate", song, "dog", "--stems-model", wanted, *options)  # a name that was given is checked
+    assert (code, "configuration file" in err) == (1, False)
+
+
+def test_a_configured_model_that_cannot_be_loaded_names_the_configuration(
+    run: Run, song: Path, tiny_folder: Path, specialist_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from audiosep.weights import catalogue
+
+    monkeypatch.setattr(catalogue, "installed", lambda name: tiny_folder if name == "mini" else None)
+    monkeypatch.setenv("AUDIOSEP_CONFIG", str(tmp_path / "config.toml"))
+    (tmp_path / "config.toml").write_text(f"stems_model = {json.dumps(str(specialist_folder))}\n")
+    (specialist_folder / "model.safetensors").unlink()
+    for arguments in (("stems", song), ("separate", song, "drums")):
+        code, _, err = run(*arguments, "-o", tmp_path / "out", "--device", "cpu")
+        assert code == 1
+        assert "model.safetensors is missing" in err
+        assert "your configuration file" in err
+
+
 def test_a_default_in_the_users_configuration(
     run: Run,
     song: Path,

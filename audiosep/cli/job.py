@@ -16,7 +16,7 @@ from audiosep.cli import common
 from audiosep.cli.reporting import Reporter
 from audiosep.cli.standard_error import Terminal, progress_bar
 from audiosep.cli.times import seconds
-from audiosep.errors import InputError
+from audiosep.errors import AudioSepError, DependencyError, InputError, ModelError
 from audiosep.inference.options import Options
 from audiosep.output.output_options import OutputOptions
 from audiosep.weights.catalogue import expand_home
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from audiosep.output.batch_report import BatchReport
     from audiosep.output.plan import Plan
     from audiosep.query.query import Query
+    from audiosep.separator import Separator
 
 
 _OUTPUT = {
@@ -132,7 +133,8 @@ class _Job:
         queries: None for the stems.
         job: the options of the job, with the targets to write.
         model: which model, and what computes it.
-        stems_model: the model that gives the stems that are wanted, where it is another one; None where it is not.
+        stems_model: another model, whose stems answer some of the queries; None where there is none.
+        configured: whether the model of the stems is named by the user's configuration file alone.
     """
 
     inputs: Sequence[str]
@@ -140,6 +142,7 @@ class _Job:
     job: JobOptions
     model: common.ModelOptions
     stems_model: str | None
+    configured: bool
 
 
 def run(
@@ -174,7 +177,13 @@ def run(
     _check_ray(job, model)
     output, options = replace(job.output, only=only), replace(job.options, stem_head=not by_words)
     job = replace(job, output=output, options=options)
-    work = _Job(inputs, queries, job, model, _stems_model(job, queries, model))
+    stems_model = _stems_model(job, queries, model)
+    configured = stems_model is not None and job.stems_model is None
+    if stems_model is not None and queries is None:
+        if model.adapter is not None:
+            raise InputError(f"--adapter changes --model, but {stems_model} gives the stems: leave one of them out")
+        model, stems_model = replace(model, model=stems_model), None  # the model of the words has nothing to do
+    work = _Job(inputs, queries, job, model, stems_model, configured)
     with common.silent_libraries(job.quiet):
         return _run(work)
 
@@ -211,11 +220,12 @@ def _stems_model(job: JobOptions, queries: Sequence[Query] | None, model: common
 
     Raises:
         ConfigError: the user's configuration file is damaged.
-        ModelError: the specialist is not on this machine, or has no stems.
+        ModelError: the specialist is not on this machine, or has no stems. One that only the configuration file names
+            is missed where something is asked of it.
     """
-    from audiosep.query.stem_words import stems_holding, stems_named
-    from audiosep.weights.catalogue import locate
+    from audiosep.weights.catalogue import MODELS, locate
     from audiosep.weights.model_config import stated_stems
+    from audiosep.weights.stem_models import SIX
     from audiosep.weights.user_config import read_user_config
 
     wanted = job.stems_model
@@ -223,12 +233,45 @@ def _stems_model(job: JobOptions, queries: Sequence[Query] | None, model: common
         wanted = read_user_config().stems_model
     if wanted is None or wanted == _NO_MODEL:
         return None
-    stems = stated_stems(locate(wanted))
-    if queries is None or stems is None:
-        return wanted
-    if job.options.stem_head is False:
-        return None
-    return wanted if stems_named(queries, stems) or stems_holding(queries, stems) else None
+    try:
+        stems = stated_stems(locate(wanted))
+    except ModelError as error:
+        if job.stems_model is not None:
+            raise
+        known = MODELS[wanted].stems if wanted in MODELS else SIX
+        if not _asks_for(queries, known, job.options):
+            return None
+        raise _named_by_configuration(error) from error
+    return wanted if stems is None or _asks_for(queries, stems, job.options) else None
+
+
+def _asks_for(queries: Sequence[Query] | None, stems: Sequence[str], options: Options) -> bool:
+    """Whether a model with these stems has something to do."""
+    from audiosep.query.stem_words import stems_holding, stems_named
+
+    if queries is None:
+        return True
+    return options.stem_head is not False and bool(stems_named(queries, stems) or stems_holding(queries, stems))
+
+
+def _named_by_configuration(error: AudioSepError) -> AudioSepError:
+    """The error of a model that nobody asked for on the command line, with the reason why it is used."""
+    from audiosep.weights.user_config import user_config_path
+
+    return type(error)(
+        f"{error}; your configuration file {user_config_path()} asks for this model of the stems: change it, or give "
+        "--stems-model none"
+    )
+
+
+def _load(model: common.ModelOptions, work: _Job) -> Separator:
+    """The separator of a job."""
+    try:
+        return model.load(stems=work.stems_model)
+    except (ModelError, DependencyError, InputError) as error:
+        if not work.configured:
+            raise
+        raise _named_by_configuration(error) from error
 
 
 def _plan(work: _Job) -> Plan | None:
@@ -243,7 +286,7 @@ def _plan(work: _Job) -> Plan | None:
     from audiosep.weights.catalogue import locate
     from audiosep.weights.model_config import stated_stems
 
-    folder = locate(work.model.model if work.queries is not None else work.stems_model or work.model.model)
+    folder = locate(work.model.model)
     for query in work.queries or ():
         if isinstance(query.audio, Path):
             check_file(query.audio)
@@ -300,11 +343,7 @@ def _here(work: _Job, plan: Plan | None, reporter: Reporter, terminal: Terminal)
     """Separate in this process; the report, and the head of the JSON document."""
     job = work.job
     jobs, threads = _shares(work)
-    model = replace(work.model, threads=threads)
-    if work.queries is None and work.stems_model is not None:  # the model of the words has nothing to do
-        separator = replace(model, model=work.stems_model, adapter=None, precision="auto", engine="torch").load()
-    else:
-        separator = model.load(stems=work.stems_model)
+    separator = _load(replace(work.model, threads=threads), work)
     began = time.perf_counter()
     stems = separator.stems_for(work.queries) if work.queries is not None and job.options.stem_head else {}
     if stems and not job.quiet:

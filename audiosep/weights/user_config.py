@@ -44,6 +44,14 @@ def config_folder() -> Path | None:
     return folder / "audiosep"
 
 
+def user_config_path() -> Path | None:
+    """The user's configuration file, whether it exists or not; None for a user without a home folder."""
+    if chosen := os.environ.get(VARIABLE):
+        return Path(chosen)
+    folder = config_folder()
+    return None if folder is None else folder / "config.toml"
+
+
 def read_user_config() -> UserConfig:
     """Read the user's configuration file.
 
@@ -53,14 +61,13 @@ def read_user_config() -> UserConfig:
     Raises:
         ConfigError: it cannot be read, is no TOML, or has an unknown key or a value of another type.
     """
-    chosen, folder = os.environ.get(VARIABLE), config_folder()
-    if not chosen and folder is None:
+    path = user_config_path()
+    if path is None:
         return UserConfig()
-    path = Path(chosen) if chosen else (folder or Path()) / "config.toml"
     try:
         return from_dict(UserConfig, tomllib.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError as error:
-        if chosen:
+        if os.environ.get(VARIABLE):
             raise ConfigError(f"${VARIABLE} names {path}, which does not exist") from error
         return UserConfig()
     except ConfigError as error:
