@@ -27,7 +27,10 @@ from audiosep.weights.checkpoint import save_model
 pytest.importorskip("gradio", reason="Gradio is not installed: pip install 'audiosep[studio]'")
 testclient = pytest.importorskip("starlette.testclient")
 
+from starlette.requests import HTTPConnection  # noqa: E402
+
 from audiosep.studio.app import Studio  # noqa: E402
+from audiosep.studio.clients import client_of  # noqa: E402
 from audiosep.studio.recording import safe_suffix, shown_name  # noqa: E402
 from audiosep.studio.server import address_of, is_loopback, listen_on  # noqa: E402
 from audiosep.studio.session import Sessions  # noqa: E402
@@ -88,7 +91,7 @@ def test_each_request_gets_the_threads_whose_cpus_are_free(
 
 def opened(work: Work, song: Path, name: str = "song.wav") -> Any:
     """A session with a recording, as the page opens it."""
-    session = work.sessions.create()
+    session = work.sessions.create("here")
     upload = work.sessions.uploads / "0123" / "song.wav"
     upload.parent.mkdir(exist_ok=True)
     upload.write_bytes(song.read_bytes())
@@ -197,7 +200,7 @@ def test_nothing_outside_is_read(make: Make, song: Path, tmp_path: Path) -> None
     (uploads / "1").mkdir()
     (uploads / "1" / "link.wav").symlink_to(outside)
     (uploads / "2").symlink_to(tmp_path, target_is_directory=True)
-    session = studio.work.sessions.create()
+    session = studio.work.sessions.create("here")
     wrong = ["1/link.wav", "2/private.wav", "../x", f"../../{outside}", "1", "", "x\0y", "a" * 5000, str(outside)]
     for path in wrong:
         with pytest.raises(InputError, match="no such upload"):
@@ -435,7 +438,7 @@ def test_a_removed_preview_does_not_come_back(work: Work, tmp_path: Path) -> Non
 def test_pages_may_upload_the_same_file(work: Work, song: Path) -> None:
     folder = work.sessions.uploads / "0123"
     folder.mkdir()
-    sessions = [work.sessions.create() for _ in range(2)]
+    sessions = [work.sessions.create("here") for _ in range(2)]
     for number in range(2):
         (folder / f"upload {number}").write_bytes(song.read_bytes())
     for number, session in enumerate(sessions):
@@ -462,7 +465,7 @@ def test_what_is_written_after_a_page_has_ended_is_deleted(work: Work, song: Pat
     work.sessions.sweep()
     assert not session.folder.exists()
     session.folder.mkdir()  # as by a request that was about to write
-    kept = work.sessions.create()
+    kept = work.sessions.create("here")
     assert not session.folder.exists()
     assert kept.folder.exists()
 
@@ -472,7 +475,7 @@ def test_files_die_with_their_page_after_a_while_and_at_the_end(
 ) -> None:
     studio, client = make()
     sessions = studio.work.sessions
-    left, kept = opened(studio.work, song), sessions.create()
+    left, kept = opened(studio.work, song), sessions.create("here")
     now = time.monotonic()
     client.post(f"/studio/sessions/{left.id}/leave")
     monkeypatch.setattr(time, "monotonic", lambda: now + 10)
@@ -498,10 +501,54 @@ def test_files_die_with_their_page_after_a_while_and_at_the_end(
 
 def test_only_so_many_pages_are_open(make: Make) -> None:
     sessions = Sessions(Limits(pages=1))
-    sessions.create()
-    with pytest.raises(AudioSepError, match="pages are open"):
-        sessions.create()
+    sessions.create("here")
+    with pytest.raises(AudioSepError, match="1 pages are open"):
+        sessions.create("there")
     sessions.close()
+
+
+def client_at(studio: Studio, address: str) -> Any:
+    return testclient.TestClient(studio.asgi, base_url=f"http://{HOST}", client=(address, 50000))
+
+
+def test_a_client_does_not_get_all_pages(make: Make) -> None:
+    studio, _ = make(limits=Limits(pages=3, client_pages=2))
+    one, mapped, other = (client_at(studio, at) for at in ("203.0.113.1", "::ffff:203.0.113.1", "203.0.113.2"))
+    assert one.post("/studio/sessions").status_code == 200
+    assert mapped.post("/studio/sessions").status_code == 200
+    refused = one.post("/studio/sessions")
+    assert (refused.status_code, "2 pages of your address" in refused.json()["error"]) == (400, True)
+    assert other.post("/studio/sessions").status_code == 200
+    assert "3 pages are open" in other.post("/studio/sessions").json()["error"]
+
+
+def test_addresses_of_one_customer_are_one_client() -> None:
+    def client(address: str) -> str:
+        return client_of(HTTPConnection({"type": "http", "client": (address, 1), "headers": []}))
+
+    assert client("2001:db8::1") == client("2001:db8::ffff:0:0:2") != client("2001:db8:0:1::1")
+    assert client("203.0.113.1") != client("203.0.113.2")
+    assert client_of(HTTPConnection({"type": "http", "client": None, "headers": []})) == ""
+
+
+def test_programs_of_a_client_do_not_get_all_places_of_the_queue(make: Make, song: Path) -> None:
+    studio, _ = make(limits=Limits(client_requests=2))
+    one, other = client_at(studio, "203.0.113.1"), client_at(studio, "203.0.113.2")
+    call, gate = "/gradio_api/call/describe", threading.Event()
+    blocker = threading.Thread(target=studio.work.compute, args=(gate.wait,))
+    with one:
+        (path,) = one.post("/gradio_api/upload", files={"files": song.read_bytes()}).json()
+        data = {"data": [{"path": path, "meta": {"_type": "gradio.FileData"}}]}
+        blocker.start()  # the model is busy
+        try:
+            assert [one.post(call, json=data).status_code for _ in range(3)] == [200, 200, 503]
+            assert "2 requests of your address" in one.post(call, json=data).json()["detail"]
+            assert other.post(call, json=data).status_code == 200
+        finally:
+            gate.set()
+            blocker.join()
+        for beside in ("run", "api"):  # they would be answered without waiting
+            assert one.post(f"/gradio_api/{beside}/describe", json=data).status_code == 404
 
 
 def test_gradio_sends_nothing_away_and_its_page_names_no_other_server(make: Make) -> None:
@@ -522,7 +569,7 @@ def test_one_thread_runs_models(work: Work) -> None:
         found = set(callers.map(lambda _: work.compute(threading.get_ident), range(8)))
     assert len(found) == 1
     with pytest.raises(InputError, match="open a recording"):
-        work.compute(lambda: work.listen(work.sessions.create(), "x"))
+        work.compute(lambda: work.listen(work.sessions.create("here"), "x"))
 
 
 def test_damage_of_a_recording_is_told_to_the_page(work: Work, song: Path, tmp_path: Path) -> None:

@@ -67,6 +67,7 @@ class Studio:
         except ImportError as error:
             self._sessions.close()
             raise DependencyError(f"the studio needs Gradio ({error}): {install_extra('studio')}") from error
+        from audiosep.studio.clients import share_queue
         from audiosep.studio.guard import Guard
         from audiosep.studio.routes import routes
 
@@ -83,9 +84,11 @@ class Studio:
 
         app = fastapi.FastAPI(openapi_url=None, docs_url=None, redoc_url=None, lifespan=lifespan)
         app.router.routes.extend(routes(self.work, self._about()))
+        blocks = self._blocks(gradio)
+        share_queue(blocks._queue, limits)
         mounted = gradio.mount_gradio_app(
             app,
-            self._blocks(gradio),
+            blocks,
             "/",
             footer_links=["api"],
             max_file_size=limits.upload_bytes,
@@ -124,7 +127,7 @@ class Studio:
             model = {"concurrency_id": "model", "concurrency_limit": 1}  # one worker computes
             gradio.api(self._listen, api_name="page_listen", **model, **page)
             gradio.api(self._separate, api_name="page_separate", **model, **page)
-        blocks.queue(max_size=self._sessions.limits.queue)
+        blocks.queue(max_size=self._sessions.limits.queue, api_open=False)  # nothing is answered beside the queue
         return blocks
 
     def _open(self, session: str, request: str, path: str, name: str) -> str:

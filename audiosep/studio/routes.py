@@ -21,6 +21,7 @@ from starlette.routing import Route
 
 from audiosep.audio.stem_file import STEM_FILE
 from audiosep.errors import AudioSepError, InputError
+from audiosep.studio.clients import client_of
 from audiosep.studio.mixdown import download_names, view_of_rest, weights_of, write_all, write_mix, write_stem_file
 from audiosep.studio.recording import Recording
 from audiosep.studio.session import MIX, REST, Session, Sessions, Track
@@ -45,7 +46,7 @@ def routes(work: Work, about: dict[str, object]) -> list[Route]:
     sessions = work.sessions
 
     async def create(request: Request) -> Response:
-        session = await run_in_threadpool(sessions.create)
+        session = await run_in_threadpool(sessions.create, client_of(request))
         return JSONResponse({"session": session.id, **about})
 
     async def state(request: Request) -> Response:

@@ -126,19 +126,22 @@ class Session:
 
     Args:
         folder: of its files, which exists.
+        client: whose page it is.
 
     Attributes:
         id: the secret that its page names it by.
         folder: as above.
+        client: as above.
         recording: that is open; None before the first.
         heard: what was heard in the recording; None until that is known.
         tracks: id -> track, in the order in which they came.
         files: key -> (path, name for the user) of files to download.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, client: str) -> None:
         self.id = folder.name
         self.folder = folder
+        self.client = client
         self.recording: Recording | None = None
         self.heard: tuple[HeardSound, ...] | None = None
         self.tracks: dict[str, Track] = {}
@@ -406,19 +409,25 @@ class Sessions:
         self._lock = threading.Lock()
         self._ended = threading.Event()
 
-    def create(self) -> Session:
+    def create(self, client: str) -> Session:
         """A session for a page.
 
+        Args:
+            client: whose page it is, from `client_of`.
+
         Raises:
-            InputError: too many are open.
+            InputError: too many are open, of all clients or of this one.
         """
         self.sweep()
         with self._lock:
             if len(self._sessions) >= self.limits.pages:
                 raise InputError(f"{self.limits.pages} pages are open already: close one, or wait some minutes")
+            own = sum(session.client == client for session in self._sessions.values())
+            if own >= self.limits.client_pages:
+                raise InputError(f"{own} pages of your address are open already: close one, or wait some minutes")
             folder = self.root / secrets.token_urlsafe(24)
             folder.mkdir(mode=0o700)
-            session = self._sessions[folder.name] = Session(folder)
+            session = self._sessions[folder.name] = Session(folder, client)
             return session
 
     def get(self, id: str) -> Session:

@@ -26,7 +26,9 @@ class Limits:
         decoded_bytes: of a recording as 32-bit floats, which is what each of its tracks needs on the disk at most.
         tracks: of a page.
         pages: that are open at once.
-        queue: requests of all pages that wait for the model.
+        client_pages: of one client, by its address.
+        queue: requests of all clients that wait for the model.
+        client_requests: of one client, by its address, of its pages and programs, that wait or run.
         waiting: requests of one page that wait or run.
         idle: seconds after which the files of a page that nobody uses are deleted.
         lease: seconds after which the files of a page that has gone without a word are deleted.
@@ -37,7 +39,9 @@ class Limits:
     decoded_bytes: int = 2**32
     tracks: int = 16
     pages: int = 8
+    client_pages: int = 6
     queue: int = 8
+    client_requests: int = 6
     waiting: int = 4
     idle: float = 3600.0
     lease: float = 180.0
