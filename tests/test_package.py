@@ -154,6 +154,15 @@ def test_every_public_name_resolves() -> None:
         _ = audiosep.nonsense
 
 
+def test_the_space_installs_the_wheel_that_is_built() -> None:
+    import audiosep
+
+    lines = (ROOT / "examples" / "space" / "requirements.txt").read_text().splitlines()
+    assert [line for line in lines if not line.startswith("#")] == [
+        f"./audiosep-{audiosep.__version__}-py3-none-any.whl[studio,formats]"
+    ]
+
+
 def test_messages_install_the_package_from_its_files_and_extras_that_exist() -> None:
     """By its name alone, pip installs whatever a package index has under that name."""
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
