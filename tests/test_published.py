@@ -203,7 +203,7 @@ def test_a_missing_package_is_one_line_with_its_remedy(name: str, monkeypatch: p
     package = NETWORKS[name].place.partition(".")[0].partition(":")[0]
     monkeypatch.setitem(__import__("sys").modules, NETWORKS[name].place.partition(":")[0], None)
     with pytest.raises(DependencyError) as caught:
-        published_networks.build_network(name, ("vocals",), {}, sample_rate=RATE, window=1000)
+        published_networks.build_published(name, ("vocals",), {}, sample_rate=RATE, window=1000)
     message = str(caught.value)
     assert "\n" not in message
     assert package in message
@@ -397,7 +397,7 @@ def test_a_roformer_of_the_community_is_converted(tmp_path: Path) -> None:
         ("num_stems: 1", "num_stems: [1]", r"model\.num_stems should be a whole number"),
         ("depth: 1\n", "depth: 1\n  stft_hop_length: .inf\n", r"model\.stft_hop_length should be a whole number"),
         ("depth: 1\n", "depth: 1\n  3: 4\n", r"model\.3 is no setting"),
-        ("depth: 1\n", "depth: 1\n  flash_attn: 2024-05-06\n  num_bands: x\n", "cannot be built"),
+        ("dim_head: 4", "dim_head: 2024-05-06", "cannot be built"),
         ("stereo: true", "stereo: 'no'", r"model\.stereo should be true or false"),
         ("[vocals, other]", "vocals", r"training\.instruments should list"),
         ("target_instrument: vocals", "target_instrument: [vocals]", "should be the name of a stem"),
