@@ -147,7 +147,19 @@ def test_a_stems_model_answers_on_the_page(served: Any, song: Path, tmp_path: Pa
     assert separator.specialist is not None
     assert separator.stems_for(["drums", "tambourine"]) == {"drums": "drums"}
     code, err, _ = served("--stems-model", "htdemcus")
-    assert (code, "did you mean" in err) == (1, True)
+    assert (code, "did you mean" in err, "configuration file" in err) == (1, True, False)
+
+
+def test_a_stems_model_of_the_configuration_that_is_not_here_is_explained(
+    run: Run, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AUDIOSEP_CONFIG", str(tmp_path / "config.toml"))
+    (tmp_path / "config.toml").write_text('stems_model = "htdemcus"\n')
+    monkeypatch.setattr("audiosep.weights.catalogue.installed", lambda name: tiny_folder if name == "mini" else None)
+    code, _, err = run("studio", "--device", "cpu", "--no-browser", "--port", 0)
+    assert code == 1
+    assert "did you mean 'htdemucs'" in err
+    assert "--stems-model none" in err
 
 
 def test_other_hosts_origins_and_sites_are_refused(make: Make) -> None:

@@ -19,7 +19,7 @@ import typer
 
 from audiosep.cli import discard_output
 from audiosep.cli.standard_error import Terminal
-from audiosep.errors import AudioSepError, Cancelled, ConfigError, InputError, QueryError
+from audiosep.errors import AudioSepError, Cancelled, ConfigError, DependencyError, InputError, ModelError, QueryError
 from audiosep.inference.options import Engine
 from audiosep.weights.catalogue import expand_home, locate
 
@@ -122,6 +122,29 @@ class ModelOptions:
         if stems_model is None and self.model == ModelOptions.model and self.adapter is None:
             stems_model = read_user_config().stems_model
         return None if stems_model == NO_MODEL else stems_model
+
+
+@contextmanager
+def stems_of_configuration(configured: bool) -> Iterator[None]:
+    """Let errors of a model that nobody named on the command line say why it is used, and how to go without it.
+
+    Args:
+        configured: whether the model of the stems is named by the user's configuration file alone.
+
+    Raises:
+        AudioSepError: of the same type, with that behind its message.
+    """
+    from audiosep.weights.user_config import user_config_path
+
+    try:
+        yield
+    except (ModelError, DependencyError, InputError) as error:
+        if not configured:
+            raise
+        raise type(error)(
+            f"{error}; your configuration file {user_config_path()} asks for this model of the stems: change it, or "
+            f"give --stems-model {NO_MODEL}"
+        ) from error
 
 
 def _at_home(value: Any) -> Any:

@@ -16,7 +16,7 @@ from audiosep.cli import common
 from audiosep.cli.reporting import Reporter
 from audiosep.cli.standard_error import Terminal, progress_bar
 from audiosep.cli.times import seconds
-from audiosep.errors import AudioSepError, DependencyError, InputError, ModelError
+from audiosep.errors import InputError, ModelError
 from audiosep.inference.options import Options
 from audiosep.output.output_options import OutputOptions
 from audiosep.weights.catalogue import expand_home
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from audiosep.output.batch_report import BatchReport
     from audiosep.output.plan import Plan
     from audiosep.query.query import Query
-    from audiosep.separator import Separator
 
 
 _OUTPUT = {
@@ -69,9 +68,6 @@ _OPTIONS = {
 ByWords = Annotated[
     bool, typer.Option("--by-words", help="Take words for vocals, drums and bass too, not the model's stems.")
 ]
-
-
-_DEFAULT_MODEL, _NO_MODEL = "mini", "none"
 
 
 @dataclass(frozen=True)
@@ -226,22 +222,18 @@ def _stems_model(job: JobOptions, queries: Sequence[Query] | None, model: common
     from audiosep.weights.catalogue import MODELS, locate
     from audiosep.weights.model_config import stated_stems
     from audiosep.weights.stem_models import SIX
-    from audiosep.weights.user_config import read_user_config
 
-    wanted = job.stems_model
-    if wanted is None and model.model == _DEFAULT_MODEL and model.adapter is None:
-        wanted = read_user_config().stems_model
-    if wanted is None or wanted == _NO_MODEL:
+    wanted = model.stems_from(job.stems_model)
+    if wanted is None:
         return None
+    configured = job.stems_model is None
     try:
-        stems = stated_stems(locate(wanted))
-    except ModelError as error:
-        if job.stems_model is not None:
-            raise
-        known = MODELS[wanted].stems if wanted in MODELS else SIX
-        if not _asks_for(queries, known, job.options):
+        with common.stems_of_configuration(configured):
+            stems = stated_stems(locate(wanted))
+    except ModelError:
+        if configured and not _asks_for(queries, MODELS[wanted].stems if wanted in MODELS else SIX, job.options):
             return None
-        raise _named_by_configuration(error) from error
+        raise
     return wanted if stems is None or _asks_for(queries, stems, job.options) else None
 
 
@@ -252,26 +244,6 @@ def _asks_for(queries: Sequence[Query] | None, stems: Sequence[str], options: Op
     if queries is None:
         return True
     return options.stem_head is not False and bool(stems_named(queries, stems) or stems_holding(queries, stems))
-
-
-def _named_by_configuration(error: AudioSepError) -> AudioSepError:
-    """The error of a model that nobody asked for on the command line, with the reason why it is used."""
-    from audiosep.weights.user_config import user_config_path
-
-    return type(error)(
-        f"{error}; your configuration file {user_config_path()} asks for this model of the stems: change it, or give "
-        "--stems-model none"
-    )
-
-
-def _load(model: common.ModelOptions, work: _Job) -> Separator:
-    """The separator of a job."""
-    try:
-        return model.load(stems=work.stems_model)
-    except (ModelError, DependencyError, InputError) as error:
-        if not work.configured:
-            raise
-        raise _named_by_configuration(error) from error
 
 
 def _plan(work: _Job) -> Plan | None:
@@ -343,7 +315,8 @@ def _here(work: _Job, plan: Plan | None, reporter: Reporter, terminal: Terminal)
     """Separate in this process; the report, and the head of the JSON document."""
     job = work.job
     jobs, threads = _shares(work)
-    separator = _load(replace(work.model, threads=threads), work)
+    with common.stems_of_configuration(work.configured):
+        separator = replace(work.model, threads=threads).load(stems=work.stems_model)
     began = time.perf_counter()
     stems = separator.stems_for(work.queries) if work.queries is not None and job.options.stem_head else {}
     if stems and not job.quiet:

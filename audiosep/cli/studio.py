@@ -79,7 +79,9 @@ def studio(
     listening.listen()  # a browser that comes early waits
     hosts = LOOPBACK | {host} if here else None
     made = Studio(models, limits=limits, hosts=hosts, token=token, mcp=mcp, threads=chosen.threads)
-    made.work.compute(made.work.separator)  # fails here if it cannot be loaded, and the first request need not wait
+    configured = stems_model is None and chosen.stems_from(None) is not None
+    with common.stems_of_configuration(configured):
+        made.work.compute(made.work.separator)  # fails here if it cannot be loaded, and the first request need not wait
     address = address_of(listening, host, token)
 
     if not quiet:
@@ -111,7 +113,8 @@ def _models(
             options, stems = dataclasses.replace(chosen, model=name, adapter=None), None
         options.check()
         if stems is not None:
-            dataclasses.replace(chosen, model=stems, adapter=None).check()
+            with common.stems_of_configuration(stems_model is None):
+                dataclasses.replace(chosen, model=stems, adapter=None).check()
         shown = " + ".join([options.model, *([] if options.adapter is None else [Path(options.adapter).stem])])
         shown += "" if stems is None else f", stems by {stems}"
         if shown in models:
