@@ -249,6 +249,15 @@ def test_mp3_of_constant_rate_needs_no_length(tmp_path: Path, monkeypatch: pytes
         assert 3 * rate <= count(tmp_path / "bare.mp3") <= 3 * rate + 3 * 1_152
 
 
+def test_a_file_that_is_deleted_while_it_is_read_is_read_to_its_end(tmp_path: Path) -> None:
+    path = tmp_path / "gone.wav"
+    write_audio(path, np.full((1, 3 * 8000), 0.25, np.float32), 8000)
+    with AudioReader(path, block=8000) as reader:
+        first = next(reader)
+        path.unlink()
+        assert sum(block.shape[1] for block in (first, *reader)) == 3 * 8000
+
+
 def test_joined_files_are_read_to_the_end(tmp_path: Path) -> None:
     pytest.importorskip("av")
     for extension, tolerance in (("mp3", 5 * 1_152), ("ogg", 0)):

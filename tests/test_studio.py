@@ -405,6 +405,27 @@ def test_a_running_request_is_cancelled_and_leaves_nothing(work: Work, song: Pat
     assert not list(session.folder.rglob("*(x)*"))
 
 
+def test_a_page_that_ends_while_its_tracks_are_drawn_is_no_failure(work: Work, song: Path, caplog: Any) -> None:
+    session = opened(work, song)
+    put = session.put
+
+    def leave(*arguments: Any) -> None:
+        put(*arguments)
+        session.close()
+        raise FileNotFoundError("the folder of the page is gone")
+
+    session.put = leave
+    assert separated(work, session, text="x") == "cancelled"
+    assert "failed" not in caplog.text
+
+
+def test_gradio_forgets_its_copies_of_old_pages(make: Make) -> None:
+    studio, _ = make()
+    apps = [getattr(route, "app", None) for route in studio.asgi._app.routes]
+    gradio = next(app for app in apps if hasattr(app, "state_holder"))
+    assert gradio.state_holder.capacity <= 32
+
+
 def test_another_recording_ends_what_was_asked_of_the_one_before(work: Work, song: Path) -> None:
     session = opened(work, song)
     before, advance = session.recording, session.advance

@@ -24,12 +24,15 @@ def bytes_behind(path: Path) -> int:
         path: a file that was read to its end.
 
     Returns:
-        Their number; 0 where they are few enough to be tags, and for formats whose end is not known.
+        Their number; 0 where they are few enough to be tags, for formats whose end is not known, and for a file that
+        is gone since it was read.
     """
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        head = file.read(12)
-        end = _end_of_first(path, file, head, size)
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            end = _end_of_first(path, file, file.read(12), size)
+    except FileNotFoundError:
+        return 0
     behind = 0 if end is None else size - end
     return behind if end is not None and behind > _SHARE * end else 0
 

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from audiosep.separator import Separator
 
 TITLE = "audiosep studio"
+# Gradio keeps a copy of the page for so many visitors, by default for 10,000. Ours keep nothing there: a page that
+# comes back after others took its place goes on.
+_GRADIO_SESSIONS = 32
 
 _START = """
 const at = (name) => new URL(`studio/assets/${name}`, new URL(".", document.baseURI)).href;
@@ -113,6 +116,7 @@ class Studio:
         """The page, and what it asks for through the queue."""
         assets = resources.files("audiosep.studio").joinpath("assets")
         with gradio.Blocks(title=TITLE, analytics_enabled=False, fill_width=True) as blocks:
+            blocks.state_session_capacity = _GRADIO_SESSIONS
             gradio.HTML(
                 _ABOUT,
                 html_template=assets.joinpath("mixer.html").read_text(encoding="utf-8"),

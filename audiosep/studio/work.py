@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from audiosep.errors import AudioSepError, Cancelled, InputError, ModelError
+from audiosep.inference.devices import free_cache
 from audiosep.inference.options import Options
 from audiosep.inference.threads import threads_for, use_threads
 from audiosep.output.output_options import OutputOptions
@@ -232,10 +233,14 @@ class Work:
                     else:
                         session.put(track, recording)
                 made = ids
-        except BaseException:
+        except BaseException as error:
             for id in made:  # previews of what will not come
                 session.remove(id)
+            if isinstance(error, OSError | AudioSepError) and not wanted_still(1.0):
+                raise Cancelled("cancelled") from error  # its files went with its page
             raise
+        finally:
+            free_cache(separator.device)  # the heaps of a server's threads grow with every request otherwise
 
 
 def hear(separator: Separator, recording: Recording, progress: Callable[[float], bool]) -> tuple[HeardSound, ...]:
