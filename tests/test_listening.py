@@ -6,14 +6,13 @@ import base64
 import io
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
 import sounds
-from browser import Browser, find_chromium
 
 from audiosep.cli import main
 from audiosep.errors import DataError
@@ -213,15 +212,6 @@ def test_command_line(tmp_path: Path, capsys) -> None:
     assert "not ratings" in capsys.readouterr().err
 
 
-@pytest.fixture
-def browser(tmp_path: Path) -> Iterator[Browser]:
-    downloads = tmp_path / "downloads"
-    downloads.mkdir()
-    chromium = Browser(tmp_path / "profile", downloads)
-    yield chromium
-    chromium.close()
-
-
 # Listens at the loudspeaker: everything that is connected to the destination also goes into an analyser.
 _METER = """
 const connect = AudioNode.prototype.connect;
@@ -237,65 +227,58 @@ window.loudness = () => {
   window.meter.getFloatTimeDomainData(x);
   return Math.sqrt(x.reduce((sum, y) => sum + y * y, 0) / x.length);
 };
-0
 """
 
 
-@pytest.mark.skipif(
-    find_chromium() is None, reason="needs a Chromium on this machine (Debian: apt-get install chromium)"
-)
-def test_a_listener_rates_in_a_real_browser(browser: Browser, tmp_path: Path) -> None:
-    page = tmp_path / "test.html"
-    key = make_test(systems(tmp_path / "in"), page)
+def test_a_listener_rates_in_a_real_browser(chromium: Any, tmp_path: Path) -> None:
+    file = tmp_path / "test.html"
+    key = make_test(systems(tmp_path / "in"), file)
     truth = {signal.id: signal.system for trial in key.trials for signal in trial.signals}
-    browser.open(page)
-    browser.run(_METER)
-    assert browser.run("document.getElementById('begin').disabled")
-    browser.click("#listener")
-    browser.type("Jo Ä")
-    browser.click("#begin")
+    context = chromium.new_context()
+    page = context.new_page()
+    page.set_default_timeout(120_000)
+    page.add_init_script(_METER)
+
+    def begin() -> None:
+        page.goto(file.as_uri())
+        assert page.is_disabled("#begin")
+        page.fill("#listener", "Jo Ä")
+        page.click("#begin")
+
+    begin()
     for piece in range(2):
-        browser.wait("document.querySelectorAll('.signal').length === 4 && playing !== null")
-        assert browser.run("document.getElementById('next').disabled")
-        browser.click("#reference")
-        browser.wait("loudness() > 0.01")
+        page.wait_for_function("document.querySelectorAll('.signal').length === 4 && playing !== null")
+        assert page.is_disabled("#next")
+        page.click("#reference")
+        page.wait_for_function("loudness() > 0.01")
         played = set()
         for position in range(4):
-            browser.press(str(position + 1))
-            browser.wait(f"playing.current === state.trials[{piece}].order[{position}]")
-            browser.wait("loudness() > 0.005")
-            name = browser.run("playing.current")
+            page.keyboard.press(str(position + 1))
+            page.wait_for_function(f"playing.current === state.trials[{piece}].order[{position}]")
+            page.wait_for_function("loudness() > 0.005")
+            name = page.evaluate("playing.current")
             played.add(name)
             # A click on the slider's middle rates about 50; the arrow keys and the mouse do the rest for a person.
-            browser.click(f".signal:nth-of-type({position + 2}) input")
-            rating = GOOD[truth[name]]
-            browser.run(
-                f"(() => {{const s = document.querySelectorAll('.signal input')[{position}];"
-                f" s.value = {rating}; s.dispatchEvent(new Event('input'));}})()"
-            )
+            slider = page.locator(".signal input").nth(position)
+            slider.click()
+            slider.fill(f"{GOOD[truth[name]]:.0f}")
         assert len(played) == 4
-        browser.press(" ")
-        browser.wait("loudness() < 1e-6")
-        assert not browser.run("document.getElementById('next').disabled")
+        page.keyboard.press(" ")
+        page.wait_for_function("loudness() < 1e-6")
+        assert page.is_enabled("#next")
+        page.click("#next")
         if piece == 0:  # half-way the page is closed and opened again: nothing is lost
-            browser.click("#next")
-            browser.wait("document.getElementById('place').textContent === 'Piece 2 of 2'")
-            browser.open(page)
-            browser.run(_METER)
-            browser.click("#listener")
-            browser.type("Jo Ä")
-            browser.click("#begin")
-            browser.wait("document.getElementById('place').textContent === 'Piece 2 of 2'")
-    browser.click("#next")
-    browser.wait("!document.getElementById('end').hidden")
-    browser.click("#comment")
-    browser.type("fine")
-    browser.click("#save")
-    saved = tmp_path / "downloads" / f"ratings-{key.test}-Jo_.json"
-    for _ in range(100):
-        if saved.is_file():
-            break
-        browser.run("new Promise((done) => setTimeout(done, 100))")
+            page.wait_for_function("document.getElementById('place').textContent === 'Piece 2 of 2'")
+            begin()
+            page.wait_for_function("document.getElementById('place').textContent === 'Piece 2 of 2'")
+    page.wait_for_selector("#end:not([hidden])")
+    page.fill("#comment", "fine")
+    with page.expect_download() as waiting:
+        page.click("#save")
+    assert waiting.value.suggested_filename == f"ratings-{key.test}-Jo_.json"
+    saved = tmp_path / "ratings.json"
+    waiting.value.save_as(saved)
+    context.close()
     data = json.loads(saved.read_text(encoding="utf-8"))
     assert (data["listener"], data["comment"]) == ("Jo Ä", "fine")
     assert all(trial["seconds"] > 0 for trial in data["trials"][:1])

@@ -17,7 +17,6 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 import sounds
-from browser import find_chromium
 from doubles import FakeEncoder, TinyModel
 from torch import Tensor
 
@@ -30,9 +29,6 @@ from audiosep.separator import Separator
 from audiosep.weights.checkpoint import save_model
 
 pytest.importorskip("gradio", reason="Gradio is not installed: pip install 'audiosep[studio]'")
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-if find_chromium() is None:
-    pytest.skip("there is no Chromium: apt-get install chromium", allow_module_level=True)
 
 RATE = 16000
 QUIET = -90.0  # dB
@@ -81,16 +77,6 @@ def address(folder: Path) -> Iterator[str]:
     server.should_exit = True
     thread.join()
     assert not root.exists()
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(
-            executable_path=find_chromium(), args=["--no-sandbox", "--autoplay-policy=no-user-gesture-required"]
-        )
-        yield browser
-        browser.close()
 
 
 class Page:
