@@ -1,6 +1,6 @@
 """How far the presence of a sound can be trusted: whole recordings and everyday words, half of which are not in them.
 
-    python -m research.presence manifest.jsonl --cache cache/ --pairs 300
+    python -m research.presence manifest.jsonl --cache cache/ --pairs 300 --into docs/recall.md
 
 The recordings are those of the split "test": whole collections that nothing was trained on and no prototype was made
 of. Each is asked for its own label, or for a label of another family or meaning. So "absent" means: by the label of the
@@ -13,6 +13,7 @@ import argparse
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from rich.console import Console
@@ -25,7 +26,10 @@ from audiosep.data.validation_recipe import Excerpt, RecipeAudio
 from audiosep.inference.options import Options, Quality
 from audiosep.query.encoder import QueryEncoder
 from audiosep.separator import Separator
+from research.pages import put
 from research.presence_calibration import Said, table
+
+SECTION = "presence in recordings"
 
 _SECONDS = 10.0
 _UNLIKE = 0.45  # similarity of the texts of two labels below which one is absent where the other is
@@ -97,13 +101,17 @@ def main() -> None:
     parser.add_argument("--quality", choices=["fast", "balanced", "best"], default="balanced")
     parser.add_argument("--pairs", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--into", type=Path, help=f"page that gets the table, at <!-- {SECTION} -->")
     args = parser.parse_args()
     corpus = Corpus(args.manifest, args.cache)
     separator = load(args.model, "cpu", sounds=False)
     clips = sorted((clip for clip in corpus.clips if clip.split == "test"), key=lambda clip: clip.id)
     assert separator.encoder is not None
     pairs = pairs_of(clips, separator.encoder, args.pairs, args.seed)
-    print(report(said(pairs, separator, RecipeAudio(corpus), args.quality)))
+    text = report(said(pairs, separator, RecipeAudio(corpus), args.quality))
+    print(text)
+    if args.into:
+        put(text, args.into, SECTION)
 
 
 if __name__ == "__main__":
