@@ -33,7 +33,7 @@ from audiosep.studio.app import Studio  # noqa: E402
 from audiosep.studio.clients import client_of  # noqa: E402
 from audiosep.studio.recording import safe_suffix, shown_name  # noqa: E402
 from audiosep.studio.server import address_of, is_loopback, listen_on  # noqa: E402
-from audiosep.studio.session import Sessions  # noqa: E402
+from audiosep.studio.sessions import Sessions  # noqa: E402
 from audiosep.studio.studio_limits import Limits, check_upload  # noqa: E402
 from audiosep.studio.work import Work, answer, query_of  # noqa: E402
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from audiosep.errors import AudioSepError, DependencyError, install_extra
 from audiosep.studio.interface import Interface
-from audiosep.studio.session import Sessions
+from audiosep.studio.sessions import Sessions
 from audiosep.studio.studio_limits import Limits
 from audiosep.studio.work import Work, answer
 

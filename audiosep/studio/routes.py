@@ -24,7 +24,8 @@ from audiosep.errors import AudioSepError, InputError
 from audiosep.studio.clients import client_of
 from audiosep.studio.mixdown import download_names, view_of_rest, weights_of, write_all, write_mix, write_stem_file
 from audiosep.studio.recording import Recording
-from audiosep.studio.session import MIX, REST, Session, Sessions, Track
+from audiosep.studio.session import MIX, REST, Session, Track
+from audiosep.studio.sessions import Sessions
 from audiosep.studio.work import Work
 
 PREFIX = "/studio"

@@ -20,7 +20,8 @@ from audiosep.output.output_options import OutputOptions
 from audiosep.query.query import Query
 from audiosep.studio.overview import overview_of_file
 from audiosep.studio.recording import PREVIEW, Recording, open_recording, safe_suffix
-from audiosep.studio.session import CANCELLED, Session, Sessions, Track
+from audiosep.studio.session import CANCELLED, Session, Track
+from audiosep.studio.sessions import Sessions
 from audiosep.studio.studio_limits import Limits
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ _MOST_SPANS = 32
 _LONGEST_TEXT = 500
 _MOST_HEARD = 10
 
-Request = Mapping[str, object]
+Message = Mapping[str, object]
 Answer = TypeVar("Answer")
 
 
@@ -183,7 +184,7 @@ class Work:
         heard = hear(self.separator(model), recording, functools.partial(session.advance, request))
         session.put_heard(heard, recording)
 
-    def separate(self, session: Session, request: str, wanted: Request) -> None:
+    def separate(self, session: Session, request: str, wanted: Message) -> None:
         """Separate a sound or the stems: a preview of long recordings first.
 
         Args:
@@ -261,7 +262,7 @@ def hear(separator: Separator, recording: Recording, progress: Callable[[float],
         return ()
 
 
-def query_of(wanted: Request) -> Query | None:
+def query_of(wanted: Message) -> Query | None:
     """The query of a request.
 
     Args:
@@ -292,14 +293,14 @@ def _opened(session: Session) -> Recording:
     return session.recording
 
 
-def _text(wanted: Request, name: str) -> str:
+def _text(wanted: Message, name: str) -> str:
     value = wanted.get(name) or ""
     if not isinstance(value, str) or len(value) > _LONGEST_TEXT:
         raise InputError(f"{name} must be a text of up to {_LONGEST_TEXT} letters")
     return value
 
 
-def _number(wanted: Request, name: str, default: float) -> float:
+def _number(wanted: Message, name: str, default: float) -> float:
     value = wanted.get(name)
     if value is None:
         return default
@@ -308,7 +309,7 @@ def _number(wanted: Request, name: str, default: float) -> float:
     return float(value)
 
 
-def _spans(wanted: Request, name: str) -> list[tuple[float, float]]:
+def _spans(wanted: Message, name: str) -> list[tuple[float, float]]:
     value = wanted.get(name) or []
     if not isinstance(value, list) or len(value) > _MOST_SPANS:
         raise InputError(f"{name} must be up to {_MOST_SPANS} pairs of seconds")
