@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import threading
 import time
@@ -32,7 +33,7 @@ from starlette.requests import HTTPConnection  # noqa: E402
 from audiosep.studio.app import Studio  # noqa: E402
 from audiosep.studio.clients import client_of  # noqa: E402
 from audiosep.studio.recording import safe_suffix, shown_name  # noqa: E402
-from audiosep.studio.server import address_of, is_loopback, listen_on  # noqa: E402
+from audiosep.studio.server import address_of, is_loopback, listen_on, make_server  # noqa: E402
 from audiosep.studio.sessions import Sessions  # noqa: E402
 from audiosep.studio.studio_limits import Limits, check_upload  # noqa: E402
 from audiosep.studio.work import Work, answer, query_of  # noqa: E402
@@ -417,6 +418,20 @@ def test_a_page_that_ends_while_its_tracks_are_drawn_is_no_failure(work: Work, s
     session.put = leave
     assert separated(work, session, text="x") == "cancelled"
     assert "failed" not in caplog.text
+
+
+def test_a_server_leaves_the_handlers_of_other_libraries_open(make: Make) -> None:
+    closed = []
+
+    class Handler(logging.Handler):
+        def close(self) -> None:
+            closed.append(self)
+            super().close()
+
+    handler = Handler()
+    studio, _ = make()
+    make_server(studio)
+    assert handler not in closed
 
 
 def test_gradio_forgets_its_copies_of_old_pages(make: Make) -> None:

@@ -66,8 +66,14 @@ def make_server(studio: Studio) -> uvicorn.Server:
     """
     import uvicorn
 
+    # No logging of its own: to set that up closes the handlers of all libraries, and absl's closes standard error.
     config = uvicorn.Config(
-        studio.asgi, log_level="warning", access_log=False, timeout_graceful_shutdown=_END, server_header=False
+        studio.asgi,
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=_END,
+        server_header=False,
     )
     return uvicorn.Server(config)
 
