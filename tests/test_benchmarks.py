@@ -16,7 +16,6 @@ from audiosep.data.labels import label_table
 from audiosep.data.manifest import Clip, write_manifest
 from audiosep.errors import ConfigError, DataError
 from audiosep.evaluation.benchmarks import Benchmark, Item, Scene, Target
-from audiosep.evaluation.multitrack import medleydb_stems
 from audiosep.evaluation.scene_files import SourceFile, read_scene
 from audiosep.evaluation.sets import READERS, load_set, parse
 from audiosep.query.query import Query
@@ -107,6 +106,49 @@ def medleydb(root: Path) -> None:
     table(root / "Metadata/Band_Song_METADATA.yaml", METADATA)
 
 
+def dsd100(root: Path) -> None:
+    for part, song in (("Dev", "051 - Band - Early"), ("Test", "001 - Band - Late")):
+        for name, wave in {"vocals": VOICE, "drums": DRUMS, "bass": LOOP, "other": NOISE}.items():
+            wav(root / "Sources" / part / song / f"{name}.wav", wave, 0.5 * wave)
+        whole = VOICE + DRUMS + LOOP + NOISE
+        wav(root / "Mixtures" / part / song / "mixture.wav", whole, 0.5 * whole)
+
+
+def mass(root: Path) -> None:
+    for name, wave in {"acoustic_guitar": LOOP, "vocals": VOICE}.items():
+        wav(root / f"tamy-[live]/tamy-[live]__snip_6_19__{name}.wav", wave)
+        wav(root / f"bearlin/bearlin__85_99__{name}.wav", wave)
+    wav(root / "bearlin/bearlin__85_99__mix.wav", LOOP + VOICE)
+
+
+def slakh(root: Path) -> None:
+    kinds = {"S00": ("Guitar", "Distortion Guitar", LOOP), "S01": ("Drums", "Drums", DRUMS)}
+    kinds["S02"] = ("Guitar", "Distortion Guitar", VOICE)
+    for part in ("train/Track00001", "test/Track01876"):
+        rows = ["stems:"]
+        for name, (kind, program, wave) in kinds.items():
+            rows += [f"  {name}:", "    audio_rendered: true", f"    inst_class: {kind}"]
+            rows += [f"    is_drum: {str(kind == 'Drums').lower()}", f"    midi_program_name: {program}"]
+            wav(root / part / "stems" / f"{name}.wav", wave)
+        table(root / part / "metadata.yaml", *rows)
+        wav(root / part / "mix.wav", LOOP + DRUMS + VOICE)
+
+
+def urmp(root: Path) -> None:
+    for player, wave in (("1_vn", LOOP), ("2_vn", VOICE), ("3_vc", NOISE)):
+        wav(root / f"18_Nocturne_vn_vn_vc/AuSep_{player}_18_Nocturne.wav", wave)
+    wav(root / "18_Nocturne_vn_vn_vc/AuMix_18_Nocturne_vn_vn_vc.wav", LOOP + VOICE + NOISE)
+
+
+def sisec_speech(root: Path) -> None:
+    for number, wave in enumerate((VOICE, LOOP), 1):
+        wav(root / f"dev1_female3_src_{number}.wav", wave)
+        for kind in ("inst", "liverec_250ms_1m"):
+            wav(root / f"dev1_female3_{kind}_sim_{number}.wav", 0.7 * wave, number * 0.3 * wave)
+    for kind in ("inst", "liverec_250ms_1m"):
+        wav(root / f"dev1_female3_{kind}_mix.wav", 0.7 * (VOICE + LOOP), 0.3 * VOICE + 0.6 * LOOP)
+
+
 def voicebank(root: Path) -> None:
     wav(root / "clean_testset_wav/p232_001.wav", VOICE)
     wav(root / "noisy_testset_wav/p232_001.wav", VOICE + NOISE)
@@ -159,6 +201,11 @@ SETS: dict[str, tuple[Callable[[Path], None], str, str, int]] = {
     "mir-1k": (lambda r: wav(r / "Wavfile/amy_1_01.wav", LOOP, VOICE), ".", "singing voice", 2),
     "ikala": (lambda r: wav(r / "Wavfile/10161_verse.wav", LOOP, VOICE), ".", "singing voice", 2),
     "medleydb": (medleydb, ".", "male singer", 2),
+    "dsd100": (dsd100, ".", "singing voice", 5),
+    "mass": (mass, ".", "acoustic guitar", 2),
+    "slakh": (slakh, ".", "distortion guitar", 2),
+    "urmp": (urmp, ".", "violin", 2),
+    "sisec-speech": (sisec_speech, ".", "", 2),
     "voicebank-demand": (voicebank, ".", "speech", 1),
     "dnr": (dnr, ".", "speech", 3),
     "folder": (folder, ".", "a small dog", 2),
@@ -180,7 +227,7 @@ def test_published_layouts(name: str, tmp_path: Path) -> None:
     benchmark = built(name, tmp_path)
     first = benchmark.items[0]
     assert len(first.targets) == SETS[name][3]
-    assert first.targets[0].query.text == SETS[name][2] or name == "manifest"
+    assert first.targets[0].query.text == SETS[name][2] or name in ("manifest", "sisec-speech")
     assert first.version
     assert len({item.id for item in benchmark.items}) == len(benchmark.items)
     scene = pickle.loads(pickle.dumps(first)).load()
@@ -205,10 +252,12 @@ def test_missing_data_names_the_layout_and_the_owner(name: str, tmp_path: Path) 
             load_set(f"{name}={tmp_path}" + ("/manifest.jsonl" if name == "validation" else ""))
 
 
-@pytest.mark.parametrize("name", ["audiocaps", "esc50", "audioset", "vggsound", "musdb18-hq", "medleydb", "dnr"])
+@pytest.mark.parametrize("name", ["audiocaps", "esc50", "audioset", "vggsound", "musdb18-hq", "medleydb", "dnr",
+    "dsd100", "slakh", "sisec-speech"])  # fmt: skip
 def test_one_missing_file_is_named(name: str, tmp_path: Path) -> None:
     built(name, tmp_path)
-    victim = sorted(path for path in tmp_path.rglob("*.wav") if "mix" not in path.stem.lower())[0]
+    parts = sorted(path for path in tmp_path.rglob("*.wav") if "mix" not in path.stem.lower())
+    victim = parts[-1] if name == "dsd100" else parts[0]  # its first ones are not of the split that is read
     victim.unlink()
     with pytest.raises(DataError, match=victim.name.split(",")[0].split("+")[0]):
         load_set(f"{name}={tmp_path}")
@@ -249,15 +298,69 @@ def test_accompaniment_of_a_song_is_the_sum_of_its_other_stems(tmp_path: Path) -
 
 
 def test_medleydb_reads_stems_not_raw_tracks(tmp_path: Path) -> None:
-    stems, bleeds = medleydb_stems(METADATA)
-    assert list(stems.values()) == ["male singer", "drum set", "drum set"]
-    assert not bleeds
     item = built("medleydb", tmp_path).items[0]
+    assert [(target.name, target.aliases) for target in item.targets] == [
+        ("male singer", ("vocals",)),
+        ("drum set", ("drums", "percussive")),
+    ]
     np.testing.assert_allclose(item.load().reference(item.targets[1])[0], DRUMS + NOISE, atol=1e-6)
     table(tmp_path / "Metadata/Band_Song_METADATA.yaml", METADATA.replace("'no'", "'yes'"))
     with pytest.raises(DataError, match="without bleed"):
         load_set(f"medleydb={tmp_path}")
     assert len(load_set(f"medleydb={tmp_path},bleed=yes").items) == 1
+
+
+def test_parts_of_published_sets(tmp_path: Path) -> None:
+    for name, part in (("dsd100", "001 - Band - Late"), ("slakh", "Track01876")):
+        assert [item.id for item in built(name, tmp_path / name).items] == [part]
+        assert len(load_set(f"{name}={tmp_path / name},split=any").items) == 2
+        with pytest.raises(DataError, match="nothing of the split val"):
+            load_set(f"{name}={tmp_path / name},split=val")
+        with pytest.raises(ConfigError, match="no split 'dev'"):
+            load_set(f"{name}={tmp_path / name},split=dev")
+    for singer in ("abjones", "amy", "fdps"):
+        wav(tmp_path / f"mir/Wavfile/{singer}_1_01.wav", LOOP, VOICE)
+    assert len(load_set(f"mir-1k={tmp_path / 'mir'}").items) == 3
+    assert [item.id for item in load_set(f"mir-1k={tmp_path / 'mir'},split=test").items] == ["fdps_1_01"]
+    with pytest.raises(ConfigError, match="ratio is a number of dB"):
+        load_set(f"mir-1k={tmp_path / 'mir'},ratio=loud")
+
+
+def test_an_instrument_is_the_sum_of_its_players_and_stem_models_know_it_where_it_is_the_whole_stem(
+    tmp_path: Path,
+) -> None:
+    violins, cello = built("urmp", tmp_path / "urmp").items[0].targets
+    scene = load_set(f"urmp={tmp_path / 'urmp'}").items[0].load()
+    np.testing.assert_allclose(scene.reference(violins)[0], LOOP + VOICE, atol=1e-6)
+    assert violins.aliases == ("violin",)
+    assert cello.query.text == "cello"
+    drums = built("slakh", tmp_path / "slakh").items[0].targets[1]
+    assert (drums.name, drums.aliases) == ("drums", ("drums", "percussive"))
+    next((tmp_path / "urmp").rglob("AuSep_2*")).unlink()
+    with pytest.raises(DataError, match="2 of 3 players of 18_Nocturne_vn_vn_vc"):
+        load_set(f"urmp={tmp_path / 'urmp'}")
+
+
+def test_excerpts_of_mass_have_their_mixture_or_are_summed(tmp_path: Path) -> None:
+    with_mix, summed = built("mass", tmp_path).items
+    np.testing.assert_allclose(with_mix.load().mix, summed.load().mix, atol=1e-6)
+    wav(tmp_path / "bearlin/bearlin__85_99__mix.wav", LOOP + VOICE + NOISE)
+    louder = load_set(f"mass={tmp_path}").items[0]
+    np.testing.assert_allclose(louder.load().mix[0], LOOP + VOICE + NOISE, atol=1e-6)
+    assert louder.version != with_mix.version
+
+
+def test_speakers_of_sisec_are_asked_for_by_their_own_recording(tmp_path: Path) -> None:
+    items = built("sisec-speech", tmp_path).items
+    assert [item.id for item in items] == ["dev1_female3_inst", "dev1_female3_liverec_250ms_1m"]
+    scene = items[0].load()
+    second = items[0].targets[1]
+    assert Path(str(second.query.audio)).name == "dev1_female3_src_2.wav"
+    np.testing.assert_allclose(scene.reference(second), np.stack([0.7 * LOOP, 0.6 * LOOP]), atol=1e-6)
+    assert len(load_set(f"sisec-speech={tmp_path},mixing=liverec").items) == 1
+    (tmp_path / "dev1_female3_src_2.wav").unlink()
+    with pytest.raises(DataError, match="not every dev1_female3_src"):
+        load_set(f"sisec-speech={tmp_path}")
 
 
 def test_files_that_do_not_belong_together_are_errors(tmp_path: Path) -> None:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import corpora
+import numpy as np
 import pytest
 import sounds
 
-from audiosep.data import layouts
-from audiosep.data.manifest import Clip
+from audiosep.data import layouts, song_datasets
+from audiosep.data.check import check_manifest
+from audiosep.data.clip_audio import decode_many
+from audiosep.data.corpus import Corpus
+from audiosep.data.manifest import Clip, read_manifest, write_manifest
+from audiosep.data.reading import BrokenFilesError
 from audiosep.errors import DataError
 
 X = sounds.voice(0.3, corpora.RATE)
@@ -48,6 +54,12 @@ target_peak: -1.0
 def write(folder: Path, *names: str) -> None:
     for name in names:
         corpora.write(folder / name, X)
+
+
+def write_stereo(folder: Path, *names: str) -> None:
+    """Left: the accompaniment, right: the voice."""
+    for name in names:
+        corpora.write(folder / name, np.stack([-0.5 * X, X], 1))
 
 
 def read(folder: Path, kind: str) -> list[Clip]:
@@ -116,7 +128,8 @@ def test_slakh(tmp_path: Path) -> None:
     track = "train/Track00001"
     names = [f"{track}/stems/S0{number}.flac" for number in range(3)]
     repeated = "omitted/Track00002"  # it repeats what other tracks play
-    write(tmp_path, f"{track}/mix.flac", *names, "validation/Track01501/stems/S00.flac", f"{repeated}/stems/S00.flac")
+    write(tmp_path, f"{track}/mix.flac", *names, f"{repeated}/stems/S00.flac")
+    write(tmp_path, *(name.replace(track, "validation/Track01501") for name in names))
     for folder in (track, "validation/Track01501", repeated):
         (tmp_path / folder / "metadata.yaml").write_text(SLAKH)
     clips = read(tmp_path, "slakh")
@@ -125,6 +138,8 @@ def test_slakh(tmp_path: Path) -> None:
         ("drums", "drums", "drums", "train"),
         ("fretless bass", "bass", "bass", "train"),
         ("distortion guitar", "other", "guitar", "val"),
+        ("drums", "drums", "drums", "val"),
+        ("fretless bass", "bass", "bass", "val"),
     ]
     assert {c.song for c in clips} == {"Track00001", "Track01501"}
 
@@ -144,7 +159,78 @@ def test_urmp(tmp_path: Path) -> None:
         layouts.read_clips(tmp_path)
 
 
-@pytest.mark.parametrize("kind", ["dsd100", "mass", "sisec-speech", "dnr", "slakh", "urmp"])
+def test_mir1k(tmp_path: Path) -> None:
+    write_stereo(tmp_path, "Wavfile/abjones_1_01.wav", "Wavfile/fdps_3_07.wav", "UndividedWavfile/abjones_1.wav")
+    clips = read(tmp_path, "mir-1k")
+    assert [(c.id, c.label, c.stem, c.channel, c.song, c.group, c.split) for c in clips[:2]] == [
+        ("Wavfile/abjones_1_01/vocals", "vocals", "vocals", 1, "abjones_1_01", "singer:abjones", "train"),
+        ("Wavfile/abjones_1_01/accompaniment", "accompaniment", "other", 0, "abjones_1_01", "singer:abjones", "train"),
+    ]
+    assert [c.split for c in clips[2:]] == ["test", "test"]
+    voice, accompaniment = (next(decode_many([clip], corpora.RATE)) for clip in clips[:2])
+    np.testing.assert_allclose(voice, X, atol=1e-4)
+    np.testing.assert_allclose(accompaniment, -0.5 * X, atol=1e-4)
+
+
+def test_ikala(tmp_path: Path) -> None:
+    write_stereo(tmp_path, "Wavfile/10161_chorus.wav", "Wavfile/10161_verse.wav")
+    clips = read(tmp_path, "ikala")
+    assert {c.group for c in clips} == {"song:10161"}
+    assert {c.split for c in clips} == {"train"}
+    assert [(c.stem, c.channel) for c in clips] == 2 * [("vocals", 1), ("other", 0)]
+    assert layouts.read_clips(tmp_path / "Wavfile", "ikala")[0].id == "10161_chorus/vocals"
+
+
+def test_a_channel_goes_through_manifest_cache_and_check(tmp_path: Path) -> None:
+    write_stereo(tmp_path, "Wavfile/10161_chorus.wav")
+    write_manifest(tmp_path / "manifest.jsonl", layouts.read_clips(tmp_path, "ikala"))
+    clips = read_manifest(tmp_path / "manifest.jsonl")
+    corpus = Corpus(tmp_path / "manifest.jsonl", tmp_path / "cache", corpora.RATE)
+    voice, accompaniment = (corpus.segment(number, 0, len(X)).float().numpy() for number in range(2))
+    assert np.corrcoef(voice, accompaniment)[0, 1] == pytest.approx(-1, abs=1e-3)
+    report = check_manifest(clips)
+    assert not report.duplicates
+    assert not report.broken
+    wrong = check_manifest([dataclasses.replace(clips[0], channel=2)])
+    assert "names channel 2, counted from 0, of 2" in wrong.broken[clips[0].id]
+
+
+def test_medleydb(tmp_path: Path) -> None:
+    for song, bleed in (("Band_Song", "no"), ("Band_Leaky", "yes")):
+        write(tmp_path, *(f"Audio/{song}/{song}_STEMS/{song}_STEM_0{number}.wav" for number in range(1, 6)))
+        write(tmp_path, f"Audio/{song}/{song}_MIX.wav", f"Audio/{song}/{song}_RAW/{song}_RAW_01_01.wav")
+        lines = [f"has_bleed: '{bleed}'", "stems:"]
+        for number, name in enumerate(("female singer", "drum set", "electric bass", "bass clarinet", "vocals"), 1):
+            lines += [f"  S0{number}:", f"    filename: {song}_STEM_0{number}.wav", f"    instrument: {name}"]
+            lines += ["    raw:", "      R01:", f"        filename: {song}_RAW_01_01.wav"]
+        folder = tmp_path / (f"Audio/{song}" if song == "Band_Song" else "Metadata")
+        folder.mkdir(exist_ok=True)
+        (folder / f"{song}_METADATA.yaml").write_text("\n".join(lines))
+    clips = read(tmp_path, "medleydb")
+    assert [(c.label, c.stem) for c in clips] == [
+        ("female singer", "vocals"), ("drum set", "drums"), ("electric bass", "bass"), ("bass clarinet", "other"),
+        ("vocals", "vocals"),
+    ]  # fmt: skip
+    assert {(c.song, c.group) for c in clips} == {("Band_Song", "artist:Band")}
+    assert "lead vocals" in clips[-1].captions
+    assert len(song_datasets.read_medleydb(tmp_path, bleed=True)) == 10
+    (tmp_path / "Metadata/Band_Leaky_METADATA.yaml").unlink()
+    with pytest.raises(DataError, match=r"no Band_Leaky_METADATA\.yaml"):
+        layouts.read_clips(tmp_path)
+
+
+def test_a_stem_that_is_named_and_not_there_is_a_broken_file(tmp_path: Path) -> None:
+    write(tmp_path, "train/Track00001/stems/S00.flac", "train/Track00001/stems/S02.flac")
+    (tmp_path / "train/Track00001/metadata.yaml").write_text(SLAKH)
+    with pytest.raises(BrokenFilesError, match=r"1 broken files; .*\n.*S01\.flac"):
+        layouts.read_clips(tmp_path)
+    assert len(layouts.read_clips(tmp_path, on_error="skip")) == 2
+
+
+KINDS = ["dsd100", "mass", "sisec-speech", "dnr", "slakh", "urmp", "mir-1k", "ikala", "medleydb"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_another_layout_is_an_error_that_shows_the_right_one(kind: str, tmp_path: Path) -> None:
     write(tmp_path, "kettle/1.wav")
     with pytest.raises(DataError, match="not the published layout; expected"):

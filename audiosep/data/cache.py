@@ -49,8 +49,9 @@ class CachedClip:
 class Cache:
     """The decoded clips in a folder.
 
-    The key of a clip is its file with size and modification time, member, start and seconds. Clips that are missing are
-    decoded into a new part; existing parts never change, so that a larger manifest costs only its new clips.
+    The key of a clip is its file with size and modification time, member, start, seconds and channel. Clips that are
+    missing are decoded into a new part; existing parts never change, so that a larger manifest costs only its new
+    clips.
 
     Args:
         folder: holds the parts; created if it does not exist.

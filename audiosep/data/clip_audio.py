@@ -98,7 +98,8 @@ class ClipKeys:
             except OSError:
                 size, modified = 0, 0
             self._files[clip.path] = path.resolve().as_posix(), size, modified
-        return "|".join(map(str, (*self._files[clip.path], clip.member or "", clip.start, clip.seconds)))
+        channel = () if clip.channel is None else (f"channel {clip.channel}",)
+        return "|".join(map(str, (*self._files[clip.path], clip.member or "", clip.start, clip.seconds, *channel)))
 
 
 def decode_clip(clip: Clip, shards: ShardReader) -> tuple[Samples, int]:
@@ -112,14 +113,20 @@ def decode_clip(clip: Clip, shards: ShardReader) -> tuple[Samples, int]:
         samples (channels, samples) float32, sample rate in Hz.
 
     Raises:
-        AudioError: the audio cannot be decoded, has no samples or has NaN or infinity; the message names the file.
+        AudioError: the audio cannot be decoded, has no samples, NaN or infinity, or not the channel of the clip; the
+            message names the file.
     """
     path = Path(clip.path) if clip.member is None else shards.extract(clip.path, clip.member)
     seconds = clip.seconds if clip.seconds > 0 else None
     try:
-        return read_audio(path, max_seconds=None, start=clip.start, seconds=seconds, name=clip.place)
+        x, rate = read_audio(path, max_seconds=None, start=clip.start, seconds=seconds, name=clip.place)
     except InputError as error:
         raise AudioError(f"{clip.place}: {error}") from error
+    if clip.channel is None:
+        return x, rate
+    if not 0 <= clip.channel < len(x):
+        raise AudioError(f"{clip.place}: the manifest names channel {clip.channel}, counted from 0, of {len(x)}")
+    return x[clip.channel : clip.channel + 1], rate
 
 
 def mono_clip(clip: Clip, sample_rate: int, shards: ShardReader) -> Samples:

@@ -95,8 +95,8 @@ def _leaks_by_name(clips: Sequence[Clip], more: Sequence[Clip], held: Sequence[C
     return left_out
 
 
-def _place(clip: Clip) -> tuple[Path, str | None, float]:
-    return Path(clip.path).resolve(), clip.member, clip.start
+def _place(clip: Clip) -> tuple[Path, str | None, float, int | None]:
+    return Path(clip.path).resolve(), clip.member, clip.start, clip.channel
 
 
 def _leaks_by_audio(

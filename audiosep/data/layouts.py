@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from audiosep.audio import is_recording
-from audiosep.data import datasets, readers, reading, shards
+from audiosep.data import datasets, readers, reading, shards, song_datasets
 from audiosep.data.manifest import STEMS, Clip
 from audiosep.data.reading import OnError
 from audiosep.errors import DataError, DependencyError
@@ -84,12 +84,15 @@ READERS: dict[str, Callable[..., list[Clip]]] = {
     "csv": readers.read_csv,
     "shards": shards.read_shards,
     "huggingface": read_huggingface,
-    "dsd100": datasets.read_dsd100,
-    "mass": datasets.read_mass,
+    "dsd100": song_datasets.read_dsd100,
+    "mass": song_datasets.read_mass,
     "sisec-speech": datasets.read_sisec_speech,
     "dnr": datasets.read_dnr,
-    "slakh": datasets.read_slakh,
-    "urmp": datasets.read_urmp,
+    "slakh": song_datasets.read_slakh,
+    "urmp": song_datasets.read_urmp,
+    "mir-1k": song_datasets.read_mir1k,
+    "ikala": song_datasets.read_ikala,
+    "medleydb": song_datasets.read_medleydb,
 }
 
 # Files by which the layouts of published datasets are recognised.
@@ -100,6 +103,9 @@ PUBLISHED = {
     "dnr": "*/*/sfx.wav",
     "sisec-speech": "*_src_1.wav",
     "mass": "*/*__mix.wav",
+    "mir-1k": "Wavfile/*_[0-9]*_[0-9][0-9].wav",
+    "ikala": "Wavfile/[0-9]*_[cv][he]*.wav",
+    "medleydb": "Audio/*/*_MIX.wav",
 }
 
 

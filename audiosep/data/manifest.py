@@ -27,6 +27,7 @@ class Clip:
         path: audio file or tar shard; in a manifest file relative to the manifest's folder.
         label: the name of the sound, lower case; equal labels are the same sound.
         member: name in the tar shard; None for a plain file.
+        channel: the channel of the file that is the clip, from 0; None for all.
         start: where the clip starts in the file, seconds.
         seconds: length, seconds; 0 = to the end of the file.
         captions: texts that users could type for this sound, besides the label.
@@ -57,6 +58,7 @@ class Clip:
     split: Split = "train"
     licence: str = ""
     credit: str = ""
+    channel: int | None = None
 
     @property
     def texts(self) -> tuple[str, ...]:

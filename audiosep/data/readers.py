@@ -180,4 +180,4 @@ def _cell(key: str, value: str) -> Any:
         return [text.strip() for text in value.split("|")]
     if key in ("start", "seconds", "gain_db"):
         return float(value)
-    return int(value) if key == "source_rate" else value
+    return int(value) if key in ("source_rate", "channel") else value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +16,19 @@ log = logging.getLogger(__name__)
 
 OnError = Literal["raise", "skip"]
 SPLIT_NAMES: dict[str, Split] = {"train": "train", "valid": "val", "validation": "val", "test": "test"}
+
+
+class BrokenFilesError(DataError):
+    """Files of a dataset that cannot be read.
+
+    Args:
+        problems: one for each file, with its name.
+    """
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        listing = "\n".join(f"  {problem}" for problem in self.problems[:20])
+        super().__init__(f"{len(problems)} broken files; repair them, or leave them out with --skip-broken:\n{listing}")
 
 
 def label_of(name: str) -> str:
@@ -67,7 +80,8 @@ def collect(rows: Iterable[Any], clip: Callable[[Any], Clip], on_error: OnError)
         on_error: what to do about broken files: leave them out ("skip") and log, or "raise" one error that names all.
 
     Raises:
-        DataError: broken files, or a row that `clip` refuses.
+        BrokenFilesError: there are some, and `on_error` is "raise".
+        DataError: a row that `clip` refuses.
     """
     clips: list[Clip] = []
     errors: list[str] = []
@@ -79,11 +93,25 @@ def collect(rows: Iterable[Any], clip: Callable[[Any], Clip], on_error: OnError)
         except (AudioSepError, OSError) as error:
             errors.append(str(error))
     if errors and on_error == "raise":
-        listing = "\n".join(f"  {error}" for error in errors[:20])
-        raise DataError(f"{len(errors)} broken files; repair them, or leave them out with --skip-broken:\n{listing}")
+        raise BrokenFilesError(errors)
     for message in errors:
         log.warning("left out: %s", message)
     return clips
+
+
+def expect_files(files: Sequence[Path], folder: Path, layout: str) -> None:
+    """Refuse a folder without the files of a published layout.
+
+    Args:
+        files: that were found.
+        folder: that was searched.
+        layout: one of the files of the layout, relative to the folder.
+
+    Raises:
+        DataError: there are none.
+    """
+    if not files:
+        raise DataError(f"{folder}: not the published layout; expected {folder.name}/{layout}")
 
 
 def json_rows(index: Path) -> Iterator[tuple[int, dict[str, Any]]]:

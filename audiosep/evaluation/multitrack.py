@@ -1,4 +1,4 @@
-"""Music and speech benchmarks in the layouts of their owners, and any folder of mixtures and stems."""
+"""Benchmarks of files that are named by their stem: MUSDB18, VoiceBank-DEMAND, DnR, and any folder of mixtures."""
 
 from __future__ import annotations
 
@@ -44,22 +44,6 @@ LAYOUTS = {
         "test/SONG/mixture.wav\ntest/SONG/vocals.wav\ntest/SONG/drums.wav\ntest/SONG/bass.wav\ntest/SONG/other.wav",
         "https://zenodo.org/records/3338373",
     ),
-    "mir-1k": SetLayout(
-        "MIR-1K",
-        "Wavfile/abjones_1_01.wav ...   (left: accompaniment, right: voice)",
-        "https://zenodo.org/records/3532216",
-    ),
-    "ikala": SetLayout(
-        "iKala",
-        "Wavfile/10161_chorus.wav ...   (left: accompaniment, right: voice)",
-        "http://mac.citi.sinica.edu.tw/ikala (on request from its owners)",
-    ),
-    "medleydb": SetLayout(
-        "MedleyDB",
-        "Audio/TRACK/TRACK_MIX.wav\nAudio/TRACK/TRACK_STEMS/TRACK_STEM_01.wav ...\n"
-        "Audio/TRACK/TRACK_METADATA.yaml   (or Metadata/TRACK_METADATA.yaml)",
-        "https://zenodo.org/records/1649325 (on request)",
-    ),
     "voicebank-demand": SetLayout(
         "VoiceBank-DEMAND",
         "clean_testset_wav/p232_001.wav ...\nnoisy_testset_wav/p232_001.wav ...",
@@ -94,42 +78,6 @@ def read_musdb(root: Path, *, split: str = "test") -> Benchmark:
             raise layout.missing(f"no {lacking[0]}.wav for {song.name}", folder)
         items.append(_item(song.name, song / "mixture.wav", {s: song / f"{s}.wav" for s in STEMS}, targets))
     return Benchmark("musdb18-hq", tuple(items), f"MUSDB18-HQ {split}; {layout.owner}", root)
-
-
-def read_mir1k(root: Path, *, ratio: str = "") -> Benchmark:
-    """MIR-1K: voice and accompaniment of every clip, mixed as recorded or at a voice-to-accompaniment `ratio` in dB."""
-    return _two_channels("mir-1k", root, ratio)
-
-
-def read_ikala(root: Path, *, ratio: str = "") -> Benchmark:
-    """iKala, read as MIR-1K."""
-    return _two_channels("ikala", root, ratio)
-
-
-def read_medleydb(root: Path, *, bleed: bool = False) -> Benchmark:
-    """MedleyDB: every instrument of every track; tracks whose stems have bleed are left out unless `bleed`."""
-    layout = LAYOUTS["medleydb"]
-    audio = root / "Audio" if (root / "Audio").is_dir() else root
-    items = []
-    for mix in sorted(audio.glob("*/*_MIX.wav")):
-        track = mix.parent.name
-        places = (mix.parent / f"{track}_METADATA.yaml", root / "Metadata" / f"{track}_METADATA.yaml")
-        metadata = next((path for path in places if path.is_file()), None)
-        if metadata is None:
-            raise layout.missing(f"no {track}_METADATA.yaml", root)
-        stems, bleeds = medleydb_stems(metadata.read_text(encoding="utf-8"))
-        if bleeds and not bleed:
-            continue
-        files = {name: mix.parent / f"{track}_STEMS" / name for name in stems}
-        lacking = [name for name, path in files.items() if not path.is_file()]
-        if lacking:
-            raise layout.missing(f"no {lacking[0]}", mix.parent)
-        instruments = dict.fromkeys(stems.values())
-        targets = tuple(stem_target(i, tuple(n for n, own in stems.items() if own == i)) for i in instruments)
-        items.append(_item(track, mix, files, targets))
-    if not items:
-        raise layout.missing("no */*_MIX.wav (without bleed)", audio)
-    return Benchmark("medleydb", tuple(items), f"MedleyDB; {layout.owner}", root)
 
 
 def read_voicebank(root: Path) -> Benchmark:
@@ -185,56 +133,18 @@ def read_folder(root: Path) -> Benchmark:
     return Benchmark(root.resolve().name, tuple(items), "mixtures and stems of a folder", root)
 
 
-def stem_target(name: str, parts: tuple[str, ...] = (), text: str | None = None) -> Target:
+def stem_target(name: str, parts: tuple[str, ...] = (), text: str | None = None, stem: str | None = None) -> Target:
     """A target with the given text as query, else the usual words for its name, else its name with spaces.
 
     Args:
-        name: of the stem.
+        name: of the target.
         parts: as `Target.parts`.
         text: of the query.
+        stem: that it is all of, where its name is another; systems with fixed targets give that.
     """
     words = text or _TEXTS.get(name.lower()) or re.sub(r"[_\s]+", " ", name).strip()
-    return Target(name, Query(text=words), name, _ALIASES.get(name.lower(), (name.lower(),)), parts)
-
-
-def medleydb_stems(metadata: str) -> tuple[dict[str, str], bool]:
-    """Read the stems of a MedleyDB metadata file.
-
-    Only the three needed keys are read, by their indentation, so that no YAML parser is needed.
-
-    Args:
-        metadata: contents of the file.
-
-    Returns:
-        File name -> instrument, and whether the stems have bleed.
-    """
-    stems: list[dict[str, str]] = []
-    for line in metadata.splitlines():
-        # A stem's own keys are indented by four; those of its raw tracks by eight.
-        match = re.match(r" {4}(filename|instrument): *['\"]?(.+?)['\"]? *$", line)
-        if re.match(r" {2}S\d+:", line):
-            stems.append({})
-        elif match and stems:
-            stems[-1][match[1]] = match[2]
-    bleeds = re.search(r"^has_bleed: *['\"]?yes", metadata, re.MULTILINE) is not None
-    return {stem["filename"]: stem["instrument"] for stem in stems if len(stem) == 2}, bleeds
-
-
-def _two_channels(name: str, root: Path, ratio: str) -> Benchmark:
-    layout = LAYOUTS[name]
-    folder = root / "Wavfile" if (root / "Wavfile").is_dir() else root
-    paths = sorted(folder.glob("*.wav"))
-    if not paths:
-        raise layout.missing("no *.wav", folder)
-    targets = (stem_target("vocals"), stem_target("accompaniment"))
-    level = float(ratio) if ratio else None
-    items = []
-    for path in paths:
-        sources = (SourceFile("vocals", str(path), channel=1), SourceFile("accompaniment", str(path), channel=0))
-        load = partial(read_scene, None, sources, ratio=level)
-        items.append(Item(path.stem, targets, load, version=files_version([path], level)))
-    how = f"voice at {ratio} dB" if ratio else "as recorded"
-    return Benchmark(name, tuple(items), f"{layout.title}, {how}; {layout.owner}", root)
+    fixed = (stem or name).lower()
+    return Target(name, Query(text=words), name, _ALIASES.get(fixed, (fixed,)), parts)
 
 
 def _item(name: str, mix: Path, files: Mapping[str, Path], targets: tuple[Target, ...]) -> Item:

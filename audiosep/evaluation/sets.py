@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from audiosep.errors import ConfigError, DataError
-from audiosep.evaluation import audiosep_benchmarks, multitrack
+from audiosep.evaluation import audiosep_benchmarks, labelled_stems, multitrack
 from audiosep.evaluation.benchmarks import Benchmark
 from audiosep.evaluation.mixtures import read_manifest_mixtures
 from audiosep.evaluation.scene_files import SetLayout
@@ -73,9 +73,14 @@ READERS: dict[str, SetReader] = {
     "music": SetReader(audiosep_benchmarks.read_music, audiosep_benchmarks.LAYOUTS["music"]),
     "vggsound": SetReader(audiosep_benchmarks.read_vggsound, audiosep_benchmarks.LAYOUTS["vggsound"]),
     "musdb18-hq": SetReader(multitrack.read_musdb, multitrack.LAYOUTS["musdb18-hq"]),
-    "mir-1k": SetReader(multitrack.read_mir1k, multitrack.LAYOUTS["mir-1k"]),
-    "ikala": SetReader(multitrack.read_ikala, multitrack.LAYOUTS["ikala"]),
-    "medleydb": SetReader(multitrack.read_medleydb, multitrack.LAYOUTS["medleydb"]),
+    "mir-1k": SetReader(labelled_stems.read_mir1k, labelled_stems.LAYOUTS["mir-1k"]),
+    "ikala": SetReader(labelled_stems.read_ikala, labelled_stems.LAYOUTS["ikala"]),
+    "medleydb": SetReader(labelled_stems.read_medleydb, labelled_stems.LAYOUTS["medleydb"]),
+    "dsd100": SetReader(labelled_stems.read_dsd100, labelled_stems.LAYOUTS["dsd100"]),
+    "mass": SetReader(labelled_stems.read_mass, labelled_stems.LAYOUTS["mass"]),
+    "slakh": SetReader(labelled_stems.read_slakh, labelled_stems.LAYOUTS["slakh"]),
+    "urmp": SetReader(labelled_stems.read_urmp, labelled_stems.LAYOUTS["urmp"]),
+    "sisec-speech": SetReader(labelled_stems.read_sisec_speech, labelled_stems.LAYOUTS["sisec-speech"]),
     "voicebank-demand": SetReader(multitrack.read_voicebank, multitrack.LAYOUTS["voicebank-demand"]),
     "dnr": SetReader(multitrack.read_dnr, multitrack.LAYOUTS["dnr"]),
     "folder": SetReader(multitrack.read_folder, multitrack.LAYOUTS["folder"]),
