@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import get_args
@@ -13,6 +11,7 @@ import torch
 from torch import Tensor
 
 from audiosep.errors import InputError
+from audiosep.inference.heap import give_back
 from audiosep.inference.options import Engine
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -141,10 +140,7 @@ def free_cache(device: torch.device) -> None:
         torch.cuda.empty_cache()
     elif device.type == "mps":
         torch.mps.empty_cache()
-    if sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc; other libraries have none
-        if trim is not None:
-            trim(0)
+    give_back()
 
 
 class FreedMemory:
