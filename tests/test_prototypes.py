@@ -17,7 +17,9 @@ from audiosep.errors import ModelError
 from audiosep.models.hybrid import Hybrid
 from audiosep.models.hybrid_config import HybridConfig
 from audiosep.models.listener import ListenerConfig
-from audiosep.models.query_ways import ABSENT, Ways
+from audiosep.models.query_ways import ABSENT, Beside, KnownSounds, Ways
+from audiosep.models.refinement import residual_mask
+from audiosep.models.stft import mean_power_of
 from audiosep.query import load_prototypes
 from audiosep.query.prototypes import PROTOTYPES, Prototypes, Recordings, cluster, excerpt
 from audiosep.separator import Separator
@@ -176,10 +178,41 @@ def test_a_short_sound_is_repeated_and_of_a_long_one_the_loudest_part_is_taken()
 # ---- ways of querying ------------------------------------------------------------------------------------------------
 
 
-def test_estimates_score_by_the_tags_of_the_sound_against_their_residual() -> None:
-    ways = Ways(("w",), torch.eye(4)[:1], torch.tensor([1.0, -1.0]))
-    good, bad = torch.tensor([3.0, 0.0]), torch.tensor([0.0, 3.0])
-    assert float(ways.scores(good, bad)) > 0 > float(ways.scores(bad, good))
+def test_estimates_score_by_tags_and_likeness_against_their_residual() -> None:
+    ways = Ways(("w",), torch.eye(4)[:1], torch.tensor([1.0, -1.0]), torch.eye(4)[2])
+    good, bad, same = torch.tensor([[3.0, 0.0]]), torch.tensor([[0.0, 3.0]]), torch.ones(1, 2)
+    alike, unlike = torch.tensor([[0.0, 0, 1, 0]]), torch.tensor([[1.0, 0, 0, 0]])
+    assert float(ways.scores((good, bad), (alike, alike))) > 0 > float(ways.scores((bad, good), (alike, alike)))
+    assert float(ways.scores((same, same), (alike, unlike))) > 0 > float(ways.scores((same, same), (unlike, alike)))
+    assert float(ways.scores((same, same), (alike, alike))) == 0
+
+
+def test_the_sounds_beside_are_the_clearest_others_and_no_two_names_of_one() -> None:
+    # Rain and heavy rain are the same to the ear; the third is the queried one itself.
+    known = KnownSounds(
+        embeddings=torch.eye(4),
+        recordings=F.normalize(torch.tensor([[1.0, 0.1, 0, 0], [1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]), dim=-1),
+        tags=torch.eye(4),
+        offsets=torch.tensor([0.0, 0.5, 0.0, 0.0]),
+    )
+    heard = torch.tensor([[5.0, 4.9, 9.0, 1.0], [0.0, 3.0, 9.0, 1.0]])
+    beside = Beside(known, torch.tensor([True, True, False, True]), most=2)
+    found = beside.loudest(heard)
+    assert found.argmax(-1).tolist() == [[0, 1], [3, 3]]
+    assert beside.to(torch.device("cpu")).loudest(heard).equal(found)
+
+
+def test_labels_that_mean_the_queried_sound_are_not_beside_it() -> None:
+    encoder, dice = FakeEncoder(dimension=64), torch.Generator().manual_seed(1)
+    vectors = F.normalize(torch.randn(5, 64, generator=dice), dim=-1)
+    recordings = Recordings(LABELS, vectors, torch.randn(5, TAGS, generator=dice))
+    prototypes = Prototypes.of(recordings, encoder, torch.randn(TAGS, 64, generator=dice))
+    for number, label in enumerate(prototypes.labels):
+        beside = prototypes.recall(encoder.text([label])[0]).beside
+        assert beside is not None
+        assert not beside.others[number]
+        torch.testing.assert_close(beside.known.embeddings[number], prototypes.recall(encoder.text([label])[0]).query)
+    assert Prototypes.of(Recordings(LABELS, vectors), encoder).recall(vectors[0]).beside is None
 
 
 @pytest.fixture
@@ -197,7 +230,7 @@ def hybrid() -> Hybrid:
 def several(names: tuple[str, ...], seed: int = 3) -> Ways:
     vectors = F.normalize(torch.randn(len(names), 512, generator=torch.Generator().manual_seed(seed)), dim=-1)
     tags = torch.randn(TAGS, generator=torch.Generator().manual_seed(seed))
-    return Ways(names, vectors, tags)
+    return Ways(names, vectors, tags, vectors[0])
 
 
 def test_one_way_twice_is_that_way_and_weights_sum_to_one(hybrid: Hybrid) -> None:
@@ -210,6 +243,42 @@ def test_one_way_twice_is_that_way_and_weights_sum_to_one(hybrid: Hybrid) -> Non
     torch.testing.assert_close(double.waveforms, single.waveforms)
     assert double.weights[0] is not None
     torch.testing.assert_close(double.weights[0], torch.full((2, 2), 0.5))
+
+
+def test_what_a_sound_beside_leaves_is_one_more_first_estimate(hybrid: Hybrid) -> None:
+    mix = torch.randn(2, 1, 40 * 512, generator=torch.Generator().manual_seed(4))
+    hybrid.config = replace(hybrid.config, presence_exponent=0.0, mask_floor=0.0)
+    query, *other = F.normalize(torch.randn(4, 512, generator=torch.Generator().manual_seed(7)), dim=-1)
+    known = KnownSounds(torch.stack(other), torch.stack(other), torch.zeros(3, TAGS), torch.tensor([0.0, 0.0, 9.0]))
+    # Without tags and without a sound to compare with, all runs count alike.
+    plain = Ways(("a",), query[None], torch.zeros(TAGS), torch.zeros(512))
+    beside = replace(plain, beside=Beside(known, torch.tensor([False, True, True]), most=1))
+    nothing = torch.zeros(1, 512)
+    with_it = hybrid(mix, query[None], nothing, [beside])
+    without = hybrid(mix, query[None], nothing, [plain])
+    assert with_it.weights[0] is not None
+    torch.testing.assert_close(with_it.weights[0], torch.ones(2, 1))
+    # Two runs without it, of the estimate and its residual; the third refines what is left without the sound beside.
+    features = hybrid.encode(hybrid.energies(mean_power_of(mix, hybrid.n_fft, hybrid.hop)))
+    owner, queries, zeros = torch.arange(2), query.expand(2, -1), torch.zeros(2, 512)
+    left = residual_mask(hybrid.decode(features, other[1].expand(2, -1), zeros, owner).mask)
+    start = replace(hybrid.decode(features, queries, zeros, owner), mask=left, residual_embedding=None)
+    start = replace(start, embedding=hybrid.embed_masked(left, features.energies))
+    start = replace(start, presence=hybrid._presence(left, features.energies, start.similarity,
+                                                     (start.embedding * query).sum(-1, keepdim=True)))  # fmt: skip
+    third = hybrid.decode(features, queries, zeros, owner, previous=start).mask
+    found = hybrid.bands.expand(third)[:, None]
+    wanted = 3 * with_it.waveforms - 2 * without.waveforms
+    given = from_mask(hybrid, mix, found)
+    inner = slice(2 * hybrid.n_fft, -2 * hybrid.n_fft)  # the ends are padded in another way
+    torch.testing.assert_close(wanted[:, 0, :, inner], given[..., inner], atol=2e-4, rtol=1e-3)
+
+
+def from_mask(model: Hybrid, mix: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """(batch, channels, samples): mixtures under masks (batch, 1, bins, frames)."""
+    window = torch.hann_window(model.n_fft)
+    spectrum = torch.stft(mix[:, 0], model.n_fft, model.hop, window=window, return_complex=True)
+    return torch.istft(spectrum * mask[:, 0], model.n_fft, model.hop, window=window, length=mix.shape[-1])[:, None]
 
 
 def test_a_sound_that_is_probably_absent_is_turned_down_more_than_by_one_way(hybrid: Hybrid) -> None:

@@ -6,7 +6,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from audiosep.models.refinement import Decoded, decode_mixed, decode_refined, refined_query, similarity_score
+from audiosep.models.refinement import (
+    Decoded,
+    decode_best,
+    decode_mixed,
+    decode_refined,
+    refined_query,
+    similarity_score,
+)
 
 A, B, C = torch.eye(8)[:3]
 FRAMES = 6
@@ -55,6 +62,22 @@ def test_the_last_run_of_a_mix_is_given_the_first_with_estimate_and_residual_swa
     torch.testing.assert_close(swapped.mask, torch.full((1, 4, FRAMES), 0.8))
     assert torch.equal(swapped.embedding, refined.residual_embedding)
     assert torch.equal(swapped.residual_embedding, refined.embedding)
+
+
+def test_every_first_estimate_is_refined_before_one_is_chosen() -> None:
+    first, beside = decoded(0.2, A), decoded(0.6, B)
+    runs = [decoded(0.1, C), decoded(0.3, A), decoded(0.5, A)]
+    decoder = Decoder(first, *runs)
+    score = similarity_score(by_level, C[None], 1e-4)
+    best = decode_best(decoder, by_level, score, 1, [beside])
+    assert float(best.mask.mean()) == pytest.approx(0.1)
+    assert best.presence is runs[0].presence  # of the first estimate's own refinement
+    given = [None if run is None else float(run.mask.mean()) for run in decoder.given]
+    assert given == [None, pytest.approx(0.2), pytest.approx(0.8), pytest.approx(0.6)]
+    # The estimate that is refined counts no more itself, and with two refinements only the last run of each does.
+    more = [decoded(0.1 * k, A) for k in range(1, 7)]
+    even = decode_best(Decoder(first, *more), by_level, lambda run: torch.zeros(1), 2, [beside])
+    assert float(even.mask.mean()) == pytest.approx((0.2 + 0.4 + 0.6) / 3)
 
 
 def test_masks_count_by_how_much_more_their_estimate_is_like_the_query_than_their_residual() -> None:

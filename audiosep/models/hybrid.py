@@ -26,13 +26,15 @@ from audiosep.models.film import Condition, FilmNorm
 from audiosep.models.hybrid_config import HybridConfig
 from audiosep.models.mask_model import MaskModel, Masks, query_groups
 from audiosep.models.masks import real_mask, share_out
-from audiosep.models.query_ways import ABSENT, REFINED, Ways
+from audiosep.models.query_ways import Ways
 from audiosep.models.refinement import (
     TINY,
     Decoded,
+    decode_best,
     decode_mixed,
     decode_refined,
     refined_query,
+    residual_embedding,
     residual_mask,
     similarity_score,
 )
@@ -143,7 +145,7 @@ class Hybrid(MaskModel):
                 decoded = self.estimate(features, *queries)
             else:
                 decoded, weights = self.estimate_by_ways(features, *queries, way)
-            applied = self.applied_mask(decoded, 0.0 if weights is None else ABSENT)
+            applied = self.applied_mask(decoded, 0.0 if way is None else way.caution)
             mask = self.bands.expand(applied).unflatten(0, (batch, count))
             scale, shift = self.config.presence_calibration
             presence = torch.sigmoid(scale * decoded.presence.float() + shift).unflatten(0, (batch, count))
@@ -256,30 +258,38 @@ class Hybrid(MaskModel):
             The estimate, and the weights of the ways, (batch, ways).
         """
         energies, query = features.energies, F.normalize(embeddings.float(), dim=-1)
+        embed = partial(self.embed_masked, energies=energies)
 
-        def score(mask: Tensor) -> Tensor:
-            both = torch.cat([mask.float(), residual_mask(mask)]).square() * energies.repeat(2, 1, 1)
-            return ways.scores(*self.judge_tags(both).split(len(owner)))
+        def fit(run: Decoded) -> Tensor:
+            assert run.embedding is not None  # see `HybridConfig.relisten`
+            both = torch.cat([run.mask.float(), residual_mask(run.mask)]).square() * energies.repeat(2, 1, 1)
+            tags = self.judge_tags(both).split(len(owner))
+            return ways.scores(tags, (run.embedding, residual_embedding(run, embed)))
 
         queries = ways.embeddings.expand(len(owner), -1, -1)
         runs = [self._run(features, way, negatives, owner) for way in queries.unbind(1)]
-        masks = torch.stack([mask.float() for mask, _, _ in runs], 1)
-        weights = torch.stack([score(mask) for mask in masks.unbind(1)], 1).softmax(1)
-        # The first way is the query of the runs that follow.
-        first = self._described(masks.mul(weights[..., None, None]).sum(1), energies, query, runs[0][2])
+        similarity = runs[0][2]  # the first way is the query of the runs that follow
+
+        def described(mask: Tensor) -> Decoded:
+            return self._described(mask.float(), energies, query, similarity)
+
+        estimates = [described(mask) for mask, _, _ in runs]
+        weights = torch.stack([fit(estimate) for estimate in estimates], 1).softmax(1)
+        masks = torch.stack([estimate.mask for estimate in estimates], 1)
+        first = described(masks.mul(weights[..., None, None]).sum(1))
 
         def run(previous: Decoded | None) -> Decoded:
             return first if previous is None else self.decode(features, embeddings, negatives, owner, previous=previous)
 
-        if self.config.mix_temperature is None:
+        if self.config.mix_temperature is None or not self.config.refinements:
             return decode_refined(run, self.config.refinements), weights
-        embed = partial(self.embed_masked, energies=energies)
-        similarity = similarity_score(embed, query, self.config.mix_temperature)
+        others = []
+        if ways.beside is not None:
+            nothing = torch.zeros_like(query)
+            for other in ways.beside.loudest(self.judge_tags(energies)):
+                others.append(described(residual_mask(self._run(features, other, nothing, owner)[0])))
 
-        def fit(run: Decoded) -> Tensor:
-            return similarity(run) + REFINED * score(run.mask)
-
-        return decode_mixed(run, embed, fit, self.config.refinements), weights
+        return decode_best(run, embed, fit, self.config.refinements, others), weights
 
     @property
     def tag_names(self) -> Tensor | None:

@@ -6,7 +6,7 @@ well; an estimate that is roughly right is such a recording.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -82,16 +82,43 @@ def decode_mixed(decode: Decode, embed: Embed, score: Score, refinements: int) -
     runs = [first]
     for _ in range(refinements):
         runs.append(decode(runs[-1]))
-    last = runs[-1]
-    swapped = replace(
-        first,
-        mask=residual_mask(first.mask),
-        embedding=first.residual_embedding,
-        residual_embedding=first.embedding,
-    )
-    runs.append(decode(swapped))
+    return _mean([*runs, decode(_swapped(first))], score, like=runs[-1])
+
+
+def decode_best(
+    decode: Decode, embed: Embed, score: Score, refinements: int, others: Sequence[Decoded] = ()
+) -> Decoded:
+    """The last run of the decoder after several first estimates, with a weighted mean of the masks of all last runs.
+
+    Any of them may be of the wrong sound, and which is easier to hear when each has been refined.
+
+    Args:
+        decode: one run of the decoder; without a run before, the first estimate.
+        embed: embeddings of masked mixtures.
+        score: how well a run's estimate fits the query.
+        refinements: runs after each first estimate, at least one.
+        others: first estimates beside the first, its residual is one anyway.
+    """
+    first = decode(None)
+    first = replace(first, residual_embedding=residual_embedding(first, embed))
+    runs = []
+    for run in (first, _swapped(first), *others):
+        for _ in range(refinements):
+            run = decode(run)
+        runs.append(run)
+    return _mean(runs, score, like=runs[0])
+
+
+def _swapped(run: Decoded) -> Decoded:
+    """A run as if its estimate and its residual had been swapped."""
+    mask = residual_mask(run.mask)
+    return replace(run, mask=mask, embedding=run.residual_embedding, residual_embedding=run.embedding)
+
+
+def _mean(runs: Sequence[Decoded], score: Score, like: Decoded) -> Decoded:
+    """A run with the mean of the masks of all runs, weighted by a softmax of their scores."""
     weights = torch.stack([score(run) for run in runs]).softmax(0)[..., None, None]
-    return replace(last, mask=torch.stack([run.mask.float() for run in runs]).mul(weights).sum(0))
+    return replace(like, mask=torch.stack([run.mask.float() for run in runs]).mul(weights).sum(0))
 
 
 def similarity_score(embed: Embed, query: Tensor, temperature: float) -> Score:

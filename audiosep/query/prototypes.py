@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -26,7 +27,7 @@ from audiosep.audio.synthetic import tone_and_noise
 from audiosep.errors import ModelError
 from audiosep.hearing.tag_track import TagScores
 from audiosep.inference.options import Quality
-from audiosep.models.query_ways import Ways
+from audiosep.models.query_ways import Beside, KnownSounds, Ways
 from audiosep.query.encoder import CANARY, QueryEncoder
 
 PROTOTYPES = "prototypes.safetensors"
@@ -42,6 +43,9 @@ _PROFILE = 0.3  # how much the tags of the recordings count beside the names of 
 _NEGLIGIBLE = 0.001  # share below which a label is not listed
 _NEAR = 60  # centroids that the kinds of a text are made of
 _STEPS = 12  # of k-means
+_BESIDE: dict[Quality, int] = {"balanced": 0, "best": 3}  # sounds that are taken away, one at a time
+# Another sound is one that is as unlike the queried one by its name, by its recordings, and by its tags.
+_OTHER_TEXT, _OTHER_RECORDINGS, _OTHER_TAGS = 0.55, 0.75, 0.5
 _SHORT, _LONG, _GAP = 3.0, 10.0, 0.3  # seconds, see `excerpt`
 SAME = 0.99  # least cosine of two embeddings of one sound by one encoder on different machines
 
@@ -60,6 +64,7 @@ class Recalled:
         word: how much the text counts beside the recordings.
         known: whether a label or a tag means the text; the judge cannot tell whether an estimate fits others.
         own: whether the recordings are examples of a sound of the user's own.
+        beside: the sounds that may be heard beside it; None where no judge heard recordings.
     """
 
     text: Tensor
@@ -71,6 +76,7 @@ class Recalled:
     word: float = 1.0
     known: bool = True
     own: bool = False
+    beside: Beside | None = None
 
     @property
     def query(self) -> Tensor:
@@ -92,7 +98,11 @@ class Recalled:
         if quality == "best":
             names += [f"word and kind {number}" for number in range(1, len(self.kinds) + 1)]
             queries += list(F.normalize(0.5 * self.text + self.trust * self.kinds, dim=-1))
-        return Ways(tuple(names), torch.stack(queries), self.tags)
+        beside = None
+        if self.beside is not None and _BESIDE[quality]:
+            beside = replace(self.beside, most=_BESIDE[quality])
+        # A name of the user's own may say nothing; a word chooses better than the recordings of its labels do.
+        return Ways(tuple(names), torch.stack(queries), self.tags, self.query if self.own else self.text, beside)
 
 
 @dataclass(frozen=True)
@@ -255,7 +265,37 @@ class Prototypes:
             named = (self._parts["names"] @ text / _TAG_TEMPERATURE).softmax(0)
             tags = self._weighed(named, share @ self._parts["tags"], trust)
             known = known or float(named.max()) >= _UNKNOWN
-        return Recalled(text, memory, self._kinds(each), tags, self._answers(share), trust, known=known)
+        found = Recalled(text, memory, self._kinds(each), tags, self._answers(share), trust, known=known)
+        return found if tags is None else replace(found, beside=self.beside(found))
+
+    @cached_property
+    def sounds(self) -> KnownSounds:
+        """All labels as sounds that may be heard beside a queried one."""
+        likeness = self._texts @ self._texts.T
+        trust = ((likeness.amax(1) - _UNLIKE) / (_ALIKE - _UNLIKE)).clamp(0, 1)
+        share = (likeness / _TEMPERATURE).softmax(1) * self.counts**_COUNT_POWER
+        share = share / share.sum(1, keepdim=True)
+        memory = F.normalize(share / self.counts @ self._sums, dim=-1)
+        named = (self._texts @ self._parts["names"].T / _TAG_TEMPERATURE).softmax(1)
+        tags = self._weighed(named, share @ self._parts["tags"])
+        scores = self.tag_scores(tags)
+        assert scores is not None
+        return KnownSounds(F.normalize(self._texts + trust[:, None] * memory, dim=-1), memory, tags, scores.offsets)
+
+    def beside(self, recalled: Recalled) -> Beside | None:
+        """The sounds that may be heard beside a recalled one; None where all are like it, or no judge heard any.
+
+        Args:
+            recalled: with tags.
+        """
+        if recalled.tags is None or "mean" not in self._parts:
+            return None
+        others = (
+            (self._texts @ recalled.text < _OTHER_TEXT)
+            & (self.sounds.recordings @ recalled.memory < _OTHER_RECORDINGS)
+            & (F.normalize(self.sounds.tags, dim=-1) @ F.normalize(recalled.tags, dim=-1) < _OTHER_TAGS)
+        )
+        return Beside(self.sounds, others, most=1) if others.any() else None
 
     def _weighed(self, named: Tensor, profile: Tensor, trust: float = 1.0) -> Tensor:
         tags: Tensor = named + _PROFILE * trust * F.normalize(profile, dim=-1) / self._parts["spread"]
