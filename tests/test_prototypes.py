@@ -200,6 +200,8 @@ def test_the_sounds_beside_are_the_clearest_others_and_no_two_names_of_one() -> 
     found = beside.loudest(heard)
     assert found.argmax(-1).tolist() == [[0, 1], [3, 3]]
     assert beside.to(torch.device("cpu")).loudest(heard).equal(found)
+    only = replace(beside, others=torch.tensor([True, True, False, False]), most=3)
+    assert only.loudest(heard).argmax(-1).tolist() == [[0, 1], [0, 1], [0, 1]]  # never the queried one
 
 
 def test_labels_that_mean_the_queried_sound_are_not_beside_it() -> None:

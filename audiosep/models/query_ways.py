@@ -74,12 +74,13 @@ class Beside:
         """
         known = self.known
         scores = (heard @ known.tags.T - known.offsets).masked_fill(~self.others, -torch.inf)
-        found = []
-        for _ in range(self.most):
-            best = scores.argmax(1)
-            found.append(known.embeddings[best])
-            scores = scores.masked_fill(known.recordings[best] @ known.recordings.T > _SAME, -torch.inf)
-        return torch.stack(found)
+        best = scores.argmax(1)
+        found = [best]
+        for _ in range(1, self.most):
+            scores = scores.masked_fill(known.recordings[found[-1]] @ known.recordings.T > _SAME, -torch.inf)
+            clearest, number = scores.max(1)
+            found.append(torch.where(clearest > -torch.inf, number, best))  # where no further one is known, again
+        return known.embeddings[torch.stack(found)]
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ _PROFILE = 0.3  # how much the tags of the recordings count beside the names of 
 _NEGLIGIBLE = 0.001  # share below which a label is not listed
 _NEAR = 60  # centroids that the kinds of a text are made of
 _STEPS = 12  # of k-means
-_BESIDE: dict[Quality, int] = {"balanced": 0, "best": 3}  # sounds that are taken away, one at a time
+_BESIDE = 3  # sounds that are taken away, one at a time
 # Another sound is one that is as unlike the queried one by its name, by its recordings, and by its tags.
 _OTHER_TEXT, _OTHER_RECORDINGS, _OTHER_TAGS = 0.55, 0.75, 0.5
 _SHORT, _LONG, _GAP = 3.0, 10.0, 0.3  # seconds, see `excerpt`
@@ -98,9 +98,7 @@ class Recalled:
         if quality == "best":
             names += [f"word and kind {number}" for number in range(1, len(self.kinds) + 1)]
             queries += list(F.normalize(0.5 * self.text + self.trust * self.kinds, dim=-1))
-        beside = None
-        if self.beside is not None and _BESIDE[quality]:
-            beside = replace(self.beside, most=_BESIDE[quality])
+        beside = self.beside if quality == "best" else None
         # A name of the user's own may say nothing; a word chooses better than the recordings of its labels do.
         return Ways(tuple(names), torch.stack(queries), self.tags, self.query if self.own else self.text, beside)
 
@@ -295,7 +293,7 @@ class Prototypes:
             & (self.sounds.recordings @ recalled.memory < _OTHER_RECORDINGS)
             & (F.normalize(self.sounds.tags, dim=-1) @ F.normalize(recalled.tags, dim=-1) < _OTHER_TAGS)
         )
-        return Beside(self.sounds, others, most=1) if others.any() else None
+        return Beside(self.sounds, others, _BESIDE) if others.any() else None
 
     def _weighed(self, named: Tensor, profile: Tensor, trust: float = 1.0) -> Tensor:
         tags: Tensor = named + _PROFILE * trust * F.normalize(profile, dim=-1) / self._parts["spread"]
