@@ -17,7 +17,7 @@ from audiosep.errors import ModelError
 from audiosep.models.hybrid import Hybrid
 from audiosep.models.hybrid_config import HybridConfig
 from audiosep.models.listener import ListenerConfig
-from audiosep.models.query_ways import ABSENT, Beside, KnownSounds, Ways
+from audiosep.models.query_ways import Beside, KnownSounds, Ways
 from audiosep.models.refinement import residual_mask
 from audiosep.models.stft import mean_power_of
 from audiosep.query import load_prototypes
@@ -289,7 +289,7 @@ def test_a_sound_that_is_probably_absent_is_turned_down_more_than_by_one_way(hyb
     query, nothing = ways.embeddings[:1], torch.zeros(1, 512)
     found = hybrid(mix, query, nothing, [ways])
     assert found.presence is not None
-    power = hybrid.config.presence_exponent + ABSENT
+    power = hybrid.config.presence_exponent + ways.caution
     hybrid.config = replace(hybrid.config, presence_exponent=0.0)
     whole = hybrid(mix, query, nothing, [ways]).waveforms
     torch.testing.assert_close(found.waveforms, whole * found.presence[..., None, None] ** power)

@@ -21,7 +21,7 @@ _BY_WORD = 14.6
 _SAME = 0.7  # likeness of the recordings of two names for much the same sound
 # By how much larger the exponent of the presence is than for one way, for each first estimate: the best of several
 # estimates of a sound that is absent is louder, the more so the more there are.
-ABSENT = 0.5
+_ABSENT = 0.55
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class Ways:
     @property
     def caution(self) -> float:
         """By how much larger the exponent of the presence is than for one way."""
-        return ABSENT * (1 if self.beside is None else 1 + self.beside.most)
+        return _ABSENT * (2 if self.beside is None else 2 + self.beside.most)  # the mean of the ways and its residual
 
     def scores(self, tags: Sequence[Tensor], embeddings: Sequence[Tensor]) -> Tensor:
         """How much better estimates fit the sound than their residuals do; a softmax of these scores weighs masks.
