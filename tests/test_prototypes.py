@@ -210,11 +210,18 @@ def test_labels_that_mean_the_queried_sound_are_not_beside_it() -> None:
     recordings = Recordings(LABELS, vectors, torch.randn(5, TAGS, generator=dice))
     prototypes = Prototypes.of(recordings, encoder, torch.randn(TAGS, 64, generator=dice))
     for number, label in enumerate(prototypes.labels):
-        beside = prototypes.recall(encoder.text([label])[0]).beside
+        recalled = prototypes.recall(encoder.text([label])[0])
+        ways = recalled.ways("best")
+        assert ways is not None
+        beside = ways.beside
         assert beside is not None
         assert not beside.others[number]
-        torch.testing.assert_close(beside.known.embeddings[number], prototypes.recall(encoder.text([label])[0]).query)
-    assert Prototypes.of(Recordings(LABELS, vectors), encoder).recall(vectors[0]).beside is None
+        torch.testing.assert_close(beside.known.embeddings[number], recalled.query)
+        balanced = recalled.ways("balanced")
+        assert balanced is not None
+        assert balanced.beside is None
+    unheard = Prototypes.of(Recordings(LABELS, vectors), encoder)
+    assert unheard.beside(unheard.recall(vectors[0])) is None
 
 
 @pytest.fixture

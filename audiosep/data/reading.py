@@ -18,6 +18,10 @@ OnError = Literal["raise", "skip"]
 SPLIT_NAMES: dict[str, Split] = {"train": "train", "valid": "val", "validation": "val", "test": "test"}
 
 
+class LayoutError(DataError):
+    """A folder without the files of a published layout."""
+
+
 class BrokenFilesError(DataError):
     """Files of a dataset that cannot be read.
 
@@ -108,10 +112,10 @@ def expect_files(files: Sequence[Path], folder: Path, layout: str) -> None:
         layout: one of the files of the layout, relative to the folder.
 
     Raises:
-        DataError: there are none.
+        LayoutError: there are none.
     """
     if not files:
-        raise DataError(f"{folder}: not the published layout; expected {folder.name}/{layout}")
+        raise LayoutError(f"{folder}: not the published layout; expected {folder.name}/{layout}")
 
 
 def json_rows(index: Path) -> Iterator[tuple[int, dict[str, Any]]]:

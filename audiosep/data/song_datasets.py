@@ -235,7 +235,9 @@ def read_medleydb(folder: str | Path, on_error: OnError = "raise", *, bleed: boo
     folder = Path(folder)
     audio = folder / "Audio" if (folder / "Audio").is_dir() else folder
     rows = []
-    for mix in sorted(audio.glob("*/*_MIX.wav")):
+    mixes = sorted(audio.glob("*/*_MIX.wav"))
+    expect_files(mixes, folder, "Audio/<song>/<song>_MIX.wav")
+    for mix in mixes:
         song = mix.parent.name
         places = (mix.parent / f"{song}_METADATA.yaml", folder / "Metadata" / f"{song}_METADATA.yaml")
         metadata = next((path for path in places if path.is_file()), None)
@@ -244,7 +246,8 @@ def read_medleydb(folder: str | Path, on_error: OnError = "raise", *, bleed: boo
         stems, bleeds = _medleydb_stems(metadata.read_text(encoding="utf-8"))
         if bleed or not bleeds:
             rows += [(mix.parent / f"{song}_STEMS" / name, song, label_of(stems[name])) for name in stems]
-    expect_files([path for path, _, _ in rows], folder, "Audio/<song>/<song>_MIX.wav (and stems without bleed)")
+    if not rows:
+        raise DataError(f"{folder}: no song without bleed")
 
     def clip(row: tuple[Path, str, str]) -> Clip:
         path, song, label = row

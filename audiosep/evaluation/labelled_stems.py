@@ -16,7 +16,7 @@ from audiosep.audio import is_recording
 from audiosep.data import datasets, song_datasets
 from audiosep.data.manifest import SPLITS, Clip
 from audiosep.data.manifest import STEMS as SONG_STEMS
-from audiosep.data.reading import BrokenFilesError
+from audiosep.data.reading import BrokenFilesError, LayoutError
 from audiosep.errors import ConfigError, DataError
 from audiosep.evaluation.benchmarks import Benchmark, Item, Target
 from audiosep.evaluation.multitrack import stem_target
@@ -184,6 +184,8 @@ def _found(name: str, read: Callable[..., list[Clip]], root: Path, split: str = 
         clips = read(root)
     except BrokenFilesError as error:
         raise layout.missing(f"cannot read {error.problems[0]}", root) from error
+    except LayoutError as error:
+        raise layout.missing("not the published layout", root) from error
     except DataError as error:
         raise layout.missing(str(error), root) from error
     chosen = [clip for clip in clips if split in (clip.split, "any")]

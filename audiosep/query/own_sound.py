@@ -103,8 +103,8 @@ class OwnSound:
         tags = None if prototypes is None or not len(logits) else prototypes.weigh_tags(logits)
         memory = F.normalize(points.mean(0), dim=-1)
         labels = ((self.name, 1.0, len(self.examples)),)
-        recalled = Recalled(text, memory, F.normalize(kinds, dim=-1), tags, labels, word=WORD, own=True)
-        return recalled if prototypes is None else replace(recalled, beside=prototypes.beside(recalled))
+        kinds = F.normalize(kinds, dim=-1)
+        return Recalled(text, memory, kinds, tags, labels, word=WORD, own=True, prototypes=prototypes)
 
 
 _listenings: WeakKeyDictionary[QueryEncoder, Listening] = WeakKeyDictionary()

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -64,7 +64,7 @@ class Recalled:
         word: how much the text counts beside the recordings.
         known: whether a label or a tag means the text; the judge cannot tell whether an estimate fits others.
         own: whether the recordings are examples of a sound of the user's own.
-        beside: the sounds that may be heard beside it; None where no judge heard recordings.
+        prototypes: that know which sounds may be heard beside it; None without.
     """
 
     text: Tensor
@@ -76,7 +76,7 @@ class Recalled:
     word: float = 1.0
     known: bool = True
     own: bool = False
-    beside: Beside | None = None
+    prototypes: Prototypes | None = None
 
     @property
     def query(self) -> Tensor:
@@ -98,7 +98,7 @@ class Recalled:
         if quality == "best":
             names += [f"word and kind {number}" for number in range(1, len(self.kinds) + 1)]
             queries += list(F.normalize(0.5 * self.text + self.trust * self.kinds, dim=-1))
-        beside = self.beside if quality == "best" else None
+        beside = self.prototypes.beside(self) if quality == "best" and self.prototypes is not None else None
         # A name of the user's own may say nothing; a word chooses better than the recordings of its labels do.
         return Ways(tuple(names), torch.stack(queries), self.tags, self.query if self.own else self.text, beside)
 
@@ -250,32 +250,37 @@ class Prototypes:
         Args:
             text: (dimension,), L2-normalised text embedding.
         """
-        likeness = self._texts @ text
-        trust = min(1.0, max(0.0, (float(likeness.max()) - _UNLIKE) / (_ALIKE - _UNLIKE)))
-        meant = (likeness / _TEMPERATURE).softmax(0)
-        share = meant * self.counts**_COUNT_POWER
-        share = share / share.sum()
-        each = share / self.counts
-        memory = F.normalize(each @ self._sums, dim=-1)
-        tags, known = None, trust > 0
+        share, trust, memory = (part[0] for part in self._meant(text[None]))
+        tags, known = None, bool(trust > 0)
         if "tags" in self._parts:
-            # Tags whose names mean the text, and tags that its recordings have more than others.
-            named = (self._parts["names"] @ text / _TAG_TEMPERATURE).softmax(0)
-            tags = self._weighed(named, share @ self._parts["tags"], trust)
+            named = self._named(text[None])[0]
+            tags = self._weighed(named, share @ self._parts["tags"], float(trust))
             known = known or float(named.max()) >= _UNKNOWN
-        found = Recalled(text, memory, self._kinds(each), tags, self._answers(share), trust, known=known)
-        return found if tags is None else replace(found, beside=self.beside(found))
+        kinds = self._kinds(share / self.counts)
+        return Recalled(text, memory, kinds, tags, self._answers(share), float(trust), known=known, prototypes=self)
+
+    def _meant(self, texts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What (N, dimension) texts mean.
+
+        Returns:
+            (N, labels) the share of each label, (N,) how much its recordings count, (N, dimension) their L2-normalised
+            mean.
+        """
+        likeness = texts @ self._texts.T
+        trust = ((likeness.amax(1) - _UNLIKE) / (_ALIKE - _UNLIKE)).clamp(0, 1)
+        share = (likeness / _TEMPERATURE).softmax(1) * self.counts**_COUNT_POWER
+        share = share / share.sum(1, keepdim=True)
+        return share, trust, F.normalize(share / self.counts @ self._sums, dim=-1)
+
+    def _named(self, texts: Tensor) -> Tensor:
+        """(N, tags): how much the name of each tag means (N, dimension) texts."""
+        return (texts @ self._parts["names"].T / _TAG_TEMPERATURE).softmax(1)
 
     @cached_property
     def sounds(self) -> KnownSounds:
         """All labels as sounds that may be heard beside a queried one."""
-        likeness = self._texts @ self._texts.T
-        trust = ((likeness.amax(1) - _UNLIKE) / (_ALIKE - _UNLIKE)).clamp(0, 1)
-        share = (likeness / _TEMPERATURE).softmax(1) * self.counts**_COUNT_POWER
-        share = share / share.sum(1, keepdim=True)
-        memory = F.normalize(share / self.counts @ self._sums, dim=-1)
-        named = (self._texts @ self._parts["names"].T / _TAG_TEMPERATURE).softmax(1)
-        tags = self._weighed(named, share @ self._parts["tags"])
+        share, trust, memory = self._meant(self._texts)
+        tags = self._weighed(self._named(self._texts), share @ self._parts["tags"])  # a label is all like itself
         scores = self.tag_scores(tags)
         assert scores is not None
         return KnownSounds(F.normalize(self._texts + trust[:, None] * memory, dim=-1), memory, tags, scores.offsets)
@@ -296,6 +301,7 @@ class Prototypes:
         return Beside(self.sounds, others, _BESIDE) if others.any() else None
 
     def _weighed(self, named: Tensor, profile: Tensor, trust: float = 1.0) -> Tensor:
+        """Tags whose names mean a text, and tags that its recordings have more than others."""
         tags: Tensor = named + _PROFILE * trust * F.normalize(profile, dim=-1) / self._parts["spread"]
         return tags
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 
 import audiosep
+from audiosep.inference.heap import share_heaps
 from audiosep.studio.app import Studio
 from audiosep.studio.server import listen_on, make_server, serve
 from audiosep.studio.studio_limits import Limits
@@ -27,6 +28,7 @@ HUB = "https://huggingface.co https://*.huggingface.co"  # shows the page of a s
 
 def main() -> None:
     """Serve the studio until the space is stopped."""
+    share_heaps()  # otherwise the server grows by megabytes a minute for hours
     studio = Studio({"mini": lambda: audiosep.load("mini", sounds=False)}, limits=LIMITS, frames=HUB, mcp=True)
     studio.work.separator()  # the first visitor need not wait for the model
     listening = listen_on("0.0.0.0", int(os.environ.get("PORT", "7860")))
