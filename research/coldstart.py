@@ -1,12 +1,15 @@
 """Time from the start of `audiosep separate` to the first samples on the disk, and to its end.
 
 python -m research.coldstart --seconds 180 --runs 5
+
+Modules are compiled before, as an installation does it; the import of torch alone is timed beside.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -56,7 +59,7 @@ def cold_start(model: str, query: str, seconds: float) -> ColdStart:
         first = None
         with (folder / "log").open("w+b") as log:
             began = time.perf_counter()
-            process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=log)
+            process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=log, env=_compiled())
             try:
                 while process.poll() is None:
                     if first is None and _written(out):
@@ -73,6 +76,13 @@ def cold_start(model: str, query: str, seconds: float) -> ColdStart:
     return ColdStart(finished if first is None else first, finished)
 
 
+def import_of_torch() -> float:
+    """Seconds that a process needs for nothing but the import of torch."""
+    began = time.perf_counter()
+    subprocess.run([sys.executable, "-c", "import torch"], check=True, env=_compiled())
+    return time.perf_counter() - began
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Command line, see the module's docstring."""
     parser = argparse.ArgumentParser(prog="python -m research.coldstart", description=__doc__)
@@ -84,15 +94,26 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.runs < 1 or options.seconds <= 0:
         raise InputError("--runs and --seconds must be greater than 0")
-    runs = [cold_start(options.model, options.query, options.seconds) for _ in range(options.runs)]
+    cold_start(options.model, options.query, 1.0)  # compiles all modules
+    runs, imports = [], []
+    for _ in range(options.runs):
+        imports.append(import_of_torch())
+        runs.append(cold_start(options.model, options.query, options.seconds))
     if options.json:
-        sys.stdout.write(json.dumps([asdict(run) for run in runs]) + "\n")
+        rows = [asdict(run) | {"import_of_torch": alone} for run, alone in zip(runs, imports, strict=True)]
+        sys.stdout.write(json.dumps(rows) + "\n")
         return
     for label, values in (
+        ("import of torch alone", imports),
         ("first samples written", [run.first_written for run in runs]),
         ("finished", [run.finished for run in runs]),
     ):
         sys.stdout.write(f"{label:22} {statistics.median(values):6.2f} s ({min(values):.2f} to {max(values):.2f})\n")
+
+
+def _compiled() -> dict[str, str]:
+    """An environment in which Python keeps compiled modules, whatever the one of this process says."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
 def _written(folder: Path) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from audiosep.errors import InputError, ModelError
-from research.coldstart import HEADER, _written, cold_start, main
+from research.coldstart import HEADER, _compiled, _written, cold_start, main
 
 
 @pytest.mark.slow
@@ -33,3 +33,11 @@ def test_a_header_does_not_count_as_samples(tmp_path: Path) -> None:
 def test_impossible_options_are_refused() -> None:
     with pytest.raises(InputError, match="greater than 0"):
         main(["--runs", "0"])
+
+
+def test_commands_are_timed_with_compiled_modules(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    monkeypatch.setenv("SOMETHING", "else")
+    environment = _compiled()
+    assert "PYTHONDONTWRITEBYTECODE" not in environment
+    assert environment["SOMETHING"] == "else"

@@ -274,9 +274,12 @@ class Hybrid(MaskModel):
             return self._described(mask.float(), energies, query, similarity)
 
         estimates = [described(mask) for mask, _, _ in runs]
-        weights = torch.stack([fit(estimate) for estimate in estimates], 1).softmax(1)
-        masks = torch.stack([estimate.mask for estimate in estimates], 1)
-        first = described(masks.mul(weights[..., None, None]).sum(1))
+        if len(estimates) == 1:
+            first, weights = estimates[0], torch.ones(len(owner), 1)
+        else:
+            weights = torch.stack([fit(estimate) for estimate in estimates], 1).softmax(1)
+            masks = torch.stack([estimate.mask for estimate in estimates], 1)
+            first = described(masks.mul(weights[..., None, None]).sum(1))
 
         def run(previous: Decoded | None) -> Decoded:
             return first if previous is None else self.decode(features, embeddings, negatives, owner, previous=previous)

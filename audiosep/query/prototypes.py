@@ -43,7 +43,7 @@ _PROFILE = 0.3  # how much the tags of the recordings count beside the names of 
 _NEGLIGIBLE = 0.001  # share below which a label is not listed
 _NEAR = 60  # centroids that the kinds of a text are made of
 _STEPS = 12  # of k-means
-_BESIDE = 3  # sounds that are taken away, one at a time
+_BESIDE = {"fast": 0, "balanced": 1, "best": 3}  # sounds that are taken away, one at a time, at a quality
 # Another sound is one that is as unlike the queried one by its name, by its recordings, and by its tags.
 _OTHER_TEXT, _OTHER_RECORDINGS, _OTHER_TAGS = 0.55, 0.75, 0.5
 _SHORT, _LONG, _GAP = 3.0, 10.0, 0.3  # seconds, see `excerpt`
@@ -84,21 +84,21 @@ class Recalled:
         return F.normalize(self.word * self.text + self.trust * self.memory, dim=-1)
 
     def ways(self, quality: Quality) -> Ways | None:
-        """The ways of querying for the sound at a quality; None for `query` alone.
+        """The ways of querying for the sound at a quality; None for `query` alone, whose estimates nothing can compare.
 
         Args:
             quality: how much is computed.
         """
-        if quality == "fast" or self.tags is None or not self.known:
+        if self.tags is None or not self.known:
             return None
         names, queries = ["word and recordings"], [self.query]
-        # A name of the user's own may say nothing, and its recordings are examples of just this sound.
-        names.append("recordings" if self.own else "word")
-        queries.append(self.memory if self.own else self.text)
         if quality == "best":
+            # A name of the user's own may say nothing, and its recordings are examples of just this sound.
+            names.append("recordings" if self.own else "word")
+            queries.append(self.memory if self.own else self.text)
             names += [f"word and kind {number}" for number in range(1, len(self.kinds) + 1)]
             queries += list(F.normalize(0.5 * self.text + self.trust * self.kinds, dim=-1))
-        beside = self.prototypes.beside(self) if quality == "best" and self.prototypes is not None else None
+        beside = None if self.prototypes is None else self.prototypes.beside(self, _BESIDE[quality])
         # A name of the user's own may say nothing; a word chooses better than the recordings of its labels do.
         return Ways(tuple(names), torch.stack(queries), self.tags, self.query if self.own else self.text, beside)
 
@@ -285,20 +285,21 @@ class Prototypes:
         assert scores is not None
         return KnownSounds(F.normalize(self._texts + trust[:, None] * memory, dim=-1), memory, tags, scores.offsets)
 
-    def beside(self, recalled: Recalled) -> Beside | None:
+    def beside(self, recalled: Recalled, most: int) -> Beside | None:
         """The sounds that may be heard beside a recalled one; None where all are like it, or no judge heard any.
 
         Args:
             recalled: with tags.
+            most: how many are taken away; None is returned for 0.
         """
-        if recalled.tags is None or "mean" not in self._parts:
+        if not most or recalled.tags is None or "mean" not in self._parts:
             return None
         others = (
             (self._texts @ recalled.text < _OTHER_TEXT)
             & (self.sounds.recordings @ recalled.memory < _OTHER_RECORDINGS)
             & (F.normalize(self.sounds.tags, dim=-1) @ F.normalize(recalled.tags, dim=-1) < _OTHER_TAGS)
         )
-        return Beside(self.sounds, others, _BESIDE) if others.any() else None
+        return Beside(self.sounds, others, most) if others.any() else None
 
     def _weighed(self, named: Tensor, profile: Tensor, trust: float = 1.0) -> Tensor:
         """Tags whose names mean a text, and tags that its recordings have more than others."""
