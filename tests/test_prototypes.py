@@ -270,8 +270,7 @@ def test_what_a_sound_beside_leaves_is_one_more_first_estimate(hybrid: Hybrid) -
     nothing = torch.zeros(1, 512)
     with_it = hybrid(mix, query[None], nothing, [beside])
     without = hybrid(mix, query[None], nothing, [plain])
-    assert with_it.weights[0] is not None
-    torch.testing.assert_close(with_it.weights[0], torch.ones(2, 1))
+    assert with_it.weights == (None,)  # one way has no weights
     # Two runs without it, of the estimate and its residual; the third refines what is left without the sound beside.
     features = hybrid.encode(hybrid.energies(mean_power_of(mix, hybrid.n_fft, hybrid.hop)))
     owner, queries, zeros = torch.arange(2), query.expand(2, -1), torch.zeros(2, 512)
@@ -330,11 +329,11 @@ def test_results_say_how_they_were_answered(hybrid: Hybrid, mixture: Mixture) ->
         quality: separator.separate(x, queries, sample_rate=32000, options=Options(quality=quality))
         for quality in ("fast", "balanced", "best")
     }
-    for quality, count in (("fast", 1), ("balanced", 1), ("best", 5)):
+    for quality, count in (("fast", 0), ("balanced", 0), ("best", 5)):
         assert set(results[quality].explanation) == {"dog"}
         explanation = results[quality].explanation["dog"]
         assert explanation.labels[0][0] == "dog"
         assert len(explanation.ways) == count
-        assert sum(explanation.ways.values()) == pytest.approx(1)
+        assert not count or sum(explanation.ways.values()) == pytest.approx(1)
     assert (results["fast"]["dog"] != results["balanced"]["dog"]).any()
     np.testing.assert_allclose(results["fast"]["given"], results["best"]["given"], atol=1e-5)

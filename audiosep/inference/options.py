@@ -13,7 +13,7 @@ Engine = Literal["torch", "openvino"]
 """What computes the layers of a network."""
 
 Quality = Literal["fast", "balanced", "best"]
-"""How much is computed for a text query: one, two, or up to five ways of querying; the last also takes others away."""
+"""How much is computed for a text query, see `Options`."""
 
 Progress = Callable[[float], object]
 """Called with the fraction that is done, 0 to 1; returning False cancels."""

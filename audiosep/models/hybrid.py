@@ -244,8 +244,8 @@ class Hybrid(MaskModel):
 
     def estimate_by_ways(
         self, features: Features, embeddings: Tensor, negatives: Tensor, owner: Tensor, ways: Ways
-    ) -> tuple[Decoded, Tensor]:
-        """What inference uses for a sound that is queried in several ways: the first run is the mean of one run a way.
+    ) -> tuple[Decoded, Tensor | None]:
+        """What inference uses where estimates can be compared: the first run is the mean of one run a way.
 
         Args:
             features: of the mixtures.
@@ -255,7 +255,7 @@ class Hybrid(MaskModel):
             ways: of the query.
 
         Returns:
-            The estimate, and the weights of the ways, (batch, ways).
+            The estimate, and the weights of the ways, (batch, ways); None for one way.
         """
         energies, query = features.energies, F.normalize(embeddings.float(), dim=-1)
         embed = partial(self.embed_masked, energies=energies)
@@ -274,9 +274,8 @@ class Hybrid(MaskModel):
             return self._described(mask.float(), energies, query, similarity)
 
         estimates = [described(mask) for mask, _, _ in runs]
-        if len(estimates) == 1:
-            first, weights = estimates[0], torch.ones(len(owner), 1)
-        else:
+        first, weights = estimates[0], None
+        if len(estimates) > 1:
             weights = torch.stack([fit(estimate) for estimate in estimates], 1).softmax(1)
             masks = torch.stack([estimate.mask for estimate in estimates], 1)
             first = described(masks.mul(weights[..., None, None]).sum(1))

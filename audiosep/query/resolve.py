@@ -53,7 +53,7 @@ class Resolved:
         return {name: Explanation(one.labels, {}, own=one.own) for name, one in pairs if one is not None}
 
     def ways(self, quality: Quality) -> tuple[Ways | None, ...]:
-        """The ways of querying for each sound at a quality; None for one way."""
+        """The ways of querying for each sound at a quality; None where nothing can compare its estimates."""
         return tuple(None if recalled is None else recalled.ways(quality) for recalled in self.recalled)
 
 
