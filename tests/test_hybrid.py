@@ -18,6 +18,7 @@ from audiosep.models.film import FilmNorm
 from audiosep.models.hybrid import Hybrid
 from audiosep.models.hybrid_config import HybridConfig
 from audiosep.models.listener import Listener, ListenerConfig
+from audiosep.models.mask_model import Masks
 from audiosep.models.masks import share_out
 from audiosep.models.stft import istft, power, stft
 from audiosep.separator import Separator
@@ -82,6 +83,14 @@ def test_products_of_blocks_are_the_whole_product(bins: int, bands: int) -> None
     torch.testing.assert_close(layer.expand(mask), layer.weight @ mask)
 
 
+def test_the_mask_of_a_bin_depends_on_no_other_bins_or_frames() -> None:
+    layer, mask = Bands(1025, 192), torch.rand(2, 192, 70)
+    whole = layer.expand(mask)
+    for frames in (slice(0, 1), slice(3, 5), slice(9, 70)):
+        for bins in (slice(None), slice(5, 900), slice(992, 1024)):
+            assert torch.equal(layer.expand(mask[..., frames], bins), whole[:, bins, frames])
+
+
 def test_bands_keep_energies_exact_under_autocast() -> None:
     layer, energy = Bands(257, 48), torch.rand(2, 257, 4)
     outside = layer.energy(energy)
@@ -115,6 +124,17 @@ def test_shapes_and_presence(model: Hybrid) -> None:
     assert out.presence is not None
     assert out.presence.shape == (2, 3)
     assert ((out.presence >= 0) & (out.presence <= 1)).all()
+
+
+@pytest.mark.parametrize("stems", [False, True])
+def test_masks_of_bands_give_what_they_give_as_masks_of_bins(model: Hybrid, stems: bool) -> None:
+    x = mixture(2, 3)
+    with torch.inference_mode():
+        masked = model.masked_stems(x) if stems else model.masked(x, embedding(2))
+        assert masked.masks.magnitude.shape[2] == SMALL.bands
+        bins = dataclasses.replace(masked, masks=Masks(masked.masks.whole()))
+        assert torch.equal(masked.waveforms(300, 4000), bins.waveforms(300, 4000))
+        assert torch.equal(masked.masks.mean_over(model.top_band), bins.masks.mean_over(model.top_band))
 
 
 def test_queries_are_independent_of_each_other(model: Hybrid) -> None:

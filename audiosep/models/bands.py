@@ -35,6 +35,10 @@ class Bands(nn.Module):
     """
 
     weight: Tensor
+    lower: Tensor
+    upper: Tensor
+    lower_share: Tensor
+    upper_share: Tensor
 
     def __init__(self, bins: int, bands: int) -> None:
         super().__init__()
@@ -47,11 +51,15 @@ class Bands(nn.Module):
         weight[rows, upper - 1] = 1 - share
         weight[rows, upper] = share
         self.register_buffer("weight", weight.float(), persistent=False)
+        # Of each bin the two bands that it lies between, and their weights.
+        self.register_buffer("lower", upper - 1, persistent=False)
+        self.register_buffer("upper", upper, persistent=False)
+        self.register_buffer("lower_share", (1 - share)[:, None].float(), persistent=False)
+        self.register_buffer("upper_share", share[:, None].float(), persistent=False)
         self.count = len(centres)
         self._identity = self.count == bins
         # A bin lies in two bands at most: products of blocks instead of the whole, which is zero nearly everywhere.
         self._of_bands = [(s, _support(weight[:, s].sum(1))) for s in _blocks(self.count)]
-        self._of_bins = [(s, _support(weight[s].sum(0))) for s in _blocks(bins)]
 
     def energy(self, power: Tensor) -> Tensor:
         """(..., bins, frames) energies (or cross energies) -> (..., bands, frames), their sum unchanged."""
@@ -62,18 +70,22 @@ class Bands(nn.Module):
             parts = [self.weight[bins, bands].T @ power[..., bins, :] for bands, bins in self._of_bands]
             return torch.cat(parts, -2)
 
-    def expand(self, mask: Tensor) -> Tensor:
-        """(..., bands, frames) -> (..., bins, frames) by linear interpolation between band centres.
+    def expand(self, mask: Tensor, bins: slice = slice(None)) -> Tensor:
+        """Masks of bins, by linear interpolation between band centres.
 
-        It lies in memory frame by frame, as spectra do: masks in the other order take several times as long.
+        No value depends on how many frames or bins there are, as those of a matrix product do.
+
+        Args:
+            mask: (..., bands, frames).
+            bins: that are wanted.
+
+        Returns:
+            (..., bins, frames).
         """
         if self._identity:
-            return mask
-        with torch.autocast(mask.device.type, enabled=False):
-            parts = [
-                mask[..., bands, :].transpose(-2, -1) @ self.weight[bins, bands].T for bins, bands in self._of_bins
-            ]
-            return torch.cat(parts, -1).transpose(-2, -1)
+            return mask[..., bins, :]
+        lower, upper = (mask.index_select(-2, bands[bins]) for bands in (self.lower, self.upper))
+        return torch.addcmul(lower * self.lower_share[bins], upper, self.upper_share[bins])
 
     def mean(self, power: Tensor) -> Tensor:
         """(..., bins, frames) -> (..., bands, frames) mean energy a bin of each band."""

@@ -124,6 +124,11 @@ class Hybrid(MaskModel):
         """The parts that training may compile."""
         return residual_blocks(self)
 
+    @property
+    def mask_bands(self) -> Bands:
+        """See `MaskModel.mask_bands`."""
+        return self.bands
+
     def stacked(self, name: str) -> int:
         """Parts of equal size that a weight has along its first axis: the scales and shifts of a block's two norms."""
         return 4 if ".film." in name else 1
@@ -146,14 +151,14 @@ class Hybrid(MaskModel):
             else:
                 decoded, weights = self.estimate_by_ways(features, *queries, way)
             applied = self.applied_mask(decoded, 0.0 if way is None else way.caution)
-            mask = self.bands.expand(applied).unflatten(0, (batch, count))
+            mask = applied.unflatten(0, (batch, count))
             scale, shift = self.config.presence_calibration
             presence = torch.sigmoid(scale * decoded.presence.float() + shift).unflatten(0, (batch, count))
-            yield Masks(mask, presence=presence, weights=weights)
+            yield Masks(mask, presence=presence, weights=weights, bands=self.bands)
 
     def stem_masks(self, power: Tensor) -> Masks:
         """See `MaskModel.stem_masks`."""
-        return Masks(self.bands.expand(share_out(self.decode_stems(self.encode(self.energies(power))))))
+        return Masks(share_out(self.decode_stems(self.encode(self.energies(power)))), bands=self.bands)
 
     def quick(self) -> Hybrid:
         """The same weights without refinements."""

@@ -70,7 +70,7 @@ class MaskGraph(nn.Module):
         else:
             embeddings, negatives = queries
             (masks,) = self.model.masks(power[None], embeddings, negatives)
-        parts = (masks.magnitude, masks.mean_over(self.model.top_band), masks.rotation, masks.presence)
+        parts = (masks.whole(), masks.mean_over(self.model.top_band), masks.rotation, masks.presence)
         return tuple(part[0] for part in parts if part is not None)
 
 

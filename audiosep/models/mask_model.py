@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from audiosep.errors import ModelError
+from audiosep.models.bands import Bands
 from audiosep.models.query_ways import Ways
 from audiosep.models.separation_model import Estimate, SeparationModel
 from audiosep.models.stft import frames_of, istft_stretch, power, stft, stft_stretch
@@ -39,28 +40,37 @@ class Masks:
     """Masks of some targets.
 
     Attributes:
-        magnitude: (batch, targets, bins, frames), at least 0.
+        magnitude: (batch, targets, bins, frames), at least 0; bands instead of bins where `bands` is not None.
         rotation: (batch, targets, 2, bins, frames), cosine and sine of what is added to the mixture's phase; None to
             keep that phase.
         presence: (batch, targets) in 0..1, how sure the network is that the sound is there; None if it cannot tell.
         weights: (batch, ways), of the ways of querying for one target; None where there is one way.
+        bands: that the magnitudes are of, a fifth of the memory; None where they are of bins.
     """
 
     magnitude: Tensor
     rotation: Tensor | None = None
     presence: Tensor | None = None
     weights: Tensor | None = None
+    bands: Bands | None = None
 
     def of(self, target: int, frames: slice = slice(None)) -> Tensor:
         """(batch, bins, frames): the mask of one target in some frames, complex if it rotates phases."""
-        magnitude = self.magnitude[:, target, :, frames]
+        magnitude = self._of_bins(self.magnitude[:, target, :, frames])
         if self.rotation is None:
             return magnitude
         return magnitude * torch.complex(*self.rotation[:, target, ..., frames].unbind(1))
 
+    def whole(self) -> Tensor:
+        """(batch, targets, bins, frames): the magnitudes."""
+        return self._of_bins(self.magnitude)
+
     def mean_over(self, bins: slice) -> Tensor:
         """(batch, targets, frames): the mean magnitude over some bins."""
-        return self.magnitude[:, :, bins].mean(2)
+        return self._of_bins(self.magnitude, bins).transpose(-2, -1).contiguous().mean(-1)
+
+    def _of_bins(self, magnitude: Tensor, bins: slice = slice(None)) -> Tensor:
+        return magnitude[..., bins, :] if self.bands is None else self.bands.expand(magnitude, bins)
 
 
 @dataclass
@@ -152,6 +162,11 @@ class MaskModel(SeparationModel):
         return self.n_fft // 2 + 1
 
     @property
+    def mask_bands(self) -> Bands | None:
+        """The bands that its masks are of; None where they are of bins."""
+        return None
+
+    @property
     def top_band(self) -> slice:
         """The bins of the highest 1 kHz that the network sees."""
         last = self.bins - self.unseen_bins
@@ -203,8 +218,11 @@ class MaskModel(SeparationModel):
         negatives = torch.zeros_like(embeddings) if negatives is None else negatives
         # All masks in one block of memory that is taken before the network runs: what stays between the activations of
         # two queries would keep their memory from being used again.
-        shape = (len(mix), len(embeddings))
-        whole = Masks(mean.new_empty(*shape, *mean.mT.shape[1:]).mT)
+        shape, bands = (len(mix), len(embeddings)), self.mask_bands
+        if bands is None:
+            whole = Masks(mean.new_empty(*shape, *mean.mT.shape[1:]).mT)
+        else:
+            whole = Masks(mean.new_empty(*shape, bands.count, mean.shape[-1]), bands=bands)
         scores, weights = list[Tensor](), list[Tensor | None]()
         done = 0
         for masks in self.masks(mean, embeddings, negatives, *([ways] if ways else [])):
@@ -233,7 +251,8 @@ class MaskModel(SeparationModel):
         rotation = None if masks.rotation is None else masks.rotation[:, :last]
         top = masks.mean_over(self.top_band)[:, :last, : mix.shape[-1] // self.hop + 1]
         top = torch.cat([top, 1 - top.sum(1, keepdim=True)], 1)
-        return self._masked(mix, spectrum, Masks(masks.magnitude[:, :last], rotation), top, closed=True)
+        shown = Masks(masks.magnitude[:, :last], rotation, bands=masks.bands)
+        return self._masked(mix, spectrum, shown, top, closed=True)
 
     def _masked(
         self,
