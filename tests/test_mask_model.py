@@ -193,6 +193,17 @@ def test_stretches_are_those_of_the_whole_bit_for_bit(stems: bool, rotates: bool
 
 
 @pytest.mark.parametrize("pad_mode", ["constant", "reflect"])
+def test_a_mixture_is_analysed_some_frames_at_a_time(pad_mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, mix = FixedMasks([torch.ones(BINS)]), mixture(3, 20 * HOP + 1)
+    model.pad_mode = pad_mode  # type: ignore[assignment]
+    for frames in (1, 7, 100):
+        monkeypatch.setattr(mask_model, "_FRAMES", frames)
+        model(mix, QUERIES[:1])
+    first, *others = model.powers
+    assert all(torch.equal(first, other) for other in others)
+
+
+@pytest.mark.parametrize("pad_mode", ["constant", "reflect"])
 def test_spectra_of_many_channels_are_computed_again_bit_for_bit(
     pad_mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -105,7 +105,7 @@ class StreamResampler:
             silence = max(0, math.ceil((total + 1) * self.in_rate / self.out_rate) - self.consumed)
             tail = self._convert(np.zeros((self.channels, silence), np.float32), last=True)[:, :missing]
         self.produced = total
-        return np.pad(tail, ((0, 0), (0, missing - tail.shape[1])))
+        return tail if tail.shape[1] == missing else np.pad(tail, ((0, 0), (0, missing - tail.shape[1])))
 
     def _convert(self, block: Array, *, last: bool) -> Array:
         assert self._stream is not None

@@ -106,20 +106,28 @@ class OverlapAdd:
 
     def _begin(self, spans: list[tuple[int, int]]) -> Iterator[Tensor]:
         """Pass a batch of windows to `run` and return the rows that are final now."""
-        w, signal = self._windows, torch.cat(self._blocks, -1)
+        w = self._windows
         # When the signal ends, its last window moves back, but never to before the window that ran last.
         keep = spans[-1][0]
-        kept = signal[..., keep - self._start :].clone()
-        windows = [signal[..., a - self._start : b - self._start] for a, b in spans[:-1]]
+        kept = self._signal(keep, self._received)
+        windows = [self._signal(a, b) for a, b in spans[:-1]]
         windows.append(kept[..., : spans[-1][1] - keep])
         cut = torch.stack(windows) if len(windows) > 1 else windows[0][None]  # one window is not copied again
         self._blocks, self._start = [kept], keep
-        del signal, windows  # while the windows are computed memory is short
+        del windows  # while the windows are computed memory is short
         if w.lead:
             cut = mirrored(cut, w.size - cut.shape[-1], w.mirror)
         self._under_way.append((spans, cut.shape[-1] - w.mirror, self._run(cut)))
         del cut
         return self._collect(self._ahead)
+
+    def _signal(self, start: int, stop: int) -> Tensor:
+        """A copy of the input from sample `start` to before `stop`, without one of all that waits."""
+        parts, first = [], self._start
+        for block in self._blocks:
+            parts.append(block[..., max(0, start - first) : max(0, stop - first)])
+            first += block.shape[-1]
+        return torch.cat(parts, -1)
 
     def _collect(self, leave: int) -> Iterator[Tensor]:
         """Wait for all batches but the last `leave`; return their rows up to where the fade to the next one begins."""

@@ -198,7 +198,9 @@ class Stream:
         for rows in self._passes.finish():
             yield from self._resample(rows)
         self._ready.append(self._up.finish(self.received))
-        yield from self._take(len(self._ready))
+        size = max(1, _VALUES // self._up.channels)
+        while left := len(self._ready):
+            yield from self._take(min(size, left))
 
     def _whole(self, pieces: Iterator[tuple[Samples, Samples]]) -> Any:
         """All pieces as one."""

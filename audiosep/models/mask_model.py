@@ -21,7 +21,7 @@ from audiosep.errors import ModelError
 from audiosep.models.bands import Bands
 from audiosep.models.query_ways import Ways
 from audiosep.models.separation_model import Estimate, SeparationModel
-from audiosep.models.stft import frames_of, istft_stretch, power, stft, stft_stretch
+from audiosep.models.stft import frames_of, istft_stretch, power, stft_stretch
 
 TOP_BAND = 1000.0  # Hz
 # Queries that are decoded together: the one place where that is decided, for each type of device. Each has activations
@@ -30,6 +30,7 @@ QUERIES_TOGETHER = {"cpu": 1, "mps": 4, "cuda": 16}
 # Channels whose spectra are kept until their waveforms are computed, 5 MB each for a window of ten seconds; those of
 # more channels are computed again, a stretch at a time, which is a small part of the work.
 _SPECTRA_KEPT = 2
+_FRAMES = 128  # that are transformed at a time
 
 PadMode = Literal["constant", "reflect"]
 """How the STFT continues a signal beyond its ends, see `models.stft.stft`."""
@@ -281,22 +282,26 @@ class MaskModel(SeparationModel):
         shortest = self.n_fft // 2 + 1
         if self.pad_mode == "reflect" and mix.shape[-1] < shortest:  # too short to be continued by reflection
             mix = F.pad(mix, (0, shortest - mix.shape[-1]))
-        # In the order in which transforms lie in memory, frame by frame, and one channel at a time: the transform needs
-        # several times the memory of its result.
+        # In the order in which transforms lie in memory, frame by frame; one channel and some frames at a time, because
+        # the transform needs several times the memory of its result.
         batch, channels, samples = mix.shape
-        shape = (batch, channels, samples // self.hop + 1, self.bins)
+        count = samples // self.hop + 1
         kept = channels <= _SPECTRA_KEPT or samples <= self.n_fft
+        shape = (batch, channels, count, self.bins)
         spectrum = torch.empty(shape, dtype=torch.complex64, device=mix.device).mT if kept else None
-        total: Tensor | None = None
-        for c in range(channels):
-            channel = stft(mix[:, c].float(), self.n_fft, self.hop, pad_mode=self.pad_mode)
-            if spectrum is not None:
-                spectrum[:, c] = channel
-                channel = spectrum[:, c]
-            energy = power(channel)
-            total = energy if total is None else total.add_(energy)
-        assert total is not None  # no mixture has no channels
-        return spectrum, total / channels
+        mean = torch.empty((batch, count, self.bins), device=mix.device).mT
+        for start in range(0, count, _FRAMES):
+            frames = slice(start, min(start + _FRAMES, count))
+            total: Tensor | None = None
+            for c in range(channels):
+                channel = stft_stretch(mix[:, c].float(), self.n_fft, self.hop, frames, self.pad_mode)
+                if spectrum is not None:
+                    spectrum[:, c, :, frames] = channel
+                energy = power(channel)
+                total = energy if total is None else total.add_(energy)
+            assert total is not None  # no mixture has no channels
+            mean[..., frames] = total / channels
+        return spectrum, mean
 
 
 def _product(spectrum: Tensor, mask: Tensor) -> Tensor:

@@ -31,6 +31,7 @@ from audiosep.output.within_spans import WaitingTargets, remainder, remainder_wi
 logger = logging.getLogger(__name__)
 
 _UNKNOWN_LENGTH = 60.0  # seconds, for a recording whose length only decoding can tell
+_BLOCK = 16_384  # samples that are decoded at a time, of which there are several copies
 
 OpenStream = Callable[[int, int], AnyStream]
 """(sample rate in Hz, channels) -> a fresh stream of the targets."""
@@ -114,7 +115,7 @@ def _separate(
     """Separate one recording into its files."""
     start, seconds = stretch_of(task.input, output)
     with AudioReader(
-        task.input, max_seconds=output.max_seconds, track=output.track, start=start, seconds=seconds
+        task.input, _BLOCK, max_seconds=output.max_seconds, track=output.track, start=start, seconds=seconds
     ) as reader:
         info = reader.info
         stream = open_stream(info.sample_rate, info.channels)
