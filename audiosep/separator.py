@@ -481,7 +481,7 @@ class Separator:
         read = None if queries is None else self._parts_of(plan, queries, output)
         request = self._request(queries, None, options, files=True, read=read)
         if isinstance(self.encoder, Releasable):
-            self.encoder.release()  # its queries are embedded, and its weights may be larger than the model
+            self.encoder.release()  # its queries are embedded, and some are larger than the model
 
         def open_stream(rate: int, channels: int) -> AnyStream:
             return self._open_request(request, rate, channels, options)

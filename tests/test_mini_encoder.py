@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import pytest
 import torch
 
 from audiosep.api import load
+from audiosep.audio import write_audio
 from audiosep.errors import ConfigError, ModelError, QueryError
 from audiosep.models.adapters import Adapter, AdapterConfig, trainable_parameters
 from audiosep.models.hybrid import Hybrid
@@ -122,6 +125,41 @@ def test_a_separator_keeps_the_word_table_packed_with_the_same_numbers(shared_fo
     held.save(tmp_path)
     stored, again = load_state(shared_folder / "clap.safetensors"), load_state(tmp_path / "clap.safetensors")
     assert all(torch.equal(again[key], value) for key, value in stored.items())
+
+
+def test_a_released_text_tower_is_read_again(shared_folder: Path) -> None:
+    held = load(shared_folder, device="cpu").encoder
+    assert isinstance(held, MiniEncoder)
+    before, tower = held.text(TEXTS), weakref.ref(held.tower)
+    held.release()
+    gc.collect()
+    assert tower() is None
+    assert torch.equal(held.text(TEXTS), before)
+    assert isinstance(held.tower.words, PackedTable)
+
+
+def test_a_text_tower_that_is_in_no_folder_stays(mini: MiniEncoder) -> None:
+    before, tower = mini.text(TEXTS), mini.tower
+    mini.release()
+    assert mini.tower is tower
+    assert torch.equal(mini.text(TEXTS), before)
+
+
+def test_files_are_separated_without_the_text_tower(shared_folder: Path, tmp_path: Path) -> None:
+    separator = load(shared_folder, device="cpu")
+    held = separator.encoder
+    assert isinstance(held, MiniEncoder)
+    tower = weakref.ref(held.tower)
+    write_audio(tmp_path / "noise.wav", noise(1.0)[None].numpy(), 32000)
+    there = []
+
+    def look(fraction: float) -> None:
+        gc.collect()
+        there.append(tower() is not None)
+
+    separator.separate_files(tmp_path / "noise.wav", "rain", tmp_path / "out", progress=look).raise_for_failures()
+    assert there
+    assert not any(there)
 
 
 def test_damaged_folders_are_errors(saved: tuple[Path, dict]) -> None:

@@ -63,7 +63,7 @@ class QueryEncoder(Protocol):
 
 @runtime_checkable
 class Releasable(Protocol):
-    """An encoder so large that its weights should not stay in memory between queries."""
+    """An encoder whose weights need not stay in memory while recordings are separated."""
 
     def release(self) -> None:
         """Release the weights; the next query loads them again."""

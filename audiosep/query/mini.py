@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,7 @@ class MiniEncoder:
         words: its tokenizer.
         listener: the audio tower.
         name: of the weights.
+        read_tower: reads the text tower again after `release`; None where it is nowhere to be read.
 
     Raises:
         QueryError: the text tower gives the same embedding for different prompts.
@@ -63,9 +65,18 @@ class MiniEncoder:
 
     dimension = DIMENSION
 
-    def __init__(self, tower: TextTower, words: WordPieces, listener: AudioTower, name: str = "mini") -> None:
+    def __init__(
+        self,
+        tower: TextTower,
+        words: WordPieces,
+        listener: AudioTower,
+        name: str = "mini",
+        read_tower: Callable[[], TextTower] | None = None,
+    ) -> None:
         self.name = name
-        self.tower = tower.eval().requires_grad_(False)
+        self._tower: TextTower | None = tower.eval().requires_grad_(False)
+        self._read_tower = read_tower
+        self._lock = threading.Lock()
         self.words = words
         self.listener = listener.eval().requires_grad_(False)
         self.device = torch.device("cpu")
@@ -88,21 +99,32 @@ class MiniEncoder:
             ModelError: a file is missing, damaged or does not fit the configuration.
         """
         shape = configs.from_dict(MiniConfig, config, "query")
-        state = load_state(folder / WEIGHTS)
         # Training goes on from an encoder with weights of its own; nobody trains the one that a separator holds.
-        packed = network is not None and _PACKED in state
-        with SkipRandomWeights():
-            tower = TextTower(shape.text)
-            parts = torch.nn.ModuleDict({"text": tower})
-            if shape.listener is not None:
-                parts["listener"] = build_tower(shape.listener)
-        if packed:
-            tower.words = PackedTable(shape.text.vocabulary, shape.text.width)  # type: ignore[assignment]  # same use
-        load_into(parts, state if packed else unpack_table(state), folder / WEIGHTS)
+        parts = _read_parts(shape, folder, packed=network is not None)
         if shape.listener is None:
             parts["listener"] = _listener_of(load_model(folder)[0] if network is None else network)
         words = WordPieces.read(folder / TOKENIZER, shape.text.vocabulary)
-        return cls(parts["text"], words, parts["listener"], shape.name)  # type: ignore[arg-type]  # of a ModuleDict
+
+        def read_tower() -> TextTower:
+            return _read_parts(shape, folder, packed=True)["text"]  # type: ignore[return-value]  # of a ModuleDict
+
+        again = None if network is None else read_tower
+        return cls(parts["text"], words, parts["listener"], shape.name, again)  # type: ignore[arg-type]  # of a ModuleDict
+
+    @property
+    def tower(self) -> TextTower:
+        """The text tower; it is read again after `release`."""
+        with self._lock:
+            if self._tower is None:
+                assert self._read_tower is not None  # see `release`
+                self._tower = self._read_tower().eval().requires_grad_(False).to(self.device)
+            return self._tower
+
+    def release(self) -> None:
+        """Release the text tower, where it can be read again; the next text does that."""
+        with self._lock:
+            if self._read_tower is not None:
+                self._tower = None
 
     def save(self, folder: Path, *, with_listener: bool = True) -> dict[str, Any]:
         """Write the two files.
@@ -131,8 +153,11 @@ class MiniEncoder:
         Raises:
             QueryError: a text without a Latin letter or digit.
         """
-        parts = [self.tower(self.words(texts[i : i + _BATCH]).to(self.device)) for i in range(0, len(texts), _BATCH)]
-        return torch.cat(parts) if parts else torch.zeros(0, DIMENSION)
+        if not texts:
+            return torch.zeros(0, DIMENSION)
+        tower = self.tower
+        parts = [tower(self.words(texts[i : i + _BATCH]).to(self.device)) for i in range(0, len(texts), _BATCH)]
+        return torch.cat(parts)
 
     @torch.no_grad()
     def audio(self, waveforms: Sequence[Tensor], sample_rate: int) -> Tensor:
@@ -147,7 +172,9 @@ class MiniEncoder:
     def to(self, device: torch.device | str) -> MiniEncoder:
         """Move the weights."""
         self.device = torch.device(device)
-        self.tower.to(self.device)
+        with self._lock:
+            if self._tower is not None:
+                self._tower.to(self.device)
         self.listener.to(self.device)
         return self
 
@@ -182,6 +209,26 @@ class PackedTable(torch.nn.Module):
         """(...) row numbers -> (..., width) embeddings."""
         rows: Tensor = self.weight["int8"][ids].float() * self.weight["scale"][ids][..., None]
         return rows
+
+
+def _read_parts(shape: MiniConfig, folder: Path, *, packed: bool) -> torch.nn.ModuleDict:
+    """The towers in `clap.safetensors`, "text" and maybe "listener"; `packed`: the table as it is stored.
+
+    Raises:
+        ModelError: the file is missing, damaged or does not fit the configuration.
+    """
+    state = load_state(folder / WEIGHTS)
+    with SkipRandomWeights():
+        tower = TextTower(shape.text)
+        parts = torch.nn.ModuleDict({"text": tower})
+        if shape.listener is not None:
+            parts["listener"] = build_tower(shape.listener)
+    if packed and _PACKED in state:
+        tower.words = PackedTable(shape.text.vocabulary, shape.text.width)  # type: ignore[assignment]  # same use
+    else:
+        state = unpack_table(state)
+    load_into(parts, state, folder / WEIGHTS)
+    return parts
 
 
 def _listener_of(network: torch.nn.Module) -> AudioTower:
