@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from audiosep.errors import ModelError
+from audiosep.inference.window_runner import MaskedRows
 from audiosep.models import mask_model
 from audiosep.models.mask_graph import MaskGraph, WaveformGraph
 from audiosep.models.mask_model import MaskModel, Masks, query_groups
@@ -190,6 +191,36 @@ def test_stretches_are_those_of_the_whole_bit_for_bit(stems: bool, rotates: bool
     parts = [masked.waveforms(a, b) for a, b in pairwise(edges)]
     assert torch.equal(torch.cat(parts, -1), whole)
     assert torch.equal(masked.waveforms(HOP, samples, slice(1, 2)), whole[1:, ..., HOP:])
+
+
+@pytest.mark.parametrize("pad_mode", ["constant", "reflect"])
+@pytest.mark.parametrize("channels", [2, 3])
+@pytest.mark.parametrize("start", [0, 1, N_FFT, 9 * HOP, 20 * HOP + 5, 40 * HOP + 6])
+def test_the_tail_of_a_window_needs_nothing_before_it(start: int, channels: int, pad_mode: str) -> None:
+    rng = torch.Generator().manual_seed(0)
+    model = FixedMasks([torch.rand(BINS, generator=rng) for _ in range(3)], rotation=torch.tensor([0.6, 0.8]))
+    model.pad_mode = pad_mode  # type: ignore[assignment]
+    mix = torch.randn(2, channels, 40 * HOP + 7, generator=rng)
+    whole = MaskedRows(model.masked(mix, QUERIES), 1, top=True, check=lambda rows: None)
+    tail = whole.tail(start)
+    again = tail.tail(3)
+    assert tail.count == again.count == whole.count
+    samples = mix.shape[-1]
+    edges = sorted({start, min(start + 4, samples), min(start + 9 * HOP, samples), samples})
+    for a, b in pairwise(edges):
+        assert torch.equal(tail.stretch(a - start, b - start), whole.stretch(a, b))
+        if a > start + 3:
+            assert torch.equal(again.stretch(a - start - 3, b - start - 3), whole.stretch(a, b))
+
+
+def test_the_tail_of_a_window_keeps_none_of_its_memory() -> None:
+    masked = FixedMasks([torch.ones(BINS)] * 2)
+    whole = masked.masked(mixture(2, 40 * HOP), QUERIES)
+    rest, first = whole.tail(30 * HOP, slice(0, 1))
+    assert first > 20 * HOP
+    for part in (rest.mix, rest.spectrum, rest.masks.magnitude, rest.top):
+        assert part is not None
+        assert part.untyped_storage().nbytes() == part.nbytes
 
 
 @pytest.mark.parametrize("pad_mode", ["constant", "reflect"])

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from audiosep.errors import InputError
 from audiosep.inference import overlap_add
-from audiosep.inference.overlap_add import OverlapAdd, Shifts, mirrored
+from audiosep.inference.overlap_add import ComputedRows, OverlapAdd, Shifts, mirrored
 from audiosep.inference.windows import Windows
 
 WINDOWS = {
@@ -264,14 +264,33 @@ def test_rows_are_asked_for_a_stretch_at_a_time_whatever_their_number(monkeypatc
 
         count = 12
 
-        def __init__(self, window: Tensor) -> None:
-            self.rows = window.repeat(6, 1)
+        def __init__(self, rows: Tensor) -> None:
+            self.rows = rows
 
         def stretch(self, start: int, stop: int) -> Tensor:
             asked.append(stop - start)
             return self.rows[:, start:stop]
 
+        def tail(self, start: int) -> Copied:
+            return Copied(self.rows[:, start:].clone())
+
     x = noise(500)
-    stream = OverlapAdd(lambda batch: [Copied(window) for window in batch], WINDOWS["plain"])
+    stream = OverlapAdd(lambda batch: [Copied(window.repeat(6, 1)) for window in batch], WINDOWS["plain"])
     assert torch.equal(through(stream, x, [50]), x.repeat(6, 1))
     assert max(asked) == 10
+
+
+def test_of_a_window_only_the_tail_is_kept() -> None:
+    windows, tails = WINDOWS["plain"], []
+
+    class Watched(ComputedRows):
+        """Rows that note where the part of them begins that is kept."""
+
+        def tail(self, start: int) -> ComputedRows:
+            tails.append(start)
+            return super().tail(start)
+
+    x = noise(3 * windows.size)
+    stream = OverlapAdd(lambda batch: [Watched(window) for window in batch], windows)
+    assert torch.equal(through(stream, x, [7]), x)
+    assert set(tails[:-1]) == {windows.size - windows.right - windows.fade}

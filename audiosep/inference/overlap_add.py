@@ -30,6 +30,33 @@ class Rows(Protocol):
         """(rows, stop - start), samples from `start` to before `stop`."""
         ...
 
+    def tail(self, start: int) -> Rows:
+        """The rows from sample `start` on, in memory of their own, so that what is before them can be freed."""
+        ...
+
+
+class ComputedRows:
+    """The rows of a window as they are.
+
+    Args:
+        rows: (rows, samples).
+
+    Attributes:
+        count: number of rows.
+    """
+
+    def __init__(self, rows: Tensor) -> None:
+        self._rows = rows
+        self.count = len(rows)
+
+    def stretch(self, start: int, stop: int) -> Tensor:
+        """See `Rows`."""
+        return self._rows[..., start:stop]
+
+    def tail(self, start: int) -> ComputedRows:
+        """See `Rows`."""
+        return ComputedRows(self._rows[..., start:].clone())
+
 
 Windowed = Tensor | Sequence[Tensor | Rows]
 """(windows, rows, samples), or the rows of each window."""
@@ -65,7 +92,7 @@ class OverlapAdd:
         self._received = 0
         self._next = 0  # index of the next window
         self._done = 0  # samples given back
-        self._last: Tensor | None = None  # rows of the last window from sample `_done` on
+        self._last: Rows | None = None  # of the last window, from sample `_done` on
 
     def push(self, block: Tensor) -> Iterator[Tensor]:
         """Append a block to the signal.
@@ -95,7 +122,8 @@ class OverlapAdd:
             yield from self._begin([w.last_span(upto, n)])
         yield from self._collect(0)
         if self._last is not None:
-            yield self._last
+            for start, stop in _stretches(0, n - self._done, self._last.count):
+                yield self._last.stretch(start, stop)
             self._last = None
 
     def _advance(self, upto: int) -> Iterator[Tensor]:
@@ -134,39 +162,39 @@ class OverlapAdd:
         while len(self._under_way) > leave:
             spans, length, rows = self._under_way.popleft()
             for (_, end), one in zip(spans, rows() if callable(rows) else rows, strict=True):
-                yield from self._join(end, length, one)
+                yield from self._join(end, length, ComputedRows(one) if isinstance(one, Tensor) else one)
 
-    def _join(self, end: int, length: int, rows: Tensor | Rows) -> Iterator[Tensor]:
+    def _join(self, end: int, length: int, rows: Rows) -> Iterator[Tensor]:
         """Cross-fade the last window and one of `length` samples that ends at `end`; keep what is not final."""
         w = self._windows
         first = length - (end - self._done)  # the sample of the window after those that were given back
 
         def faded(start: int, stop: int) -> Tensor:
-            at, upto = first + start, first + stop
-            piece = rows[..., at:upto] if isinstance(rows, Tensor) else rows.stretch(at, upto)
+            piece = rows.stretch(first + start, first + stop)
             if self._last is None or start >= w.fade:
                 return piece
-            before = self._last[..., start : min(stop, w.fade)]
+            before = self._last.stretch(start, min(stop, w.fade))
             count = before.shape[-1]
             weight = (torch.arange(start, start + count, dtype=piece.dtype, device=piece.device) + 0.5) / w.fade
             return torch.cat([before + weight * (piece[..., :count] - before), piece[..., count:]], -1)
 
         upto = end - self._done
         final = max(0, upto - w.right - w.fade)
-        count = len(rows) if isinstance(rows, Tensor) else rows.count
-        size = min(_STRETCH, max(1, _VALUES // count))
-        for start in range(0, final, size):
-            yield faded(start, min(start + size, final))
-        if final >= w.fade:
-            self._last = None  # all of it was faded out
-        # A stretch at a time, too: with many rows the copies that a stretch needs are larger than all that waits.
-        like = rows if isinstance(rows, Tensor) else torch.empty(0)
-        last = like.new_empty(count, upto - final)
-        for start in range(final, upto, size):
-            stop = min(start + size, upto)
-            last[:, start - final : stop - final] = faded(start, stop)
-        self._last = last
+        for start, stop in _stretches(0, final, rows.count):
+            yield faded(start, stop)
+        if final >= w.fade:  # all of the last window was faded out
+            self._last = rows.tail(first + final)
+        else:
+            rest = [faded(start, stop) for start, stop in _stretches(final, upto, rows.count)]
+            self._last = ComputedRows(torch.cat(rest, -1))
         self._done += final
+
+
+def _stretches(start: int, stop: int, count: int) -> Iterator[tuple[int, int]]:
+    """Samples from `start` to before `stop` of `count` rows, as pairs of the same of each stretch."""
+    size = min(_STRETCH, max(1, _VALUES // count))
+    for at in range(start, stop, size):
+        yield at, min(at + size, stop)
 
 
 def mirrored(x: Tensor, before: int, after: int) -> Tensor:

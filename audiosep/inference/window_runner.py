@@ -42,24 +42,35 @@ class MaskedRows:
         window: its place in the batch.
         top: whether the rows of gains are wanted.
         check: refuses what is not finite.
+        first: the sample of the window that the rows begin with.
 
     Attributes:
         count: number of rows.
     """
 
-    def __init__(self, masked: MaskedMixture, window: int, *, top: bool, check: Callable[[Tensor], None]) -> None:
-        self._masked, self._window, self._check = masked, slice(window, window + 1), check
-        self._top = masked.top[window] if top else None
+    def __init__(
+        self, masked: MaskedMixture, window: int, *, top: bool, check: Callable[[Tensor], None], first: int = 0
+    ) -> None:
+        self._masked, self._window, self._top = masked, slice(window, window + 1), top
+        self._check, self._first = check, first
         self.count = masked.top.shape[1] * (masked.mix.shape[1] + top)
 
     @torch.inference_mode()
     def stretch(self, start: int, stop: int) -> Tensor:
         """See `overlap_add.Rows`."""
+        start, stop = self._first + start, self._first + stop
         rows = self._masked.waveforms(start, stop, self._window)[0].flatten(0, 1)
-        if self._top is not None:
-            rows = torch.cat([rows, gains_of(self._top, self._masked.hop, start, stop)])
+        if self._top:
+            rows = torch.cat([rows, gains_of(self._masked.top[self._window][0], self._masked.hop, start, stop)])
         self._check(rows)
         return rows
+
+    @torch.inference_mode()
+    def tail(self, start: int) -> MaskedRows:
+        """See `overlap_add.Rows`."""
+        start += self._first
+        rest, at = self._masked.tail(start, self._window)
+        return MaskedRows(rest, 0, top=self._top, check=self._check, first=start - at)
 
 
 class WindowRunner:

@@ -10,7 +10,7 @@ engines alike.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -61,6 +61,13 @@ class Masks:
         if self.rotation is None:
             return magnitude
         return magnitude * torch.complex(*self.rotation[:, target, ..., frames].unbind(1))
+
+    def tail(self, frame: int, window: slice) -> Masks:
+        """The masks of some of the batch from a frame on, in memory of their own."""
+        magnitude = self.magnitude[window, ..., frame:]
+        magnitude = _copied(magnitude) if self.bands is None else magnitude.clone()
+        rotation = None if self.rotation is None else _copied(self.rotation[window, ..., frame:])
+        return Masks(magnitude, rotation, bands=self.bands)
 
     def whole(self) -> Tensor:
         """(batch, targets, bins, frames): the magnitudes."""
@@ -129,6 +136,29 @@ class MaskedMixture:
         if self.closed:
             targets[:, count] = mix[..., start:stop] - targets[:, :count].sum(1)
         return targets
+
+    def tail(self, start: int, window: slice) -> tuple[MaskedMixture, int]:
+        """What the samples from `start` on are computed from, in memory of its own.
+
+        Args:
+            start: the first sample that is wanted.
+            window: those of the batch that are wanted.
+
+        Returns:
+            The rest, and its first sample.
+        """
+        # The first frame that reaches into the sample reaches back by as much as a transform, a reflection by one more.
+        frame = max(0, start - self.n_fft - 1) // self.hop
+        rest = replace(
+            self,
+            mix=self.mix[window, :, frame * self.hop :].clone(),
+            spectrum=None if self.spectrum is None else _copied(self.spectrum[window, ..., frame:]),
+            masks=self.masks.tail(frame, window),
+            top=self.top[window, :, frame:].clone(),
+            presence=None,
+            weights=(),
+        )
+        return rest, frame * self.hop
 
     def estimate(self) -> Estimate:
         """All of it."""
@@ -302,6 +332,11 @@ class MaskModel(SeparationModel):
             assert total is not None  # no mixture has no channels
             mean[..., frames] = total / channels
         return spectrum, mean
+
+
+def _copied(x: Tensor) -> Tensor:
+    """A copy of (..., bins, frames) in the order in which transforms lie in memory."""
+    return x.mT.clone(memory_format=torch.contiguous_format).mT
 
 
 def _product(spectrum: Tensor, mask: Tensor) -> Tensor:
