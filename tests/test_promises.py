@@ -195,7 +195,7 @@ def test_3_the_embedded_model_keeps_its_memory(tmp_path: Path, verb: str) -> Non
 @pytest.mark.skipif(sys.platform == "win32", reason="asks POSIX for the peak of memory")
 @pytest.mark.skipif(catalogue.installed("mini") is None, reason="the embedded model is not in this checkout")
 @pytest.mark.parametrize(
-    ("work", "channels", "rate"), [("16", 2, 44100), ("1", 8, 192000), ("stems", 8, 192000), ("4", 8, 96000)]
+    ("work", "channels", "rate"), [("16", 2, 44100), ("16", 8, 192000), ("stems", 8, 192000), ("4", 8, 96000)]
 )
 def test_3_queries_channels_and_rates_fit_into_the_promise(tmp_path: Path, work: str, channels: int, rate: int) -> None:
     sound = write_sound(tmp_path / "sound.wav", channels, rate, 21)
