@@ -36,12 +36,12 @@ def other_model() -> TinyModel:
 
 @pytest.fixture
 def specialist() -> Separator:
-    return Separator(other_model(), device="cpu", name="specialist")
+    return Separator(other_model(), device="cpu", precision="fp32", name="specialist")
 
 
 @pytest.fixture
 def both(separator: Separator, specialist: Separator) -> Separator:
-    return Separator(separator.model, separator.encoder, "cpu", name="words", specialist=specialist)
+    return Separator(separator.model, separator.encoder, "cpu", "fp32", name="words", specialist=specialist)
 
 
 @pytest.fixture
