@@ -156,7 +156,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--most", type=int, default=10**9, help="entries of a group, spread over it")
     parser.add_argument("--ways", nargs="*", default=[WORD, *QUALITIES, OWN])
     parser.add_argument("--scores", type=Path, help="file of every score; those it has are kept")
-    parser.add_argument("--into", type=Path, help="page that gets the table, at <!-- ladder -->")
+    parser.add_argument("--into", type=Path, help="page that gets the table")
+    parser.add_argument("--place", default="ladder", help="where in the page: after the comment of this name")
     options = parser.parse_args(arguments)
     entries = []
     recipe = ValidationRecipe.load(options.recipe)
@@ -175,7 +176,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     text = table(scores, options.ways)
     print(text, end="")
     if options.into:
-        put(text, options.into, "ladder")
+        put(text, options.into, options.place)
     return 0
 
 

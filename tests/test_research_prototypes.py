@@ -16,6 +16,7 @@ from audiosep.api import load
 from audiosep.data.corpus import Corpus
 from audiosep.data.manifest import write_manifest
 from audiosep.data.recipe_drawing import draw_recipe
+from audiosep.data.validation_recipe import ValidationRecipe
 from audiosep.errors import ConfigError
 from audiosep.models.hybrid import Hybrid
 from audiosep.models.mobilenet import MobileNetTower
@@ -98,6 +99,19 @@ def test_the_ladder_of_a_recipe(
     assert ladder.main(command) == 0
     assert capsys.readouterr().out == table
     assert (tmp_path / "scores").read_text() == scores
+    page.write_text("<!-- ladder -->\n<!-- end of ladder -->\n<!-- other -->\n<!-- end of other -->\n")
+    assert ladder.main([*command, "--place", "other"]) == 0
+    assert (
+        page.read_text() == f"<!-- ladder -->\n<!-- end of ladder -->\n<!-- other -->\n{table}<!-- end of other -->\n"
+    )
+
+
+def test_the_mixtures_of_held_back_collections_are_what_the_page_says() -> None:
+    recipe = ValidationRecipe.load(Path(ladder.__file__).parent / "collections.json")
+    assert {entry.group for entry in recipe.entries} == {"h"}
+    said = f"{len(recipe.entries)}\nmixtures of {len({entry.label for entry in recipe.entries})} labels"
+    assert said in (Path(ladder.__file__).parents[1] / "docs" / "recall.md").read_text(encoding="utf-8")
+    assert all(len(entry.sources) == 2 and entry.target == (0,) for entry in recipe.entries)
 
 
 def test_presence_is_fitted_to_what_holds() -> None:
