@@ -148,7 +148,7 @@ def table(scores: Sequence[Score], ways: Sequence[str]) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m research.ladder", description=__doc__)
-    parser.add_argument("recipe", type=Path)
+    parser.add_argument("recipes", type=Path, nargs="+", metavar="recipe")
     parser.add_argument("manifest", type=Path)
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--model", default="mini")
@@ -160,7 +160,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--place", default="ladder", help="where in the page: after the comment of this name")
     options = parser.parse_args(arguments)
     entries = []
-    recipe = ValidationRecipe.load(options.recipe)
+    recipe = ValidationRecipe.joined(options.recipes)
     for group in sorted({entry.group for entry in recipe.entries if entry.group in (options.groups or entry.group)}):
         mine = [entry for entry in recipe.entries if entry.group == group]
         entries += mine[:: max(1, len(mine) // options.most)]

@@ -80,14 +80,14 @@ def _standard(scores: Tensor) -> Tensor:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m research.naming", description=__doc__)
-    parser.add_argument("recipe", type=Path)
+    parser.add_argument("recipes", type=Path, nargs="+", metavar="recipe")
     parser.add_argument("manifest", type=Path)
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--model", default="mini")
     parser.add_argument("--groups", default="hag")
     parser.add_argument("--into", type=Path, help="page that gets the table, at <!-- naming -->")
     options = parser.parse_args(arguments)
-    recipe = ValidationRecipe.load(options.recipe)
+    recipe = ValidationRecipe.joined(options.recipes)
     corpus = Corpus(options.manifest, options.cache, recipe.sample_rate, on_error="skip")
     separator = load(options.model, device="cpu")
     lines: list[str] = []

@@ -143,14 +143,14 @@ def _logits(scores: NDArray[np.float64]) -> NDArray[np.float64]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m research.presence_calibration", description=__doc__)
-    parser.add_argument("recipe", type=Path)
+    parser.add_argument("recipes", type=Path, nargs="+", metavar="recipe")
     parser.add_argument("manifest", type=Path)
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--model", default="mini")
     parser.add_argument("--most", type=int, default=100, help="mixtures of a group, spread over it")
     parser.add_argument("--into", type=Path, help="page that gets the table, at <!-- presence -->")
     options = parser.parse_args(arguments)
-    recipe = ValidationRecipe.load(options.recipe)
+    recipe = ValidationRecipe.joined(options.recipes)
     audio = RecipeAudio(Corpus(options.manifest, options.cache, recipe.sample_rate, on_error="skip"))
     separator = load(options.model, device="cpu")
     assert separator.encoder is not None

@@ -17,7 +17,7 @@ from audiosep.data.labels import label_table
 from audiosep.data.manifest import Clip, write_manifest
 from audiosep.data.recipe_drawing import draw_recipe
 from audiosep.data.validation_recipe import RecipeAudio, ValidationRecipe
-from audiosep.errors import DataError
+from audiosep.errors import ConfigError, DataError
 from audiosep.evaluation import validation_set
 from audiosep.evaluation.validation_set import benchmark
 from audiosep.training.separation.validation_scores import summary
@@ -48,6 +48,19 @@ def test_a_recipe_depends_on_its_seed_only_and_reads_back(
     assert draw_recipe(corpus) == recipe
     assert ValidationRecipe.load(folder / "recipe.json") == recipe
     assert draw_recipe(corpus, seed=1) != recipe
+
+
+def test_recipes_are_joined_if_they_go_together(recipe: ValidationRecipe, folder: Path) -> None:
+    more = dataclasses.replace(recipe, entries=tuple(dataclasses.replace(e, id=f"more-{e.id}") for e in recipe.entries))
+    more.save(folder / "more.json")
+    dataclasses.replace(more, sample_rate=8000).save(folder / "rate.json")
+    both = ValidationRecipe.joined([folder / "recipe.json", folder / "more.json"])
+    assert both.entries == recipe.entries + more.entries
+    assert ValidationRecipe.joined([folder / "more.json"]) == more
+    with pytest.raises(ConfigError, match=r"recipe.json, .*rate.json: recipes of different sample rates"):
+        ValidationRecipe.joined([folder / "recipe.json", folder / "rate.json"])
+    with pytest.raises(ConfigError, match="name a mixture twice"):
+        ValidationRecipe.joined([folder / "more.json", folder / "more.json"])
 
 
 def test_the_command_draws_the_same_recipe(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from torch import Tensor
 from audiosep.atomic import write_text
 from audiosep.data.corpus import Corpus
 from audiosep.data.manifest import Clip
+from audiosep.errors import ConfigError
 from audiosep.weights.configs import from_dict, to_dict
 
 
@@ -82,6 +84,25 @@ class ValidationRecipe:
             ConfigError: not a recipe.
         """
         return from_dict(cls, json.loads(Path(path).read_text(encoding="utf-8")))
+
+    @classmethod
+    def joined(cls, paths: Sequence[str | Path]) -> ValidationRecipe:
+        """Read several recipes as one.
+
+        Args:
+            paths: as for `load`, one at least.
+
+        Raises:
+            ConfigError: not a recipe, or they do not go together: other sample rates, or mixtures of the same name.
+        """
+        recipes = [cls.load(path) for path in paths]
+        entries = tuple(entry for recipe in recipes for entry in recipe.entries)
+        names = f"{', '.join(map(str, paths))}: recipes"
+        if len({recipe.sample_rate for recipe in recipes}) > 1:
+            raise ConfigError(f"{names} of different sample rates cannot be joined")
+        if len({entry.id for entry in entries}) < len(entries):
+            raise ConfigError(f"{names} that name a mixture twice cannot be joined")
+        return cls(entries, recipes[0].sample_rate)
 
     def save(self, path: str | Path) -> None:
         """Write the recipe as JSON, one entry a line.
