@@ -1,4 +1,4 @@
-"""Put a tower into a model as its judge, which weighs several ways of querying for one sound (`models.query_ways`).
+"""Put a tower into a model as its judge, which weighs several estimates of one sound (`models.query_ways`).
 
     python -m research.judge checkpoints/mini --tower RUN/best
 

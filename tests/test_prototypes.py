@@ -1,4 +1,4 @@
-"""Prototypes: what recordings of a label sounded like, and several ways of querying for one sound."""
+"""Prototypes: what recordings of a label sounded like, and several ways to an estimate of one sound."""
 
 from __future__ import annotations
 
@@ -65,10 +65,7 @@ def test_recordings_count_less_where_no_label_means_the_same(prototypes: Prototy
     strange = prototypes.recall(far)
     assert strange.trust == 0
     torch.testing.assert_close(strange.query, far)
-    ways = strange.ways("best")
-    assert ways is not None
-    for query in ways.embeddings:
-        torch.testing.assert_close(query, far)
+    assert strange.ways("best")
     assert not replace(strange, known=False).ways("best")
     between = F.normalize(near + 0.86 * F.normalize(far - (far @ near) * near, dim=-1), dim=-1)  # similarity 0.76
     assert 0.2 < prototypes.recall(between).trust < 0.8
@@ -175,11 +172,11 @@ def test_a_short_sound_is_repeated_and_of_a_long_one_the_loudest_part_is_taken()
     assert torch.equal(excerpt(same, rate), same)
 
 
-# ---- ways of querying ------------------------------------------------------------------------------------------------
+# ---- ways to an estimate ---------------------------------------------------------------------------------------------
 
 
 def test_estimates_score_by_tags_and_likeness_against_their_residual() -> None:
-    ways = Ways(("w",), torch.eye(4)[:1], torch.tensor([1.0, -1.0]), torch.eye(4)[2])
+    ways = Ways(torch.tensor([1.0, -1.0]), torch.eye(4)[2])
     good, bad, same = torch.tensor([[3.0, 0.0]]), torch.tensor([[0.0, 3.0]]), torch.ones(1, 2)
     alike, unlike = torch.tensor([[0.0, 0, 1, 0]]), torch.tensor([[1.0, 0, 0, 0]])
     assert float(ways.scores((good, bad), (alike, alike))) > 0 > float(ways.scores((bad, good), (alike, alike)))
@@ -224,7 +221,7 @@ def test_labels_that_mean_the_queried_sound_are_not_beside_it() -> None:
         assert balanced.beside is not None
         assert (balanced.beside.most, fast.beside) == (1, None)
         assert balanced.beside.others.equal(beside.others)
-        assert len(balanced.names) == len(fast.names) == 1
+        assert [len(each.names) for each in (fast, balanced, ways)] == [2, 3, 5]
     unheard = Prototypes.of(Recordings(LABELS, vectors), encoder)
     assert unheard.beside(unheard.recall(vectors[0]), 1) is None
 
@@ -241,22 +238,24 @@ def hybrid() -> Hybrid:
     return model
 
 
-def several(names: tuple[str, ...], seed: int = 3) -> Ways:
-    vectors = F.normalize(torch.randn(len(names), 512, generator=torch.Generator().manual_seed(seed)), dim=-1)
+def asked(count: int = 1, seed: int = 3) -> tuple[torch.Tensor, torch.Tensor, Ways]:
+    """Queries, no negatives, and the ways of the first."""
+    vectors = F.normalize(torch.randn(count, 512, generator=torch.Generator().manual_seed(seed)), dim=-1)
     tags = torch.randn(TAGS, generator=torch.Generator().manual_seed(seed))
-    return Ways(names, vectors, tags, vectors[0])
+    return vectors, torch.zeros(count, 512), Ways(tags, vectors[0])
 
 
-def test_one_way_twice_is_that_way_and_weights_sum_to_one(hybrid: Hybrid) -> None:
+def test_weights_of_the_ways_of_each_mixture_sum_to_one(hybrid: Hybrid) -> None:
     mix = torch.randn(2, 1, 40 * 512, generator=torch.Generator().manual_seed(4))
-    one = several(("a",))
-    twice = replace(one, names=("a", "again"), embeddings=one.embeddings.repeat(2, 1))
-    query, nothing = one.embeddings, torch.zeros(1, 512)
-    single = hybrid(mix, query, nothing, [one])
-    double = hybrid(mix, query, nothing, [twice])
-    torch.testing.assert_close(double.waveforms, single.waveforms)
-    assert double.weights[0] is not None
-    torch.testing.assert_close(double.weights[0], torch.full((2, 2), 0.5))
+    query, nothing, ways = asked()
+    (weights,) = hybrid(mix, query, nothing, [ways]).weights
+    assert weights is not None
+    assert weights.shape == (2, len(ways.names))
+    torch.testing.assert_close(weights.sum(1), torch.ones(2))
+    (even,) = hybrid(mix, query, nothing, [Ways(torch.zeros(TAGS), torch.zeros(512))]).weights
+    torch.testing.assert_close(even, torch.full((2, 2), 0.5))
+    hybrid.config = replace(hybrid.config, refinements=0, mix_temperature=None)
+    assert hybrid(mix, query, nothing, [ways]).weights == (None,)
 
 
 def test_what_a_sound_beside_leaves_is_one_more_first_estimate(hybrid: Hybrid) -> None:
@@ -265,12 +264,13 @@ def test_what_a_sound_beside_leaves_is_one_more_first_estimate(hybrid: Hybrid) -
     query, *other = F.normalize(torch.randn(4, 512, generator=torch.Generator().manual_seed(7)), dim=-1)
     known = KnownSounds(torch.stack(other), torch.stack(other), torch.zeros(3, TAGS), torch.tensor([0.0, 0.0, 9.0]))
     # Without tags and without a sound to compare with, all runs count alike.
-    plain = Ways(("a",), query[None], torch.zeros(TAGS), torch.zeros(512))
+    plain = Ways(torch.zeros(TAGS), torch.zeros(512))
     beside = replace(plain, beside=Beside(known, torch.tensor([False, True, True]), most=1))
     nothing = torch.zeros(1, 512)
     with_it = hybrid(mix, query[None], nothing, [beside])
     without = hybrid(mix, query[None], nothing, [plain])
-    assert with_it.weights == (None,)  # one way has no weights
+    assert with_it.weights[0] is not None
+    torch.testing.assert_close(with_it.weights[0], torch.full((2, 3), 1 / 3))
     # Two runs without it, of the estimate and its residual; the third refines what is left without the sound beside.
     features = hybrid.encode(hybrid.energies(mean_power_of(mix, hybrid.n_fft, hybrid.hop)))
     owner, queries, zeros = torch.arange(2), query.expand(2, -1), torch.zeros(2, 512)
@@ -296,8 +296,7 @@ def from_mask(model: Hybrid, mix: torch.Tensor, mask: torch.Tensor) -> torch.Ten
 
 def test_a_sound_that_is_probably_absent_is_turned_down_more_than_by_one_way(hybrid: Hybrid) -> None:
     mix = torch.randn(1, 1, 40 * 512, generator=torch.Generator().manual_seed(4))
-    ways = several(("a", "b"))
-    query, nothing = ways.embeddings[:1], torch.zeros(1, 512)
+    query, nothing, ways = asked()
     found = hybrid(mix, query, nothing, [ways])
     assert found.presence is not None
     power = hybrid.config.presence_exponent + ways.caution
@@ -308,8 +307,7 @@ def test_a_sound_that_is_probably_absent_is_turned_down_more_than_by_one_way(hyb
 
 def test_a_query_of_several_ways_beside_one_of_one_way(hybrid: Hybrid) -> None:
     mix = torch.randn(1, 2, 40 * 512, generator=torch.Generator().manual_seed(5))
-    ways = several(("a", "b", "c"))
-    queries, nothing = ways.embeddings[:2], torch.zeros(2, 512)
+    queries, nothing, ways = asked(2)
     both = hybrid(mix, queries, nothing, [ways, None])
     assert both.weights[1] is None
     assert both.weights[0] is not None
@@ -329,11 +327,12 @@ def test_results_say_how_they_were_answered(hybrid: Hybrid, mixture: Mixture) ->
         quality: separator.separate(x, queries, sample_rate=32000, options=Options(quality=quality))
         for quality in ("fast", "balanced", "best")
     }
-    for quality, count in (("fast", 0), ("balanced", 0), ("best", 5)):
+    for quality, count in (("fast", 2), ("balanced", 3), ("best", 5)):
         assert set(results[quality].explanation) == {"dog"}
         explanation = results[quality].explanation["dog"]
         assert explanation.labels[0][0] == "dog"
         assert len(explanation.ways) == count
-        assert not count or sum(explanation.ways.values()) == pytest.approx(1)
+        assert list(explanation.ways)[:2] == ["as asked", "what that leaves"]
+        assert sum(explanation.ways.values()) == pytest.approx(1)
     assert (results["fast"]["dog"] != results["balanced"]["dog"]).any()
     np.testing.assert_allclose(results["fast"]["given"], results["best"]["given"], atol=1e-5)

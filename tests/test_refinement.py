@@ -69,14 +69,16 @@ def test_every_first_estimate_is_refined_before_one_is_chosen() -> None:
     runs = [decoded(0.1, C), decoded(0.3, A), decoded(0.5, A)]
     decoder = Decoder(first, *runs)
     score = similarity_score(by_level, C[None], 1e-4)
-    best = decode_best(decoder, by_level, score, 1, [beside])
+    best, weights = decode_best(decoder, by_level, score, 1, [beside])
+    torch.testing.assert_close(weights, torch.tensor([[1.0, 0.0, 0.0]]))
     assert float(best.mask.mean()) == pytest.approx(0.1)
     assert best.presence is runs[0].presence  # of the first estimate's own refinement
     given = [None if run is None else float(run.mask.mean()) for run in decoder.given]
     assert given == [None, pytest.approx(0.2), pytest.approx(0.8), pytest.approx(0.6)]
     # The estimate that is refined counts no more itself, and with two refinements only the last run of each does.
     more = [decoded(0.1 * k, A) for k in range(1, 7)]
-    even = decode_best(Decoder(first, *more), by_level, lambda run: torch.zeros(1), 2, [beside])
+    even, weights = decode_best(Decoder(first, *more), by_level, lambda run: torch.zeros(1), 2, [beside])
+    torch.testing.assert_close(weights, torch.full((1, 3), 1 / 3))
     assert float(even.mask.mean()) == pytest.approx((0.2 + 0.4 + 0.6) / 3)
 
 

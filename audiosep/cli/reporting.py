@@ -154,13 +154,13 @@ def _remarks(result: FileResult) -> Iterator[str]:
 
 
 def explained(result: FileResult) -> Iterator[str]:
-    """The prototypes and queries behind each text query of a recording, a line for each."""
+    """The prototypes and estimates behind each text query of a recording, a line for each."""
     for name, explanation in result.explanation.items():
         labels = [f"{label} {share:.0%} ({count} recordings)" for label, share, count in explanation.labels[:_LABELS]]
         if explanation.own:
             labels = [f"your own sound {label!r} ({count} examples)" for label, _, count in explanation.labels]
         ways = [f"{way} {weight:.0%}" for way, weight in explanation.ways.items()]
-        yield f"{name}: from {', '.join(labels)}" + (f"; queries: {', '.join(ways)}" if ways else "")
+        yield f"{name}: from {', '.join(labels)}" + (f"; estimates: {', '.join(ways)}" if ways else "")
 
 
 def document(report: BatchReport, about: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The prototypes and queries behind a text query."""
+"""The prototypes and estimates behind a text query."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Explanation:
-    """The prototypes behind a text query, and the queries that were made of it.
+    """The prototypes behind a text query, and the estimates that its answer is the mean of.
 
     Attributes:
         labels: label of prototypes, its share of the answer, its number of recordings; the largest share first.
-        ways: way of querying -> its weight, the mean over the windows; empty where there is one way.
+        ways: way to an estimate -> its weight, the mean over the windows; empty where there is one way.
         own: whether the label is a name of the user's own, and the recordings are its examples.
     """
 

@@ -33,8 +33,8 @@ class Options:
             model that has nothing but stems. True: in `separate_files` also by those of another model itself, where all
             queries name one. False: never.
         quality: how much is computed for a text query, see docs/recall.md: an estimate and what it leaves (fast), also
-            what is left without another sound that is heard (balanced), or without three, and up to five ways of
-            querying for the sound (best). Other queries, stems, live streams and models that mix no ways do not differ.
+            what is left without another sound that is heard (balanced), or without three (best). Other queries, stems,
+            live streams and models that mix no ways do not differ.
 
     Raises:
         InputError: a value out of range or of another type.

@@ -250,20 +250,23 @@ class Hybrid(MaskModel):
     def estimate_by_ways(
         self, features: Features, embeddings: Tensor, negatives: Tensor, owner: Tensor, ways: Ways
     ) -> tuple[Decoded, Tensor | None]:
-        """What inference uses where estimates can be compared: the first run is the mean of one run a way.
+        """What inference uses where estimates can be compared: the mean over the ways.
 
         Args:
             features: of the mixtures.
-            embeddings: (batch, dimension), the query of the runs that follow, the same for every mixture.
+            embeddings: (batch, dimension), the query, the same for every mixture.
             negatives: (batch, dimension).
             owner: (batch,) the mixtures.
             ways: of the query.
 
         Returns:
-            The estimate, and the weights of the ways, (batch, ways); None for one way.
+            The estimate, and the weights of the ways, (batch, ways); None for a model without refinements.
         """
         energies, query = features.energies, F.normalize(embeddings.float(), dim=-1)
         embed = partial(self.embed_masked, energies=energies)
+
+        def run(previous: Decoded | None) -> Decoded:
+            return first if previous is None else self.decode(features, embeddings, negatives, owner, previous=previous)
 
         def fit(run: Decoded) -> Tensor:
             assert run.embedding is not None  # see `HybridConfig.relisten`
@@ -271,32 +274,16 @@ class Hybrid(MaskModel):
             tags = self.judge_tags(both).split(len(owner))
             return ways.scores(tags, (run.embedding, residual_embedding(run, embed)))
 
-        queries = ways.embeddings.expand(len(owner), -1, -1)
-        runs = [self._run(features, way, negatives, owner) for way in queries.unbind(1)]
-        similarity = runs[0][2]  # the first way is the query of the runs that follow
-
-        def described(mask: Tensor) -> Decoded:
-            return self._described(mask.float(), energies, query, similarity)
-
-        estimates = [described(mask) for mask, _, _ in runs]
-        first, weights = estimates[0], None
-        if len(estimates) > 1:
-            weights = torch.stack([fit(estimate) for estimate in estimates], 1).softmax(1)
-            masks = torch.stack([estimate.mask for estimate in estimates], 1)
-            first = described(masks.mul(weights[..., None, None]).sum(1))
-
-        def run(previous: Decoded | None) -> Decoded:
-            return first if previous is None else self.decode(features, embeddings, negatives, owner, previous=previous)
-
+        first = self.decode(features, embeddings, negatives, owner)
         if self.config.mix_temperature is None or not self.config.refinements:
-            return decode_refined(run, self.config.refinements), weights
+            return decode_refined(run, self.config.refinements), None
         others = []
         if ways.beside is not None:
             nothing = torch.zeros_like(query)
             for other in ways.beside.loudest(self.judge_tags(energies)):
-                others.append(described(residual_mask(self._run(features, other, nothing, owner)[0])))
-
-        return decode_best(run, embed, fit, self.config.refinements, others), weights
+                left = residual_mask(self._run(features, other, nothing, owner)[0])
+                others.append(self._described(left, energies, query, first.similarity))
+        return decode_best(run, embed, fit, self.config.refinements, others)
 
     @property
     def tag_names(self) -> Tensor | None:

@@ -39,7 +39,7 @@ class HybridConfig:
             with what holds (`python -m research.presence_calibration`). Masks and refinements take it as it is.
         mask_floor: smallest mask of a query at inference, an amplitude. As in spectral subtraction (Berouti et al.,
             1979) it covers musical noise; where a mask took the wrong sound, it keeps a little of the right one.
-        judge: shape of a tower whose tags weigh several ways of querying for one sound (see `models.query_ways`);
+        judge: shape of a tower whose tags weigh several estimates of one sound (see `models.query_ways`);
             None: the listener's do.
         window: samples of an inference window.
         context: samples at each side of a window that are computed for context only.

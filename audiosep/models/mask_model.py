@@ -45,7 +45,7 @@ class Masks:
         rotation: (batch, targets, 2, bins, frames), cosine and sine of what is added to the mixture's phase; None to
             keep that phase.
         presence: (batch, targets) in 0..1, how sure the network is that the sound is there; None if it cannot tell.
-        weights: (batch, ways), of the ways of querying for one target; None where there is one way.
+        weights: (batch, ways), of the ways to an estimate of one target; None where there is one way.
         bands: that the magnitudes are of, a fifth of the memory; None where they are of bins.
     """
 

@@ -1,9 +1,9 @@
-"""Several ways of querying for one sound, whose masks are averaged by how well their estimates fit.
+"""Several ways to an estimate of one sound, whose masks are averaged by how well they fit.
 
-A word, what recordings of the sound were like, or one kind of them: each is the best query for some mixtures, and none
-for all. So the decoder runs once for each. Often the other sounds of a mixture are better known than the queried one:
-what remains without the one that is heard most clearly is a further estimate. A tower with tags, the judge, and the
-joint space compare every estimate with its residual, and the masks are averaged with a softmax of these scores.
+The estimate of a query may be the wrong one of two sounds; then what it leaves is the right one. Often the other sounds
+of a mixture are better known than the queried one: what remains without the one that is heard most clearly is a further
+estimate. A tower with tags, the judge, and the joint space compare every estimate with its residual, and the masks are
+averaged with a softmax of these scores.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from torch import Tensor
 _BY_TAGS = 0.72
 _BY_WORD = 14.6
 _SAME = 0.7  # likeness of the recordings of two names for much the same sound
-# By how much larger the exponent of the presence is than for one way, for each first estimate: the best of several
-# estimates of a sound that is absent is louder, the more so the more there are.
+# By how much larger the exponent of the presence is, for each way: the best of several estimates of a sound that is
+# absent is louder, the more so the more there are.
 _ABSENT = 0.55
+_CLEAREST = ("the clearest", "the second clearest", "the third clearest")
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Beside:
     Attributes:
         known: sounds.
         others: (sounds,), which of them are other sounds than the queried one.
-        most: how many are taken away.
+        most: how many are taken away, 1 to 3.
     """
 
     known: KnownSounds
@@ -85,18 +86,14 @@ class Beside:
 
 @dataclass(frozen=True)
 class Ways:
-    """The ways of querying for one sound.
+    """What the estimates of one sound are compared by, and which there are beside that of the query.
 
     Attributes:
-        names: of the ways.
-        embeddings: (ways, dimension), L2-normalised.
         tags: (tags,), how much each logit of the judge says for the sound.
         sound: (dimension,), L2-normalised, the embedding of the sound that estimates are compared with.
-        beside: sounds that are taken away for further first estimates; None for none.
+        beside: sounds that are taken away for further estimates; None for none.
     """
 
-    names: tuple[str, ...]
-    embeddings: Tensor
     tags: Tensor
     sound: Tensor
     beside: Beside | None = None
@@ -104,12 +101,18 @@ class Ways:
     def to(self, device: torch.device) -> Ways:
         """The same on a device."""
         beside = None if self.beside is None else self.beside.to(device)
-        return Ways(self.names, self.embeddings.to(device), self.tags.to(device), self.sound.to(device), beside)
+        return Ways(self.tags.to(device), self.sound.to(device), beside)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the ways, in the order of their weights."""
+        most = 0 if self.beside is None else self.beside.most
+        return ("as asked", "what that leaves", *(f"without {name} other sound" for name in _CLEAREST[:most]))
 
     @property
     def caution(self) -> float:
-        """By how much larger the exponent of the presence is than for one way."""
-        return _ABSENT * (2 if self.beside is None else 2 + self.beside.most)  # the mean of the ways and its residual
+        """By how much larger the exponent of the presence is than for a query without ways."""
+        return _ABSENT * len(self.names)
 
     def scores(self, tags: Sequence[Tensor], embeddings: Sequence[Tensor]) -> Tensor:
         """How much better estimates fit the sound than their residuals do; a softmax of these scores weighs masks.

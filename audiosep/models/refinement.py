@@ -82,12 +82,12 @@ def decode_mixed(decode: Decode, embed: Embed, score: Score, refinements: int) -
     runs = [first]
     for _ in range(refinements):
         runs.append(decode(runs[-1]))
-    return _mean([*runs, decode(_swapped(first))], score, like=runs[-1])
+    return _mean([*runs, decode(_swapped(first))], score, like=runs[-1])[0]
 
 
 def decode_best(
     decode: Decode, embed: Embed, score: Score, refinements: int, others: Sequence[Decoded] = ()
-) -> Decoded:
+) -> tuple[Decoded, Tensor]:
     """The last run of the decoder after several first estimates, with a weighted mean of the masks of all last runs.
 
     Any of them may be of the wrong sound, and which is easier to hear when each has been refined.
@@ -98,6 +98,9 @@ def decode_best(
         score: how well a run's estimate fits the query.
         refinements: runs after each first estimate, at least one.
         others: first estimates beside the first, its residual is one anyway.
+
+    Returns:
+        The run, and (queries, estimates) the weights: of the first, its residual, and the others.
     """
     first = decode(None)
     first = replace(first, residual_embedding=residual_embedding(first, embed))
@@ -115,10 +118,11 @@ def _swapped(run: Decoded) -> Decoded:
     return replace(run, mask=mask, embedding=run.residual_embedding, residual_embedding=run.embedding)
 
 
-def _mean(runs: Sequence[Decoded], score: Score, like: Decoded) -> Decoded:
-    """A run with the mean of the masks of all runs, weighted by a softmax of their scores."""
-    weights = torch.stack([score(run) for run in runs]).softmax(0)[..., None, None]
-    return replace(like, mask=torch.stack([run.mask.float() for run in runs]).mul(weights).sum(0))
+def _mean(runs: Sequence[Decoded], score: Score, like: Decoded) -> tuple[Decoded, Tensor]:
+    """A run with the mean of the masks of all runs, by a softmax of their scores, and the weights (queries, runs)."""
+    weights = torch.stack([score(run) for run in runs]).softmax(0)
+    mask = torch.stack([run.mask.float() for run in runs]).mul(weights[..., None, None]).sum(0)
+    return replace(like, mask=mask), weights.T
 
 
 def similarity_score(embed: Embed, query: Tensor, temperature: float) -> Score:

@@ -21,7 +21,7 @@ class Estimate:
         top: (batch, queries, frames) mean mask of the model's highest 1 kHz, for sounds above its band;
             frame i is centred on sample i * hop, frames = samples // hop + 1.
         presence: (batch, queries) in 0..1, how sure the model is that the sound is there at all, or None.
-        weights: of each query (batch, ways), the weights of the ways of querying; None where there is one way.
+        weights: of each query (batch, ways), the weights of the ways to its estimate; None where there is one way.
     """
 
     waveforms: Tensor
@@ -46,7 +46,7 @@ class SeparationModel(nn.Module):
             recording; 1 where any start is as good.
         past: samples of the past that a live window covers again, where the latency leaves time for more than half of
             the context.
-        mixes_ways: whether it takes several ways of querying for one sound.
+        mixes_ways: whether it takes several ways to an estimate of one sound.
         whole_windows: whether it is best, or only right, for windows of the full length; the last window of a
             recording then reaches further back instead of being shorter.
         needs_fp32: whether its layers are only known to be right in fp32.

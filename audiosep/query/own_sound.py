@@ -20,7 +20,7 @@ from audiosep.audio.synthetic import tone_and_noise
 from audiosep.errors import AudioError, AudioSepError, InputError, ModelError, QueryError
 from audiosep.query.encoder import QueryEncoder
 from audiosep.query.example import Example, example_audio
-from audiosep.query.prototypes import MOST_KINDS, SAME, Prototypes, Recalled, cluster, encoder_probe, excerpt
+from audiosep.query.prototypes import SAME, Prototypes, Recalled, encoder_probe, excerpt
 
 if TYPE_CHECKING:
     from audiosep.separator import Separator
@@ -97,14 +97,11 @@ class OwnSound:
             prototypes: of the model, which say what the tags mean; None without.
         """
         points = torch.stack([example.embedding for example in self.examples]).float()
-        group = cluster(points, torch.ones(len(points)), MOST_KINDS)
-        kinds = torch.zeros(int(group.max()) + 1, points.shape[1]).index_add_(0, group, points)
         logits = torch.stack([example.tags for example in self.examples]).float().mean(0)
         tags = None if prototypes is None or not len(logits) else prototypes.weigh_tags(logits)
         memory = F.normalize(points.mean(0), dim=-1)
         labels = ((self.name, 1.0, len(self.examples)),)
-        kinds = F.normalize(kinds, dim=-1)
-        return Recalled(text, memory, kinds, tags, labels, word=WORD, own=True, prototypes=prototypes)
+        return Recalled(text, memory, tags, labels, word=WORD, own=True, prototypes=prototypes)
 
 
 _listenings: WeakKeyDictionary[QueryEncoder, Listening] = WeakKeyDictionary()

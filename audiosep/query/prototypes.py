@@ -31,7 +31,7 @@ from audiosep.models.query_ways import Beside, KnownSounds, Ways
 from audiosep.query.encoder import CANARY, QueryEncoder
 
 PROTOTYPES = "prototypes.safetensors"
-MOST_KINDS = 3  # centroids of a label, and of what a text recalls
+MOST_KINDS = 3  # centroids of a label
 _TEMPERATURE = 0.05  # of the softmax over labels; 0.02 to 0.08 are alike
 # Similarity of the nearest label to a text: recordings do not count below the first, count in full above the second.
 # Fitted on groups g and h of the validation recipe, see research/mini.md.
@@ -41,7 +41,6 @@ _TAG_TEMPERATURE = 0.06  # of the softmax over the names of tags
 _UNKNOWN = 0.05  # largest share of a tag in a text that no tag means; "other" has 0.03
 _PROFILE = 0.3  # how much the tags of the recordings count beside the names of tags
 _NEGLIGIBLE = 0.001  # share below which a label is not listed
-_NEAR = 60  # centroids that the kinds of a text are made of
 _STEPS = 12  # of k-means
 _BESIDE = {"fast": 0, "balanced": 1, "best": 3}  # sounds that are taken away, one at a time, at a quality
 # Another sound is one that is as unlike the queried one by its name, by its recordings, and by its tags.
@@ -57,7 +56,6 @@ class Recalled:
     Attributes:
         text: (dimension,), the text's own embedding.
         memory: (dimension,), L2-normalised mean of the recordings.
-        kinds: (kinds, dimension), L2-normalised means of groups of recordings that are alike.
         tags: (tags,), how much each logit of the judge says for the sound; None where no judge heard the recordings.
         labels: label, its share of the memory, its number of recordings; the largest share first.
         trust: how much the recordings count, 0 to 1: less where no label means the same as the text.
@@ -69,7 +67,6 @@ class Recalled:
 
     text: Tensor
     memory: Tensor
-    kinds: Tensor
     tags: Tensor | None
     labels: tuple[tuple[str, float, int], ...]
     trust: float = 1.0
@@ -84,23 +81,16 @@ class Recalled:
         return F.normalize(self.word * self.text + self.trust * self.memory, dim=-1)
 
     def ways(self, quality: Quality) -> Ways | None:
-        """The ways of querying for the sound at a quality; None for `query` alone, whose estimates nothing can compare.
+        """The ways to estimates of the sound at a quality; None where nothing can compare them.
 
         Args:
             quality: how much is computed.
         """
         if self.tags is None or not self.known:
             return None
-        names, queries = ["word and recordings"], [self.query]
-        if quality == "best":
-            # A name of the user's own may say nothing, and its recordings are examples of just this sound.
-            names.append("recordings" if self.own else "word")
-            queries.append(self.memory if self.own else self.text)
-            names += [f"word and kind {number}" for number in range(1, len(self.kinds) + 1)]
-            queries += list(F.normalize(0.5 * self.text + self.trust * self.kinds, dim=-1))
         beside = None if self.prototypes is None else self.prototypes.beside(self, _BESIDE[quality])
         # A name of the user's own may say nothing; a word chooses better than the recordings of its labels do.
-        return Ways(tuple(names), torch.stack(queries), self.tags, self.query if self.own else self.text, beside)
+        return Ways(self.tags, self.query if self.own else self.text, beside)
 
 
 @dataclass(frozen=True)
@@ -136,7 +126,6 @@ class Prototypes:
         self._texts, self._owners, self._group_counts = (self._parts[name] for name in ("texts", "owners", "counts"))
         self._group_counts = self._group_counts.float()
         means = self._parts["means"]
-        self._centroids = F.normalize(means, dim=-1)
         self.counts = torch.zeros(len(labels)).index_add_(0, self._owners, self._group_counts)
         sums = torch.zeros_like(self._texts).index_add_(0, self._owners, means * self._group_counts[:, None])
         self._sums = sums
@@ -256,8 +245,7 @@ class Prototypes:
             named = self._named(text[None])[0]
             tags = self._weighed(named, share @ self._parts["tags"], float(trust))
             known = known or float(named.max()) >= _UNKNOWN
-        kinds = self._kinds(share / self.counts)
-        return Recalled(text, memory, kinds, tags, self._answers(share), float(trust), known=known, prototypes=self)
+        return Recalled(text, memory, tags, self._answers(share), float(trust), known=known, prototypes=self)
 
     def _meant(self, texts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What (N, dimension) texts mean.
@@ -354,19 +342,6 @@ class Prototypes:
         order = share.argsort(descending=True, stable=True)
         least = int((share[order].cumsum(0) < 1 - _NEGLIGIBLE).sum()) + 1
         return tuple((self.labels[k], float(share[k]), int(self.counts[k])) for k in order[:least].tolist())
-
-    def _kinds(self, each: Tensor) -> Tensor:
-        """(up to MOST_KINDS, dimension): groups of the centroids that a text recalls.
-
-        Args:
-            each: (labels,) share of each recording of a label.
-        """
-        weight = each[self._owners] * self._group_counts
-        near = weight.argsort(descending=True, stable=True)[:_NEAR]
-        points, weights = self._centroids[near], weight[near]
-        group = cluster(points, weights, MOST_KINDS)
-        kinds = torch.zeros(int(group.max()) + 1, points.shape[1]).index_add_(0, group, points * weights[:, None])
-        return F.normalize(kinds, dim=-1)
 
 
 def excerpt(waveform: Tensor, sample_rate: int) -> Tensor:

@@ -53,7 +53,7 @@ class Resolved:
         return {name: Explanation(one.labels, {}, own=one.own) for name, one in pairs if one is not None}
 
     def ways(self, quality: Quality) -> tuple[Ways | None, ...]:
-        """The ways of querying for each sound at a quality; None where nothing can compare its estimates."""
+        """The ways to estimates of each sound at a quality; None where nothing can compare them."""
         return tuple(None if recalled is None else recalled.ways(quality) for recalled in self.recalled)
 
 
@@ -123,7 +123,7 @@ def _recall(
         heard = anchor.inside
         labels = ((query.text, 1.0, len(query.spans)),)
         if prototypes is None:
-            return Recalled(embedding, heard.embedding, heard.embedding[None], None, labels, word=WORD, own=True)
+            return Recalled(embedding, heard.embedding, None, labels, word=WORD, own=True)
         # What was heard holds other sounds too: it joins the recordings of the word, and does not replace them.
         known = prototypes.recall(embedding)
         memory = F.normalize(known.memory + heard.embedding, dim=-1)
