@@ -590,6 +590,7 @@ class Separator:
     ) -> Stream:
         """A stream of the queries' targets, or of the stems; see `Backend.open_stream`."""
         backend = self._open()
+        stems = () if options.stem_head is False else self.model.stem_names
         if live:
             meter = None
         elif resolved is None:
@@ -600,7 +601,7 @@ class Separator:
             self.model.stem_names if resolved is None else resolved.names,
             None if resolved is None else resolved.embeddings,
             None if resolved is None else resolved.negatives,
-            () if resolved is None or live else resolved.ways(options.quality),
+            () if resolved is None or live else resolved.ways(options.quality, stems),
             sample_rate=sample_rate,
             channels=channels,
             options=options,

@@ -31,7 +31,8 @@ class Options:
         stem_head: whether queries that name a stem, such as "vocals" or "bass guitar", and have no negative, are
             answered by stems. None: by those of a specialist (`load(stems=)`), whatever else is asked for, and by a
             model that has nothing but stems. True: in `separate_files` also by those of another model itself, where all
-            queries name one. False: never.
+            queries name one. False: never. What is left to words takes the mask of the model's own stem as one more
+            estimate, unless this is False.
         quality: how much is computed for a text query, see docs/recall.md: an estimate and what it leaves (fast), also
             what is left without another sound that is heard (balanced), or without three (best). Other queries, stems,
             live streams and models that mix no ways do not differ.

@@ -283,7 +283,11 @@ class Hybrid(MaskModel):
             for other in ways.beside.loudest(self.judge_tags(energies)):
                 left = residual_mask(self._run(features, other, nothing, owner)[0])
                 others.append(self._described(left, energies, query, first.similarity))
-        return decode_best(run, embed, fit, self.config.refinements, others)
+        kept = []
+        if ways.stem is not None:
+            stem = share_out(self.decode_stems(features))[:, self.stem_names.index(ways.stem)]
+            kept.append(self._described(stem, energies, query, first.similarity))
+        return decode_best(run, embed, fit, self.config.refinements, [*others, *kept], kept)
 
     @property
     def tag_names(self) -> Tensor | None:

@@ -86,7 +86,12 @@ def decode_mixed(decode: Decode, embed: Embed, score: Score, refinements: int) -
 
 
 def decode_best(
-    decode: Decode, embed: Embed, score: Score, refinements: int, others: Sequence[Decoded] = ()
+    decode: Decode,
+    embed: Embed,
+    score: Score,
+    refinements: int,
+    others: Sequence[Decoded] = (),
+    kept: Sequence[Decoded] = (),
 ) -> tuple[Decoded, Tensor]:
     """The last run of the decoder after several first estimates, with a weighted mean of the masks of all last runs.
 
@@ -98,9 +103,10 @@ def decode_best(
         score: how well a run's estimate fits the query.
         refinements: runs after each first estimate, at least one.
         others: first estimates beside the first, its residual is one anyway.
+        kept: estimates that are averaged with those runs as they are.
 
     Returns:
-        The run, and (queries, estimates) the weights: of the first, its residual, and the others.
+        The run, and (queries, estimates) the weights: of the first, its residual, the others, and what is kept.
     """
     first = decode(None)
     first = replace(first, residual_embedding=residual_embedding(first, embed))
@@ -109,7 +115,7 @@ def decode_best(
         for _ in range(refinements):
             run = decode(run)
         runs.append(run)
-    return _mean(runs, score, like=runs[0])
+    return _mean([*runs, *kept], score, like=runs[0])
 
 
 def _swapped(run: Decoded) -> Decoded:

@@ -11,7 +11,7 @@ sound and a fixed text, so that another encoder is noticed.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -63,6 +63,7 @@ class Recalled:
         known: whether a label or a tag means the text; the judge cannot tell whether an estimate fits others.
         own: whether the recordings are examples of a sound of the user's own.
         prototypes: that know which sounds may be heard beside it; None without.
+        stem: stem of songs that the text names; None for another sound.
     """
 
     text: Tensor
@@ -74,23 +75,26 @@ class Recalled:
     known: bool = True
     own: bool = False
     prototypes: Prototypes | None = None
+    stem: str | None = None
 
     @property
     def query(self) -> Tensor:
         """(dimension,): text and memory in one embedding, L2-normalised."""
         return F.normalize(self.word * self.text + self.trust * self.memory, dim=-1)
 
-    def ways(self, quality: Quality) -> Ways | None:
+    def ways(self, quality: Quality, stems: Container[str] = ()) -> Ways | None:
         """The ways to estimates of the sound at a quality; None where nothing can compare them.
 
         Args:
             quality: how much is computed.
+            stems: that the model separates.
         """
         if self.tags is None or not self.known:
             return None
         beside = None if self.prototypes is None else self.prototypes.beside(self, _BESIDE[quality])
         # A name of the user's own may say nothing; a word chooses better than the recordings of its labels do.
-        return Ways(self.tags, self.query if self.own else self.text, beside)
+        sound = self.query if self.own else self.text
+        return Ways(self.tags, sound, beside, self.stem if self.stem in stems else None)
 
 
 @dataclass(frozen=True)

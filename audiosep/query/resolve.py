@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -24,6 +24,7 @@ from audiosep.query.example import example_audio
 from audiosep.query.own_sound import WORD, OwnSound
 from audiosep.query.prototypes import Prototypes, Recalled
 from audiosep.query.query import Query, as_queries, unique_names
+from audiosep.query.stem_words import stem_of
 
 _CACHE_SIZE = 4096
 # By encoder and not by its name, which two models may share.
@@ -52,9 +53,14 @@ class Resolved:
         pairs = zip(self.names, self.recalled, strict=False)
         return {name: Explanation(one.labels, {}, own=one.own) for name, one in pairs if one is not None}
 
-    def ways(self, quality: Quality) -> tuple[Ways | None, ...]:
-        """The ways to estimates of each sound at a quality; None where nothing can compare them."""
-        return tuple(None if recalled is None else recalled.ways(quality) for recalled in self.recalled)
+    def ways(self, quality: Quality, stems: Container[str] = ()) -> tuple[Ways | None, ...]:
+        """The ways to estimates of each sound; None where nothing can compare them.
+
+        Args:
+            quality: how much is computed.
+            stems: that the model separates.
+        """
+        return tuple(None if recalled is None else recalled.ways(quality, stems) for recalled in self.recalled)
 
 
 def resolve(
@@ -130,7 +136,9 @@ def _recall(
         return replace(known, memory=memory, labels=labels, trust=1.0, own=True)
     if query.text in own:
         return own[query.text].recall(embedding, prototypes)
-    return None if prototypes is None else prototypes.recall(embedding)
+    if prototypes is None:
+        return None
+    return replace(prototypes.recall(embedding), stem=None if query.negatives else stem_of(query.text))
 
 
 def _embed(
