@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -13,6 +15,7 @@ from audiosep.models.refinement import (
     decode_refined,
     refined_query,
     similarity_score,
+    swapped,
 )
 
 A, B, C = torch.eye(8)[:3]
@@ -66,20 +69,28 @@ def test_the_last_run_of_a_mix_is_given_the_first_with_estimate_and_residual_swa
 
 def test_every_first_estimate_is_refined_before_one_is_chosen() -> None:
     first, beside = decoded(0.2, A), decoded(0.6, B)
-    runs = [decoded(0.1, C), decoded(0.3, A), decoded(0.5, A)]
-    decoder = Decoder(first, *runs)
+    runs = [decoded(0.1, C), decoded(0.3, A)]
+    decoder = Decoder(*runs)
     score = similarity_score(by_level, C[None], 1e-4)
-    best, weights = decode_best(decoder, by_level, score, 1, [beside])
-    torch.testing.assert_close(weights, torch.tensor([[1.0, 0.0, 0.0]]))
+    best, weights = decode_best(decoder, score, 1, [first, beside])
+    torch.testing.assert_close(weights, torch.tensor([[1.0, 0.0]]))
     assert float(best.mask.mean()) == pytest.approx(0.1)
     assert best.presence is runs[0].presence  # of the first estimate's own refinement
-    given = [None if run is None else float(run.mask.mean()) for run in decoder.given]
-    assert given == [None, pytest.approx(0.2), pytest.approx(0.8), pytest.approx(0.6)]
-    # The estimate that is refined counts no more itself, and with two refinements only the last run of each does.
-    more = [decoded(0.1 * k, A) for k in range(1, 7)]
-    even, weights = decode_best(Decoder(first, *more), by_level, lambda run: torch.zeros(1), 2, [beside])
+    given = [float(run.mask.mean()) for run in decoder.given if run is not None]
+    assert given == [pytest.approx(0.2), pytest.approx(0.6)]
+    # What is refined counts no more itself, with two refinements only the last run of each does, and what is kept does.
+    more = [decoded(0.1 * k, A) for k in range(1, 5)]
+    even, weights = decode_best(Decoder(*more), lambda run: torch.zeros(1), 2, [first, beside], [decoded(0.9, A)])
     torch.testing.assert_close(weights, torch.full((1, 3), 1 / 3))
-    assert float(even.mask.mean()) == pytest.approx((0.2 + 0.4 + 0.6) / 3)
+    assert float(even.mask.mean()) == pytest.approx((0.2 + 0.4 + 0.9) / 3)
+
+
+def test_estimate_and_residual_are_swapped_with_their_embeddings() -> None:
+    run = replace(decoded(0.2, A), residual_embedding=B[None])
+    other = swapped(run)
+    torch.testing.assert_close(other.mask, torch.full((1, 4, FRAMES), 0.8))
+    assert torch.equal(other.embedding, B[None])
+    assert torch.equal(other.residual_embedding, A[None])
 
 
 def test_masks_count_by_how_much_more_their_estimate_is_like_the_query_than_their_residual() -> None:

@@ -37,6 +37,7 @@ from audiosep.models.refinement import (
     residual_embedding,
     residual_mask,
     similarity_score,
+    swapped,
 )
 from audiosep.models.stft import mean_power_of
 from audiosep.models.towers import build_tower
@@ -277,17 +278,20 @@ class Hybrid(MaskModel):
         first = self.decode(features, embeddings, negatives, owner)
         if self.config.mix_temperature is None or not self.config.refinements:
             return decode_refined(run, self.config.refinements), None
-        others = []
+
+        def found(mask: Tensor) -> Decoded:
+            return self._described(mask, energies, query, first.similarity)
+
+        if ways.stem is not None:
+            stem = found(share_out(self.decode_stems(features))[:, self.stem_names.index(ways.stem)])
+            return decode_best(run, fit, self.config.refinements, [first, stem], [stem])
+        first = replace(first, residual_embedding=residual_embedding(first, embed))
+        estimates = [first, swapped(first)]
         if ways.beside is not None:
             nothing = torch.zeros_like(query)
             for other in ways.beside.loudest(self.judge_tags(energies)):
-                left = residual_mask(self._run(features, other, nothing, owner)[0])
-                others.append(self._described(left, energies, query, first.similarity))
-        kept = []
-        if ways.stem is not None:
-            stem = share_out(self.decode_stems(features))[:, self.stem_names.index(ways.stem)]
-            kept.append(self._described(stem, energies, query, first.similarity))
-        return decode_best(run, embed, fit, self.config.refinements, [*others, *kept], kept)
+                estimates.append(found(residual_mask(self._run(features, other, nothing, owner)[0])))
+        return decode_best(run, fit, self.config.refinements, estimates)
 
     @property
     def tag_names(self) -> Tensor | None:

@@ -3,7 +3,7 @@
 The estimate of a query may be the wrong one of two sounds; then what it leaves is the right one. Often the other sounds
 of a mixture are better known than the queried one: what remains without the one that is heard most clearly is a further
 estimate. A tower with tags, the judge, and the joint space compare every estimate with its residual, and the masks are
-averaged with a softmax of these scores. Where the words name a stem, its mask is an estimate too.
+averaged with a softmax of these scores. Where the words name a stem, its mask is an estimate instead of all these.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ _SAME = 0.7  # likeness of the recordings of two names for much the same sound
 # By how much larger the exponent of the presence is, for each way: the best of several estimates of a sound that is
 # absent is louder, the more so the more there are.
 _ABSENT = 0.55
-_STEM = ("the stem, refined", "the stem")
 _CLEAREST = ("the clearest", "the second clearest", "the third clearest")
 
 
@@ -93,7 +92,7 @@ class Ways:
         tags: (tags,), how much each logit of the judge says for the sound.
         sound: (dimension,), L2-normalised, the embedding of the sound that estimates are compared with.
         beside: sounds that are taken away for further estimates; None for none.
-        stem: stem of songs that the query names, whose mask is a further estimate; None for none.
+        stem: stem of songs that the query names: its mask is an estimate, and what others leave is none; None for none.
     """
 
     tags: Tensor
@@ -110,8 +109,9 @@ class Ways:
     def names(self) -> tuple[str, ...]:
         """Of the ways, in the order of their weights."""
         most = 0 if self.beside is None else self.beside.most
-        beside = (f"without {name} other sound" for name in _CLEAREST[:most])
-        return ("as asked", "what that leaves", *beside, *([] if self.stem is None else _STEM))
+        if self.stem is not None:
+            return ("as asked", "the stem, refined", "the stem")
+        return ("as asked", "what that leaves", *(f"without {name} other sound" for name in _CLEAREST[:most]))
 
     @property
     def caution(self) -> float:

@@ -82,44 +82,36 @@ def decode_mixed(decode: Decode, embed: Embed, score: Score, refinements: int) -
     runs = [first]
     for _ in range(refinements):
         runs.append(decode(runs[-1]))
-    return _mean([*runs, decode(_swapped(first))], score, like=runs[-1])[0]
+    return _mean([*runs, decode(swapped(first))], score, like=runs[-1])[0]
 
 
 def decode_best(
-    decode: Decode,
-    embed: Embed,
-    score: Score,
-    refinements: int,
-    others: Sequence[Decoded] = (),
-    kept: Sequence[Decoded] = (),
+    decode: Decode, score: Score, refinements: int, first: Sequence[Decoded], kept: Sequence[Decoded] = ()
 ) -> tuple[Decoded, Tensor]:
-    """The last run of the decoder after several first estimates, with a weighted mean of the masks of all last runs.
+    """The last run of the decoder after the first of several estimates, with a weighted mean of the masks of all.
 
     Any of them may be of the wrong sound, and which is easier to hear when each has been refined.
 
     Args:
-        decode: one run of the decoder; without a run before, the first estimate.
-        embed: embeddings of masked mixtures.
+        decode: one run of the decoder, given the run before.
         score: how well a run's estimate fits the query.
         refinements: runs after each first estimate, at least one.
-        others: first estimates beside the first, its residual is one anyway.
-        kept: estimates that are averaged with those runs as they are.
+        first: first estimates, at least one.
+        kept: estimates that are averaged with the last runs as they are.
 
     Returns:
-        The run, and (queries, estimates) the weights: of the first, its residual, the others, and what is kept.
+        The run, and (queries, estimates) the weights.
     """
-    first = decode(None)
-    first = replace(first, residual_embedding=residual_embedding(first, embed))
     runs = []
-    for run in (first, _swapped(first), *others):
+    for run in first:
         for _ in range(refinements):
             run = decode(run)
         runs.append(run)
     return _mean([*runs, *kept], score, like=runs[0])
 
 
-def _swapped(run: Decoded) -> Decoded:
-    """A run as if its estimate and its residual had been swapped."""
+def swapped(run: Decoded) -> Decoded:
+    """A run as if its estimate and its residual had been swapped; the embedding of the residual must be known."""
     mask = residual_mask(run.mask)
     return replace(run, mask=mask, embedding=run.residual_embedding, residual_embedding=run.embedding)
 

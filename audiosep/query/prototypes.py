@@ -91,10 +91,12 @@ class Recalled:
         """
         if self.tags is None or not self.known:
             return None
-        beside = None if self.prototypes is None else self.prototypes.beside(self, _BESIDE[quality])
+        stem = self.stem if self.stem in stems else None
+        most = 0 if stem else _BESIDE[quality]
+        beside = None if self.prototypes is None else self.prototypes.beside(self, most)
         # A name of the user's own may say nothing; a word chooses better than the recordings of its labels do.
         sound = self.query if self.own else self.text
-        return Ways(self.tags, sound, beside, self.stem if self.stem in stems else None)
+        return Ways(self.tags, sound, beside, stem)
 
 
 @dataclass(frozen=True)
