@@ -165,6 +165,19 @@ def test_separate_writes_targets_and_residual_that_sum_to_the_mixture(
     assert song.read_bytes() == before
 
 
+def test_explain_says_which_recordings_answered_and_what_each_estimate_weighed(run: Run, tmp_path: Path) -> None:
+    song = Path(__file__).parents[1] / "examples" / "audio" / "song.flac"
+    rest = ["--quality", "fast", "--explain", "--end", "2"]
+    code, _, err = run("separate", song, "dog barking", "drums", "--by-words", *rest, "-o", tmp_path / "words")
+    assert code == 0, err
+    for name in ("dog barking", "drums"):
+        assert re.search(rf"{name}: from .* recordings\).*; estimates: as asked \d+%, what that leaves \d+%", err), err
+    # Beside a query that names no stem the drums are not answered by stems alone.
+    code, _, err = run("separate", song, "dog barking", "drums", *rest, "-o", tmp_path / "stems")
+    assert code == 0, err
+    assert re.search(r"drums: .*; estimates: as asked \d+%, the refined stem \d+%, the stem \d+%", err), err
+
+
 PROGRAM = """
 import atexit, sys, threading, time
 from audiosep import cli

@@ -108,9 +108,9 @@ class Ways:
     @property
     def names(self) -> tuple[str, ...]:
         """Of the ways, in the order of their weights."""
-        most = 0 if self.beside is None else self.beside.most
         if self.stem is not None:
-            return ("as asked", "the stem, refined", "the stem")
+            return ("as asked", "the refined stem", "the stem")
+        most = 0 if self.beside is None else self.beside.most
         return ("as asked", "what that leaves", *(f"without {name} other sound" for name in _CLEAREST[:most]))
 
     @property
