@@ -156,8 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--most", type=int, default=10**9, help="entries of a group, spread over it")
     parser.add_argument("--ways", nargs="*", default=[WORD, *QUALITIES, OWN])
     parser.add_argument("--scores", type=Path, help="file of every score; those it has are kept")
-    parser.add_argument("--into", type=Path, help="page that gets the table")
-    parser.add_argument("--place", default="ladder", help="where in the page: after the comment of this name")
+    parser.add_argument("--into", type=Path, help="page that gets the table, at <!-- ladder -->")
     options = parser.parse_args(arguments)
     entries = []
     recipe = ValidationRecipe.joined(options.recipes)
@@ -176,7 +175,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     text = table(scores, options.ways)
     print(text, end="")
     if options.into:
-        put(text, options.into, options.place)
+        put(text, options.into, "ladder")
     return 0
 
 

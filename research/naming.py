@@ -84,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("manifest", type=Path)
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--model", default="mini")
-    parser.add_argument("--groups", default="hag")
+    parser.add_argument("--groups", default="hag", help="those that the recipes lack are left out [%(default)s]")
     parser.add_argument("--into", type=Path, help="page that gets the table, at <!-- naming -->")
     options = parser.parse_args(arguments)
     recipe = ValidationRecipe.joined(options.recipes)
@@ -93,6 +93,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     lines: list[str] = []
     for group in options.groups:
         entries = [e for e in recipe.entries if e.group == group and len(e.target) == 1 and e.family in _FAMILIES]
+        if not entries:
+            continue
         recordings, labels, right = named(separator, corpus, entries)
         if not lines:
             lines += [

@@ -99,11 +99,6 @@ def test_the_ladder_of_a_recipe(
     assert ladder.main(command) == 0
     assert capsys.readouterr().out == table
     assert (tmp_path / "scores").read_text() == scores
-    page.write_text("<!-- ladder -->\n<!-- end of ladder -->\n<!-- other -->\n<!-- end of other -->\n")
-    assert ladder.main([*command, "--place", "other"]) == 0
-    assert (
-        page.read_text() == f"<!-- ladder -->\n<!-- end of ladder -->\n<!-- other -->\n{table}<!-- end of other -->\n"
-    )
 
 
 def test_the_mixtures_of_held_back_collections_are_what_the_page_says() -> None:
@@ -167,7 +162,7 @@ def test_naming_of_a_recipe(
     capsys.readouterr()
     page = tmp_path / "page.md"
     page.write_text("<!-- naming -->\n<!-- end of naming -->\n")
-    assert naming.main([*recipe[:-1], str(model), "--groups", "a", "--into", str(page)]) == 0
+    assert naming.main([*recipe[:-1], str(model), "--into", str(page)]) == 0
     out = capsys.readouterr().out
     assert "| word | word and recordings | tagger | recordings and tagger |" in out
     assert out in page.read_text()
