@@ -122,7 +122,8 @@ def test_the_table_reads_and_counts() -> None:
 
 def test_coverage_counts_recordings_and_origins(tree: tuple[Path, list[Source]]) -> None:
     knocks = [dataclasses.replace(row, sound="knocking") for row in tree[1][:3]]
-    more = [dataclasses.replace(knocks[0], origin=f"door {k % 3}") for k in range(20)]
+    more = [dataclasses.replace(knocks[0], path=f"{k}.wav", origin=f"door {k % 3}") for k in range(20)]
+    more += [dataclasses.replace(more[0], start=1.0, end=2.0)]  # a part of a file that counts already
     rain, knocking = coverage([tree[1][3], *knocks], ["rain", "knocking"])
     assert (rain.recordings, rain.origins, rain.well) == (1, 1, False)
     assert (knocking.recordings, knocking.origins) == (3, 1)

@@ -34,7 +34,7 @@ class Coverage:
 
 
 def coverage(sources: Sequence[Source], sounds: Sequence[str] | None = None) -> list[Coverage]:
-    """Count the recordings of each everyday sound.
+    """Count the recordings of each everyday sound; parts of one file are one.
 
     Args:
         sources: the table.
@@ -44,10 +44,10 @@ def coverage(sources: Sequence[Source], sounds: Sequence[str] | None = None) -> 
         In the order of the sounds.
     """
     names = EVERYDAY.read_text(encoding="utf-8").splitlines() if sounds is None else sounds
-    origins: dict[str, list[str]] = defaultdict(list)
+    origins: dict[str, dict[str, str]] = defaultdict(dict)
     for source in sources:
-        origins[source.sound].append(source.known_as)
-    return [Coverage(name, len(origins[name]), len(set(origins[name]))) for name in names]
+        origins[source.sound][source.place] = source.known_as
+    return [Coverage(name, len(origins[name]), len(set(origins[name].values()))) for name in names]
 
 
 def coverage_table(found: Sequence[Coverage]) -> str:
