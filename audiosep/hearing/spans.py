@@ -71,15 +71,34 @@ class SpanTracker:
         Args:
             values: (steps, curves).
         """
-        for row in values:
-            above, at = row >= self._rule.off, self._position
-            self._risen = np.where(above, np.where(self._risen < 0, at, self._risen), -1)
-            lit = (row >= self._rule.on) & (self._begun < 0)
-            self._begun = np.where(lit, np.maximum(self._risen, at - self._reach), self._begun)
-            for curve in np.flatnonzero(~above & (self._begun >= 0)):
-                self._end(int(curve), at)
-            self._peak = np.where(self._begun >= 0, np.maximum(self._peak, row), 0)
-            self._position += 1
+        if not len(values):
+            return
+        above = values >= self._rule.off
+        for curve in np.flatnonzero((values >= self._rule.on).any(0) | (self._begun >= 0)):
+            self._follow(int(curve), values[:, curve], above[:, curve])
+        lasting = np.where(self._risen < 0, self._position, self._risen)
+        rises = self._position + len(values) - np.argmin(above[::-1], 0)  # behind the last value below, if one is
+        self._risen = np.where(above.all(0), lasting, np.where(above[-1], rises, -1))
+        self._position += len(values)
+
+    def _follow(self, curve: int, values: Curves, above: NDArray[np.bool_]) -> None:
+        """Take the next values of a curve that sounds, or begins to."""
+        edges = np.flatnonzero(np.diff(above, prepend=False, append=False)).reshape(-1, 2)
+        if self._begun[curve] >= 0 and not above[0]:
+            self._end(curve, self._position)
+        for start, stop in edges.tolist():
+            first = start
+            if self._begun[curve] < 0:
+                lit = np.flatnonzero(values[start:stop] >= self._rule.on)
+                if not len(lit):
+                    continue
+                first += int(lit[0])
+                risen = self._risen[curve] if start == 0 and self._risen[curve] >= 0 else self._position + start
+                self._begun[curve] = max(risen, self._position + first - self._reach)
+                self._peak[curve] = 0
+            self._peak[curve] = max(self._peak[curve], values[first:stop].max())
+            if stop < len(values):
+                self._end(curve, self._position + stop)
 
     def finish(self, seconds: float = math.inf) -> list[list[tuple[Span, float]]]:
         """End the curves.
