@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from audiosep.errors import ModelError
-from audiosep.inference.window_runner import MaskedRows
+from audiosep.inference.window_runner import MaskedRows, gains_of
 from audiosep.models import mask_model
 from audiosep.models.mask_graph import MaskGraph, WaveformGraph
 from audiosep.models.mask_model import MaskModel, Masks, query_groups
-from audiosep.models.stft import mean_power, stft, stft_stretch
+from audiosep.models.stft import frames_of, istft, istft_stretch, mean_power, stft, stft_stretch
 
 N_FFT, HOP, RATE = 256, 64, 16000
 BINS = N_FFT // 2 + 1
@@ -258,3 +259,33 @@ def test_frames_of_a_stretch_are_those_of_the_whole_bit_for_bit(pad_mode: str) -
         last = whole.shape[-1]
         for frames in (slice(0, 1), slice(0, last), slice(1, 2), slice(last - 1, last), slice(last - 2, last + 9)):
             assert torch.equal(stft_stretch(x, N_FFT, HOP, frames, pad_mode), whole[..., frames])
+
+
+@pytest.mark.parametrize("hop", [HOP, 100])
+def test_the_inverse_is_that_of_torch(hop: int) -> None:
+    window = torch.hann_window(N_FFT)
+    for samples in (1, hop, N_FFT, 40 * hop + 7):
+        x = mixture(2, samples)[0]
+        spectrum = stft(x, N_FFT, hop)
+        spectrum = spectrum * torch.linspace(0, 1, N_FFT // 2 + 1)[:, None]  # no longer the transform of a signal
+        expected = torch.istft(spectrum, N_FFT, hop, window=window, length=samples)
+        torch.testing.assert_close(istft(spectrum, N_FFT, hop, samples), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_samples_of_a_stretch_are_those_of_the_whole_bit_for_bit() -> None:
+    samples = 40 * HOP + 7
+    spectrum = stft(mixture(2, samples)[0], N_FFT, HOP)
+    whole = istft(spectrum, N_FFT, HOP, samples)
+    for start, stop in ((0, 1), (0, samples), (5, 9 * HOP + 3), (HOP, 2 * HOP), (samples - 1, samples)):
+        frames = spectrum[..., frames_of(N_FFT, HOP, start, stop)]
+        assert torch.equal(istft_stretch(frames, N_FFT, HOP, start, stop), whole[..., start:stop])
+
+
+def test_gains_are_linear_between_frames_and_last() -> None:
+    top = torch.rand(1, 3, 7)
+    whole = gains_of(top, HOP, 0, 9 * HOP)
+    for row, gains in zip(whole[0], top[0], strict=True):
+        expected = np.interp(np.arange(9 * HOP), np.arange(7) * HOP, gains.numpy())
+        np.testing.assert_allclose(row.numpy(), expected, atol=1e-6)
+    for start, stop in ((0, 1), (HOP - 1, HOP + 1), (HOP, 2 * HOP), (5 * HOP + 3, 8 * HOP)):
+        assert torch.equal(gains_of(top, HOP, start, stop), whole[..., start:stop])
