@@ -23,15 +23,11 @@ from audiosep.models.query_ways import Beside, KnownSounds, Ways
 from audiosep.models.refinement import residual_mask
 from audiosep.models.stft import mean_power_of
 from audiosep.query import load_prototypes
-from audiosep.query.prototypes import PROTOTYPES, Prototypes, Recordings, cluster, excerpt
+from audiosep.query.prototypes import PROTOTYPES, Prototypes, Recordings, excerpt
 from audiosep.separator import Separator
 
 DIMENSION, TAGS = 16, 5
 LABELS = ("dog", "dog", "dog", "rain", "siren")
-
-
-def unit(*values: float) -> torch.Tensor:
-    return F.normalize(torch.tensor(values, dtype=torch.float32), dim=-1)
 
 
 @pytest.fixture
@@ -146,16 +142,6 @@ def test_a_damaged_file_is_an_error(prototypes: Prototypes, tmp_path: Path, cont
 def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="is missing"):
         Prototypes.load(tmp_path / "absent")
-
-
-def test_groups_are_alike_and_do_not_depend_on_chance() -> None:
-    near = [unit(1, 0.01 * i, 0) for i in range(3)] + [unit(0, 1, 0.01 * i) for i in range(3)]
-    points = torch.stack(near)
-    groups = cluster(points, torch.ones(6), 2)
-    assert groups.tolist() in ([0, 0, 0, 1, 1, 1], [1, 1, 1, 0, 0, 0])
-    assert torch.equal(groups, cluster(points, torch.ones(6), 2))
-    assert cluster(points[:1], torch.ones(1), 3).tolist() == [0]
-    assert int(cluster(points[:2].roll(0), torch.ones(2), 3).max()) <= 1
 
 
 def test_a_short_sound_is_repeated_and_of_a_long_one_the_loudest_part_is_taken() -> None:

@@ -31,7 +31,6 @@ from audiosep.models.query_ways import Beside, KnownSounds, Ways
 from audiosep.query.encoder import CANARY, QueryEncoder
 
 PROTOTYPES = "prototypes.safetensors"
-MOST_KINDS = 3  # centroids of a label
 _TEMPERATURE = 0.05  # of the softmax over labels; 0.02 to 0.08 are alike
 # Similarity of the nearest label to a text: recordings do not count below the first, count in full above the second.
 # Fitted on groups g and h of the validation recipe, see research/mini.md.
@@ -41,7 +40,6 @@ _TAG_TEMPERATURE = 0.06  # of the softmax over the names of tags
 _UNKNOWN = 0.05  # largest share of a tag in a text that no tag means; "other" has 0.03
 _PROFILE = 0.3  # how much the tags of the recordings count beside the names of tags
 _NEGLIGIBLE = 0.001  # share below which a label is not listed
-_STEPS = 12  # of k-means
 _BESIDE = {"fast": 0, "balanced": 1, "best": 3}  # sounds that are taken away, one at a time, at a quality
 # Another sound is one that is as unlike the queried one by its name, by its recordings, and by its tags.
 _OTHER_TEXT, _OTHER_RECORDINGS, _OTHER_TAGS = 0.55, 0.75, 0.5
@@ -115,65 +113,53 @@ class Recordings:
 
 
 class Prototypes:
-    """Mean embeddings of the recordings of labels, by groups that are alike.
+    """Mean embeddings of the recordings of labels.
 
     Args:
         labels: L distinct ones.
-        parts: the tensors of a file: `texts` (L, dimension) text embeddings of the labels; `means` (M, dimension) mean
-            embedding of each group, `owners` (M,) its label and `counts` (M,) its number of recordings; `probe` (2,
-            dimension), see `encoder_probe`; with a judge also `tags` (L, tags) mean logits of each label, standardised
-            over all recordings, `mean` and `spread` (tags,) their mean and standard deviation, and `names` (tags,
-            dimension) text embeddings of the tags.
+        parts: the tensors of a file: `texts` (L, dimension) text embeddings of the labels; `means` (L, dimension) mean
+            embeddings of their recordings and `counts` (L,) the numbers of these; `probe` (2, dimension), see
+            `encoder_probe`; with a judge also `tags` (L, tags) mean logits of each label, standardised over all
+            recordings, `mean` and `spread` (tags,) their mean and standard deviation, and `names` (tags, dimension)
+            text embeddings of the tags.
     """
 
     def __init__(self, labels: Sequence[str], parts: Mapping[str, Tensor]) -> None:
         self.labels = tuple(labels)
         self._parts = {name: part.float() if part.is_floating_point() else part.long() for name, part in parts.items()}
-        self._texts, self._owners, self._group_counts = (self._parts[name] for name in ("texts", "owners", "counts"))
-        self._group_counts = self._group_counts.float()
-        means = self._parts["means"]
-        self.counts = torch.zeros(len(labels)).index_add_(0, self._owners, self._group_counts)
-        sums = torch.zeros_like(self._texts).index_add_(0, self._owners, means * self._group_counts[:, None])
-        self._sums = sums
+        self._texts, self._means, counts = (self._parts[name] for name in ("texts", "means", "counts"))
+        self.counts = counts.float()
 
     def __len__(self) -> int:
         return len(self.labels)
 
     @classmethod
-    def of(
-        cls, recordings: Recordings, encoder: QueryEncoder, tag_names: Tensor | None = None, kinds: int = MOST_KINDS
-    ) -> Prototypes:
-        """Group recordings by label and by likeness.
+    def of(cls, recordings: Recordings, encoder: QueryEncoder, tag_names: Tensor | None = None) -> Prototypes:
+        """Average recordings by label.
 
         Args:
             recordings: by the encoder.
             encoder: embeds the labels.
             tag_names: (tags, dimension) text embeddings of the judge's tags.
-            kinds: the most groups of a label.
         """
         names = sorted(set(recordings.labels))
         numbers = torch.tensor([names.index(label) for label in recordings.labels])
-        means, owners, counts = [], [], []
-        for number in range(len(names)):
-            mine = recordings.embeddings[numbers == number].float()
-            group = cluster(mine, torch.ones(len(mine)), kinds)
-            for k in range(int(group.max()) + 1):
-                means.append(mine[group == k].mean(0))
-                owners.append(number)
-                counts.append(int((group == k).sum()))
+        counts = torch.bincount(numbers)
+
+        def means(values: Tensor) -> Tensor:
+            sums = torch.zeros(len(names), values.shape[1]).index_add_(0, numbers, values)
+            return sums / counts[:, None]
+
         parts = {
             "texts": encoder.text(names).detach().float().cpu(),
-            "means": torch.stack(means),
-            "owners": torch.tensor(owners),
-            "counts": torch.tensor(counts),
+            "means": means(recordings.embeddings.float()),
+            "counts": counts,
             "probe": encoder_probe(encoder),
         }
         if recordings.tags is not None and tag_names is not None:
             spread, mean = torch.std_mean(recordings.tags.float(), 0)
-            standard = (recordings.tags.float() - mean) / spread
-            sums = torch.zeros(len(names), len(spread)).index_add_(0, numbers, standard)
             parts |= {
-                "tags": sums / torch.bincount(numbers)[:, None],
+                "tags": means((recordings.tags.float() - mean) / spread),
                 "mean": mean,
                 "spread": spread,
                 "names": tag_names.detach().float().cpu(),
@@ -264,7 +250,7 @@ class Prototypes:
         trust = ((likeness.amax(1) - _UNLIKE) / (_ALIKE - _UNLIKE)).clamp(0, 1)
         share = (likeness / _TEMPERATURE).softmax(1) * self.counts**_COUNT_POWER
         share = share / share.sum(1, keepdim=True)
-        return share, trust, F.normalize(share / self.counts @ self._sums, dim=-1)
+        return share, trust, F.normalize(share @ self._means, dim=-1)
 
     def _named(self, texts: Tensor) -> Tensor:
         """(N, tags): how much the name of each tag means (N, dimension) texts."""
@@ -369,32 +355,6 @@ def excerpt(waveform: Tensor, sample_rate: int) -> Tensor:
         once = F.pad(waveform, (0, min(gap, len(waveform))))
         return once.repeat(-(-shortest // len(once)))
     return waveform
-
-
-def cluster(points: Tensor, weights: Tensor, count: int) -> Tensor:
-    """Spherical k-means (Dhillon and Modha, 2001) that starts from the points farthest apart.
-
-    Args:
-        points: (N, dimension), L2-normalised.
-        weights: (N,), how much each point counts.
-        count: the most groups.
-
-    Returns:
-        (N,) the group of each point, 0 to groups - 1; no group is empty. The same points give the same groups.
-    """
-    mean = F.normalize((points * weights[:, None]).sum(0), dim=-1)
-    chosen = [int((points @ mean).argmax())]
-    while len(chosen) < min(count, len(points)):
-        nearest = (points @ points[chosen].T).amax(1)
-        chosen.append(int((weights * (1 - nearest)).argmax()))
-    centres = points[chosen]
-    group = (points @ centres.T).argmax(1)
-    for _ in range(_STEPS):
-        sums = torch.zeros_like(centres).index_add_(0, group, points * weights[:, None])
-        centres = torch.where(sums.any(1, keepdim=True), F.normalize(sums, dim=-1), centres)
-        group = (points @ centres.T).argmax(1)
-    numbered: Tensor = torch.unique(group, return_inverse=True)[1]
-    return numbered
 
 
 def encoder_probe(encoder: QueryEncoder) -> Tensor:
