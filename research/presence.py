@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import random
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,13 +60,16 @@ def pairs_of(clips: Sequence[Clip], encoder: QueryEncoder, count: int, seed: int
         count: number of pairs.
         seed: of the draw.
     """
-    labels = sorted({clip.label for clip in clips})
+    recordings: dict[str, list[Clip]] = defaultdict(list)
+    for clip in clips:
+        recordings[clip.label].append(clip)
+    labels = sorted(recordings)
     texts = encoder.text(labels)
     like = dict(zip(labels, (texts @ texts.T).tolist(), strict=True))
     rng = random.Random(seed)
     pairs = []
     for number in range(count):
-        clip = rng.choice(clips)
+        clip = rng.choice(recordings[rng.choice(labels)])  # hundreds of notes of one instrument count as one label
         unlike = [label for label, value in zip(labels, like[clip.label], strict=True) if value < _UNLIKE]
         pairs.append(Pair(clip, clip.label if number % 2 == 0 else rng.choice(unlike), number % 2 == 0))
     return pairs
