@@ -11,7 +11,7 @@ import torch
 from audiosep.api import load
 from audiosep.audio.synthetic import tone_and_noise
 from audiosep.errors import InputError
-from research import engines
+from research import engines, precision
 from research.engines import compare_engines, main
 
 
@@ -48,3 +48,15 @@ def test_a_table_is_printed(
     assert "torch bf16" in capsys.readouterr().out
     with pytest.raises(InputError, match="greater than 0"):
         main(["--runs", "0"])
+
+
+def test_precisions_take_turns_and_the_page_has_a_row_for_each_work(
+    mini_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    called: list[bool] = []
+    taken = precision.seconds(lambda: called.append(torch.is_autocast_enabled("cpu")), runs=3)
+    assert called == [False, True] * 4
+    assert set(taken) == {"fp32", "bf16"}
+    assert precision.main(["--model", str(mini_folder), "--threads", "1", "--runs", "1"]) == 0
+    rows = capsys.readouterr().out.splitlines()
+    assert [row.split("|")[2].strip() for row in rows[2:]] == ["stems", "query"]

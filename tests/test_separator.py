@@ -558,6 +558,23 @@ def test_devices_and_precisions(caplog: pytest.LogCaptureFixture) -> None:
         pick_precision("fp16", cpu)
 
 
+@pytest.mark.parametrize(
+    ("able", "precision"),
+    [
+        ({}, "fp32"),
+        ({"cpu_name": "Intel Xeon", "avx512_bf16": True, "amx_bf16": False}, "fp32"),
+        ({"cpu_name": "Intel Xeon", "avx512_bf16": True, "amx_bf16": True}, "bf16"),
+        ({"cpu_name": "AMD EPYC", "avx512_bf16": True, "amx_bf16": False}, "bf16"),
+        ({"cpu_name": "AMD EPYC", "avx512_bf16": False, "amx_bf16": False}, "fp32"),
+    ],
+)
+def test_auto_is_the_precision_that_the_processor_is_fast_in(
+    able: dict[str, object], precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able, raising=False)
+    assert pick_precision("auto", torch.device("cpu")) == precision
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_on_a_gpu(mini_folder: Path, mixture: Mixture) -> None:
