@@ -81,7 +81,7 @@ def _fastest(device: torch.device) -> str:
         return "fp16" if torch.cuda.get_device_capability(device) >= (7, 0) else "fp32"
     if device.type == "cpu":
         able = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}  # older torch cannot tell
-        # Without AMX, Intel's processors take 1.4 to 1.5 times as long in bf16 as in fp32, Zen 4 0.6 times (docs/bench.md).
+        # docs/bench.md: Intel's processors without AMX take 1.4 to 1.5 times as long as in fp32, Zen 4 0.6 times.
         quick = able.get("avx512_bf16") and not str(able.get("cpu_name", "")).startswith("Intel")
         return "bf16" if able.get("amx_bf16") or quick else "fp32"
     return "fp32"
