@@ -79,25 +79,31 @@ def istft(spectrum: Tensor, n_fft: int, hop: int, length: int) -> Tensor:
     else:
         # Half the time of torch's, which adds frames sample by sample and sums the squares of the window each time.
         frames = torch.fft.irfft(flat.mT, n_fft).mul_(hann(n_fft, spectrum.device))
-        x = _overlapped(frames, hop).div_(_window_sums(n_fft, hop, frames.shape[1], frames.device))
+        x = _overlapped(frames, hop).div_(_window_sums(n_fft, hop, frames.shape[1], frames.device)).flatten(1)
         x = x[:, n_fft // 2 :][:, :length]
         x = F.pad(x, (0, length - x.shape[1]))
     return x.reshape(*spectrum.shape[:-2], length)
 
 
 def _overlapped(frames: Tensor, hop: int) -> Tensor:
-    """(batch, count, n_fft) frames -> (batch, samples): their sum, each a hop behind the one before."""
+    """(batch, count, n_fft) frames -> (batch, hops, hop): their sum, each a hop behind the one before."""
     batch, count, n_fft = frames.shape
     parts = frames.reshape(batch, count, n_fft // hop, hop)
     total = F.pad(parts[:, :, 0], (0, 0, 0, n_fft // hop - 1))
     for k in range(1, n_fft // hop):
         total[:, k : k + count] += parts[:, :, k]
-    return total.flatten(1)
+    return total
+
+
+def _window_sums(n_fft: int, hop: int, count: int, device: torch.device) -> Tensor:
+    """(hops, hop): the sum of the squares of `count` windows; 1 at the ends, where it is next to nothing."""
+    few = min(count, n_fft // hop)  # behind as many as overlap, all hops are alike until the last ones
+    place = torch.arange(count + n_fft // hop - 1, device=device)
+    return _few_window_sums(n_fft, hop, few, device)[place.clamp_max(few - 1) + (place - (count - 1)).clamp_min(0)]
 
 
 @lru_cache(maxsize=16)
-def _window_sums(n_fft: int, hop: int, count: int, device: torch.device) -> Tensor:
-    """(samples,): the sum of the squares of `count` windows; 1 at the ends, where it is next to nothing."""
+def _few_window_sums(n_fft: int, hop: int, count: int, device: torch.device) -> Tensor:
     with torch.inference_mode(False):
         sums = _overlapped(hann(n_fft, device).square().expand(1, count, n_fft), hop)[0]
         return sums.where(sums > 1e-11, 1)
