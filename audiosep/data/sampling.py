@@ -31,6 +31,7 @@ class SamplingConfig:
     Args:
         mixtures: mixtures of a batch.
         seconds: length of each mixture.
+        longer: share of batches with half as many mixtures, twice as long.
         queries: most queries of one mixture, absent targets not counted.
         sources: weights of mixtures of 2, 3, 4 and 5 sources.
         families: weight of each family; families that the corpus does not have are ignored.
@@ -54,6 +55,7 @@ class SamplingConfig:
 
     mixtures: int = 12
     seconds: float = 3.0
+    longer: float = 0.0
     queries: int = 2
     sources: tuple[float, float, float, float] = (0.55, 0.25, 0.13, 0.07)
     families: dict[str, float] = field(
@@ -87,8 +89,8 @@ class SamplingConfig:
         for name in ("mixtures", "seconds", "queries", "label_seconds"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"sampling.{name} must be greater than 0, got {getattr(self, name)}")
-        for name in ("songs", "mixed_songs", "equal", "siblings", "mix_audio", "absent", "negatives", "examples",
-                     "stem_captions"):  # fmt: skip
+        for name in ("longer", "songs", "mixed_songs", "equal", "siblings", "mix_audio", "absent", "negatives",
+                     "examples", "stem_captions"):  # fmt: skip
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"sampling.{name} is a share and must lie in 0..1, got {getattr(self, name)}")
         for name, weights in (("sources", self.sources), ("families", tuple(self.families.values()))):
@@ -143,10 +145,12 @@ class Sampler:
             rank: of this process.
         """
         rng = np.random.default_rng([self.seed, step, rank])
-        samples = round(self.config.seconds * self.corpus.sample_rate)
+        samples, count = round(self.config.seconds * self.corpus.sample_rate), self.config.mixtures
+        if self.config.longer and rng.random() < self.config.longer:
+            samples, count = 2 * samples, max(1, count // 2)
         mixtures: list[PlannedMixture] = []
         queries: list[PlannedQuery] = []
-        for number in range(self.config.mixtures):
+        for number in range(count):
             kind = rng.random()
             if self._song_names and kind < self.config.songs:
                 sources = self._song(rng, samples)

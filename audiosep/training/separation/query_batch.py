@@ -28,6 +28,7 @@ class QueryBatch:
         keep: (queries, 1) 0 if the embedding is dropped.
         cut: (mixtures,) whether the input is cut off at the mixture's cutoff.
         refinements: runs of the decoder before the one that is trained.
+        levels: (mixtures, sources) gains of the sources; None for the levels they were rendered at.
     """
 
     mixtures: MixtureBatch
@@ -37,18 +38,38 @@ class QueryBatch:
     keep: Tensor
     cut: Tensor
     refinements: int = 0
+    levels: Tensor | None = None
 
     def to(self, device: torch.device) -> QueryBatch:
         """Return the batch on another device."""
         moved = {k: getattr(self, k).to(device) for k in ("text", "negative", "kind", "keep", "cut")}
-        return replace(self, mixtures=self.mixtures.to(device), **moved)
+        levels = None if self.levels is None else self.levels.to(device)
+        return replace(self, mixtures=self.mixtures.to(device), levels=levels, **moved)
 
-    def embeddings(self, listener: AudioTower, examples: Tensor) -> Tensor:
+    def draw_levels(self, most_db: float, generator: torch.Generator) -> None:
+        """Draw other levels of the sources.
+
+        Args:
+            most_db: largest change, dB, up or down.
+            generator: of the random numbers.
+        """
+        change = (2 * torch.rand(self.mixtures.sources.shape[:2], generator=generator) - 1) * most_db
+        self.levels = 10 ** (change / 20)
+
+    def leveled(self) -> MixtureBatch:
+        """Return the mixtures with their sources at these levels."""
+        if self.levels is None:
+            return self.mixtures
+        sources = self.mixtures.sources
+        return replace(self.mixtures, sources=sources * self.levels.view(*sources.shape[:2], *[1] * (sources.ndim - 2)))
+
+    def embeddings(self, listener: AudioTower, examples: Tensor, multiple: int = 1) -> Tensor:
         """Replace or blend the text embeddings by those of recordings, according to `kind`.
 
         Args:
             listener: embeds the recordings.
             examples: (queries, samples).
+            multiple: see `SeparationOptions`.
 
         Returns:
             (queries, dimension).
@@ -57,7 +78,7 @@ class QueryBatch:
         rows = torch.nonzero(self.kind != TEXT)[:, 0]
         if len(rows):
             with torch.no_grad():
-                audio = listener.embed(examples[rows])
+                audio = listener.embed(examples[padded(rows, multiple)])[: len(rows)]
             weight = torch.where((self.kind[rows] == BLEND)[:, None], 0.5, 1.0)
             embeddings[rows] = F.normalize(weight * audio + (1 - weight) * embeddings[rows], dim=-1)
         return embeddings
@@ -95,6 +116,42 @@ def make_queries(
     keep = (torch.rand(count, generator=generator) >= options.query_dropout).float()[:, None]
     cut = torch.rand(len(mixtures.cutoff), generator=generator) < options.lowpass
     return QueryBatch(mixtures, text, negative, kind, keep, cut, refinements)
+
+
+def padded(rows: Tensor, multiple: int) -> Tensor:
+    """Repeat some rows until their number is a multiple of a quarter of something.
+
+    Args:
+        rows: (n,) numbers of rows.
+        multiple: see `SeparationOptions`.
+    """
+    part = max(1, multiple // 4)
+    return rows[torch.arange(-(-len(rows) // part) * part, device=rows.device) % max(1, len(rows))]
+
+
+def cut_queries(mixtures: MixtureBatch, multiple: int) -> MixtureBatch:
+    """Leave queries out until their number is a multiple of something, unless none would be left.
+
+    Args:
+        mixtures: the rendered mixtures.
+        multiple: what it is a multiple of.
+    """
+    count = len(mixtures.owner) // multiple * multiple or len(mixtures.owner)
+    if count == len(mixtures.owner):
+        return mixtures
+    lists = {name: getattr(mixtures, name)[:count] for name in ("captions", "negatives", "labels", "families")}
+    examples, example_of = mixtures.examples, mixtures.example_of
+    if examples is not None and example_of is not None:
+        kept = int((example_of < count).sum())
+        examples, example_of = (examples[:kept], example_of[:kept]) if kept else (None, None)
+    return replace(
+        mixtures,
+        owner=mixtures.owner[:count],
+        membership=mixtures.membership[:count],
+        examples=examples,
+        example_of=example_of,
+        **lists,
+    )
 
 
 def embed_texts(

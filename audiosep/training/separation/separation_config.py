@@ -28,6 +28,12 @@ class SeparationOptions:
             was trained on the same clips, and the separator would learn to rely on it too much.
         noise: standard deviation of noise on text embeddings, so that a similar text tower can replace the table's.
         lowpass: share of band-limited mixtures whose input is cut off there; the loss always is.
+        reuse: steps for which rendered mixtures are used, where rendering is slower than training: from the second on
+            with other levels of their sources and other kinds of queries.
+        reuse_db: largest change of these levels, dB, up or down.
+        multiple: queries are cut to a multiple of this; recordings of queries, and songs, are repeated up to a multiple
+            of a quarter of it. A GPU chooses its kernels for each size of a batch, which takes seconds, so it should
+            meet few sizes: the best is a little below the number of queries of a batch, or half of it.
         listener: trained listener: its file, the `model/` of a run, or a whole model. It embeds the audio queries and
             is frozen. The separator's own listener starts as a copy, or as that of `trainer.init`.
         train_listener: train the separator's own listener too.
@@ -52,6 +58,9 @@ class SeparationOptions:
     listener_dropout: float = 0.0
     noise: float = 0.02
     lowpass: float = 0.5
+    reuse: int = 1
+    reuse_db: float = 4.0
+    multiple: int = 1
     listener: str = ""
     train_listener: bool = False
     labels: str = ""
@@ -60,9 +69,12 @@ class SeparationOptions:
     validation_items: int = 120
 
     def __post_init__(self) -> None:
-        for name in ("presence", "stems", "noise"):
+        for name in ("presence", "stems", "noise", "reuse_db"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"options.{name} must not be negative, got {getattr(self, name)}")
+        for name in ("reuse", "multiple"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"options.{name} must be 1 or more, got {getattr(self, name)}")
         shares = {
             "query_dropout": self.query_dropout,
             "listener_dropout": self.listener_dropout,

@@ -31,7 +31,7 @@ from audiosep.training.data_config import load_captions, open_corpus
 from audiosep.training.engine.trackers import Sample
 from audiosep.training.separation.band_energies import BandEnergies, band_energies, cut_above, spectra
 from audiosep.training.separation.losses import BAND_LOSSES, WeightedLosses
-from audiosep.training.separation.query_batch import QueryBatch, make_queries, query_recordings
+from audiosep.training.separation.query_batch import QueryBatch, cut_queries, make_queries, padded, query_recordings
 from audiosep.training.separation.separation_config import SeparationConfig, check_combination
 from audiosep.training.separation.validation_scores import RecipeValidation
 from audiosep.training.tower_files import TextTowerEncoder, load_listener
@@ -73,6 +73,8 @@ class SeparationTask:
         self.sampler = Sampler(self.corpus, config.sampling, config.seed)
         self.mixer = Mixer(self.corpus)
         self._loader: MixtureLoader | None = None
+        self._device = torch.device("cpu")  # where rendered mixtures go
+        self._rendered: tuple[int, MixtureBatch] | None = None
         self.losses = WeightedLosses(options.losses, BAND_LOSSES)
         self._validation = RecipeValidation(options.validation, self.corpus, self.captions, options.validation_items)
 
@@ -90,6 +92,7 @@ class SeparationTask:
     def prepare(self, device: torch.device) -> None:
         """Copy the corpus to the device of the training if it fits there, so that mixtures are rendered there."""
         self._set_tag_embeddings()  # `trainer.init` may have loaded those of other captions
+        self._device = device
         if not self.config.data.workers:
             self.corpus.hold(device)
         if self.query_listener is not None:
@@ -105,21 +108,33 @@ class SeparationTask:
         """Render the mixtures of one step and make their queries."""
         generator = torch.Generator().manual_seed(self.config.seed * 7_919 + step * 131 + rank)
         refinements = step % (1 + self.config.model.refinements)
-        mixtures, options = self._mixtures(step, rank), self.config.options
-        return make_queries(mixtures, self.captions, options, refinements, generator, self.recalled)
+        options = self.config.options
+        mixtures = cut_queries(self._mixtures(step // options.reuse, rank), options.multiple)
+        batch = make_queries(mixtures, self.captions, options, refinements, generator, self.recalled)
+        if step % options.reuse:
+            batch.draw_levels(options.reuse_db, generator)
+        return batch
 
-    def _mixtures(self, step: int, rank: int) -> MixtureBatch:
+    def _mixtures(self, number: int, rank: int) -> MixtureBatch:
+        """Mixtures, kept where the next steps use them again."""
+        if self.config.options.reuse == 1:
+            return self._render(number, rank)
+        if self._rendered is None or self._rendered[0] != number:
+            self._rendered = number, self._render(number, rank)
+        return self._rendered[1]
+
+    def _render(self, number: int, rank: int) -> MixtureBatch:
         """Render where the corpus is, or in worker processes."""
         if not self.config.data.workers:
-            return self.mixer.render(self.sampler.plan(step, rank))
+            return self.mixer.render(self.sampler.plan(number, rank))
         if self._loader is None:
             self._loader = MixtureLoader(self.sampler, rank, self.config.data.workers)
-        return self._loader.batch(step)
+        return self._loader.batch(number, self._device)
 
     def loss(self, model: nn.Module, batch: QueryBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the weighted sum of the losses of queries, presence and stems, and its parts."""
         assert isinstance(model, Hybrid)
-        mixtures, options = _with_channels(batch.mixtures), self.config.options
+        mixtures, options = _with_channels(batch.leveled()), self.config.options
         with torch.no_grad(), torch.autocast(mixtures.sources.device.type, enabled=False):
             targets = torch.einsum("qs,qsct->qct", mixtures.membership, mixtures.sources[mixtures.owner])
             spectrum = spectra(model, mixtures.sources.sum(1))
@@ -128,7 +143,8 @@ class SeparationTask:
             energies = band_energies(model, loss_spectrum, targets, mixtures.owner)
             embeddings = batch.text
             if self.query_listener is not None:
-                embeddings = batch.embeddings(self.query_listener, query_recordings(mixtures, targets))
+                recordings = query_recordings(mixtures, targets)
+                embeddings = batch.embeddings(self.query_listener, recordings, options.multiple)
         features = model.encode(model.energies(mean_power(input_spectrum)))
         songs = self._songs(mixtures)
         query = (features, embeddings, batch.negative, mixtures.owner, batch.keep)
@@ -166,6 +182,7 @@ class SeparationTask:
     def _songs(self, mixtures: MixtureBatch) -> Tensor | None:
         """(songs,) the mixtures that are songs; None if there are none or the stems are not trained."""
         songs = torch.nonzero(mixtures.has_stems)[:, 0]
+        songs = padded(songs, self.config.options.multiple)
         return songs if self.config.options.stems and len(songs) else None
 
     def _stem_loss(

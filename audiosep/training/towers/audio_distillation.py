@@ -35,6 +35,7 @@ from audiosep.training.towers.training_clips import check_mono, estimated_masks,
 from audiosep.training.towers.zero_shot import ListenerValidation
 from audiosep.weights import configs
 
+_JOINT_PARTS = ("joint", "fine")  # of a listener: the head, and features that only the head uses
 _REUSED_PARTS = 5  # a reused batch takes every fifth sound of five cached ones
 _MOST_SOUNDS = 10_000 * _REUSED_PARTS  # of one batch
 
@@ -55,6 +56,8 @@ class AudioDistillationOptions:
         local: weight of all this for each moment besides the whole clip, because the separator uses the moments.
         freeze_norms: the normalisations of a listener that starts from trained weights keep their statistics, which
             makes a step a fifth cheaper.
+        heads_only: of a listener that starts from trained weights only the joint space is trained, and what it adds to
+            the features; the tags stay as they are.
         masked: share of the sounds that are also given as a masked mixture, each with its residual.
         same: weight of InfoNCE between a sound and the same sound behind a mask.
         temperature: of the contrastive softmax.
@@ -75,6 +78,7 @@ class AudioDistillationOptions:
     logits: float = 0.5
     local: float = 1.0
     freeze_norms: bool = False
+    heads_only: bool = False
     masked: float = 0.0
     same: float = 0.0
     temperature: float = 0.07
@@ -92,8 +96,9 @@ class AudioDistillationOptions:
             raise ConfigError(f"options.masked is a share and must lie in 0..1, got {self.masked}")
         if self.same and not self.masked:
             raise ConfigError("options.same needs masked sounds: set options.masked")
-        if self.freeze_norms and not self.listener:
-            raise ConfigError("options.freeze_norms needs a trained listener: set options.listener")
+        for name in ("freeze_norms", "heads_only"):
+            if getattr(self, name) and not self.listener:
+                raise ConfigError(f"options.{name} needs a trained listener: set options.listener")
 
 
 @dataclass(frozen=True)
@@ -174,6 +179,11 @@ class AudioDistillation:
         self.model = DistilledListener(config.model)
         if config.options.listener:
             load_listener(self.model.listener, config.options.listener)
+        if config.options.heads_only:
+            self.model.requires_grad_(False)
+            for name in _JOINT_PARTS:
+                for weight in getattr(self.model.listener, name, nn.Identity()).parameters():
+                    weight.requires_grad_(True)
         self.corpus = open_corpus(config.data, config.model.sample_rate)
         self.captions = load_captions(config.data)
         self.sampler = Sampler(self.corpus, config.sampling, config.seed)
@@ -196,7 +206,7 @@ class AudioDistillation:
     def train_mode(self, model: nn.Module) -> None:
         """Set training mode, but not for normalisations that keep their statistics."""
         model.train()
-        if self.config.options.freeze_norms:
+        if self.config.options.freeze_norms or self.config.options.heads_only:
             for module in model.modules():
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
                     module.eval()
