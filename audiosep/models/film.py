@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from audiosep.models.interpolation import interpolated
 
 
 class Condition:
@@ -43,7 +44,7 @@ class Film(nn.Module):
         """[(scale - 1, shift)] for each normalisation, each (queries, channels, 1 or frames, 1)."""
         film = self.vector(condition.vector)[:, :, None]
         if self.tracks is not None and condition.tracks is not None:
-            film = film + F.interpolate(self.tracks(condition.tracks), size=frames, mode="linear")
+            film = film + interpolated(self.tracks(condition.tracks), frames)
         elif self.tracks is not None:
             film = film + self.tracks.bias[:, None]  # type: ignore[index]  # no tracks are tracks of zeros
         parts = film[..., None].split([c for c in self.channels for _ in range(2)], dim=1)
