@@ -3,7 +3,7 @@
     python -m research.average checkpoints/mini RUN/model --share 0.5 --runs separator.json --manifest manifest.jsonl
 
 After Wortsman and others (2022, "Robust fine-tuning of zero-shot models"): between the weights before and after a
-training there are often some that are better than both. Parts that the run lacks, such as the judge, stay as they are.
+training there are often some that are better than both. Parts that the run lacks stay as they are.
 The folder's `train.json` gets the configurations of the runs, its model card what the run was trained on.
 """
 

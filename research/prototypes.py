@@ -31,7 +31,7 @@ _SILENT = 1e-3  # peak below which a clip is left out
 
 @torch.inference_mode()
 def hear(corpus: Corpus, separator: Separator) -> tuple[Recordings, list[Clip]]:
-    """Clips of a corpus as the encoder and the judge of a separator hear them; silent clips are left out.
+    """Clips of a corpus as the encoder and the tagger of a separator hear them; silent clips are left out.
 
     Args:
         corpus: at the sample rate of the separator.

@@ -49,4 +49,4 @@ def test_every_target_has_the_level_the_samples_and_the_presence_that_it_had(
 
 def test_the_default_configuration_is_that_of_the_shipped_weights() -> None:
     shipped = configs.from_dict(HybridConfig, read_config(locate("mini"))["model"])
-    assert HybridConfig() == replace(shipped, judge=None, presence_calibration=(1.0, 0.0))  # research makes these
+    assert HybridConfig() == replace(shipped, presence_calibration=(1.0, 0.0))  # research makes these

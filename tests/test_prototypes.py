@@ -20,7 +20,7 @@ from audiosep.models.hybrid_config import HybridConfig
 from audiosep.models.listener import ListenerConfig
 from audiosep.models.masks import share_out
 from audiosep.models.query_ways import Beside, KnownSounds, Ways
-from audiosep.models.refinement import residual_mask
+from audiosep.models.refinement import Heard, residual_mask
 from audiosep.models.stft import mean_power_of
 from audiosep.query import load_prototypes
 from audiosep.query.prototypes import PROTOTYPES, Prototypes, Recordings, excerpt
@@ -62,9 +62,11 @@ def test_recordings_count_less_where_no_label_means_the_same(prototypes: Prototy
     assert prototypes.recall(near).trust == 1
     strange = prototypes.recall(far)
     assert strange.trust == 0
-    torch.testing.assert_close(strange.query, far)
+    torch.testing.assert_close(strange.query, F.normalize(far + 0.5 * strange.memory, dim=-1))
     assert strange.ways("best")
-    assert not replace(strange, known=False).ways("best")
+    unknown = replace(strange, known=False)  # no tag means it either
+    torch.testing.assert_close(unknown.query, far)
+    assert not unknown.ways("best")
     between = F.normalize(near + 0.86 * F.normalize(far - (far @ near) * near, dim=-1), dim=-1)  # similarity 0.76
     assert 0.2 < prototypes.recall(between).trust < 0.8
 
@@ -165,11 +167,12 @@ def test_a_short_sound_is_repeated_and_of_a_long_one_the_loudest_part_is_taken()
 
 def test_estimates_score_by_tags_and_likeness_against_their_residual() -> None:
     ways = Ways(torch.tensor([1.0, -1.0]), torch.eye(4)[2])
-    good, bad, same = torch.tensor([[3.0, 0.0]]), torch.tensor([[0.0, 3.0]]), torch.ones(1, 2)
     alike, unlike = torch.tensor([[0.0, 0, 1, 0]]), torch.tensor([[1.0, 0, 0, 0]])
-    assert float(ways.scores((good, bad), (alike, alike))) > 0 > float(ways.scores((bad, good), (alike, alike)))
-    assert float(ways.scores((same, same), (alike, unlike))) > 0 > float(ways.scores((same, same), (unlike, alike)))
-    assert float(ways.scores((same, same), (alike, alike))) == 0
+    good, bad = Heard(alike, torch.tensor([[3.0, 0.0]])), Heard(alike, torch.tensor([[0.0, 3.0]]))
+    same, other = Heard(alike, torch.ones(1, 2)), Heard(unlike, torch.ones(1, 2))
+    assert float(ways.scores(good, bad)) > 0 > float(ways.scores(bad, good))
+    assert float(ways.scores(same, other)) > 0 > float(ways.scores(other, same))
+    assert float(ways.scores(same, same)) == 0
 
 
 def test_the_sounds_beside_are_the_clearest_others_and_no_two_names_of_one() -> None:
@@ -263,10 +266,11 @@ def test_what_a_sound_beside_leaves_is_one_more_first_estimate(hybrid: Hybrid) -
     features = hybrid.encode(hybrid.energies(mean_power_of(mix, hybrid.n_fft, hybrid.hop)))
     owner, queries, zeros = torch.arange(2), query.expand(2, -1), torch.zeros(2, 512)
     left = residual_mask(hybrid.decode(features, other[1].expand(2, -1), zeros, owner).mask)
-    start = replace(hybrid.decode(features, queries, zeros, owner), mask=left, residual_embedding=None)
-    start = replace(start, embedding=hybrid.embed_masked(left, features.energies))
+    start = replace(hybrid.decode(features, queries, zeros, owner), mask=left, left=None)
+    heard = hybrid.hear(left, features.energies)
+    start = replace(start, heard=heard)
     start = replace(start, presence=hybrid._presence(left, features.energies, start.similarity,
-                                                     (start.embedding * query).sum(-1, keepdim=True)))  # fmt: skip
+                                                     (heard.embedding * query).sum(-1, keepdim=True)))  # fmt: skip
     third = hybrid.decode(features, queries, zeros, owner, previous=start).mask
     found = hybrid.bands.expand(third)[:, None]
     wanted = 3 * with_it.waveforms - 2 * without.waveforms

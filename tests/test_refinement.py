@@ -10,6 +10,7 @@ from torch import Tensor
 
 from audiosep.models.refinement import (
     Decoded,
+    Heard,
     decode_best,
     decode_mixed,
     decode_refined,
@@ -22,14 +23,19 @@ A, B, C = torch.eye(8)[:3]
 FRAMES = 6
 
 
+def heard(embedding: Tensor) -> Heard:
+    """What a listener hears that has one tag."""
+    return Heard(embedding[None], torch.zeros(1, 1))
+
+
 def decoded(mask: float, embedding: Tensor, presence: float = 20.0) -> Decoded:
     """A run for one query with a constant mask."""
-    return Decoded(torch.full((1, 4, FRAMES), mask), torch.tensor([presence]), None, embedding=embedding[None])
+    return Decoded(torch.full((1, 4, FRAMES), mask), torch.tensor([presence]), None, heard=heard(embedding))
 
 
-def by_level(mask: Tensor) -> Tensor:
-    """The embedding of a masked mixture in these tests: A where most is let through, else B."""
-    return A[None] if mask.mean() > 0.5 else B[None]
+def by_level(mask: Tensor) -> Heard:
+    """What the listener of these tests hears in a masked mixture: A where most is let through, else B."""
+    return heard(A if mask.mean() > 0.5 else B)
 
 
 class Decoder:
@@ -60,11 +66,13 @@ def test_the_last_run_of_a_mix_is_given_the_first_with_estimate_and_residual_swa
     assert first is None
     assert refined is not None
     assert swapped is not None
-    assert torch.equal(refined.embedding, A[None])
-    assert torch.equal(refined.residual_embedding, A[None])  # 1 - 0.2 lets most through
+    assert refined.heard is not None
+    assert refined.left is not None
+    assert torch.equal(refined.heard.embedding, A[None])
+    assert torch.equal(refined.left.embedding, A[None])  # 1 - 0.2 lets most through
     torch.testing.assert_close(swapped.mask, torch.full((1, 4, FRAMES), 0.8))
-    assert torch.equal(swapped.embedding, refined.residual_embedding)
-    assert torch.equal(swapped.residual_embedding, refined.embedding)
+    assert swapped.heard is refined.left
+    assert swapped.left is refined.heard
 
 
 def test_every_first_estimate_is_refined_before_one_is_chosen() -> None:
@@ -85,12 +93,12 @@ def test_every_first_estimate_is_refined_before_one_is_chosen() -> None:
     assert float(even.mask.mean()) == pytest.approx((0.2 + 0.4 + 0.9) / 3)
 
 
-def test_estimate_and_residual_are_swapped_with_their_embeddings() -> None:
-    run = replace(decoded(0.2, A), residual_embedding=B[None])
+def test_estimate_and_residual_are_swapped_with_what_is_heard_in_them() -> None:
+    run = replace(decoded(0.2, A), left=heard(B))
     other = swapped(run)
     torch.testing.assert_close(other.mask, torch.full((1, 4, FRAMES), 0.8))
-    assert torch.equal(other.embedding, B[None])
-    assert torch.equal(other.residual_embedding, A[None])
+    assert other.heard is run.left
+    assert other.left is run.heard
 
 
 def test_masks_count_by_how_much_more_their_estimate_is_like_the_query_than_their_residual() -> None:

@@ -1,4 +1,4 @@
-"""The commands that make a model's prototypes, put a judge into it, and measure what words are answered with."""
+"""The commands that make a model's prototypes, and measure what words are answered with."""
 
 from __future__ import annotations
 
@@ -19,9 +19,7 @@ from audiosep.data.recipe_drawing import draw_recipe
 from audiosep.data.validation_recipe import ValidationRecipe
 from audiosep.errors import ConfigError
 from audiosep.models.hybrid import Hybrid
-from audiosep.models.mobilenet import MobileNetTower
-from audiosep.training.tower_files import export_listener
-from research import judge, ladder, naming, own_names, presence_calibration, prototypes
+from research import ladder, naming, own_names, presence_calibration, prototypes
 
 
 @pytest.fixture
@@ -50,24 +48,6 @@ def test_prototypes_of_a_manifest_are_used_by_the_model(manifest: Path, mini_fol
         assert f"author of {label} (CC0-1.0)" in card
     assert prototypes.main(arguments) == 0
     assert (model / "prototypes.safetensors").read_bytes() == first
-
-
-def test_a_judge_of_another_kind_of_model_is_refused(tiny_folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="is no hybrid"):
-        judge.main([str(tiny_folder), "--tower", str(tmp_path)])
-
-
-def test_a_tower_becomes_the_judge_and_nothing_else_changes(tmp_path: Path) -> None:
-    tower = MobileNetTower()
-    (tmp_path / "tower").mkdir()
-    export_listener(tower, tmp_path / "tower")
-    model = Hybrid()
-    judged = judge.with_judge(model, tmp_path / "tower")
-    again = judge.with_judge(judged, tmp_path / "tower")
-    state, before = again.state_dict(), model.state_dict()
-    assert all((state[key] == value).all() for key, value in before.items())
-    added = {key.removeprefix("judge.") for key in state.keys() - before.keys()}
-    assert added == {key for key in tower.state_dict() if not key.startswith(("joint.", "fine."))}
 
 
 @pytest.fixture

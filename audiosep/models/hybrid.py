@@ -24,17 +24,19 @@ from audiosep.models.bands import Bands
 from audiosep.models.blocks import MOMENTUM, ResidualBlock, fold, residual_blocks, unfold
 from audiosep.models.film import Condition, FilmNorm
 from audiosep.models.hybrid_config import HybridConfig
+from audiosep.models.interpolation import interpolated
 from audiosep.models.mask_model import MaskModel, Masks, query_groups
 from audiosep.models.masks import real_mask, share_out
 from audiosep.models.query_ways import Ways
 from audiosep.models.refinement import (
     TINY,
     Decoded,
+    Heard,
     decode_best,
     decode_mixed,
     decode_refined,
+    left,
     refined_query,
-    residual_embedding,
     residual_mask,
     similarity_score,
     swapped,
@@ -110,9 +112,6 @@ class Hybrid(MaskModel):
             self.hearing = nn.Conv2d(config.listener.hidden, widths[-1], 1)
             nn.init.zeros_(self.hearing.weight)
             nn.init.zeros_(self.hearing.bias)  # type: ignore[arg-type]
-        if config.judge:
-            self.judge = build_tower(config.judge).requires_grad_(False)
-            del self.judge.joint  # only its tags are needed
         if config.stems:
             self.stem_vector = nn.Parameter(torch.randn(config.features) * 0.5)
             self.stem_out = _head(widths[0], area * len(config.stems))
@@ -216,7 +215,7 @@ class Hybrid(MaskModel):
         if listener is not None:
             # The encoder has half as many frames a position as recognition needs: the listener's features fill in.
             local = self._extend(self.hearing(listener.local), energies)
-            x = x + F.interpolate(local, size=x.shape[2:], mode="bilinear")
+            x = x + interpolated(local, *x.shape[2:])
         return Features(x, skips, listener, energies)
 
     def refine(
@@ -244,9 +243,9 @@ class Hybrid(MaskModel):
         def run(previous: Decoded | None) -> Decoded:
             return self.decode(features, embeddings, negatives, owner, previous=previous)
 
-        embed = partial(self.embed_masked, energies=features.energies[owner])
-        score = similarity_score(embed, embeddings, config.mix_temperature)
-        return decode_mixed(run, embed, score, config.refinements)
+        hear = partial(self.hear, energies=features.energies[owner])
+        score = similarity_score(hear, embeddings, config.mix_temperature)
+        return decode_mixed(run, hear, score, config.refinements)
 
     def estimate_by_ways(
         self, features: Features, embeddings: Tensor, negatives: Tensor, owner: Tensor, ways: Ways
@@ -264,16 +263,14 @@ class Hybrid(MaskModel):
             The estimate, and the weights of the ways, (batch, ways); None for a model without refinements.
         """
         energies, query = features.energies, F.normalize(embeddings.float(), dim=-1)
-        embed = partial(self.embed_masked, energies=energies)
+        hear = partial(self.hear, energies=energies)
 
         def run(previous: Decoded | None) -> Decoded:
             return first if previous is None else self.decode(features, embeddings, negatives, owner, previous=previous)
 
         def fit(run: Decoded) -> Tensor:
-            assert run.embedding is not None  # see `HybridConfig.relisten`
-            both = torch.cat([run.mask.float(), residual_mask(run.mask)]).square() * energies.repeat(2, 1, 1)
-            tags = self.judge_tags(both).split(len(owner))
-            return ways.scores(tags, (run.embedding, residual_embedding(run, embed)))
+            assert run.heard is not None  # see `HybridConfig.relisten`
+            return ways.scores(run.heard, left(run, hear))
 
         first = self.decode(features, embeddings, negatives, owner)
         if self.config.mix_temperature is None or not self.config.refinements:
@@ -285,11 +282,11 @@ class Hybrid(MaskModel):
         if ways.stem is not None:
             stem = found(share_out(self.decode_stems(features))[:, self.stem_names.index(ways.stem)])
             return decode_best(run, fit, self.config.refinements, [first, stem], [stem])
-        first = replace(first, residual_embedding=residual_embedding(first, embed))
+        first = replace(first, left=left(first, hear))
         estimates = [first, swapped(first)]
         if ways.beside is not None:
             nothing = torch.zeros_like(query)
-            for other in ways.beside.loudest(self.judge_tags(energies)):
+            for other in ways.beside.loudest(self._mixture_tags(features)):
                 estimates.append(found(residual_mask(self._run(features, other, nothing, owner)[0])))
         return decode_best(run, fit, self.config.refinements, estimates)
 
@@ -302,12 +299,8 @@ class Hybrid(MaskModel):
         """See `SeparationModel.tags`."""
         if not self.config.tags:
             return None
-        return self.judge_tags(self.energies(mean_power_of(waveforms.float(), self.n_fft, self.hop)))
-
-    def judge_tags(self, energies: Tensor) -> Tensor:
-        """(queries, tags): logits of the tower that compares estimates, for (queries, bands, frames) energies."""
-        judge = self.listener if self.config.judge is None else self.judge
-        tags: Tensor = judge.tags(judge.pooled(energies))
+        energies = self.energies(mean_power_of(waveforms.float(), self.n_fft, self.hop))
+        tags: Tensor = self.listener.tags(self.listener.pooled(energies))
         return tags.float()
 
     def decode(
@@ -337,8 +330,8 @@ class Hybrid(MaskModel):
         query = positive = F.normalize(embeddings.float(), dim=-1)
         negative = negatives.float()
         if previous is not None:
-            embed = partial(self.embed_masked, energies=energies)
-            positive, negative = refined_query(previous, embed, energies, query, negative)
+            hear = partial(self.hear, energies=energies)
+            positive, negative = refined_query(previous, hear, energies, query, negative)
         mask, stems, similarity = self._run(features, positive, negative, owner, keep, songs)
         return self._described(mask, energies, query, similarity if previous is None else previous.similarity, stems)
 
@@ -349,9 +342,10 @@ class Hybrid(MaskModel):
         return self._masks(maps, features.energies.shape[-1])
 
     @torch.no_grad()
-    def embed_masked(self, mask: Tensor, energies: Tensor) -> Tensor:
-        """(queries, dimension): the listener's embeddings of energies under masks, (queries, bands, frames) each."""
-        return self.listener.embed_pooled(self.listener.pooled(mask.float().square() * energies))
+    def hear(self, mask: Tensor, energies: Tensor) -> Heard:
+        """What the listener hears in energies under masks, (queries, bands, frames) each."""
+        pooled = self.listener.pooled(mask.float().square() * energies)
+        return Heard(self.listener.embed_pooled(pooled), self.listener.tags(pooled).float())
 
     # ---- internals -------------------------------------------------------------------------------------------------
 
@@ -380,11 +374,17 @@ class Hybrid(MaskModel):
         self, mask: Tensor, energies: Tensor, query: Tensor, similarity: Tensor | None, stems: Tensor | None = None
     ) -> Decoded:
         """A run's mask with what the listener makes of it, and how sure it is that the sound is there."""
-        embedding = likeness = None
+        heard = likeness = None
         if self.config.relisten:
-            embedding = self.embed_masked(mask, energies)
-            likeness = (embedding * query).sum(-1, keepdim=True)
-        return Decoded(mask, self._presence(mask, energies, similarity, likeness), stems, similarity, embedding)
+            heard = self.hear(mask, energies)
+            likeness = (heard.embedding * query).sum(-1, keepdim=True)
+        return Decoded(mask, self._presence(mask, energies, similarity, likeness), stems, similarity, heard)
+
+    def _mixture_tags(self, features: Features) -> Tensor:
+        """(batch, tags): logits of the listener for whole mixtures."""
+        assert features.listener is not None
+        tags: Tensor = self.listener.tags(features.listener.local.float().mean((2, 3)))
+        return tags.float()
 
     def _condition(
         self, features: Features, positive: Tensor, negative: Tensor, owner: Tensor, keep: Tensor | None
@@ -397,7 +397,7 @@ class Hybrid(MaskModel):
             return bottom, Condition(vector), None
         tracks, similarity = self.attention(features.listener, owner, vector, positive, negative)
         matches = self._extend(self.attention.map(similarity), features.energies)
-        bottom = bottom + F.interpolate(matches, size=bottom.shape[2:], mode="bilinear")
+        bottom = bottom + interpolated(matches, *bottom.shape[2:])
         return bottom, Condition(vector, self._extend(tracks, features.energies)), similarity
 
     def _with_stems(self, condition: Condition, songs: Tensor) -> Condition:

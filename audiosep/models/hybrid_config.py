@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from audiosep.errors import ConfigError
-from audiosep.models.listener import ListenerConfig
 from audiosep.models.mobilenet import MobileNetConfig
 from audiosep.models.towers import TowerConfig
 
@@ -39,8 +38,6 @@ class HybridConfig:
             with what holds (`python -m research.presence_calibration`). Masks and refinements take it as it is.
         mask_floor: smallest mask of a query at inference, an amplitude. As in spectral subtraction (Berouti et al.,
             1979) it covers musical noise; where a mask took the wrong sound, it keeps a little of the right one.
-        judge: shape of a tower whose tags weigh several estimates of one sound (see `models.query_ways`);
-            None: the listener's do.
         window: samples of an inference window.
         context: samples at each side of a window that are computed for context only.
     """
@@ -54,7 +51,7 @@ class HybridConfig:
     dimension: int = 512
     features: int = 256
     tracks: int = 96
-    listener: TowerConfig | None = field(default_factory=ListenerConfig)
+    listener: TowerConfig | None = field(default_factory=MobileNetConfig)
     tags: bool = True
     stems: tuple[str, ...] = ("vocals", "drums", "bass", "other")
     relisten: bool = True
@@ -63,20 +60,18 @@ class HybridConfig:
     presence_exponent: float = 2.0
     presence_calibration: tuple[float, float] = (1.0, 0.0)
     mask_floor: float = 0.04
-    judge: MobileNetConfig | None = None
     window: int = 639 * 512
     context: int = 32 * 512
 
     def __post_init__(self) -> None:
         listener = self.listener
-        towers: list[TowerConfig] = [tower for tower in (listener, self.judge) if tower is not None]
-        for tower in towers:
+        if listener is not None:
             mine = (self.sample_rate, self.n_fft, self.hop, self.bands, self.dimension)
-            its = (tower.sample_rate, tower.n_fft, tower.hop, tower.bands, tower.dimension)
+            its = (listener.sample_rate, listener.n_fft, listener.hop, listener.bands, listener.dimension)
             if mine != its:
                 raise ConfigError(
-                    "the listener and the judge take the separator's own band energies: sample_rate, n_fft, hop, bands "
-                    f"and dimension must be the same, got {mine} and {its}"
+                    "the listener takes the separator's own band energies: sample_rate, n_fft, hop, bands and "
+                    f"dimension must be the same, got {mine} and {its}"
                 )
         if listener is not None and self.grid[0] % listener.step:
             raise ConfigError(

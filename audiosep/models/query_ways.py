@@ -2,21 +2,22 @@
 
 The estimate of a query may be the wrong one of two sounds; then what it leaves is the right one. Often the other sounds
 of a mixture are better known than the queried one: what remains without the one that is heard most clearly is a further
-estimate. A tower with tags, the judge, and the joint space compare every estimate with its residual, and the masks are
+estimate. By its tags and in the joint space, the listener compares every estimate with its residual, and the masks are
 averaged with a softmax of these scores. Where the words name a stem, its mask is an estimate instead of all these.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from audiosep.models.refinement import Heard
+
 # How much the tags and the joint space say for an estimate, in the softmax that weighs masks. Fitted on half of groups
 # a, b, g and h of the validation recipe, see research/mini.md.
-_BY_TAGS = 0.72
+_BY_TAGS = 0.9
 _BY_WORD = 14.6
 _SAME = 0.7  # likeness of the recordings of two names for much the same sound
 # By how much larger the exponent of the presence is, for each way: the best of several estimates of a sound that is
@@ -32,7 +33,7 @@ class KnownSounds:
     Attributes:
         embeddings: (sounds, dimension), L2-normalised, to query for them with.
         recordings: (sounds, dimension), L2-normalised, what recordings of them were like.
-        tags: (sounds, tags), how much each logit of the judge says for each of them.
+        tags: (sounds, tags), how much each logit of the listener says for each of them.
         offsets: (sounds,), the score of a sound that is not there.
     """
 
@@ -65,10 +66,10 @@ class Beside:
         return Beside(self.known.to(device), self.others.to(device), self.most)
 
     def loudest(self, heard: Tensor) -> Tensor:
-        """Queries for the sounds that the judge hears most clearly, none of which is much like another one.
+        """Queries for the sounds that the listener hears most clearly, none of which is much like another one.
 
         Args:
-            heard: (batch, tags) logits of the judge for mixtures.
+            heard: (batch, tags) logits of the listener for mixtures.
 
         Returns:
             (most, batch, dimension), L2-normalised.
@@ -89,7 +90,7 @@ class Ways:
     """What the estimates of one sound are compared by, and which there are beside that of the query.
 
     Attributes:
-        tags: (tags,), how much each logit of the judge says for the sound.
+        tags: (tags,), how much each logit of the listener says for the sound.
         sound: (dimension,), L2-normalised, the embedding of the sound that estimates are compared with.
         beside: sounds that are taken away for further estimates; None for none.
         stem: stem of songs that the query names: its mask is an estimate, and what others leave is none; None for none.
@@ -118,12 +119,12 @@ class Ways:
         """By how much larger the exponent of the presence is than for a query without ways."""
         return _ABSENT * len(self.names)
 
-    def scores(self, tags: Sequence[Tensor], embeddings: Sequence[Tensor]) -> Tensor:
-        """How much better estimates fit the sound than their residuals do; a softmax of these scores weighs masks.
+    def scores(self, heard: Heard, left: Heard) -> Tensor:
+        """(batch,): how much better estimates fit the sound than their residuals; a softmax of these weighs masks.
 
         Args:
-            tags: two (batch, tags), logits of the judge for the estimates and for what they leave.
-            embeddings: two (batch, dimension), the same by the encoder of audio.
+            heard: in the estimates.
+            left: in what they leave.
         """
-        (estimates, residuals), (inside, outside) = tags, embeddings
-        return _BY_TAGS * ((estimates - residuals) @ self.tags) + _BY_WORD * ((inside - outside) @ self.sound)
+        by_tags = (heard.tags - left.tags) @ self.tags
+        return _BY_TAGS * by_tags + _BY_WORD * ((heard.embedding - left.embedding) @ self.sound)

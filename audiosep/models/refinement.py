@@ -17,6 +17,19 @@ TINY = 1e-10  # far below the energy of silence in 16 bits
 
 
 @dataclass
+class Heard:
+    """What the listener hears in some recordings.
+
+    Attributes:
+        embedding: (recordings, dimension), L2-normalised.
+        tags: (recordings, tags) logits.
+    """
+
+    embedding: Tensor
+    tags: Tensor
+
+
+@dataclass
 class Decoded:
     """What one run of the decoder gives.
 
@@ -25,29 +38,28 @@ class Decoded:
         presence: (queries,) logits.
         stems: (songs, stems, bands, frames), where they were decoded too.
         similarity: of the listener's local features to the original query, see `Attention`.
-        embedding: (queries, dimension), the listener's embedding of the estimate.
-        residual_embedding: (queries, dimension), that of what the estimate leaves; None if it was not needed yet.
+        heard: what the listener hears in the estimate.
+        left: what it hears in what the estimate leaves; None if it was not needed yet.
     """
 
     mask: Tensor
     presence: Tensor
     stems: Tensor | None
     similarity: Tensor | None = None
-    embedding: Tensor | None = None
-    residual_embedding: Tensor | None = None
+    heard: Heard | None = None
+    left: Heard | None = None
 
     def detach(self) -> Decoded:
         """The same without stems and without what is kept for gradients."""
         similarity = None if self.similarity is None else self.similarity.detach()
-        embeddings = (self.embedding, self.residual_embedding)
-        return Decoded(self.mask.detach(), self.presence.detach(), None, similarity, *embeddings)
+        return Decoded(self.mask.detach(), self.presence.detach(), None, similarity, self.heard, self.left)
 
 
 Decode = Callable[[Decoded | None], Decoded]
 """One run of the decoder, given the run before."""
 
-Embed = Callable[[Tensor], Tensor]
-"""Masks (queries, bands, frames) -> (queries, dimension), the listener's embeddings of the masked mixtures."""
+Hear = Callable[[Tensor], Heard]
+"""Masks (queries, bands, frames) -> what the listener hears in the masked mixtures."""
 
 Score = Callable[[Decoded], Tensor]
 """A run -> (queries,), how well its estimate fits the query."""
@@ -65,7 +77,7 @@ def decode_refined(decode: Decode, refinements: int) -> Decoded:
     return decoded
 
 
-def decode_mixed(decode: Decode, embed: Embed, score: Score, refinements: int) -> Decoded:
+def decode_mixed(decode: Decode, hear: Hear, score: Score, refinements: int) -> Decoded:
     """The last run of the decoder, with a weighted mean of the masks of all runs and of one more.
 
     Of two sounds the first estimate may be the wrong one, and refining it would make that worse. So the decoder also
@@ -73,12 +85,12 @@ def decode_mixed(decode: Decode, embed: Embed, score: Score, refinements: int) -
 
     Args:
         decode: one run of the decoder.
-        embed: embeddings of masked mixtures.
+        hear: the listener.
         score: how well a run's estimate fits the query.
         refinements: runs after the first.
     """
     first = decode(None)
-    first = replace(first, residual_embedding=residual_embedding(first, embed))
+    first = replace(first, left=left(first, hear))
     runs = [first]
     for _ in range(refinements):
         runs.append(decode(runs[-1]))
@@ -111,9 +123,8 @@ def decode_best(
 
 
 def swapped(run: Decoded) -> Decoded:
-    """A run as if its estimate and its residual had been swapped; the embedding of the residual must be known."""
-    mask = residual_mask(run.mask)
-    return replace(run, mask=mask, embedding=run.residual_embedding, residual_embedding=run.embedding)
+    """A run as if its estimate and its residual had been swapped; what is heard in the residual must be known."""
+    return replace(run, mask=residual_mask(run.mask), heard=run.left, left=run.heard)
 
 
 def _mean(runs: Sequence[Decoded], score: Score, like: Decoded) -> tuple[Decoded, Tensor]:
@@ -123,42 +134,42 @@ def _mean(runs: Sequence[Decoded], score: Score, like: Decoded) -> tuple[Decoded
     return replace(like, mask=mask), weights.T
 
 
-def similarity_score(embed: Embed, query: Tensor, temperature: float) -> Score:
+def similarity_score(hear: Hear, query: Tensor, temperature: float) -> Score:
     """A score by how much more similar to the query the estimate is than its residual.
 
     Args:
-        embed: embeddings of masked mixtures.
+        hear: the listener.
         query: (queries, dimension) embeddings of the original queries.
         temperature: of the softmax that the scores go to.
     """
     query, scale = F.normalize(query.float(), dim=-1), 1 / temperature
 
     def score(run: Decoded) -> Tensor:
-        assert run.embedding is not None  # see `HybridConfig.relisten`
-        return scale * ((run.embedding - residual_embedding(run, embed)) * query).sum(-1)
+        assert run.heard is not None  # see `HybridConfig.relisten`
+        return scale * ((run.heard.embedding - left(run, hear).embedding) * query).sum(-1)
 
     return score
 
 
 @torch.no_grad()
 def refined_query(
-    previous: Decoded, embed: Embed, energies: Tensor, positive: Tensor, negative: Tensor
+    previous: Decoded, hear: Hear, energies: Tensor, positive: Tensor, negative: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Positive and negative of a query plus the embeddings of its estimate and residual, weighted by the presence.
 
     Args:
-        previous: the run of the decoder before, with the embedding of its estimate.
-        embed: embeddings of masked mixtures.
+        previous: the run of the decoder before, with what is heard in its estimate.
+        hear: the listener.
         energies: (queries, bands, frames) of the mixtures.
         positive: (queries, dimension).
         negative: (queries, dimension).
     """
-    assert previous.embedding is not None  # refinements need `relisten`, see `HybridConfig`
+    assert previous.heard is not None  # refinements need `relisten`, see `HybridConfig`
     sure = torch.sigmoid(previous.presence.float())[:, None]
     # Embeddings know no level: a residual without energy would be kept out as strongly as any other.
-    left = (residual_mask(previous.mask).square() * energies).sum((1, 2)) / (energies.sum((1, 2)) + TINY)
-    negative = negative + sure * left.sqrt()[:, None] * residual_embedding(previous, embed)
-    return F.normalize(positive + sure * previous.embedding, dim=-1), negative
+    share = (residual_mask(previous.mask).square() * energies).sum((1, 2)) / (energies.sum((1, 2)) + TINY)
+    negative = negative + sure * share.sqrt()[:, None] * left(previous, hear).embedding
+    return F.normalize(positive + sure * previous.heard.embedding, dim=-1), negative
 
 
 def residual_mask(mask: Tensor) -> Tensor:
@@ -166,8 +177,6 @@ def residual_mask(mask: Tensor) -> Tensor:
     return 1 - mask.float().clamp(0, 1)
 
 
-def residual_embedding(decoded: Decoded, embed: Embed) -> Tensor:
-    """(queries, dimension), the listener's embedding of what a mask leaves."""
-    if decoded.residual_embedding is not None:
-        return decoded.residual_embedding
-    return embed(residual_mask(decoded.mask))
+def left(decoded: Decoded, hear: Hear) -> Heard:
+    """What the listener hears in what an estimate leaves."""
+    return hear(residual_mask(decoded.mask)) if decoded.left is None else decoded.left

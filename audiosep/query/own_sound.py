@@ -1,4 +1,4 @@
-"""A sound that the user has named: what an encoder and a judge made of its examples."""
+"""A sound that the user has named: what an encoder and a tagger made of its examples."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ class Listening:
 
     Attributes:
         probe: (2, dimension), see `prototypes.encoder_probe`.
-        judge: (tags,) logits of the judge; (0,) without one.
+        tags: (tags,) logits of the tagger; (0,) without one.
     """
 
     probe: Tensor
-    judge: Tensor
+    tags: Tensor
 
     def same(self, other: Listening) -> bool:
         """Whether both are of the same weights, perhaps on different machines."""
-        if self.probe.shape != other.probe.shape or self.judge.shape != other.judge.shape:
+        if self.probe.shape != other.probe.shape or self.tags.shape != other.tags.shape:
             return False
         alike = [(self.probe * other.probe).sum(-1).min()]
-        if len(self.judge):
-            alike.append(F.cosine_similarity(self.judge, other.judge, dim=0))
+        if len(self.tags):
+            alike.append(F.cosine_similarity(self.tags, other.tags, dim=0))
         return bool(torch.stack(alike).min() >= SAME)
 
 
@@ -61,7 +61,7 @@ class EmbeddedExample:
         start: of the part that is meant, seconds.
         seconds: length of that part.
         embedding: (dimension,), L2-normalised.
-        tags: (tags,) logits of the judge; (0,) without one.
+        tags: (tags,) logits of the tagger; (0,) without one.
         audio: what was embedded of it, as Ogg Vorbis; b"" where it was not kept.
     """
 
@@ -109,7 +109,7 @@ _listenings: WeakKeyDictionary[QueryEncoder, Listening] = WeakKeyDictionary()
 
 @torch.inference_mode()
 def listening_of(separator: Separator) -> Listening:
-    """What a separator's encoder and judge make of a fixed sound and text.
+    """What a separator's encoder and tagger make of a fixed sound and text.
 
     Args:
         separator: with a query encoder.
@@ -127,7 +127,7 @@ def listening_of(separator: Separator) -> Listening:
 def hear(
     separator: Separator, examples: Sequence[tuple[Example, tuple[float, float] | None]], *, keep_audio: bool
 ) -> tuple[EmbeddedExample, ...]:
-    """Examples as the encoder and the judge of a separator hear them.
+    """Examples as the encoder and the tagger of a separator hear them.
 
     Args:
         separator: with a query encoder.
@@ -161,7 +161,7 @@ def hear(
 
 
 def listen(separator: Separator, samples: Array, rate: int) -> EmbeddedExample:
-    """A recording as the encoder and the judge of a separator hear it.
+    """A recording as the encoder and the tagger of a separator hear it.
 
     Args:
         separator: with a query encoder.

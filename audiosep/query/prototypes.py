@@ -32,9 +32,10 @@ from audiosep.query.encoder import CANARY, QueryEncoder
 
 PROTOTYPES = "prototypes.safetensors"
 _TEMPERATURE = 0.05  # of the softmax over labels; 0.02 to 0.08 are alike
-# Similarity of the nearest label to a text: recordings do not count below the first, count in full above the second.
-# Fitted on groups g and h of the validation recipe, see research/mini.md.
+# Similarity of the nearest label to a text: recordings count least below the first, in full above the second; how much
+# they count at least where a tag means the text. Fitted on groups g and h of the validation recipe, research/mini.md.
 _UNLIKE, _ALIKE = 0.7, 0.82
+_LEAST = 0.5
 _COUNT_POWER = 0.5  # a label with four times as many recordings has twice the share
 _TAG_TEMPERATURE = 0.06  # of the softmax over the names of tags
 _UNKNOWN = 0.05  # largest share of a tag in a text that no tag means; "other" has 0.03
@@ -54,11 +55,11 @@ class Recalled:
     Attributes:
         text: (dimension,), the text's own embedding.
         memory: (dimension,), L2-normalised mean of the recordings.
-        tags: (tags,), how much each logit of the judge says for the sound; None where no judge heard the recordings.
+        tags: (tags,), how much each logit of the tagger says for the sound; None where no tagger heard the recordings.
         labels: label, its share of the memory, its number of recordings; the largest share first.
         trust: how much the recordings count, 0 to 1: less where no label means the same as the text.
         word: how much the text counts beside the recordings.
-        known: whether a label or a tag means the text; the judge cannot tell whether an estimate fits others.
+        known: whether a label or a tag means the text; the tagger cannot tell whether an estimate fits others.
         own: whether the recordings are examples of a sound of the user's own.
         prototypes: that know which sounds may be heard beside it; None without.
         stem: stem of songs that the text names; None for another sound.
@@ -78,7 +79,8 @@ class Recalled:
     @property
     def query(self) -> Tensor:
         """(dimension,): text and memory in one embedding, L2-normalised."""
-        return F.normalize(self.word * self.text + self.trust * self.memory, dim=-1)
+        recordings = max(self.trust, _LEAST) if self.known else self.trust
+        return F.normalize(self.word * self.text + recordings * self.memory, dim=-1)
 
     def ways(self, quality: Quality, stems: Container[str] = ()) -> Ways | None:
         """The ways to estimates of the sound at a quality; None where nothing can compare them.
@@ -99,12 +101,12 @@ class Recalled:
 
 @dataclass(frozen=True)
 class Recordings:
-    """Recordings with labels, as an encoder and a judge hear them.
+    """Recordings with labels, as an encoder and a tagger hear them.
 
     Attributes:
         labels: of N recordings.
         embeddings: (N, dimension), L2-normalised.
-        tags: (N, tags), the logits of the judge; None without one.
+        tags: (N, tags), the logits of the tagger; None without one.
     """
 
     labels: tuple[str, ...]
@@ -119,7 +121,7 @@ class Prototypes:
         labels: L distinct ones.
         parts: the tensors of a file: `texts` (L, dimension) text embeddings of the labels; `means` (L, dimension) mean
             embeddings of their recordings and `counts` (L,) the numbers of these; `probe` (2, dimension), see
-            `encoder_probe`; with a judge also `tags` (L, tags) mean logits of each label, standardised over all
+            `encoder_probe`; with a tagger also `tags` (L, tags) mean logits of each label, standardised over all
             recordings, `mean` and `spread` (tags,) their mean and standard deviation, and `names` (tags, dimension)
             text embeddings of the tags.
     """
@@ -140,7 +142,7 @@ class Prototypes:
         Args:
             recordings: by the encoder.
             encoder: embeds the labels.
-            tag_names: (tags, dimension) text embeddings of the judge's tags.
+            tag_names: (tags, dimension) text embeddings of the tagger's tags.
         """
         names = sorted(set(recordings.labels))
         numbers = torch.tensor([names.index(label) for label in recordings.labels])
@@ -266,7 +268,7 @@ class Prototypes:
         return KnownSounds(F.normalize(self._texts + trust[:, None] * memory, dim=-1), memory, tags, scores.offsets)
 
     def beside(self, recalled: Recalled, most: int) -> Beside | None:
-        """The sounds that may be heard beside a recalled one; None where all are like it, or no judge heard any.
+        """The sounds that may be heard beside a recalled one; None where all are like it, or no tagger heard any.
 
         Args:
             recalled: with tags.
@@ -287,13 +289,13 @@ class Prototypes:
         return tags
 
     def weigh_tags(self, logits: Tensor) -> Tensor | None:
-        """How much each logit of the judge says for a sound that it has heard.
+        """How much each logit of the tagger says for a sound that it has heard.
 
         Args:
-            logits: (tags,) mean logits of the judge for recordings of the sound.
+            logits: (tags,) mean logits of the tagger for recordings of the sound.
 
         Returns:
-            (tags,); None where no judge heard the recordings of these prototypes.
+            (tags,); None where no tagger heard the recordings of these prototypes.
         """
         if "mean" not in self._parts:
             return None
@@ -301,13 +303,13 @@ class Prototypes:
         return self._weighed(torch.zeros(len(logits)), standard)
 
     def tag_scores(self, weights: Tensor) -> TagScores | None:
-        """What the judge says for some sounds, so that scores of different sounds compare.
+        """What the tagger says for some sounds, so that scores of different sounds compare.
 
         Args:
             weights: (sounds, tags), as in `Recalled.tags`.
 
         Returns:
-            Scores that are about 0 for recordings of other labels; None where no judge heard the recordings.
+            Scores that are about 0 for recordings of other labels; None where no tagger heard the recordings.
         """
         if "mean" not in self._parts:
             return None

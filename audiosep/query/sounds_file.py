@@ -44,7 +44,7 @@ def packed(sounds: Iterable[OwnSound]) -> bytes:
         if known is None:
             known = len(listenings)
             listenings.append(sound.listening)
-            parts[f"probe.{known}"], parts[f"judge.{known}"] = sound.listening.probe, sound.listening.judge
+            parts[f"probe.{known}"], parts[f"heard.{known}"] = sound.listening.probe, sound.listening.tags
         parts[f"{number}.embeddings"] = torch.stack([example.embedding for example in sound.examples]).half()
         parts[f"{number}.tags"] = torch.stack([example.tags for example in sound.examples]).half()
         for place, example in enumerate(sound.examples):
@@ -61,7 +61,7 @@ def packed(sounds: Iterable[OwnSound]) -> bytes:
 
 def _equal(listening: Listening, sound: OwnSound) -> bool:
     mine = sound.listening
-    return torch.equal(listening.probe, mine.probe) and torch.equal(listening.judge, mine.judge)
+    return torch.equal(listening.probe, mine.probe) and torch.equal(listening.tags, mine.tags)
 
 
 @contextlib.contextmanager
@@ -113,7 +113,7 @@ def unpacked(path: Path, keys: set[str] | None) -> dict[str, OwnSound]:
             if keys is not None and fold_name(one["name"]) not in keys:
                 continue
             k = one["listening"]
-            listening = Listening(file.get_tensor(f"probe.{k}"), file.get_tensor(f"judge.{k}"))
+            listening = Listening(file.get_tensor(f"probe.{k}"), file.get_tensor(f"heard.{k}"))
             embeddings, tags = (file.get_tensor(f"{number}.{part}").float() for part in ("embeddings", "tags"))
             examples = tuple(
                 EmbeddedExample(
