@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from audiosep.models.interpolation import interpolated
+from audiosep.models.kept import Kept
 
 
 class Condition:
@@ -54,11 +55,15 @@ class Film(nn.Module):
 class FilmNorm(nn.BatchNorm2d):
     """Batch normalisation, then `x * (1 + scale) + shift`, as one affine step at inference."""
 
+    def __init__(self, channels: int, *, momentum: float = 0.1) -> None:
+        super().__init__(channels, momentum=momentum)
+        self._kept: Kept[tuple[Tensor, Tensor]] = Kept()
+
     def forward(self, x: Tensor, film: tuple[Tensor, Tensor] | None = None) -> Tensor:
         if self.training:
             h = super().forward(x)
             return h if film is None else torch.addcmul(film[1], h, 1 + film[0])
-        scale, shift = self._affine()
+        scale, shift = self._kept((self,), self._affine)
         if film is not None:
             gain = 1 + film[0]
             scale, shift = scale * gain, torch.addcmul(film[1], shift, gain)

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from audiosep.models.kept import Kept
+
 
 class ConvNorm(nn.Module):
     """Convolution, batch normalisation, activation; in evaluation the first two are one.
@@ -38,6 +40,7 @@ class ConvNorm(nn.Module):
         padding = (kernel // 2 * dilation[0], kernel // 2 * dilation[1])
         self.conv = nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation, groups, bias=False)
         self.norm = nn.BatchNorm2d(outputs, eps=1e-3, momentum=0.01)
+        self._folded: Kept[tuple[Tensor, Tensor]] = Kept()
         self._activate = {"": None, "relu": F.relu, "hardswish": F.hardswish}[activation]
 
     def forward(self, x: Tensor) -> Tensor:
@@ -46,13 +49,17 @@ class ConvNorm(nn.Module):
         if norm.training:
             x = norm(conv(x))
         else:
-            assert norm.running_mean is not None
-            assert norm.running_var is not None
-            scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
-            shift = norm.bias - norm.running_mean * scale
-            weight = conv.weight * scale[:, None, None, None]
+            weight, shift = self._folded((conv, norm), self._fold)
             x = F.conv2d(x, weight, shift, conv.stride, conv.padding, conv.dilation, conv.groups)
         return x if self._activate is None else self._activate(x, inplace=True)
+
+    def _fold(self) -> tuple[Tensor, Tensor]:
+        """Weight and bias of a convolution that does the normalisation too."""
+        norm = self.norm
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+        return self.conv.weight * scale[:, None, None, None], norm.bias - norm.running_mean * scale
 
 
 class SqueezeExcitation(nn.Module):
