@@ -90,6 +90,11 @@ def test_a_plan_is_a_pure_function_of_seed_step_and_rank(corpus):
     assert a.plan(7, 1) != Sampler(corpus, BASE, seed=4).plan(7, 1)
 
 
+def test_a_clip_that_the_corpus_lacks_is_named(corpus):
+    with pytest.raises(DataError, match="no clip 'another one'"):
+        corpus.index("another one")
+
+
 def test_some_batches_are_of_half_as_many_mixtures_twice_as_long(corpus):
     plain, longer = (Sampler(corpus, replace(BASE, longer=share), 3) for share in (0.0, 0.5))
     plans = [longer.plan(step) for step in range(40)]

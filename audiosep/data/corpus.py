@@ -127,7 +127,12 @@ class Corpus:
 
         Args:
             identity: its id.
+
+        Raises:
+            DataError: the corpus has no such clip.
         """
+        if identity not in self._numbers:
+            raise DataError(f"the corpus has no clip {identity!r}: it was made of other recordings, or of other splits")
         return self._numbers[identity]
 
     def audio(self, clip: int) -> Tensor:
