@@ -281,6 +281,7 @@ class Hybrid(MaskModel):
 
         if ways.stem is not None:
             stem = found(share_out(self.decode_stems(features))[:, self.stem_names.index(ways.stem)])
+            stem = replace(stem, left=left(stem, hear))  # it is refined and compared
             return decode_best(run, fit, self.config.refinements, [first, stem], [stem])
         first = replace(first, left=left(first, hear))
         estimates = [first, swapped(first)]
