@@ -194,9 +194,11 @@ def test_levels_are_taken_out_and_silence_is_finite(tower: MobileNetTower) -> No
 
 
 @pytest.mark.parametrize("frames", [1, 2, 4, 5, 39, 40, 41])
-def test_positions_cover_any_length(tower: MobileNetTower, frames: int) -> None:
+def test_positions_cover_any_length_and_are_pooled_without_being_made(tower: MobileNetTower, frames: int) -> None:
+    energies = torch.rand(1, 48, frames) ** 8
     with torch.no_grad():
-        local = tower.local(torch.rand(1, 48, frames))
+        local, pooled = tower.local(energies), tower.pooled(energies)
+    torch.testing.assert_close(pooled, local.mean((2, 3)), rtol=1e-4, atol=1e-5)
     assert local.shape == (1, SMALL_TOWER.hidden, -(-frames // 4), SMALL_TOWER.rows)
     assert tower.tags(local.permute(0, 2, 3, 1)).shape == (1, -(-frames // 4), SMALL_TOWER.rows, 5)
 
@@ -231,6 +233,19 @@ def test_evaluation_folds_what_training_computes_apart(tower: MobileNetTower) ->
     layer = tower.blocks[3].depthwise
     x = torch.randn(2, layer.conv.in_channels, 9, 7)
     torch.testing.assert_close(layer(x), F.relu(layer.norm(layer.conv(x))), rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_maps_lie_in_memory_as_convolutions_want_them(tower: MobileNetTower) -> None:
+    """Channels side by side from the first map on: in the other layout some layers take eight times as long."""
+    orders: list[bool] = []
+    for block in tower.blocks:
+        block.register_forward_pre_hook(
+            lambda _, inputs: orders.append(inputs[0].is_contiguous(memory_format=torch.channels_last))
+        )
+    tower.maps(torch.rand(1, SMALL_TOWER.mels, 60))
+    assert len(orders) == len(tower.blocks)
+    assert all(orders)
 
 
 @torch.no_grad()

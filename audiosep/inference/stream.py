@@ -1,11 +1,15 @@
 """From a mixture at its own sample rate to targets at that rate, block by block: the one path of every separation.
 
-    mixture --+--> model's rate --> windows --> model --> overlap-add --> mixture's rate -->(+)--> targets
-              |                                     `--> gain of its highest 1 kHz -->(x)----^
-              `--> what the model's rate cannot hold ----------------------------------^
+    mixture --+--> model's rate --+--> windows --> model --> overlap-add -->(-)--> mixture's rate -->(+)--> targets
+              |                   |                    |                     ^                        ^
+              |                   `--------------------|------------------->(x)                       |
+              |                                        `--> gain of its highest 1 kHz --+             |
+              `------------------------------------------------------------------------(x)------------'
 
-At the model's own rate nothing is resampled, and a mixture with a lower rate has nothing above the model's band. What
-the filters take from the highest tenth of such a mixture stays in its residual, or in the last of stems that sum to it.
+Above the model's band a target is the mixture times a gain, which is taken out again within the band: so what the
+model's rate cannot hold is kept, and the mixture itself is not resampled back. At the model's own rate nothing is
+resampled, and a mixture with a lower rate has nothing above the model's band. What the filters take from the highest
+tenth of such a mixture stays in its residual, or in the last of stems that sum to it.
 """
 
 from __future__ import annotations
@@ -103,8 +107,7 @@ class Stream:
         self._down = resampler(sample_rate, model_rate, channels)
         run = runner.begin if ahead else runner
         self._passes = Shifts(lambda: OverlapAdd(run, windows, batch=batch, ahead=ahead), shifts, windows, hop)
-        # The mixture is resampled back beside its targets: what this loses of it is above the model's band.
-        self._up = resampler(model_rate, sample_rate, self._rows + self._high * channels)
+        self._up = resampler(model_rate, sample_rate, self._rows)
         self._gains = Gains(model_rate, sample_rate)
         self._waiting, self._waiting_low, self._ready = Queue(), Queue(), Queue()
         behind = windows.latency + ((1 + ahead) * batch - 1) * windows.stride + self._up.latency
@@ -227,9 +230,11 @@ class Stream:
         low = rows.numpy()
         targets = low[: self._rows]
         if self._high:
-            first = self._runner.count * self.channels
-            self._gains.append(low[first : first + self._rows // self.channels])
-            targets = np.concatenate([targets, self._waiting_low.take(targets.shape[1])])
+            first, count = self._runner.count * self.channels, targets.shape[1]
+            gains = low[first : first + self._rows // self.channels]
+            self._gains.append(gains)
+            within = gains[:, None] * self._waiting_low.take(count)
+            targets = (targets.reshape(within.shape) - within).reshape(-1, count)
         size = max(1, min(_BLOCK, _VALUES * self.model_rate // (len(targets) * self.sample_rate)))
         for start in range(0, targets.shape[1], size):
             self._ready.append(self._up.push(targets[:, start : start + size]))
@@ -242,9 +247,9 @@ class Stream:
             return
         self.returned += count
         mix, ready = self._waiting.take(count), self._ready.take(count)
-        targets = ready[: self._rows].reshape(-1, self.channels, count)
+        targets = ready.reshape(-1, self.channels, count)
         if self._high:
-            targets = targets + self._gains.take(count)[:, None] * (mix - ready[self._rows :])
+            targets = targets + self._gains.take(count)[:, None] * mix
         if self._closed:
             targets = np.concatenate([targets, (mix - targets.sum(0))[None]])
         if self._meter is not None:

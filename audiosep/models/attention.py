@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from audiosep.models.audio_tower import AudioTowerConfig
+from audiosep.models.audio_tower import AudioTower, AudioTowerConfig
 from audiosep.models.hybrid_config import HybridConfig
 
 
@@ -16,15 +17,31 @@ from audiosep.models.hybrid_config import HybridConfig
 class ListenerFeatures:
     """The listener's features of each mixture at every position (steps in time x rows in frequency).
 
+    What its heads make of them is computed when the first query asks for it, and never for stems.
+
     Attributes:
         local: (batch, hidden, steps, rows).
-        joint: (batch, steps, rows, dimension), L2-normalised embeddings in the joint space.
-        tags: (batch, steps, rows, classes) logits, where the decoder uses them.
+        listener: that gave them.
     """
 
     local: Tensor
-    joint: Tensor
-    tags: Tensor | None
+    listener: AudioTower
+
+    @cached_property
+    def joint(self) -> Tensor:
+        """(batch, steps, rows, dimension), L2-normalised embeddings in the joint space."""
+        return self.listener.embed_pooled(self._positions)
+
+    @cached_property
+    def tags(self) -> Tensor:
+        """(batch, steps, rows, classes) logits."""
+        tags: Tensor = self.listener.tags(self._positions)
+        return tags
+
+    @cached_property
+    def _positions(self) -> Tensor:
+        # Contiguous, or the heads' products would copy their weights for each step.
+        return self.local.permute(0, 2, 3, 1).contiguous()
 
 
 class ChannelNorm(nn.LayerNorm):
@@ -63,6 +80,7 @@ class Attention(nn.Module):
         self.out = nn.Conv1d(160, config.tracks, 3, padding=1)
         self.tracks = ChannelNorm(config.tracks)
         self.map = nn.Conv2d(levels, config.widths[-1], 1)
+        self.tagged = config.tags
         if config.tags:
             self.register_buffer("names", torch.zeros(listener.tags, config.dimension))
         nn.init.zeros_(self.map.weight)
@@ -86,7 +104,7 @@ class Attention(nn.Module):
             [torch.einsum("qsrd,qd->qsr", joint, e.to(joint.dtype)) for e in (embeddings, negatives)], 1
         )
         similarity = similarity * 4
-        if features.tags is not None:
+        if self.tagged:
             similarity = torch.cat([similarity, self._tag_matches(features.tags, owner, embeddings)], 1)
         whole = similarity.mean((2, 3), keepdim=True).expand(-1, -1, similarity.shape[2], 1)
         level = torch.cat([similarity, whole], 3).transpose(2, 3).flatten(1, 2)

@@ -48,7 +48,9 @@ class Film(nn.Module):
             film = film + interpolated(self.tracks(condition.tracks), frames)
         elif self.tracks is not None:
             film = film + self.tracks.bias[:, None]  # type: ignore[index]  # no tracks are tracks of zeros
-        parts = film[..., None].split([c for c in self.channels for _ in range(2)], dim=1)
+        # In the layout of the maps: with frames side by side, applying them takes nine times as long.
+        film = film[..., None].contiguous(memory_format=torch.channels_last)
+        parts = film.split([c for c in self.channels for _ in range(2)], dim=1)
         return list(zip(parts[::2], parts[1::2], strict=True))
 
 

@@ -196,9 +196,7 @@ class Hybrid(MaskModel):
         local = self.listener.local(energies)
         if self.training and self.listener_dropout:
             local = F.dropout2d(local, self.listener_dropout)
-        positions = local.permute(0, 2, 3, 1).contiguous()  # else the heads' products copy their weights for each step
-        tags = self.listener.tags(positions) if self.config.tags else None
-        return ListenerFeatures(local, self.listener.embed_pooled(positions), tags)
+        return ListenerFeatures(local, self.listener)
 
     def encode(self, energies: Tensor) -> Features:
         """(batch, bands, frames) energies -> features that depend on no query."""

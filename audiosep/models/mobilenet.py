@@ -184,10 +184,22 @@ class MobileNetTower(AudioTower):
         trunk, fine = self.maps(self.mel_energies(energies))
         if fine is not None:
             trunk = torch.cat([trunk, fine], 1)
+        return self._steps(trunk, 2, energies.shape[-1])
+
+    def pooled(self, energies: Tensor) -> Tensor:
+        """See `AudioTower.pooled`; without the local features, which take a fifth of the time."""
+        trunk, fine = self.maps(self.mel_energies(energies))
+        place = torch.arange(trunk.shape[2], device=trunk.device)
+        shares = self._steps((place[:, None] == place).float(), 0, energies.shape[-1]).mean(0)
+        parts = [trunk] if fine is None else [trunk, fine]
+        return torch.cat([(part.float().mean(3) * shares).sum(2) for part in parts], 1)
+
+    def _steps(self, x: Tensor, dim: int, frames: int) -> Tensor:
+        """Positions of the maps along `dim` -> local positions of a recording of so many frames."""
         # Position p stands at frame p x `every`; step s stands for the frames from s x `step` on.
         step, every = self.config.step, self.config.stride[0] * self.config.sample_rate / (_MEL_RATE * self.config.hop)
-        steps = (energies.shape[-1] + step - 1) // step
-        return _resample(trunk, 2, steps, round(20 * step), round(20 * every), round(10 * (step - 1)))
+        steps = (frames + step - 1) // step
+        return _resample(x, dim, steps, round(20 * step), round(20 * every), round(10 * (step - 1)))
 
     def maps(self, mel: Tensor) -> tuple[Tensor, Tensor | None]:
         """Compute the feature maps.
@@ -200,7 +212,8 @@ class MobileNetTower(AudioTower):
             positions, rows), None without them.
         """
         x = ((mel + 1e-5).log() + 4.5) / 5
-        x = self.stem(x.transpose(1, 2)[:, None].contiguous(memory_format=torch.channels_last))
+        # The layout of a map with one channel is not seen, so its convolution gives the slower one.
+        x = self.stem(x.transpose(1, 2)[:, None]).contiguous(memory_format=torch.channels_last)
         fine = None
         for number, block in enumerate(self.blocks):
             x = block(x)
