@@ -18,6 +18,7 @@ from audiosep.data.clip_audio import ShardReader, mono_clip
 from audiosep.data.manifest import Clip, read_manifest
 from audiosep.data.shards import read_shards
 from audiosep.errors import DataError
+from research import real_songs
 from research.corpus import __main__ as command
 from research.corpus.build import build_manifest, build_shards
 from research.corpus.clones import Clones
@@ -225,6 +226,24 @@ def test_built_twice_same_bytes_and_readable(tree: tuple[Path, list[Source]], tm
     both = sum(parts)[: len(mix)]
     assert np.corrcoef(both, mix[: len(both)])[0, 1] > 0.999
     reader.close()
+
+
+def test_real_songs_are_the_sum_of_their_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = {"audio/a.wav": noise(1.0, 1), "audio/b.wav": noise(0.5, 2), "audio/c.wav": noise(1.5, 3)}
+    clone(tmp_path / "ann" / "song", parts)
+    monkeypatch.setattr(real_songs, "SONGS", {"ann/song": {"drums": ("a.wav", "b.wav"), "bass": ("c.wav",)}})
+    with Clones([tmp_path]) as clones:
+        stems, rate = real_songs.read_song(clones, "ann/song")
+        with pytest.raises(DataError, match="no clone of ann/other: clone it"):
+            clones.newest("ann/other", "x")
+        with pytest.raises(DataError, match="the clone of ann/song has no x"):
+            clones.newest("ann/song", "x")
+    assert {name: stem.shape for name, stem in stems.items()} == dict.fromkeys(("drums", "bass"), (2, 3 * rate // 2))
+    assert np.abs(stems["drums"] + stems["bass"]).max() == pytest.approx(1.0)
+    drums = np.zeros(3 * rate // 2)
+    drums[:rate] += parts["audio/a.wav"]
+    drums[: rate // 2] += parts["audio/b.wav"]
+    assert np.corrcoef(stems["drums"][0], drums)[0, 1] > 0.9999
 
 
 def test_missing_and_changed_files_are_named(tree: tuple[Path, list[Source]], tmp_path: Path) -> None:

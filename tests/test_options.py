@@ -13,7 +13,7 @@ from doubles import FakeEncoder, TinyModel
 import audiosep
 from audiosep import InputError, Options, OutputOptions
 from audiosep.cli import job, main
-from audiosep.cli.job import JobOptions
+from audiosep.cli.job_options import JobOptions
 from audiosep.separator import Separator
 
 

@@ -31,7 +31,7 @@ testclient = pytest.importorskip("starlette.testclient")
 from starlette.requests import HTTPConnection  # noqa: E402
 
 from audiosep.studio.app import Studio  # noqa: E402
-from audiosep.studio.clients import client_of  # noqa: E402
+from audiosep.studio.clients import UploadShares, client_of  # noqa: E402
 from audiosep.studio.recording import safe_suffix, shown_name  # noqa: E402
 from audiosep.studio.server import address_of, is_loopback, listen_on, make_server  # noqa: E402
 from audiosep.studio.sessions import Sessions  # noqa: E402
@@ -177,6 +177,25 @@ def test_other_hosts_origins_and_sites_are_refused(make: Make) -> None:
     assert client.get("/gradio_api/proxy=http://example.com/x").status_code == 404
     assert client.post("/gradio_api/upload", headers={"Content-Length": str(2**40)}).status_code == 413
     assert client.post("/gradio_api/upload", headers={"Content-Length": "-1"}).status_code == 413
+
+
+def test_a_client_uploads_its_share_and_no_more(make: Make) -> None:
+    _, client = make(limits=Limits(upload_bytes=2**17, client_uploads=2))
+    path = "/gradio_api/upload"
+    answers = [client.post(path, content=b"x" * 100_000) for _ in range(3)]
+    assert [answer.status_code == 429 for answer in answers] == [False, False, True]
+    assert "larger --max-upload" in answers[2].text
+    assert client.post("/studio/sessions", content=b"{}").status_code == 200  # what is no upload is not counted
+
+
+def test_shares_of_uploads_are_of_clients_and_come_back() -> None:
+    now = 0.0
+    shares = UploadShares(Limits(upload_bytes=10, client_uploads=2, idle=60.0), clock=lambda: now)
+    assert [shares.take("a", size) is None for size in (10, 5, 6, 5)] == [True, True, False, True]
+    assert shares.take("b", 20) is None
+    now = 60.0
+    assert shares.take("a", 20) is None
+    assert shares.take("a", 1) is not None
 
 
 def test_the_token_opens_the_studio(make: Make) -> None:

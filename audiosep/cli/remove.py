@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from audiosep.cli import command_line, common, job
+from audiosep.cli.job_options import ByWords, JobOptions
 from audiosep.cli.manifests import read_inputs
 from audiosep.cli.separate import At, NotAt, Places, build, split
 from audiosep.cli.times import spans
@@ -26,14 +27,14 @@ def remove(
         list[str] | None,
         typer.Option("--query", "-q", metavar="TEXT", help="A sound to remove; every argument is then an input."),
     ] = None,
-    by_words: job.ByWords = False,
+    by_words: ByWords = False,
     at: At = None,
     not_at: NotAt = None,
     everywhere: Annotated[
         bool, typer.Option("--everywhere", help="Also where the sound was not heard, what the model takes for it.")
     ] = False,
     *,
-    options: job.JobOptions,
+    options: JobOptions,
     chosen: common.ModelOptions,
 ) -> int:
     """Remove sounds from recordings: one output for each, the recording without them.

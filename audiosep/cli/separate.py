@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from audiosep.cli import command_line, common, job
+from audiosep.cli.job_options import ByWords, JobOptions
 from audiosep.cli.manifests import read_inputs
 from audiosep.cli.times import spans
 from audiosep.errors import InputError, QueryError
@@ -77,9 +78,9 @@ def separate(
     weight: Annotated[float, typer.Option("--weight", metavar="NUMBER", help="How strongly --not counts.")] = 1.0,
     at: At = None,
     not_at: NotAt = None,
-    by_words: job.ByWords = False,
+    by_words: ByWords = False,
     *,
-    options: job.JobOptions,
+    options: JobOptions,
     chosen: common.ModelOptions,
 ) -> int:
     """Separate the sounds you name out of recordings.

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from audiosep.cli import common, job
+from audiosep.cli.job_options import JobOptions
 from audiosep.cli.manifests import read_inputs
 from audiosep.errors import InputError
 from audiosep.query.stem_words import stem_of
@@ -25,7 +26,7 @@ def stems(
         typer.Option("--only", metavar="STEM", help="Write this stem, and the rest of the song as one file."),
     ] = None,
     *,
-    options: job.JobOptions,
+    options: JobOptions,
     chosen: common.ModelOptions,
 ) -> int:
     """Split songs into vocals, drums, bass and other; the stems sum to the song.

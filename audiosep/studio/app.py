@@ -99,7 +99,7 @@ class Studio:
             mcp_server=mcp,
             theme=gradio.themes.Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
         )
-        self.asgi = Guard(mounted, hosts=hosts, token=token, upload_bytes=limits.upload_bytes, frames=frames)
+        self.asgi = Guard(mounted, hosts=hosts, token=token, limits=limits, frames=frames)
 
     def close(self) -> None:
         """Delete all files. Idempotent."""

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
+import time
+from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from starlette.requests import HTTPConnection
@@ -31,6 +34,46 @@ def client_of(connection: HTTPConnection) -> str:
     if address.ipv4_mapped is not None:
         return str(address.ipv4_mapped)
     return str(ipaddress.ip_network((int(address), _NETWORK), strict=False))
+
+
+class UploadShares:
+    """How much each client has uploaded of late: what no page opens stays on the disk as long as that.
+
+    Args:
+        limits: of the studio.
+        clock: seconds.
+    """
+
+    def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
+        self._most, self._seconds = limits.client_uploads * limits.upload_bytes, limits.idle
+        self._clock = clock
+        self._uploads: dict[str, deque[tuple[float, int]]] = {}
+
+    def take(self, client: str, size: int) -> str | None:
+        """Count an upload.
+
+        Args:
+            client: from `client_of`.
+            size: of the upload, bytes.
+
+        Returns:
+            Why it is refused; None where it is not.
+        """
+        now = self._clock()
+        for name, uploads in list(self._uploads.items()):
+            while uploads and uploads[0][0] <= now - self._seconds:
+                uploads.popleft()
+            if not uploads:
+                del self._uploads[name]
+        own = self._uploads.get(client, deque())
+        if sum(one for _, one in own) + size > self._most:
+            return (
+                f"your address has uploaded {self._most / 2**30:.0f} GiB within {self._seconds / 60:.0f} minutes: "
+                "wait, or start the studio with a larger --max-upload"
+            )
+        own.append((now, size))
+        self._uploads[client] = own
+        return None
 
 
 def share_queue(queue: Any, limits: Limits) -> None:

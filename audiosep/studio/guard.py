@@ -8,13 +8,18 @@ from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import HTTPConnection
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from audiosep.studio.clients import UploadShares, client_of
+from audiosep.studio.studio_limits import Limits
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 _COOKIE = "audiosep_studio"
 _FORM = 2**20  # bytes of a request around an uploaded file
+_SMALL = 2**16  # bytes of a request that is no upload worth counting
 # Parts of Gradio that reach other servers, or tell of other users.
 _CLOSED = ("/proxy=", "/monitoring", "/reset", "/vibe", "/watchfn")
 _POLICY = (
@@ -33,7 +38,7 @@ class Guard:
             None for any.
         token: that must be shown: as a cookie, which a visit with `?token=` sets, or as `Authorization: Bearer`. None
             for none.
-        upload_bytes: of a file at most.
+        limits: of the studio.
         frames: sites that may show the page in a frame, in the terms of Content-Security-Policy.
     """
 
@@ -43,13 +48,13 @@ class Guard:
         *,
         hosts: Iterable[str] | None,
         token: str | None,
-        upload_bytes: int,
+        limits: Limits,
         frames: str = "'none'",
     ) -> None:
         self._app = app
         self._hosts = None if hosts is None else frozenset(hosts)
         self._token = token
-        self._most = upload_bytes + _FORM
+        self._most, self._shares = limits.upload_bytes + _FORM, UploadShares(limits)
         self._policy = _POLICY.format(frames=frames)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -95,7 +100,11 @@ class Guard:
         length = headers.get("content-length", "0")
         if not length.isdecimal() or int(length) > self._most:
             return PlainTextResponse(f"uploads have up to {self._most - _FORM} bytes", 413)
-        return None if self._token is None else self._unknown(scope, headers, self._token)
+        unknown = None if self._token is None else self._unknown(scope, headers, self._token)
+        if unknown is not None or int(length) <= _SMALL:
+            return unknown
+        over = self._shares.take(client_of(HTTPConnection(scope)), int(length))
+        return None if over is None else PlainTextResponse(over, 429)
 
     @staticmethod
     def _unknown(scope: Scope, headers: Headers, token: str) -> Response | None:

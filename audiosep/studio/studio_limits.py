@@ -30,6 +30,7 @@ class Limits:
         queue: requests of all clients that wait for the model.
         client_requests: of one client, by its address, of its pages and programs, that wait or run.
         waiting: requests of one page that wait or run.
+        client_uploads: largest files that one client may upload within `idle`, whether a page opens them or not.
         idle: seconds after which the files of a page that nobody uses are deleted.
         lease: seconds after which the files of a page that has gone without a word are deleted.
     """
@@ -43,6 +44,7 @@ class Limits:
     queue: int = 8
     client_requests: int = 6
     waiting: int = 4
+    client_uploads: int = 16
     idle: float = 3600.0
     lease: float = 180.0
 

@@ -78,6 +78,24 @@ class Clones:
             changed = changed or found is not None
         raise DataError(f"{source.place}: {'the file has changed' if changed else 'the clone has no such file'}")
 
+    def newest(self, repo: str, path: str) -> bytes:
+        """The bytes of a file at the clone's newest commit, whatever they are.
+
+        Args:
+            repo: owner/name.
+            path: within the repository.
+
+        Raises:
+            DataError: no such clone, or it has no such file.
+        """
+        objects = self._objects(repo)
+        if objects is None:
+            raise DataError(f"no clone of {repo}: clone it into the folder of clones")
+        found = objects.read(f"HEAD:{path}")
+        if found is None:
+            raise DataError(f"the clone of {repo} has no {path}")
+        return found
+
     def _objects(self, repo: str) -> _Objects | None:
         if repo in self._git:
             self._git.move_to_end(repo)
