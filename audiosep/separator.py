@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -486,7 +487,8 @@ class Separator:
         def open_stream(rate: int, channels: int) -> AnyStream:
             return self._open_request(request, rate, channels, options)
 
-        return run_batch(open_stream, plan, output, jobs=jobs, progress=progress, watch=watch)
+        with self._giving_back():
+            return run_batch(open_stream, plan, output, jobs=jobs, progress=progress, watch=watch)
 
     def stems_for(self, queries: Queries) -> dict[str, str]:
         """The stems that answer queries which name them, as "vocals" or "bass guitar" do.
@@ -628,6 +630,22 @@ class Separator:
         self, mixture: Mixture, request: Request, options: Options, progress: Progress | None
     ) -> Separation[Array] | Separation[Tensor]:
         """A recording in memory through a stream."""
+        with self._giving_back():
+            return self._separated(mixture, request, options, progress)
+
+    @contextlib.contextmanager
+    def _giving_back(self) -> Iterator[None]:
+        """Give the model's memory back at the end, where the separator was closed meanwhile: no one else will."""
+        device = self.device
+        try:
+            yield
+        finally:
+            if self._backend is None:
+                free_cache(device)
+
+    def _separated(
+        self, mixture: Mixture, request: Request, options: Options, progress: Progress | None
+    ) -> Separation[Array] | Separation[Tensor]:
         mix = mixture.samples
         channels, samples = mix.shape
         stream = self._open_request(request, mixture.sample_rate, channels, options)

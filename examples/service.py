@@ -29,7 +29,7 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.datastructures import UploadFile
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
@@ -47,16 +47,20 @@ class Limits:
         upload: bytes of a recording.
         seconds: length of a recording.
         queries: sounds of a job.
+        uploading: seconds that an upload may take; it holds a place meanwhile.
         time: seconds that a job may run.
         keep: seconds for which the files of a finished job are kept.
+        kept: finished jobs whose files are kept; the oldest go first.
     """
 
     waiting: int = 8
     upload: int = 200 * 2**20
     seconds: float = 1200.0
     queries: int = 8
+    uploading: float = 300.0
     time: float = 600.0
     keep: float = 3600.0
+    kept: int = 64
 
 
 @dataclass
@@ -105,24 +109,31 @@ class Service:
                 Route("/jobs", self.submit, methods=["POST"]),
                 Route("/jobs/{id}", self.show, methods=["GET"]),
                 Route("/jobs/{id}", self.cancel, methods=["DELETE"]),
-                Route("/jobs/{id}/{name}", self.download, methods=["GET"]),
+                Route("/jobs/{id}/{name:path}", self.download, methods=["GET"]),
                 Route("/health", self.health, methods=["GET"]),
             ],
             lifespan=self._lifespan,
         )
 
     async def submit(self, request: Request) -> Response:
-        """Take an upload: 202 with the job, 400 and 413 for what is not taken, 503 when too many wait."""
+        """Take an upload: 202 with the job, 400, 408, 411 and 413 for what is not taken, 503 when too many wait."""
         self._forget_old()
+        if "content-length" not in request.headers:  # else it would be on the disk before its size is known
+            return _refuse(411, "uploads state their length")
         if sum(job.state in ("waiting", "running") for job in self._jobs.values()) > self._limits.waiting:
             return _refuse(503, "too many recordings wait: try again later", {"Retry-After": "10"})
-        if int(request.headers.get("content-length") or 0) > self._limits.upload + _BLOCK:
+        if int(request.headers["content-length"]) > self._limits.upload + _BLOCK:
             return _refuse(413, f"recordings have at most {self._limits.upload >> 20} MiB")
         # A place is taken before the upload is read, so that slow uploads count as well.
         job = Job(secrets.token_urlsafe(16), Path(tempfile.mkdtemp(dir=self._root)), [])
         self._jobs[job.id] = job
         try:
-            problem = await self._receive(request, job)
+            async with asyncio.timeout(self._limits.uploading):
+                problem = await self._receive(request, job)
+        except TimeoutError:
+            problem = _refuse(408, f"the upload took more than {self._limits.uploading:.0f} s")
+        except ClientDisconnect:
+            problem = Response(status_code=204)  # nobody reads it
         except BaseException:
             self._delete(job)
             raise
@@ -221,10 +232,16 @@ class Service:
 
     def _forget_old(self) -> None:
         now = time.monotonic()
-        for job in [
-            job for job in self._jobs.values() if job.ended is not None and now - job.ended > self._limits.keep
-        ]:
-            self._delete(job)
+        ended = sorted((job.ended, job.id) for job in self._jobs.values() if job.ended is not None)
+        over = len(ended) - self._limits.kept
+        for number, (when, id) in enumerate(ended):
+            if number < over or now - when > self._limits.keep:
+                self._delete(self._jobs[id])
+
+    async def _forget_for_ever(self, every: float = 30.0) -> None:
+        while True:
+            await asyncio.sleep(every)
+            self._forget_old()
 
     def _delete(self, job: Job) -> None:
         self._jobs.pop(job.id, None)
@@ -233,9 +250,11 @@ class Service:
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, _app: Starlette) -> AsyncIterator[None]:
+        forgetting = asyncio.create_task(self._forget_for_ever())
         try:
             yield
         finally:
+            forgetting.cancel()
             for job in self._jobs.values():
                 job.cancelled = True
             self._worker.shutdown(cancel_futures=True)
@@ -250,15 +269,17 @@ def main() -> None:
     """The command line."""
     import uvicorn
 
+    from audiosep.inference.heap import share_heaps
     from audiosep.inference.threads import use_threads
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--model", default="mini")
-    parser.add_argument("--threads", type=int, help="to compute with; all cores by default")
+    parser.add_argument("--threads", type=int, help="to compute with; by default as many as CPUs are free")
     parser.add_argument("--waiting", type=int, default=Limits.waiting)
     options = parser.parse_args()
+    share_heaps()  # before there are threads: the process stays as small as at the start
     use_threads(options.threads)
     service = Service(audiosep.load(options.model, sounds=False), Limits(waiting=options.waiting))
     uvicorn.run(service.app, host=options.host, port=options.port, log_level="warning")

@@ -267,6 +267,12 @@ def test_options_reach_the_separator(run: Run, song: Path, tiny_folder: Path, tm
     [
         (("separate", "SONG", "piano", "--engine", "tvm"), 2, "tvm"),
         (("bench", "--engine", "torch,tvm"), 2, "--engine takes torch or openvino"),
+        (("bench", "--threads", "nan"), 2, "--threads takes whole numbers, got 'nan'"),
+        (("bench", "--threads", "100000"), 2, "the number of CPUs of this machine"),
+        (("bench", "--queries", "1.9"), 2, "--queries takes whole numbers, got '1.9'"),
+        (("bench", "--seconds", "1e12"), 2, "--seconds takes lengths up to 43200, got '1e12'"),
+        (("bench", "--plot", "no/such/folder/x.png"), 2, "there is no folder no/such/folder, make it first"),
+        (("bench", "--plot", "bench.pdf"), 2, "--plot draws a PNG: give it a name such as bench.png"),
         (("separate", "SONG", "piano", "--engine", "openvino"), 1, 'pip install ".[openvino]"'),
         (("stems", "SONG", "--engine", "openvino", "--device", "cuda:7"), 2, "cuda:7"),
         (("stems", "SONG", "--device", "openvino"), 2, "--engine openvino"),

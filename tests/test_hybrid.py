@@ -382,6 +382,20 @@ def test_tags_match_the_query_that_means_them() -> None:
     assert torch.allclose(against, 0.2 * logits.log_softmax(-1)[[1, 0], ..., [2, 4]], atol=1e-5)
 
 
+def test_heads_of_the_listener_keep_their_gradients_behind_a_pass_without() -> None:
+    torch.manual_seed(0)
+    model = Hybrid(dataclasses.replace(SMALL, tags=True))
+    features = model.encode(model.energies(power(stft(mixture(1, 1)[:, 0], model.n_fft, model.hop))))
+    assert features.listener is not None
+    with torch.no_grad():
+        assert not features.listener.joint.requires_grad
+        assert not features.listener.tags.requires_grad
+    (features.listener.joint.square().sum() + features.listener.tags.square().sum()).backward()
+    assert all(one.grad is not None for one in model.listener.joint.parameters())
+    assert all(one.grad is not None for one in model.listener.tags.parameters())
+    assert features.listener.joint is features.listener.joint
+
+
 def test_listener_embeds_masked_energies_as_it_embeds_audio() -> None:
     torch.manual_seed(0)
     listener = Listener(SMALL_LISTENER).eval()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 
 import torch
 from torch import nn
@@ -69,3 +70,19 @@ def test_loaded_moved_copied_and_trained_weights_are_used() -> None:
         fresh = FilmNorm(4).eval()
         fresh.load_state_dict(norm.state_dict())
         torch.testing.assert_close(norm.eval()(x), fresh(x))
+
+
+def test_a_copy_begins_anew() -> None:
+    """Copied weights count their changes from the start, and come to the number that the original was kept at."""
+    x, norm = torch.randn(2, 4, 6, 6), FilmNorm(4).eval()
+    with torch.no_grad():
+        norm.weight.mul_(1.5)
+        norm(x)
+        for copied in (copy.deepcopy(norm), pickle.loads(pickle.dumps(norm))):
+            for value in (7.0, 3.0, 2.0):
+                copied.weight.fill_(value)
+                copied.bias.fill_(1.0)
+                right = torch.nn.functional.batch_norm(
+                    x, copied.running_mean, copied.running_var, copied.weight, copied.bias, eps=copied.eps
+                )
+                torch.testing.assert_close(copied(x), right)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import shutil
+import subprocess
 import sys
 import threading
 import weakref
@@ -639,6 +641,17 @@ def test_bf16_that_is_wrong_here_is_not_used(
         assert "bf16 gives wrong results" in caplog.text
     finally:
         bf16_is_right.cache_clear()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says which libraries a process has")
+@pytest.mark.parametrize("first", ["torch", "audiosep"])
+def test_dynamic_threads_of_a_torch_that_came_first_are_found(first: str) -> None:
+    """The package switches them off, which comes too late for a torch that has read the environment."""
+    code = f"import {first}, torch, audiosep; from audiosep.inference.low_precision import bf16_problem as problem; "
+    code += "print(problem('cpu'))"
+    dynamic = os.environ | {"OMP_DYNAMIC": "true"}
+    answer = subprocess.run([sys.executable, "-c", code], env=dynamic, capture_output=True, text=True, check=True)
+    assert ("OMP_DYNAMIC=true" in answer.stdout) == (first == "torch")
 
 
 def test_separating_does_not_keep_from_training_afterwards(separator: Separator, mixture: Mixture) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import threading
 import time
@@ -20,6 +21,7 @@ pytest.importorskip("starlette")
 pytest.importorskip("python_multipart")
 pytest.importorskip("httpx")
 
+from starlette.requests import ClientDisconnect
 from starlette.testclient import TestClient
 
 ROOT = Path(__file__).parents[1]
@@ -155,3 +157,53 @@ def test_files_are_deleted_after_their_time_and_at_the_end(separator: Separator,
         assert client.get(f"/jobs/{first}").status_code == 404
         finished(client, second)
     assert not kept._root.exists()
+
+
+def test_names_of_sounds_may_have_slashes(client: TestClient, recording: bytes) -> None:
+    about = finished(client, submit(client, recording, "AC/DC guitar").json()["id"])
+    assert about["sounds"] == ["AC/DC guitar"]
+    assert client.get(f"/jobs/{about['id']}/AC%2FDC%20guitar").status_code == 200
+
+
+def test_uploads_state_their_length_and_end_in_time(
+    separator: Separator, recording: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+    import service
+
+    slow = service.Service(separator, service.Limits(uploading=0.05, waiting=0))
+    with TestClient(slow.app) as client:
+        assert client.post("/jobs", content=iter([b"x"] * 3)).status_code == 411
+
+        async def receive(*_: object) -> None:
+            await asyncio.sleep(10)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(slow, "_receive", receive)
+            assert submit(client, recording, "piano").status_code == 408
+        assert not list(slow._root.iterdir())
+        assert submit(client, recording, "piano").status_code in (202, 408)  # its place is free again
+
+
+def test_a_client_that_leaves_leaves_nothing(service: Any, recording: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def gone(*_: object) -> None:
+        raise ClientDisconnect
+
+    with TestClient(service.app) as client:
+        monkeypatch.setattr(service, "_receive", gone)
+        assert submit(client, recording, "piano").status_code == 204
+        assert not list(service._root.iterdir())
+
+
+def test_the_oldest_finished_jobs_go_first(
+    separator: Separator, recording: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+    import service
+
+    few = service.Service(separator, service.Limits(kept=2))
+    with TestClient(few.app) as client:
+        jobs = [submit(client, recording, "piano").json()["id"] for _ in range(3)]
+        assert [finished(client, job)["state"] for job in jobs] == ["done"] * 3
+        few._forget_old()
+        assert [client.get(f"/jobs/{job}").status_code for job in jobs] == [404, 200, 200]

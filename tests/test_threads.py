@@ -90,5 +90,7 @@ def test_threads_are_set_and_never_raised_by_default() -> None:
         assert use_threads() == 1
         with pytest.raises(InputError):
             use_threads(0)
+        with pytest.raises(InputError, match="the number of CPUs of this machine, got 100000"):
+            use_threads(100_000)
     finally:
         torch.set_num_threads(before)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from audiosep.bench.table import TableRow, rows, system_label
-from audiosep.errors import DependencyError, install_extra
+from audiosep.errors import DependencyError, InputError, install_extra
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,6 +34,23 @@ def rows_figure(rows: int) -> Figure:
     figure = Figure(figsize=(9, 1.2 + 0.45 * rows), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
+
+
+def check_picture(path: Path) -> None:
+    """Refuse a picture that could not be written, before anything is measured.
+
+    Args:
+        path: the file.
+
+    Raises:
+        InputError: it is no PNG, or its folder does not exist.
+        DependencyError: matplotlib is not installed.
+    """
+    if path.suffix.lower() != ".png":
+        raise InputError(f"--plot draws a PNG: give it a name such as {path.with_suffix('.png').name or 'bench.png'}")
+    if not path.parent.is_dir():
+        raise InputError(f"--plot {path}: there is no folder {path.parent}, make it first")
+    rows_figure(1)
 
 
 def draw(measurements: Sequence[Measurement], path: Path) -> None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args
 
 import typer
 
+from audiosep.audio.limits import MAX_SECONDS
 from audiosep.cli import common
 from audiosep.cli.standard_error import Terminal, progress_bar
 from audiosep.errors import InputError
 from audiosep.inference.options import Engine, Options, Quality
+from audiosep.inference.threads import check_threads
 
 if TYPE_CHECKING:
     from audiosep.bench.suite import Measurement, Spread
@@ -61,7 +64,7 @@ def bench(
     audiosep bench songs/* --stems --against htdemucs,umxhq --plot quality.png
     """
     from audiosep.bench import table
-    from audiosep.bench.pictures import draw
+    from audiosep.bench.pictures import check_picture, draw
     from audiosep.bench.suite import TEXTS, conditions, grid, measure_cases
 
     terminal = Terminal()
@@ -75,22 +78,24 @@ def bench(
         precisions=_values(precision, "auto"),
         engines=_known("--engine", _values(engine, "torch"), get_args(Engine)),
         qualities=_known("--quality", _values(quality, Options.quality), get_args(Quality)),
-        threads=[int(_number("--threads", text)) for text in _values(threads)] or [None],
+        threads=[check_threads(_whole("--threads", text)) for text in _values(threads)] or [None],
         tasks=_tasks(tuple(query or ()), queries, stems, TEXTS),
-        lengths=[_number("--seconds", text) for text in _values(seconds, "60")],
+        lengths=[_length(text) for text in _values(seconds, "60")],
         recordings=[str(path) for path in recordings or ()],
     )
+    if plot is not None:
+        check_picture(plot)
     with progress_bar(terminal, "Measuring", quiet) as progress:
         done = measure_cases(cases, runs=runs, roofline=roofline, against=peers, progress=progress)
-    if plot is not None:
-        draw(done, plot)
     if as_json:
         common.emit({"environment": conditions(), "cases": [document(one) for one in done]})
-        return
-    parts = [describe(one) for one in done]
-    if len(found := table.rows(done)) > 1:
-        parts.append(table.text(found))
-    print("\n\n".join(parts))
+    else:
+        parts = [describe(one) for one in done]
+        if len(found := table.rows(done)) > 1:
+            parts.append(table.text(found))
+        print("\n\n".join(parts))
+    if plot is not None:
+        draw(done, plot)
 
 
 def _values(given: list[str] | None, *default: str) -> list[str]:
@@ -105,11 +110,21 @@ def _known(option: str, names: list[str], known: tuple[Known, ...]) -> list[Know
     return found
 
 
-def _number(option: str, text: str) -> float:
+def _length(text: str) -> float:
     try:
-        return float(text)
+        seconds = float(text)
     except ValueError:
-        raise InputError(f"{option} takes numbers, got {text!r}") from None
+        seconds = math.nan
+    if not 0 < seconds <= MAX_SECONDS:
+        raise InputError(f"--seconds takes lengths up to {MAX_SECONDS:.0f}, got {text!r}")
+    return seconds
+
+
+def _whole(option: str, text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise InputError(f"{option} takes whole numbers, got {text!r}") from None
 
 
 def _tasks(
@@ -119,7 +134,7 @@ def _tasks(
     tasks: list[tuple[str, ...] | None] = []
     if counts or not (texts or stems):
         texts = texts or usual
-        for count in (int(_number("--queries", text)) for text in _values(counts, "1")):
+        for count in (_whole("--queries", text) for text in _values(counts, "1")):
             if not 0 < count <= len(texts):
                 raise InputError(f"--queries {count}: there are 1 to {len(texts)} queries; name more with -q")
             tasks.append(texts[:count])

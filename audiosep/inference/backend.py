@@ -16,7 +16,7 @@ from audiosep.hearing.activity import ActivityMeter
 from audiosep.inference.devices import pick_device, pick_precision, windows_at_once
 from audiosep.inference.explanation import Explanation
 from audiosep.inference.forks import allow_forks
-from audiosep.inference.low_precision import bf16_is_right
+from audiosep.inference.low_precision import bf16_problem
 from audiosep.inference.model_windows import recording_windows
 from audiosep.inference.options import Engine, Options
 from audiosep.inference.stream import Stream
@@ -60,11 +60,8 @@ class Backend:
         self.network, self.engine = network.eval(), engine
         self.device = pick_device(device)
         self.precision = pick_precision(precision, self.device, needs_fp32=network.needs_fp32)
-        if self.precision == "bf16" and engine == "torch" and not bf16_is_right(self.device.type):
-            logger.warning(
-                "bf16 gives wrong results in this process (a layer was compared with fp32), so fp32 is used: "
-                "precision='fp32' avoids the comparison"
-            )
+        if self.precision == "bf16" and engine == "torch" and (problem := bf16_problem(self.device.type)):
+            logger.warning("%s, so fp32 is used: precision='fp32' avoids the question", problem)
             self.precision = "fp32"
         self.model = network
         self._windows_that_fit: dict[tuple[int, ...], int] = {}

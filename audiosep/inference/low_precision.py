@@ -1,19 +1,51 @@
 """Whether layers in bf16 are right in this process: compared once with the same layers in fp32.
 
 bf16 goes other ways through torch and the processor than fp32, and variables of the environment can break them: with
-`OMP_DYNAMIC=true` parts of layers were left undone, and stems were wrong without an error. So the result is not kept
-for other processes of the machine, whose environment may differ.
+`OMP_DYNAMIC=true` a layer that oneDNN has shared out among some threads is computed by fewer of them once the machine
+is busy, the rest of it is left undone, and stems are wrong without an error. The package switches that off, which comes
+too late where torch was loaded before it, so OpenMP itself is asked. The answer is not kept for other processes of the
+machine, whose environment may differ.
 """
 
 from __future__ import annotations
 
+import ctypes
 import functools
+import re
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+_OPENMP = re.compile(r"(/\S*/lib(?:gomp|iomp5|omp)\b[^/\s]*)$")
 _MOST_ERROR = 0.03  # of the largest value; bf16 has 8 bits: 0.004 for each number
+
+
+def bf16_problem(device: str) -> str | None:
+    """Why bf16 should not be used in this process; None where it may be.
+
+    Args:
+        device: type of the device, as in torch.
+    """
+    if device == "cpu" and threads_may_vary():
+        return "torch was loaded with OMP_DYNAMIC=true, with which layers in bf16 stay undone in part on a busy machine"
+    if not bf16_is_right(device):
+        return "bf16 gives wrong results in this process (a layer was compared with fp32)"
+    return None
+
+
+def threads_may_vary(maps: Path = Path("/proc/self/maps")) -> bool:
+    """Whether an OpenMP of this process may compute with fewer threads than a layer was shared out among.
+
+    Args:
+        maps: where Linux lists the libraries of a process; elsewhere the answer is no.
+    """
+    try:
+        found = {match[1] for line in maps.read_text().splitlines() if (match := _OPENMP.search(line))}
+    except OSError:
+        return False
+    return any(ctypes.CDLL(path).omp_get_dynamic() for path in found)
 
 
 @functools.cache

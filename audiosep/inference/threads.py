@@ -79,6 +79,24 @@ def threads_for(most: int) -> int:
     return min(most, available_cpus() if "OMP_NUM_THREADS" in os.environ else free_cpus())
 
 
+def check_threads(count: int) -> int:
+    """Refuse a number of threads that no computation gains from.
+
+    Args:
+        count: the number.
+
+    Returns:
+        The number.
+
+    Raises:
+        InputError: less than 1, or more than the machine has CPUs.
+    """
+    most = os.cpu_count() or 1
+    if not 1 <= count <= most:
+        raise InputError(f"threads must be from 1 to {most}, the number of CPUs of this machine, got {count}")
+    return count
+
+
 def use_threads(count: int | None = None) -> int:
     """Set the number of threads that torch computes with in this process.
 
@@ -91,14 +109,11 @@ def use_threads(count: int | None = None) -> int:
         The number of threads in use.
 
     Raises:
-        InputError: not a positive number.
+        InputError: as `check_threads`.
     """
     import torch
 
-    if count is not None and count < 1:
-        raise InputError(f"threads must be at least 1, got {count}")
-    if count is None:
-        count = threads_for(torch.get_num_threads())
+    count = threads_for(torch.get_num_threads()) if count is None else check_threads(count)
     torch.set_num_threads(count)
     logger.info("%d threads of %d CPUs", count, available_cpus())
     return torch.get_num_threads()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -26,22 +26,26 @@ class ListenerFeatures:
 
     local: Tensor
     listener: AudioTower
+    _made: dict[str, tuple[Tensor, bool]] = field(default_factory=dict, init=False, repr=False)
 
-    @cached_property
+    @property
     def joint(self) -> Tensor:
         """(batch, steps, rows, dimension), L2-normalised embeddings in the joint space."""
-        return self.listener.embed_pooled(self._positions)
+        return self._once("joint", self.listener.embed_pooled)
 
-    @cached_property
+    @property
     def tags(self) -> Tensor:
         """(batch, steps, rows, classes) logits."""
-        tags: Tensor = self.listener.tags(self._positions)
-        return tags
+        return self._once("tags", self.listener.tags)
 
-    @cached_property
-    def _positions(self) -> Tensor:
-        # Contiguous, or the heads' products would copy their weights for each step.
-        return self.local.permute(0, 2, 3, 1).contiguous()
+    def _once(self, name: str, head: Callable[[Tensor], Tensor]) -> Tensor:
+        """What a head makes of all positions; again for the first who wants gradients."""
+        made = self._made.get(name)
+        if made is None or (torch.is_grad_enabled() and not made[1]):
+            # Contiguous, or the heads' products would copy their weights for each step.
+            made = head(self.local.permute(0, 2, 3, 1).contiguous()), torch.is_grad_enabled()
+            self._made[name] = made
+        return made[0]
 
 
 class ChannelNorm(nn.LayerNorm):
