@@ -184,6 +184,24 @@ def test_mp3_without_a_length_is_not_cut(tmp_path: Path) -> None:
     assert 20 * RATE <= count(tmp_path / "bare.mp3") <= 20 * RATE + 3 * 1_152
 
 
+@needs_ffmpeg
+def test_comments_are_read_where_ffmpeg_writes_them(tmp_path: Path) -> None:
+    for name in ("a.flac", "a.ogg", "a.opus", "a.mp3"):
+        command = [
+            "ffmpeg",
+            "-v",
+            "error",
+            "-f",
+            "lavfi",
+            "-i",
+            "sine=d=1:r=48000",
+            "-metadata",
+            "comment=live in Łódź",
+        ]
+        subprocess.run([*command, "-ac", "2", str(tmp_path / name)], check=True)
+        assert probe(tmp_path / name).tags["comment"] == "Łódź", name
+
+
 def test_tags_of_mp3_by_every_version_of_id3(tmp_path: Path) -> None:
     path = tmp_path / "x.mp3"
     write_audio(path, noise(1, 5_000), RATE)

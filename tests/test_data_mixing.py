@@ -171,6 +171,14 @@ def test_two_clips_of_one_label_are_one_target(corpus):
         assert any(len(query.members) > 1 for query in plan.queries)
 
 
+def test_absent_sounds_have_negatives_as_often_as_others(corpus):
+    """Else a negative would tell that the sound is there."""
+    config = replace(BASE, absent=1.0, negatives=1.0, songs=0)
+    absent = [query for plan, _ in batches(corpus, config, 10) for query in plan.queries if not query.members]
+    assert len(absent) > 40
+    assert all(query.negative is not None and query.negative != query.caption for query in absent)
+
+
 def test_absent_sounds_are_unrelated_to_every_source(corpus):
     table = label_table()
     absent = [

@@ -23,6 +23,7 @@ from audiosep.query.encoder import QueryEncoder
 from audiosep.query.mini import MiniEncoder, PackedTable, pack_table, unpack_table
 from audiosep.query.tokenizer import WordPieces, train_word_pieces
 from audiosep.training.finetune.finetuning import FinetuneConfig, _saver
+from audiosep.training.tower_files import read_tag_names
 from audiosep.weights.checkpoint import load_model, load_state, save_model
 from audiosep.weights.model_config import read_config
 
@@ -257,3 +258,20 @@ def test_needs_no_transformers(saved: tuple[Path, dict]) -> None:
         "assert 'transformers' not in sys.modules and 'accelerate' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_query_that_is_too_long_is_refused_and_not_cut() -> None:
+    encoder = load("mini", device="cpu", sounds=False).encoder
+    assert encoder is not None
+    assert len(encoder.text(["a dog barking in the rain beside a busy street while a piano plays"])) == 1
+    with pytest.raises(QueryError, match="longer than the 48 word pieces that the model reads: shorten it"):
+        encoder.text(["speech", "dog barking " * 60])
+
+
+def test_names_of_tags_are_those_of_a_whole_model(tmp_path: Path) -> None:
+    names = read_tag_names("mini")
+    assert names.shape == (527, 512)
+    torch.testing.assert_close(names.norm(dim=1), torch.ones(527), rtol=1e-2, atol=1e-2)
+    (tmp_path / "listener.safetensors").write_bytes(b"")
+    with pytest.raises(ConfigError, match=r"set model\.tags to false"):
+        read_tag_names(tmp_path / "listener.safetensors")

@@ -21,7 +21,7 @@ from audiosep.separator import Separator
     ("name", "value"),
     [
         *(("overlap", value) for value in (-0.1, 1, 1.5, np.nan, "0.1", True, None)),
-        *(("shifts", value) for value in (-1, 0.5, "1", True, None)),
+        *(("shifts", value) for value in (-1, 17, 0.5, "1", True, None)),
         *(("batch", value) for value in (0, -1, 1.5, "1", True)),
         *(("quality", value) for value in ("good", 1, None)),
     ],

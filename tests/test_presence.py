@@ -6,16 +6,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 import torch.nn.functional as F
 from doubles import FakeEncoder
 from torch import Tensor
 
+import audiosep
 from audiosep.cli.reporting import _remarks
 from audiosep.data.manifest import Clip
 from audiosep.output.batch_report import FileResult
 from research.presence import pairs_of, report
 from research.presence_calibration import Said
+
+EXAMPLES = Path(__file__).parents[1] / "examples" / "audio"
 
 
 class Compass(FakeEncoder):
@@ -52,3 +56,18 @@ def test_a_sound_that_is_less_likely_than_not_is_called_probably_absent(tmp_path
     presence = {"piano": 0.914, "dog": 0.5, "cat": 0.49, "siren": 0.02}
     result = FileResult(tmp_path / "in.wav", {}, presence, 1.0, 0, None, 100, 16000, 1)
     assert list(_remarks(result)) == ["present: piano 91%, dog 50%", "probably absent: cat, siren"]
+
+
+@pytest.mark.parametrize("negative", ["speech", "rain"])
+def test_what_is_to_be_kept_out_says_nothing_about_what_is_there(negative: str) -> None:
+    """A reading has no dog and has speech, whatever else is named; an absent sound comes out nearly silent."""
+    separator = audiosep.load("mini", device="cpu", sounds=False)
+    samples, rate = audiosep.audio.read_audio(EXAMPLES / "speech.flac")
+    out = separator.separate(samples, audiosep.Query("dog barking", negative=negative), sample_rate=rate)
+    assert out.presence is not None
+    assert out.presence["dog barking"] < 0.3
+    assert not out.activity["dog barking"].spans
+    assert np.square(out["dog barking"]).mean() < 1e-2 * np.square(samples).mean()
+    there = separator.separate(samples, audiosep.Query("speech", negative="dog barking"), sample_rate=rate)
+    assert there.presence is not None
+    assert there.presence["speech"] > 0.7

@@ -64,6 +64,6 @@ def open_source(
         except OSError as error:
             raise AudioError(f"{name or path} cannot be read: {error}") from error
     raise AudioError(
-        f"{name or path} cannot be read as audio. {'; '.join(reasons)}. If other programs play it, install what is "
-        "missing above, or export it as wav or flac"
+        f"{name or path} cannot be read as audio. {'; '.join(reasons)}. Is it a recording? If other programs play it, "
+        "install what is missing above, if anything is, or export it as wav or flac"
     )

@@ -17,7 +17,7 @@ from audiosep.audio.riff import WavHeader, stated_size, wav_header
 from audiosep.audio.samples import Array
 from audiosep.audio.source import Unreadable
 from audiosep.audio.speakers import USUAL, wave_order
-from audiosep.audio.tags import flac_speakers, read_id3
+from audiosep.audio.tags import flac_speakers, read_id3, vorbis_description
 from audiosep.audio.tracks import choose_track
 from audiosep.audio.view import FileView
 
@@ -84,6 +84,8 @@ class SoundFileSource:
             raise Unreadable("it does not know the order of the channels of ALAC")
         else:
             self._check_size(stated_size(path), path.stat().st_size)
+        if file.format in ("FLAC", "OGG") and "comment" not in tags:
+            tags["comment"] = vorbis_description(path)
         return AudioInfo(
             path=path,
             sample_rate=file.samplerate,

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from mutagen import MutagenError, flac, id3
+from mutagen import File, MutagenError, flac, id3
 
 from audiosep.audio.covers import Cover, id3_frame
 from audiosep.audio.speakers import FLAC_SPEAKERS
@@ -103,9 +103,27 @@ def read_id3(path: Path) -> dict[str, str]:
     for name, kind in _ID3.items():
         # Programs keep data of their own in comments with a description; mutagen describes those of ID3v1.
         texts = [f for f in frames.getall(kind.__name__) if getattr(f, "desc", "") in ("", "ID3v1 Comment")]
+        if kind is id3.COMM:
+            texts += frames.getall("TXXX:comment")  # where ffmpeg puts it
         if texts:
             found[name] = "/".join(map(str, texts[0].genres if kind is id3.TCON else texts[0].text))
     return found
+
+
+def vorbis_description(path: Path) -> str:
+    """The description in a flac, ogg or opus file, which libsndfile does not read: ffmpeg writes comments there.
+
+    Args:
+        path: the file.
+
+    Returns:
+        "" where there is none, or the tags are damaged.
+    """
+    try:
+        found: Any = File(path)
+        return str(next(iter((found.tags or {}).get("description", [])), "")) if found is not None else ""
+    except (MutagenError, OSError):
+        return ""
 
 
 def flac_speakers(path: Path) -> int:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from audiosep.atomic import check_folder
 from audiosep.cli import common
 from audiosep.cli.job_options import JobOptions
 from audiosep.cli.reporting import Reporter
@@ -187,9 +188,10 @@ def _check_out(
     if job.as_json and job.json_lines:
         raise InputError("--json writes one document and --json-lines many: choose one")
     if job.out != "-":
-        if Path(job.out).exists() and not Path(job.out).is_dir():
-            raise InputError(f"--out {job.out} is a file: name a folder")
+        check_folder(Path(job.out))
         return
+    if sys.stdout is not None and sys.stdout.isatty():
+        raise InputError("--out - would write sound to the terminal: pipe it into a player or a file, or name a folder")
     if job.output.video:
         raise InputError("a video does not go to standard output: give --out a folder")
     if job.as_json or job.json_lines:

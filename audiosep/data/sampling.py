@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -185,7 +186,7 @@ class Sampler:
         count = 2 + int(rng.choice(len(self._counts), p=self._counts))
         clips = [self._pick(rng) if first is None else first]
         if rng.random() < self.config.equal:
-            clips += self._other_recording(rng, clips[0])
+            clips += self._other_recording(rng, clips[0], clips)
             count = max(count, len(clips) + 1)
         siblings = rng.random() < self.config.siblings
         for _ in range(20 * count):
@@ -196,10 +197,10 @@ class Sampler:
                 clips.append(clip)
         return tuple(self._source(rng, clip, samples) for clip in clips)
 
-    def _other_recording(self, rng: np.random.Generator, clip: int) -> list[int]:
-        """Another clip of the same label, of another group if there is one; empty if the label has no other clip."""
+    def _other_recording(self, rng: np.random.Generator, clip: int, used: Collection[int]) -> list[int]:
+        """A clip of the same label that is not in use, of another group if there is one; empty if there is none."""
         clips = self.corpus.clips
-        same = [i for i in self.by_label[clips[clip].label] if i != clip]
+        same = [i for i in self.by_label[clips[clip].label] if i not in used]
         better = [i for i in same if clips[i].group != clips[clip].group or not clips[i].group]
         pool = better or same
         return [pool[rng.integers(len(pool))]] if pool else []
@@ -311,7 +312,9 @@ class Sampler:
                 info = self.corpus.clips[clip]
                 with_example = rng.random() < self.config.examples
                 example = PlannedSource((self._segment(rng, clip, samples),)) if with_example else None
-                queries.append(PlannedQuery(mixture, (), caption, None, info.label, info.family, example))
+                # As often as for sounds that are there, or a negative would tell that one is.
+                negative = builder.negative_text(rng, clips, ()) if rng.random() < self.config.negatives else None
+                queries.append(PlannedQuery(mixture, (), caption, negative, info.label, info.family, example))
         return queries
 
     def _complete(
@@ -324,7 +327,7 @@ class Sampler:
             negative = self.query_builder.negative_text(rng, clips, query.members)
         example = None
         if rng.random() < self.config.examples:
-            others = self._other_recording(rng, clips[source]) or [clips[source]]
+            others = self._other_recording(rng, clips[source], clips) or [clips[source]]
             example = PlannedSource((self._segment(rng, others[0], samples),))
         return PlannedQuery(mixture, query.members, query.caption, negative, info.label, info.family, example)
 

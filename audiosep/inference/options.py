@@ -18,6 +18,8 @@ Quality = Literal["fast", "balanced", "best"]
 Progress = Callable[[float], object]
 """Called with the fraction that is done, 0 to 1; returning False cancels."""
 
+_MOST_SHIFTS = 16
+
 
 @dataclass(frozen=True)
 class Options:
@@ -26,7 +28,8 @@ class Options:
     Args:
         overlap: share of a window, its context left out, that cross-fades with the next window; from 0 to below 1.
             It is rounded up to the model's grid.
-        shifts: number of further passes over time-shifted windows, which are averaged: slower, a little better.
+        shifts: number of further passes over time-shifted windows, up to 16, which are averaged: slower, a little
+            better, and each needs memory of its own.
         batch: windows computed at once; None for 1 on a CPU, and for as many as fit into the memory of a GPU.
         stem_head: whether queries that name a stem, such as "vocals" or "bass guitar", and have no negative, are
             answered by stems. None: by those of a specialist (`load(stems=)`), whatever else is asked for, and by a
@@ -52,8 +55,8 @@ class Options:
             raise InputError(f"quality must be one of {', '.join(get_args(Quality))}, got {self.quality!r}")
         if not isinstance(self.overlap, Real) or isinstance(self.overlap, bool) or not 0 <= self.overlap < 1:
             raise InputError(f"overlap must be a number of at least 0 and below 1, got {self.overlap!r}")
-        if not _is_whole(self.shifts) or self.shifts < 0:
-            raise InputError(f"shifts must be a whole number of at least 0, got {self.shifts!r}")
+        if not _is_whole(self.shifts) or not 0 <= self.shifts <= _MOST_SHIFTS:
+            raise InputError(f"shifts must be a whole number from 0 to {_MOST_SHIFTS}, got {self.shifts!r}")
         if self.batch is not None and (not _is_whole(self.batch) or self.batch < 1):
             raise InputError(f"batch must be a whole number of at least 1, or None, got {self.batch!r}")
         if not isinstance(self.stem_head, bool | None):

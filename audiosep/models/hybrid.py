@@ -454,6 +454,8 @@ class Hybrid(MaskModel):
             frames = kept / (whole + 0.01 * whole.mean(1, keepdim=True) + TINY)
             parts = [torch.log10(share + 1e-4)[:, None], frames.mean(1)[:, None], frames.amax(1)[:, None]]
             if similarity is not None:
+                # Whether a sound is there does not depend on what else is to be kept out.
+                similarity = torch.cat([similarity[:, :1], torch.zeros_like(similarity[:, :1]), similarity[:, 2:]], 1)
                 parts += [similarity.float().mean((2, 3)), similarity.float().amax((2, 3))]
             if likeness is not None:
                 parts.append(4 * likeness.float())

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from audiosep.errors import ConfigError
+from audiosep.errors import ConfigError, QueryError
 from audiosep.models.audio_tower import AudioTower
 from audiosep.models.joint_space import DIMENSION
 from audiosep.models.listener import ListenerConfig
@@ -151,12 +151,17 @@ class MiniEncoder:
         """(n, 512) L2-normalised embeddings of n texts.
 
         Raises:
-            QueryError: a text without a Latin letter or digit.
+            QueryError: a text without a Latin letter or digit, or one that is too long.
         """
         if not texts:
             return torch.zeros(0, DIMENSION)
-        tower = self.tower
-        parts = [tower(self.words(texts[i : i + _BATCH]).to(self.device)) for i in range(0, len(texts), _BATCH)]
+        tower, longest = self.tower, self.tower.config.length
+        parts = []
+        for start in range(0, len(texts), _BATCH):
+            ids = self.words(texts[start : start + _BATCH])
+            if ids.shape[1] > longest:
+                raise QueryError(f"a query is longer than the {longest} word pieces that the model reads: shorten it")
+            parts.append(tower(ids.to(self.device)))
         return torch.cat(parts)
 
     @torch.no_grad()

@@ -19,7 +19,7 @@ from audiosep.query.mini import MiniEncoder
 from audiosep.query.tokenizer import WordPieces
 from audiosep.weights import configs
 from audiosep.weights.catalogue import locate
-from audiosep.weights.checkpoint import load_into, load_state, save_state
+from audiosep.weights.checkpoint import WEIGHTS, load_into, load_state, save_state
 from audiosep.weights.model_config import read_config
 
 LISTENER_WEIGHTS, LISTENER_CONFIG = "listener.safetensors", "config.json"
@@ -48,6 +48,30 @@ def load_listener(listener: AudioTower, source: str | Path) -> None:
     if config is not None and config != configs.to_dict(listener.config):
         raise ConfigError(f"the listener in {path} has another configuration than model.listener; make them equal")
     load_into(listener, state, path)
+
+
+def read_tag_names(source: str | Path) -> Tensor:
+    """The embeddings of the names of the tags of a whole model's listener.
+
+    Args:
+        source: the model's folder or name.
+
+    Returns:
+        (tags, dimension).
+
+    Raises:
+        ConfigError: it is no whole model that knows the names of its tags.
+        ModelError: there is no such model, or it is damaged.
+    """
+    folder = locate(source) if not Path(source).is_file() else Path(source)
+    weights = folder / WEIGHTS
+    names = load_state(weights).get("attention.names") if weights.is_file() else None
+    if names is None:
+        raise ConfigError(
+            f"options.labels: {source} does not know the names of its listener's tags: give their JSON list, or set "
+            "model.tags to false"
+        )
+    return names.float()
 
 
 def export_listener(listener: AudioTower, folder: Path) -> None:

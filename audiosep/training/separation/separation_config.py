@@ -37,7 +37,8 @@ class SeparationOptions:
         listener: trained listener: its file, the `model/` of a run, or a whole model. It embeds the audio queries and
             is frozen. The separator's own listener starts as a copy, or as that of `trainer.init`.
         train_listener: train the separator's own listener too.
-        labels: JSON list of the names of the listener's tags, needed with `model.tags`.
+        labels: JSON list of the names of the listener's tags, which `model.tags` needs; "" takes them from `listener`,
+            if that is a whole model.
         text: text tower that embedded the captions: the `model/` of a run, or a whole model. With it the export is a
             whole model that takes text queries; "" exports the network alone.
         validation: path of the validation recipe; "" does not validate.
@@ -125,5 +126,8 @@ def check_combination(config: SeparationConfig) -> None:
         )
     if options.text and model.listener is None:
         raise ConfigError("options.text: the query encoder needs the audio tower too; set model.listener")
-    if model.tags and not options.labels:
-        raise ConfigError("options.labels: model.tags needs the names of the listener's tags")
+    if model.tags and not (options.labels or options.listener):
+        raise ConfigError(
+            "options.labels: model.tags needs the names of the listener's tags: give their JSON list, or a whole model "
+            "such as mini as options.listener, or set model.tags to false"
+        )

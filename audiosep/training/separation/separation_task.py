@@ -34,7 +34,7 @@ from audiosep.training.separation.losses import BAND_LOSSES, WeightedLosses
 from audiosep.training.separation.query_batch import QueryBatch, cut_queries, make_queries, padded, query_recordings
 from audiosep.training.separation.separation_config import SeparationConfig, check_combination
 from audiosep.training.separation.validation_scores import RecipeValidation
-from audiosep.training.tower_files import TextTowerEncoder, load_listener
+from audiosep.training.tower_files import TextTowerEncoder, load_listener, read_tag_names
 from audiosep.weights import configs
 from audiosep.weights.checkpoint import save_model
 
@@ -100,9 +100,12 @@ class SeparationTask:
 
     def _set_tag_embeddings(self) -> None:
         """Give the model the embeddings of its tags' names."""
-        if self.config.model.tags:
-            names = json.loads(Path(self.config.options.labels).read_text(encoding="utf-8"))
+        options = self.config.options
+        if self.config.model.tags and options.labels:
+            names = json.loads(Path(options.labels).read_text(encoding="utf-8"))
             self.model.attention.names.copy_(self.captions[names])
+        elif self.config.model.tags:
+            self.model.attention.names.copy_(read_tag_names(options.listener))
 
     def batch(self, step: int, rank: int, world: int) -> QueryBatch:
         """Render the mixtures of one step and make their queries."""
