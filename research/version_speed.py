@@ -1,10 +1,10 @@
 """Time of this version against another checkout: both in turns, each in one process that lives on.
 
-    git worktree add ../before v0.1.0
-    python -m research.version_speed ../before --threads 2 --runs 7 --into docs/bench.md
+    git worktree add ../before COMMIT
+    python -m research.version_speed ../before --threads 2 --runs 3 --into docs/bench.md
 
 A minute of a stereo recording at 44.1 kHz, from arrays, with the defaults of each version but for the quality of a
-query, which versions before 0.2.0 do not know; and twenty seconds of it as a live stream.
+query, which versions before 0.2.0 do not know; and ten seconds of it as a live stream.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ import audiosep
 samples, rate = soundfile.read(recording, dtype="float32", always_2d=True)
 minute = np.tile(samples.T, (1, 60 * rate // len(samples) + 1))[:, : 60 * rate]
 separator = audiosep.load("mini", device="cpu")
-quality = {"options": audiosep.Options(quality=task)} if hasattr(audiosep, "Options") and " " not in task else {}
+named = hasattr(audiosep, "Options") and task in ("fast", "balanced")
+quality = {"options": audiosep.Options(quality=task)} if named else {}
 
 
 def once():
@@ -57,7 +58,7 @@ def once():
     elif task.startswith("live"):
         queries = None if task.endswith("stems") else ["guitar"]
         stream, block = separator.stream(queries, sample_rate=rate, channels=2, latency=0.3), rate // 20
-        for start in range(0, 20 * rate, block):
+        for start in range(0, 10 * rate, block):
             stream.push(minute[:, start : start + block])
         stream.finish()
     else:

@@ -196,7 +196,7 @@ def test_comments_are_read_where_ffmpeg_writes_them(tmp_path: Path) -> None:
             "-i",
             "sine=d=1:r=48000",
             "-metadata",
-            "comment=live in Łódź",
+            "comment=Łódź",
         ]
         subprocess.run([*command, "-ac", "2", str(tmp_path / name)], check=True)
         assert probe(tmp_path / name).tags["comment"] == "Łódź", name

@@ -81,6 +81,7 @@ def test_each_request_gets_the_threads_whose_cpus_are_free(
     free = iter([1, 3, 8])
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(threads, "free_cpus", lambda: next(free))
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
     before = torch.get_num_threads()
     torch.set_num_threads(4)
     try:

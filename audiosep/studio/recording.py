@@ -12,7 +12,7 @@ from pathlib import Path
 from audiosep.audio import SUFFIXES, AudioInfo, AudioReader, AudioWriter
 from audiosep.audio.preview import representative_start
 from audiosep.audio.video_formats import CONTAINERS
-from audiosep.errors import Cancelled
+from audiosep.errors import AudioError, Cancelled, InputError
 from audiosep.studio.overview import Overview, overview_of_file
 from audiosep.studio.studio_limits import Limits, check_decoded, check_upload
 
@@ -92,7 +92,10 @@ def open_recording(path: Path, name: str, limits: Limits, progress: Callable[[fl
         AudioError: no recording.
         Cancelled: by `progress`.
     """
-    info = check_upload(path, limits)
+    try:
+        info = check_upload(path, limits)
+    except (AudioError, InputError) as error:
+        raise type(error)(str(error).replace(str(path), shown_name(name))) from error
     mix = path.with_name("mix.wav")
     expected = (info.seconds or limits.seconds) * info.sample_rate
     with _remarks() as remarks, AudioReader(path, max_seconds=limits.seconds, name=shown_name(name)) as reader:
