@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from audiosep.errors import AudioSepError, InputError
+from audiosep.errors import AudioSepError
 
 if sys.platform != "win32":
     import fcntl
@@ -248,25 +248,6 @@ def make_folder(folder: Path, error: type[AudioSepError] = AudioSepError) -> Non
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as problem:
         raise error(f"the folder {folder} cannot be made ({problem.strerror}): choose another one") from problem
-
-
-def check_folder(folder: Path) -> None:
-    """Refuse a name that no folder can have.
-
-    Args:
-        folder: that will be made, or is there.
-
-    Raises:
-        InputError: it is a file, or the system does not take the name.
-    """
-    try:
-        there = folder.stat()
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise InputError(f"--out {folder} cannot be a folder ({error.strerror}): choose another name") from error
-    if not stat.S_ISDIR(there.st_mode):
-        raise InputError(f"--out {folder} is a file: name a folder")
 
 
 def remove_leftovers(folder: Path, *, folders: bool = False) -> None:

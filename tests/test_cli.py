@@ -262,6 +262,17 @@ def test_options_reach_the_separator(run: Run, song: Path, tiny_folder: Path, tm
     assert "tiny on cpu" in err
 
 
+@pytest.mark.parametrize("words", [("separate", "SONG", "piano"), ("stems", "SONG"), ("describe", "SONG", "--csv")])
+def test_folders_that_cannot_be_are_refused_before_anything_is_loaded(
+    run: Run, song: Path, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    (tmp_path / "file").write_text("")
+    given = [str(song) if word == "SONG" else word for word in words]
+    for name, says in (("x" * 300, "choose another name"), ("file", "is a file: name a folder")):
+        code, _, err = run(*given, "-m", "no such model", "-o", tmp_path / name)
+        assert (code, says in err) == (2, True), err
+
+
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [

@@ -9,6 +9,7 @@ import inspect
 import json
 import logging
 import os
+import stat
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -207,6 +208,25 @@ def guarded(verb: Verb) -> Callable[..., None]:
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # what typer makes the options of
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return run
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse an --out that no folder can be.
+
+    Args:
+        folder: that will be made, or is there.
+
+    Raises:
+        InputError: it is a file, or the system does not take the name.
+    """
+    try:
+        there = folder.stat()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise InputError(f"--out {folder} cannot be a folder ({error.strerror}): choose another name") from error
+    if not stat.S_ISDIR(there.st_mode):
+        raise InputError(f"--out {folder} is a file: name a folder")
 
 
 def skippable(output: Callable[[Mapping[str, Any]], Path]) -> Callable[[Verb], Verb]:

@@ -81,6 +81,8 @@ def describe(
     from audiosep.output.recordings import find_recordings
 
     kinds = tuple(kind for kind, wanted in (("csv", table), ("labels", labels), ("srt", srt)) if wanted)
+    if kinds:
+        common.check_folder(out)
     files = _Files(out, kinds, overwrite)
     recordings, failures = find_recordings(inputs, out)
     paths = [recording.path for recording in recordings]

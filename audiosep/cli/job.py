@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from audiosep.atomic import check_folder
 from audiosep.cli import common
 from audiosep.cli.job_options import JobOptions
 from audiosep.cli.reporting import Reporter
@@ -188,7 +187,7 @@ def _check_out(
     if job.as_json and job.json_lines:
         raise InputError("--json writes one document and --json-lines many: choose one")
     if job.out != "-":
-        check_folder(Path(job.out))
+        common.check_folder(Path(job.out))
         return
     if sys.stdout is not None and sys.stdout.isatty():
         raise InputError("--out - would write sound to the terminal: pipe it into a player or a file, or name a folder")
