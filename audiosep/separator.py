@@ -655,8 +655,8 @@ class Separator:
             for piece in stream.pieces(None if start is None else mix[:, start : start + _BLOCK]):
                 targets[..., done : done + piece.shape[-1]] = piece
                 done += piece.shape[-1]
-            if progress is not None and start is not None and progress(done / samples) is False:
-                raise Cancelled("cancelled by the progress callback")
+                if progress is not None and done < samples and progress(done / samples) is False:
+                    raise Cancelled("cancelled by the progress callback")
         if progress is not None:
             progress(1.0)
         return Separation(

@@ -18,9 +18,11 @@ from audiosep.inference.explanation import Explanation
 from audiosep.inference.forks import allow_forks
 from audiosep.inference.low_precision import bf16_problem
 from audiosep.inference.model_windows import recording_windows
+from audiosep.inference.openmp import has_threads_here
 from audiosep.inference.options import Engine, Options
 from audiosep.inference.stream import Stream
 from audiosep.inference.window_runner import WindowRunner
+from audiosep.inference.window_threads import MOST, WindowThreads
 from audiosep.inference.windows import Windows
 from audiosep.models.query_ways import Ways
 from audiosep.models.separation_model import SeparationModel
@@ -135,9 +137,10 @@ class Backend:
             precision=self.precision,
             top=model.sample_rate < sample_rate,
         )
+        side_by_side = not live and self._side_by_side(model)
         batch = options.batch
         return Stream(
-            make_runner(),
+            make_runner(beside=WindowThreads(torch.get_num_threads()) if side_by_side else None),
             names,
             sample_rate=sample_rate,
             channels=channels,
@@ -145,12 +148,18 @@ class Backend:
             hop=model.hop,
             windows=windows,
             batch=self._windows_at_once(make_runner, channels, windows.size) if batch is None else batch,
-            ahead=int(not live and self.device.type == "cuda"),
+            # Windows of more channels need more memory, so fewer of them wait for each other.
+            ahead=(MOST if channels <= 2 else 1) if side_by_side else int(not live and self.device.type == "cuda"),
             shifts=options.shifts,
             closed=embeddings is None,
             explanations=explanations,
             meter=meter,
         )
+
+    def _side_by_side(self, model: SeparationModel) -> bool:
+        """Whether windows of recordings are computed side by side, in threads."""
+        own_threads = self.device.type == "cpu" and self.engine == "torch"
+        return own_threads and model.small_windows and torch.get_num_threads() > 1 and has_threads_here()
 
     @torch.inference_mode()
     def tags(self, windows: Tensor) -> Tensor:

@@ -9,16 +9,14 @@ machine, whose environment may differ.
 
 from __future__ import annotations
 
-import ctypes
 import functools
-import re
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_OPENMP = re.compile(r"(/\S*/lib(?:gomp|iomp5|omp)\b[^/\s]*)$")
+from audiosep.inference.openmp import threads_may_vary
+
 _MOST_ERROR = 0.03  # of the largest value; bf16 has 8 bits: 0.004 for each number
 
 
@@ -33,19 +31,6 @@ def bf16_problem(device: str) -> str | None:
     if not bf16_is_right(device):
         return "bf16 gives wrong results in this process (a layer was compared with fp32)"
     return None
-
-
-def threads_may_vary(maps: Path = Path("/proc/self/maps")) -> bool:
-    """Whether an OpenMP of this process may compute with fewer threads than a layer was shared out among.
-
-    Args:
-        maps: where Linux lists the libraries of a process; elsewhere the answer is no.
-    """
-    try:
-        found = {match[1] for line in maps.read_text().splitlines() if (match := _OPENMP.search(line))}
-    except OSError:
-        return False
-    return any(ctypes.CDLL(path).omp_get_dynamic() for path in found)
 
 
 @functools.cache

@@ -147,7 +147,7 @@ class Stream:
         Raises:
             InputError: another number of channels, NaN or infinity, or the stream was ended.
         """
-        targets: AnyArray = self._whole(self._taken(block))
+        targets: AnyArray = self._whole(self._stepwise(self._taken(block)))
         return targets
 
     def finish(self) -> Any:
@@ -159,7 +159,7 @@ class Stream:
         Raises:
             InputError: nothing was pushed, or the stream was ended before.
         """
-        return self._whole(self._ended())
+        return self._whole(self._stepwise(self._ended()))
 
     def pieces(self, block: AnyArray | None) -> Iterator[Any]:
         """As `push`, or `finish` for None, in pieces: memory does not grow with the number of targets and channels.
@@ -174,9 +174,18 @@ class Stream:
         Raises:
             InputError: as `push` and `finish`.
         """
-        for mix, targets in self._ended() if block is None else self._taken(block):
+        for mix, targets in self._stepwise(self._ended() if block is None else self._taken(block)):
             self.mix = self._restore(mix)
             yield self._restore(targets)
+
+    def _stepwise(self, pieces: Iterator[tuple[Samples, Samples]]) -> Iterator[tuple[Samples, Samples]]:
+        """Pieces, each computed with the threads that the windows under way leave; the caller's code has its own."""
+        while True:
+            with self._runner.threads():
+                piece = next(pieces, None)
+            if piece is None:
+                return
+            yield piece
 
     def _taken(self, block: AnyArray) -> Iterator[tuple[Samples, Samples]]:
         """A block of the mixture; the pieces that are ready then."""

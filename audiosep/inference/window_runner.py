@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TypeVar
 
 import torch
@@ -20,6 +22,7 @@ from audiosep.inference.devices import (
     to_device,
 )
 from audiosep.inference.overlap_add import Rows
+from audiosep.inference.window_threads import WindowThreads
 from audiosep.models.mask_model import MaskedMixture, MaskModel
 from audiosep.models.query_ways import Ways
 from audiosep.models.separation_model import SeparationModel
@@ -87,6 +90,7 @@ class WindowRunner:
         device: of the model.
         precision: of the network's layers, a key of `devices.PRECISIONS`.
         top: whether the rows of gains are wanted.
+        beside: threads that compute what was begun, beside the caller's; None to compute it there.
 
     Attributes:
         count: number of targets.
@@ -104,8 +108,9 @@ class WindowRunner:
         device: torch.device,
         precision: str,
         top: bool,
+        beside: WindowThreads[Callable[[], list[Tensor | Rows]]] | None = None,
     ) -> None:
-        self._model = model
+        self._model, self._beside = model, beside
         self._embeddings = None if embeddings is None else embeddings.to(device)
         self._negatives = None if negatives is None or not negatives.any() else negatives.to(device)
         self._ways: list[Ways | None] = [None if way is None else way.to(device) for way in ways]
@@ -119,6 +124,10 @@ class WindowRunner:
             None if way is None else torch.zeros(len(way.names)) for way in self._ways or [None] * self.count
         ]
         self._most: int | None = None  # windows at once, after more did not fit into memory
+
+    def threads(self) -> contextlib.AbstractContextManager[None]:
+        """Context for what the caller's thread computes while windows are under way."""
+        return contextlib.nullcontext() if self._beside is None else self._beside.left()
 
     @property
     def way_weights(self) -> list[dict[str, float]]:
@@ -144,7 +153,7 @@ class WindowRunner:
         return self.begin(windows)()
 
     def begin(self, windows: Tensor) -> Callable[[], list[Tensor | Rows]]:
-        """Begin to compute a batch, as a GPU does it beside the CPU.
+        """Begin to compute a batch, as a GPU and threads beside this one do it.
 
         Args:
             windows: as for a call.
@@ -157,9 +166,9 @@ class WindowRunner:
         """
         sounding = windows.any(2).any(1)
         if sounding.all():
-            return self._begin(windows)
+            return self._begin_beside(windows)
         _, channels, samples = windows.shape
-        wait = self._begin(windows[sounding]) if sounding.any() else None
+        wait = self._begin_beside(windows[sounding]) if sounding.any() else None
 
         def rows() -> list[Tensor | Rows]:
             computed = iter([] if wait is None else wait())
@@ -167,6 +176,12 @@ class WindowRunner:
             return [next(computed) if sounds else silence for sounds in sounding.tolist()]
 
         return rows
+
+    def _begin_beside(self, windows: Tensor) -> Callable[[], list[Tensor | Rows]]:
+        if self._beside is None:
+            return self._begin(windows)
+        wait = self._beside.begin(partial(self._begin, windows))
+        return lambda: wait()()
 
     def _begin(self, windows: Tensor) -> Callable[[], list[Tensor | Rows]]:
         """Begin with as many windows at once as fit into memory: half of them each time that it runs out."""
@@ -191,8 +206,7 @@ class WindowRunner:
 
     def _enqueue(self, windows: Tensor) -> Callable[[], list[Tensor | Rows]]:
         if self._device.type == "cpu" and isinstance(self._model, MaskModel):
-            found = self._masked_rows(windows, self._model)
-            return lambda: found
+            return self._masked_rows(windows, self._model)
         batch, channels, samples = windows.shape
         # The windows are the second axis, so that the rows of a kind are contiguous: only such copies from a GPU run
         # while it goes on computing.
@@ -219,12 +233,16 @@ class WindowRunner:
 
         return rows
 
-    def _masked_rows(self, windows: Tensor, model: MaskModel) -> list[Tensor | Rows]:
+    def _masked_rows(self, windows: Tensor, model: MaskModel) -> Callable[[], list[Tensor | Rows]]:
         _FREED.after(self.count * len(windows) * windows.shape[-1] / model.sample_rate, self._device)
         with running(self._device, self._precision):
             masked = self._estimate(model.masked, model.masked_stems, windows)
-        self._note(None if masked.presence is None else masked.presence.float().T, masked.weights)
-        return [MaskedRows(masked, k, top=self.top, check=self._check) for k in range(len(windows))]
+
+        def rows() -> list[Tensor | Rows]:
+            self._note(None if masked.presence is None else masked.presence.float().T, masked.weights)
+            return [MaskedRows(masked, k, top=self.top, check=self._check) for k in range(len(windows))]
+
+        return rows
 
     def _estimate(self, queries: Callable[..., T], stems: Callable[[Tensor], T], mix: Tensor) -> T:
         """What the model gives for its queries or its stems."""

@@ -72,6 +72,7 @@ class Hybrid(MaskModel):
     Config = HybridConfig
     config: HybridConfig
     listener_dropout = 0.0
+    small_windows = True
 
     def __init__(self, config: HybridConfig | None = None) -> None:
         super().__init__()

@@ -50,6 +50,7 @@ class SeparationModel(nn.Module):
         whole_windows: whether it is best, or only right, for windows of the full length; the last window of a
             recording then reaches further back instead of being shorter.
         needs_fp32: whether its layers are only known to be right in fp32.
+        small_windows: whether a window needs so little memory that a CPU may compute several side by side.
     """
 
     Config: ClassVar[type[Any]]
@@ -66,6 +67,7 @@ class SeparationModel(nn.Module):
     mixes_ways: bool = False
     whole_windows: bool = False
     needs_fp32: bool = False
+    small_windows: bool = False
 
     def forward(
         self, mix: Tensor, embeddings: Tensor, negatives: Tensor | None = None, ways: Sequence[Ways | None] = ()

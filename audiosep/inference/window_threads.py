@@ -1,0 +1,94 @@
+"""Windows side by side, in threads beside the caller's.
+
+The threads of OpenMP that compute a window wait for each other at the end of every operation, and what follows on the
+network (inverse transforms, resampling, writing) is the work of one thread. So a recording of several windows keeps
+cores busier when its windows are computed side by side, each with a share of the threads, while the caller's thread
+does what follows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Generic, TypeVar
+
+from audiosep.inference.openmp import threads_here
+
+T = TypeVar("T")
+
+MOST = 2
+"""Windows that a process computes side by side, whatever asks: each takes 60 MB."""
+
+
+class WindowThreads(Generic[T]):
+    """Computes the windows of a recording beside the caller's thread, in their order.
+
+    A recording of one window is computed in the caller's thread, with all of its threads.
+
+    Args:
+        threads: of OpenMP, that all windows share.
+
+    Attributes:
+        share: threads of OpenMP for a window.
+        beside: whether windows are computed beside the caller's thread by now.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self.share = max(1, threads // MOST)
+        self.beside = False
+        self._first: _Job[T] | None = None
+
+    def begin(self, job: Callable[[], T]) -> Callable[[], T]:
+        """Begin to compute a window.
+
+        Args:
+            job: computes it.
+
+        Returns:
+            A function that waits for what the job returns and returns it, or raises what it raised. Call it once.
+        """
+        begun = _Job(job, self.share)
+        if self.beside:
+            begun.submit()
+        elif self._first is None:
+            self._first = begun
+        else:
+            self._first.submit()
+            begun.submit()
+            self._first, self.beside = None, True
+        return begun.result
+
+    def left(self) -> contextlib.AbstractContextManager[None]:
+        """Context for what the caller's thread computes meanwhile: once it has others beside it, with a share, too."""
+        return threads_here(self.share) if self.beside else contextlib.nullcontext()
+
+
+class _Job(Generic[T]):
+    """A window that is computed beside the caller's thread once it is submitted, else when its result is wanted."""
+
+    def __init__(self, job: Callable[[], T], share: int) -> None:
+        self._job, self._share = job, share
+        self._future: Future[T] | None = None
+        self._done = False
+
+    def submit(self) -> None:
+        if not self._done:
+            self._future = _pool(os.getpid()).submit(_compute, self._job, self._share)
+
+    def result(self) -> T:
+        self._done = True
+        return self._job() if self._future is None else self._future.result()
+
+
+def _compute(job: Callable[[], T], share: int) -> T:
+    with threads_here(share):
+        return job()
+
+
+@functools.lru_cache(maxsize=1)
+def _pool(process: int) -> ThreadPoolExecutor:
+    """The threads of a process: those of the process that it was forked from do not exist in it."""
+    return ThreadPoolExecutor(MOST, thread_name_prefix="audiosep-window")
