@@ -68,6 +68,32 @@ def test_an_identity_model_returns_the_bytes_of_the_pipe(identity: Separator, mi
     assert (report.dropped, report.clipped) == (0, 0)
 
 
+@pytest.mark.parametrize(
+    ("beginning", "kind"),
+    [
+        (b"fLaC\x00\x00\x00\x22\x10\x00\x10\x00", "a FLAC file"),
+        (b"RIFF\x24\x08\x0a\x00WAVE", "a WAV file"),
+        (b"OggS\x00\x02\x00\x00\x00\x00\x00\x00", "an Ogg file"),
+        (b"ID3\x04\x00\x00\x00\x00\x00\x23\x00\x00", "an MP3 file"),
+        (b"\x00\x00\x00\x20ftypM4A ", "an MP4 file"),
+    ],
+)
+def test_a_file_of_audio_in_place_of_raw_samples_is_refused(beginning: bytes, kind: str) -> None:
+    whole = io.BytesIO(beginning + bytes(4000))
+    single = SimpleNamespace(read=lambda n: whole.read(min(n, 5)))  # a pipe gives what is there
+    with pytest.raises(InputError, match=f"standard input is {kind}.*ffmpeg.*separate"):
+        next(PipeInput(single, RawFormat("s16le", 2), 100).blocks())
+
+
+@pytest.mark.parametrize("size", [0, 4, 11, 12, 13, 400])
+def test_all_raw_samples_arrive_however_few_they_are(size: int) -> None:
+    data = bytes(range(1, 5)) * 100
+    whole = io.BytesIO(data[:size])
+    blocks = list(PipeInput(whole, RawFormat("s16le", 2), 7).blocks())
+    found = b"".join(RawFormat("s16le", 2).encode(block)[0] for block in blocks)
+    assert found == data[: size // 4 * 4]
+
+
 def test_the_block_size_changes_nothing_and_the_latency_is_kept(separator: Separator, mixture: Mixture) -> None:
     mix = mixture(1.0)
     outs = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import BinaryIO
 
@@ -53,6 +54,17 @@ class RawFormat:
         return np.clip(scaled, -32768, 32767).astype(self._type).tobytes(), clipped
 
 
+# What files of audio begin with; the bytes 4 to 7 of the first two are a length.
+_FILES = {
+    "a WAV": re.compile(rb"RIFF.{4}WAVE", re.DOTALL),
+    "an MP4": re.compile(rb".{4}ftyp", re.DOTALL),
+    "a FLAC": re.compile(rb"fLaC"),
+    "an Ogg": re.compile(rb"OggS"),
+    "an MP3": re.compile(rb"ID3[\x02-\x04]\x00"),
+}
+_BEGINNING = 12  # bytes
+
+
 class PipeInput:
     """Blocks from a file of raw samples.
 
@@ -66,14 +78,32 @@ class PipeInput:
         self._file, self._raw, self._samples = file, raw, samples
 
     def blocks(self) -> Iterator[Samples]:
-        """See `AudioInput`; an incomplete frame at the end is dropped."""
-        left = b""
-        while data := self._file.read(self._samples * self._raw.frame_bytes - len(left)):
-            data = left + data
+        """See `AudioInput`; an incomplete frame at the end is dropped.
+
+        Raises:
+            InputError: the file is no raw audio.
+        """
+        data = b""
+        while len(data) < _BEGINNING and (more := self._file.read(_BEGINNING - len(data))):
+            data += more
+        _check_raw(data)
+        while data:
             whole = len(data) // self._raw.frame_bytes * self._raw.frame_bytes
-            left = data[whole:]
             if whole:
                 yield self._raw.decode(data[:whole])
+            left = data[whole:]
+            more = self._file.read(self._samples * self._raw.frame_bytes - len(left))
+            data = left + more if more else b""
+
+
+def _check_raw(beginning: bytes) -> None:
+    """Refuse a file of audio, which would be heard as noise."""
+    kind = next((kind for kind, pattern in _FILES.items() if pattern.match(beginning)), None)
+    if kind is not None:
+        raise InputError(
+            f"standard input is {kind} file, and live reads raw samples: decode "
+            "it (ffmpeg -i - -f s16le -ar 44100 -ac 2 -), or separate the file with audiosep separate"
+        )
 
 
 class PipeOutput:
