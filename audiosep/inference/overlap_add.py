@@ -73,7 +73,8 @@ class OverlapAdd:
             return a function that waits for the rows, where another device computes them.
         windows: how the signal is cut.
         batch: windows that `run` gets at a time; 1 for live windows.
-        ahead: batches that `run` computes while the next one is cut. Their rows come that many batches later.
+        ahead: batches that `run` computes while the next one is cut. Their rows come that many batches later; those
+            of the first batches come earlier, so that nobody waits for the first output until all are under way.
 
     Raises:
         InputError: an impossible batch.
@@ -91,6 +92,7 @@ class OverlapAdd:
         self._start = 0
         self._received = 0
         self._next = 0  # index of the next window
+        self._begun = 0  # batches
         self._done = 0  # samples given back
         self._last: Rows | None = None  # of the last window, from sample `_done` on
 
@@ -147,7 +149,8 @@ class OverlapAdd:
             cut = mirrored(cut, w.size - cut.shape[-1], w.mirror)
         self._under_way.append((spans, cut.shape[-1] - w.mirror, self._run(cut)))
         del cut
-        return self._collect(self._ahead)
+        self._begun += 1
+        return self._collect(min(self._ahead, self._begun - 1))
 
     def _signal(self, start: int, stop: int) -> Tensor:
         """A copy of the input from sample `start` to before `stop`, without one of all that waits."""
