@@ -223,6 +223,11 @@ def test_candidates_are_separated_by_their_words_and_not_by_their_names(
     assert asked.negatives.any(1).tolist() == [False, False, False, True]
 
 
+def test_a_sound_without_words_is_a_wrong_command_before_anything_is_heard(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["describe", str(EXAMPLES / "song.flac"), "-s", " ", "-m", "no such model"]) == 2
+    assert "query text must be words" in capsys.readouterr().err
+
+
 def test_wrong_requests_are_refused(shipped: Separator, separator: Separator, mixture: Mixture) -> None:
     mix = mixture(1.0, 16000, 1)
     with pytest.raises(ModelError, match="no tagger"):

@@ -79,7 +79,10 @@ def describe(
     audiosep describe film.mp4 -s "dog barking" -s rain --labels -o out/
     """
     from audiosep.output.recordings import find_recordings
+    from audiosep.query.query import as_queries
 
+    if sound:
+        as_queries(sound)  # refuses what is no query before a model is loaded
     kinds = tuple(kind for kind, wanted in (("csv", table), ("labels", labels), ("srt", srt)) if wanted)
     if kinds:
         common.check_folder(out)
