@@ -73,23 +73,20 @@ def test_where_openmp_is_not_found_the_context_does_nothing(monkeypatch: pytest.
     assert has_threads_here()
 
 
-def test_the_first_job_is_done_by_who_wants_its_result_and_the_others_beside(two_threads: None) -> None:
+def test_a_single_job_is_done_by_who_wants_its_result() -> None:
+    one: WindowThreads[int] = WindowThreads(2)
+    wait = one.begin(threading.get_ident)
+    assert wait() == threading.get_ident()
+    assert not one.beside
+
+
+def test_from_the_second_job_on_threads_beside_do_them() -> None:
     several: WindowThreads[tuple[int, int]] = WindowThreads(6)
     waits = [several.begin(lambda: (threading.get_ident(), torch.get_num_threads())) for _ in range(7)]
-    first, *others = [wait() for wait in waits]
-    assert first == (threading.get_ident(), 2)
-    assert threading.get_ident() not in {thread for thread, _ in others}
-    assert {count for _, count in others} == {3}
-
-
-def test_what_follows_has_a_share_once_there_are_windows_beside(two_threads: None) -> None:
-    windows: WindowThreads[None] = WindowThreads(2)
-    counts = []
-    for _ in range(3):
-        windows.begin(lambda: None)()
-        with windows.left():
-            counts.append(torch.get_num_threads())
-    assert counts == [2, 1, 1]
+    found = [wait() for wait in waits]
+    assert several.beside
+    assert threading.get_ident() not in {thread for thread, _ in found}
+    assert {count for _, count in found} == {3}
 
 
 def test_a_process_computes_no_more_than_its_most_at_once() -> None:
@@ -105,8 +102,6 @@ def test_a_process_computes_no_more_than_its_most_at_once() -> None:
             together -= 1
 
     requests: list[WindowThreads[None]] = [WindowThreads(2) for _ in range(4)]
-    for request in requests:
-        request.begin(lambda: None)()
     waits = [request.begin(job) for _ in range(3) for request in requests]
     for wait in waits:
         wait()

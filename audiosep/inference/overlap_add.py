@@ -74,7 +74,7 @@ class OverlapAdd:
         windows: how the signal is cut.
         batch: windows that `run` gets at a time; 1 for live windows.
         ahead: batches that `run` computes while the next one is cut. Their rows come that many batches later; those
-            of the first batches come earlier, so that nobody waits for the first output until all are under way.
+            of the first one come with the second, so that nobody waits for the first output until all are under way.
 
     Raises:
         InputError: an impossible batch.
@@ -150,7 +150,7 @@ class OverlapAdd:
         self._under_way.append((spans, cut.shape[-1] - w.mirror, self._run(cut)))
         del cut
         self._begun += 1
-        return self._collect(min(self._ahead, self._begun - 1))
+        return self._collect(min(self._ahead, max(1, self._begun - 1)))
 
     def _signal(self, start: int, stop: int) -> Tensor:
         """A copy of the input from sample `start` to before `stop`, without one of all that waits."""

@@ -12,7 +12,7 @@ import contextlib
 import functools
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Generic, TypeVar
 
 from audiosep.inference.openmp import threads_here
@@ -24,23 +24,25 @@ MOST = 2
 
 
 class WindowThreads(Generic[T]):
-    """Computes the windows of a recording beside the caller's thread, all but the first one.
+    """Computes the windows of a recording beside the caller's thread, in their order.
 
-    Nothing could be done beside that one, so the caller's thread computes it with all of its threads.
+    A recording of one window is computed in the caller's thread, with all of its threads.
 
     Args:
         threads: of OpenMP, that all windows share.
 
     Attributes:
         share: threads of OpenMP for a window.
+        beside: whether windows are computed beside the caller's thread by now.
     """
 
     def __init__(self, threads: int) -> None:
         self.share = max(1, threads // MOST)
-        self._begun = 0
+        self.beside = False
+        self._first: _Job[T] | None = None
 
     def begin(self, job: Callable[[], T]) -> Callable[[], T]:
-        """Begin to compute a window; but for the first one, which is computed when its result is wanted.
+        """Begin to compute a window.
 
         Args:
             job: computes it.
@@ -48,12 +50,37 @@ class WindowThreads(Generic[T]):
         Returns:
             A function that waits for what the job returns and returns it, or raises what it raised. Call it once.
         """
-        self._begun += 1
-        return job if self._begun == 1 else _pool(os.getpid()).submit(_compute, job, self.share).result
+        begun = _Job(job, self.share)
+        if self.beside:
+            begun.submit()
+        elif self._first is None:
+            self._first = begun
+        else:
+            self._first.submit()
+            begun.submit()
+            self._first, self.beside = None, True
+        return begun.result
 
     def left(self) -> contextlib.AbstractContextManager[None]:
         """Context for what the caller's thread computes meanwhile: once it has others beside it, with a share, too."""
-        return threads_here(self.share) if self._begun > 1 else contextlib.nullcontext()
+        return threads_here(self.share) if self.beside else contextlib.nullcontext()
+
+
+class _Job(Generic[T]):
+    """A window that is computed beside the caller's thread once it is submitted, else when its result is wanted."""
+
+    def __init__(self, job: Callable[[], T], share: int) -> None:
+        self._job, self._share = job, share
+        self._future: Future[T] | None = None
+        self._done = False
+
+    def submit(self) -> None:
+        if not self._done:
+            self._future = _pool(os.getpid()).submit(_compute, self._job, self._share)
+
+    def result(self) -> T:
+        self._done = True
+        return self._job() if self._future is None else self._future.result()
 
 
 def _compute(job: Callable[[], T], share: int) -> T:
