@@ -17,11 +17,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from audiosep.cli import main
 from audiosep.errors import DependencyError, InputError
 from audiosep.inference.stream import Stream
-from audiosep.live.loop import BLOCK_SECONDS, LiveTarget, WaitingBlocks, separate_live, warm_up
+from audiosep.live.loop import BLOCK_SECONDS, LiveTarget, WaitingBlocks, separate_live, threads_needed, warm_up
 from audiosep.live.pipe import PipeInput, PipeOutput, RawFormat
 from audiosep.live.sound_card import DelayLine, SoundCard
 from audiosep.separator import Separator
@@ -83,6 +84,22 @@ def test_a_file_of_audio_in_place_of_raw_samples_is_refused(beginning: bytes, ki
     single = SimpleNamespace(read=lambda n: whole.read(min(n, 5)))  # a pipe gives what is there
     with pytest.raises(InputError, match=f"standard input is {kind}.*ffmpeg.*separate"):
         next(PipeInput(single, RawFormat("s16le", 2), 100).blocks())
+
+
+@pytest.mark.parametrize(("seconds", "threads"), [(0.59, 1), (0.61, 3)])
+def test_one_thread_is_used_where_it_keeps_up_with_time_to_spare(
+    identity: Separator, seconds: float, threads: int
+) -> None:
+    times, counts = iter([10.0, 10.0 + seconds]), []
+    before = torch.get_num_threads()
+
+    def clock() -> float:
+        counts.append(torch.get_num_threads())
+        return next(times)
+
+    assert threads_needed(opener(identity), 3, clock) == threads
+    assert counts == [1, 1]
+    assert torch.get_num_threads() == before
 
 
 @pytest.mark.parametrize("size", [0, 4, 11, 12, 13, 400])

@@ -76,7 +76,10 @@ def live(
 
     audiosep live --stem vocals --rest --sound-card default
     """
-    from audiosep.live.loop import BLOCK_SECONDS, LiveTarget, warm_up
+    import torch
+
+    from audiosep.inference.threads import use_threads
+    from audiosep.live.loop import BLOCK_SECONDS, LiveTarget, threads_needed, warm_up
     from audiosep.query.query import Query
 
     if (query is None) == (stem is None):
@@ -95,6 +98,8 @@ def live(
         )
 
     target = LiveTarget(open_stream, stem, rest=rest)
+    if chosen.threads is None and "OMP_NUM_THREADS" not in os.environ and separator.device.type == "cpu":
+        use_threads(threads_needed(open_stream, torch.get_num_threads()))
     warm_up(open_stream)
     if not quiet:
         behind = f"{target.statistics.latency / rate:.3f} s behind the input"

@@ -20,12 +20,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audiosep.errors import InputError
+from audiosep.inference.openmp import threads_here
 from audiosep.inference.stream import Stream
 
 Samples = NDArray[np.float32]
 
 BLOCK_SECONDS = 0.02
 _FEW = 8  # blocks that wait where nothing is dropped
+_TRIED = 1.0  # second of noise that tells how fast one thread is, and
+_SPARE = 0.6  # the share of that time which it may take
 
 
 @dataclass
@@ -202,12 +205,46 @@ def separate_live(
     return target.statistics
 
 
-def warm_up(open_stream: Callable[[], Stream]) -> None:
-    """Separate a little noise, because the first pass of a network takes much longer than the others."""
+def warm_up(open_stream: Callable[[], Stream]) -> Stream:
+    """Separate a little noise, because the first pass of a network takes much longer than the others.
+
+    Args:
+        open_stream: opens a stream.
+
+    Returns:
+        The stream of the noise.
+    """
     stream = open_stream()
-    noise = np.random.default_rng(0).standard_normal((stream.channels, stream.sample_rate // 10)).astype(np.float32)
-    while not stream.push(0.1 * noise).shape[-1]:
+    while not stream.push(_noise(stream, 0.1)).shape[-1]:
         pass
+    return stream
+
+
+def threads_needed(open_stream: Callable[[], Stream], most: int, clock: Callable[[], float] = time.perf_counter) -> int:
+    """How many threads a live separation needs.
+
+    A network on short windows gains little from a second thread, and loses far more when another program takes a CPU,
+    because threads wait for each other after each of a window's thousand operations. So it is one where one keeps up
+    with some time to spare. The stream is warm behind it.
+
+    Args:
+        open_stream: opens a stream.
+        most: threads; what is needed where one does not suffice.
+        clock: seconds.
+    """
+    with threads_here(1):
+        stream = warm_up(open_stream)
+        noise = _noise(stream, _TRIED)
+        began = clock()
+        stream.push(noise)
+        seconds = clock() - began
+    return 1 if seconds < _SPARE * _TRIED else most
+
+
+def _noise(stream: Stream, seconds: float) -> Samples:
+    samples = max(1, round(seconds * stream.sample_rate))
+    noise: Samples = np.random.default_rng(0).standard_normal((stream.channels, samples)).astype(np.float32)
+    return noise * np.float32(0.1)
 
 
 class WaitingBlocks:
