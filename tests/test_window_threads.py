@@ -89,7 +89,8 @@ def test_from_the_second_job_on_threads_beside_do_them() -> None:
     assert {count for _, count in found} == {3}
 
 
-def test_a_process_computes_no_more_than_its_most_at_once() -> None:
+def test_a_process_computes_no_more_at_once_than_its_processors_allow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(window_threads, "available_cpus", lambda: MOST)
     together, most, lock, both = 0, 0, threading.Lock(), threading.Barrier(MOST, timeout=60)
 
     def job() -> None:
@@ -106,6 +107,14 @@ def test_a_process_computes_no_more_than_its_most_at_once() -> None:
     for wait in waits:
         wait()
     assert most == MOST
+
+
+def test_several_recordings_at_once_use_all_processors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(window_threads, "available_cpus", lambda: 8)
+    all_four = threading.Barrier(4, timeout=60)
+    recordings: list[WindowThreads[int]] = [WindowThreads(4) for _ in range(2)]  # half of the processors each
+    waits = [recording.begin(all_four.wait) for _ in range(2) for recording in recordings]
+    assert sorted(wait() for wait in waits) == [0, 1, 2, 3]
 
 
 def test_the_error_of_a_job_is_raised_where_its_result_is_wanted() -> None:
@@ -129,10 +138,9 @@ def test_a_job_whose_result_was_taken_is_not_done_again() -> None:
 
 
 def test_after_a_fork_there_are_threads_again() -> None:
-    first = window_threads._pool(1)
-    assert window_threads._pool(1) is first
-    assert window_threads._pool(2) is not first
-    window_threads._pool.cache_clear()
+    first = window_threads._pool(-1, 2)
+    assert window_threads._pool(-1, 2) is first
+    assert window_threads._pool(-2, 2) is not first
 
 
 @pytest.mark.parametrize("seconds", [3.0, 13.0, 40.0])
@@ -199,6 +207,13 @@ def test_one_thread_and_large_windows_compute_one_window_after_the_other(
     torch.set_num_threads(before)
     monkeypatch.setattr(type(mini.model), "small_windows", False)
     mini.stems(mix, sample_rate=32000)
+
+
+def test_further_passes_compute_one_window_after_the_other(
+    mini: Separator, mixture: Mixture, two_threads: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(window_threads, "_pool", lambda *given: pytest.fail("memory is short"))
+    mini.stems(mixture(25.0, 32000, 1), sample_rate=32000, options=Options(shifts=1))
 
 
 def test_cancelling_leaves_the_threads_as_they_were(mini: Separator, mixture: Mixture, two_threads: None) -> None:

@@ -137,7 +137,8 @@ class Backend:
             precision=self.precision,
             top=model.sample_rate < sample_rate,
         )
-        side_by_side = not live and self._side_by_side(model)
+        # Further passes have windows of their own that wait, and memory is short.
+        side_by_side = not live and not options.shifts and self._side_by_side(model)
         batch = options.batch
         return Stream(
             make_runner(beside=WindowThreads(torch.get_num_threads()) if side_by_side else None),

@@ -16,11 +16,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Generic, TypeVar
 
 from audiosep.inference.openmp import threads_here
+from audiosep.inference.threads import available_cpus
 
 T = TypeVar("T")
 
 MOST = 2
-"""Windows that a process computes side by side, whatever asks: each takes 60 MB."""
+"""Windows of a recording that are computed side by side: each takes 60 MB."""
 
 
 class WindowThreads(Generic[T]):
@@ -76,7 +77,8 @@ class _Job(Generic[T]):
 
     def submit(self) -> None:
         if not self._done:
-            self._future = _pool(os.getpid()).submit(_compute, self._job, self._share)
+            at_once = max(MOST, available_cpus() // self._share)
+            self._future = _pool(os.getpid(), at_once).submit(_compute, self._job, self._share)
 
     def result(self) -> T:
         self._done = True
@@ -88,7 +90,7 @@ def _compute(job: Callable[[], T], share: int) -> T:
         return job()
 
 
-@functools.lru_cache(maxsize=1)
-def _pool(process: int) -> ThreadPoolExecutor:
-    """The threads of a process: those of the process that it was forked from do not exist in it."""
-    return ThreadPoolExecutor(MOST, thread_name_prefix="audiosep-window")
+@functools.cache
+def _pool(process: int, at_once: int) -> ThreadPoolExecutor:
+    """The threads of a process, whatever asks; those of the process that it was forked from do not exist in it."""
+    return ThreadPoolExecutor(at_once, thread_name_prefix="audiosep-window")
