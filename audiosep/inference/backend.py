@@ -30,6 +30,7 @@ from audiosep.models.separation_model import SeparationModel
 logger = logging.getLogger(__name__)
 
 _MOST_WINDOWS = 8  # at once; more do not make a GPU faster
+_FEW_CHANNELS = 2  # of which windows of a recording may wait
 
 
 class Backend:
@@ -137,8 +138,9 @@ class Backend:
             precision=self.precision,
             top=model.sample_rate < sample_rate,
         )
-        # Further passes have windows of their own that wait, and memory is short.
-        side_by_side = not live and not options.shifts and self._side_by_side(model)
+        # Further passes and more channels have windows of their own that wait, and memory is short.
+        few = channels <= _FEW_CHANNELS and not options.shifts
+        side_by_side = few and not live and self._side_by_side(model)
         batch = options.batch
         return Stream(
             make_runner(beside=WindowThreads(torch.get_num_threads()) if side_by_side else None),
@@ -149,8 +151,7 @@ class Backend:
             hop=model.hop,
             windows=windows,
             batch=self._windows_at_once(make_runner, channels, windows.size) if batch is None else batch,
-            # Windows of more channels need more memory, so fewer of them wait for each other.
-            ahead=(MOST if channels <= 2 else 1) if side_by_side else int(not live and self.device.type == "cuda"),
+            ahead=MOST if side_by_side else int(not live and self.device.type == "cuda"),
             shifts=options.shifts,
             closed=embeddings is None,
             explanations=explanations,
