@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import queue
 import signal
@@ -32,8 +33,10 @@ RATE = 16000
 Mixture = Callable[..., np.ndarray]
 
 
-def opener(separator: Separator, queries: Any = "piano", channels: int = 2) -> Callable[[], Stream]:
-    return lambda: separator.stream(queries, sample_rate=RATE, channels=channels, latency=0.1)
+def opener(
+    separator: Separator, queries: Any = "piano", channels: int = 2, latency: float = 0.1
+) -> Callable[[], Stream]:
+    return lambda: separator.stream(queries, sample_rate=RATE, channels=channels, latency=latency)
 
 
 class Blocks:
@@ -86,10 +89,14 @@ def test_a_file_of_audio_in_place_of_raw_samples_is_refused(beginning: bytes, ki
         next(PipeInput(single, RawFormat("s16le", 2), 100).blocks())
 
 
-@pytest.mark.parametrize(("seconds", "threads"), [(0.59, 1), (0.61, 3)])
+@pytest.mark.parametrize(("share", "threads"), [(0.59, 1), (0.61, 3)])
+@pytest.mark.parametrize("latency", [0.1, 0.9])
 def test_one_thread_is_used_where_it_keeps_up_with_time_to_spare(
-    identity: Separator, seconds: float, threads: int
+    identity: Separator, share: float, threads: int, latency: float
 ) -> None:
+    stream = opener(identity, latency=latency)()
+    stride = stream.windows.stride / stream.model_rate
+    seconds = share * stride * max(3, math.ceil(1 / stride))
     times, counts = iter([10.0, 10.0 + seconds]), []
     before = torch.get_num_threads()
 
@@ -97,7 +104,7 @@ def test_one_thread_is_used_where_it_keeps_up_with_time_to_spare(
         counts.append(torch.get_num_threads())
         return next(times)
 
-    assert threads_needed(opener(identity), 3, clock) == threads
+    assert threads_needed(opener(identity, latency=latency), 3, clock) == threads
     assert counts == [1, 1]
     assert torch.get_num_threads() == before
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
+import os
+import subprocess
+import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,6 +25,7 @@ from audiosep.errors import Cancelled, ModelError
 from audiosep.inference import openmp, window_threads
 from audiosep.inference.openmp import has_threads_here, threads_here
 from audiosep.inference.options import Options
+from audiosep.inference.window_runner import WindowRunner
 from audiosep.inference.window_threads import MOST, WindowThreads
 from audiosep.models.mask_model import MaskedMixture
 from audiosep.separator import Separator
@@ -137,10 +143,70 @@ def test_a_job_whose_result_was_taken_is_not_done_again() -> None:
     assert done == [0, 1, 2, 3]
 
 
-def test_after_a_fork_there_are_threads_again() -> None:
-    first = window_threads._pool(-1, 2)
-    assert window_threads._pool(-1, 2) is first
-    assert window_threads._pool(-2, 2) is not first
+_SCRIPT = """
+import os, sys, threading
+import numpy as np, torch
+torch.set_num_threads(2)
+import audiosep
+separator = audiosep.load("mini", device="cpu", precision="fp32")
+mix = np.random.default_rng(0).standard_normal((1, 40 * 32000)).astype(np.float32) / 10
+
+def last():
+    found = separator.stems(mix, sample_rate=32000)
+    print(round(float(found["bass"].sum()), 3), flush=True)
+"""
+
+
+def run(script: str) -> list[str]:
+    done = subprocess.run(
+        [sys.executable, "-c", _SCRIPT + script], capture_output=True, text=True, timeout=240, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+def test_a_thread_may_separate_after_the_main_one_has_ended() -> None:
+    first, second = run("last()\nthreading.Thread(target=last).start()\n")
+    assert first == second
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_recording_under_way_goes_on_in_a_forked_process() -> None:
+    child, parent = run("""
+stream = separator._open_stream(None, 32000, 1, audiosep.Options())
+parts = [stream.push(mix[:, : 28 * 32000])]
+child = os.fork()
+if child:
+    assert os.waitpid(child, 0)[1] == 0
+parts += [stream.push(mix[:, 28 * 32000 :]), stream.finish()]
+print(round(float(np.abs(np.concatenate(parts, -1)).mean()), 6), flush=True)
+""")
+    assert child == parent
+
+
+def test_an_error_in_a_window_keeps_nothing_alive(
+    mini: Separator, mixture: Mixture, two_threads: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runners: list[weakref.ref[WindowRunner]] = []
+
+    def fails(runner: WindowRunner, windows: torch.Tensor) -> None:
+        runners.append(weakref.ref(runner))
+        raise ModelError("this window is broken")
+
+    monkeypatch.setattr(WindowRunner, "_enqueue", fails)
+    gc.collect()
+    gc.disable()
+    try:
+        with pytest.raises(ModelError, match="this window is broken"):
+            mini.separate(mixture(40.0, 32000, 1), "piano", sample_rate=32000)
+        assert runners
+        for _ in range(200):  # a window that was under way ends
+            if not any(runner() for runner in runners):
+                break
+            threading.Event().wait(0.05)
+        assert not any(runner() for runner in runners)
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("seconds", [3.0, 13.0, 40.0])

@@ -46,9 +46,10 @@ def threads_here(count: int) -> Iterator[None]:
         return
     set_openmp, set_mkl = _setters()
     before = torch.get_num_threads()  # in a new thread this gives OpenMP the number of the process, which must be first
-    set_openmp(count)
-    mkl = set_mkl(count)
+    mkl = None
     try:
+        set_openmp(count)
+        mkl = set_mkl(count)
         yield
     finally:
         set_openmp(before)
@@ -60,7 +61,7 @@ def has_threads_here() -> bool:
     """Whether torch's OpenMP was found and told: not where torch computes with another kind of threads."""
     try:
         set_openmp, _ = _setters()
-    except (OSError, AttributeError):
+    except (OSError, AttributeError, KeyError):
         return False
     before = torch.get_num_threads()
     set_openmp(before + 1)

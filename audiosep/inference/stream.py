@@ -179,7 +179,7 @@ class Stream:
             yield self._restore(targets)
 
     def _stepwise(self, pieces: Iterator[tuple[Samples, Samples]]) -> Iterator[tuple[Samples, Samples]]:
-        """Pieces, each computed with the threads that the windows under way leave; the caller's code has its own."""
+        """Pieces, each computed with the threads that windows under way leave; between them the caller has its own."""
         while True:
             with self._runner.threads():
                 piece = next(pieces, None)

@@ -72,17 +72,34 @@ class _Job(Generic[T]):
 
     def __init__(self, job: Callable[[], T], share: int) -> None:
         self._job, self._share = job, share
+        self._process = os.getpid()
         self._future: Future[T] | None = None
+        self._alone = True
         self._done = False
 
+    def __del__(self) -> None:
+        if self._future is not None:  # nobody wants the result any more
+            self._future.cancel()
+
     def submit(self) -> None:
-        if not self._done:
-            at_once = max(MOST, available_cpus() // self._share)
+        if self._done:
+            return
+        self._alone = False
+        at_once = max(MOST, available_cpus() // self._share)
+        with contextlib.suppress(RuntimeError):  # once the main thread has ended, no pool takes anything
             self._future = _pool(os.getpid(), at_once).submit(_compute, self._job, self._share)
 
     def result(self) -> T:
         self._done = True
-        return self._job() if self._future is None else self._future.result()
+        future, self._future = self._future, None
+        if self._alone:
+            return self._job()
+        if future is None or self._process != os.getpid():  # a forked process has none of the threads
+            return _compute(self._job, self._share)
+        try:
+            return future.result()
+        finally:
+            del future  # the traceback of an error has this frame, and would keep the error and all it knows
 
 
 def _compute(job: Callable[[], T], share: int) -> T:

@@ -9,6 +9,7 @@ dropped, silence replaces them, and a new stream is opened, so that the latency 
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -20,15 +21,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audiosep.errors import InputError
-from audiosep.inference.openmp import threads_here
+from audiosep.inference.openmp import has_threads_here, threads_here
 from audiosep.inference.stream import Stream
 
 Samples = NDArray[np.float32]
 
 BLOCK_SECONDS = 0.02
 _FEW = 8  # blocks that wait where nothing is dropped
-_TRIED = 1.0  # second of noise that tells how fast one thread is, and
-_SPARE = 0.6  # the share of that time which it may take
+# One thread is tried on so many seconds and windows of noise at least; it may take this share of their time.
+_TRIED, _WINDOWS, _SPARE = 1.0, 3, 0.6
 
 
 @dataclass
@@ -232,13 +233,17 @@ def threads_needed(open_stream: Callable[[], Stream], most: int, clock: Callable
         most: threads; what is needed where one does not suffice.
         clock: seconds.
     """
+    if not has_threads_here():
+        return most
     with threads_here(1):
         stream = warm_up(open_stream)
-        noise = _noise(stream, _TRIED)
+        stride = stream.windows.stride / stream.model_rate
+        tried = max(_WINDOWS, math.ceil(_TRIED / stride)) * stride
+        noise = _noise(stream, tried)
         began = clock()
         stream.push(noise)
         seconds = clock() - began
-    return 1 if seconds < _SPARE * _TRIED else most
+    return 1 if seconds < _SPARE * tried else most
 
 
 def _noise(stream: Stream, seconds: float) -> Samples:
