@@ -651,12 +651,17 @@ class Separator:
         stream = self._open_request(request, mixture.sample_rate, channels, options)
         targets = np.empty((len(stream.names), channels, samples), np.float32)
         done = 0
+
+        def tell() -> None:
+            if progress is not None and done < samples and progress(done / samples) is False:
+                raise Cancelled("cancelled by the progress callback")
+
         for start in (*range(0, samples, _BLOCK), None):
+            tell()
             for piece in stream.pieces(None if start is None else mix[:, start : start + _BLOCK]):
                 targets[..., done : done + piece.shape[-1]] = piece
                 done += piece.shape[-1]
-                if progress is not None and done < samples and progress(done / samples) is False:
-                    raise Cancelled("cancelled by the progress callback")
+                tell()
         if progress is not None:
             progress(1.0)
         return Separation(

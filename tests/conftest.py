@@ -54,6 +54,15 @@ def _interruptible() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    """torch computes with two threads; tests run with one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(autouse=True)
 def _own_log() -> Iterator[None]:
     """A command line in one test (`--quiet`) must not silence the log of the next."""

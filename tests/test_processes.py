@@ -6,7 +6,6 @@ import multiprocessing
 import os
 import pickle
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -73,14 +72,6 @@ def test_a_report_comes_back_from_a_pool() -> None:
 
 
 # ---- forks -----------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def two_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
 
 
 loaded: list[Separator] = []  # a forked child finds here what its parent had loaded

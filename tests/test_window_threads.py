@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -33,14 +33,6 @@ from audiosep.separator import Separator
 Mixture = Callable[..., np.ndarray]
 
 pytestmark = pytest.mark.skipif(not has_threads_here(), reason="torch computes with another kind of threads here")
-
-
-@pytest.fixture
-def two_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -286,6 +278,15 @@ def test_cancelling_leaves_the_threads_as_they_were(mini: Separator, mixture: Mi
     with pytest.raises(Cancelled):
         mini.separate(mixture(40.0, 32000, 1), "piano", sample_rate=32000, progress=lambda share: share < 0.5)
     assert torch.get_num_threads() == 2
+
+
+@pytest.mark.parametrize("seconds", [3.0, 25.0])
+def test_a_request_may_be_cancelled_before_anything_is_computed(
+    mini: Separator, mixture: Mixture, two_threads: None, monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    monkeypatch.setattr(WindowRunner, "_enqueue", lambda *given: pytest.fail("it was cancelled"))
+    with pytest.raises(Cancelled):
+        mini.separate(mixture(seconds, 32000, 1), "piano", sample_rate=32000, progress=lambda share: False)
 
 
 def test_files_are_written_as_from_arrays(tmp_path: Path, mini: Separator, two_threads: None, mixture: Mixture) -> None:

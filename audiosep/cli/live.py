@@ -98,7 +98,8 @@ def live(
         )
 
     target = LiveTarget(open_stream, stem, rest=rest)
-    if chosen.threads is None and "OMP_NUM_THREADS" not in os.environ and separator.device.type == "cpu":
+    by_torch = separator.device.type == "cpu" and separator.engine == "torch"  # OpenVINO keeps the number of its trial
+    if by_torch and chosen.threads is None and "OMP_NUM_THREADS" not in os.environ:
         use_threads(threads_needed(open_stream, torch.get_num_threads()))
     warm_up(open_stream)
     if not quiet:

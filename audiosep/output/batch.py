@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import logging
 import math
 import threading
@@ -186,10 +185,12 @@ def _separate(
 
 def _separated(stream: AnyStream, reader: AudioReader, progress: Callable[[float], None]) -> Iterator[Array]:
     """The targets of a recording, block by block."""
-    for block in itertools.chain(reader, (None,)):
-        for piece in stream.pieces(block):
-            yield piece
-            progress(stream.returned / stream.sample_rate)
+    for block in reader:
+        yield from stream.pieces(block)
+        progress(stream.returned / stream.sample_rate)
+    for piece in stream.pieces(None):
+        yield piece
+        progress(stream.returned / stream.sample_rate)
 
 
 def _waiting(task: FileTask, stream: AnyStream, within: bool) -> WaitingTargets | contextlib.nullcontext[None]:
