@@ -82,7 +82,7 @@ class PendingFile:
         if not stat.S_ISREG(mode):
             raise self._error(f"{self.path} is a folder or a device: choose another name")
         if not self._overwrite:
-            raise self._error(f"{self.path} exists already: choose another name, or allow overwrite")
+            raise self._error(f"{self.path} exists already: choose another name, or overwrite=True")
 
     def commit(self) -> None:
         """Put the file in its place.

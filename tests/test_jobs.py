@@ -20,7 +20,7 @@ from audiosep.atomic import PendingFile, remove_leftovers
 from audiosep.audio import probe, read_audio, write_audio
 from audiosep.cli import main
 from audiosep.cli.common import ModelOptions
-from audiosep.cli.separate import split
+from audiosep.cli.separate import build, split
 from audiosep.errors import Cancelled, InputError
 from audiosep.inference.parallel import check_jobs, free_memory, jobs_that_fit
 from audiosep.output.batch_report import BatchEvent, FileResult
@@ -53,11 +53,16 @@ REFUSED = [
     (["separate", "", "piano"], 2, "an input has an empty name"),
     (["separate", "SONG", "piano", "-o", ""], 2, "--out is empty"),
     (["separate", "SONG", "piano", "-f", "xyz"], 2, "unknown format 'xyz'"),
-    (["separate", "SONG", "piano", "-o", "OUT"], 1, "exists already"),
+    (["separate", "SONG", "piano", "-o", "OUT"], 1, "or template, --overwrite or --skip-existing"),
     (["separate", "SONG", "piano", "-m", "none"], 1, "no folder 'none'"),
     (["separate", "SONG", "--like", "none.wav"], 1, "there is no file none.wav"),
     (["separate", "SONG", "piano", "--adapter", "none"], 1, "there is no file none"),
-    (["separate", "SONG", "piano", "--overwrite", "--skip-existing"], 2, "exclude each other"),
+    (
+        ["separate", "SONG", "piano", "--overwrite", "--skip-existing"],
+        2,
+        "--overwrite and --skip-existing exclude",
+    ),
+    (["remove", "SONG", "piano", "--rest"], 2, "No such option: --rest"),
     (["stems", "SONG", "--only", "Guitar", "-m", "MINI"], 2, "audiosep separate FILE Guitar"),
     (["stems", "SONG", "--rest", "-m", "MINI"], 2, "name those to remove"),
 ]
@@ -99,6 +104,11 @@ def test_a_forgotten_q_is_answered_with_the_whole_command(songs: Path) -> None:
     assert str(caught.value).endswith(f"audiosep separate {one} {two} -q 'my piano' -o out")
     with pytest.raises(InputError, match=r"2\.wav -q QUERY$"):
         split([one, two], False)
+
+
+def test_a_sound_that_is_named_twice_is_separated_once() -> None:
+    found = build(["piano", "Piano ", "dog"], [Path("a.wav"), Path("a.wav")])
+    assert [query.label for query in found] == ["piano", "dog", "a"]
 
 
 def test_the_corrected_command_has_the_options(run: Run, songs: Path) -> None:

@@ -191,7 +191,7 @@ def test_a_track_is_chosen_by_number_language_or_name(
         caplog.clear()
         assert np.abs(read_audio(film, track=wanted)[0]).max() == pytest.approx(loudness[number], rel=0.05)
         assert probe(film, wanted).track == number
-        assert ("chooses another one: 1 (eng, 'Film'), 3 (eng" in caplog.text) == (wanted is None)
+        assert ("others (track=): 1 (eng, 'Film'), 3 (eng" in caplog.text) == (wanted is None)
     for wanted, words in (
         (4, "no audio track '4'"),
         ("fra", "no audio track 'fra'"),

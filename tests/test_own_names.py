@@ -17,9 +17,10 @@ from doubles import FakeEncoder, TinyModel
 
 from audiosep import Options, Query, Separator, Sounds, atomic
 from audiosep.audio import write_audio
+from audiosep.audio.marker import MARK
 from audiosep.cli import main
 from audiosep.cli.common import ModelOptions
-from audiosep.errors import AudioSepError, InputError, ModelError
+from audiosep.errors import AudioError, AudioSepError, InputError, ModelError
 from audiosep.query.prototypes import Prototypes, Recordings
 from audiosep.query.resolve import resolve
 
@@ -122,6 +123,8 @@ def test_bad_examples_are_all_named_and_nothing_is_remembered(
         sounds.remember("kettle", [*clips, silent, short, broken], separator)
     assert all(path.name in str(error.value) for path in (silent, short, broken))
     assert "kettle0" not in str(error.value)
+    with pytest.raises(AudioError, match=r"1 examples: there is no file none\.wav"):
+        sounds.remember("kettle", [*clips, "none.wav"], separator)
     assert not sounds
 
 
@@ -284,5 +287,12 @@ def test_the_command(
     assert main(["sounds", "import", str(tmp_path / "mail")]) == 0
     assert main(["sounds", "import", str(tmp_path / "mail")]) == 2
     assert "already: dog" in capsys.readouterr().err
+    write_audio(tmp_path / "kettle0 (dog).wav", np.full((1, RATE), 0.1, np.float32), RATE, tags={"software": MARK})
+    assert main(["remember", "kettles", str(tmp_path)]) == 0
+    told = capsys.readouterr().err
+    assert "1 outputs of audiosep are left out" in told
+    assert "'kettles' is remembered: 3 examples" in told
+    assert main(["remember", "x", str(tmp_path / "none.wav")]) == 1
+    assert "there is no file" in capsys.readouterr().err
     assert main(["remember", "x", str(clips[0]), "--at", "soon"]) == 2
     assert "--at: 'soon' is no part" in capsys.readouterr().err

@@ -5,10 +5,10 @@ from __future__ import annotations
 import base64
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import mutagen
-from mutagen import flac, id3, mp4, oggopus, oggvorbis
+from mutagen import flac, id3, mp4
 
 _FRONT = 3  # picture type of ID3v2 (APIC) and of flac
 _LARGEST = 2**24 - 2**16  # bytes: a block of flac has less than 16 MiB
@@ -72,30 +72,19 @@ def id3_frame(cover: Cover) -> id3.APIC:
     return id3.APIC(encoding=id3.Encoding.LATIN1, mime=cover.mime, type=_FRONT, desc="", data=cover.data)
 
 
-def add_cover(file: BinaryIO, format: str, cover: Cover) -> None:
-    """Put a picture into a file that is complete.
+def add_cover(file: mutagen.FileType, cover: Cover) -> None:
+    """Put a picture into a file of flac, ogg, opus or m4a.
 
     Args:
-        file: opened for reading and writing.
-        format: flac, ogg, opus or m4a.
+        file: as mutagen has read it; it is not saved.
         cover: the picture.
-
-    Raises:
-        OSError: the file refuses it.
     """
-    kinds: dict[str, Any] = {"flac": flac.FLAC, "ogg": oggvorbis.OggVorbis, "opus": oggopus.OggOpus, "m4a": mp4.MP4}
-    file.seek(0)
-    whole = kinds[format](file)
-    if whole.tags is None:
-        whole.add_tags()
     picture = flac.Picture()
     picture.type, picture.mime, picture.data = _FRONT, cover.mime, cover.data
-    if format == "m4a":
+    if isinstance(file, mp4.MP4):
         kind = mp4.MP4Cover.FORMAT_PNG if cover.mime == "image/png" else mp4.MP4Cover.FORMAT_JPEG
-        whole["covr"] = [mp4.MP4Cover(cover.data, kind)]
-    elif format == "flac":
-        whole.add_picture(picture)
+        file["covr"] = [mp4.MP4Cover(cover.data, kind)]
+    elif isinstance(file, flac.FLAC):
+        file.add_picture(picture)
     else:
-        whole["metadata_block_picture"] = [base64.b64encode(picture.write()).decode()]
-    file.seek(0)
-    whole.save(file)
+        file["metadata_block_picture"] = [base64.b64encode(picture.write()).decode()]

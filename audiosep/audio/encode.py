@@ -16,7 +16,7 @@ from mutagen import MutagenError
 from audiosep.atomic import PendingFile
 from audiosep.audio.av_encoder import AacEncoder
 from audiosep.audio.bitrates import with_bitrate
-from audiosep.audio.covers import Cover, add_cover
+from audiosep.audio.covers import Cover
 from audiosep.audio.formats import FORMATS, check_format, format_of, written_depth, written_rate
 from audiosep.audio.info import clean_tags
 from audiosep.audio.limits import check_channels, check_rate
@@ -26,7 +26,7 @@ from audiosep.audio.sndfile_encoder import SndfileEncoder
 from audiosep.audio.speakers import vorbis_order
 from audiosep.audio.stdout import PendingStdout
 from audiosep.audio.stem_file import add_metadata
-from audiosep.audio.tags import add_speakers, id3v2
+from audiosep.audio.tags import add_details, id3v2
 from audiosep.audio.wav import WavFile
 from audiosep.errors import AudioError, InputError
 
@@ -95,6 +95,7 @@ class AudioWriter:
         self._resampler = StreamResampler(self.sample_rate, self.file_rate, self._rows)
         self._order = list(vorbis_order(channels)) if FORMATS[self.format].vorbis and channels > 2 else None
         self._cover, self._speakers, self._tracks = cover, speakers, tuple(tracks)
+        self._tags = clean_tags(tags or {})
         self._closed = False
         self._pending = (
             PendingStdout()
@@ -103,7 +104,7 @@ class AudioWriter:
         )
         try:
             with self._reporting():
-                self._encoder = self._open(self._pending.file, clean_tags(tags or {}), bitrate)
+                self._encoder = self._open(self._pending.file, self._tags, bitrate)
         except BaseException:
             self._pending.discard()
             raise
@@ -205,17 +206,16 @@ class AudioWriter:
             self._encode(self._resampler.finish())
             with self._reporting():
                 self._encoder.close()
-                self._add_details(self._pending.file)
+                self._finish(self._pending.file)
             self._pending.commit()
         finally:
             self._pending.discard()
 
-    def _add_details(self, file: BinaryIO) -> None:
-        """What the encoders do not write: the cover, and the speakers of a flac file, which ffmpeg takes for others."""
-        if self.format == "flac" and self._speakers and self.channels > 2:
-            add_speakers(file, self._speakers)
-        if self._cover is not None and self.format not in ("wav", "mp3"):
-            add_cover(file, self.format, self._cover)
+    def _finish(self, file: BinaryIO) -> None:
+        """What the encoders do not write."""
+        if self.format not in ("wav", "mp3"):
+            speakers = self._speakers if self.format == "flac" and self.channels > 2 else 0
+            add_details(file, self.format, self._tags, speakers, self._cover)
         if self._tracks:
             add_metadata(file)
 

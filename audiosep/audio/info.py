@@ -11,8 +11,22 @@ from audiosep.audio.covers import Cover
 from audiosep.audio.tracks import AudioTrack
 
 # Tags that are carried from input to output, and their names elsewhere.
-TAGS = ("title", "artist", "album", "track", "date", "genre", "comment", "copyright", "software")
-_TAG_SYNONYMS = {"tracknumber": "track", "year": "date", "description": "comment"}
+TAGS = (
+    *("title", "artist", "album", "track", "date", "genre", "comment", "copyright", "software"),
+    *("album_artist", "composer", "disc", "bpm", "key"),  # wav files have no place for these
+)
+_TAG_SYNONYMS = {
+    "tracknumber": "track",
+    "discnumber": "disc",
+    "year": "date",
+    "description": "comment",
+    "albumartist": "album_artist",
+    "album artist": "album_artist",
+    "tbpm": "bpm",
+    "initialkey": "key",
+    "initial_key": "key",
+    "tkey": "key",
+}
 
 _LOSSY = "16"
 _DEPTHS = {

@@ -17,7 +17,7 @@ from audiosep.audio.riff import WavHeader, stated_size, wav_header
 from audiosep.audio.samples import Array
 from audiosep.audio.source import Unreadable
 from audiosep.audio.speakers import USUAL, wave_order
-from audiosep.audio.tags import flac_speakers, read_id3, vorbis_description
+from audiosep.audio.tags import read_id3, speakers_of, vorbis_comments
 from audiosep.audio.tracks import choose_track
 from audiosep.audio.view import FileView
 
@@ -62,6 +62,7 @@ class SoundFileSource:
         file, path = self._file, self._path
         samples: int | None = file.frames if file.frames < _UNKNOWN_LENGTH else None
         estimate, tags, speakers = None, file.copy_metadata(), 0
+        comments = vorbis_comments(path) if file.format in ("FLAC", "OGG") else {}
         if file.format == "RAW":
             raise Unreadable("it would take the file for headerless samples, by its name")
         if file.subtype.startswith("MPEG_LAYER"):
@@ -70,8 +71,7 @@ class SoundFileSource:
         elif file.format == "FLAC":
             if samples is None:
                 raise Unreadable("it would lose the end of a flac file that does not state its length")
-            speakers = flac_speakers(path) if file.channels > 2 else 0
-            speakers = speakers or USUAL.get(file.channels, 0)
+            speakers = (speakers_of(comments) if file.channels > 2 else 0) or USUAL.get(file.channels, 0)
         elif file.format == "OGG":
             samples = self._check_ogg(ogg_links(path), samples)
             speakers = USUAL.get(file.channels, 0)
@@ -84,8 +84,6 @@ class SoundFileSource:
             raise Unreadable("it does not know the order of the channels of ALAC")
         else:
             self._check_size(stated_size(path), path.stat().st_size)
-        if file.format in ("FLAC", "OGG") and "comment" not in tags:
-            tags["comment"] = vorbis_description(path)
         return AudioInfo(
             path=path,
             sample_rate=file.samplerate,
@@ -95,7 +93,7 @@ class SoundFileSource:
             format="opus" if file.subtype == "OPUS" else _FORMATS.get(file.format, file.format.lower()),
             encoding=file.subtype,
             backend="soundfile",
-            tags=clean_tags(tags),
+            tags=clean_tags({**tags, **{name: text for name, text in comments.items() if name not in tags}}),
             estimate=estimate,
             speakers=speakers,
         )

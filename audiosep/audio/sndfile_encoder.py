@@ -14,6 +14,7 @@ import numpy.typing as npt
 import soundfile
 
 T = TypeVar("T")
+_TAGS = {"title", "artist", "album", "track", "date", "genre", "comment", "copyright", "software"}  # that it can write
 
 
 class SndfileEncoder:
@@ -24,7 +25,7 @@ class SndfileEncoder:
         sample_rate: Hz.
         channels: number of channels.
         options: of soundfile.SoundFile: format, subtype, compression_level, bitrate_mode.
-        tags: by the names of AudioInfo.tags.
+        tags: by the names of AudioInfo.tags; those that libsndfile does not know are left out.
 
     Raises:
         OSError: the file refuses what is written, here and in all methods.
@@ -38,7 +39,7 @@ class SndfileEncoder:
         # Callbacks from C lose exceptions. Ctrl-C is raised in the main thread, so they run in another one.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="audiosep-encoder")
         self._file = self._call(lambda: soundfile.SoundFile(self._sink, "w", sample_rate, channels, **options))
-        for name, text in tags.items():
+        for name, text in ((name, text) for name, text in tags.items() if name in _TAGS):
             setattr(self._file, "tracknumber" if name == "track" else name, text)
 
     def write(self, frames: npt.NDArray[Any]) -> None:

@@ -1,4 +1,4 @@
-"""Tags as bytes, for the containers where libsndfile loses some: ID3 of mp3 files, and RIFF INFO of wav files.
+"""Tags where libsndfile loses some: ID3 of mp3 files, RIFF INFO of wav files, Vorbis comments that it does not know.
 
 libsndfile writes ID3 in Latin-1, which turns every other script into noise, and reads Latin-1 as UTF-8. What it writes
 into flac, ogg and opus files, and reads from them and from wav files, is right.
@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from mutagen import File, MutagenError, flac, id3
+from mutagen import File, MutagenError, flac, id3, mp4, oggopus, oggvorbis
 
-from audiosep.audio.covers import Cover, id3_frame
+from audiosep.audio.covers import Cover, add_cover, id3_frame
 from audiosep.audio.speakers import FLAC_SPEAKERS
 
 # ITRK is what most programs read for a track.
@@ -39,7 +39,21 @@ _ID3: dict[str, type[id3.TextFrame]] = {
     "comment": id3.COMM,
     "copyright": id3.TCOP,
     "software": id3.TSSE,
+    "album_artist": id3.TPE2,
+    "composer": id3.TCOM,
+    "disc": id3.TPOS,
+    "bpm": id3.TBPM,
+    "key": id3.TKEY,
 }
+_MUTAGEN: dict[str, Any] = {"flac": flac.FLAC, "ogg": oggvorbis.OggVorbis, "opus": oggopus.OggOpus, "m4a": mp4.MP4}
+_VORBIS = {  # that libsndfile does not write
+    "album_artist": "albumartist",
+    "composer": "composer",
+    "disc": "discnumber",
+    "bpm": "bpm",
+    "key": "initialkey",
+}
+_MP4 = {"bpm": "----:com.apple.iTunes:BPM", "key": "----:com.apple.iTunes:initialkey"}  # that ffmpeg does not write
 
 
 def riff_info(tags: Mapping[str, str]) -> bytes:
@@ -110,52 +124,67 @@ def read_id3(path: Path) -> dict[str, str]:
     return found
 
 
-def vorbis_description(path: Path) -> str:
-    """The description in a flac, ogg or opus file, which libsndfile does not read: ffmpeg writes comments there.
+def vorbis_comments(path: Path) -> dict[str, str]:
+    """The comments of a flac, ogg or opus file: libsndfile reads few of them.
 
     Args:
         path: the file.
 
     Returns:
-        "" where there is none, or the tags are damaged.
+        The first of each name, in lower case; empty where there are none, or damaged ones.
     """
     try:
         found: Any = File(path)
-        return str(next(iter((found.tags or {}).get("description", [])), "")) if found is not None else ""
+        return {} if found is None else {name.lower(): str(texts[0]) for name, texts in (found.tags or {}).items()}
     except (MutagenError, OSError):
-        return ""
+        return {}
 
 
-def flac_speakers(path: Path) -> int:
+def speakers_of(comments: Mapping[str, str]) -> int:
     """The speakers of a flac file that has other than the usual ones.
 
     Args:
-        path: the file.
+        comments: of the file.
 
     Returns:
         A bit for each, as in `audio.speakers`; 0 where the file does not say.
     """
     try:
-        tags: Any = flac.FLAC(path).tags or {}
-        return int(tags.get(FLAC_SPEAKERS, ["0"])[0], 0)
-    except (MutagenError, OSError, ValueError):
+        return int(comments.get(FLAC_SPEAKERS.lower(), "0"), 0)
+    except ValueError:
         return 0
 
 
-def add_speakers(file: BinaryIO, speakers: int) -> None:
-    """State the speakers of a flac file that is complete, where they are not the usual ones.
+def add_details(file: BinaryIO, format: str, tags: Mapping[str, str], speakers: int, cover: Cover | None) -> None:
+    """Put into a file that is complete what its encoder does not write.
 
     Args:
         file: opened for reading and writing.
-        speakers: a bit for each, as in `audio.speakers`.
+        format: flac, ogg, opus or m4a.
+        tags: by the names of AudioInfo.tags.
+        speakers: of a flac file, a bit for each, as in `audio.speakers`; 0: the usual ones.
+        cover: a picture.
 
     Raises:
         OSError: the file refuses it.
     """
+    details: dict[str, Any] = {}
+    if format == "m4a":
+        details = {name: [mp4.MP4FreeForm(tags[ours].encode())] for ours, name in _MP4.items() if ours in tags}
+        if tags.get("bpm", "").isdecimal():
+            details["tmpo"] = [min(int(tags["bpm"]), 2**16 - 1)]  # what players show, which ffmpeg does not read
+    else:
+        details = {name: tags[ours] for ours, name in _VORBIS.items() if ours in tags}
+        if speakers:
+            details[FLAC_SPEAKERS] = f"0x{speakers:04X}"
+    if not details and cover is None:
+        return
     file.seek(0)
-    whole: Any = flac.FLAC(file)
+    whole = _MUTAGEN[format](file)
     if whole.tags is None:
         whole.add_tags()
-    whole[FLAC_SPEAKERS] = f"0x{speakers:04X}"
+    whole.update(details)
+    if cover is not None:
+        add_cover(whole, cover)
     file.seek(0)
     whole.save(file)

@@ -59,4 +59,4 @@ def choose_track(tracks: Sequence[AudioTrack], wanted: int | str | None) -> Audi
 def describe_choice(tracks: Sequence[AudioTrack], number: int) -> str:
     """Which track is read of several, and how to choose another."""
     others = ", ".join(str(track) for track in tracks if track.number != number)
-    return f"reads audio track {tracks[number - 1]}; --track (track=) chooses another one: {others}"
+    return f"reads audio track {tracks[number - 1]}; others (track=): {others}"

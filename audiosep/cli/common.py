@@ -9,6 +9,7 @@ import inspect
 import json
 import logging
 import os
+import re
 import stat
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
 Verb = Callable[..., int | None]
 DONE, FAILED, USAGE, CANCELLED = 0, 1, 2, 130
 NO_MODEL = "none"
+# Arguments in messages of the library that are options of the same name.
+_ARGUMENT = re.compile(
+    r"\b(?P<name>device|engine|on_clip|overwrite|precision|skip_existing|track)=(?:'(?P<value>[^']*)'|True)?"
+)
 _NOT_WRITTEN = (errno.ENOSPC, errno.EPIPE, errno.EIO)
 
 Model = Annotated[str, typer.Option("--model", "-m", metavar="NAME", help="Name, folder or hub id of the model.")]
@@ -306,9 +311,25 @@ def exit_code(error: Exception) -> int:
     return USAGE if isinstance(error, InputError | QueryError | ConfigError) else FAILED
 
 
+def on_command_line(message: str) -> str:
+    """What the library says, with the options of the command line in place of the arguments of Python.
+
+    >>> on_command_line("choose another folder, or overwrite=True")
+    'choose another folder, or --overwrite'
+    >>> on_command_line("use precision='fp32' or device='cpu'")
+    'use --precision fp32 or --device cpu'
+    """
+
+    def option(argument: re.Match[str]) -> str:
+        name, value = argument["name"].replace("_", "-"), argument["value"]
+        return f"--{name} {value}" if value else f"--{name}"
+
+    return _ARGUMENT.sub(option, message)
+
+
 def _report(error: AudioSepError, write: Callable[[dict[str, Any]], None] | None) -> int:
     """Write an error, also as JSON where that is wanted; its exit code."""
-    print(f"audiosep: {error}", file=sys.stderr)
+    print(f"audiosep: {on_command_line(str(error))}", file=sys.stderr)
     if write is not None:
         write({"error": describe(error)})
     return exit_code(error)
@@ -316,7 +337,7 @@ def _report(error: AudioSepError, write: Callable[[dict[str, Any]], None] | None
 
 def describe(error: Exception) -> dict[str, str]:
     """An error for JSON."""
-    return {"type": type(error).__name__, "message": str(error)}
+    return {"type": type(error).__name__, "message": on_command_line(str(error))}
 
 
 def emit(document: Any) -> None:
@@ -395,4 +416,4 @@ class _Handler(logging.Handler):
         self._target = target
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._target.print(f"{record.levelname.lower()}: {self.format(record)}")
+        self._target.print(f"{record.levelname.lower()}: {on_command_line(self.format(record))}")

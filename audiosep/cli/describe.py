@@ -131,7 +131,7 @@ def _check_names(files: _Files, paths: list[Path]) -> None:
             if file in taken:
                 raise InputError(f"{taken[file]} and {path} would both write {file}: describe them one by one")
             if file.exists() and not files.overwrite:
-                raise InputError(f"{file} exists already: choose another folder, or allow --overwrite")
+                raise InputError(f"{file} exists already: choose another folder, or --overwrite")
             taken[file] = path
 
 

@@ -38,6 +38,7 @@ _OUTPUT = {
     ),
 }
 """The fields of `OutputOptions` but `only`, an option of `stems`, and `everywhere`, one of `remove`."""
+_OUTPUT_OF_REMOVE = {name: option for name, option in _OUTPUT.items() if name not in ("residual", "rest_only")}
 
 _OPTIONS = {
     "quality": typer.Option("--quality", help="How much is computed for a text query: more is slower and better."),
@@ -103,3 +104,10 @@ class JobOptions:
     json_lines: common.JsonLines = False
     quiet: common.Quiet = False
     verbose: common.Verbose = 0
+
+
+@dataclass(frozen=True)
+class RemoveOptions(JobOptions):
+    """The options of `remove`, which writes nothing but what is left of the mixture."""
+
+    output: Annotated[OutputOptions, _OUTPUT_OF_REMOVE] = JobOptions.output

@@ -73,11 +73,12 @@ def _files(path: Path) -> list[Path]:
     Raises:
         InputError: a folder without recordings.
     """
-    from audiosep.audio import SUFFIXES, is_recording
+    from audiosep.audio import SUFFIXES
+    from audiosep.output.recordings import recordings_in
 
     if not path.is_dir():
         return [path]
-    found = sorted(file for file in path.rglob("*") if file.is_file() and is_recording(file))
+    found = recordings_in(path)
     if not found:
         raise InputError(f"{path} is a folder without recordings; known: {' '.join(sorted(SUFFIXES))}")
     return found

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from audiosep.cli import command_line, common, job
-from audiosep.cli.job_options import ByWords, JobOptions
+from audiosep.cli.job_options import ByWords, RemoveOptions
 from audiosep.cli.manifests import read_inputs
 from audiosep.cli.separate import At, NotAt, Places, build, split
 from audiosep.cli.times import spans
@@ -34,7 +34,7 @@ def remove(
         bool, typer.Option("--everywhere", help="Also where the sound was not heard, what the model takes for it.")
     ] = False,
     *,
-    options: JobOptions,
+    options: RemoveOptions,
     chosen: common.ModelOptions,
 ) -> int:
     """Remove sounds from recordings: one output for each, the recording without them.

@@ -103,8 +103,8 @@ class Reporter:
         else:
             self.report.failures[path] = outcome
             self._line({"event": "failure", **_failure(path, outcome)})
-            where = "" if str(path) in str(outcome) else f"{path}: "
-            self._terminal.print(f"audiosep: {where}{outcome}")
+            where, message = "" if str(path) in str(outcome) else f"{path}: ", common.on_command_line(str(outcome))
+            self._terminal.print(f"audiosep: {where}{message}")
 
     def end(self, report: BatchReport, about: Mapping[str, Any]) -> None:
         """The job has ended.

@@ -157,7 +157,7 @@ def build(
     weight: float = 1.0,
     places: Places = Places(),
 ) -> list[Query]:
-    """The queries of the command line.
+    """The queries of the command line, each once: what is left would lose a repeated one twice.
 
     Args:
         texts: sounds in words.
@@ -173,6 +173,10 @@ def build(
     """
     from audiosep.query.query import Query
 
+    once: dict[str, str] = {}
+    for text in texts:
+        once.setdefault(text.strip().casefold(), text)
+    texts, examples, embeddings = [*once.values()], [*dict.fromkeys(examples)], [*dict.fromkeys(embeddings)]
     if places.at and len(texts) + len(examples) + len(embeddings) > 1:
         raise InputError("--at says where one sound can be heard: name one sound, or none")
     query = partial(

@@ -106,7 +106,7 @@ class Staging:
         for path in record["outputs"].values():
             target = self._root / path
             if target.exists() and not (overwrite and target.is_file()):
-                raise AudioError(f"{target} exists already: choose another folder or template, or allow overwrite")
+                raise AudioError(f"{target} exists already: choose another folder or template, or overwrite=True")
 
     def settle(self) -> Record | None:
         """Move complete outputs that are still here to their places.

@@ -138,7 +138,7 @@ def _check_free(out: Path, overwrite: bool) -> None:
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     if not overwrite:
-        raise ModelError(f"{out} exists; choose another folder, or overwrite it (--overwrite)")
+        raise ModelError(f"{out} exists; choose another folder, or overwrite=True")
     if not (out / "config.json").is_file():
         raise ModelError(f"{out} is not overwritten: it is not a model's folder (no config.json)")
 

@@ -45,7 +45,7 @@ def pick_device(device: str | torch.device = "auto") -> torch.device:
         raise InputError(f"unknown device {device!r}; use auto, cpu, cuda, cuda:1 or mps") from error
     have = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not have.get(picked.type, False) or (picked.type == "cuda" and (picked.index or 0) >= torch.cuda.device_count()):
-        raise InputError(f"this machine or this torch has no device {str(device)!r}; use device='auto' or 'cpu'")
+        raise InputError(f"this machine or this torch has no device {str(device)!r}; use device='auto' or device='cpu'")
     return picked
 
 
@@ -66,11 +66,11 @@ def pick_precision(precision: str, device: torch.device, *, needs_fp32: bool = F
     if precision == "auto":
         return "fp32" if needs_fp32 else _fastest(device)
     if needs_fp32 and precision in PRECISIONS and precision != "fp32":
-        raise InputError(f"this model computes in fp32 only, not in {precision}: use precision='fp32' or 'auto'")
+        raise InputError(f"this model computes in fp32 only, not in {precision}: use precision='fp32'")
     if precision not in PRECISIONS:
         raise InputError(f"unknown precision {precision!r}; use auto, {', '.join(PRECISIONS)}")
     if precision == "fp16" and device.type == "cpu":
-        raise InputError("a CPU has no fp16 convolutions; use precision='bf16' or 'fp32'")
+        raise InputError("a CPU has no fp16 convolutions; use precision='bf16' or precision='fp32'")
     return precision
 
 

@@ -96,7 +96,7 @@ class Outputs:
             check_stem_file(channels)
         for path in paths.values():
             if path != STDOUT and path.exists() and not overwrite:
-                raise AudioError(f"{path} exists already: choose another folder or template, or allow overwrite")
+                raise AudioError(f"{path} exists already: choose another folder or template, or overwrite=True")
         self.gain, self.clipped, self.samples, self.depth = 1.0, 0, 0, depth
         self.loudness: float | None = None
         self._wanted_loudness = loudness

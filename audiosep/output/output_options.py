@@ -99,7 +99,7 @@ class OutputOptions:
         if self.video and (self.format != "wav" or self.on_clip == "float"):
             raise InputError("videos keep the format of the input: leave out the format and on_clip='float'")
         if self.overwrite and self.skip_existing:
-            raise InputError("overwrite and skip_existing exclude each other: choose one")
+            raise InputError("overwrite=True and skip_existing=True exclude each other: choose one")
         self._check_stretch()
         if self.rate is not None:
             check_rate(self.rate)

@@ -112,8 +112,8 @@ def plan_batch(
                 continue
             if existing and not (output.overwrite or output.skip_existing):
                 raise AudioError(
-                    f"{existing[0]} exists already: choose another folder or template, --overwrite or --skip-existing "
-                    "(overwrite=True or skip_existing=True)"
+                    f"{existing[0]} exists already: choose another folder or template, overwrite=True or "
+                    "skip_existing=True"
                 )
             if not is_pipe(recording.path):
                 check_file(recording.path)

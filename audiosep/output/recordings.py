@@ -105,10 +105,29 @@ def _search(folder: Path, outputs: Path) -> list[InputFile]:
     """
     root = folder.resolve()
     inside = outputs != root and outputs.is_relative_to(root)
+    files = recordings_in(folder, outputs if inside else None)
+    found = [InputFile(file, file.parent.relative_to(folder)) for file in files]
+    if not inside and any((outputs / recording.subfolder).is_relative_to(root) for recording in found):
+        raise InputError(
+            f"the outputs would go among the recordings of the folder {folder}, and be taken for recordings the next "
+            f"time: choose a folder for them alone, such as {folder / 'separated'}, or name the recordings one by one"
+        )
+    return found
+
+
+def recordings_in(folder: Path, outputs: Path | None = None) -> list[Path]:
+    """The recordings in a folder and its subfolders, in order, without outputs of a separation.
+
+    What is left out, outputs and files whose suffix is not known, is named in a warning.
+
+    Args:
+        folder: to search.
+        outputs: a folder in it that is left out.
+    """
     files: list[Path] = []
     ours: list[Path] = []
     left_out: Counter[str] = Counter()
-    for file in _files(folder, outputs if inside else None):
+    for file in _files(folder, outputs):
         if is_recording(file):
             (ours if is_marked(file) else files).append(file)
         elif not file.name.startswith(".") and file.suffix.lower() not in _NO_SOUND:
@@ -118,21 +137,15 @@ def _search(folder: Path, outputs: Path) -> list[InputFile]:
     files = [file for file in files if file not in ours]
     if ours:
         logger.warning(
-            "%s: %d outputs of audiosep are left out, such as %s (name them to separate them)",
+            "%s: %d outputs of audiosep are left out, such as %s (name them to take them)",
             folder,
             len(ours),
             ours[0],
         )
     if left_out:
         counts = ", ".join(f"{count} {suffix}" for suffix, count in sorted(left_out.items()))
-        logger.warning("%s: left out by their suffix: %s (name the files to separate them)", folder, counts)
-    found = [InputFile(file, file.parent.relative_to(folder)) for file in sorted(files)]
-    if not inside and any((outputs / recording.subfolder).is_relative_to(root) for recording in found):
-        raise InputError(
-            f"the outputs would go among the recordings of the folder {folder}, and be taken for recordings the next "
-            f"time: choose a folder for them alone, such as {folder / 'separated'}, or name the recordings one by one"
-        )
-    return found
+        logger.warning("%s: left out by their suffix: %s (name the files to take them)", folder, counts)
+    return sorted(files)
 
 
 def _original(file: Path) -> str | None:

@@ -137,8 +137,11 @@ def hear(
     Raises:
         ModelError: the separator takes no examples of sounds.
         InputError: examples that are silent, too short or cannot be read; all of them are named.
+        AudioError: none of these could be read.
     """
-    found, problems = [], []
+    found: list[EmbeddedExample] = []
+    problems: list[str] = []
+    unread = 0
     _encoder(separator)
     for number, (audio, span) in enumerate(examples, 1):
         name = str(audio) if isinstance(audio, str | Path) else f"example {number}"
@@ -155,8 +158,10 @@ def hear(
         except (AudioSepError, OSError) as error:
             reason = "it is silent" if "silent" in str(error) else str(error)
             problems.append(reason if name in reason else f"{name}: {reason}")
+            unread += isinstance(error, AudioError | OSError)
     if problems:
-        raise InputError(f"nothing was remembered, because of {len(problems)} examples: " + "; ".join(problems))
+        message = f"nothing was remembered, because of {len(problems)} examples: " + "; ".join(problems)
+        raise AudioError(message) if unread == len(problems) else InputError(message)
     return tuple(found)
 
 

@@ -158,7 +158,7 @@ class Sounds(Mapping[str, OwnSound]):
         if not sounds:
             raise InputError("there are no sounds to export: remember some first (audiosep remember NAME FILES)")
         if Path(path).exists() and not overwrite:
-            raise InputError(f"{path} exists already: choose another name, or allow overwrite")
+            raise InputError(f"{path} exists already: choose another name, or overwrite=True")
         write_bytes(path, packed(sounds.values()))
         return len(sounds)
 
@@ -184,7 +184,7 @@ class Sounds(Mapping[str, OwnSound]):
             both = [sound.name for key, sound in new.items() if key in sounds]
             if both and not overwrite:
                 raise InputError(
-                    f"there are sounds of these names already: {', '.join(both)}; forget them, or allow overwrite"
+                    f"there are sounds of these names already: {', '.join(both)}; forget them, or overwrite=True"
                 )
             sounds.update(new)
         return [sound.name for sound in new.values()]
