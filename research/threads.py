@@ -33,7 +33,7 @@ SETTINGS: dict[str, tuple[int | None, dict[str, str]]] = {  # threads, None for 
 
 
 def measure(model: str, engine: Engine, threads: int | None, seconds: float) -> dict[str, float]:
-    """Seconds for the stems and for one query, in this process; each is separated once before.
+    """Seconds in this process for the stems, where there are any, and for one query; each is separated once before.
 
     Args:
         model: its name or folder.
@@ -45,7 +45,7 @@ def measure(model: str, engine: Engine, threads: int | None, seconds: float) -> 
     separator = load(model, "cpu", engine=engine)
     sound = tone_and_noise(round(seconds * RATE), RATE)
     found = {}
-    for name in ("stems", "query"):
+    for name in ("stems", "query") if separator.stem_names else ("query",):
         for _ in range(2):
             began = time.perf_counter()
             if name == "stems":
@@ -98,10 +98,10 @@ def main() -> None:
                         )
                         found[name].append(json.loads(done.stdout))
         for name in SETTINGS:
-            cells = [
-                f"{statistics.median(run[work] for run in found[name]):.2f}" if found[name] else "none"
-                for work in ("stems", "query")
-            ]
+            cells = []
+            for work in ("stems", "query"):
+                times = [run[work] for run in found[name] if work in run]
+                cells.append(f"{statistics.median(times):.2f}" if times else "none")
             print(f"| {busy} | {name} | {' | '.join(cells)} |", flush=True)
 
 
