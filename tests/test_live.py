@@ -77,6 +77,10 @@ def test_an_identity_model_returns_the_bytes_of_the_pipe(identity: Separator, mi
     [
         (b"fLaC\x00\x00\x00\x22\x10\x00\x10\x00", "a FLAC file"),
         (b"RIFF\x24\x08\x0a\x00WAVE", "a WAV file"),
+        (b"RF64\xff\xff\xff\xffWAVE", "a WAV file"),
+        (b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb", "a WAV file"),
+        (b"FORM\x00\x01\x00\x00AIFF", "an AIFF file"),
+        (b"\x1a\x45\xdf\xa3\x9f\x42\x86\x81\x01\x42\xf7\x81", "a Matroska or WebM file"),
         (b"OggS\x00\x02\x00\x00\x00\x00\x00\x00", "an Ogg file"),
         (b"ID3\x04\x00\x00\x00\x00\x00\x23\x00\x00", "an MP3 file"),
         (b"\x00\x00\x00\x20ftypM4A ", "an MP4 file"),

@@ -77,7 +77,7 @@ def test_a_recipe_has_the_groups_that_its_corpus_has_clips_for(corpus: Corpus, f
     mine = [dataclasses.replace(clip, family="mine") for clip in corpus.clips if not clip.song and clip.split != "zero"]
     found = draw_recipe(Corpus(mine, folder / "cache", RATE))
     assert {(e.group, e.family) for e in found.entries} == {(group, "mine") for group in "abcf"}
-    with pytest.raises(DataError, match="two held-back labels"):
+    with pytest.raises(DataError, match="have 0 labels, and a recipe mixes two"):
         draw_recipe(Corpus([clip for clip in mine if clip.split == "train"], folder / "cache", RATE))
 
 

@@ -103,7 +103,10 @@ def live(
         use_threads(threads_needed(open_stream, torch.get_num_threads()))
     warm_up(open_stream)
     if not quiet:
-        behind = f"{target.statistics.latency / rate:.3f} s behind the input"
+        reached = target.statistics.latency / rate
+        behind = f"{reached:.3f} s behind the input" + (
+            " (the most that the model uses)" if reached < latency / 2 else ""
+        )
         terminal.print(f"{separator.name} on {separator.device} by {separator.engine}, {behind}; Ctrl-C ends")
     block = max(1, round(BLOCK_SECONDS * rate))
     with _ending() as stop:

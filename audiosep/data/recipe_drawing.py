@@ -64,8 +64,11 @@ class _Drawer:
         self.audio = RecipeAudio(corpus)
         self.val = [clip for clip in corpus.clips if clip.split == "val"]
         self.zero = [clip for clip in corpus.clips if clip.split == "zero"]
-        if len({clip.label for clip in self.val}) < 2:
-            raise DataError("a recipe needs two held-back labels (split val): build the manifest with --split")
+        if (labels := len({clip.label for clip in self.val})) < 2:
+            raise DataError(
+                f"the held-back clips (split val) have {labels} labels, and a recipe mixes two: build the manifest "
+                "without --no-split, and from more recordings of more sounds"
+            )
         test = [clip for clip in corpus.clips if clip.split == "test" and self.audio.seconds(clip.id) >= _SHORTEST]
         own = sorted({clip.family for clip in self.val} - set(SOUND_FAMILIES))
         families = {f: [c for c in self.val if c.family == f] for f in (*SOUND_FAMILIES, *own)}

@@ -54,12 +54,16 @@ class RawFormat:
         return np.clip(scaled, -32768, 32767).astype(self._type).tobytes(), clipped
 
 
-# What files of audio begin with; the bytes 4 to 7 of the first two are a length.
+# What files of audio begin with; dots are a length. MPEG frames without ID3 in front could as well be quiet samples.
 _FILES = {
-    "a WAV": re.compile(rb"RIFF.{4}WAVE", re.DOTALL),
+    "a WAV": re.compile(rb"(RIFF|RF64).{4}WAVE|riff\x2e\x91\xcf\x11", re.DOTALL),
+    "an AIFF": re.compile(rb"FORM.{4}AIF[FC]", re.DOTALL),
+    "a CAF": re.compile(rb"caff\x00\x01"),
     "an MP4": re.compile(rb".{4}ftyp", re.DOTALL),
+    "a Matroska or WebM": re.compile(rb"\x1a\x45\xdf\xa3"),
     "a FLAC": re.compile(rb"fLaC"),
     "an Ogg": re.compile(rb"OggS"),
+    "a WavPack": re.compile(rb"wvpk"),
     "an MP3": re.compile(rb"ID3[\x02-\x04]\x00"),
 }
 _BEGINNING = 12  # bytes
