@@ -16,7 +16,7 @@ import pytest
 import soundfile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from mutagen import id3
+from mutagen import id3, mp4
 from odd_files import renumbered
 
 from audiosep.audio import AudioReader, decode, probe, read_audio, write_audio
@@ -202,6 +202,20 @@ def test_comments_are_read_where_ffmpeg_writes_them(tmp_path: Path) -> None:
         ]
         subprocess.run([*command, str(tmp_path / name)], check=True)
         assert probe(tmp_path / name).tags["comment"] == "Łódź", name
+
+
+@needs_ffmpeg
+def test_what_players_write_into_mp4_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("av")
+    write_audio(tmp_path / "x.m4a", noise(1, 5_000), RATE)
+    file = mp4.MP4(tmp_path / "x.m4a")
+    file.update({"tmpo": [174], "aART": ["Zoë"], "\xa9wrt": ["Łucja"], "disk": [(1, 2)]})
+    file.save()
+    tags = {"bpm": "174", "album_artist": "Zoë", "composer": "Łucja", "disc": "1/2"}
+    for backend in ("PyAV", "ffmpeg"):
+        with monkeypatch.context() as here:
+            only(here, backend)
+            assert dict(probe(tmp_path / "x.m4a").tags) == tags, backend
 
 
 def test_tags_of_mp3_by_every_version_of_id3(tmp_path: Path) -> None:

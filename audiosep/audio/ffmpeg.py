@@ -20,6 +20,7 @@ from audiosep.audio.info import AudioInfo, clean_tags, ffmpeg_depth
 from audiosep.audio.samples import Array
 from audiosep.audio.source import Unreadable
 from audiosep.audio.speakers import layout_mask
+from audiosep.audio.tags import mp4_tempo
 from audiosep.audio.timeline import GAP, find_gaps, lateness, report_gaps, report_start
 from audiosep.audio.tracks import AudioTrack, choose_track
 
@@ -180,6 +181,7 @@ class _Container:
         stream = self._stream(number)
         suffix = self._path.suffix.lower().removeprefix(".")
         codec = stream.get("codec_name", "unknown")
+        tags = {**self._format.get("tags", {}), **stream.get("tags", {})}
         return AudioInfo(
             path=self._path,
             sample_rate=sample_rate,
@@ -189,7 +191,7 @@ class _Container:
             format=suffix if suffix in self.formats or not self.formats[0] else self.formats[0],
             encoding=codec,
             backend="ffmpeg",
-            tags=clean_tags({**self._format.get("tags", {}), **stream.get("tags", {})}),
+            tags=clean_tags({**tags, **(mp4_tempo(self._path) if "mp4" in self.formats else {})}),
             estimate=stated or _number(stream, "duration") or _number(self._format, "duration"),
             speakers=layout_mask(stream.get("channel_layout", "")),
             tracks=self.tracks,

@@ -13,6 +13,7 @@ from audiosep.audio.info import AudioInfo, clean_tags, ffmpeg_depth
 from audiosep.audio.samples import Array
 from audiosep.audio.source import Unreadable, pcm_to_float
 from audiosep.audio.speakers import layout_mask
+from audiosep.audio.tags import mp4_tempo
 from audiosep.audio.timeline import Timeline
 from audiosep.audio.tracks import AudioTrack, choose_track
 from audiosep.errors import install_extra
@@ -95,7 +96,7 @@ class AvSource:
             format=suffix if suffix in formats else formats[0],
             encoding=stream.codec_context.name,
             backend="PyAV",
-            tags=clean_tags({**container.metadata, **stream.metadata}),
+            tags=clean_tags({**container.metadata, **stream.metadata, **(mp4_tempo(path) if "mp4" in formats else {})}),
             estimate=next((length for length in (self.stated, seconds, whole) if length is not None), None),
             speakers=layout_mask(frame.layout.name),
             tracks=tracks,

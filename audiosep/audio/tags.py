@@ -140,6 +140,23 @@ def vorbis_comments(path: Path) -> dict[str, str]:
         return {}
 
 
+def mp4_tempo(path: Path) -> dict[str, str]:
+    """The tempo that an mp4 file states in the way of players, which ffmpeg does not read.
+
+    Args:
+        path: the file.
+
+    Returns:
+        By the name of AudioInfo.tags; empty where there is none.
+    """
+    try:
+        tags: Any = mp4.MP4(path).tags or {}
+    except (MutagenError, OSError):
+        return {}
+    tempo = next(iter(tags.get("tmpo", [])), 0)
+    return {"bpm": str(tempo)} if tempo else {}
+
+
 def speakers_of(comments: Mapping[str, str]) -> int:
     """The speakers of a flac file that has other than the usual ones.
 
