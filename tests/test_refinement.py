@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -14,6 +15,8 @@ from audiosep.models.refinement import (
     decode_best,
     decode_mixed,
     decode_refined,
+    joined,
+    parted,
     refined_query,
     similarity_score,
     swapped,
@@ -49,6 +52,9 @@ class Decoder:
         self.given.append(previous)
         return self.runs[len(self.given) - 1]
 
+    def all(self, previous: Sequence[Decoded]) -> list[Decoded]:
+        return [self(run) for run in previous]
+
 
 def test_each_run_is_given_the_run_before() -> None:
     runs = [decoded(0.1, A), decoded(0.2, A), decoded(0.3, A)]
@@ -61,7 +67,7 @@ def test_each_run_is_given_the_run_before() -> None:
 
 def test_the_last_run_of_a_mix_is_given_the_first_with_estimate_and_residual_swapped() -> None:
     decoder = Decoder(decoded(0.2, A), decoded(0.2, A), decoded(0.2, A))
-    decode_mixed(decoder, by_level, similarity_score(by_level, A[None], 0.1), 1)
+    decode_mixed(decoder, decoder.all, by_level, similarity_score(by_level, A[None], 0.1), 1)
     first, refined, swapped = decoder.given
     assert first is None
     assert refined is not None
@@ -101,13 +107,31 @@ def test_estimate_and_residual_are_swapped_with_what_is_heard_in_them() -> None:
     assert other.left is run.heard
 
 
+def test_runs_are_joined_and_parted_again() -> None:
+    whole = replace(decoded(0.2, A, presence=1.0), similarity=torch.rand(1, 3, 5, 2), left=heard(B))
+    bare = replace(decoded(0.6, C), heard=None)
+    for one, other in ((whole, swapped(whole)), (bare, bare)):
+        both = joined([one, other])
+        assert both.mask.shape == (2, 4, FRAMES)
+        for run, again in zip((one, other), parted(both, 2), strict=True):
+            assert torch.equal(run.mask, again.mask)
+            assert torch.equal(run.presence, again.presence)
+            assert (run.similarity is None) == (again.similarity is None)
+            assert run.similarity is None or torch.equal(run.similarity, again.similarity)
+            for mine, its in ((run.heard, again.heard), (run.left, again.left)):
+                assert (mine is None) == (its is None)
+                assert mine is None or torch.equal(mine.embedding, its.embedding)
+                assert mine is None or torch.equal(mine.tags, its.tags)
+
+
 def test_masks_count_by_how_much_more_their_estimate_is_like_the_query_than_their_residual() -> None:
     # Residuals of these masks let most through, so they are embedded as A: estimates like C are better than like B.
     runs = [decoded(0.1, B), decoded(0.2, B), decoded(0.4, C)]
 
     def mixed(temperature: float, query: Tensor = C) -> Decoded:
         score = similarity_score(by_level, query[None], temperature)
-        return decode_mixed(Decoder(*runs), by_level, score, 1)
+        decoder = Decoder(*runs)
+        return decode_mixed(decoder, decoder.all, by_level, score, 1)
 
     assert float(mixed(1e-4).mask.mean()) == pytest.approx(0.4)
     assert float(mixed(1e4).mask.mean()) == pytest.approx((0.1 + 0.2 + 0.4) / 3, rel=1e-3)

@@ -35,7 +35,9 @@ from audiosep.models.refinement import (
     decode_best,
     decode_mixed,
     decode_refined,
+    joined,
     left,
+    parted,
     refined_query,
     residual_mask,
     similarity_score,
@@ -242,9 +244,16 @@ class Hybrid(MaskModel):
         def run(previous: Decoded | None) -> Decoded:
             return self.decode(features, embeddings, negatives, owner, previous=previous)
 
+        def run_all(previous: Sequence[Decoded]) -> list[Decoded]:
+            count = len(previous)
+            queries = embeddings.repeat(count, 1), negatives.repeat(count, 1), owner.repeat(count)
+            both = self.decode(features, *queries, previous=joined(previous))
+            hear = partial(self.hear, energies=features.energies[queries[-1]])
+            return parted(replace(both, left=left(both, hear)), count)
+
         hear = partial(self.hear, energies=features.energies[owner])
         score = similarity_score(hear, embeddings, config.mix_temperature)
-        return decode_mixed(run, hear, score, config.refinements)
+        return decode_mixed(run, run_all, hear, score, config.refinements)
 
     def estimate_by_ways(
         self, features: Features, embeddings: Tensor, negatives: Tensor, owner: Tensor, ways: Ways

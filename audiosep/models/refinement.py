@@ -58,6 +58,9 @@ class Decoded:
 Decode = Callable[[Decoded | None], Decoded]
 """One run of the decoder, given the run before."""
 
+DecodeAll = Callable[[Sequence[Decoded]], list[Decoded]]
+"""A run of the decoder after each of some runs, all at once; what is heard in what they leave is known."""
+
 Hear = Callable[[Tensor], Heard]
 """Masks (queries, bands, frames) -> what the listener hears in the masked mixtures."""
 
@@ -77,7 +80,7 @@ def decode_refined(decode: Decode, refinements: int) -> Decoded:
     return decoded
 
 
-def decode_mixed(decode: Decode, hear: Hear, score: Score, refinements: int) -> Decoded:
+def decode_mixed(decode: Decode, decode_all: DecodeAll, hear: Hear, score: Score, refinements: int) -> Decoded:
     """The last run of the decoder, with a weighted mean of the masks of all runs and of one more.
 
     Of two sounds the first estimate may be the wrong one, and refining it would make that worse. So the decoder also
@@ -85,16 +88,18 @@ def decode_mixed(decode: Decode, hear: Hear, score: Score, refinements: int) -> 
 
     Args:
         decode: one run of the decoder.
+        decode_all: several runs at once, which small windows are computed faster with.
         hear: the listener.
         score: how well a run's estimate fits the query.
-        refinements: runs after the first.
+        refinements: runs after the first, at least one.
     """
     first = decode(None)
     first = replace(first, left=left(first, hear))
-    runs = [first]
-    for _ in range(refinements):
+    refined, other = decode_all([first, swapped(first)])
+    runs = [first, refined]
+    for _ in range(refinements - 1):
         runs.append(decode(runs[-1]))
-    return _mean([*runs, decode(swapped(first))], score, like=runs[-1])[0]
+    return _mean([*runs, other], score, like=runs[-1])[0]
 
 
 def decode_best(
@@ -125,6 +130,47 @@ def decode_best(
 def swapped(run: Decoded) -> Decoded:
     """A run as if its estimate and its residual had been swapped; what is heard in the residual must be known."""
     return replace(run, mask=residual_mask(run.mask), heard=run.left, left=run.heard)
+
+
+def joined(runs: Sequence[Decoded]) -> Decoded:
+    """Runs without stems as one, the queries of one behind those of the other."""
+
+    def heard(parts: Sequence[Heard | None]) -> Heard | None:
+        known = [part for part in parts if part is not None]
+        if len(known) < len(parts):
+            return None
+        return Heard(torch.cat([part.embedding for part in known]), torch.cat([part.tags for part in known]))
+
+    similarities = [run.similarity for run in runs if run.similarity is not None]
+    return Decoded(
+        torch.cat([run.mask for run in runs]),
+        torch.cat([run.presence for run in runs]),
+        None,
+        torch.cat(similarities) if len(similarities) == len(runs) else None,
+        heard([run.heard for run in runs]),
+        heard([run.left for run in runs]),
+    )
+
+
+def parted(run: Decoded, count: int) -> list[Decoded]:
+    """What `joined` has made one, as the single runs.
+
+    Args:
+        run: of several runs' queries.
+        count: of the runs.
+    """
+
+    def parts(values: Tensor | None) -> Sequence[Tensor | None]:
+        return [None] * count if values is None else values.chunk(count)
+
+    def heard(values: Heard | None) -> Sequence[Heard | None]:
+        if values is None:
+            return [None] * count
+        return [Heard(*each) for each in zip(values.embedding.chunk(count), values.tags.chunk(count), strict=True)]
+
+    masks, presences = run.mask.chunk(count), run.presence.chunk(count)
+    similarities, inside, outside = parts(run.similarity), heard(run.heard), heard(run.left)
+    return [Decoded(masks[k], presences[k], None, similarities[k], inside[k], outside[k]) for k in range(count)]
 
 
 def _mean(runs: Sequence[Decoded], score: Score, like: Decoded) -> tuple[Decoded, Tensor]:
