@@ -16,14 +16,15 @@ import pytest
 import soundfile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from mutagen import id3, mp4
+from mutagen import flac, id3, mp4
 from odd_files import renumbered
 
-from audiosep.audio import AudioReader, decode, probe, read_audio, write_audio
+from audiosep.audio import AudioReader, decode, probe, read_audio, tags, write_audio
 from audiosep.audio.info import AudioInfo, ffmpeg_depth
 from audiosep.audio.mpeg import mpeg_length
 from audiosep.audio.probing import BACKENDS
 from audiosep.audio.source import Unreadable
+from audiosep.audio.speakers import FLAC_SPEAKERS
 from audiosep.errors import AudioError, InputError
 
 RATE = 44_100
@@ -202,6 +203,28 @@ def test_comments_are_read_where_ffmpeg_writes_them(tmp_path: Path) -> None:
         ]
         subprocess.run([*command, str(tmp_path / name)], check=True)
         assert probe(tmp_path / name).tags["comment"] == "Łódź", name
+
+
+def test_damaged_comments_are_left_out_and_the_sound_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def damaged(path: Path) -> None:
+        raise IndexError("list index out of range")
+
+    for name in ("a.flac", "a.ogg", "a.opus"):
+        write_audio(tmp_path / name, noise(3, 5_000), 48_000, tags={"title": "Zoë", "composer": "Łucja"})
+    monkeypatch.setattr(tags, "File", damaged)
+    for name in ("a.flac", "a.ogg", "a.opus"):
+        assert dict(probe(tmp_path / name).tags) == {"title": "Zoë"}
+        assert count(tmp_path / name) == 5_000
+
+
+def test_the_first_comment_of_a_name_that_says_something_counts(tmp_path: Path) -> None:
+    write_audio(tmp_path / "a.flac", noise(3, 5_000), RATE)
+    file = flac.FLAC(tmp_path / "a.flac")
+    file.update({"BPM": ["", "120"], "ALBUMARTIST": ["A", "B"], FLAC_SPEAKERS: ["0xFFFFFFFFFF"]})
+    file.save()
+    info = probe(tmp_path / "a.flac")
+    assert dict(info.tags) == {"bpm": "120", "album_artist": "A"}
+    assert info.speakers < 2**32
 
 
 @needs_ffmpeg

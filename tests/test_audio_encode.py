@@ -227,6 +227,16 @@ def test_a_rate_that_a_format_lacks_is_resampled(tmp_path: Path, format: str, ra
     assert np.argmax(np.abs(np.fft.rfft(x[0]))) == 440
 
 
+@pytest.mark.parametrize(("tempo", "whole"), [("128.53", [129]), ("fast", None), ("9" * 400, None), ("70000", None)])
+def test_players_get_a_whole_tempo_of_m4a_where_there_is_one(
+    tmp_path: Path, tempo: str, whole: list[int] | None
+) -> None:
+    pytest.importorskip("av")
+    write_audio(tmp_path / "x.m4a", noise(1, 5_000), 48_000, tags={"bpm": tempo})
+    assert mp4.MP4(tmp_path / "x.m4a").get("tmpo") == whole
+    assert probe(tmp_path / "x.m4a").tags["bpm"] == tempo
+
+
 def test_a_date_of_mp3_is_a_year_and_a_day(tmp_path: Path) -> None:
     for written, read in (("2021-03-04", "2021-03-04"), ("spring", None)):
         write_audio(tmp_path / "x.mp3", noise(1, 5_000), 48_000, tags={"date": written}, overwrite=True)

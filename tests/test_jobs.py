@@ -19,7 +19,7 @@ from conftest import Mixture, Run
 from audiosep.atomic import PendingFile, remove_leftovers
 from audiosep.audio import probe, read_audio, write_audio
 from audiosep.cli import main
-from audiosep.cli.common import ModelOptions
+from audiosep.cli.common import ModelOptions, on_command_line
 from audiosep.cli.separate import build, split
 from audiosep.errors import Cancelled, InputError
 from audiosep.inference.parallel import check_jobs, free_memory, jobs_that_fit
@@ -106,9 +106,23 @@ def test_a_forgotten_q_is_answered_with_the_whole_command(songs: Path) -> None:
         split([one, two], False)
 
 
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("x exists already: overwrite=True or skip_existing=True", "x exists already: --overwrite or --skip-existing"),
+        ("use precision='fp32', or device='cpu'", "use --precision fp32, or --device cpu"),
+        ("reads audio track 2; others (track=): 1", "reads audio track 2; others (--track): 1"),
+        ("there is no file track=1/none.wav", "there is no file track=1/none.wav"),
+        ("there is no file a/engine='x'/y.wav", "there is no file a/engine='x'/y.wav"),
+    ],
+)
+def test_messages_name_options_in_place_of_arguments(said: str, shown: str) -> None:
+    assert on_command_line(said) == shown
+
+
 def test_a_sound_that_is_named_twice_is_separated_once() -> None:
-    found = build(["piano", "Piano ", "dog"], [Path("a.wav"), Path("a.wav")])
-    assert [query.label for query in found] == ["piano", "dog", "a"]
+    found = build(["grand piano", "Grand  piano ", "dog"], [Path("a.wav"), Path("a.wav")])
+    assert [query.label for query in found] == ["grand piano", "dog", "a"]
 
 
 def test_the_corrected_command_has_the_options(run: Run, songs: Path) -> None:

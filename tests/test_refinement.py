@@ -81,6 +81,14 @@ def test_the_last_run_of_a_mix_is_given_the_first_with_estimate_and_residual_swa
     assert swapped.left is refined.heard
 
 
+def test_further_refinements_of_a_mix_follow_each_other() -> None:
+    decoder = Decoder(*(decoded(0.1 * k, A) for k in range(1, 5)))
+    last = decode_mixed(decoder, decoder.all, by_level, lambda run: torch.zeros(1), 2)
+    assert [round(float(run.mask.mean()), 3) for run in decoder.given if run is not None] == [0.1, 0.9, 0.2]
+    assert last.presence is decoder.runs[3].presence
+    assert float(last.mask.mean()) == pytest.approx((0.1 + 0.2 + 0.3 + 0.4) / 4)
+
+
 def test_every_first_estimate_is_refined_before_one_is_chosen() -> None:
     first, beside = decoded(0.2, A), decoded(0.6, B)
     runs = [decoded(0.1, C), decoded(0.3, A)]

@@ -191,7 +191,7 @@ class _Container:
             format=suffix if suffix in self.formats or not self.formats[0] else self.formats[0],
             encoding=codec,
             backend="ffmpeg",
-            tags=clean_tags({**tags, **(mp4_tempo(self._path) if "mp4" in self.formats else {})}),
+            tags=(mp4_tempo(self._path) if "mp4" in self.formats else {}) | clean_tags(tags),
             estimate=stated or _number(stream, "duration") or _number(self._format, "duration"),
             speakers=layout_mask(stream.get("channel_layout", "")),
             tracks=self.tracks,

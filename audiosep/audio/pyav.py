@@ -96,7 +96,7 @@ class AvSource:
             format=suffix if suffix in formats else formats[0],
             encoding=stream.codec_context.name,
             backend="PyAV",
-            tags=clean_tags({**container.metadata, **stream.metadata, **(mp4_tempo(path) if "mp4" in formats else {})}),
+            tags=(mp4_tempo(path) if "mp4" in formats else {}) | clean_tags({**container.metadata, **stream.metadata}),
             estimate=next((length for length in (self.stated, seconds, whole) if length is not None), None),
             speakers=layout_mask(frame.layout.name),
             tracks=tracks,

@@ -39,8 +39,9 @@ class SndfileEncoder:
         # Callbacks from C lose exceptions. Ctrl-C is raised in the main thread, so they run in another one.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="audiosep-encoder")
         self._file = self._call(lambda: soundfile.SoundFile(self._sink, "w", sample_rate, channels, **options))
-        for name, text in ((name, text) for name, text in tags.items() if name in _TAGS):
-            setattr(self._file, "tracknumber" if name == "track" else name, text)
+        for name, text in tags.items():
+            if name in _TAGS:
+                setattr(self._file, "tracknumber" if name == "track" else name, text)
 
     def write(self, frames: npt.NDArray[Any]) -> None:
         """Append samples.

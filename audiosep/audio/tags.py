@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from mutagen import File, MutagenError, flac, id3, mp4, oggopus, oggvorbis
+from mutagen import File, flac, id3, mp4, oggopus, oggvorbis
 
 from audiosep.audio.covers import Cover, add_cover, id3_frame
 from audiosep.audio.speakers import FLAC_SPEAKERS
@@ -111,7 +111,7 @@ def read_id3(path: Path) -> dict[str, str]:
     """
     try:
         frames = id3.ID3(path)
-    except (MutagenError, OSError):
+    except Exception:  # damaged tags raise anything, and a recording can do without them
         return {}
     found = {}
     for name, kind in _ID3.items():
@@ -131,13 +131,14 @@ def vorbis_comments(path: Path) -> dict[str, str]:
         path: the file.
 
     Returns:
-        The first of each name, in lower case; empty where there are none, or damaged ones.
+        The first of each name that says something, names in lower case; empty where there are none, or damaged ones.
     """
     try:
         found: Any = File(path)
-        return {} if found is None else {name.lower(): str(texts[0]) for name, texts in (found.tags or {}).items()}
-    except (MutagenError, OSError):
+        comments = {} if found is None else dict(found.tags or {})
+    except Exception:  # as above
         return {}
+    return {name.lower(): next((text for text in map(str, texts) if text), "") for name, texts in comments.items()}
 
 
 def mp4_tempo(path: Path) -> dict[str, str]:
@@ -151,7 +152,7 @@ def mp4_tempo(path: Path) -> dict[str, str]:
     """
     try:
         tags: Any = mp4.MP4(path).tags or {}
-    except (MutagenError, OSError):
+    except Exception:  # as above
         return {}
     tempo = next(iter(tags.get("tmpo", [])), 0)
     return {"bpm": str(tempo)} if tempo else {}
@@ -167,9 +168,10 @@ def speakers_of(comments: Mapping[str, str]) -> int:
         A bit for each, as in `audio.speakers`; 0 where the file does not say.
     """
     try:
-        return int(comments.get(FLAC_SPEAKERS.lower(), "0"), 0)
+        speakers = int(comments.get(FLAC_SPEAKERS.lower(), "0"), 0)
     except ValueError:
         return 0
+    return speakers if 0 <= speakers < 2**32 else 0
 
 
 def add_details(file: BinaryIO, format: str, tags: Mapping[str, str], speakers: int, cover: Cover | None) -> None:
@@ -188,8 +190,8 @@ def add_details(file: BinaryIO, format: str, tags: Mapping[str, str], speakers: 
     details: dict[str, Any] = {}
     if format == "m4a":
         details = {name: [mp4.MP4FreeForm(tags[ours].encode())] for ours, name in _MP4.items() if ours in tags}
-        if tags.get("bpm", "").isdecimal():
-            details["tmpo"] = [min(int(tags["bpm"]), 2**16 - 1)]  # what players show, which ffmpeg does not read
+        if tempo := _whole_tempo(tags.get("bpm", "")):
+            details["tmpo"] = [tempo]  # what players show, which ffmpeg does not read
     else:
         details = {name: tags[ours] for ours, name in _VORBIS.items() if ours in tags}
         if speakers:
@@ -205,3 +207,12 @@ def add_details(file: BinaryIO, format: str, tags: Mapping[str, str], speakers: 
         add_cover(whole, cover)
     file.seek(0)
     whole.save(file)
+
+
+def _whole_tempo(text: str) -> int:
+    """The nearest whole number that mp4 files can state, else 0."""
+    try:
+        tempo = float(text)
+    except ValueError:
+        return 0
+    return round(tempo) if 0.5 < tempo < 2**16 - 1 else 0

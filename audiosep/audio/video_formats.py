@@ -52,7 +52,7 @@ def check_video(path: Path) -> None:
     """
     if path.suffix.lower() not in CONTAINERS:
         raise AudioError(
-            f"{path} is no video whose picture could be copied ({' '.join(CONTAINERS)}): leave out --video (video=True)"
+            f"{path} is no video whose picture could be copied ({' '.join(CONTAINERS)}): leave out video=True"
         )
     if shutil.which("ffmpeg") is None:
         raise DependencyError("copying the picture needs ffmpeg on the PATH: install it, or leave out --video")

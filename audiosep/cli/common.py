@@ -31,9 +31,10 @@ if TYPE_CHECKING:
 Verb = Callable[..., int | None]
 DONE, FAILED, USAGE, CANCELLED = 0, 1, 2, 130
 NO_MODEL = "none"
-# Arguments in messages of the library that are options of the same name.
+# Arguments in messages of the library that are options of the same name; not parts of paths.
 _ARGUMENT = re.compile(
-    r"\b(?P<name>device|engine|on_clip|overwrite|precision|skip_existing|track)=(?:'(?P<value>[^']*)'|True)?"
+    r"(?<![\w/])(?P<name>device|engine|on_clip|overwrite|precision|skip_existing|video)=(?:'(?P<value>[^']*)'|True)"
+    r"|(?<=\()(?P<alone>track)=(?=\))"
 )
 _NOT_WRITTEN = (errno.ENOSPC, errno.EPIPE, errno.EIO)
 
@@ -321,7 +322,7 @@ def on_command_line(message: str) -> str:
     """
 
     def option(argument: re.Match[str]) -> str:
-        name, value = argument["name"].replace("_", "-"), argument["value"]
+        name, value = (argument["name"] or argument["alone"]).replace("_", "-"), argument["value"]
         return f"--{name} {value}" if value else f"--{name}"
 
     return _ARGUMENT.sub(option, message)

@@ -105,7 +105,7 @@ def live(
     if not quiet:
         reached = target.statistics.latency / rate
         behind = f"{reached:.3f} s behind the input" + (
-            " (the most that the model uses)" if reached < latency / 2 else ""
+            " (the most that the model uses)" if reached < 0.9 * latency else ""
         )
         terminal.print(f"{separator.name} on {separator.device} by {separator.engine}, {behind}; Ctrl-C ends")
     block = max(1, round(BLOCK_SECONDS * rate))

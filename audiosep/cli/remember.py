@@ -10,7 +10,6 @@ import typer
 from audiosep.cli import common
 from audiosep.cli.standard_error import Terminal
 from audiosep.cli.times import spans
-from audiosep.errors import InputError
 
 app = common.application()
 
@@ -73,12 +72,11 @@ def _files(path: Path) -> list[Path]:
     Raises:
         InputError: a folder without recordings.
     """
-    from audiosep.audio import SUFFIXES
-    from audiosep.output.recordings import recordings_in
+    from audiosep.output.recordings import recordings_in, without_recordings
 
     if not path.is_dir():
         return [path]
     found = recordings_in(path)
     if not found:
-        raise InputError(f"{path} is a folder without recordings; known: {' '.join(sorted(SUFFIXES))}")
+        raise without_recordings(path)
     return found

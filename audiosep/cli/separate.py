@@ -175,7 +175,7 @@ def build(
 
     once: dict[str, str] = {}
     for text in texts:
-        once.setdefault(text.strip().casefold(), text)
+        once.setdefault(" ".join(text.casefold().split()), text)
     texts, examples, embeddings = [*once.values()], [*dict.fromkeys(examples)], [*dict.fromkeys(embeddings)]
     if places.at and len(texts) + len(examples) + len(embeddings) > 1:
         raise InputError("--at says where one sound can be heard: name one sound, or none")

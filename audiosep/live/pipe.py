@@ -54,9 +54,9 @@ class RawFormat:
         return np.clip(scaled, -32768, 32767).astype(self._type).tobytes(), clipped
 
 
-# What files of audio begin with; dots are a length. MPEG frames without ID3 in front could as well be quiet samples.
+# What files of audio begin with; `.{4}` is a length. MPEG frames without ID3 in front could as well be quiet samples.
 _FILES = {
-    "a WAV": re.compile(rb"(RIFF|RF64).{4}WAVE|riff\x2e\x91\xcf\x11", re.DOTALL),
+    "a WAV": re.compile(rb"(RIFF|RF64|BW64).{4}WAVE|riff\x2e\x91\xcf\x11", re.DOTALL),
     "an AIFF": re.compile(rb"FORM.{4}AIF[FC]", re.DOTALL),
     "a CAF": re.compile(rb"caff\x00\x01"),
     "an MP4": re.compile(rb".{4}ftyp", re.DOTALL),

@@ -25,7 +25,7 @@ from audiosep.models.stft import frames_of, istft_stretch, power, stft_stretch
 
 TOP_BAND = 1000.0  # Hz
 # Queries that are decoded together: the one place where that is decided, for each type of device. Each has activations
-# of its own. On a CPU several at once are no faster, and one at a time gives the bytes that it gives beside others.
+# of its own. On a CPU several at once are hardly faster, and one at a time gives the bytes that it gives beside others.
 QUERIES_TOGETHER = {"cpu": 1, "mps": 4, "cuda": 16}
 # Channels whose spectra are kept until their waveforms are computed, 5 MB each for a window of ten seconds; those of
 # more channels are computed again, a stretch at a time, which is a small part of the work.

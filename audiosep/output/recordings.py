@@ -89,12 +89,16 @@ def find_recordings(
         if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises where access is denied; reading reports that
             found = _search(path, outputs)
             if not found:
-                failures[path] = InputError(
-                    f"{path} is a folder without recordings; known: {' '.join(sorted(SUFFIXES))}"
-                )
+                failures[path] = without_recordings(path)
         for recording in found:
             recordings.setdefault(recording.path.resolve(), recording)
     return list(recordings.values()), failures
+
+
+def without_recordings(folder: Path) -> InputError:
+    """The error for a folder in which `recordings_in` finds nothing."""
+    known = " ".join(sorted(SUFFIXES))
+    return InputError(f"{folder} is a folder without recordings (outputs of audiosep are none); known: {known}")
 
 
 def _search(folder: Path, outputs: Path) -> list[InputFile]:
