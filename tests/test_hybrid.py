@@ -12,6 +12,7 @@ from doubles import PLAIN
 from safetensors.torch import save_file
 
 from audiosep.errors import ConfigError, ModelError
+from audiosep.models import hybrid, refinement
 from audiosep.models.bands import Bands
 from audiosep.models.blocks import ResidualBlock, fold, unfold
 from audiosep.models.film import Condition, Film, FilmNorm
@@ -20,6 +21,7 @@ from audiosep.models.hybrid_config import HybridConfig
 from audiosep.models.listener import Listener, ListenerConfig
 from audiosep.models.mask_model import Masks
 from audiosep.models.masks import share_out
+from audiosep.models.refinement import Decode, DecodeAll, Decoded, Hear, Score
 from audiosep.models.stft import istft, power, stft
 from audiosep.separator import Separator
 from audiosep.training.engine.dead_channels import DeadChannels
@@ -261,6 +263,22 @@ def test_no_gradient_goes_through_the_runs_before_the_last() -> None:
         gradient = model.get_parameter(name).grad
         assert gradient is not None
         assert gradient.abs().max() > 0
+
+
+def test_runs_at_once_are_what_they_are_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    model = Hybrid(dataclasses.replace(REFINED, mix_temperature=0.2, tags=True)).eval()
+    given = mixture(), embedding(6)[:3], 0.5 * embedding(6)[3:]
+
+    def one_by_one(decode: Decode, _: DecodeAll, hear: Hear, score: Score, refinements: int) -> Decoded:
+        return refinement.decode_mixed(decode, lambda runs: [decode(run) for run in runs], hear, score, refinements)
+
+    with torch.no_grad():
+        at_once = model(*given)
+        monkeypatch.setattr(hybrid, "decode_mixed", one_by_one)
+        single = model(*given)
+    torch.testing.assert_close(at_once.waveforms, single.waveforms)
+    torch.testing.assert_close(at_once.presence, single.presence)
 
 
 def test_refined_queries_one_at_a_time_and_together_are_the_same() -> None:

@@ -136,9 +136,9 @@ def vorbis_comments(path: Path) -> dict[str, str]:
     try:
         found: Any = File(path)
         comments = {} if found is None else dict(found.tags or {})
+        return {name.lower(): next((text for text in map(str, texts) if text), "") for name, texts in comments.items()}
     except Exception:  # as above
         return {}
-    return {name.lower(): next((text for text in map(str, texts) if text), "") for name, texts in comments.items()}
 
 
 def mp4_tempo(path: Path) -> dict[str, str]:
@@ -187,7 +187,7 @@ def add_details(file: BinaryIO, format: str, tags: Mapping[str, str], speakers: 
     Raises:
         OSError: the file refuses it.
     """
-    details: dict[str, Any] = {}
+    details: dict[str, Any]
     if format == "m4a":
         details = {name: [mp4.MP4FreeForm(tags[ours].encode())] for ours, name in _MP4.items() if ours in tags}
         if tempo := _whole_tempo(tags.get("bpm", "")):
