@@ -217,13 +217,14 @@ def test_damaged_comments_are_left_out_and_the_sound_is_read(tmp_path: Path, mon
         assert count(tmp_path / name) == 5_000
 
 
-def test_the_first_comment_of_a_name_that_says_something_counts(tmp_path: Path) -> None:
+def test_all_that_comments_of_a_name_say_is_joined(tmp_path: Path) -> None:
     write_audio(tmp_path / "a.flac", noise(3, 5_000), RATE)
     file = flac.FLAC(tmp_path / "a.flac")
-    file.update({"BPM": ["", "120"], "ALBUMARTIST": ["A", "B"], FLAC_SPEAKERS: ["0xFFFFFFFFFF"]})
+    file.update({"BPM": ["", "120"], "ALBUMARTIST": ["A", "B", "A"], "ARTIST": ["C", "D"]})
+    file[FLAC_SPEAKERS] = "0xFFFFFFFFFF"
     file.save()
     info = probe(tmp_path / "a.flac")
-    assert dict(info.tags) == {"bpm": "120", "album_artist": "A"}
+    assert dict(info.tags) == {"bpm": "120", "album_artist": "A/B", "artist": "C/D"}
     assert info.speakers < 2**32
 
 

@@ -216,6 +216,8 @@ def test_a_video_keeps_its_picture_and_gets_other_sound(
         "1:a",
         "-metadata",
         "title=My film",
+        "-metadata:s:a:0",
+        "language=deu",
     ]
     subprocess.run([*make, str(film)], check=True)
     code, out, err = run("remove", film, "dog", "--video", "-o", tmp_path / "out", "-m", tiny_folder)
@@ -224,6 +226,7 @@ def test_a_video_keeps_its_picture_and_gets_other_sound(
     assert (out, names(tmp_path / "out")) == (f"{made}\n", [made.name])
     assert picture(made) == picture(film)
     assert probe(made).tags["title"] == "My film"
+    assert probe(made).heard.language == "deu"
     (before, rate), (after, _) = read_audio(film), read_audio(made)
     assert abs(before.shape[1] - after.shape[1]) <= 0.05 * rate
     assert np.argmax(np.abs(after[0]) > 0.01) == pytest.approx(0.5 * rate, abs=0.05 * rate)

@@ -81,6 +81,7 @@ def test_an_identity_model_returns_the_bytes_of_the_pipe(identity: Separator, mi
         (b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb", "a WAV file"),
         (b"BW64\xff\xff\xff\xffWAVE", "a WAV file"),
         (b"caff\x00\x01\x00\x00desc", "a CAF file"),
+        (b".snd\x00\x00\x00\x18\x00\x00\x00\x00", "an AU file"),
         (b"wvpk\x00\x00\x00\x00\x10\x04\x00\x00", "a WavPack file"),
         (b"FORM\x00\x01\x00\x00AIFF", "an AIFF file"),
         (b"\x1a\x45\xdf\xa3\x9f\x42\x86\x81\x01\x42\xf7\x81", "a Matroska or WebM file"),

@@ -82,6 +82,11 @@ class AudioInfo:
     cover: Cover | None = field(default=None, repr=False)
 
     @property
+    def heard(self) -> AudioTrack:
+        """The track that is read."""
+        return self.tracks[self.track - 1]
+
+    @property
     def seconds(self) -> float | None:
         """Duration in seconds, exact where `samples` is known, else an estimate or None."""
         return self.estimate if self.samples is None else self.samples / self.sample_rate

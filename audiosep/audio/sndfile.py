@@ -93,7 +93,7 @@ class SoundFileSource:
             format="opus" if file.subtype == "OPUS" else _FORMATS.get(file.format, file.format.lower()),
             encoding=file.subtype,
             backend="soundfile",
-            tags=clean_tags({**tags, **{name: text for name, text in comments.items() if name not in tags}}),
+            tags=clean_tags({**tags, **comments}),
             estimate=estimate,
             speakers=speakers,
         )

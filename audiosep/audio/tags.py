@@ -131,12 +131,13 @@ def vorbis_comments(path: Path) -> dict[str, str]:
         path: the file.
 
     Returns:
-        The first of each name that says something, names in lower case; empty where there are none, or damaged ones.
+        What each name says, names in lower case, with a slash between several texts as in ID3v2.3; empty where there is
+        nothing, or where they are damaged.
     """
     try:
         found: Any = File(path)
         comments = {} if found is None else dict(found.tags or {})
-        return {name.lower(): next((text for text in map(str, texts) if text), "") for name, texts in comments.items()}
+        return {name.lower(): "/".join(dict.fromkeys(map(str, filter(None, said)))) for name, said in comments.items()}
     except Exception:  # as above
         return {}
 

@@ -11,6 +11,7 @@ from audiosep.atomic import PendingFile
 from audiosep.audio.limits import check_channels, check_rate
 from audiosep.audio.marker import MARK
 from audiosep.audio.samples import Array, check_finite
+from audiosep.audio.tracks import AudioTrack
 from audiosep.audio.video_formats import CONTAINERS
 from audiosep.audio.wav import WavFile
 from audiosep.errors import AudioError
@@ -27,16 +28,19 @@ class VideoWriter:
         source: the video with the picture.
         sample_rate: Hz.
         channels: 1 to 8.
+        track: the one that the new sound takes the place of, for its language and name.
         overwrite: whether a file that lies there already may be replaced.
 
     Raises:
         AudioError: the target exists or cannot be written.
     """
 
-    def __init__(self, path: Path, source: Path, sample_rate: int, channels: int, *, overwrite: bool) -> None:
+    def __init__(
+        self, path: Path, source: Path, sample_rate: int, channels: int, track: AudioTrack, *, overwrite: bool
+    ) -> None:
         self.path = path
         self.clipped = 0
-        self._source = source
+        self._source, self._track = source, track
         check_rate(sample_rate)
         check_channels(channels)
         self._pending = PendingFile(path, overwrite=overwrite, durable=False, error=AudioError)
@@ -95,6 +99,8 @@ class VideoWriter:
         command += ["-i", f"file:{self._sound.temporary}", "-map", "0:V", "-map", "1:a:0", "-map", "0:s?"]
         command += ["-map_metadata", "0", "-map_chapters", "0", "-c", "copy"]
         command += ["-c:a", container.codec, "-b:a", container.bitrate]
+        for key, text in (("language", self._track.language), ("title", self._track.name)):
+            command += ["-metadata:s:a:0", f"{key}={text}"] if text else []
         command += ["-metadata", f"encoding_tool={MARK}", "-f", container.muxer, f"file:{self._pending.temporary}"]
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
         if done.returncode:

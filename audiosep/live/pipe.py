@@ -64,6 +64,7 @@ _FILES = {
     "a FLAC": re.compile(rb"fLaC"),
     "an Ogg": re.compile(rb"OggS"),
     "a WavPack": re.compile(rb"wvpk"),
+    "an AU": re.compile(rb"\.snd\x00\x00"),
     "an MP3": re.compile(rb"ID3[\x02-\x04]\x00"),
 }
 _BEGINNING = 12  # bytes

@@ -150,6 +150,7 @@ def _separate(
             overwrite=task.replace,
             loudness=output.loudness,
             video=task.input if output.video else None,
+            track=info.heard,
             tracks=output.tracks,
         ) as outputs:
             with _waiting(task, stream, within) as waiting:

@@ -21,6 +21,7 @@ from audiosep.audio.loudness import LoudnessMeter
 from audiosep.audio.marker import MARK
 from audiosep.audio.speakers import layout_name, low_passed
 from audiosep.audio.stem_file import check_stem_file
+from audiosep.audio.tracks import AudioTrack
 from audiosep.audio.video import VideoWriter
 from audiosep.errors import AudioError
 from audiosep.output.names import STDOUT
@@ -53,6 +54,7 @@ class Outputs:
             them as floats, "clip" saturates.
         overwrite: whether existing files may be replaced.
         video: a video whose picture is copied into each file, which has its container; None for sound alone.
+        track: of the video, the one that was separated, for its language and name.
         loudness: of the loudest output, LUFS; None: as they are.
         peak: largest absolute sample of all outputs if it is known beforehand; then no temporary files are needed.
         tracks: names of the recordings that are written, as the tracks of the only file; empty for one file each.
@@ -85,6 +87,7 @@ class Outputs:
         on_clip: OnClip = "gain",
         overwrite: bool = False,
         video: Path | None = None,
+        track: AudioTrack | None = None,
         loudness: float | None = None,
         peak: float | None = None,
         tracks: Sequence[str] = (),
@@ -109,7 +112,7 @@ class Outputs:
         self._format, self._tags, self._overwrite = format, dict(tags or {}), overwrite
         self._speakers, self._cover, self._bitrate = speakers, cover, bitrate
         self._on_clip = on_clip
-        self._video = video
+        self._video, self._track = video, track or AudioTrack(1)
         self._may_clip = on_clip != "clip" and (video is not None or can_clip(format, depth))
         self._peak = 0.0 if peak is None else peak
         self._writers: dict[str, AudioWriter | VideoWriter] = {}
@@ -224,7 +227,7 @@ class Outputs:
 
     def _writer(self, name: str, path: Path) -> AudioWriter | VideoWriter:
         if self._video is not None:
-            return VideoWriter(path, self._video, *self._shape, overwrite=self._overwrite)
+            return VideoWriter(path, self._video, *self._shape, self._track, overwrite=self._overwrite)
         tags = {**self._tags, "software": MARK}
         if "title" in tags and not self._tracks:
             tags["title"] += f" ({name})"

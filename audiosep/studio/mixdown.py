@@ -80,6 +80,7 @@ def write_mix(
         cover=read_cover(recording.path),
         overwrite=True,
         video=recording.path if video else None,
+        track=info.heard,
     )
     with outputs:
         for block in blocks:
