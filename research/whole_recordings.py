@@ -45,26 +45,24 @@ class Sound:
         clip: id of the recording.
         query: in words.
         tag: the class of AudioSet that a tagger listens for.
-        start: of the stretch, seconds.
     """
 
     clip: str
     query: str
     tag: str
-    start: float = 0.0
 
 
 SOUNDS = (
     Sound("am0037", "dog barking", "Dog"),
     Sound("am0039", "siren", "Siren"),
-    Sound("src-fcd096dc3d66a7f0", "rooster crowing", "Crowing, cock-a-doodle-doo"),
-    Sound("src-fcd096dc3d66a7f0", "sheep bleating", "Sheep", 20.0),
-    Sound("src-8297a7c57dfeb20e", "wind chimes", "Wind chime"),
-    Sound("src-8249617d492c22f9", "owl hooting", "Owl"),
-    Sound("src-a32c795f583e11ba", "fly buzzing", "Fly, housefly"),
-    Sound("src-a393e5425561884c", "dog barking", "Dog"),
-    Sound("src-82289e54aacf82fd", "children playing", "Children playing"),
-    Sound("src-5c75d8d1d9e337f8", "speech", "Speech"),
+    Sound("farm-ambience-9c5177975adc", "rooster crowing", "Crowing, cock-a-doodle-doo"),
+    Sound("farm-ambience-640d77d40349", "sheep bleating", "Sheep"),
+    Sound("street-market-with-motorbikes-6fcd5694b824", "motorcycle", "Motorcycle"),
+    Sound("forest-at-night-b4f5672a1724", "owl hooting", "Owl"),
+    Sound("forest-ambience-afeeb94cc19c", "fly buzzing", "Fly, housefly"),
+    Sound("dogs-barking-469496fd7dac", "dog barking", "Dog"),
+    Sound("children-on-a-playground-79873e246143", "children playing", "Children playing"),
+    Sound("pub-ambience-d4161d5ea462", "speech", "Speech"),
     Sound("am0056", "dishes", "Dishes, pots, and pans"),
     Sound("am0058", "reversing beeps", "Reversing beeps"),
     Sound("am0062", "motorcycle", "Motorcycle"),
@@ -72,9 +70,9 @@ SOUNDS = (
     Sound("am0086", "speech", "Speech"),
     Sound("am0010", "church bell", "Gong"),
     Sound("am0006", "choir", "Choir"),
-    Sound("src-a719c1e8f493ab76", "rain", "Rain"),
+    Sound("wooden-carriage-passing-on-gravel-4fb495920c6e", "horse hooves", "Clip-clop"),
     Sound("am0029", "crickets", "Cricket"),
-    Sound("src-51582cffa72820fa", "crow cawing", "Crow"),
+    Sound("park-ambience-8fdca31d88d6", "crow cawing", "Crow"),
 )
 
 
@@ -202,7 +200,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows, pictures = [], []
     for sound in track(SOUNDS, "separating", console=Console(stderr=True)):
         number = corpus.index(sound.clip)
-        mix = corpus.segment(number, round(sound.start * 32000), round(_SECONDS * 32000)).float()
+        mix = corpus.segment(number, 0, round(_SECONDS * 32000)).float()
         mix = mix * float(corpus.scales[number])
         found = take_out(separator, mix, sound, listener)
         rows.append((sound, corpus.clips[number].label, listener(mix, sound.tag), found))
