@@ -366,3 +366,4 @@ def test_results_say_how_they_were_answered(hybrid: Hybrid, mixture: Mixture) ->
         assert sum(explanation.ways.values()) == pytest.approx(1)
     assert (results["fast"]["dog"] != results["balanced"]["dog"]).any()
     np.testing.assert_allclose(results["fast"]["given"], results["best"]["given"], atol=1e-5)
+    assert separator.separate(np.zeros_like(x), "dog", sample_rate=32000).explanation["dog"].ways == {}

@@ -83,12 +83,15 @@ def test_what_sounds_in_spans_answers_and_what_is_around_is_kept_out(separator: 
     assert len({array.tobytes() for array in different}) == len(different)
 
 
-def test_files_and_arrays_have_the_same_spans(separator: Separator, mixture: Mixture, tmp_path: Path) -> None:
-    mix, query = mixture(3.0, 16000, 1), Query(spans=[(0.5, 1.0)], name="x")
+@pytest.mark.parametrize("span", [(0.5, 1.0), (2.0, 9.0)])  # the second reaches beyond the end
+def test_files_and_arrays_have_the_same_spans(
+    separator: Separator, mixture: Mixture, tmp_path: Path, span: tuple[float, float]
+) -> None:
+    mix, query = mixture(3.0, 16000, 2), Query(spans=[span], name="x")
     write_audio(tmp_path / "mix.wav", mix, 16000, depth="float")
     separator.separate_files(tmp_path / "mix.wav", query, tmp_path / "out").raise_for_failures()
     written, _ = soundfile.read(tmp_path / "out" / "mix (x).wav", dtype="float32")
-    assert np.array_equal(written, separator.separate(mix, query, sample_rate=16000)["x"][0])
+    assert np.array_equal(written.T, separator.separate(mix, query, sample_rate=16000)["x"])
 
 
 def test_spans_that_cannot_be_heard_are_refused(separator: Separator, mixture: Mixture, tmp_path: Path) -> None:
@@ -96,11 +99,16 @@ def test_spans_that_cannot_be_heard_are_refused(separator: Separator, mixture: M
     mix[:, 16000:] = 0
     with pytest.raises(QueryError, match=r"silent at 1\.2-1\.5 s"):
         separator.separate(mix, Query("x", spans=[(1.2, 1.5)]), sample_rate=16000)
-    with pytest.raises(QueryError, match="behind the recording's end"):
-        separator.separate(mix, Query("x", spans=[(5, 6)]), sample_rate=16000)
+    for query in (Query(spans=[(0, 0.5), (5, 6)]), Query("x", spans=[(0, 0.5)], negative_spans=[(5, 6)])):
+        with pytest.raises(QueryError, match="ends before 5-6 s"):
+            separator.separate(mix, query, sample_rate=16000)
+    with pytest.raises(QueryError, match=r"silent at 1\.2-1\.5 s"):
+        separator.separate(mix, Query("x", negative_spans=[(1.2, 1.5)]), sample_rate=16000)
+    with pytest.raises(QueryError, match="too short"):
+        separator.separate(mix, Query("x", spans=[(0.5, 0.51)]), sample_rate=16000)
     for name in ("a.wav", "b.wav"):
         write_audio(tmp_path / name, mix, 16000)
-    with pytest.raises(QueryError, match="behind the recording's end"):
+    with pytest.raises(QueryError, match="ends before 5-6 s"):
         separator.separate_files(tmp_path / "a.wav", Query("x", spans=[(5, 6)]), tmp_path / "out")
     with pytest.raises(InputError, match="one by one"):
         separator.separate_files(tmp_path, Query("x", spans=[(0.1, 0.5)]), tmp_path / "out")

@@ -131,10 +131,15 @@ class WindowRunner:
 
     @property
     def way_weights(self) -> list[dict[str, float]]:
-        """Of each target the names and weights of its ways, the mean over the windows so far; {} for one way."""
+        """Of each target the names and weights of its ways, the mean over the windows so far.
+
+        {} for one way, and where all windows were silent.
+        """
         pairs = zip(self._ways, self._weights, strict=False)
         return [
-            {} if way is None or sums is None else dict(zip(way.names, (sums / sums.sum()).tolist(), strict=True))
+            {}
+            if way is None or sums is None or not sums.any()
+            else dict(zip(way.names, (sums / sums.sum()).tolist(), strict=True))
             for way, sums in pairs
         ]
 

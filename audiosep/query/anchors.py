@@ -40,8 +40,8 @@ class Anchor:
 
     Attributes:
         inside: in the spans of a query; None for a query without.
-        outside: in its negative spans, or around the spans of a query without words; None where there is too little,
-            or silence.
+        outside: in its negative spans, or around the spans of a query without words; None where there is too little
+            around them, or silence.
     """
 
     inside: EmbeddedExample | None
@@ -88,8 +88,8 @@ def parts_of_file(path: Path, track: str | None = None) -> ReadPart:
         try:
             return read_audio(path, start=start, seconds=end - start, track=track)
         except InputError:  # behind the end
-            _, rate = read_audio(path, seconds=0.1, track=track)
-            return np.zeros((1, 0), np.float32), rate
+            beginning, rate = read_audio(path, seconds=0.1, track=track)
+            return beginning[:, :0], rate
 
     return read
 
@@ -98,19 +98,30 @@ def _anchor(query: Query, read: ReadPart, separator: Separator) -> Anchor:
     spans, away = [Span(*span) for span in query.spans], [Span(*span) for span in query.negative_spans]
     inside = None
     if spans:
-        waveform, rate = _joined(spans, read)
-        place = ", ".join(f"{start:g}-{end:g} s" for start, end in spans)
-        if waveform.shape[1] < _SHORT * rate:
-            raise QueryError(f"the span {place} has no sound to hear: it is too short, or behind the recording's end")
-        if np.abs(waveform).max() < _SILENT:
-            raise QueryError(f"the recording is silent at {place}: choose a span in which the sound can be heard")
-        inside = listen(separator, waveform, rate)
+        inside = listen(separator, *_sounding(spans, read))
+    if away:
+        return Anchor(inside, listen(separator, *_sounding(away, read)).embedding)
     # Words say what is meant; a span alone must be distinguished from what sounds around it, too.
-    if query.text is not None and not away:
+    if query.text is not None:
         return Anchor(inside, None)
-    outside, rate = _joined(away or _around(spans), read)
-    heard = outside.shape[1] >= (_SHORT if away else _ENOUGH) * rate and np.abs(outside).max() >= _SILENT
+    outside, rate = _joined([read(*span) for span in _around(spans)])
+    heard = outside.shape[1] >= _ENOUGH * rate and np.abs(outside).max() >= _SILENT
     return Anchor(inside, listen(separator, outside, rate).embedding if heard else None)
+
+
+def _sounding(spans: Sequence[Span], read: ReadPart) -> tuple[Array, int]:
+    """What sounds in spans that a query names."""
+    place = ", ".join(f"{start:g}-{end:g} s" for start, end in spans)
+    parts = [read(*span) for span in spans]
+    for (start, end), (part, _) in zip(spans, parts, strict=True):
+        if not part.shape[1]:
+            raise QueryError(f"the recording ends before {start:g}-{end:g} s: choose a span within it")
+    waveform, rate = _joined(parts)
+    if waveform.shape[1] < _SHORT * rate:
+        raise QueryError(f"the span {place} is too short to hear a sound in: choose {_SHORT:g} s or more")
+    if np.abs(waveform).max() < _SILENT:
+        raise QueryError(f"the recording is silent at {place}: choose a span in which the sound can be heard")
+    return waveform, rate
 
 
 def _around(spans: Sequence[Span]) -> list[Span]:
@@ -126,6 +137,5 @@ def _around(spans: Sequence[Span]) -> list[Span]:
     return found
 
 
-def _joined(spans: Sequence[Span], read: ReadPart) -> tuple[Array, int]:
-    parts = [read(start, end) for start, end in spans]
+def _joined(parts: Sequence[tuple[Array, int]]) -> tuple[Array, int]:
     return np.concatenate([part for part, _ in parts], axis=1), parts[0][1]
