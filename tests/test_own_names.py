@@ -14,13 +14,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 from doubles import FakeEncoder, TinyModel
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from audiosep import Options, Query, Separator, Sounds, atomic
 from audiosep.audio import write_audio
 from audiosep.audio.marker import MARK
 from audiosep.cli import main
 from audiosep.cli.common import ModelOptions
-from audiosep.errors import AudioError, AudioSepError, InputError, ModelError
+from audiosep.errors import AudioError, AudioSepError, InputError, ModelError, QueryError
 from audiosep.query.prototypes import Prototypes, Recordings
 from audiosep.query.resolve import resolve
 
@@ -151,6 +153,9 @@ def test_export_and_import(sounds: Sounds, separator: Separator, clips: list[Pat
     assert torch.equal(elsewhere["bell"].examples[0].embedding, sounds["bell"].examples[0].embedding)
     with pytest.raises(InputError, match="already: bell"):
         sounds.add(tmp_path / "mail")
+    assert sounds.path is not None
+    with pytest.raises(InputError, match="the file of these sounds itself"):
+        sounds.export(sounds.path.parent / "x" / ".." / sounds.path.name, ["bell"], overwrite=True)
     assert sounds.add(tmp_path / "mail", overwrite=True) == ["bell"]
     assert sorted(sounds) == ["bell", "kettle"]
     assert (tmp_path / "mail").stat().st_size < 10_000
@@ -164,6 +169,45 @@ def test_a_damaged_file_is_an_error_and_stays(sounds: Sounds, separator: Separat
     with pytest.raises(ModelError, match="no file of sounds, or damaged"):
         sounds.remember("bell", clips, separator)
     assert sounds.path.read_bytes() == damaged
+
+
+def test_what_a_file_says_of_its_sounds_is_checked(
+    sounds: Sounds, separator: Separator, clips: list[Path], tmp_path: Path
+) -> None:
+    sounds.remember("kettle", clips, separator, keep_audio=True)
+    assert sounds.path is not None
+    with safe_open(sounds.path, "pt") as file:
+        about = json.loads(file.metadata()["sounds"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    changed = {**tensors, "0.embeddings": -tensors["0.embeddings"]}
+    for parts, entries in (
+        (changed, about),
+        (tensors, [{**about[0], "name": 5}]),
+        (tensors, [{**about[0], "name": " "}]),
+        (tensors, [{**about[0], "examples": []}]),
+        (tensors, [about[0]["name"]]),
+        ({}, about),
+    ):
+        save_file(parts, tmp_path / "changed", {"format": "1", "sounds": json.dumps(entries)})
+        with pytest.raises(ModelError, match="no file of sounds, or damaged"):
+            Sounds(tmp_path / "second").add(tmp_path / "changed")
+    assert not (tmp_path / "second").exists()
+
+
+def test_names_that_look_alike_are_one_and_what_is_no_name_is_refused(
+    sounds: Sounds, separator: Separator, clips: list[Path]
+) -> None:
+    for name in ("café", "cafe\u0301", "CAFÉ"):
+        sounds.remember(name, clips[0], separator)
+    assert list(sounds) == ["café"]
+    for wrong in (" ", None, "caf\udce9"):
+        with pytest.raises(InputError, match="name"):
+            sounds.remember(wrong, clips[0], separator)  # type: ignore[arg-type]
+    samples = np.full((1, RATE), 0.5, np.float32)
+    sounds.remember("tone", (samples, np.int64(RATE)), separator, at=[(0.1, 0.4)])  # type: ignore[arg-type]
+    for span in ((0.0, np.inf), "1-2", (0.4, 0.1)):
+        with pytest.raises(QueryError, match="span"):
+            sounds.remember("tone", (samples, RATE), separator, at=[span])  # type: ignore[list-item]
 
 
 def test_a_full_disk_loses_nothing(

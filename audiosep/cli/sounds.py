@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from audiosep.cli import common
+from audiosep.errors import InputError
 
 if TYPE_CHECKING:
     from audiosep.query.own_sound import OwnSound
@@ -27,7 +28,7 @@ def list_sounds(sounds: common.SoundsFile = None, as_json: common.AsJson = False
         common.emit(entries)
         return
     for entry in entries:
-        print(f"{entry['name']}  {len(entry['examples'])} examples")
+        common.say(f"{entry['name']}  {len(entry['examples'])} examples")
 
 
 @app.command()
@@ -40,10 +41,10 @@ def show(name: Name, sounds: common.SoundsFile = None, as_json: common.AsJson = 
     if as_json:
         common.emit(entry)
         return
-    print(f"{entry['name']}, {entry['when']}")
+    common.say(f"{entry['name']}, {entry['when']}")
     for example in entry["examples"]:
         kept = f", {example['kept'] / 1000:.0f} kB kept" if example["kept"] else ""
-        print(f"  {example['file'] or '-'} at {example['start']:g} s, {example['seconds']:.2f} s{kept}")
+        common.say(f"  {example['file'] or '-'} at {example['start']:g} s, {example['seconds']:.2f} s{kept}")
 
 
 @app.command()
@@ -65,11 +66,13 @@ def export_sounds(
     as_json: common.AsJson = False,
 ) -> None:
     """Write sounds to a file, for another machine or user."""
+    if str(file) == "-":
+        raise InputError("sounds are written to a file: name one, such as sounds.safetensors")
     count = _sounds(sounds).export(file, names or (), overwrite=overwrite)
     if as_json:
         common.emit({"file": str(file), "sounds": count})
     else:
-        print(file)
+        common.say(str(file))
 
 
 @app.command("import")
@@ -86,7 +89,7 @@ def import_sounds(
         common.emit({"sounds": names})
         return
     for name in names:
-        print(name)
+        common.say(name)
 
 
 def _sounds(path: Path | None) -> Sounds:

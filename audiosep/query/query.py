@@ -35,8 +35,8 @@ class Query:
         negative_spans: where something can be heard that is to be kept out, in place of what is around `spans`.
 
     Raises:
-        QueryError: not exactly one kind of query, empty text, a weight that is negative or not finite, or spans that
-            end before they begin or stand beside `audio` or `embedding`.
+        QueryError: not exactly one kind of query, empty text, a text or name that is none, a weight that is negative or
+            not finite, or spans that end before they begin or stand beside `audio` or `embedding`.
     """
 
     text: str | None = None
@@ -63,8 +63,10 @@ class Query:
             )
         if (self.spans or self.negative_spans) and self.text is None and given:
             raise QueryError(f"spans go with words or stand alone: leave out {given[0]}, or the spans")
-        if self.text is not None and (not isinstance(self.text, str) or not self.text.strip()):
+        if self.text is not None and not (is_text(self.text) and self.text.strip()):
             raise QueryError(f"query text must be words, such as 'piano', got {self.text!r}")
+        if self.name is not None and not is_text(self.name):
+            raise QueryError(f"the name of a query must be text, got {self.name!r}")
         if not isinstance(self.weight, Real) or not (math.isfinite(self.weight) and self.weight >= 0):
             raise QueryError(f"the weight of a negative must be a finite number >= 0, got {self.weight!r}")
 
@@ -96,6 +98,15 @@ class Query:
         if any(query.anchored for query in queries):
             raise QueryError("a negative has no spans of its own: give the query negative_spans=[(10, 12)]")
         return queries
+
+
+def is_text(value: object) -> bool:
+    """Whether a value is text that can be written: no bytes that a terminal could not decode.
+
+    Args:
+        value: anything.
+    """
+    return isinstance(value, str) and value.encode("utf-8", "ignore").decode() == value
 
 
 def as_query(item: str | Query) -> Query:

@@ -10,6 +10,7 @@ import contextlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
@@ -18,9 +19,11 @@ import filelock
 
 from audiosep.atomic import make_folder, remove_leftovers, write_bytes
 from audiosep.errors import AudioSepError, InputError, ModelError
+from audiosep.hearing.spans import checked_spans
 from audiosep.query.encoder import QueryEncoder
 from audiosep.query.example import Example
 from audiosep.query.own_sound import OwnSound, embedded_again, hear, listening_of
+from audiosep.query.query import is_text
 from audiosep.query.sounds_file import fold_name, names_of, packed, unpacked
 from audiosep.weights.user_config import config_folder
 
@@ -104,14 +107,15 @@ class Sounds(Mapping[str, OwnSound]):
             The sound with all its examples.
 
         Raises:
+            QueryError: parts that are no spans.
             InputError: no name, no example, or examples that are silent, too short or cannot be read: all are named,
                 and nothing is remembered.
             ModelError: the model takes no examples, or the name has examples that only another model has heard.
             AudioSepError: the file cannot be written.
         """
-        key, wanted = fold_name(name), _parts(examples, at)
-        if not key:
-            raise InputError("a sound needs a name, such as 'my kettle'")
+        if not is_text(name) or not (key := fold_name(name)):
+            raise InputError(f"a sound needs a name in words, such as 'my kettle', got {name!r}")
+        wanted = _parts(examples, at)
         self._place()  # before the model works
         heard, listening = hear(separator, wanted, keep_audio=keep_audio), listening_of(separator)
         with self._changing() as sounds:
@@ -150,13 +154,15 @@ class Sounds(Mapping[str, OwnSound]):
             The number of sounds.
 
         Raises:
-            InputError: there is no such name, nothing to write, or the file exists.
+            InputError: there is no such name, nothing to write, or the file exists or is that of these sounds.
             AudioSepError: the file cannot be written.
         """
         self.check(names)
         sounds = self._read({fold_name(name) for name in names} or None)
         if not sounds:
             raise InputError("there are no sounds to export: remember some first (audiosep remember NAME FILES)")
+        if self.path is not None and Path(path).resolve() == self.path.resolve():
+            raise InputError(f"{path} is the file of these sounds itself: choose another one for the copy")
         if Path(path).exists() and not overwrite:
             raise InputError(f"{path} exists already: choose another name, or overwrite=True")
         write_bytes(path, packed(sounds.values()))
@@ -277,13 +283,12 @@ def _parts(
 ) -> list[tuple[Example, tuple[float, float] | None]]:
     """Each example with the part that is meant."""
     single = isinstance(examples, str | Path) or (
-        isinstance(examples, tuple) and len(examples) == 2 and isinstance(examples[1], int)
+        isinstance(examples, tuple) and len(examples) == 2 and isinstance(examples[1], Real)
     )
     items: list[Example] = [examples] if single else list(examples)  # type: ignore[list-item,arg-type]
     if not items:
         raise InputError("remember a sound by at least one example")
     if at and len(items) != 1:
         raise InputError(f"parts are of one recording, got {len(items)}: remember them one after the other")
-    if wrong := [span for span in at if not 0 <= span[0] < span[1]]:
-        raise InputError(f"a part ends after it begins, got {wrong[0]}")
-    return [(item, span) for item in items for span in (at or (None,))]
+    parts = checked_spans(at)
+    return [(item, span) for item in items for span in (parts or (None,))]

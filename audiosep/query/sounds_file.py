@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
-from collections.abc import Iterable, Iterator
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +23,12 @@ _ARTICLES = ("a", "an", "the")
 
 
 def fold_name(name: str) -> str:
-    """A name as it is compared: case, white space and a leading article do not matter.
+    """A name as it is compared: case, white space, a leading article and how letters are encoded do not matter.
 
     Args:
         name: of a sound, or the text of a query.
     """
-    words = name.casefold().split()
+    words = unicodedata.normalize("NFKC", name).casefold().split()
     return " ".join(words[1:] if len(words) > 1 and words[0] in _ARTICLES else words)
 
 
@@ -54,9 +56,23 @@ def packed(sounds: Iterable[OwnSound]) -> bytes:
             {"file": one.file, "start": one.start, "seconds": one.seconds, "audio": bool(one.audio)}
             for one in sound.examples
         ]
-        about.append({"name": sound.name, "when": sound.when, "listening": known, "examples": files})
-    metadata = {"format": _FORMAT, "sounds": json.dumps(about, ensure_ascii=False)}
+        digest = _digest(parts[name] for name in _parts_of(number, known, files))
+        about.append({"name": sound.name, "when": sound.when, "listening": known, "examples": files, "sha256": digest})
+    metadata = {"format": _FORMAT, "sounds": json.dumps(about)}
     return save({name: part.contiguous() for name, part in parts.items()}, metadata=metadata)
+
+
+def _parts_of(number: int, listening: int, files: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Names of the tensors of a sound."""
+    audio = [f"{number}.audio.{place}" for place, one in enumerate(files) if one["audio"]]
+    return [f"probe.{listening}", f"heard.{listening}", f"{number}.embeddings", f"{number}.tags", *audio]
+
+
+def _digest(tensors: Iterable[Tensor]) -> str:
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _equal(listening: Listening, sound: OwnSound) -> bool:
@@ -76,8 +92,11 @@ def _opened(path: Path) -> Iterator[tuple[Any, list[dict[str, Any]]]]:
             metadata = file.metadata()
             if metadata["format"] != _FORMAT:
                 raise ValueError(f"its format is {metadata['format']}")
-            yield file, json.loads(metadata["sounds"])
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            about = json.loads(metadata["sounds"])
+            if nameless := [one for one in about if not isinstance(one["name"], str) or not fold_name(one["name"])]:
+                raise ValueError(f"a sound has the name {nameless[0]['name']!r}")
+            yield file, about
+    except (SafetensorError, OSError, AttributeError, LookupError, TypeError, ValueError, RuntimeError) as error:
         raise ModelError(
             f"{path} is no file of sounds, or damaged ({error}); move it away, or name another one "
             "(--sounds, AUDIOSEP_SOUNDS)"
@@ -112,19 +131,23 @@ def unpacked(path: Path, keys: set[str] | None) -> dict[str, OwnSound]:
         for number, one in enumerate(about):
             if keys is not None and fold_name(one["name"]) not in keys:
                 continue
-            k = one["listening"]
-            listening = Listening(file.get_tensor(f"probe.{k}"), file.get_tensor(f"heard.{k}"))
-            embeddings, tags = (file.get_tensor(f"{number}.{part}").float() for part in ("embeddings", "tags"))
+            tensors = [file.get_tensor(name) for name in _parts_of(number, one["listening"], one["examples"])]
+            if _digest(tensors) != one["sha256"]:
+                raise ValueError(f"what it holds of {one['name']!r} has changed")
+            probe, heard, embeddings, tags, *audio = tensors
+            kept = iter(audio)
             examples = tuple(
                 EmbeddedExample(
                     each["file"],
                     each["start"],
                     each["seconds"],
-                    embeddings[place],
-                    tags[place],
-                    file.get_tensor(f"{number}.audio.{place}").numpy().tobytes() if each["audio"] else b"",
+                    embedding.float(),
+                    scores.float(),
+                    next(kept).numpy().tobytes() if each["audio"] else b"",
                 )
-                for place, each in enumerate(one["examples"])
+                for each, embedding, scores in zip(one["examples"], embeddings, tags, strict=True)
             )
-            found[fold_name(one["name"])] = OwnSound(one["name"], examples, one["when"], listening)
+            if not examples or embeddings.shape[1:] != probe.shape[1:] or not embeddings.isfinite().all():
+                raise ValueError(f"{one['name']!r} has no examples that could be compared")
+            found[fold_name(one["name"])] = OwnSound(one["name"], examples, one["when"], Listening(probe, heard))
     return found
