@@ -263,3 +263,34 @@ def test_the_verb_writes_a_table_files_and_json(
         "name": "dog barking", "score": 0.9, "spans": [[1.25, 2.0], [3661.5, 3662.0]],
     }  # fmt: skip
     assert [failure["input"] for failure in document["failures"]] == [str(tmp_path / "absent.wav")]
+
+
+def test_files_of_recordings_of_one_name_lie_in_their_folders_or_keep_the_ending(
+    shipped: Separator, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("audiosep.cli.common.ModelOptions.load", lambda self, **_: shipped)
+    asked: list[list[str]] = []
+    monkeypatch.setattr(shipped, "describe", lambda path, sounds, **_: (asked.append(sounds), FOUND)[1])
+    for name in ("x/t.wav", "y/t.wav", "y/t.flac"):
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        write_audio(tmp_path / "in" / name, np.zeros((1, 100)), 16000)
+    out = tmp_path / "out"
+    words = ["-s", "Rain", "-s", " rain ", "-s", "dog"]
+    assert main(["describe", str(tmp_path / "in"), "--csv", "-o", str(out), "--quiet", *words]) == 0
+    written = sorted(file.relative_to(out).as_posix() for file in out.rglob("*.csv"))
+    assert written == ["x/t (sounds).csv", "y/t.flac (sounds).csv", "y/t.wav (sounds).csv"]
+    assert asked == [["Rain", "dog"]] * 3
+    same = [str(tmp_path / "in" / name) for name in ("x/t.wav", "y/t.wav")]
+    assert main(["describe", *same, "--csv", "-o", str(tmp_path / "new")]) == 2
+    assert "two folders" in capsys.readouterr().err
+    assert main(["describe", same[0], "-o", str(out)]) == 2
+    assert "--csv" in capsys.readouterr().err
+
+
+def test_words_that_no_recording_can_be_asked_for_are_a_wrong_command(
+    shipped: Separator, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("audiosep.cli.common.ModelOptions.load", lambda self, **_: shipped)
+    assert main(["describe", str(EXAMPLES / "song.flac"), "-s", "speech", "-s", "狗叫", "--quick", "--quiet"]) == 2
+    assert "狗叫" in capsys.readouterr().err
+    assert len(shipped.describe(np.full((1, 10), 0.5, np.float32), sample_rate=16000)) == 0  # too short for any sound

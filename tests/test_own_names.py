@@ -340,3 +340,5 @@ def test_the_command(
     assert "there is no file" in capsys.readouterr().err
     assert main(["remember", "x", str(clips[0]), "--at", "soon"]) == 2
     assert "--at: 'soon' is no part" in capsys.readouterr().err
+    assert main(["remember", "x", str(clips[0]), "--at", ".4–.2"]) == 2
+    assert "--at: '.4–.2' ends before it begins" in capsys.readouterr().err

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,17 +14,20 @@ import typer
 
 import audiosep
 from audiosep.cli import common
+from audiosep.cli.separate import each_once
 from audiosep.cli.standard_error import Bar, Terminal, progress_bar
-from audiosep.errors import AudioError, AudioSepError, Cancelled, InputError
+from audiosep.errors import AudioError, AudioSepError, Cancelled, InputError, QueryError
 
 if TYPE_CHECKING:
     from audiosep.hearing.description import Description
+    from audiosep.output.recordings import InputFile
     from audiosep.separator import Separator
 
 app = common.application()
 
 _STRIP = 48  # characters
 _SPANS = 4  # that the table shows of a sound
+_FOLDER = "described"
 _ENDINGS = {"csv": "csv", "labels": "txt", "srt": "srt"}
 
 
@@ -40,10 +45,28 @@ class _Files:
     kinds: tuple[str, ...]
     overwrite: bool
 
-    def of(self, recording: Path) -> dict[str, Path]:
-        """Kind -> the file for a recording."""
-        stem = "stdin" if str(recording) == "-" else recording.stem
-        return {kind: self.folder / f"{stem} (sounds).{_ENDINGS[kind]}" for kind in self.kinds}
+    def of(self, recordings: Sequence[InputFile]) -> dict[Path, dict[str, Path]]:
+        """Recording -> kind -> its file, each of its own; recordings that differ in their ending keep it.
+
+        Raises:
+            InputError: a file exists, or two recordings have the same name; names them.
+        """
+        stems = {one.path: one.subfolder / ("stdin" if str(one.path) == "-" else one.path.stem) for one in recordings}
+        counts = Counter(stems.values())
+        names = {path: stem if counts[stem] == 1 else stem.with_name(path.name) for path, stem in stems.items()}
+        taken: dict[Path, Path] = {}
+        for path, name in names.items():
+            if self.kinds and name in taken:
+                raise InputError(f"{taken[name]} and {path} have the same name: describe them into two folders (--out)")
+            taken[name] = path
+        files = {
+            path: {kind: self.folder / f"{name} (sounds).{_ENDINGS[kind]}" for kind in self.kinds}
+            for path, name in names.items()
+        }
+        for file in (file for kinds in files.values() for file in kinds.values()):
+            if file.exists() and not self.overwrite:
+                raise InputError(f"{file} exists already: choose another folder, or --overwrite")
+        return files
 
 
 @app.command()
@@ -59,9 +82,9 @@ def describe(
     table: Annotated[bool, typer.Option("--csv", help="Write the spans as a table.")] = False,
     labels: Annotated[bool, typer.Option("--labels", help="Write the spans as labels for Audacity.")] = False,
     srt: Annotated[bool, typer.Option("--srt", help="Write the spans as subtitles.")] = False,
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="Folder of these files.")] = Path(
-        "described"
-    ),
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FOLDER", help=f"Folder of these files [default: {_FOLDER}].")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
     track: Annotated[
         str | None, typer.Option(metavar="TRACK", help="Number, language or name of the audio track.")
@@ -83,24 +106,26 @@ def describe(
 
     if sound:
         as_queries(sound)  # refuses what is no query before a model is loaded
+        sound = each_once(sound)
     kinds = tuple(kind for kind, wanted in (("csv", table), ("labels", labels), ("srt", srt)) if wanted)
+    if out is not None and not kinds:
+        raise InputError("--out is the folder of the files that --csv, --labels and --srt write: name one of them")
+    folder = out or Path(_FOLDER)
     if kinds:
-        common.check_folder(out)
-    files = _Files(out, kinds, overwrite)
-    recordings, failures = find_recordings(inputs, out)
-    paths = [recording.path for recording in recordings]
-    _check_names(files, paths)
+        common.check_folder(folder)
+    recordings, failures = find_recordings(inputs, folder)
+    files = _Files(folder, kinds, overwrite).of(recordings)
     terminal = Terminal()
     common.logs_to(terminal, verbose, quiet)
     began = time.perf_counter()
     results: list[dict[str, Any]] = []
     separator = chosen.load()
     with common.silent_libraries(quiet), progress_bar(terminal, "Listening", quiet) as bar:
-        for number, path in enumerate(paths):
-            bar.describe(f"{number + 1} of {len(paths)}: {path.name}")
+        for number, (path, written) in enumerate(files.items()):
+            bar.describe(f"{number + 1} of {len(files)}: {path.name}")
             try:
-                results.append(_described(separator, path, sound, most, quick, track, files, bar, as_json=as_json))
-            except Cancelled:
+                results.append(_described(separator, path, sound, most, quick, track, written, bar, as_json=as_json))
+            except (Cancelled, QueryError):  # a sound that no recording can be asked for
                 raise
             except (AudioSepError, OSError) as error:
                 failures[path] = error
@@ -119,22 +144,6 @@ def describe(
     return common.FAILED if failures else common.DONE
 
 
-def _check_names(files: _Files, paths: list[Path]) -> None:
-    """Refuse files that exist, or that two recordings would share.
-
-    Raises:
-        InputError: names them.
-    """
-    taken: dict[Path, Path] = {}
-    for path in paths:
-        for file in files.of(path).values():
-            if file in taken:
-                raise InputError(f"{taken[file]} and {path} would both write {file}: describe them one by one")
-            if file.exists() and not files.overwrite:
-                raise InputError(f"{file} exists already: choose another folder, or --overwrite")
-            taken[file] = path
-
-
 def _described(
     separator: Separator,
     path: Path,
@@ -142,7 +151,7 @@ def _described(
     most: int,
     quick: bool,
     track: str | None,
-    files: _Files,
+    files: Mapping[str, Path],
     progress: Bar,
     *,
     as_json: bool,
@@ -151,14 +160,13 @@ def _described(
     from audiosep.atomic import make_folder, write_text
 
     found = separator.describe(path, sounds, most=most, quick=quick, track=track, progress=progress)
-    written = files.of(path)
     texts = {"csv": found.csv, "labels": found.labels, "srt": found.srt}
-    for kind, file in written.items():
+    for kind, file in files.items():
         make_folder(file.parent, AudioError)
         write_text(file, texts[kind]())
     if not as_json:
         common.say(_table(path, found))
-        for file in written.values():
+        for file in files.values():
             common.say(str(file))
     return {
         "input": str(path),
@@ -166,7 +174,7 @@ def _described(
         "sounds": [
             {"name": one.name, "score": one.score, "spans": [list(span) for span in one.spans]} for one in found
         ],
-        "outputs": {kind: str(file) for kind, file in written.items()},
+        "outputs": {kind: str(file) for kind, file in files.items()},
     }
 
 
@@ -176,11 +184,12 @@ def _table(path: Path, found: Description) -> str:
 
     encoding = getattr(sys.stdout, "encoding", None) or ""
     marks = "·█" if encoding.lower().startswith("utf") else ".#"
-    width = max((len(sound.name) for sound in found), default=0)
+    names = [" ".join(sound.name.split()) for sound in found]
+    width = max(map(len, names), default=0)
     lines = [f"{path.name}, {found.seconds:.1f} s" + ("" if found else ": nothing was heard")]
-    for sound in found:
+    for name, sound in zip(names, found, strict=True):
         shown = ", ".join(f"{start:.2f}-{end:.2f}" for start, end in sound.spans[:_SPANS])
         more = f" and {len(sound.spans) - _SPANS} more" if len(sound.spans) > _SPANS else ""
         times = strip(sound.spans, found.seconds, _STRIP, marks)
-        lines.append(f"{sound.score:5.0%}  {sound.name:{width}}  {times}  {shown or 'not heard'}{more}")
+        lines.append(f"{sound.score:5.0%}  {name:{width}}  {times}  {shown or 'not heard'}{more}")
     return "\n".join(lines)

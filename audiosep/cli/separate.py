@@ -149,6 +149,18 @@ def _corrected(command: Sequence[str], words: Sequence[str]) -> str:
     return f"audiosep {shlex.join(tokens)}{'' if words else ' -q QUERY'}"
 
 
+def each_once(texts: Sequence[str]) -> list[str]:
+    """Words without those that were named before, in other white space or case.
+
+    Args:
+        texts: sounds in words.
+    """
+    once: dict[str, str] = {}
+    for text in texts:
+        once.setdefault(" ".join(text.casefold().split()), text)
+    return [*once.values()]
+
+
 def build(
     texts: Sequence[str],
     examples: Sequence[Path] = (),
@@ -173,10 +185,7 @@ def build(
     """
     from audiosep.query.query import Query
 
-    once: dict[str, str] = {}
-    for text in texts:
-        once.setdefault(" ".join(text.casefold().split()), text)
-    texts, examples, embeddings = [*once.values()], [*dict.fromkeys(examples)], [*dict.fromkeys(embeddings)]
+    texts, examples, embeddings = each_once(texts), [*dict.fromkeys(examples)], [*dict.fromkeys(embeddings)]
     if places.at and len(texts) + len(examples) + len(embeddings) > 1:
         raise InputError("--at says where one sound can be heard: name one sound, or none")
     query = partial(

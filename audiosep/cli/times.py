@@ -22,7 +22,7 @@ def seconds(text: str | float) -> float:
     """
     if not isinstance(text, str):
         return float(text)
-    if not re.fullmatch(r"(\d+:){0,2}\d+(\.\d*)?", text.strip()):
+    if not re.fullmatch(r"(\d+:){0,2}(\d+(\.\d*)?|\.\d+)", text.strip()):
         raise ValueError(f"{text!r} is no time: write seconds, 1:23.4 or 1:02:03")
     total = 0.0
     for part in text.strip().split(":"):
@@ -38,16 +38,19 @@ def spans(texts: Sequence[str] | None, option: str) -> list[tuple[float, float]]
         option: for messages.
 
     Raises:
-        InputError: one that is no part.
+        InputError: one that is no part, or ends before it begins.
     """
     return [_span(text, option) for text in texts or ()]
 
 
 def _span(text: str, option: str) -> tuple[float, float]:
-    parts = re.fullmatch(r"([^-]+)-([^-]+)", text)
+    parts = re.fullmatch(r"([^-–]+)[-–]([^-–]+)", text)
     try:
         if parts is None:
             raise ValueError(text)
-        return seconds(parts[1]), seconds(parts[2])
+        start, end = seconds(parts[1]), seconds(parts[2])
     except ValueError as error:
         raise InputError(f"{option}: {text!r} is no part: write START-END, as 3.2-4.1 or 1:02-1:04") from error
+    if start >= end:
+        raise InputError(f"{option}: {text!r} ends before it begins: write START-END, as 3.2-4.1 or 1:02-1:04")
+    return start, end

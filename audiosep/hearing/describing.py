@@ -29,6 +29,7 @@ _SURE_OF_WORDS = (0.33, -1.8)
 _RULE = Hysteresis(on=-1.0, off=-2.5, gap=0.6, least=_HOP, reach=2.0)
 _RULE_OF_WORDS = Hysteresis(on=2.5, off=1.5, gap=0.6, least=_HOP, reach=2.0)
 LEAST = 0.06  # how sure a sound of the vocabulary must be to be listed
+_SHORTEST = 0.05  # seconds of a recording in which a sound can be told
 _TAGGING = 0.3  # share of the work that the first listening is, for the progress
 
 
@@ -154,7 +155,7 @@ class CandidateTracker:
         sounds = []
         for name, score in listed:
             moved = [_moved(span, seconds) for span, _ in found[self._candidates.families[name]]]
-            spans = tuple(Span(round(a, 3), round(b, 3)) for a, b in moved if a < seconds)
+            spans = tuple(Span(round(a, 3), round(b, 3)) for a, b in moved if a < seconds and seconds >= _SHORTEST)
             sounds.append(HeardSound(self._candidates.names[name], self._sure(score), spans))
         if self._candidates.spill is not None:
             sounds = [sound for sound in sounds if sound.score >= LEAST and sound.spans]
