@@ -18,10 +18,11 @@ from torch import Tensor
 from audiosep.audio.samples import Array
 from audiosep.errors import ConfigError, InputError, ModelError
 from audiosep.inference.devices import pick_device, pick_precision
-from audiosep.inference.options import Engine, Options, Progress
+from audiosep.inference.options import Engine, Options
 from audiosep.models.adapters import apply_adapter
 from audiosep.models.families import family_class
 from audiosep.output.separation import Separation
+from audiosep.progress import Progress
 from audiosep.query import load_encoder, load_prototypes
 from audiosep.query.sounds import Sounds, own_file
 from audiosep.separator import Queries, Separator

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, overload
+from typing import Any, NoReturn, overload
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from audiosep.audio import check_rate
 from audiosep.audio.inputs import is_pipe
+from audiosep.audio.limits import check_channels
 from audiosep.audio.mixture import Mixture, load_mixture
 from audiosep.audio.samples import Array
 from audiosep.errors import Cancelled, InputError, ModelError, QueryError
@@ -29,7 +30,7 @@ from audiosep.hearing.vocabulary import Vocabulary, vocabulary
 from audiosep.inference.backend import Backend
 from audiosep.inference.devices import free_cache
 from audiosep.inference.model_windows import live_windows
-from audiosep.inference.options import Engine, Options, Progress
+from audiosep.inference.options import Engine, Options
 from audiosep.inference.parallel import check_jobs
 from audiosep.inference.routed_stream import AnyStream, Part, RoutedStream
 from audiosep.inference.stream import Stream
@@ -40,6 +41,7 @@ from audiosep.output.batch_report import BatchReport, Watch
 from audiosep.output.output_options import OutputOptions
 from audiosep.output.plan import Plan, plan_batch
 from audiosep.output.separation import Separation
+from audiosep.progress import Progress, says_stop
 from audiosep.query.anchors import ReadPart, find_anchors, parts_of_file, parts_of_mixture
 from audiosep.query.encoder import QueryEncoder, Releasable, canary
 from audiosep.query.own_sound import OwnSound
@@ -211,6 +213,9 @@ class Separator:
             del backend
             free_cache(device)
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Separator cannot be copied or pickled: load the model where it is needed (audiosep.load)")
+
     def __enter__(self) -> Separator:
         self._open()
         return self
@@ -265,6 +270,7 @@ class Separator:
             ModelError: the separator is closed, or the model gives no finite output.
             Cancelled: by `progress`.
         """
+        queries = as_queries(queries)
         mixture = load_mixture(mix, sample_rate, track)
         request = self._request(queries, mixture.sample_rate, options, read=parts_of_mixture(mixture))
         return self._run(mixture, request, options, progress)
@@ -535,6 +541,9 @@ class Separator:
     ) -> Stream:
         """Open a stream that takes a mixture block by block.
 
+        A text query is answered by words and recordings as one; the estimates that `separate` makes and mixes beyond it
+        at "balanced" and "best" are not made.
+
         Args:
             queries: as in `separate`; None for the stems.
             sample_rate: of the mixture, Hz.
@@ -543,8 +552,8 @@ class Separator:
                 None for the model's own windows. `Stream.latency` says what is reached, in samples.
             past: how far each window of a stream with a latency reaches into the past, seconds; None for as far as
                 there is time for. More costs more.
-            thorough: whether the model computes as much as for recordings, or its quickest estimate; None for as much
-                as for recordings unless the latency is below 0.3 s.
+            thorough: whether the model refines its estimate, as for recordings, or gives its quickest one; None for
+                refined unless the latency is below 0.3 s.
 
         Raises:
             InputError: an impossible rate or number of channels, or a latency or past that the model cannot keep.
@@ -555,6 +564,7 @@ class Separator:
             raise ModelError(f"{self.name} has no stems of its own; load a model that has them, such as 'mini'")
         resolved = None if queries is None else self._resolve(queries, sample_rate)
         check_rate(sample_rate)
+        check_channels(channels)
         windows = None if latency is None else live_windows(self.model, sample_rate, latency, past)
         if thorough is None:
             thorough = latency is None or latency >= _THOROUGH
@@ -653,7 +663,7 @@ class Separator:
         done = 0
 
         def tell() -> None:
-            if progress is not None and done < samples and progress(done / samples) is False:
+            if progress is not None and done < samples and says_stop(progress(done / samples)):
                 raise Cancelled("cancelled by the progress callback")
 
         for start in (*range(0, samples, _BLOCK), None):

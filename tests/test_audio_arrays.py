@@ -33,6 +33,11 @@ def test_integers_are_fractions_of_full_scale(dtype: type, full: int) -> None:
     np.testing.assert_allclose(array, [[-1, 0, 0.5, (full - 1) / full]], rtol=1e-7)
 
 
+def test_integers_in_the_other_byte_order_are_the_same_samples() -> None:
+    samples = np.array([-(2**15), 0, 1, 2**15 - 1], np.int16)
+    np.testing.assert_array_equal(as_array(samples.astype(">i2"))[0], as_array(samples)[0])
+
+
 def test_other_layouts_and_widths() -> None:
     base = np.arange(24, dtype=np.float64).reshape(2, 12) / 24
     for mix in (base, base[:, ::-1], np.asfortranarray(base), base.astype(np.float16), base[:, ::3]):
@@ -72,6 +77,7 @@ def test_torch_tensors_come_back_as_tensors() -> None:
 @pytest.mark.parametrize(
     ("mix", "words"),
     [
+        (np.ma.masked_equal(np.zeros((1, 100), np.float32), 0), "masked"),
         (np.zeros((48_000, 2), np.float32), "looks like .samples, channels."),
         (np.zeros((9, 9), np.float32), "1 to 8 channels, got 9"),
         (np.zeros((1, 2, 100), np.float32), "one by one"),

@@ -19,7 +19,7 @@ ROOT = Path(audiosep.__file__).parent
 # From the lowest: a part imports parts of lower layers, and its own modules. Imports inside functions count too.
 LAYERS = (
     {"errors"},
-    {"atomic", "metrics"},
+    {"atomic", "metrics", "progress"},
     {"audio"},
     {"models"},
     {"weights"},

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import logging
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -24,7 +26,7 @@ from doubles import STEMS, FakeEncoder, IdentityModel, TinyConfig, TinyModel
 from torch import Tensor
 
 import audiosep
-from audiosep import Options, Query, api
+from audiosep import Options, Query, Sounds, api
 from audiosep.audio import write_audio
 from audiosep.errors import AudioError, Cancelled, DependencyError, InputError, ModelError, QueryError
 from audiosep.inference.devices import pick_device, pick_precision, running
@@ -77,6 +79,25 @@ def test_the_original_is_not_touched(separator: Separator, mixture: Mixture) -> 
     separator.separate(x, "piano", sample_rate=44100)
     separator.stems(x[:, ::-1], sample_rate=16000)
     assert np.array_equal(x, kept)
+
+
+@pytest.mark.parametrize("kind", [np.array, torch.tensor])
+def test_results_have_memory_of_their_own(separator: Separator, mixture: Mixture, kind: Any) -> None:
+    x = kind(mixture(0.5, 16000, 2))
+    out = separator.separate(x, "piano", sample_rate=16000)
+    residual = out.residual + 0
+    x[:] = 0
+    assert (out.residual == residual).all()
+    out.mix *= 2
+    assert not x.any()
+    assert out != separator.separate(kind(mixture(0.5)), "piano", sample_rate=16000)
+
+
+def test_what_cannot_be_pickled_says_so(separator: Separator, tmp_path: Path) -> None:
+    for copied in (pickle.dumps, copy.deepcopy):
+        with pytest.raises(TypeError, match=r"audiosep\.load"):
+            copied(separator)
+    assert pickle.loads(pickle.dumps(Sounds(tmp_path / "sounds"))).path == tmp_path / "sounds"
 
 
 def test_a_path_gives_numpy(separator: Separator, mixture: Mixture, tmp_path: Path) -> None:
@@ -194,14 +215,16 @@ def test_audio_and_embedding_queries(
         Query(audio=torch.from_numpy(example), name="bare"),
         Query(embedding=encoder.text(["piano"])[0].numpy() * 7, name="vector"),
         Query(embedding=torch.nn.Parameter(encoder.text(["piano"])[0]), name="tensor"),
+        Query(embedding=encoder.text(["piano"])[0].double() * 1e-30, name="tiny"),
         "piano",
     ]
     out = separator.separate(x, queries, sample_rate=16000)
-    assert list(out) == ["my cat", "pair", "bare", "vector", "tensor", "piano"]
+    assert list(out) == ["my cat", "pair", "bare", "vector", "tensor", "tiny", "piano"]
     assert difference(out["my cat"], out["pair"]) < 1e-6
     assert difference(out["pair"], out["bare"]) > 0  # a bare array has the rate of the mixture
     assert difference(out["vector"], out["piano"]) < 1e-6
     assert difference(out["tensor"], out["piano"]) < 1e-6
+    assert difference(out["tiny"], out["piano"]) < 1e-6
 
 
 def test_an_example_with_channels_in_opposite_phase_does_not_vanish(mixture: Mixture) -> None:
@@ -254,6 +277,9 @@ def test_presence(separator: Separator, encoder: FakeEncoder, mixture: Mixture) 
     ("query", "message"),
     [
         ([], "at least one query"),
+        (None, "text or an audiosep.Query"),
+        ("\ud800", "must be words"),
+        (Query(embedding=np.ones(16) * 1j), "an array of 16 numbers"),
         (Query(embedding=[1.0, 2.0]), "have 16 numbers"),
         (Query(embedding=[0.0] * 16), "not all zeros"),
         (Query(embedding=[np.nan] * 16), "finite"),
@@ -358,6 +384,9 @@ def test_progress_rises_to_one(separator: Separator, mixture: Mixture) -> None:
 def test_progress_cancels(separator: Separator, mixture: Mixture) -> None:
     with pytest.raises(Cancelled):
         separator.separate(mixture(12.0), "a", sample_rate=16000, progress=lambda fraction: fraction < 0.3)
+
+    with pytest.raises(Cancelled):
+        separator.stems(mixture(12.0), sample_rate=16000, progress=lambda fraction: np.float64(fraction) < 0.3)
 
     def own(fraction: float) -> None:
         raise Cancelled("enough")
@@ -522,6 +551,8 @@ def test_bad_streams(separator: Separator) -> None:
         separator.stream("a", sample_rate=44100, channels=2, latency=0.001)
     with pytest.raises(InputError, match="1 to 8 channels"):
         separator.stream("a", sample_rate=44100, channels=9)
+    with pytest.raises(InputError, match="got '2'"):
+        separator.stream("a", sample_rate=44100, channels="2")  # type: ignore[arg-type]
     stream = separator.stream("a", sample_rate=44100, channels=2)
     with pytest.raises(InputError, match="has 2 channels"):
         stream.push(np.zeros((1, 10), np.float32))

@@ -22,15 +22,16 @@ AnyArray = TypeVar("AnyArray", Array, "Tensor")
 _FULL_SCALE = {np.dtype(np.int16): 2.0**15, np.dtype(np.int32): 2.0**31}
 
 
-def as_array(mix: Any, *, empty: bool = False) -> tuple[Array, Callable[[Array], Any]]:
+def as_array(mix: Any, *, empty: bool = False, copy: bool = False) -> tuple[Array, Callable[[Array], Any]]:
     """A recording in memory as float32 (channels, samples), with a function that restores the caller's kind of array.
 
-    The result may share memory with `mix`: it must not be written to.
+    Without `copy` the result may share memory with `mix`: it must not be written to.
 
     Args:
         mix: numpy array or torch tensor, (samples,) or (channels, samples), 1 to 8 channels; floating point, or
             int16/int32, whose full scale becomes 1.0.
         empty: whether an array without samples is allowed, as a block of a stream.
+        copy: whether the result has memory of its own, so that the caller may write to `mix` meanwhile.
 
     Returns:
         array: float32 (channels, samples).
@@ -46,6 +47,8 @@ def as_array(mix: Any, *, empty: bool = False) -> tuple[Array, Callable[[Array],
     if torch is not None and isinstance(mix, torch.Tensor):
         device = mix.device
         array = _tensor_to_numpy(torch, mix)
+    elif isinstance(mix, np.ma.MaskedArray):
+        raise InputError("audio must not be a masked array: fill what is masked first, for example with mix.filled(0)")
     elif isinstance(mix, np.ndarray):
         array = np.asarray(mix)
     else:
@@ -53,9 +56,11 @@ def as_array(mix: Any, *, empty: bool = False) -> tuple[Array, Callable[[Array],
             f"audio must be a numpy array or a torch tensor, got {type(mix).__name__}: "
             "use numpy.asarray(...) for a sequence, audiosep.separate(path, ...) for a file"
         )
-    flat = array.ndim == 1
+    flat, given = array.ndim == 1, array
     array = _to_float(_check_shape(array[np.newaxis] if flat else array, empty))
     check_finite(array)
+    if copy and np.may_share_memory(array, given):
+        array = array.copy()
 
     def restore(result: Array) -> Any:
         result = result[..., 0, :] if flat else result
@@ -94,8 +99,9 @@ def _check_shape(array: np.ndarray[Any, Any], empty: bool) -> np.ndarray[Any, An
 
 
 def _to_float(array: np.ndarray[Any, Any]) -> Array:
-    if array.dtype in _FULL_SCALE:
-        return array.astype(np.float32) / np.float32(_FULL_SCALE[array.dtype])
+    whole = array.dtype.newbyteorder("=")
+    if whole in _FULL_SCALE:
+        return array.astype(np.float32) / np.float32(_FULL_SCALE[whole])
     if not np.issubdtype(array.dtype, np.floating):
         raise InputError(
             f"audio samples must be floating point, int16 or int32, got {array.dtype}: "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from numbers import Real
+from numbers import Integral, Real
 
 from audiosep.errors import InputError
 
@@ -47,9 +47,9 @@ def check_channels(channels: int) -> int:
     Raises:
         InputError: not from 1 to 8.
     """
-    if not 1 <= channels <= MAX_CHANNELS:
+    if not isinstance(channels, Integral) or not 1 <= channels <= MAX_CHANNELS:
         raise InputError(
-            f"a recording must have 1 to {MAX_CHANNELS} channels, got {channels}: pick or mix channels first, "
+            f"a recording must have 1 to {MAX_CHANNELS} channels, got {channels!r}: pick or mix channels first, "
             "for example with `ffmpeg -i in -ac 2 out.wav`"
         )
     return channels

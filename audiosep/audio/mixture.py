@@ -66,5 +66,5 @@ def load_mixture(mix: Any, sample_rate: int | None, track: int | str | None = No
         raise InputError("track is for files with several audio tracks, and this is an array: leave it out")
     if sample_rate is None:
         raise InputError("an array does not say its sample rate: pass sample_rate=44100, or whatever it is")
-    samples, restore = as_array(mix)
+    samples, restore = as_array(mix, copy=True)
     return Mixture(samples, check_rate(sample_rate), restore)

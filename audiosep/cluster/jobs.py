@@ -40,11 +40,12 @@ from audiosep.cluster.workers import (
     job_digest,
 )
 from audiosep.errors import AudioSepError, Cancelled, InputError, ModelError
-from audiosep.inference.options import Engine, Options, Progress
+from audiosep.inference.options import Engine, Options
 from audiosep.output.batch_report import BatchReport, FileResult, FinishedFile
 from audiosep.output.output_options import OutputOptions
 from audiosep.output.plan import OutputPaths
 from audiosep.output.recordings import InputFile, find_recordings
+from audiosep.progress import Progress, says_stop
 from audiosep.query.query import Query, as_queries
 from audiosep.query.sounds import Sounds
 from audiosep.separator import Queries
@@ -286,7 +287,7 @@ class _Run:
                 self._take(outcome)
                 waiting.discard(outcome["index"])
                 reached += sizes[outcome["index"]]
-                if progress is not None and progress(reached / sum(sizes.values())) is False:
+                if progress is not None and says_stop(progress(reached / sum(sizes.values()))):
                     raise Cancelled("cancelled by the progress callback; nothing half-written is left")
         except ray.exceptions.RayError as error:
             reason = f"Ray ended with an error: {error}"

@@ -17,6 +17,7 @@ from audiosep.hearing.description import Description, HeardSound
 from audiosep.hearing.replayable_recording import ReplayableRecording, Samples
 from audiosep.hearing.spans import Hysteresis, Span, SpanTracker
 from audiosep.hearing.tag_track import WINDOW, TagFunction, TagScores, TagTrack
+from audiosep.progress import Progress, says_stop
 
 _HOP = 0.25  # seconds between two values of the tagger
 _LONG = 5  # values that the score of a sound is a mean of, at its best place
@@ -70,7 +71,7 @@ def describe_recording(
     *,
     most: int,
     separate: Callable[[Sequence[str]], Separating] | None,
-    progress: Callable[[float], object] | None = None,
+    progress: Progress | None = None,
 ) -> Description:
     """Describe a recording in memory that does not grow with its length.
 
@@ -214,9 +215,7 @@ def _moved(span: Span, seconds: float) -> Span:
 class _Progress:
     """The fraction that is done, of one listening or two."""
 
-    def __init__(
-        self, progress: Callable[[float], object] | None, recording: ReplayableRecording, share: float
-    ) -> None:
+    def __init__(self, progress: Progress | None, recording: ReplayableRecording, share: float) -> None:
         self._progress, self._share, self._first = progress, share, 0.0
         self._rate, self._seconds = recording.sample_rate, recording.seconds
 
@@ -233,5 +232,5 @@ class _Progress:
         self._tell(1.0)
 
     def _tell(self, fraction: float) -> None:
-        if self._progress is not None and self._progress(fraction) is False:
+        if self._progress is not None and says_stop(self._progress(fraction)):
             raise Cancelled("cancelled by the progress callback")

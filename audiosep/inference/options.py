@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from numbers import Real
+from numbers import Integral, Real
 from typing import Literal, get_args
 
 from audiosep.errors import InputError
@@ -14,9 +13,6 @@ Engine = Literal["torch", "openvino"]
 
 Quality = Literal["fast", "balanced", "best"]
 """How much is computed for a text query, see `Options`."""
-
-Progress = Callable[[float], object]
-"""Called with the fraction that is done, 0 to 1; returning False cancels."""
 
 _MOST_SHIFTS = 16
 
@@ -64,4 +60,4 @@ class Options:
 
 
 def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, Integral) and not isinstance(value, bool)

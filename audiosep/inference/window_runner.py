@@ -268,8 +268,8 @@ class WindowRunner:
     def _check(self, output: Tensor) -> None:
         if not torch.isfinite(output.sum()):  # a sum has what is not finite, without a copy of all values
             raise ModelError(
-                f"the model's output is not finite in {self._precision}; use precision='fp32', "
-                "or install the model again if that does not help"
+                f"the model's output is not finite in {self._precision}; use precision='fp32', turn down a recording "
+                "that is far beyond full scale (1.0), or install the model again if that does not help"
             )
 
 

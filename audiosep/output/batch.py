@@ -18,7 +18,6 @@ from audiosep.audio.stem_file import SONG
 from audiosep.errors import AudioSepError, Cancelled
 from audiosep.hearing.description import labels_text
 from audiosep.hearing.spans import Span
-from audiosep.inference.options import Progress
 from audiosep.inference.routed_stream import AnyStream
 from audiosep.output.batch_report import BatchEvent, BatchReport, FileResult, Watch
 from audiosep.output.files import Outputs
@@ -27,6 +26,7 @@ from audiosep.output.output_options import OutputOptions
 from audiosep.output.plan import FileTask, Plan
 from audiosep.output.shaping import Shaper, stretch_of
 from audiosep.output.within_spans import WaitingTargets, remainder, remainder_within
+from audiosep.progress import Progress, says_stop
 
 logger = logging.getLogger(__name__)
 
@@ -273,7 +273,7 @@ class _Meter:
         with self._lock:
             self._done[index] = max(self._done[index], min(seconds, self._seconds[index]))
             self._reached = max(self._reached, min(1.0, sum(self._done) / sum(self._seconds)))
-            if self._progress(self._reached) is False:
+            if says_stop(self._progress(self._reached)):
                 self._stopped = True
                 raise Cancelled("cancelled by the progress callback; nothing half-written is left")
 

@@ -83,6 +83,8 @@ class Separation(Mapping[str, AnyArray], Generic[AnyArray]):
     def __len__(self) -> int:
         return len(self._targets)
 
+    __eq__, __hash__ = object.__eq__, object.__hash__  # that of a Mapping would ask for the truth of arrays
+
     def __repr__(self) -> str:
         return f"Separation({', '.join(map(repr, self))}; {self.mix.shape} at {self.sample_rate} Hz)"
 

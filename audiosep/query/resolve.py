@@ -180,13 +180,16 @@ def _texts(texts: Sequence[str], encoder: QueryEncoder) -> dict[str, Tensor]:
 
 def _given(embedding: Any, dimension: int) -> Tensor:
     if isinstance(embedding, Tensor):  # of any device and dtype, with or without gradient
-        embedding = embedding.detach().float().cpu()
+        embedding = embedding.detach().cpu()
+        embedding = (embedding if embedding.is_complex() else embedding.double()).numpy()
     try:
-        vector = torch.as_tensor(np.asarray(embedding, dtype=np.float32)).flatten()
+        if np.iscomplexobj(embedding):
+            raise TypeError("complex numbers")
+        vector = torch.from_numpy(np.array(embedding, dtype=np.float64)).flatten()  # of any scale
     except (TypeError, ValueError) as error:
         raise QueryError(f"an embedding is an array of {dimension} numbers, got {type(embedding).__name__}") from error
     if vector.numel() != dimension:
         raise QueryError(f"this model's embeddings have {dimension} numbers, got {tuple(np.shape(embedding))}")
     if not torch.isfinite(vector).all() or not vector.any():
         raise QueryError("an embedding must be finite and not all zeros")
-    return F.normalize(vector, dim=-1)
+    return F.normalize(vector, dim=-1, eps=1e-300).float()

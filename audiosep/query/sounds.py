@@ -66,6 +66,9 @@ class Sounds(Mapping[str, OwnSound]):
         self._names: dict[str, str] = {}
         self._embedded: WeakKeyDictionary[QueryEncoder, dict[str, OwnSound]] = WeakKeyDictionary()
 
+    def __reduce__(self) -> tuple[type[Sounds], tuple[Path | None]]:
+        return Sounds, (self.path,)
+
     def __getitem__(self, name: str) -> OwnSound:
         key = fold_name(name)
         if key in self._known():
