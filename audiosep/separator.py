@@ -711,9 +711,12 @@ class Separator:
             read: reads the recording that spans belong to.
 
         Raises:
+            InputError: options of another type.
             ModelError: no stems where they are wanted.
             QueryError: a query that this model cannot take.
         """
+        if not isinstance(options, Options):
+            raise InputError(f"options are audiosep.Options, such as Options(quality='best'), got {options!r}")
         if queries is None:
             self._check_stems()
             return Request(self.stem_names, {name: name for name in self.stem_names}, all_stems=True)

@@ -54,6 +54,13 @@ def test_restore_takes_stacks_of_results() -> None:
     assert restore(np.stack([array, array, array])).shape == (3, 2, 10)
 
 
+def test_tensors_without_samples_of_their_own_are_refused() -> None:
+    torch = pytest.importorskip("torch")
+    for mix in (torch.ones(2, 9).to_sparse(), torch.ones(2, 9, device="meta")):
+        with pytest.raises(InputError, match="dense tensor"):
+            as_array(mix)
+
+
 def test_torch_tensors_come_back_as_tensors() -> None:
     torch = pytest.importorskip("torch")
     for mix in (

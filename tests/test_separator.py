@@ -409,6 +409,7 @@ def test_progress_cancels(separator: Separator, mixture: Mixture) -> None:
         (np.zeros(100, np.float32), {"sample_rate": None}, "sample_rate=44100"),
         (np.zeros(100, np.float32), {"sample_rate": 100}, "sample rate must be"),
         (np.zeros(100, np.float32), {"sample_rate": np.nan}, "sample rate must be"),
+        (np.zeros(100, np.float32), {"options": {"quality": "best"}}, r"audiosep\.Options"),
         (np.zeros(100, np.float32), {"sample_rate": "44100"}, "got '44100'"),
     ],
 )
@@ -553,6 +554,10 @@ def test_bad_streams(separator: Separator) -> None:
         separator.stream("a", sample_rate=44100, channels=9)
     with pytest.raises(InputError, match="got '2'"):
         separator.stream("a", sample_rate=44100, channels="2")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"latency of .* got '1'"):
+        separator.stream("a", sample_rate=44100, channels=2, latency="1")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="sample rate must be"):
+        separator.separate(np.ones(100), Query(audio=(np.ones(100), None)), sample_rate=16000)  # type: ignore[arg-type]
     stream = separator.stream("a", sample_rate=44100, channels=2)
     with pytest.raises(InputError, match="has 2 channels"):
         stream.push(np.zeros((1, 10), np.float32))

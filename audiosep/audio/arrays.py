@@ -72,11 +72,14 @@ def as_array(mix: Any, *, empty: bool = False, copy: bool = False) -> tuple[Arra
 
 
 def _tensor_to_numpy(torch: Any, tensor: Any) -> np.ndarray[Any, Any]:
-    tensor = tensor.detach().cpu()
-    if tensor.dtype == torch.bfloat16:
-        # numpy has no such dtype.
-        tensor = tensor.float()
-    array: np.ndarray[Any, Any] = tensor.numpy()
+    try:
+        tensor = tensor.detach().cpu()
+        if tensor.dtype == torch.bfloat16:
+            # numpy has no such dtype.
+            tensor = tensor.float()
+        array: np.ndarray[Any, Any] = tensor.numpy()
+    except (RuntimeError, TypeError, NotImplementedError) as error:  # sparse, quantized, without data, ...
+        raise InputError(f"audio must be a dense tensor of numbers, with data: {error}") from error
     return array
 
 

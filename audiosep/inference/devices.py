@@ -41,7 +41,7 @@ def pick_device(device: str | torch.device = "auto") -> torch.device:
         )
     try:
         picked = torch.device(device)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError) as error:
         raise InputError(f"unknown device {device!r}; use auto, cpu, cuda, cuda:1 or mps") from error
     have = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not have.get(picked.type, False) or (picked.type == "cuda" and (picked.index or 0) >= torch.cuda.device_count()):

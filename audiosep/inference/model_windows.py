@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from numbers import Real
 
 from audiosep.audio.polyphase import live_resampler
 from audiosep.errors import InputError
@@ -47,8 +48,8 @@ def live_windows(model: SeparationModel, sample_rate: int, latency: float, past:
     resampling += live_resampler(rate, sample_rate, 1).latency / rate
     resampling += 5 / min(sample_rate, rate) if sample_rate != rate else 0
     least = resampling + 3 * model.hop / rate
-    if not least <= latency < math.inf:
-        raise InputError(f"this model at {sample_rate} Hz needs a latency of {least:.3f} s or more, got {latency}")
+    if not isinstance(latency, Real) or not least <= latency < math.inf:
+        raise InputError(f"this model at {sample_rate} Hz needs a latency of {least:.3f} s or more, got {latency!r}")
     most = (model.window - 3 * model.hop) / rate
     if past is None:
         past = (model.past if latency >= _LONG_PAST else model.context // 2) / rate

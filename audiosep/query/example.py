@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from audiosep.audio import read_audio
+from audiosep.audio import check_rate, read_audio
 from audiosep.audio.arrays import as_array
 from audiosep.errors import QueryError
 
@@ -38,7 +38,7 @@ def example_audio(audio: Any, sample_rate: int | None, span: tuple[float, float]
         array, rate = read_audio(audio, start=start, seconds=None if end is None else end - start)
     else:
         if isinstance(audio, tuple | list) and len(audio) == 2 and np.ndim(audio[1]) == 0:
-            audio, sample_rate = audio[0], int(audio[1])
+            audio, sample_rate = audio[0], check_rate(audio[1])
         if sample_rate is None:
             raise QueryError("an audio query given as an array needs its sample rate: Query(audio=(array, rate))")
         array, rate = as_array(audio)[0], sample_rate
