@@ -42,11 +42,18 @@ def test_texts_are_the_label_and_the_captions_once_each():
         ('{"id": "a", "path": "a.wav", "label": "x", "stem": "lute"}', "lute.*vocals"),
         ('{"id": "a", "path": "a.wav", "label": "x", "split": "mine"}', "'mine'"),
         ("{", "line 2"),
+        ('{"id": "a", "path": "a.wav", "label": " "}', "line 2: label is empty"),
+        ('{"id": "a", "path": "a.wav", "label": "x", "family": ""}', "line 2: family is empty"),
+        ('{"id": "a", "path": "a.wav", "label": "x", "seconds": -3}', "line 2: seconds"),
+        ('{"id": "a", "path": "a.wav", "label": "x", "start": NaN}', "line 2: start"),
+        ('{"id": "a", "path": "a.wav", "label": "x", "channel": -1}', "line 2: channel"),
+        ('{"id": "a", "path": "a.wav", "label": "x", "gain_db": Infinity}', "line 2: gain_db"),
+        ('{"id": "a", "path": "a.wav", "label": "k\xe4se"}', "not text in UTF-8"),
     ],
 )
 def test_a_wrong_line_is_named(tmp_path, line, problem):
     path = tmp_path / "m.jsonl"
-    path.write_text('{"id": "ok", "path": "a.wav", "label": "x"}\n' + line + "\n")
+    path.write_text('{"id": "ok", "path": "a.wav", "label": "x"}\n' + line + "\n", encoding="latin-1")
     with pytest.raises(DataError, match=problem):
         read_manifest(path)
 

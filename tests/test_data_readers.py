@@ -7,6 +7,7 @@ import json
 import corpora
 import numpy as np
 import pytest
+import soundfile
 import sounds
 
 from audiosep.data import layouts, readers
@@ -22,7 +23,7 @@ def lengths(clips: list[Clip]) -> list[int]:
     return [len(x) for x in decode_many(clips, 16000) if not isinstance(x, AudioError)]
 
 
-def test_folders(tmp_path):
+def test_folders(tmp_path, caplog):
     corpora.write(tmp_path / "Tea_kettle/1.wav", X)
     corpora.write(tmp_path / "Tea_kettle/2.opus", X)
     corpora.write(tmp_path / "my-cat/monday/a.flac", np.stack([X, X], 1))
@@ -38,6 +39,10 @@ def test_folders(tmp_path):
     ]
     assert {c.source_rate for c in clips} == {corpora.RATE}
     assert lengths(clips) == [len(X)] * 4
+    assert "left out: 1 recordings directly in" in caplog.text
+    corpora.write(tmp_path / " _/1.wav", X)
+    with pytest.raises(DataError, match=r"1\.wav: label is empty"):
+        layouts.read_clips(tmp_path)
 
 
 def test_songs(tmp_path):
@@ -60,9 +65,24 @@ def test_audiosep_json(tmp_path):
     (tmp_path / "d.json").write_text(json.dumps(rows))
     clips = layouts.read_clips(tmp_path / "d.json")
     assert [(c.label, c.captions) for c in clips] == [("a dog barks", ("A dog barks",)), ("b", ("b", "c"))]
-    assert clips[0].group == clips[1].group
-    (tmp_path / "d.json").write_text('[{"wav": "x"}]')
-    with pytest.raises(DataError, match="caption"):
+    assert {clip.group for clip in clips} == {"file:audio/1.wav"}
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ('[{"wav": "x"}]', '"caption": ...'),
+        ('{"data": [{"wav": "x"}]}', "there is no 'caption'"),
+        ('{"data": [{"wav": "x", "caption": 4}]}', "item 0: caption must be a text or a list of texts, got 4"),
+        ('{"data": [{"wav": "audio/1.wav", "caption": " "}]}', r"1\.wav: label is empty"),
+        ("{", r"d\.json is not JSON"),
+        ('{"data": []}', "no clips"),
+    ],
+)
+def test_another_json_file_is_refused(tmp_path, content, problem):
+    corpora.write(tmp_path / "audio/1.wav", X)
+    (tmp_path / "d.json").write_text(content)
+    with pytest.raises(DataError, match=problem):
         layouts.read_clips(tmp_path / "d.json")
 
 
@@ -75,12 +95,38 @@ def test_csv(tmp_path):
     first, second = layouts.read_clips(table)
     assert (first.label, first.captions, first.split) == ("kettle", ("boiling", "steam"), "val")
     assert lengths([first, second]) == [4000, len(X)]
-    table.write_text("path,label,colour\na/1.flac,x,red\n")
-    with pytest.raises(DataError, match="unknown column 'colour'"):
-        layouts.read_clips(table)
-    table.write_text("path,label,seconds\na/1.flac,x,long\n")
-    with pytest.raises(DataError, match=r"line 2.*long"):
-        layouts.read_clips(table)
+    assert first.group == second.group
+    corpora.write(tmp_path / "b/1.flac", X)
+    table.write_bytes("path,label\r\na/1.flac,e\u0301clair\r\nb/1.flac,\u00e9clair\r\n".encode())
+    assert [(clip.label, clip.group) for clip in layouts.read_clips(table)] == [
+        ("\u00e9clair", "file:a/1.flac"), ("\u00e9clair", "file:b/1.flac")
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("rows", "problem"),
+    [
+        ("path,label,colour\na/1.flac,x,red", "unknown column 'colour'"),
+        ("path;label\na/1.flac;x", "no column 'label' in its first line 'path;label'"),
+        ("path,label,seconds\na/1.flac,x,long", "line 2: column 'seconds' must hold a number, got 'long'"),
+        ("path,label\na/1.flac,x,y", "line 2: more cells than columns, 'y'"),
+        ("path,label\na/1.flac", "line 2: Clip: missing key 'label'"),
+        ("path,label\na/1.flac,  ", "line 2: label is empty"),
+        ("path,label,start\na/1.flac,x,-1", "line 2: start must be"),
+        ("path,label,start\na/1.flac,x,nan", "line 2: start must be"),
+        ("path,label,start\na/1.flac,x,10", r"line 2: .*1\.flac lasts 0\.60 s: there is no clip from 10 s to its end"),
+        ("path,label,seconds\na/1.flac,x,99", "line 2: .* no clip from 0 s to 99 s"),
+        ("path,label,channel\na/1.flac,x,1", "line 2: .* no channel 1"),
+        ("path,label\nb.flac,x", r"line 2: .*b\.flac"),
+        ("path,label", "no clips"),
+        ("path,label\na/1.flac,k\xe4se", "UTF-8"),
+    ],
+)
+def test_wrong_rows_of_a_table_are_named(tmp_path, rows, problem):
+    corpora.write(tmp_path / "a/1.flac", X)
+    (tmp_path / "t.csv").write_text(rows, encoding="latin-1")
+    with pytest.raises(DataError, match=problem):
+        layouts.read_clips(tmp_path / "t.csv")
 
 
 def test_shards(tmp_path):
@@ -103,6 +149,9 @@ def test_shards(tmp_path):
         layouts.read_clips(tmp_path)
     (tmp_path / "index.jsonl").write_text(json.dumps({"id": "e2", "shard": "s-0.tar"}))
     with pytest.raises(DataError, match="line 1: no 'label'"):
+        layouts.read_clips(tmp_path)
+    (tmp_path / "index.jsonl").write_text(json.dumps(rows[0] | {"seconds": -1}))
+    with pytest.raises(DataError, match="line 1: seconds must be"):
         layouts.read_clips(tmp_path)
 
 
@@ -137,7 +186,11 @@ def test_broken_files_are_named_and_skipped_only_on_request(tmp_path):
     corpora.write(tmp_path / "kettle/good.wav", X)
     (tmp_path / "kettle/empty.wav").write_bytes(b"")
     (tmp_path / "kettle/noise.flac").write_bytes(b"fLaC" + bytes(100))
-    with pytest.raises(DataError, match=r"2 broken files(.|\n)*empty\.wav(.|\n)*noise\.flac"):
+    soundfile.write(tmp_path / "kettle/nine.wav", np.zeros((100, 9)), 16000)
+    soundfile.write(tmp_path / "kettle/slow.wav", np.zeros(100), 2000)
+    soundfile.write(tmp_path / "kettle/void.wav", np.zeros(0), 16000)
+    names = ("empty", "nine", "noise", "slow", "void")
+    with pytest.raises(DataError, match=r"5 broken files(.|\n)*" + r"(.|\n)*".join(names)):
         layouts.read_clips(tmp_path)
     assert [c.id for c in layouts.read_clips(tmp_path, on_error="skip")] == ["kettle/good.wav"]
 

@@ -147,12 +147,15 @@ def read_clips(path: str | Path, kind: str = "auto", on_error: OnError = "raise"
         on_error: what to do about broken files: leave them out ("skip") or "raise".
 
     Raises:
-        DataError: an unknown kind, a layout that does not fit, or broken files.
+        DataError: an unknown kind, a layout that does not fit, no clips, or broken files.
     """
     chosen = detect(path) if kind == "auto" else kind
     if chosen not in READERS:
         raise DataError(f"there is no reader {kind!r}; readers are auto, {', '.join(READERS)}")
-    return READERS[chosen](path, on_error)
+    clips = READERS[chosen](path, on_error)
+    if not clips:
+        raise DataError(f"{path}: there are no clips in it")
+    return clips
 
 
 def read_sources(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from audiosep.atomic import write_text
+from audiosep.data.text_files import read_text
 from audiosep.errors import ConfigError, DataError
 from audiosep.weights.configs import from_dict, to_dict
 
@@ -40,6 +42,9 @@ class Clip:
         split: train, val (validation), zero (labels held out of training) or test.
         licence: licence of the audio.
         credit: author to name.
+
+    Raises:
+        DataError: an empty text where one is needed, an impossible number, or an unknown stem.
     """
 
     id: str
@@ -60,6 +65,19 @@ class Clip:
     credit: str = ""
     channel: int | None = None
 
+    def __post_init__(self) -> None:
+        for name in ("id", "label", "family"):
+            if not getattr(self, name).strip():
+                raise DataError(f"{name} is empty: give it a name")
+        for name in ("start", "seconds", "source_rate", "channel"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < math.inf:
+                raise DataError(f"{name} must be a number of 0 or more, got {value}")
+        if not math.isfinite(self.gain_db):
+            raise DataError(f"gain_db must be a finite number, got {self.gain_db}")
+        if self.stem is not None and self.stem not in STEMS:
+            raise DataError(f"stem {self.stem!r} is not one of {', '.join(STEMS)}")
+
     @property
     def texts(self) -> tuple[str, ...]:
         """The label and the captions, lower case, each once."""
@@ -78,27 +96,24 @@ def read_manifest(path: str | Path) -> list[Clip]:
         path: the manifest file.
 
     Raises:
-        DataError: a line that is no clip, an unknown key or an id used twice; the message names the line.
+        DataError: a file that is not in UTF-8, a line that is no clip, an unknown key or an id used twice; the message
+            names the line.
     """
     path = Path(path)
     clips: list[Clip] = []
     seen: dict[str, int] = {}
-    try:
-        # At line breaks only: str.splitlines also breaks at characters that JSON leaves in captions.
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except OSError as error:
-        raise DataError(f"cannot read the manifest {path}: {error}; make one with `audiosep data build`") from error
-    for number, line in enumerate(lines, 1):
+    if path.is_dir() or not path.exists():
+        raise DataError(f"there is no manifest {path}: make one with `audiosep data build`")
+    # At line breaks only: str.splitlines also breaks at characters that JSON leaves in captions.
+    for number, line in enumerate(read_text(path).split("\n"), 1):
         if not line.strip():
             continue
         try:
             clip = from_dict(Clip, json.loads(line))
-        except (json.JSONDecodeError, ConfigError) as error:
+        except (json.JSONDecodeError, ConfigError, DataError) as error:
             raise DataError(f"{path}, line {number}: {error}") from error
         if clip.id in seen:
             raise DataError(f"{path}, line {number}: id {clip.id!r} is already used in line {seen[clip.id]}")
-        if clip.stem is not None and clip.stem not in STEMS:
-            raise DataError(f"{path}, line {number}: stem {clip.stem!r} is not one of {', '.join(STEMS)}")
         seen[clip.id] = number
         clips.append(dataclasses.replace(clip, path=str(path.parent / clip.path)))
     return clips

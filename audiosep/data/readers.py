@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
-import json
+import io
+import logging
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -11,9 +13,12 @@ from typing import Any
 from audiosep.audio import is_recording
 from audiosep.data.manifest import STEMS, Clip
 from audiosep.data.queries import STEM_CAPTIONS
-from audiosep.data.reading import SPLIT_NAMES, OnError, audio_files, collect, label_of, probed
-from audiosep.errors import ConfigError, DataError
+from audiosep.data.reading import SPLIT_NAMES, OnError, audio_files, collect, label_of, label_text, probed
+from audiosep.data.text_files import read_json, read_text
+from audiosep.errors import AudioError, ConfigError, DataError, InputError
 from audiosep.weights.configs import from_dict
+
+log = logging.getLogger(__name__)
 
 
 def read_folders(folder: str | Path, on_error: OnError = "raise") -> list[Clip]:
@@ -39,9 +44,12 @@ def read_folders(folder: str | Path, on_error: OnError = "raise") -> list[Clip]:
         DataError: no audio below a subfolder, or broken files (all are named) unless `on_error` is "skip".
     """
     folder = Path(folder)
-    files = [p for p in audio_files(folder) if len(p.relative_to(folder).parts) > 1]
+    found = audio_files(folder)
+    files = [p for p in found if p.parent != folder]
     if not files:
         raise DataError(f"{folder}: no audio in subfolders; expected {folder.name}/<label>/*.wav")
+    if loose := len(found) - len(files):
+        log.warning("left out: %d recordings directly in %s, in no folder that names their sound", loose, folder)
 
     def clip(path: Path) -> Clip:
         parts = path.relative_to(folder).parts
@@ -118,16 +126,23 @@ def read_audiosep(path: str | Path, on_error: OnError = "raise") -> list[Clip]:
     """
     path = Path(path)
     try:
-        rows = json.loads(path.read_text(encoding="utf-8"))["data"]
-        pairs = [(path.parent / row["wav"], row["caption"]) for row in rows]
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise DataError(f'{path}: expected {{"data": [{{"wav": ..., "caption": ...}}]}}, but {error!r}') from error
+        pairs = [(Path(row["wav"]), row["caption"]) for row in read_json(path)["data"]]
+    except (KeyError, TypeError) as error:
+        problem = f"there is no {error}" if isinstance(error, KeyError) else str(error)
+        raise DataError(f'{path}: expected {{"data": [{{"wav": ..., "caption": ...}}]}}, but {problem}') from error
 
-    def clip(row: tuple[int, tuple[Path, str | list[str]]]) -> Clip:
+    def clip(row: tuple[int, tuple[Path, Any]]) -> Clip:
         number, (audio, caption) = row
         captions = [caption] if isinstance(caption, str) else caption
-        label = captions[0].strip().lower()
-        return probed(audio, id=f"{path.stem}-{number:06d}", label=label, captions=captions, group=f"file:{audio.name}")
+        if not isinstance(captions, list) or not captions or not all(isinstance(text, str) for text in captions):
+            raise DataError(f"{path}, item {number}: caption must be a text or a list of texts, got {caption!r}")
+        return probed(
+            path.parent / audio,
+            id=f"{path.stem}-{number:06d}",
+            label=label_text(captions[0]),
+            captions=captions,
+            group=f"file:{audio.as_posix()}",
+        )
 
     return collect(list(enumerate(pairs)), clip, on_error)
 
@@ -147,37 +162,58 @@ def read_csv(path: str | Path, on_error: OnError = "raise") -> list[Clip]:
         on_error: what to do about broken files: leave them out ("skip") or "raise".
 
     Raises:
-        DataError: a missing or unknown column, a value of the wrong type, or broken files unless `on_error` is "skip".
+        DataError: a file that is not in UTF-8, a missing or unknown column, a value that is missing, impossible or of
+            the wrong type, or broken files unless `on_error` is "skip".
     """
     path = Path(path)
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        table = csv.DictReader(file)
-        columns = set(table.fieldnames or ())
-        known = {field.name for field in fields(Clip)}
-        if not {"path", "label"} <= columns or columns - known:
-            wrong = sorted({"path", "label"} - columns) or sorted(columns - known)
-            problem = "no column" if {"path", "label"} - columns else "unknown column"
-            raise DataError(f"{path}: {problem} {wrong[0]!r}; columns are {', '.join(sorted(known))}")
-        rows = list(enumerate(table, 2))
+    text = read_text(path)
+    table = csv.DictReader(io.StringIO(text))
+    columns = set(table.fieldnames or ())
+    known = {field.name for field in fields(Clip)}
+    if not {"path", "label"} <= columns or columns - known:
+        wrong = sorted({"path", "label"} - columns) or sorted(columns - known)
+        problem = "no column" if {"path", "label"} - columns else "unknown column"
+        header = text.partition("\n")[0]
+        raise DataError(
+            f"{path}: {problem} {wrong[0]!r} in its first line {header!r}; columns are {', '.join(sorted(known))}, "
+            "with commas between them"
+        )
 
-    def clip(numbered: tuple[int, dict[str, str]]) -> Clip:
+    def clip(numbered: tuple[int, dict[str | None, Any]]) -> Clip:
         number, row = numbered
         try:
-            values = {key: _cell(key, value) for key, value in row.items() if value}
-            given = from_dict(Clip, {"id": f"{path.stem}-{number:06d}", "path": "", "label": ""} | values)
-        except (ConfigError, ValueError) as error:
+            values = _cells(row)
+            given = from_dict(Clip, {"id": f"{path.stem}-{number:06d}"} | values)
+            known = {f.name: getattr(given, f.name) for f in fields(Clip) if f.name in values or f.name == "id"}
+            audio = Path(known.pop("path"))
+            known["label"] = label_text(given.label)
+            return probed(path.parent / audio, **({"group": f"file:{audio.as_posix()}"} | known))
+        except (ConfigError, DataError) as error:
             raise DataError(f"{path}, line {number}: {error}") from error
-        known = {f.name: getattr(given, f.name) for f in fields(Clip) if f.name in values or f.name == "id"}
-        audio = path.parent / known.pop("path", "")
-        known["label"] = given.label.strip().lower()
-        return probed(audio, **({"group": f"file:{audio.name}"} | known))
+        except (AudioError, InputError) as error:
+            raise AudioError(f"{path}, line {number}: {error}") from error
 
-    return collect(rows, clip, on_error)
+    return collect(enumerate(table, 2), clip, on_error)
 
 
-def _cell(key: str, value: str) -> Any:
+def _cells(row: Mapping[str | None, Any]) -> dict[str, Any]:
+    """The values of the cells of a row that are not empty."""
+    values: dict[str, Any] = {}
+    for key, text in row.items():
+        if key is None:  # where csv.DictReader puts cells beyond the columns
+            raise DataError(f"more cells than columns, {text[0]!r} is left over: put texts with a comma into quotes")
+        if not text:
+            continue
+        try:
+            values[key] = _cell(key, text)
+        except ValueError as error:
+            raise DataError(f"column {key!r} must hold a number, got {text!r}") from error
+    return values
+
+
+def _cell(key: str, text: str) -> Any:
     if key == "captions":
-        return [text.strip() for text in value.split("|")]
+        return [caption.strip() for caption in text.split("|")]
     if key in ("start", "seconds", "gain_db"):
-        return float(value)
-    return int(value) if key in ("source_rate", "channel") else value
+        return float(text)
+    return int(text) if key in ("source_rate", "channel") else text

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import logging
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from audiosep.audio import is_recording, probe
+from audiosep.audio import AudioInfo, is_recording, probe
+from audiosep.audio.limits import check_channels, check_rate
 from audiosep.data.manifest import Clip, Split
-from audiosep.errors import AudioSepError, DataError
+from audiosep.data.text_files import read_text
+from audiosep.errors import AudioError, AudioSepError, DataError, InputError
 
 log = logging.getLogger(__name__)
 
 OnError = Literal["raise", "skip"]
+ROUNDING = 0.1  # seconds that a clip may end behind its recording, as tables round
 SPLIT_NAMES: dict[str, Split] = {"train": "train", "valid": "val", "validation": "val", "test": "test"}
 
 
@@ -41,7 +45,16 @@ def label_of(name: str) -> str:
     Args:
         name: without suffix.
     """
-    return " ".join(name.replace("_", " ").replace("-", " ").lower().split())
+    return " ".join(label_text(name).replace("_", " ").replace("-", " ").split())
+
+
+def label_text(text: str) -> str:
+    """A label as manifests have it: lower case, without spaces around it, and letters with their accents in one.
+
+    Args:
+        text: as its author wrote it.
+    """
+    return unicodedata.normalize("NFC", text).strip().lower()
 
 
 def audio_files(folder: Path) -> list[Path]:
@@ -66,13 +79,39 @@ def probed(path: Path, **values: Any) -> Clip:
         values: further fields of the clip.
 
     Raises:
-        AudioError: the file cannot be read.
+        AudioError: the file cannot be read, or its header tells that the clip cannot be decoded.
+        DataError: the clip has an impossible value.
     """
     info = probe(path)
     values.setdefault("seconds", max(0.0, (info.seconds or 0.0) - values.get("start", 0.0)))
     values.setdefault("source_rate", info.sample_rate)
     values["captions"] = tuple(values.get("captions", ()))
-    return Clip(path=str(path), **values)
+    try:
+        clip = Clip(path=str(path), **values)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
+    _check_header(clip, info)
+    return clip
+
+
+def _check_header(clip: Clip, info: AudioInfo) -> None:
+    """Refuse what training could not decode, as far as the header of the file tells."""
+    try:
+        check_channels(info.channels)
+        check_rate(info.sample_rate)
+    except InputError as error:
+        raise AudioError(f"{clip.path}: {error}") from error
+    if info.samples == 0:
+        raise AudioError(f"{clip.path} holds no samples: export it again")
+    if clip.channel is not None and clip.channel >= info.channels:
+        raise AudioError(
+            f"{clip.path} has {info.channels} channels, counted from 0: there is no channel {clip.channel}"
+        )
+    if info.samples is not None:
+        length = info.samples / info.sample_rate
+        if clip.start >= length or clip.start + clip.seconds > length + ROUNDING:
+            end = f"{clip.start + clip.seconds:g} s" if clip.seconds else "its end"
+            raise AudioError(f"{clip.path} lasts {length:.2f} s: there is no clip from {clip.start:g} s to {end}")
 
 
 def collect(rows: Iterable[Any], clip: Callable[[Any], Clip], on_error: OnError) -> list[Clip]:
@@ -125,12 +164,11 @@ def json_rows(index: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         index: the file.
 
     Raises:
-        DataError: a line that is no JSON.
+        DataError: a file that is not in UTF-8, or a line that is no JSON.
     """
-    with index.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
-            if line.strip():
-                try:
-                    yield number, json.loads(line)
-                except json.JSONDecodeError as error:
-                    raise DataError(f"{index}, line {number}: {error}") from error
+    for number, line in enumerate(read_text(index).split("\n"), 1):
+        if line.strip():
+            try:
+                yield number, json.loads(line)
+            except json.JSONDecodeError as error:
+                raise DataError(f"{index}, line {number}: {error}") from error

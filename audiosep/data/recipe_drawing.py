@@ -67,7 +67,7 @@ class _Drawer:
         if (labels := len({clip.label for clip in self.val})) < 2:
             raise DataError(
                 f"the held-back clips (split val) have {labels} labels, and a recipe mixes two: build the manifest "
-                "without --no-split, and from more recordings of more sounds"
+                "from more recordings of more sounds, and let --split hold some back"
             )
         test = [clip for clip in corpus.clips if clip.split == "test" and self.audio.seconds(clip.id) >= _SHORTEST]
         own = sorted({clip.family for clip in self.val} - set(SOUND_FAMILIES))

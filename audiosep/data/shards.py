@@ -9,7 +9,7 @@ from typing import Any
 
 from audiosep.data.clip_audio import ShardReader
 from audiosep.data.manifest import Clip
-from audiosep.data.reading import OnError, collect, json_rows
+from audiosep.data.reading import OnError, collect, json_rows, label_text
 from audiosep.errors import AudioError, DataError
 
 
@@ -53,7 +53,10 @@ def read_shards(folder: str | Path, on_error: OnError = "raise") -> list[Clip]:
         member = members[shard].get(values.get("member") or values["id"])
         if member is None:
             raise AudioError(f"{index}, line {number}: {shard} has no member for {values['id']!r}")
-        return _shard_clip(values, shard, member)
+        try:
+            return _shard_clip(values, shard, member)
+        except DataError as error:
+            raise DataError(f"{index}, line {number}: {error}") from error
 
     rows = [(index, number, row) for index in indices for number, row in json_rows(index)]
     try:
@@ -69,7 +72,7 @@ def _shard_clip(row: Mapping[str, Any], shard: str, member: str) -> Clip:
         path=shard,
         member=member,
         seconds=float(row.get("seconds") or 0),
-        label=row["label"].strip().lower(),
+        label=label_text(row["label"]),
         captions=tuple(row.get("captions") or ()),
         family=row.get("family") or ("music" if song else "event"),
         stem=row.get("stem"),
