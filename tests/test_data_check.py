@@ -99,6 +99,34 @@ def test_the_command_line_names_broken_files(tmp_path, capsys):
     assert [clip.id for clip in read_manifest(out)] == ["kettle/good.wav"]
 
 
+def test_outputs_replace_neither_recordings_nor_inputs(tmp_path, capsys):
+    song, index, manifest = tmp_path / "s/kettle/0.wav", tmp_path / "t/a.jsonl", tmp_path / "m.jsonl"
+    corpora.write(song, corpora.wave(0, 0.2, 16000))
+    index.parent.mkdir()
+    corpora.write_shard(tmp_path / "t/a.tar", {"a.wav": song.read_bytes()})
+    index.write_text('{"id": "a", "shard": "a.tar", "label": "rain"}')
+    assert main(["data", "build", str(tmp_path / "s"), "-o", str(manifest), "--quiet"]) == 0
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    verbs = {
+        "build": [str(tmp_path / "s")], "extend": [str(manifest), str(tmp_path / "s")], "captions": [str(manifest)],
+        "recipe": [str(manifest), "--cache", "c"], "draw": [str(manifest), "--cache", "c"],
+    }  # fmt: skip
+    for verb, arguments in verbs.items():
+        assert main(["data", verb, *arguments, "-o", str(song)]) == 2
+        assert f"{song} is" in capsys.readouterr().err
+    assert main(["data", "captions", str(manifest), "-o", str(manifest)]) == 2
+    assert main(["data", "build", str(tmp_path / "t"), "-o", str(index)]) == 2
+    assert "would be overwritten" in capsys.readouterr().err
+    assert main(["evaluate", "-m", "mini", "-s", "folder=s", "--markdown", str(song)]) == 2
+    assert main(["evaluate", "-m", "mini", "-s", "folder=s", "--html", str(song)]) == 2
+    assert main(["export", str(song), "--overwrite"]) == 2
+    assert main(["finetune", str(tmp_path / "s"), "-o", str(song)]) == 2
+    assert main(["finetune", str(tmp_path / "s"), "--run", str(tmp_path / "s")]) == 2
+    assert main(["finetune", str(tmp_path / "s"), "--full", "-o", str(tmp_path / "s")]) == 2
+    assert f"--out {tmp_path / 's'} holds recordings" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
 def test_the_test_half_of_a_song_collection_stays_the_test_half(tmp_path):
     for song in ("train/a", "train/b", "test/c"):
         for number, stem in enumerate(("vocals", "drums")):

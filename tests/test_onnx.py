@@ -182,7 +182,7 @@ def test_the_verb_and_the_example(mini_folder: Path, tmp_path: Path, capsys: pyt
     assert document["deviation"] < SAME
     assert document["inputs"]["power"] == [513, "frames"]
     assert main(["export", str(path), "-m", str(mini_folder)]) == 2
-    assert "exists" in capsys.readouterr().err
+    assert "--overwrite" in capsys.readouterr().err
 
     mix, rate = read_audio(AUDIO / "reading.flac")
     song = tmp_path / "song.wav"

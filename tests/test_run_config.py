@@ -56,6 +56,18 @@ def test_the_command_trains_into_a_run_folder_and_records_its_configuration(conf
     assert about["files"] == {str(tmp_path / "data.jsonl"): run_config.file_sha256(tmp_path / "data.jsonl")}
 
 
+def test_the_command_makes_no_run_folder_of_recordings(config, tmp_path, capsys):
+    from audiosep.cli.train import app
+
+    (tmp_path / "songs/one").mkdir(parents=True)
+    (tmp_path / "songs/one/mix.wav").touch()
+    with pytest.raises(SystemExit) as refused:
+        app([str(config), "--out", str(tmp_path / "songs")])
+    assert refused.value.code == 2
+    assert "holds recordings" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "songs").iterdir()] == ["one"]
+
+
 def test_a_stopped_run_has_its_own_exit_code(config, tmp_path, capsys, monkeypatch):
     from audiosep.cli.train import app
 

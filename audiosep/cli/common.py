@@ -12,7 +12,7 @@ import os
 import re
 import stat
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
@@ -216,11 +216,12 @@ def guarded(verb: Verb) -> Callable[..., None]:
     return run
 
 
-def check_folder(folder: Path) -> None:
-    """Refuse an --out that no folder can be.
+def check_folder(folder: Path, option: str = "--out") -> None:
+    """Refuse an output that no folder can be.
 
     Args:
         folder: that will be made, or is there.
+        option: that names it.
 
     Raises:
         InputError: it is a file, or the system does not take the name.
@@ -230,9 +231,43 @@ def check_folder(folder: Path) -> None:
     except FileNotFoundError:
         return
     except OSError as error:
-        raise InputError(f"--out {folder} cannot be a folder ({error.strerror}): choose another name") from error
+        raise InputError(f"{option} {folder} cannot be a folder ({error.strerror}): choose another name") from error
     if not stat.S_ISDIR(there.st_mode):
-        raise InputError(f"--out {folder} is a file: name a folder")
+        raise InputError(f"{option} {folder} is a file: name a folder")
+
+
+def check_file(out: Path, *suffixes: str, inputs: Iterable[Path] = ()) -> None:
+    """Refuse a file to write that has the name of another kind of file, such as a recording, or is an input.
+
+    Args:
+        out: the file.
+        suffixes: of what is written, in lower case.
+        inputs: files that the verb reads.
+
+    Raises:
+        InputError: it must not be written.
+    """
+    if out.suffix.lower() not in suffixes:
+        raise InputError(f"{out} is no name for what is written: let it end in {' or '.join(suffixes)}")
+    if any(out.resolve() == path.resolve() for path in inputs):
+        raise InputError(f"{out} is read, and would be overwritten: name another file")
+
+
+def check_fresh_folder(folder: Path, option: str) -> None:
+    """Refuse a folder of recordings where a run or a model goes, which have a config.json.
+
+    Args:
+        folder: that will be made, or is there.
+        option: that names it.
+
+    Raises:
+        InputError: it is a file, or holds recordings.
+    """
+    from audiosep.audio import is_recording
+
+    check_folder(folder, option)
+    if not (folder / "config.json").is_file() and any(is_recording(path) for path in folder.rglob("*")):
+        raise InputError(f"{option} {folder} holds recordings: name another folder")
 
 
 def skippable(output: Callable[[Mapping[str, Any]], Path]) -> Callable[[Verb], Verb]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,7 +43,9 @@ def build(
     out: ManifestOut,
     kind: Kind = "auto",
     family: Family = None,
-    zero: Annotated[int, typer.Option(metavar="N", help="Event labels to hold out of training, for zero-shot.")] = 0,
+    zero: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Event labels to hold out of training, for zero-shot.")
+    ] = 0,
     split: Annotated[
         bool, typer.Option("--split/--no-split", help="Hold back 10% of each family for validation, in whole groups.")
     ] = True,
@@ -58,6 +59,7 @@ def build(
     from audiosep.data.splits import split_sources
 
     common.logs_to(Terminal(), 0, quiet)
+    common.check_file(out, ".jsonl", inputs=_indices(sources))
     parts = read_sources(sources, kind, family, "skip" if skip else "raise")
     clips, held_out = split_sources(parts, zero) if split else ([clip for part in parts for clip in part], ())
     write_manifest(out, clips)
@@ -100,6 +102,7 @@ def extend(
     from audiosep.data.manifest import read_manifest, write_manifest
 
     common.logs_to(Terminal(), 0, quiet)
+    common.check_file(out, ".jsonl", inputs=_indices(sources))
     clips = read_manifest(manifest)
     finished = out.with_name(f"{out.name}.compared") if sound else None
     with progress_bar(Terminal(), "reading", quiet, lines=True) as progress:
@@ -174,10 +177,12 @@ def draw(
     from audiosep.data.batch_files import write_batch
     from audiosep.data.corpus import Corpus
     from audiosep.data.sampling import Sampler, SamplingConfig
+    from audiosep.data.text_files import read_json
     from audiosep.weights.configs import from_dict
 
     common.logs_to(Terminal(), 1, quiet or as_json)
-    settings = json.loads(config.read_text(encoding="utf-8")).get("sampling", {}) if config else {}
+    common.check_folder(out)
+    settings = read_json(config).get("sampling", {}) if config else {}
     sampler = Sampler(Corpus(manifest, cache, sample_rate), from_dict(SamplingConfig, settings), seed)
     listing = write_batch(sampler, step, out)
     if as_json:
@@ -204,6 +209,7 @@ def recipe(
     from audiosep.data.recipe_drawing import draw_recipe
 
     common.logs_to(Terminal(), 1, quiet or as_json)
+    common.check_file(out, ".json")
     drawn = draw_recipe(Corpus(manifest, cache, sample_rate))
     drawn.save(out)
     groups = Counter(entry.group for entry in drawn.entries)
@@ -236,10 +242,12 @@ def captions(
 ) -> None:
     """Write the caption table of a corpus: the embeddings of all labels, captions and stem names."""
     from audiosep.data.manifest import read_manifest
+    from audiosep.data.text_files import read_json
     from audiosep.training.towers.embed_captions import embed_captions
 
     common.logs_to(Terminal(), 0, quiet)
-    more = json.loads(labels.read_text(encoding="utf-8")) if labels else []
+    common.check_file(out, ".safetensors")
+    more = read_json(labels) if labels else []
     table = embed_captions(read_manifest(manifest), model, teacher, more)
     table.save(out)
     if as_json:
@@ -247,6 +255,11 @@ def captions(
     elif not quiet:
         print(f"{len(table.captions)} texts")
         print(out)
+
+
+def _indices(sources: Sequence[Path]) -> list[Path]:
+    """The indices beside tar shards, which end as manifests do."""
+    return [index for source in sources if any(source.glob("*.tar")) for index in source.glob("*.jsonl")]
 
 
 def _splits(clips: Sequence[Clip]) -> dict[str, tuple[int, float]]:

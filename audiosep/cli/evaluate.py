@@ -83,7 +83,10 @@ def evaluate(
         return common.DONE
     if not model or not sets:
         raise InputError("say at least one --model and one --set; `audiosep evaluate --list` shows what there is")
+    if markdown is not None:
+        common.check_file(markdown, ".md")
     if html is not None:
+        common.check_file(html, ".html", ".htm")
         spectrogram.matplotlib()  # an error now rather than after hours of evaluation
     settings = EvaluationSettings(tuple(measure or ()), clap, device, precision, workers, examples, seed, engine)
     report = _report(model, sets, results, settings, limit, title, quiet, verbose)

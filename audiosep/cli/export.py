@@ -50,6 +50,7 @@ def export(
     from audiosep.export import onnx
 
     common.logs_to(Terminal(), verbose, quiet)
+    common.check_file(path, ".onnx")
     separator = load(model, "cpu", "fp32", adapter, sounds=sounds or True)
     done = onnx.export(
         separator,

@@ -19,7 +19,7 @@ app = common.application()
 
 @app.command()
 @common.guarded
-@common.skippable(lambda given: given["out"] or Path(given["sounds"].stem + ("" if given["full"] else ".safetensors")))
+@common.skippable(lambda given: _output(given["out"], given["sounds"], given["full"]))
 def finetune(
     sounds: Annotated[
         Path,
@@ -29,7 +29,10 @@ def finetune(
     ],
     base: Annotated[str, typer.Option("--from", help="Model to start from: a name or a folder.")] = "mini",
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="File to write; by default <name of SOUNDS>.safetensors.")
+        Path | None,
+        typer.Option(
+            "--out", "-o", help="File to write [default: <name of SOUNDS>.safetensors], or folder, with --full."
+        ),
     ] = None,
     noise: Annotated[
         list[Path] | None, typer.Option("--noise", help="Folder of other sounds to mix with (repeatable).")
@@ -86,6 +89,13 @@ def finetune(
         trackers=tuple(tracker or ()),
         skip_broken=skip,
     )
+    out = _output(out, sounds, full)
+    if full:
+        common.check_fresh_folder(out, "--out")
+    else:
+        common.check_file(out, ".safetensors")
+    if run is not None:
+        common.check_fresh_folder(run, "--run")
     report = finetuning.finetune(sounds, base, out, noise=noise or (), known=known, config=config, run_dir=run)
     if as_json:
         common.emit(dataclasses.asdict(report))
@@ -94,6 +104,12 @@ def finetune(
     if report.interrupted:
         return common.CANCELLED
     return common.DONE if report.out is not None else common.FAILED
+
+
+def _output(out: Path | None, sounds: Path, full: bool) -> Path:
+    from audiosep.training.finetune.finetuning import default_output
+
+    return out or default_output(sounds, full)
 
 
 def _show(report: FinetuneReport) -> None:

@@ -90,7 +90,7 @@ def export(
     if transforms not in get_args(Transforms):
         raise InputError(f"transforms must be one of {', '.join(get_args(Transforms))}, got {transforms!r}")
     if path.exists() and not overwrite:
-        raise InputError(f"{path} exists; allow it to be overwritten, or name another file")
+        raise InputError(f"{path} exists already: name another file, or overwrite=True")
     if (separator.device.type, separator.engine) != ("cpu", "torch"):
         raise InputError("networks are exported by torch from the CPU: load the model with device='cpu'")
     if stems and "stems" not in separator.capabilities:

@@ -153,7 +153,7 @@ def finetune(
     Args:
         sounds: a folder with a folder for each label, or a manifest.
         base: name or folder of the model to start from.
-        out: file (adapter) or folder (`full`) to write; by default named after `sounds` in the working directory.
+        out: file (adapter) or folder (`full`) to write; None: see `default_output`.
         noise: folders of other sounds that the new ones are mixed with, such as background.
         known: recordings (as `sounds`) of sounds the base knows, to measure whether the result still separates them.
         config: how to fine-tune.
@@ -169,7 +169,7 @@ def finetune(
     """
     config, sounds = config or FinetuneConfig(), Path(sounds)
     run_dir = Path(run_dir) if run_dir is not None else Path("runs") / f"finetune-{sounds.stem}"
-    target = Path(out) if out is not None else Path(sounds.stem if config.full else f"{sounds.stem}.safetensors")
+    target = Path(out) if out is not None else default_output(sounds, config.full)
     folder = locate(base)
     model, facts = load_model(folder)
     if facts["query"] is None:
@@ -205,6 +205,16 @@ def finetune(
         return report
     scores = _known_scores(Path(known), run_dir, task, config.on_error)
     return dataclasses.replace(report, known_before=scores(task.base), known_after=scores(tuned))
+
+
+def default_output(sounds: Path, full: bool) -> Path:
+    """What is written where nothing else is said: a name in the working directory, and not that of the recordings.
+
+    Args:
+        sounds: as for `finetune`.
+        full: whether it is the folder of a model, not the file of an adapter.
+    """
+    return Path(f"{sounds.stem}-model" if full else f"{sounds.stem}.safetensors")
 
 
 def _saver(
