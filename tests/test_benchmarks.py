@@ -413,6 +413,24 @@ def test_impossible_manifest_options(options: str, message: str, tmp_path: Path)
         load_set(f"manifest={tmp_path / 'manifest.jsonl'},{options}")
 
 
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ('{"sitar": "an instrument"}', "no mixture has a stem 'sitar'"),
+        ("{bad", "is not JSON"),
+        ('["dog"]', "expected stems with their queries"),
+        ('{"dog": 3}', "expected stems with their queries"),
+        ('{"dog": " "}', "expected stems with their queries"),
+    ],
+)
+def test_wrong_queries_of_a_folder_are_named(content: str, problem: str, tmp_path: Path) -> None:
+    for name in ("mix", "dog"):
+        wav(tmp_path / f"{name}.wav", VOICE)
+    (tmp_path / "queries.json").write_text(content)
+    with pytest.raises(DataError, match=rf"queries\.json.*{problem}"):
+        load_set(f"folder={tmp_path}")
+
+
 def test_set_texts() -> None:
     assert parse("folder=/data/a, b,c") == ("folder", "/data/a, b,c", {})
     assert parse("esc50=/e,pairs=/x=y.csv") == ("esc50", "/e", {"pairs": "/x=y.csv"})

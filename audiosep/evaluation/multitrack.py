@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
 from audiosep.audio import is_recording
+from audiosep.data.text_files import read_json
+from audiosep.errors import DataError
 from audiosep.evaluation.benchmarks import Benchmark, Item, Target
 from audiosep.evaluation.scene_files import SetLayout, SourceFile, files_version, read_scene
 from audiosep.query.query import Query
@@ -118,8 +119,8 @@ def read_folder(root: Path) -> Benchmark:
     found = sorted(path for path in root.rglob("mix*") if path.stem in ("mix", "mixture") and is_recording(path))
     if not found:
         raise layout.missing("no mix.wav", root)
-    queries = root / "queries.json"
-    texts = json.loads(queries.read_text(encoding="utf-8")) if queries.is_file() else {}
+    texts = _queries(root / "queries.json")
+    unused = set(texts)
     items = []
     for mix in found:
         files = {
@@ -127,9 +128,12 @@ def read_folder(root: Path) -> Benchmark:
         }
         if not files:
             raise layout.missing(f"no stems beside {mix.name}", mix.parent)
+        unused -= set(files)
         targets = tuple(stem_target(stem, text=texts.get(stem)) for stem in files)
         name = mix.parent.relative_to(root).as_posix()
         items.append(_item(root.name if name == "." else name, mix, files, targets))
+    if unused:
+        raise DataError(f"{root / 'queries.json'}: no mixture has a stem {min(unused)!r}: correct the name")
     return Benchmark(root.resolve().name, tuple(items), "mixtures and stems of a folder", root)
 
 
@@ -145,6 +149,14 @@ def stem_target(name: str, parts: tuple[str, ...] = (), text: str | None = None,
     words = text or _TEXTS.get(name.lower()) or re.sub(r"[_\s]+", " ", name).strip()
     fixed = (stem or name).lower()
     return Target(name, Query(text=words), name, _ALIASES.get(fixed, (fixed,)), parts)
+
+
+def _queries(path: Path) -> dict[str, str]:
+    """Stem -> text of its query; empty where there is no such file."""
+    texts = read_json(path) if path.is_file() else {}
+    if not isinstance(texts, dict) or not all(isinstance(text, str) and text.strip() for text in texts.values()):
+        raise DataError(f'{path}: expected stems with their queries, such as {{"speech": "a man talking"}}')
+    return texts
 
 
 def _item(name: str, mix: Path, files: Mapping[str, Path], targets: tuple[Target, ...]) -> Item:
