@@ -159,6 +159,21 @@ def test_damaged_files_are_named(tmp_path: Path, content: bytes) -> None:
     assert names(tmp_path) == ["broken.ckpt"]
 
 
+@pytest.mark.parametrize("content", [b"hi\n", b"RIFF\x24\x00\x00\x00WAVEfmt "])
+def test_other_files_are_no_checkpoints(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "other.ckpt").write_bytes(content)
+    with pytest.raises(ModelError, match=r"other\.ckpt is no checkpoint of PyTorch, or is damaged"):
+        convert(tmp_path / "other.ckpt", tmp_path / "out")
+
+
+def test_folders_are_refused_and_models_among_them_named(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="is a folder; convert takes the file"):
+        convert(tmp_path, tmp_path / "out")
+    (tmp_path / "config.json").touch()
+    with pytest.raises(ModelError, match="is a model already: name it with --model"):
+        convert(tmp_path, tmp_path / "out")
+
+
 def test_a_truncated_checkpoint_is_named(checkpoint: Path, tmp_path: Path) -> None:
     whole = checkpoint.read_bytes()
     for share in (0.3, 0.999):

@@ -55,6 +55,9 @@ def convert(
     source, out = Path(source), Path(out)
     if kind not in KINDS:
         raise ConfigError(f"kind {kind!r} is not one of {', '.join(map(repr, KINDS))}")
+    if source.is_dir():
+        model = f"a model already: name it with --model {source}" if (source / "config.json").is_file() else "a folder"
+        raise ModelError(f"{source} is {model}; convert takes the file that the authors of a model publish")
     _check_free(out, overwrite)
     with _explained(source, kind):
         state = _state(source)

@@ -54,9 +54,11 @@ def read_pickle(path: Path) -> Any:
                 "containers and numbers that weights are made of; get the weights from their authors again"
             ) from error
         raise ModelError(f"{path} is no checkpoint of PyTorch, or is damaged; download it again") from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (RuntimeError, OSError) as error:
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise ModelError(f"{path} is damaged or no checkpoint ({reason}); download it again") from error
+    except (EOFError, ValueError, LookupError, TypeError, AttributeError) as error:  # of bytes taken for a pickle
+        raise ModelError(f"{path} is no checkpoint of PyTorch, or is damaged; download it again") from error
 
 
 def state_dict(content: Any, path: Path) -> dict[str, torch.Tensor]:
