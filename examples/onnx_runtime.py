@@ -146,11 +146,14 @@ def resample(x: np.ndarray, in_rate: int, out_rate: int, samples: int | None = N
 
 def read_wav(path: Path) -> tuple[np.ndarray, int]:
     """(channels, samples) in -1 ... 1, and Hz."""
-    with wave.open(str(path), "rb") as file:
-        if file.getsampwidth() != 2:
-            raise SystemExit(f"{path}: only 16-bit wav files can be read here")
-        data = np.frombuffer(file.readframes(file.getnframes()), "<i2").reshape(-1, file.getnchannels())
-        return (data.T / 32768).astype(np.float32), file.getframerate()
+    try:
+        with wave.open(str(path), "rb") as file:
+            if file.getsampwidth() != 2:
+                raise wave.Error(f"{8 * file.getsampwidth()} bits")
+            data = np.frombuffer(file.readframes(file.getnframes()), "<i2").reshape(-1, file.getnchannels())
+            return (data.T / 32768).astype(np.float32), file.getframerate()
+    except (OSError, EOFError, wave.Error) as error:
+        raise SystemExit(f"{path}: only 16-bit wav files can be read here ({str(error) or 'it is empty'})") from error
 
 
 def write_wav(path: Path, x: np.ndarray, rate: int) -> None:

@@ -205,6 +205,13 @@ def test_the_example_computes_what_torch_computes(exported: tuple[Separator, Exp
     assert whole.shape == got.shape
 
 
+@pytest.mark.parametrize("content", [b"", b"fLaC", (AUDIO / "reading.flac").read_bytes()[:999]])
+def test_the_example_refuses_other_files_than_wav(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "song.flac").write_bytes(content)
+    with pytest.raises(SystemExit, match=r"song\.flac: only 16-bit wav files"):
+        example().read_wav(tmp_path / "song.flac")
+
+
 def test_the_example_needs_numpy_and_onnxruntime_only() -> None:
     import ast
 
