@@ -271,6 +271,23 @@ def test_sources_are_limited_to_the_lowest_bandwidth():
     assert torch.equal(result[1], sources[1])
 
 
+def test_a_run_goes_on_with_its_own_recordings_only(sounds, quick, base, tmp_path):
+    config = replace(quick, steps=1)
+    finetune(sounds, base, tmp_path / "a.safetensors", config=config, run_dir=tmp_path / "run")
+    (sounds / "kettle/0.wav").rename(sounds / "kettle/more.wav")
+    with pytest.raises(ConfigError, match=r"run on other recordings.*--run"):
+        finetune(sounds, base, tmp_path / "a.safetensors", config=config, run_dir=tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"steps": -3}, {"minutes": 0.0}, {"minutes": float("inf")}, {"learning_rate": -1.0}, {"learning_rate": 0.0}],
+)
+def test_impossible_numbers_are_refused_before_recordings_are_read(wrong):
+    with pytest.raises(ConfigError, match="must be a number greater than 0"):
+        FinetuneConfig(**wrong)
+
+
 def test_losses_on_band_energies_are_refused(sounds, quick, base, tmp_path):
     options = replace(quick.options, losses=({"name": "band_snr"},))
     with pytest.raises(ConfigError, match="'band_snr' is not one of huber, l1"):

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -280,8 +281,17 @@ def test_a_run_starts_from_another_runs_weights(tmp_path):
 
 def test_a_checkpoint_of_another_model_is_refused(tmp_path):
     Trainer(TinyTask(), replace(CONFIG, steps=1), tmp_path).fit()
-    with pytest.raises(ConfigError, match="new run folder"):
+    with pytest.raises(ConfigError, match=r"new run folder.*first of \d differences: size mismatch") as refused:
         Trainer(TinyTask(width=9), CONFIG, tmp_path).fit()
+    assert "\n" not in str(refused.value)
+
+
+def test_a_run_without_a_checkpoint_says_that_it_begins_anew(tmp_path, caplog):
+    Trainer(TinyTask(), replace(CONFIG, steps=1), tmp_path).fit()
+    assert "begins anew" not in caplog.text
+    shutil.rmtree(tmp_path / "checkpoints")
+    Trainer(TinyTask(), replace(CONFIG, steps=1), tmp_path).fit()
+    assert "begins anew" in caplog.text
 
 
 def test_impossible_configurations_are_refused():

@@ -130,7 +130,19 @@ def write_manifest(path: str | Path, clips: Iterable[Clip]) -> None:
         DataError: two clips with one id.
         AudioSepError: the file cannot be written.
     """
-    path = Path(path)
+    write_text(path, manifest_text(Path(path), clips))
+
+
+def manifest_text(path: Path, clips: Iterable[Clip]) -> str:
+    """What `write_manifest` writes.
+
+    Args:
+        path: the manifest file.
+        clips: the clips.
+
+    Raises:
+        DataError: two clips with one id.
+    """
     folder = path.parent.resolve()
     lines: dict[str, str] = {}
     for clip in clips:
@@ -140,4 +152,4 @@ def write_manifest(path: str | Path, clips: Iterable[Clip]) -> None:
         relative = audio.relative_to(folder) if audio.is_relative_to(folder) else audio
         row = to_dict(dataclasses.replace(clip, path=relative.as_posix()))
         lines[clip.id] = json.dumps(row, ensure_ascii=False) + "\n"
-    write_text(path, "".join(lines.values()))
+    return "".join(lines.values())

@@ -113,9 +113,11 @@ def load_checkpoint(path: Path, model: nn.Module) -> tuple[dict[str, Tensor], di
     try:
         model.load_state_dict(load_file(path / MODEL))
     except RuntimeError as error:
+        differences = str(error).splitlines()[1:]  # behind a heading; there may be hundreds
         raise ConfigError(
             f"{path} holds another model than the configuration describes; "
-            f"use a new run folder, with init={str(path)!r} to start from these weights ({error})"
+            f"use a new run folder, with init={str(path)!r} to start from these weights "
+            f"(the first of {len(differences)} differences: {differences[0].strip()})"
         ) from error
     training = torch.load(path / OPTIMIZER, weights_only=True, map_location="cpu")
     progress = RunProgress(**json.loads((path / TRAINER).read_text(encoding="utf-8")))

@@ -140,8 +140,11 @@ class Trainer:
         if checkpoint is not None:
             average, training, self.progress = load_checkpoint(checkpoint, model)
             logger.info("resuming from %s", checkpoint)
-        elif config.init:
-            warm_start(model, Path(config.init))
+        else:
+            if (self.run_dir / "config.json").is_file():
+                logger.warning("%s was stopped before its first checkpoint: it begins anew", self.run_dir)
+            if config.init:
+                warm_start(model, Path(config.init))
         if config.channels_last:
             model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch types it for tensors
         model.to(self.device)

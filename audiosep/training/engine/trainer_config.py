@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -84,8 +85,8 @@ class TrainerConfig:
             "learning_rate", "accumulation", "log_every", "keep",
         ):  # fmt: skip
             value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ConfigError(f"trainer.{name} must be greater than 0, got {value}")
+            if value is not None and not 0 < value < math.inf:
+                raise ConfigError(f"trainer.{name} must be a number greater than 0, got {value}")
         for name in ("warmup", "weight_decay", "patience", "seed"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"trainer.{name} must not be negative, got {getattr(self, name)}")

@@ -20,9 +20,11 @@ from typing import Any
 
 import torch
 
+from audiosep.atomic import write_text
 from audiosep.data.corpus import Corpus
-from audiosep.data.manifest import write_manifest
+from audiosep.data.manifest import Clip, manifest_text
 from audiosep.data.reading import OnError
+from audiosep.data.text_files import read_text
 from audiosep.errors import ConfigError, ModelError
 from audiosep.models.adapters import Adapter, AdapterConfig, apply_adapter, trainable_parameters
 from audiosep.models.separation_model import SeparationModel
@@ -30,6 +32,7 @@ from audiosep.query import load_encoder
 from audiosep.query.encoder import QueryEncoder
 from audiosep.query.mini import MiniEncoder
 from audiosep.training.caption_table import CaptionTable
+from audiosep.training.engine.run_state import latest_checkpoint
 from audiosep.training.engine.trainer import Trainer
 from audiosep.training.engine.trainer_config import TrainerConfig
 from audiosep.training.finetune.finetune_task import FinetuneOptions, FinetuneTask
@@ -81,6 +84,7 @@ class FinetuneConfig:
     def __post_init__(self) -> None:
         if not 0 < self.held_back < 1:
             raise ConfigError(f"held_back must lie between 0 and 1, got {self.held_back}")
+        self.trainer()  # refuses impossible values before recordings are read
 
     @property
     def on_error(self) -> OnError:
@@ -95,7 +99,7 @@ class FinetuneConfig:
         return TrainerConfig(
             steps=self.steps,
             minutes=None if self.steps is not None else self.minutes,
-            learning_rate=self.learning_rate or (1e-4 if self.full else 3e-3),
+            learning_rate=(1e-4 if self.full else 3e-3) if self.learning_rate is None else self.learning_rate,
             warmup=20,
             ema=0.98,
             precision=self.precision,  # type: ignore[arg-type]  # checked by the trainer
@@ -165,7 +169,7 @@ def finetune(
     Raises:
         DataError: too few recordings; the message says what to add.
         ModelError: no such base, or one that takes no words.
-        ConfigError: an impossible configuration.
+        ConfigError: an impossible configuration, or a run folder of other recordings.
     """
     config, sounds = config or FinetuneConfig(), Path(sounds)
     run_dir = Path(run_dir) if run_dir is not None else Path("runs") / f"finetune-{sounds.stem}"
@@ -178,7 +182,7 @@ def finetune(
         )
     clips = gather_clips(sounds, noise, config.held_back, config.on_error)
     run_dir.mkdir(parents=True, exist_ok=True)
-    write_manifest(run_dir / "manifest.jsonl", clips)
+    _write_clips(run_dir, clips)
     corpus = Corpus(clips, run_dir / "cache", model.sample_rate, on_error=config.on_error)
     encoder = load_encoder(facts["query"], folder)
 
@@ -215,6 +219,18 @@ def default_output(sounds: Path, full: bool) -> Path:
         full: whether it is the folder of a model, not the file of an adapter.
     """
     return Path(f"{sounds.stem}-model" if full else f"{sounds.stem}.safetensors")
+
+
+def _write_clips(run_dir: Path, clips: Sequence[Clip]) -> None:
+    """Write the manifest of a run, which goes on with the clips that it began with."""
+    path = run_dir / "manifest.jsonl"
+    text = manifest_text(path, clips)
+    if latest_checkpoint(run_dir / "checkpoints") and path.is_file() and read_text(path) != text:
+        raise ConfigError(
+            f"{run_dir} is a run on other recordings, or on other shares of them: name another folder with --run, or "
+            "delete it to begin anew"
+        )
+    write_text(path, text)
 
 
 def _saver(
