@@ -94,19 +94,24 @@ def test_each_request_gets_the_threads_whose_cpus_are_free(
 def opened(work: Work, song: Path, name: str = "song.wav") -> Any:
     """A session with a recording, as the page opens it."""
     session = work.sessions.create("here")
+    assert opened_there(work, session, song.read_bytes(), name) is None
+    return session
+
+
+def opened_there(work: Work, session: Any, content: bytes, name: str = "song.wav") -> Any:
+    """Why a session cannot open a file; None where it can."""
     upload = work.sessions.uploads / "0123" / "song.wav"
     upload.parent.mkdir(exist_ok=True)
-    upload.write_bytes(song.read_bytes())
+    upload.write_bytes(content)
     session.accept("open", work.limits)
     answer(session, "open", lambda: work.open(session, "open", upload, name))
-    assert session.document()["finished"] == {"open": None}
-    return session
+    return session.document()["finished"]["open"]["error"]
 
 
 def separated(work: Work, session: Any, **wanted: Any) -> Any:
     session.accept("go", work.limits)
     answer(session, "go", lambda: work.separate(session, "go", wanted))
-    return session.document()["finished"]["go"]
+    return session.document()["finished"]["go"]["error"]
 
 
 @pytest.fixture
@@ -513,7 +518,7 @@ def test_pages_may_upload_the_same_file(work: Work, song: Path) -> None:
         session.accept("open", work.limits)
         upload = folder / f"upload {number}"
         answer(session, "open", lambda at=session, upload=upload: work.open(at, "open", upload, "song.wav"))
-        assert session.document()["finished"] == {"open": None}
+        assert session.document()["finished"]["open"]["error"] is None
 
 
 def test_downloads_do_not_pile_up(make: Make, song: Path) -> None:

@@ -143,10 +143,10 @@ class Studio:
     def _separate(self, session: str, request: str, wanted: str) -> str:
         return self._computed(session, request, lambda at: self.work.separate(at, request, _object(wanted)))
 
-    def _computed(self, session: str, request: str, work: Callable[[Any], None]) -> str:
+    def _computed(self, session: str, request: str, work: Callable[[Any], str | None]) -> str:
         return self.work.compute(lambda: self._answer(session, request, work))
 
-    def _answer(self, session: str, request: str, work: Callable[[Any], None]) -> str:
+    def _answer(self, session: str, request: str, work: Callable[[Any], str | None]) -> str:
         try:
             found = self._sessions.get(session)
         except AudioSepError as error:

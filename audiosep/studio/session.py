@@ -19,6 +19,9 @@ from audiosep.studio.overview import Overview
 from audiosep.studio.recording import Recording
 from audiosep.studio.studio_limits import Limits
 
+Asked = tuple[object, ...]
+"""What a track answers, in a form in which it is compared."""
+
 MIX = "mix"
 """The track that is the recording itself."""
 
@@ -51,6 +54,7 @@ class Track:
         spans: where it sounds.
         complete: whether it is the whole, and not a preview.
         view: its picture.
+        asked: what it answers; equal where tracks would sound the same.
     """
 
     id: str
@@ -65,6 +69,7 @@ class Track:
     spans: tuple[Span, ...]
     complete: bool
     view: Overview
+    asked: Asked
 
     def document(self) -> dict[str, object]:
         """For JSON."""
@@ -141,7 +146,7 @@ class Session:
         self.tracks: dict[str, Track] = {}
         self.files: dict[str, tuple[Path, str]] = {}
         self._running: dict[str, Running] = {}  # a recording may be opened while another request is cancelled
-        self._finished: OrderedDict[str, str | None] = OrderedDict()
+        self._finished: OrderedDict[str, dict[str, str | None]] = OrderedDict()
         self._waiting: list[str] = []
         self._dropped: set[str] = set()
         self._made: deque[str] = deque()
@@ -205,19 +210,20 @@ class Session:
             self._used = time.monotonic()
             return True
 
-    def finish(self, request: str, error: str | None = None) -> None:
+    def finish(self, request: str, error: str | None = None, track: str | None = None) -> None:
         """A request was answered.
 
         Args:
             request: as for `accept`.
             error: what was wrong, in words for the user; None for nothing.
+            track: the id of one that answered it before; None for none.
         """
         with self._lock:
             self._running.pop(request, None)
             if request in self._waiting:
                 self._waiting.remove(request)
             self._dropped.discard(request)
-            self._finished[request] = error
+            self._finished[request] = {"error": error, "track": track}
             while len(self._finished) > _REMEMBERED:
                 self._finished.popitem(last=False)
             self._used = time.monotonic()
@@ -251,7 +257,7 @@ class Session:
             shutil.rmtree(path, ignore_errors=True)
 
     def put(self, track: Track, recording: Recording) -> None:
-        """Show a track, in the place of its preview, whose file is deleted.
+        """Show a track, in the place of its preview or of a track that it makes superfluous, whose files are deleted.
 
         Args:
             track: to show.
@@ -262,10 +268,13 @@ class Session:
         """
         with self._lock:
             self._check_shown(recording)
-            before = self.tracks.get(track.id)
+            same = [one.id for one in self.tracks.values() if track.complete and one.asked == track.asked]
+            before = [self.tracks.pop(id) for id in same if id != track.id]
+            before += [self.tracks[track.id]] if track.id in self.tracks else []
             self.tracks[track.id] = track
-        if before is not None and before.path != track.path:
-            before.path.unlink(missing_ok=True)
+        for one in before:
+            if one.path != track.path:
+                one.path.unlink(missing_ok=True)
 
     def put_heard(self, heard: tuple[HeardSound, ...], recording: Recording) -> None:
         """Show what was heard.

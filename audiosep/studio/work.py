@@ -18,9 +18,10 @@ from audiosep.inference.options import Options
 from audiosep.inference.threads import threads_for, use_threads
 from audiosep.output.output_options import OutputOptions
 from audiosep.query.query import Query
+from audiosep.query.sounds_file import fold_name
 from audiosep.studio.overview import overview_of_file
 from audiosep.studio.recording import PREVIEW, Recording, open_recording, safe_suffix
-from audiosep.studio.session import CANCELLED, Session, Track
+from audiosep.studio.session import CANCELLED, Asked, Session, Track
 from audiosep.studio.sessions import Sessions
 from audiosep.studio.studio_limits import Limits
 
@@ -184,7 +185,7 @@ class Work:
         heard = hear(self.separator(model), recording, functools.partial(session.advance, request))
         session.put_heard(heard, recording)
 
-    def separate(self, session: Session, request: str, wanted: Message) -> None:
+    def separate(self, session: Session, request: str, wanted: Message) -> str | None:
         """Separate a sound or the stems: a preview of long recordings first.
 
         Args:
@@ -192,6 +193,9 @@ class Work:
             request: that was accepted.
             wanted: "stems": true, or "text", "spans" and "not" of a query; "model"; "from", the second at which a
                 preview begins.
+
+        Returns:
+            The id of a track that answers it already, so that no other one comes; else None.
 
         Raises:
             InputError: no recording, too many tracks, or no such query.
@@ -206,6 +210,10 @@ class Work:
         label = "Four stems" if query is None else query.label
         _begin(session, request, label, "preview")
         separator = self.separator(_text(wanted, "model"))
+        asked = _asked(separator, _text(wanted, "model"), query)
+        there = {track.asked: id for id, track in list(session.tracks.items()) if query or track.origin == "stems"}
+        if asked and all(one in there for one in asked):
+            return there[asked[0]]
         names = separator.stem_names if query is None else (query.label,)
         if len(session.tracks) + len(names) > self.limits.tracks:
             raise InputError(f"a page has up to {self.limits.tracks} tracks: remove some")
@@ -228,7 +236,7 @@ class Work:
                 result = _separate(separator, recording, query, out, stage, wanted_still)
                 if not wanted_still(1.0):
                     raise Cancelled("cancelled")
-                for track in _tracks(result, ids, origin, separator.name, stage, recording):
+                for track in _tracks(result, ids, asked, origin, separator.name, stage, recording):
                     if made and track.id not in session.tracks:
                         track.path.unlink(missing_ok=True)
                     else:
@@ -242,6 +250,7 @@ class Work:
             raise
         finally:
             free_cache(separator.device)  # the heaps of a server's threads grow with every request otherwise
+        return None
 
 
 def hear(separator: Separator, recording: Recording, progress: Callable[[float], bool]) -> tuple[HeardSound, ...]:
@@ -322,6 +331,15 @@ def _spans(wanted: Message, name: str) -> list[tuple[float, float]]:
     return spans
 
 
+def _asked(separator: Separator, model: str, query: Query | None) -> list[Asked]:
+    """What the tracks of a request answer; words that name a stem ask for it as the request for the stems does."""
+    if query is None:
+        return [(model, stem) for stem in separator.stem_names]
+    if stem := separator.stems_for([query]).get(query.label):
+        return [(model, stem)]
+    return [(model, fold_name(query.text or ""), query.spans, query.negative_spans)]
+
+
 def _separate(
     separator: Separator,
     recording: Recording,
@@ -347,6 +365,7 @@ def _separate(
 def _tracks(
     result: FileResult,
     ids: Sequence[str],
+    asked: Sequence[Asked],
     origin: str,
     model: str,
     stage: _Stage,
@@ -372,21 +391,22 @@ def _tracks(
                 recording.view.highest,
                 columns=max(1, round(len(recording.view.peaks) * seconds / recording.seconds)),
             ),
+            asked=one,
         )
-        for id, (name, path) in zip(ids, result.outputs.items(), strict=True)
+        for id, one, (name, path) in zip(ids, asked, result.outputs.items(), strict=True)
     ]
 
 
-def answer(session: Session, request: str, work: Callable[[], None]) -> None:
+def answer(session: Session, request: str, work: Callable[[], str | None]) -> None:
     """Do something for a page, and tell it what became of it.
 
     Args:
         session: of the page.
         request: that was accepted.
-        work: to do.
+        work: to do; returns the id of a track that answered it before, or None.
     """
     try:
-        work()
+        track = work()
     except Cancelled:
         session.finish(request, CANCELLED)
     except AudioSepError as error:
@@ -395,7 +415,7 @@ def answer(session: Session, request: str, work: Callable[[], None]) -> None:
         logger.exception("a request of the studio failed")
         session.finish(request, f"something went wrong ({type(error).__name__}): the log of the studio has more")
     else:
-        session.finish(request)
+        session.finish(request, track=track)
 
 
 def _without_paths(message: str, session: Session) -> str:

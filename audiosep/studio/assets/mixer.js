@@ -340,14 +340,22 @@ class Mixer {
     await this.try(async () => {
       if (listening) await this.server.post("cancel", { request: listening });
       const asked = JSON.stringify({ ...wanted, model, ...(from === null ? {} : { from }) });
-      await this.server.ask(uniqueName(), "separate", asked);
+      const there = await this.server.ask(uniqueName(), "separate", asked);
       if (this.recording !== recording) return;
+      if (this.tracks.has(there)) this.point(there);
       this.marks = [];
       this.showMarks();
     });
     if (this.recording === recording && listening && !this.heard && [null, listening].includes(this.listening)) {
       this.listen();
     }
+  }
+
+  point(id) {
+    const { track, row } = this.tracks.get(id);
+    this.choose([...this.tracks.keys()].indexOf(id));
+    row.scrollIntoView({ block: "nearest" });
+    this.say(`There is a track of this already: ${track.name}.`);
   }
 
   async download(wanted) {

@@ -52,7 +52,8 @@ export class Server {
     }));
   }
 
-  // Ends when the request was answered; fails with the reason where it could not be.
+  // Ends when the request was answered, with the track that answered it before, if there is one; fails with the reason
+  // where it could not be.
   async ask(request, name, ...values) {
     await this.post("requests", { request });
     const answered = new Promise((resolve, reject) => this.pending.set(request, { resolve, reject }));
@@ -77,10 +78,10 @@ export class Server {
       let state = null;
       try {
         state = await this.state();
-        for (const [request, error] of Object.entries(state.finished)) {
+        for (const [request, { error, track }] of Object.entries(state.finished)) {
           const one = this.pending.get(request);
           this.pending.delete(request);
-          if (one) error === null ? one.resolve() : one.reject(new Error(error));
+          if (one) error === null ? one.resolve(track) : one.reject(new Error(error));
         }
         await this.watch(state);
       } catch (error) {
