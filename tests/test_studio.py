@@ -492,6 +492,38 @@ def test_another_recording_ends_what_was_asked_of_the_one_before(work: Work, son
         session.put(track, before)
 
 
+def test_a_file_that_is_refused_ends_nothing(work: Work, song: Path) -> None:
+    session = opened(work, song)
+    session.accept("go", work.limits)
+    assert "a text" in opened_there(work, session, b"no recording")
+    assert session.document()["waiting"] == ["go"]
+    session.accept("open", work.limits)
+    session.accept("later", work.limits)
+    assert opened_there(work, session, song.read_bytes()) is None
+    assert session.document()["finished"]["go"]["error"] == "cancelled"
+    assert "later" in session.document()["waiting"]
+
+
+def test_what_a_track_answers_makes_no_second_one(work: Work, song: Path) -> None:
+    session = opened(work, song)
+
+    def asked(**wanted: Any) -> Any:
+        assert separated(work, session, **wanted) is None
+        return session.document()["finished"]["go"]["track"], [track.name for track in session.tracks.values()]
+
+    assert asked(text="Dog") == (None, ["Dog"])
+    (dog,) = session.tracks
+    assert asked(text=" the  dog") == (dog, ["Dog"])
+    assert asked(text="dog", spans=[[0, 1]])[0] is None
+    session.remove(next(reversed(session.tracks)))
+    assert asked(text="drums") == (None, ["Dog", "drums"])
+    stems = ["vocals", "drums", "bass", "other"]
+    assert asked(stems=True) == (None, ["Dog", *stems])  # in the place of the drums that were there
+    assert asked(stems=True) == (list(session.tracks)[1], ["Dog", *stems])
+    assert asked(text="the drums") == (list(session.tracks)[2], ["Dog", *stems])
+    assert len(list(session.folder.rglob("*(*).wav"))) == 5
+
+
 def test_a_removed_preview_does_not_come_back(work: Work, tmp_path: Path) -> None:
     long = tmp_path / "long.wav"
     write_audio(long, np.tile(sounds.voice(4.0, RATE, 1), 10)[None].astype(np.float32), RATE)

@@ -243,13 +243,16 @@ class Session:
 
     # ---- tracks and files ----------------------------------------------------------------------------------------
 
-    def replace_recording(self, recording: Recording) -> None:
-        """Show another recording; the tracks of the one before are gone.
+    def replace_recording(self, recording: Recording, request: str) -> None:
+        """Show another recording; the tracks of the one before are gone, and what was asked of it ends.
 
         Args:
             recording: in a folder of this session.
+            request: that opened it; those accepted before it end, as one accepted later may open yet another.
         """
         with self._lock:
+            for one in self._waiting[: self._waiting.index(request)]:
+                self.drop(one)
             before = [path for path in self.folder.iterdir() if path != recording.path.parent]
             self.recording, self.heard, self.tracks, self.files = recording, None, {}, {}
             self._made.clear()

@@ -149,7 +149,7 @@ class Work:
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
-        session.replace_recording(recording)
+        session.replace_recording(recording, request)
 
     def _uploaded(self, path: Path) -> Path:
         """An uploaded file: nothing but a regular file below the folder of uploads.

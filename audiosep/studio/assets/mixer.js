@@ -317,7 +317,6 @@ class Mixer {
       if (file.size > limits.upload_bytes) throw new Error(`${file.name} is larger than the studio takes.`);
       const path = await this.server.upload(file, (done) => this.say(`Uploading ${file.name}: ${Math.round(done * 100)}%`));
       this.say("");
-      await this.server.post("cancel", {}); // what was asked of the recording before
       await this.server.ask(uniqueName(), "open", path, file.name);
       this.listen();
     });
