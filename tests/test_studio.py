@@ -19,7 +19,7 @@ import torch
 from conftest import Run
 from doubles import FakeEncoder, IdentityModel, TinyModel
 
-from audiosep.audio import write_audio
+from audiosep.audio import read_audio, write_audio
 from audiosep.errors import AudioSepError, Cancelled, InputError
 from audiosep.inference import threads
 from audiosep.separator import Separator
@@ -677,12 +677,16 @@ def test_one_thread_runs_models(work: Work) -> None:
         work.compute(lambda: work.listen(work.sessions.create("here"), "x"))
 
 
-def test_damage_of_a_recording_is_told_to_the_page(work: Work, song: Path, tmp_path: Path) -> None:
-    cut = tmp_path / "cut.wav"
-    cut.write_bytes(song.read_bytes()[:-20_000])
-    session = opened(work, cut, "cut.wav")
+@pytest.mark.parametrize("suffix", ["wav", "flac"])
+def test_damage_of_a_recording_is_told_to_the_page(make: Make, song: Path, tmp_path: Path, suffix: str) -> None:
+    cut = tmp_path / f"cut.{suffix}"
+    write_audio(cut, *read_audio(song))
+    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
+    studio, client = make()
+    session = opened(studio.work, cut, cut.name)
     remarks = session.document()["recording"]["remarks"]
-    assert any("cut.wav" in remark for remark in remarks)
+    assert remarks
+    assert all(remark.startswith(cut.name) for remark in remarks)
     assert str(session.folder) not in "".join(remarks)
 
 

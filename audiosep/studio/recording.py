@@ -92,10 +92,11 @@ def open_recording(path: Path, name: str, limits: Limits, progress: Callable[[fl
         AudioError: no recording.
         Cancelled: by `progress`.
     """
+    name = shown_name(name)
     try:
         info = check_upload(path, limits)
     except (AudioError, InputError) as error:
-        raise type(error)(str(error).replace(str(path), shown_name(name))) from error
+        raise type(error)(str(error).replace(str(path), name)) from error
     mix = path.with_name("mix.wav")
     expected = (info.seconds or limits.seconds) * info.sample_rate
     with _remarks() as remarks, AudioReader(path, max_seconds=limits.seconds, name=shown_name(name)) as reader:
@@ -110,7 +111,8 @@ def open_recording(path: Path, name: str, limits: Limits, progress: Callable[[fl
     view = overview_of_file(mix)
     start = representative_start(mix, PREVIEW) if samples > 1.5 * PREVIEW * info.sample_rate else 0.0
     progress(1.0)
-    return Recording(shown_name(name), path, mix, info, samples, start, view, tuple(remarks))
+    told = tuple(remark.replace(str(path), name) for remark in remarks)
+    return Recording(name, path, mix, info, samples, start, view, told)
 
 
 @contextlib.contextmanager

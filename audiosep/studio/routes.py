@@ -26,7 +26,7 @@ from audiosep.studio.mixdown import download_names, view_of_rest, weights_of, wr
 from audiosep.studio.recording import Recording
 from audiosep.studio.session import MIX, REST, Session, Track
 from audiosep.studio.sessions import Sessions
-from audiosep.studio.work import Work
+from audiosep.studio.work import Work, without_paths
 
 PREFIX = "/studio"
 
@@ -94,7 +94,10 @@ def routes(work: Work, about: dict[str, object]) -> list[Route]:
         session = _session(sessions, request)
         session.use()
         wanted = await _body(request)
-        return JSONResponse({"key": await run_in_threadpool(_prepare, session, wanted)})
+        try:
+            return JSONResponse({"key": await run_in_threadpool(_prepare, session, wanted)})
+        except AudioSepError as error:
+            raise InputError(without_paths(str(error), session)) from error
 
     async def download(request: Request) -> Response:
         session = _session(sessions, request)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import re
 import secrets
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -410,7 +411,7 @@ def answer(session: Session, request: str, work: Callable[[], str | None]) -> No
     except Cancelled:
         session.finish(request, CANCELLED)
     except AudioSepError as error:
-        session.finish(request, _without_paths(str(error), session))
+        session.finish(request, without_paths(str(error), session))
     except Exception as error:  # the page must hear of it, and the next request go on
         logger.exception("a request of the studio failed")
         session.finish(request, f"something went wrong ({type(error).__name__}): the log of the studio has more")
@@ -418,10 +419,14 @@ def answer(session: Session, request: str, work: Callable[[], str | None]) -> No
         session.finish(request, track=track)
 
 
-def _without_paths(message: str, session: Session) -> str:
-    """A message without the place of the session's files on this machine."""
+def without_paths(message: str, session: Session) -> str:
+    """A message without the place of the session's files on this machine.
+
+    Args:
+        message: for the user.
+        session: of the page.
+    """
     recording = session.recording
     if recording is not None:
         message = message.replace(str(recording.path), recording.name)
-    parts = [part for part in message.split(str(session.folder)) if part]
-    return "the recording".join(parts) if len(parts) > 1 else message.replace(str(session.folder), "the recording")
+    return re.sub(rf"{re.escape(str(session.folder))}([\\/][\w.-]+)*", "the recording", message)
