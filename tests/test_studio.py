@@ -18,6 +18,7 @@ import sounds
 import torch
 from conftest import Run
 from doubles import FakeEncoder, IdentityModel, TinyModel
+from odd_files import Sound, container, tones
 
 from audiosep.audio import read_audio, write_audio
 from audiosep.errors import AudioSepError, Cancelled, InputError
@@ -688,6 +689,31 @@ def test_damage_of_a_recording_is_told_to_the_page(make: Make, song: Path, tmp_p
     assert remarks
     assert all(remark.startswith(cut.name) for remark in remarks)
     assert str(session.folder) not in "".join(remarks)
+    session.recording.mix.unlink()
+    wanted = {"kind": "mix", "gains": {}, "rest": 1}
+    error = client.post(f"/studio/sessions/{session.id}/files", json=wanted).json()["error"]
+    assert "the recording" in error
+    assert str(studio.work.sessions.root) not in error
+
+
+def test_another_audio_track_of_a_film_is_opened(work: Work, tmp_path: Path) -> None:
+    pytest.importorskip("av", reason="PyAV is not installed: pip install 'audiosep[formats]'")
+    x = tones(1, 1)
+    film = container(tmp_path / "film.mkv", "flac", [Sound(0 * x, default=True, language="eng"), Sound(x)], picture=1)
+    session = opened(work, film, film.name)
+    quiet = session.recording.mix
+    assert session.document()["recording"]["audio"] == ["1 (eng, default)", "2"]
+    assert not np.any(read_audio(quiet)[0])
+    for track in (3, 2):
+        session.accept("track", work.limits)
+        answer(session, "track", lambda track=track: work.open_track(session, "track", track))
+        error = session.document()["finished"]["track"]["error"]
+        assert quiet.exists() == (error is not None) == (track == 3)
+    shown = session.document()["recording"]
+    assert (shown["name"], shown["track"], shown["remarks"]) == ("film.mkv", 2, [])
+    assert separated(work, session, text="x") is None
+    (separate,) = session.tracks.values()
+    assert np.abs(read_audio(separate.path)[0]).max() > 0.1  # the model gives the mixture
 
 
 def test_stems_become_one_file_for_dj_programs(make: Make, song: Path) -> None:

@@ -127,7 +127,9 @@ class Studio:
             )
             Interface(self.work, gradio.Error).offer(gradio)
             page = {"api_visibility": "undocumented"}
-            gradio.api(self._open, api_name="page_open", concurrency_limit=2, **page)
+            opening = {"concurrency_id": "open", "concurrency_limit": 2}
+            gradio.api(self._open, api_name="page_open", **opening, **page)
+            gradio.api(self._open_track, api_name="page_open_track", **opening, **page)
             model = {"concurrency_id": "model", "concurrency_limit": 1}  # one worker computes
             gradio.api(self._listen, api_name="page_listen", **model, **page)
             gradio.api(self._separate, api_name="page_separate", **model, **page)
@@ -136,6 +138,9 @@ class Studio:
 
     def _open(self, session: str, request: str, path: str, name: str) -> str:
         return self._answer(session, request, lambda at: self.work.open(at, request, Path(path), str(name)))
+
+    def _open_track(self, session: str, request: str, track: int) -> str:
+        return self._answer(session, request, lambda at: self.work.open_track(at, request, track))
 
     def _listen(self, session: str, request: str, model: str) -> str:
         return self._computed(session, request, lambda at: self.work.listen(at, request, str(model)))

@@ -78,7 +78,9 @@ def shown_name(name: str) -> str:
     return "".join(letter for letter in last if letter.isprintable())[:_LONGEST_NAME].strip() or "recording"
 
 
-def open_recording(path: Path, name: str, limits: Limits, progress: Callable[[float], bool]) -> Recording:
+def open_recording(
+    path: Path, name: str, limits: Limits, progress: Callable[[float], bool], track: int | None = None
+) -> Recording:
     """Check a file and decode it once.
 
     Args:
@@ -86,6 +88,7 @@ def open_recording(path: Path, name: str, limits: Limits, progress: Callable[[fl
         name: that the user's file had.
         limits: of the studio.
         progress: called with the fraction that is done; returning False cancels.
+        track: number of the audio track; None for the default one.
 
     Raises:
         InputError: too large or long, or nothing that can be separated.
@@ -94,12 +97,14 @@ def open_recording(path: Path, name: str, limits: Limits, progress: Callable[[fl
     """
     name = shown_name(name)
     try:
-        info = check_upload(path, limits)
+        info = check_upload(path, limits, track)
     except (AudioError, InputError) as error:
         raise type(error)(str(error).replace(str(path), name)) from error
     mix = path.with_name("mix.wav")
     expected = (info.seconds or limits.seconds) * info.sample_rate
-    with _remarks() as remarks, AudioReader(path, max_seconds=limits.seconds, name=shown_name(name)) as reader:
+    # The track is named, also the default one: the page says which others there are.
+    reading = AudioReader(path, max_seconds=limits.seconds, name=name, track=info.track)
+    with _remarks() as remarks, reading as reader:
         info = replace(reader.info, path=path)
         with AudioWriter(mix, info.sample_rate, info.channels, "float") as writer:
             for block in reader:

@@ -349,6 +349,8 @@ class Session:
                     "channels": recording.info.channels,
                     "video": recording.is_video,
                     "remarks": list(recording.remarks),
+                    "audio": [str(track) for track in recording.info.tracks],
+                    "track": recording.info.track,
                 },
                 "heard": None
                 if heard is None

@@ -49,18 +49,20 @@ class Limits:
     lease: float = 180.0
 
 
-def check_upload(path: Path, limits: Limits) -> AudioInfo:
+def check_upload(path: Path, limits: Limits, track: int | None = None) -> AudioInfo:
     """Refuse a file before any of its sound is decoded.
 
     Args:
         path: of the file.
         limits: of the studio.
+        track: number of the audio track; None for the default one.
 
     Returns:
         What the file is.
 
     Raises:
-        InputError: too large, too long, a playlist or another text, too many channels, no room on the disk.
+        InputError: too large, too long, a playlist or another text, too many channels, no such track, no room on the
+            disk.
         AudioError: no recording.
     """
     size = path.stat().st_size
@@ -71,7 +73,7 @@ def check_upload(path: Path, limits: Limits) -> AudioInfo:
         )
     if _is_text(path):
         raise InputError("the file is a text or a playlist, not a recording: upload the recording itself")
-    info = probe(path)
+    info = probe(path, track)
     if info.format.lower() in _PLAYLISTS:
         raise InputError("the file is a playlist, not a recording: upload the recording itself")
     check_channels(info.channels)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
 import re
 import secrets
 import shutil
@@ -140,13 +141,43 @@ class Work:
             Cancelled: by the page.
         """
         source = self._uploaded(upload)
+        # Nothing beside it is moved: pages that upload the same file share its folder.
+        self._open(session, request, functools.partial(shutil.move, source), name, safe_suffix(name))
+
+    def open_track(self, session: Session, request: str, track: int) -> None:
+        """Open the file of the recording again, with another of its audio tracks.
+
+        Args:
+            session: of the page.
+            request: that was accepted.
+            track: number of the audio track, from 1 on.
+
+        Raises:
+            InputError: no recording, no such track, or nothing that can be separated.
+            AudioError: the track cannot be read.
+            Cancelled: by the page.
+        """
+        shown = _opened(session)
+        take = functools.partial(os.link, shown.path)
+        self._open(session, request, take, shown.name, shown.path.suffix, track)
+
+    def _open(
+        self,
+        session: Session,
+        request: str,
+        take: Callable[[Path], object],
+        name: str,
+        suffix: str,
+        track: int | None = None,
+    ) -> None:
+        """Show a recording whose file `take` puts where it is told."""
         _begin(session, request, "Opening the recording", "opening")
         folder = session.folder / secrets.token_hex(8)
         folder.mkdir()
-        path = folder / f"recording{safe_suffix(name)}"
+        path = folder / f"recording{suffix}"
         try:
-            shutil.move(source, path)  # and nothing beside it: pages that upload the same file share its folder
-            recording = open_recording(path, name, self.limits, functools.partial(session.advance, request))
+            take(path)
+            recording = open_recording(path, name, self.limits, functools.partial(session.advance, request), track)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -354,7 +385,7 @@ def _separate(
         recording.path,
         None if query is None else [query],
         out,
-        output=OutputOptions(residual=False, start=stage.start, end=stage.end),
+        output=OutputOptions(residual=False, start=stage.start, end=stage.end, track=str(recording.info.track)),
         options=stage.options,
         progress=progress,
     )

@@ -101,6 +101,9 @@ class Mixer {
       `${recording.channels} ${recording.channels === 1 ? "channel" : "channels"}` +
       (recording.channels > 2 ? " (played as their mean)" : "");
     this.part("remarks").textContent = recording.remarks.join("; ");
+    this.part("audio-tracks").hidden = recording.audio.length < 2;
+    this.part("audio-track").replaceChildren(...recording.audio.map((name, at) => new Option(name, at + 1)));
+    this.part("audio-track").value = recording.track;
     this.part("save-video").hidden = !recording.video;
     this.part("main").setAttribute("aria-valuemax", recording.seconds.toFixed(1));
     this.select(null);
@@ -221,13 +224,14 @@ class Mixer {
 
   bind() {
     const on = (name, event, action) => this.part(name).addEventListener(event, action);
-    on("file", "change", (event) => this.open(event.target.files[0]));
+    on("file", "change", (event) => this.open(event.target.files));
+    on("audio-track", "change", () => this.openTrack());
     const drop = this.part("drop");
     for (const event of ["dragover", "dragleave", "drop"]) {
       this.root.addEventListener(event, (moved) => {
         moved.preventDefault();
         drop.classList.toggle("studio-over", event === "dragover");
-        if (event === "drop" && moved.dataTransfer.files.length) this.open(moved.dataTransfer.files[0]);
+        if (event === "drop") this.open(moved.dataTransfer.files);
       });
     }
     on("cancel", "click", () => this.try(() => this.server.post("cancel", {})));
@@ -309,7 +313,8 @@ class Mixer {
     event.preventDefault();
   }
 
-  async open(file) {
+  async open(files) {
+    const [file, ...others] = files;
     if (!file) return;
     const { limits } = this.server.about;
     this.part("error").textContent = "";
@@ -320,8 +325,17 @@ class Mixer {
       await this.server.ask(uniqueName(), "open", path, file.name);
       this.listen();
     });
-    this.say("");
+    this.say(others.length ? `One recording at a time: of ${others.length + 1} files only ${file.name} was taken.` : "");
     this.part("file").value = "";
+  }
+
+  // Opens the recording again with another of its audio tracks.
+  async openTrack() {
+    await this.try(async () => {
+      await this.server.ask(uniqueName(), "open_track", Number(this.part("audio-track").value));
+      this.listen();
+    });
+    this.part("audio-track").value = this.recording.track; // where it could not be read
   }
 
   // Listens for suggestions, while nothing else is wanted.
