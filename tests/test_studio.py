@@ -382,6 +382,7 @@ def test_a_preview_comes_first_and_the_whole_takes_its_place(work: Work, tmp_pat
         {"text": "x", "from": True},
         {"text": "x", "model": "other"},
         {"spans": [[100, 101]]},
+        {"not": [[0, 1]]},
     ],
 )
 def test_impossible_requests_are_refused(work: Work, song: Path, wanted: dict[str, Any]) -> None:
@@ -397,7 +398,8 @@ def test_a_query_has_words_and_marks() -> None:
     query = query_of({"text": "  dog   barking ", "spans": [[1, 2.5]], "not": [[3, 4]]})
     assert query is not None
     assert (query.text, query.spans, query.negative_spans) == ("dog barking", ((1, 2.5),), ((3, 4),))
-    assert query_of({"not": [[3, 4]]}) is None
+    with pytest.raises(InputError, match="add words, or a stretch with This sound"):
+        query_of({"not": [[3, 4]]})
 
 
 def test_requests_wait_are_counted_and_cancelled(make: Make, song: Path) -> None:

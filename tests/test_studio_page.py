@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import sounds
 from doubles import FakeEncoder, TinyModel
+from odd_files import Sound, container, tones
 from torch import Tensor
 
 from audiosep import query
@@ -265,7 +266,66 @@ def test_wrong_files_are_refused_and_the_page_goes_on(client: Page, song: Path, 
     client.page.wait_for_function("document.querySelector('.studio-error').textContent.includes('cannot be read')")
     assert "studio-" not in client.page.inner_text(".studio-error")  # nothing of the server's folders
     client.open(song)
-    assert client.separate("piano")
+    HeldModel.released.clear()
+    client.page.select_option(".studio-model", "held")
+    client.page.fill(".studio-text", "violin")
+    client.page.click(".studio-separate")
+    client.page.wait_for_function("document.querySelector('.studio-job-text').textContent.includes('violin')")
+    client.page.evaluate(
+        """() => {
+            const dropped = new DataTransfer();
+            for (const name of ["one.wav", "two.wav"]) dropped.items.add(new File(["no recording"], name));
+            const drop = new DragEvent("drop", { dataTransfer: dropped, bubbles: true });
+            document.querySelector(".studio").dispatchEvent(drop);
+        }"""
+    )
+    client.page.wait_for_function("document.querySelector('.studio-status').textContent.includes('only one.wav')")
+    assert "a text" in client.page.inner_text(".studio-error")
+    HeldModel.released.set()
+    track = client.new_track()  # what ran goes on
+    client.page.fill(".studio-text", "The violin")
+    client.page.click(".studio-separate")
+    client.page.wait_for_function("document.querySelector('.studio-status').textContent.endsWith('already: violin.')")
+    assert client.tracks() == [track]
+    assert client.page.inner_text(".studio-error") == ""
+
+
+def test_a_typed_stretch_is_checked_and_taken_away(client: Page, song: Path) -> None:
+    client.open(song)
+    page = client.page
+
+    def typed(start: str, end: str) -> tuple[bool, str]:
+        for field, seconds in ((".studio-from", start), (".studio-to", end)):
+            page.fill(field, seconds)
+            page.press(field, "Enter")
+        return page.is_visible(".studio-selection"), page.inner_text(".studio-error")
+
+    page.click(".studio-this")
+    assert "Mark a stretch first" in page.inner_text(".studio-error")
+    assert typed("1", "2") == (True, "")
+    for start, end in (("5", "2"), ("40", "50"), ("-1", "2")):
+        marked, error = typed(start, end)
+        assert not marked
+        assert "type other seconds" in error
+    page.click(".studio-loop")
+    assert typed("1", "") == (False, "")
+    for take_away in (lambda: typed("", ""), lambda: page.keyboard.press("Escape")):
+        assert typed("1", "2") == (True, "")
+        assert page.evaluate(f"{_PLAYER}.loop[1] - {_PLAYER}.loop[0]") == RATE
+        take_away()
+        assert page.is_hidden(".studio-selection")
+        assert page.input_value(".studio-from") == ""
+        assert page.evaluate(f"{_PLAYER}.loop[1] - {_PLAYER}.loop[0]") == 34 * RATE
+
+
+def test_the_audio_track_of_a_film_is_chosen(client: Page, tmp_path: Path) -> None:
+    pytest.importorskip("av", reason="PyAV is not installed: pip install 'audiosep[formats]'")
+    x = tones(1, 3)
+    film = container(tmp_path / "film.mkv", "flac", [Sound(x), Sound(x[:, : 2 * len(x[0]) // 3])], picture=1)
+    client.open(film)
+    client.page.select_option(".studio-audio-track", "2")
+    client.page.wait_for_function("document.querySelector('.studio-name').textContent.includes('0:02')")
+    assert client.page.input_value(".studio-audio-track") == "2"
 
 
 @pytest.mark.slow
@@ -274,6 +334,11 @@ def test_a_page_comes_back_after_a_reload_and_another_sees_nothing_of_it(
 ) -> None:
     client.open(song)
     track = client.separate("piano")
+    client.page.click(client.row(track, "mute"))
+    client.page.fill(client.row("rest", "gain"), "-12")
+    client.page.fill(".studio-from", "1")
+    client.page.fill(".studio-to", "2")
+    client.page.click(".studio-not")
     HeldModel.released.clear()
     client.page.select_option(".studio-model", "held")
     client.page.fill(".studio-text", "violin")
@@ -281,6 +346,10 @@ def test_a_page_comes_back_after_a_reload_and_another_sees_nothing_of_it(
     client.page.wait_for_function("document.querySelector('.studio-job-text').textContent.includes('violin')")
     client.load()  # in the middle
     client.page.wait_for_selector(client.row(track, "track-name"))
+    assert client.page.get_attribute(client.row(track, "mute"), "aria-pressed") == "true"
+    assert client.page.inner_text(client.row("rest", "decibels")) == "-12 dB"
+    assert client.page.input_value(".studio-to") == "2.00"
+    assert client.page.inner_text(".studio-marks") == "not this 1.0-2.0 s ×"
     client.page.wait_for_function("document.querySelector('.studio-job-text').textContent.includes('violin')")
     context = chromium.new_context()
     other = Page(context.new_page(), address)
@@ -362,7 +431,12 @@ def test_the_page_fits_a_phone_and_is_used_by_the_keyboard_alone(
     client.page.keyboard.press("Enter")
     track = client.new_track()
     page = client.page
-    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    for width in (320, 360):
+        page.set_viewport_size({"width": width, "height": 740})
+        wide = """[...document.querySelectorAll('.studio-recording *')].filter((one) => one.offsetParent &&
+            one.getBoundingClientRect().right > one.closest('section').getBoundingClientRect().right + 1).length"""
+        assert page.evaluate(wide) == 0
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
     unnamed = """[...document.querySelectorAll('.studio button, .studio input, .studio select')].filter(
         (one) => !(one.ariaLabel || one.textContent.trim() || one.labels?.length)).length"""
     assert page.evaluate(unnamed) == 0

@@ -318,6 +318,8 @@ def query_of(wanted: Message) -> Query | None:
     """
     text = " ".join(_text(wanted, "text").split())
     spans, others = _spans(wanted, "spans"), _spans(wanted, "not")
+    if not text and not spans and others:
+        raise InputError("Not this only keeps sounds out of an answer: add words, or a stretch with This sound")
     if not text and not spans:
         return None
     return Query(text or None, spans=spans, negative_spans=others)

@@ -8,6 +8,8 @@ const SOFTEST = -40; // dB of the slider, where it means silence
 const LOUDEST = 12;
 const STEP = 5; // seconds of an arrow key
 const CLICK = 4; // pixels; a shorter drag is a click
+const SHORTEST = 0.01; // seconds of a marked stretch
+const KEPT = "audiosep-mixer";
 
 export function start(element, style) {
   const link = document.createElement("link");
@@ -47,9 +49,11 @@ class Mixer {
       this.part("model").replaceChildren(...models.map((name) => new Option(name, name)));
       this.part("models").hidden = models.length < 2;
       await this.show(state);
+      this.restore();
     } catch (error) {
       this.fail(error);
     }
+    addEventListener("pagehide", () => this.keep());
     this.server.watch = (state, error) => (state ? this.show(state) : this.fail(error));
     requestAnimationFrame(() => this.tick());
     this.root.dataset.ready = "yes";
@@ -291,6 +295,7 @@ class Mixer {
   key(event) {
     if (!this.recording || event.ctrlKey || event.metaKey || event.altKey) return;
     const { target } = event;
+    if (event.key === "Escape" && !target.matches?.("select, .studio-text")) return this.select(null);
     if (target.matches?.("input:not([type=range]):not([type=file]), select, textarea")) return;
     const pressing = target.matches?.("button, summary, a, label");
     const rows = [...this.tracks.values()];
@@ -317,7 +322,6 @@ class Mixer {
     const [file, ...others] = files;
     if (!file) return;
     const { limits } = this.server.about;
-    this.part("error").textContent = "";
     await this.try(async () => {
       if (file.size > limits.upload_bytes) throw new Error(`${file.name} is larger than the studio takes.`);
       const path = await this.server.upload(file, (done) => this.say(`Uploading ${file.name}: ${Math.round(done * 100)}%`));
@@ -346,7 +350,6 @@ class Mixer {
   }
 
   async separate(wanted) {
-    this.part("error").textContent = "";
     const from = this.player.playing || this.player.at ? this.player.position() : null;
     const model = this.part("model").value;
     const { listening, recording } = this;
@@ -404,7 +407,8 @@ class Mixer {
   }
 
   select(selection) {
-    this.selection = selection && selection[1] - selection[0] > 0.01 ? selection : null;
+    this.fail();
+    this.selection = selection && selection[1] - selection[0] > SHORTEST ? selection : null;
     const box = this.part("selection");
     box.hidden = !this.selection;
     if (this.selection) {
@@ -418,13 +422,22 @@ class Mixer {
   }
 
   typed() {
-    const [from, to] = ["from", "to"].map((name) => this.part(name).valueAsNumber);
-    const { seconds } = this.recording;
-    if (from >= 0 && to > from) this.select([Math.min(from, seconds), Math.min(to, seconds)]);
+    const fields = ["from", "to"].map((name) => this.part(name));
+    const [from, to] = fields.map((field) => field.valueAsNumber);
+    const end = Math.min(to, this.recording.seconds);
+    if (from >= 0 && end - from > SHORTEST) return this.select([from, end]);
+    const typed = fields.map((field) => field.value);
+    this.select(null);
+    fields.forEach((field, at) => (field.value = typed[at])); // stays, to be mended
+    if (Number.isNaN(from + to)) return; // not all is typed
+    this.fail(new Error("A stretch begins within the recording and ends after that: type other seconds."));
   }
 
   mark(kind) {
-    if (!this.selection) return this.fail(new Error("Mark a stretch first: drag over the waveform, or type its seconds."));
+    if (!this.selection) {
+      return this.fail(new Error("Mark a stretch first: drag over the waveform, or type where it begins and ends."));
+    }
+    this.fail();
     this.marks.push({ kind, span: this.selection.map((second) => Math.round(second * 1000) / 1000) });
     this.showMarks();
   }
@@ -439,6 +452,33 @@ class Mixer {
       return chip;
     }));
     this.paint();
+  }
+
+  // ---- what a reload would lose ----------------------------------------------------------------------------------------
+
+  keep() {
+    const levels = [...this.tracks].map(([id, { row }]) => {
+      const [mute, solo] = ["mute", "solo"].map((name) => row.querySelector(`.studio-${name}`).ariaPressed);
+      return { id, mute, solo, gain: row.querySelector(".studio-gain").value };
+    });
+    const { recording, selection, marks } = this;
+    sessionStorage.setItem(KEPT, JSON.stringify({ version: recording?.version, selection, marks, levels }));
+  }
+
+  restore() {
+    const kept = JSON.parse(sessionStorage.getItem(KEPT) || "{}");
+    if (!this.recording || kept.version !== this.recording.version) return;
+    for (const level of kept.levels) {
+      const row = this.tracks.get(level.id)?.row;
+      if (!row) continue;
+      for (const name of ["mute", "solo"]) if (level[name] === "true") row.querySelector(`.studio-${name}`).click();
+      const slider = row.querySelector(".studio-gain");
+      slider.value = level.gain;
+      slider.dispatchEvent(new Event("input"));
+    }
+    this.marks = kept.marks;
+    this.showMarks();
+    this.select(kept.selection);
   }
 
   // ---- what is drawn ----------------------------------------------------------------------------------------------------
@@ -475,6 +515,8 @@ class Mixer {
   // ---- messages -------------------------------------------------------------------------------------------------------------
 
   async try(action) {
+    this.fail();
+    this.say("");
     try {
       await action();
     } catch (error) {
@@ -487,8 +529,9 @@ class Mixer {
     this.part("status").textContent = text;
   }
 
-  fail(error) {
-    this.part("error").textContent = error.message;
+  // Without an error none is shown any more.
+  fail(error = null) {
+    this.part("error").textContent = error?.message ?? "";
   }
 }
 
