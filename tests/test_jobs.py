@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -267,6 +268,34 @@ def test_what_exists_is_skipped_and_what_is_incomplete_is_made_again(
     assert soundfile.info(out / "2 (piano).wav").frames == 8000
     third = json.loads(run(*command)[1])
     assert (third["results"], len(third["skipped"]), third["model"]) == ([], 3, str(tiny_folder))
+
+
+def test_outputs_of_other_recordings_are_nobodys_own(
+    run: Run, tiny_folder: Path, tmp_path: Path, mixture: Mixture
+) -> None:
+    def job(*inputs: str) -> dict[str, list[str]]:
+        """Input -> names of its outputs, of those that are made now and of those that are skipped."""
+        command = ("separate", *(tmp_path / name for name in inputs), "-q", "piano", "--no-residual", "--skip-existing")
+        found = json.loads(run(*command, "-o", tmp_path / "out", "-m", tiny_folder, "--json")[1])
+        return {
+            kind: [f"{Path(one['input']).relative_to(tmp_path)}: {Path(one['outputs']['piano']).name}" for one in made]
+            for kind in ("results", "skipped") if (made := found[kind])
+        }  # fmt: skip
+
+    for seed, name in enumerate(("x/a.wav", "y/a.wav", "x/a.aiff")):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        soundfile.write(tmp_path / name, mixture(0.2, seed=seed).T, 16000)
+    assert job("x/a.wav") == {"results": ["x/a.wav: a (piano).wav"]}
+    assert job("y/a.wav") == {"results": ["y/a.wav: a (2) (piano).wav"]}
+    assert job("x") == {"results": ["x/a.aiff: a (3) (piano).wav"], "skipped": ["x/a.wav: a (piano).wav"]}
+    (tmp_path / "x").rename(tmp_path / "z")
+    assert job("z", "y") == {
+        "skipped": ["z/a.aiff: a (3) (piano).wav", "z/a.wav: a (piano).wav", "y/a.wav: a (2) (piano).wav"]
+    }
+    soundfile.write(tmp_path / "out" / "a (piano).wav", mixture(0.2).T, 16000)  # without the mark
+    command = ("separate", tmp_path / "z" / "a.wav", "piano", "--no-residual", "--skip-existing")
+    err = run(*command, "-o", tmp_path / "out", "-m", tiny_folder)[2]
+    assert re.search(r"left out by the names .* \(piano\)\.wav for .*a\.wav .*--overwrite", err)
 
 
 def test_a_second_query_goes_into_the_same_folder(run: Run, songs: Path, tiny_folder: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from audiosep.atomic import PendingFile
 from audiosep.audio.limits import check_channels, check_rate
-from audiosep.audio.marker import MARK
+from audiosep.audio.marker import mark_for
 from audiosep.audio.samples import Array, check_finite
 from audiosep.audio.tracks import AudioTrack
 from audiosep.audio.video_formats import CONTAINERS
@@ -101,7 +101,8 @@ class VideoWriter:
         command += ["-c:a", container.codec, "-b:a", container.bitrate]
         for key, text in (("language", self._track.language), ("title", self._track.name)):
             command += ["-metadata:s:a:0", f"{key}={text}"] if text else []
-        command += ["-metadata", f"encoding_tool={MARK}", "-f", container.muxer, f"file:{self._pending.temporary}"]
+        command += ["-metadata", f"encoding_tool={mark_for(self._source)}"]
+        command += ["-f", container.muxer, f"file:{self._pending.temporary}"]
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
         if done.returncode:
             reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]

@@ -152,6 +152,7 @@ def _separate(
             video=task.input if output.video else None,
             track=info.heard,
             tracks=output.tracks,
+            recording=task.input,
         ) as outputs:
             with _waiting(task, stream, within) as waiting:
                 for separated in _separated(stream, reader, progress):

@@ -18,7 +18,7 @@ from audiosep.atomic import OldFiles, make_folder
 from audiosep.audio import FORMATS, AudioWriter, can_clip, check_format, written_rate
 from audiosep.audio.covers import Cover
 from audiosep.audio.loudness import LoudnessMeter
-from audiosep.audio.marker import MARK
+from audiosep.audio.marker import mark_for
 from audiosep.audio.speakers import layout_name, low_passed
 from audiosep.audio.stem_file import check_stem_file
 from audiosep.audio.tracks import AudioTrack
@@ -58,6 +58,7 @@ class Outputs:
         loudness: of the loudest output, LUFS; None: as they are.
         peak: largest absolute sample of all outputs if it is known beforehand; then no temporary files are needed.
         tracks: names of the recordings that are written, as the tracks of the only file; empty for one file each.
+        recording: that was separated, for the mark of the files; None: no file.
 
     Attributes:
         gain: what all samples were multiplied by.
@@ -91,6 +92,7 @@ class Outputs:
         loudness: float | None = None,
         peak: float | None = None,
         tracks: Sequence[str] = (),
+        recording: Path | None = None,
     ) -> None:
         if video is None:
             check_format(format, sample_rate, channels, speakers, bitrate)
@@ -113,6 +115,7 @@ class Outputs:
         self._speakers, self._cover, self._bitrate = speakers, cover, bitrate
         self._on_clip = on_clip
         self._video, self._track = video, track or AudioTrack(1)
+        self._mark = mark_for(recording)
         self._may_clip = on_clip != "clip" and (video is not None or can_clip(format, depth))
         self._peak = 0.0 if peak is None else peak
         self._writers: dict[str, AudioWriter | VideoWriter] = {}
@@ -228,7 +231,7 @@ class Outputs:
     def _writer(self, name: str, path: Path) -> AudioWriter | VideoWriter:
         if self._video is not None:
             return VideoWriter(path, self._video, *self._shape, self._track, overwrite=self._overwrite)
-        tags = {**self._tags, "software": MARK}
+        tags = {**self._tags, "software": self._mark}
         if "title" in tags and not self._tracks:
             tags["title"] += f" ({name})"
         return AudioWriter(

@@ -39,8 +39,9 @@ class OutputOptions:
         rest_only: whether to write nothing but what is left of the mixture.
         video: whether to copy the picture of videos, so that each output is a video with other sound; its format is
             that of the input.
-        skip_existing: whether to leave out recordings all of whose outputs exist. Where only some of them do, as
-            when a process was killed, the recording is separated again and all of them are replaced.
+        skip_existing: whether to leave out recordings all of whose outputs exist; outputs of another recording of the
+            same name are passed over. Where only some of them do, as when a process was killed, the recording is
+            separated again and all of them are replaced.
         bitrate: of ogg, opus, mp3 and m4a, and of each track of stem.mp4, kbit/s; None: 320 for mp3, about 250 for two
             channels of the others.
         start: seconds of each recording to leave out at its start.

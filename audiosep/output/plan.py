@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import logging
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
+from itertools import chain, count
 from pathlib import Path
 
 from audiosep.atomic import remove_leftovers
 from audiosep.audio.inputs import check_file, is_pipe
+from audiosep.audio.marker import fingerprint, origin_of
 from audiosep.audio.video_formats import check_video
 from audiosep.errors import AudioError, AudioSepError, InputError
 from audiosep.output.batch_report import BatchReport, FinishedFile
 from audiosep.output.names import STDOUT, plan_outputs
 from audiosep.output.output_options import OutputOptions
 from audiosep.output.recordings import InputFile, find_recordings
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -124,6 +130,14 @@ def plan_batch(
             continue
         # Some of the outputs exist: the process that wrote them was killed before the others were in their places.
         plan.tasks.append(FileTask(recording.path, outputs, labels, replace=output.overwrite or bool(existing)))
+    if by_name := [one for one in plan.skipped if not any(map(paths.origin_of, one.outputs.values()))]:
+        logger.warning(
+            "left out by the names of their outputs, which do not say what they were separated from: %d, such as %s "
+            "for %s (if they are of other recordings: overwrite=True, or another folder)",
+            len(by_name),
+            next(iter(by_name[0].outputs.values())),
+            by_name[0].input,
+        )
     return plan
 
 
@@ -150,12 +164,15 @@ class OutputPaths:
         self._originals = {recording.path.resolve() for recording in recordings}
         self._taken = set(map(_folded, taken))
         self._reached: dict[str, int] = {}  # number of the last recording of a name: thousands may share one
+        self._passed: dict[str, list[int]] = defaultdict(list)  # numbers of a name that others have had in earlier runs
+        self.origin_of, self._fingerprint = cache(origin_of), cache(fingerprint)
 
     def of(self, recording: InputFile) -> dict[str, Path]:
         """Name -> path of each output of a recording.
 
         Of several recordings of one name (song.wav, song.flac) all but the first are numbered. A recording keeps its
-        paths also when it fails, so that they depend on nothing but the inputs.
+        paths also when it fails, so that they depend on nothing but the inputs; with `skip_existing` also on the
+        outputs of earlier runs, which stay those of the recordings that they say they are of.
 
         Raises:
             AudioError: there are no free paths for it.
@@ -165,14 +182,19 @@ class OutputPaths:
         ending = recording.path.suffix[1:] if self._output.video else self._output.format
         plan = partial(plan_outputs, folder, self._names, file=file, format=ending, template=self._output.file_template)
         name = _folded(folder / file)
-        number = self._reached.get(name, 1)
-        paths = plan(number=number)
-        while taken := [path for path in paths.values() if _folded(path) in self._taken]:
-            number += 1
-            before, paths = paths, plan(number=number)
+        reached, passed, before = self._reached.get(name, 1), self._passed[name], None
+        for number in chain(tuple(passed), count(reached)):
+            paths = plan(number=number)
+            taken = [path for path in paths.values() if _folded(path) in self._taken]
+            others = [] if taken else [path for path in paths.values() if self._is_of_another(path, recording.path)]
+            if not taken and not others:
+                break
             if paths == before:
-                raise AudioError(f"{taken[0]} is for another input of this job: put {{file}} into the template")
-        self._reached[name] = number
+                raise AudioError(f"{[*taken, *others][0]} is for another input: put {{file}} into the template")
+            if others and number not in passed:
+                passed.append(number)
+            before = paths
+        self._reached[name] = max(number, reached)
         if folder == STDOUT:
             return paths
         for path in paths.values():
@@ -180,6 +202,12 @@ class OutputPaths:
                 raise AudioError(f"{path} is an input of this job and would be overwritten: choose another folder")
         self._taken.update(map(_folded, paths.values()))
         return paths
+
+    def _is_of_another(self, output: Path, recording: Path) -> bool:
+        """Whether an output of an earlier run, which is not made again, says that it is of another recording."""
+        if not self._output.skip_existing or output == STDOUT or (origin := self.origin_of(output)) is None:
+            return False
+        return self._fingerprint(recording) not in (None, origin)
 
 
 def _folded(path: Path) -> str:

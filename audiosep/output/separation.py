@@ -168,6 +168,7 @@ class Separation(Mapping[str, AnyArray], Generic[AnyArray]):
             overwrite=output.overwrite,
             peak=max(float(np.abs(array).max()) for array in arrays.values()),
             tracks=output.tracks,
+            recording=None if self.info is None else self.info.path,
         ) as outputs:
             for start in range(0, samples, _BLOCK):
                 outputs.write({name: array[:, start : start + _BLOCK] for name, array in arrays.items()})
