@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 
@@ -44,6 +44,22 @@ class DependencyError(AudioSepError, ImportError):
 
 class Cancelled(AudioSepError):
     """The progress callback returned False, or the user pressed Ctrl-C; no half-written file is left."""
+
+
+def did_you_mean(text: str, known: Iterable[str]) -> str:
+    """The end of a message about an unknown word: the known one that it resembles, or nothing.
+
+    Args:
+        text: the unknown word.
+        known: words.
+
+    >>> did_you_mean("Drumms", ["bass", "drums"])
+    "; did you mean 'drums'?"
+    """
+    import difflib
+
+    close = difflib.get_close_matches(text.lower(), known, 1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def install_extra(extra: str) -> str:

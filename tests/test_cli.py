@@ -371,6 +371,36 @@ def test_wrong_options_are_wrong_usage(run: Run, song: Path, words: tuple[str, .
     assert "Usage: audiosep separate" in err
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("-out", "res"), "there is no option -out: did you mean --out"),
+        (("-quiet",), "did you mean --quiet"),
+        (("-mod=mini",), "did you mean --model"),
+        (("--quality", "bset"), "'bset' is none of fast, balanced, best; did you mean 'best'?"),
+        (("--device", "cdua"), "did you mean 'cuda'"),
+        (("--engine", "openvion"), "did you mean 'openvino'"),
+        (("-f", "oggg"), "did you mean 'ogg'"),
+        (("--start", "1,5"), "is no time"),
+        (("--formt", "x"), "No such option"),
+    ],
+)
+@pytest.mark.parametrize("json_option", ["--json", "--json-lines"])
+def test_wrong_usage_has_a_hint_and_is_json_too(
+    run: Run, song: Path, words: tuple[str, ...], says: str, json_option: str
+) -> None:
+    code, out, err = run("separate", song, "piano", *words, json_option)
+    assert (code, list(json.loads(out))) == (2, ["error"])
+    assert says in json.loads(out)["error"]["message"]
+    assert says in err
+
+
+def test_words_of_options_have_any_case_and_values_may_look_like_options(run: Run) -> None:
+    options = ("--quality", "Best", "--on-clip", "Gain", "--device", "CPU", "--engine", "Torch", "--precision", "FP32")
+    code, _, err = run("separate", "none.wav", *options, "-q", "-quiet", "-vv")
+    assert (code, "there is no file none.wav" in err) == (1, True)
+
+
 def test_an_error_of_the_whole_job_is_json_too(run: Run, song: Path, tmp_path: Path) -> None:
     code, out, err = run("separate", song, "piano", "-m", tmp_path / "no model", "--json")
     assert code == 1

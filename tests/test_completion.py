@@ -40,6 +40,9 @@ def test_models_are_completed() -> None:
 def test_an_unknown_shell(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["completion", "tcsh"]) == 2
     assert "bash, zsh, fish" in capsys.readouterr().err
+    assert main(["completion", "bsh"]) == 2
+    assert "did you mean 'bash'" in capsys.readouterr().err
+    assert main(["completion", "Bash"]) == 0
 
 
 def in_shell(shell: str, script: str, folder: Path) -> str:

@@ -65,6 +65,8 @@ REFUSED = [
     ),
     (["remove", "SONG", "piano", "--rest"], 2, "No such option: --rest"),
     (["stems", "SONG", "--only", "Guitar", "-m", "MINI"], 2, "audiosep separate FILE Guitar"),
+    (["stems", "SONG", "--only", "Drumms", "-m", "MINI"], 2, "did you mean 'drums'?"),
+    (["stems", "SONG", "--only", "Voice", "-m", "MINI"], 2, "did you mean 'vocals'?"),
     (["stems", "SONG", "--rest", "-m", "MINI"], 2, "name those to remove"),
 ]
 # Reads command lines, and writes the exit code of each, what it says, and the large packages that are loaded then.

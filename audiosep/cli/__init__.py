@@ -132,18 +132,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(verb: str, arguments: list[str]) -> int:
     try:
-        import typer.main
-
         with _signals_as_interrupt():
             module = importlib.import_module(f"audiosep.cli.{verb}")
             command_line.set((verb, *arguments))
-            typer.main.get_command(module.app).main(args=arguments, prog_name=f"audiosep {verb}")
+            code: int = importlib.import_module("audiosep.cli.usage").run(module.app, arguments, f"audiosep {verb}")
+            return code
     except SystemExit as done:
         return done.code if isinstance(done.code, int) else int(done.code is not None)
     except KeyboardInterrupt:
         print("audiosep: cancelled", file=sys.stderr)
         return 130
-    return 0
 
 
 @contextlib.contextmanager

@@ -74,8 +74,8 @@ def bench(
         sys.path.insert(0, str(Path.cwd()))  # the module may lie in the current folder, as for python -m
     cases = grid(
         _values(model, "mini"),
-        devices=_values(device, "auto"),
-        precisions=_values(precision, "auto"),
+        devices=[name.lower() for name in _values(device, "auto")],
+        precisions=[name.lower() for name in _values(precision, "auto")],
         engines=_known("--engine", _values(engine, "torch"), get_args(Engine)),
         qualities=_known("--quality", _values(quality, Options.quality), get_args(Quality)),
         threads=[check_threads(_whole("--threads", text)) for text in _values(threads)] or [None],
@@ -104,7 +104,7 @@ def _values(given: list[str] | None, *default: str) -> list[str]:
 
 
 def _known(option: str, names: list[str], known: tuple[Known, ...]) -> list[Known]:
-    found = [one for name in names for one in known if one == name]
+    found = [one for name in names for one in known if one == name.lower()]
     if len(found) != len(names):
         raise InputError(f"{option} takes {', '.join(known[:-1])} or {known[-1]}, got {', '.join(names)}")
     return found

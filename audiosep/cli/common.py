@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
 import typer
 
 from audiosep.cli import discard_output
+from audiosep.cli.choices import choice, device
 from audiosep.cli.standard_error import Terminal
 from audiosep.errors import AudioSepError, Cancelled, ConfigError, DependencyError, InputError, ModelError, QueryError
 from audiosep.inference.options import Engine
@@ -40,12 +41,26 @@ _NOT_WRITTEN = (errno.ENOSPC, errno.EPIPE, errno.EIO)
 
 Model = Annotated[str, typer.Option("--model", "-m", metavar="NAME", help="Name, folder or hub id of the model.")]
 Adapter = Annotated[str | None, typer.Option("--adapter", metavar="FILE", help="A file made by `audiosep finetune`.")]
-Device = Annotated[str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1, mps ...")]
+Device = Annotated[
+    str, typer.Option("--device", metavar="NAME", parser=device, help="auto, cpu, cuda, cuda:1, mps ...")
+]
 Precision = Annotated[
-    str, typer.Option("--precision", metavar="NAME", help="Of the network's layers: auto, fp32, bf16 or fp16.")
+    str,
+    typer.Option(
+        "--precision",
+        metavar="NAME",
+        parser=choice("auto", "fp32", "bf16", "fp16"),
+        help="Of the network's layers: auto, fp32, bf16 or fp16.",
+    ),
 ]
 EngineName = Annotated[
-    Engine, typer.Option("--engine", help="What computes the network's layers; openvino is for the CPU.")
+    Engine,
+    typer.Option(
+        "--engine",
+        metavar="|".join(get_args(Engine)),
+        parser=choice(*get_args(Engine)),
+        help="What computes the network's layers; openvino is for the CPU.",
+    ),
 ]
 Threads = Annotated[
     int | None,
@@ -201,14 +216,14 @@ def guarded(verb: Verb) -> Callable[..., None]:
             if sys.stdout is not None:
                 sys.stdout.flush()
         except KeyboardInterrupt:
-            code = _report(Cancelled("cancelled; no half-written file is left"), write)
+            code = report(Cancelled("cancelled; no half-written file is left"), write)
         except AudioSepError as error:
-            code = _report(error, write)
+            code = report(error, write)
         except OSError as error:
             if error.errno not in _NOT_WRITTEN or error.filename is not None:  # of a file, not of standard output
                 raise
             discard_output()
-            code = _report(_not_written(error), None)
+            code = report(_not_written(error), None)
         raise typer.Exit(code or DONE)
 
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # what typer makes the options of
@@ -363,8 +378,16 @@ def on_command_line(message: str) -> str:
     return _ARGUMENT.sub(option, message)
 
 
-def _report(error: AudioSepError, write: Callable[[dict[str, Any]], None] | None) -> int:
-    """Write an error, also as JSON where that is wanted; its exit code."""
+def report(error: AudioSepError, write: Callable[[dict[str, Any]], None] | None) -> int:
+    """Write an error.
+
+    Args:
+        error: what is wrong.
+        write: writes it as JSON too; None where that is not wanted.
+
+    Returns:
+        Its exit code.
+    """
     print(f"audiosep: {on_command_line(str(error))}", file=sys.stderr)
     if write is not None:
         write({"error": describe(error)})

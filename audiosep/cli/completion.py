@@ -10,6 +10,8 @@ import typer
 import typer.main
 
 from audiosep.cli import VERBS, common
+from audiosep.cli.choices import DEVICES, choice
+from audiosep.cli.usage import part_of
 from audiosep.errors import InputError
 from audiosep.inference.options import Engine
 
@@ -62,9 +64,11 @@ def completion(
         for word in candidates(words or [""]):
             common.say(word)
         return
-    if shell not in _SCRIPTS:
-        raise InputError(f"no completion for the shell {shell!r}: choose {', '.join(_SCRIPTS)}")
-    print(_SCRIPTS[shell], end="")
+    try:
+        name = choice(*_SCRIPTS)(shell)
+    except ValueError as error:
+        raise InputError(f"no completion for this shell: {error}") from error
+    print(_SCRIPTS[name], end="")
 
 
 def candidates(words: Sequence[str]) -> list[str]:
@@ -95,16 +99,14 @@ def _values(option: str) -> Sequence[str]:
         from audiosep.weights.catalogue import MODELS, downloaded
 
         return [*MODELS, *downloaded()]
-    return get_args(Engine) if option == "--engine" else ("auto", "cpu", "cuda", "mps")
+    return get_args(Engine) if option == "--engine" else DEVICES
 
 
 def _options(before: Sequence[str]) -> list[str]:
     """The options of a verb, or its parts, as of `data build`."""
     command = typer.main.get_command(importlib.import_module(f"audiosep.cli.{before[0]}").app)
-    parts = getattr(command, "commands", None)
-    if parts is not None:
-        if len(before) < 2 or before[1] not in parts:
-            return list(parts)
-        command = parts[before[1]]
+    command = part_of(command, before[1:])
+    if parts := getattr(command, "commands", None):
+        return list(parts)
     names = [name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)]
     return sorted(name for name in names if name.startswith("--"))

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
 from audiosep.cli import common
+from audiosep.cli.choices import choice
 from audiosep.cli.times import seconds
-from audiosep.inference.options import Options
-from audiosep.output.output_options import OutputOptions
+from audiosep.inference.options import Options, Quality
+from audiosep.output.output_options import OnClip, OutputOptions
 
 _OUTPUT = {
     "format": typer.Option("--format", "-f", metavar="NAME", help="wav, flac, ogg, opus, mp3, m4a; stem.mp4 (stems)."),
@@ -19,7 +20,9 @@ _OUTPUT = {
     "residual": typer.Option(help="Also write what is left of the mixture."),
     "rest_only": typer.Option("--rest", help="Write nothing but what is left of the mixture."),
     "on_clip": typer.Option(
-        help="Where outputs would clip: one gain for all outputs of a file, floats, or saturation."
+        metavar="|".join(get_args(OnClip)),
+        parser=choice(*get_args(OnClip)),
+        help="Where outputs would clip: one gain for all outputs of a file, floats, or saturation.",
     ),
     "overwrite": typer.Option("--overwrite", help="Replace outputs that exist."),
     "start": typer.Option(metavar="TIME", parser=seconds, help="Where to start, in seconds or as 1:23.4."),
@@ -41,7 +44,12 @@ _OUTPUT = {
 _OUTPUT_OF_REMOVE = {name: option for name, option in _OUTPUT.items() if name not in ("residual", "rest_only")}
 
 _OPTIONS = {
-    "quality": typer.Option("--quality", help="How much is computed for a text query: more is slower and better."),
+    "quality": typer.Option(
+        "--quality",
+        metavar="|".join(get_args(Quality)),
+        parser=choice(*get_args(Quality)),
+        help="How much is computed for a text query: more is slower and better.",
+    ),
     "overlap": typer.Option(metavar="SHARE", help="Share of a window that cross-fades with the next, 0 to below 1."),
     "shifts": typer.Option(
         metavar="N", min=0, help="Average over N more passes, shifted in time: slower, a little better."

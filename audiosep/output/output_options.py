@@ -13,7 +13,7 @@ from audiosep.audio.bitrates import bitrate_range
 from audiosep.audio.formats import FORMATS, written_depth
 from audiosep.audio.limits import MAX_SECONDS, check_rate
 from audiosep.audio.stem_file import SONG, STEM_FILE, STEMS, TRACKS
-from audiosep.errors import InputError
+from audiosep.errors import InputError, did_you_mean
 from audiosep.output.names import TEMPLATE, check_template
 
 OnClip = Literal["gain", "float", "clip"]
@@ -165,9 +165,11 @@ class OutputOptions:
         known = {name.casefold(): name for name in names}
         unknown = [name for name in self.only if name.casefold() not in known]
         if unknown:
+            hint = did_you_mean(unknown[0], known) or (
+                f"; any other sound is separated by words: audiosep separate FILE {shlex.join(unknown)}"
+            )
             raise InputError(
-                f"{', '.join(map(repr, unknown))} cannot be the only output: choose from {', '.join(names)}; any other "
-                f"sound is separated by words: audiosep separate FILE {shlex.join(unknown)}"
+                f"{', '.join(map(repr, unknown))} cannot be the only output: choose from {', '.join(names)}{hint}"
             )
         return list(dict.fromkeys(known[name.casefold()] for name in self.only))
 
@@ -226,7 +228,8 @@ def _format_named(text: str) -> str:
             return format
     if name != STEM_FILE:
         known = ", ".join("m4a (AAC)" if format == "m4a" else format for format in FORMATS)
-        raise InputError(f"unknown format {name!r}; use {known}, or {STEM_FILE} for stems")
+        hint = did_you_mean(name, [*FORMATS, STEM_FILE])
+        raise InputError(f"unknown format {name!r}; use {known}, or {STEM_FILE} for stems{hint}")
     return name
 
 

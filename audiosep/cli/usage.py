@@ -1,0 +1,76 @@
+"""Run a verb with its arguments; what they say wrong is refused here, in text and as JSON."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import typer
+import typer.main
+
+from audiosep.cli import common
+from audiosep.errors import InputError
+
+_UsageError: Any = typer.BadParameter.__base__  # of all that the parser refuses
+
+
+def run(app: typer.Typer, arguments: Sequence[str], name: str) -> int:
+    """Run a verb.
+
+    Args:
+        app: with the verb.
+        arguments: of it.
+        name: of the program and the verb.
+
+    Returns:
+        The exit code.
+    """
+    command = typer.main.get_command(app)
+    try:
+        _check_dashes(part_of(command, arguments), arguments)
+        return int(command.main(args=list(arguments), prog_name=name, standalone_mode=False) or common.DONE)
+    except InputError as error:
+        return common.report(error, _json(arguments))
+    except _UsageError as error:
+        error.message = error.message.removeprefix("Value error, ")  # of pydantic, in front of what a parser says
+        error.show()
+        if write := _json(arguments):
+            write({"error": common.describe(InputError(error.format_message()))})
+        return common.USAGE
+
+
+def part_of(command: Any, arguments: Sequence[str]) -> Any:
+    """The command that takes the arguments: a verb, or the part of it that the first argument names."""
+    parts = getattr(command, "commands", {})
+    return parts.get(arguments[0], command) if arguments else command
+
+
+def _check_dashes(command: Any, arguments: Sequence[str]) -> None:
+    """Refuse a long option behind a single dash: the parser would take -out for -o ut.
+
+    Raises:
+        InputError: names the option with two dashes.
+    """
+    options = {
+        name: parameter
+        for parameter in command.params
+        for name in (*parameter.opts, *parameter.secondary_opts)
+        if name.startswith("-")  # others are names of arguments
+    }
+    is_value = False
+    for word in arguments:
+        if word == "--":
+            return
+        name = f"-{word.partition('=')[0]}"
+        close = [option for option in options if option.startswith(name)]
+        if not is_value and re.match(r"-[a-z]{2}", word) and close:
+            raise InputError(f"there is no option {word.partition('=')[0]}: did you mean {' or '.join(close)}?")
+        option = options.get(word)
+        is_value = not (is_value or option is None or option.is_flag or option.count)
+
+
+def _json(arguments: Sequence[str]) -> Callable[[Any], None] | None:
+    """What writes an error to standard output, where the arguments want JSON."""
+    options = list(arguments)[: [*arguments, "--"].index("--")]
+    return common.emit if "--json" in options else common.emit_line if "--json-lines" in options else None
