@@ -35,7 +35,9 @@ NO_MODEL = "none"
 # Arguments in messages of the library that are options of the same name; not parts of paths.
 _ARGUMENT = re.compile(
     r"(?<![\w/])(?P<name>device|engine|on_clip|overwrite|precision|skip_existing|video)=(?:'(?P<value>[^']*)'|True)"
-    r"|(?<=\()(?P<alone>track)=(?=\))"
+    r"|(?<=\()(?P<alone>only|track)=(?=\))"
+    r"|(?<![\w/])(?P<bare>max_seconds|on_clip)(?![\w/.=-])"
+    r"|^(?P<first>batch|bitrate|end|jobs|loudness|overlap|preview|shifts|start|threads|workers)(?= must be)"
 )
 _NOT_WRITTEN = (errno.ENOSPC, errno.EPIPE, errno.EIO)
 
@@ -372,7 +374,8 @@ def on_command_line(message: str) -> str:
     """
 
     def option(argument: re.Match[str]) -> str:
-        name, value = (argument["name"] or argument["alone"]).replace("_", "-"), argument["value"]
+        name = next(filter(None, argument.group("name", "alone", "bare", "first"))).replace("_", "-")
+        value = argument["value"]
         return f"--{name} {value}" if value else f"--{name}"
 
     return _ARGUMENT.sub(option, message)
