@@ -163,6 +163,7 @@ def test_templates(separator: Separator, song: Path, tmp_path: Path) -> None:
     assert "söng 1/piano.wav" in names(tmp_path)
     for template in (
         *("{file}.{ext}", "{stem} {title}", "{stem", "../{stem}.wav", "/{stem}.wav", "{stem[0]}", "{stem:d}"),
+        *("{stem}.aiff", "{stem}.MKV", "{stem}.ts", "{stem}.{ext}.bak", "{ext} {stem}"),
         *("{stem}.mp3", "{stem}/", "{stem}/.{ext}", "{stem}\0.{ext}", "{stem}\n", "{stem}" + "x" * 300),
     ):
         with pytest.raises(InputError, match="template"):
@@ -170,6 +171,11 @@ def test_templates(separator: Separator, song: Path, tmp_path: Path) -> None:
     separator.separate_files(song, "piano", tmp_path, output=OutputOptions(template="{stem} of {file}", residual=False))
     separator.separate_files(song, "piano", tmp_path, output=OutputOptions(template="the {stem}.wav", residual=False))
     assert {"piano of söng 1.wav", "the piano.wav"} <= set(names(tmp_path))
+    assert plan_outputs("o", ["a"], file="film", format="MKV", template="{stem}.mkv") == {"a": Path("o/a.mkv")}
+    with pytest.raises(InputError, match="is for mkv files, but the format is mp4"):
+        plan_outputs(
+            "o", ["a"], file="film", format="mp4", template=OutputOptions(template="{stem}.mkv", video=True).template
+        )
     with pytest.raises(InputError, match="unknown format"):
         OutputOptions(format="xyz")
 

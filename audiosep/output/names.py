@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from audiosep.audio.formats import FORMATS
+from audiosep.audio.formats import FORMATS, SUFFIXES
+from audiosep.audio.video_formats import CONTAINERS
 from audiosep.errors import InputError
 
 TEMPLATE = "{file} ({stem}).{ext}"
@@ -20,12 +21,12 @@ _FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f]')
 _RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{i}" for port in ("com", "lpt") for i in range(1, 10))}
 
 
-def check_template(template: str, format: str) -> None:
+def check_template(template: str, format: str | None) -> None:
     """Refuse a template that could not name the outputs of a recording.
 
     Args:
         template: as in `plan_outputs`.
-        format: one of `audio.FORMATS`.
+        format: one of `audio.FORMATS`; None for videos, whose extension is that of each recording.
 
     Raises:
         InputError: an unknown field, none for the output's name, names that are too long, a path that leaves the folder
@@ -34,7 +35,7 @@ def check_template(template: str, format: str) -> None:
     try:
         fields = {field for _, field, _, _ in string.Formatter().parse(template) if field is not None}
         known = fields <= {"file", "stem", "ext"} and "stem" in fields
-        filled = template.format(file="", stem="", ext=format) if known else ""
+        filled = template.format(file="", stem="", ext=format or "") if known else ""
     except ValueError as error:
         raise InputError(f"template {template!r}: {error}") from error
     if not known:
@@ -47,9 +48,8 @@ def check_template(template: str, format: str) -> None:
         raise InputError(f"a template stays inside the output folder: {template!r}")
     if re.search(r"[\x00-\x1f\x7f]", template) or template.endswith(("/", "\\", "/.{ext}")):
         raise InputError(f"a template ends with a file name, without control characters: {template!r}")
-    others = [name for name, form in FORMATS.items() if name != format and template.lower().endswith(form.extensions)]
-    if others:
-        raise InputError(f"the template {template!r} is for {others[0]} files, but the format is {format}: use {{ext}}")
+    if format is not None:
+        _with_extension(template, format)
 
 
 def plan_outputs(
@@ -77,7 +77,8 @@ def plan_outputs(
         characters are replaced by "_", and long names are shortened.
 
     Raises:
-        InputError: several outputs for standard output, or the template alone is longer than a file name may be.
+        InputError: several outputs for standard output, or the template alone is longer than a file name may be, or has
+            the extension of another format.
     """
     if str(folder) == "-":
         if len(names) != 1:
@@ -85,10 +86,7 @@ def plan_outputs(
         return {names[0]: STDOUT}
     paths: dict[str, Path] = {}
     taken: set[str] = set()
-    extensions = FORMATS[format].extensions if format in FORMATS else (f".{format}",)
-    if "{ext}" not in template and not template.lower().endswith(extensions):
-        template += ".{ext}"
-    fill = partial(_path, Path(folder), template, file, ext=format, file_mark=_mark(number))
+    fill = partial(_path, Path(folder), _with_extension(template, format), file, ext=format, file_mark=_mark(number))
     for name in names:
         count = 1
         path = fill(name)
@@ -98,6 +96,28 @@ def plan_outputs(
         taken.add(str(path).casefold())
         paths[name] = path
     return paths
+
+
+def _with_extension(template: str, format: str) -> str:
+    """The template, with {ext} behind it where it has none.
+
+    Raises:
+        InputError: it ends with the extension of other recordings, or {ext} stands before its end.
+    """
+    name = Path(template).name
+    extensions = FORMATS[format].extensions if format in FORMATS else (f".{format.lower()}",)
+    if name.endswith(".{ext}") or name.lower().endswith(extensions):
+        return template
+    suffix = Path(name).suffix.lower()
+    if suffix in SUFFIXES or suffix in CONTAINERS:
+        raise InputError(
+            f"the template {template!r} is for {suffix[1:]} files, but the format is {format}: use {{ext}}"
+        )
+    if "{ext" in name:
+        raise InputError(
+            f"the template {template!r} has {{ext}} inside the name: end it with .{{ext}}, or leave that out"
+        )
+    return f"{template}.{{ext}}"
 
 
 def _mark(number: int) -> str:

@@ -89,7 +89,7 @@ class OutputOptions:
             raise InputError(f"on_clip must be {', '.join(get_args(OnClip))}, got {self.on_clip!r}")
         if self.on_clip == "float" and written_depth(self.encoding, "float") != "float":
             raise InputError(f"{self.format} files hold no floating-point samples: write wav, or leave out on_clip")
-        check_template(self.template, self.format)
+        check_template(self.template, None if self.video else self.format)
         if self.bitrate is not None:
             if not isinstance(self.bitrate, int) or isinstance(self.bitrate, bool) or self.bitrate < 1:
                 raise InputError(f"bitrate must be a whole number of kbit/s, got {self.bitrate!r}")
@@ -190,7 +190,7 @@ class OutputOptions:
         """
         if stems and self.only is None:
             if self.rest_only:
-                raise InputError("the stems sum to the mixture and leave nothing: name those to remove (only)")
+                raise InputError("the stems sum to the mixture and leave nothing: name those to remove (only=)")
             return None
         if not self.rest_only and (stdout or not self.residual):
             return None
