@@ -48,6 +48,13 @@ def test_lists_of_other_programs(folder: Path) -> None:
     assert read(folder, "\r".join(NAMES).encode()) == NAMES  # a spreadsheet on a Mac
     playlist = "#EXTM3U\n#EXTINF:4,A - song\n" + "\n".join(NAMES)
     assert read(folder, playlist.encode(), "list.m3u8") == NAMES
+    assert read(folder, playlist.removeprefix("#EXTM3U\n").encode(), "list.m3u") == NAMES
+    pls = "[playlist]\nFile1=a song.wav\nTitle1=A\nfile2=b;c.wav\nNumberOfEntries=2\n"
+    assert read(folder, pls.encode(), "list.pls") == NAMES[:2]
+    urls = f"{(folder / NAMES[0]).as_uri()}\nfile://localhost{folder}/b%3Bc.wav\nn%C3%A4me.wav\n"
+    assert read(folder, urls.encode(), "list.m3u8") == NAMES
+    quoted = f"# my; songs\n\"{NAMES[0]}\"\n#1 missing.wav\n'{NAMES[1]}'\n"
+    assert read(folder, quoted.encode()) == [NAMES[0], "#1 missing.wav", NAMES[1]]
     assert read(folder, b"caf\xe9.wav\n") == [os.fsdecode(b"caf\xe9.wav")]  # a name that is no UTF-8
 
 
@@ -55,6 +62,8 @@ def test_lists_of_other_programs(folder: Path) -> None:
 def test_tables_of_spreadsheets(folder: Path, encoding: str) -> None:
     rows = 'Nr;Datei;Titel\r\n1;a song.wav;"A; song"\r\n2;"b;c.wav";B\r\n3;näme.wav;C\r\n'
     assert read(folder, rows.encode(encoding), "table.csv") == NAMES
+    assert read(folder, rows.replace("Nr", "#").encode(encoding), "table.csv") == NAMES
+    assert read(folder, b"#;path\n1;missing.wav\n", "table.csv") == ["missing.wav"]
     assert read(folder, rows.replace(";", "\t").replace("b\tc", "b;c").encode("utf-8"), "table.tsv") == NAMES
 
 

@@ -6,10 +6,12 @@ import codecs
 import csv
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from audiosep.audio.formats import is_recording
 from audiosep.errors import InputError
 
 _TABLES = (".csv", ".tsv")
@@ -20,9 +22,9 @@ _HEADERS = ("path", "file", "filename", "file name", "filepath", "audio", "input
 def read_inputs(path: Path) -> list[str]:
     """The recordings that a manifest names, relative ones starting at its folder.
 
-    A manifest is what `audiosep data build` writes, a list with a path a line or with NUL between paths, as of `find
-    -print0`, an M3U playlist, or a table with a column of paths, as spreadsheets save them; in UTF-8, or in UTF-16 as
-    of Windows shells.
+    A manifest is what `audiosep data build` writes, a list with a path a line, perhaps quoted and with comments behind
+    "#", or with NUL between paths, as of `find -print0`, an M3U or PLS playlist, or a table with a column of paths, as
+    spreadsheets save them; in UTF-8, or in UTF-16 as of Windows shells.
 
     Args:
         path: of the manifest; `-` for standard input, whose paths start at the current folder.
@@ -40,7 +42,7 @@ def read_inputs(path: Path) -> list[str]:
     names = list(_names(text, folder, where, table=path.suffix.lower() in _TABLES))
     if not names:
         raise InputError(f"{where}: names no recording")
-    return [str(folder / name) for name in names]
+    return [str(folder / _located(name, folder)) for name in names]
 
 
 def _decoded(content: bytes, *, table: bool) -> str:
@@ -60,15 +62,18 @@ def _names(text: str, folder: Path, where: str, *, table: bool) -> Iterator[str]
     # At line breaks only (on Macs spreadsheets write CR alone): str.splitlines also breaks at characters that JSON has
     # in captions.
     lines = [line.removesuffix("\r") for line in text.split("\n" if "\n" in text else "\r")]
-    if lines[0].startswith("#EXTM3U"):  # a playlist
+    if any(line.startswith(("#EXTM3U", "#EXTINF")) for line in lines):  # a playlist
         lines = [line for line in lines if not line.startswith("#")]
-    first = next((line for line in lines if line.strip()), "")
-    if first.startswith("{"):
+    names = [line for line in lines if line.strip() and not _is_comment(line, folder)]
+    first = next(iter(names), "")
+    if first.strip().lower() == "[playlist]":
+        yield from (entry[1] for line in lines if (entry := re.match(r"file\d+=(.+)", line, re.IGNORECASE)))
+    elif first.startswith("{"):
         yield from _clips(lines, where)
     elif table or (not _exists(folder, first) and any(mark in first for mark in ";\t")):
         yield from _column([line for line in lines if line.strip()], folder, where)
     else:
-        yield from (line for line in lines if line.strip())
+        yield from names
 
 
 def _clips(lines: list[str], where: str) -> Iterator[str]:
@@ -107,6 +112,24 @@ def _column(lines: list[str], folder: Path, where: str) -> Iterator[str]:
         if column < 0:
             raise InputError(f"{where}: no column names files that exist: check the paths, or name a column path")
     yield from (row[column].strip() for row in rows[header:] if column < len(row) and row[column].strip())
+
+
+def _is_comment(line: str, folder: Path) -> bool:
+    """Whether a line has "#" at its start, and is neither a file nor looks like the name of a recording."""
+    return line.startswith("#") and not _exists(folder, line) and not is_recording(Path(line.strip()))
+
+
+def _located(name: str, folder: Path) -> str:
+    """The path of a name that may be a URL, or be written in quotes or with the escapes of URLs."""
+    from urllib.parse import unquote
+
+    if name.startswith("file://"):
+        from urllib.request import url2pathname
+
+        return url2pathname(name.strip().removeprefix("file://").removeprefix("localhost"))
+    if _exists(folder, name):
+        return name
+    return next((other for other in (name.strip().strip("\"'"), unquote(name)) if _exists(folder, other)), name)
 
 
 def _exists(folder: Path, name: str) -> bool:
