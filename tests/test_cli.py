@@ -85,6 +85,12 @@ def test_every_verb_explains_itself_and_is_documented(run: Run, verb: str) -> No
                 assert re.search(rf"(?<![\w-]){name}(?![\w-])", section[1]), f"docs/cli.md: {verb} lacks {name}"
 
 
+def test_help_explains_a_verb_or_a_part_of_it(run: Run) -> None:
+    assert run("help", "stems") == run("stems", "--help")
+    assert run("help", "data", "build") == run("data", "build", "--help")
+    assert run("help", "nonsense")[0] == 2
+
+
 def test_no_verb_is_wrong_usage_and_prints_the_help(run: Run) -> None:
     code, out, _ = run()
     assert code == 2
@@ -96,7 +102,13 @@ def test_version(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("word", "hint"), [("separat", "did you mean 'separate'"), ("pyproject.toml", "audiosep separate"), ("x", "doctor")]
+    ("word", "hint"),
+    [
+        ("separat", "did you mean 'separate'"),
+        ("isolate", "did you mean 'separate'"),
+        ("pyproject.toml", "audiosep separate"),
+        ("x", "doctor"),
+    ],
 )
 def test_an_unknown_verb_gets_a_hint(run: Run, word: str, hint: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)

@@ -88,6 +88,16 @@ def test_loudness_that_would_clip_is_not_reached(separator: Separator, song: Pat
     assert 0.99 < max(np.abs(part).max() for part in parts.values()) <= 1
 
 
+def test_what_is_too_short_for_a_loudness_keeps_its_level(
+    separator: Separator, tmp_path: Path, mixture: Mixture, caplog: pytest.LogCaptureFixture
+) -> None:
+    pytest.importorskip("pyloudnorm")
+    write_audio(tmp_path / "short.wav", mixture(0.2), RATE)
+    result, _ = separated(separator, tmp_path / "short.wav", loudness=-16.0)
+    assert (result.gain, result.loudness) == (1.0, None)
+    assert "the level stays as it is" in caplog.text
+
+
 def test_a_preview_is_like_the_whole(tmp_path: Path) -> None:
     loud, quiet = sounds.loop(1, RATE), 1e-4 * sounds.noise(1, RATE)
     parts = [quiet] * 5 + [sounds.noise(1, RATE)] * 2 + [loud] * 12 + [quiet] * 4

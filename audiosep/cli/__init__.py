@@ -47,6 +47,9 @@ VERBS = {
     "bench": "Measure speed and memory on this machine.",
 }
 
+# Words for what `separate` does.
+_SYNONYMS = ("demix", "extract", "isolate", "split", "unmix")
+
 HELP = """\
 Usage: audiosep VERB [ARGUMENTS]...
 
@@ -56,7 +59,7 @@ Verbs:
 {verbs}
 
 Options:
-  --help     Show this message; `audiosep VERB --help` explains a verb.
+  --help     Show this message; `audiosep help VERB` explains a verb.
   --version  Show the version.
 
 Exit codes: 0 done, 1 something failed, 2 wrong usage, 130 cancelled.
@@ -117,6 +120,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     _tolerant_output()
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if len(arguments) > 1 and arguments[0] == "help":
+        arguments = [*arguments[1:], "--help"]
     if not arguments or arguments[0] in ("--help", "-h", "help"):
         print(_help(), end="")
         return 0 if arguments else 2
@@ -173,7 +178,7 @@ def _help() -> str:
 def _unknown(verb: str) -> str:
     import difflib
 
-    close = difflib.get_close_matches(verb, VERBS, 1)
+    close = ["separate"] if verb.lower() in _SYNONYMS else difflib.get_close_matches(verb, VERBS, 1)
     if close:
         hint = f"did you mean {close[0]!r}?"
     elif Path(verb).exists():

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from audiosep.audio.formats import is_recording
 from audiosep.cli import command_line, common, job
 from audiosep.cli.job_options import ByWords, JobOptions
 from audiosep.cli.manifests import read_inputs
@@ -131,22 +132,39 @@ def split(
     if inputs_only:
         return [*listed, *arguments], []
     inputs, texts = (list(listed), arguments) if listed else (arguments[:1], arguments[1:])
-    paths = [text for text in texts if os.path.exists(text)]  # noqa: PTH110  # Path.exists fails for long texts
+    paths = list(filter(exists, texts))
     if paths:
         words = [text for text in texts if text not in paths]
+        first_is_sound = not (listed or exists(inputs[0]) or inputs[0] == "-" or is_recording(Path(inputs[0])))
+        if first_is_sound and len(paths) == 1:
+            ordered = iter([*paths, *inputs, *words])
+            tokens = [next(ordered) if word in arguments else word for word in command]
+            raise InputError(f"the recording comes first, then the sounds: audiosep {shlex.join(tokens)}")
+        words = [*inputs, *words] if first_is_sound else words
         raise InputError(
             f"{paths[0]!r} is a file or folder, and only the first argument is an input. With several inputs, -q names "
-            f"the queries: {_corrected(command, words)}"
+            f"the queries: {corrected(command, words)}"
         )
     if not texts and not places.at:
         raise QueryError(f"name a sound of {inputs[0]!r}. {example}")
     return inputs, texts
 
 
-def _corrected(command: Sequence[str], words: Sequence[str]) -> str:
-    """The command line with -q in front of its queries."""
-    tokens = [token for word in command for token in (["-q", word] if word in words else [word])]
-    return f"audiosep {shlex.join(tokens)}{'' if words else ' -q QUERY'}"
+def corrected(command: Sequence[str], words: Sequence[str], option: str = "-q") -> str:
+    """The command line with an option in front of its words.
+
+    Args:
+        command: the verb and its arguments.
+        words: some of them; without any, what is missing stands at the end.
+        option: for them.
+    """
+    tokens = [token for word in command for token in ([option, word] if word in words else [word])]
+    return f"audiosep {shlex.join(tokens)}{'' if words else f' {option} QUERY'}"
+
+
+def exists(path: str) -> bool:
+    """Whether there is a file or folder; Path.exists fails for long texts."""
+    return os.path.exists(path)  # noqa: PTH110
 
 
 def each_once(texts: Sequence[str]) -> list[str]:

@@ -6,11 +6,13 @@ from typing import Annotated
 
 import typer
 
-from audiosep.cli import common, job
+from audiosep.cli import command_line, common, job
 from audiosep.cli.job_options import JobOptions
 from audiosep.cli.manifests import read_inputs
+from audiosep.cli.separate import corrected, exists
 from audiosep.errors import InputError
 from audiosep.query.stem_words import stem_of
+from audiosep.weights.stem_models import SIX
 
 app = common.application()
 
@@ -40,4 +42,8 @@ def stems(
     songs = [*([] if options.manifest is None else read_inputs(options.manifest)), *(inputs or [])]
     if not songs:
         raise InputError("what should be separated? For example: audiosep stems FILE")
+    words = [name for name in inputs or () if not exists(name) and (stem_of(name, SIX) or name == "other")]
+    if words:
+        command = corrected(command_line.get(), words, "--only")
+        raise InputError(f"{words[0]!r} is no file, and every argument is an input: {command}")
     return job.run(songs, None, options, chosen, only=only and [stem_of(name) or name for name in only])

@@ -212,6 +212,9 @@ class Outputs:
         loudest = max((meter.loudness for meter in self._meters.values()), default=-math.inf)
         if self._wanted_loudness is not None and loudest > -math.inf:
             self.gain = 10 ** ((self._wanted_loudness - loudest) / 20)
+        elif self._wanted_loudness is not None:
+            path = next(iter(self._paths.values()))
+            logger.warning("%s: silence, and less than 0.4 s, has no loudness: the level stays as it is", path)
         if self._may_clip and self._peak * self.gain > 1:
             if self._on_clip == "float":
                 self.depth = "float"
