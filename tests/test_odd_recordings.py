@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import shutil
+import subprocess
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -14,9 +15,11 @@ import pytest
 from odd_files import RATE, Sound, container, cut, died, joined, packets, small, tones
 
 from audiosep import OutputOptions
-from audiosep.audio import probe, read_audio
+from audiosep.audio import probe, read_audio, write_audio
 from audiosep.audio.probing import BACKENDS
 from audiosep.audio.source import Unreadable
+from audiosep.audio.tracks import AudioTrack
+from audiosep.audio.video import VideoWriter
 from audiosep.errors import AudioError, InputError
 from audiosep.separator import Separator
 
@@ -227,6 +230,33 @@ def test_late_sound_is_in_its_place(tmp_path: Path, decoder: str, suffix: str, m
     x, _ = read_audio(path)
     # mp2 has a delay of its own, 481 samples, of which its time stamps do not tell.
     assert abs(int(np.argmax(np.abs(x[0]))) / RATE - 1.25) < 0.012
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="videos are made with ffmpeg")
+@pytest.mark.parametrize(("suffix", "codec"), [(".ts", "mp2"), (".mpg", "mp2"), (".mkv", "flac"), (".avi", "mp3")])
+def test_new_sound_is_under_the_picture_where_the_old_one_was(tmp_path: Path, suffix: str, codec: str) -> None:
+    click = np.zeros((1, 2 * RATE), np.float32)
+    click[0, RATE] = 0.9
+    write_audio(tmp_path / "click.wav", click, RATE)
+    film, made = tmp_path / f"film{suffix}", tmp_path / f"made{suffix}"
+    late = [] if suffix == ".avi" else ["-itsoffset", "0.5"]  # the picture, behind the sound
+    command = ["ffmpeg", "-v", "error", *late, "-f", "lavfi", "-i", "testsrc=s=64x48:d=2", "-i", tmp_path / "click.wav"]
+    subprocess.run([*command, "-c:v", "mpeg2video", "-c:a", codec, film], check=True)
+    x, rate = read_audio(film)
+    writer = VideoWriter(made, film, rate, 1, AudioTrack(1), overwrite=False)
+    writer.write(x)
+    writer.close()
+    assert after_the_picture(made) == pytest.approx(after_the_picture(film), abs=0.002)
+
+
+def after_the_picture(film: Path) -> float:
+    """Where the loudest sample is, in seconds from the first picture on."""
+    import av
+
+    with av.open(str(film)) as file:
+        starts = [float(s.start_time * s.time_base) for s in (file.streams.video[0], file.streams.audio[0])]
+    x, rate = read_audio(film)  # with silence in front where the picture starts first
+    return int(np.argmax(np.abs(x[0]))) / rate + min(0.0, starts[1] - starts[0])
 
 
 @pytest.mark.parametrize("decoder", DECODERS)
