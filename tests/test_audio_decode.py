@@ -701,7 +701,7 @@ def test_impossible_headers_are_refused(tmp_path: Path) -> None:
     for rate in (3_999, 192_001):
         soundfile.write(tmp_path / "x.wav", noise(1, 100).T, rate)
         assert probe(tmp_path / "x.wav").sample_rate == rate
-        with pytest.raises(InputError, match=f"4000 to 192000 Hz, got {rate}: resample"):
+        with pytest.raises(InputError, match=f"4000 to 192000 Hz, got {rate}: choose another one, or resample"):
             read_audio(tmp_path / "x.wav")
 
 

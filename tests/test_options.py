@@ -62,6 +62,8 @@ def test_formats_have_the_names_of_their_extensions_and_bit_rates_of_their_own()
         for rate in (low - 1, high + 1):
             with pytest.raises(InputError, match=f"{format} has {low} to {high} kbit/s, not {rate}"):
                 OutputOptions(format=format, bitrate=rate)
+    with pytest.raises(InputError, match="videos have sound of a fixed bit rate"):
+        OutputOptions(video=True, bitrate=64)
 
 
 def test_options_are_values() -> None:

@@ -30,7 +30,7 @@ def check_rate(sample_rate: float) -> int:
     if not isinstance(sample_rate, Real) or not MIN_RATE <= sample_rate <= MAX_RATE or sample_rate != int(sample_rate):
         raise InputError(
             f"the sample rate must be a whole number from {MIN_RATE} to {MAX_RATE} Hz, got {sample_rate!r}: "
-            "resample the recording first, for example with `ffmpeg -i in -ar 48000 out.wav`"
+            "choose another one, or resample the recording first, for example with `ffmpeg -i in -ar 48000 out.wav`"
         )
     return int(sample_rate)
 

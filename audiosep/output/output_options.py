@@ -93,6 +93,8 @@ class OutputOptions:
         if self.bitrate is not None:
             if not isinstance(self.bitrate, int) or isinstance(self.bitrate, bool) or self.bitrate < 1:
                 raise InputError(f"bitrate must be a whole number of kbit/s, got {self.bitrate!r}")
+            if self.video is True:
+                raise InputError("videos have sound of a fixed bit rate: leave out the bit rate")
             self._check_bitrate(self.bitrate)
         for name in ("residual", "rest_only", "overwrite", "skip_existing", "video", "mono", "everywhere", "labels"):
             if not isinstance(getattr(self, name), bool):
