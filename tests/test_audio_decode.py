@@ -382,6 +382,24 @@ def test_pyav_reads_what_soundfile_does_not(tmp_path: Path, name: str, codec: st
     assert decibels(x, back) > (15 if codec == "aac" else 80)
 
 
+def test_blocks_of_voc_have_headers_that_are_no_sound(tmp_path: Path) -> None:
+    x = noise(2, 20_000)
+    av_file(tmp_path / "x.voc", "pcm_s16le", x)
+    np.testing.assert_allclose(read_audio(tmp_path / "x.voc")[0], x, atol=1e-4)
+
+
+def test_flac_that_states_too_few_samples_is_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("av")
+    write_audio(tmp_path / "x.flac", noise(2, 30_000), RATE)
+    data = bytearray((tmp_path / "x.flac").read_bytes())
+    struct.pack_into(">I", data, 22, 1_000)  # RFC 9639, 8.2
+    (tmp_path / "x.flac").write_bytes(data)
+    assert count(tmp_path / "x.flac") == 30_000
+    only(monkeypatch, "soundfile")
+    with pytest.raises(AudioError, match=r"only 0\.02 of more than 0\.\d\d s"):
+        probe(tmp_path / "x.flac")
+
+
 def test_the_first_audio_stream_of_a_video(tmp_path: Path) -> None:
     x = tones(2, 30_000)
     av_file(tmp_path / "x.mp4", "aac", x, streams=2, video=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from audiosep.audio.flac_frames import last_frame
 from audiosep.audio.info import AudioInfo, clean_tags, sndfile_depth
 from audiosep.audio.mpeg import MpegLength, mpeg_length
 from audiosep.audio.ogg import OggLinks, ogg_links
@@ -65,12 +66,17 @@ class SoundFileSource:
         comments = vorbis_comments(path) if file.format in ("FLAC", "OGG") else {}
         if file.format == "RAW":
             raise Unreadable("it would take the file for headerless samples, by its name")
+        if file.format == "VOC":
+            raise Unreadable("it would play the headers of all blocks but the first")
         if file.subtype.startswith("MPEG_LAYER"):
             samples, estimate = self._check_mpeg(mpeg_length(path))
             tags = read_id3(path) or tags
         elif file.format == "FLAC":
             if samples is None:
                 raise Unreadable("it would lose the end of a flac file that does not state its length")
+            if (start := last_frame(path)) > samples:
+                here, last = samples / file.samplerate, start / file.samplerate
+                raise Unreadable(f"it would read only {here:.2f} of more than {last:.2f} s, as the header says")
             speakers = (speakers_of(comments) if file.channels > 2 else 0) or USUAL.get(file.channels, 0)
         elif file.format == "OGG":
             samples = self._check_ogg(ogg_links(path), samples)
