@@ -141,6 +141,16 @@ def died(path: Path, source: Path, riff: int, data: int) -> Path:
     return path
 
 
+def restated(path: Path, source: Path, *sizes: tuple[bytes, int, bytes]) -> Path:
+    """A file with other sizes in its header, so many bytes behind the start of a word."""
+    octets = bytearray(source.read_bytes())
+    for word, offset, size in sizes:
+        start = octets.index(word) + offset
+        octets[start : start + len(size)] = size
+    path.write_bytes(octets)
+    return path
+
+
 def packets(path: Path, source: Path) -> Path:
     """A wav file of 16-bit stereo samples that are the bytes of another file."""
     soundfile.write(

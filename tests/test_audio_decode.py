@@ -474,6 +474,22 @@ def test_endless_wav_header_on_standard_input(tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+@needs_ffmpeg
+@pytest.mark.parametrize(
+    ("format", "codec"),
+    [("aiff", "pcm_s16be"), ("w64", "pcm_s16le"), ("caf", "pcm_s16le"), ("avi", "mp3"), ("nut", "flac")],
+)
+def test_what_was_written_into_a_pipe_is_whole(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, format: str, codec: str
+) -> None:
+    pytest.importorskip("av")
+    command = ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", "sine=d=1:r=44100", "-c:a", codec, "-f", format, "-"]
+    path = tmp_path / f"x.{format}"
+    path.write_bytes(subprocess.run(command, capture_output=True, check=True).stdout)
+    assert count(path) == pytest.approx(RATE, abs=2 * 1_152)
+    assert not caplog.records or "read to the end of the file" in caplog.text
+
+
 def test_named_pipe(tmp_path: Path) -> None:
     write_audio(tmp_path / "x.wav", noise(1, 5_000), RATE)
     os.mkfifo(tmp_path / "pipe")

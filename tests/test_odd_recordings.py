@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import shutil
+import struct
 import subprocess
 from collections.abc import Callable
 from functools import partial
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from odd_files import RATE, Sound, container, cut, died, joined, packets, small, tones
+from odd_files import RATE, Sound, container, cut, died, joined, packets, restated, small, tones
 
 from audiosep import OutputOptions
 from audiosep.audio import probe, read_audio, write_audio
@@ -132,7 +133,7 @@ def halves(here: Path) -> dict[str, Callable[[], Path]]:
 
 
 def recorders(here: Path) -> dict[str, Callable[[], Path]]:
-    """Rows about wav files of recorders that were switched off."""
+    """Rows about files of recorders that were switched off, and other wrong sizes."""
     cases = {
         "sizes of 0": (0, 0),
         "sizes of an empty file": (36, 0),
@@ -146,7 +147,24 @@ def recorders(here: Path) -> dict[str, Callable[[], Path]]:
     }
     for name, sizes in cases.items():
         rows[f"wav that was never closed: {name}"] = partial(closed_with, here, *sizes)
-    return rows
+    empty = {
+        "aiff": [(b"FORM", 4, bytes([0, 0, 0, 46])), (b"COMM", 10, bytes(4)), (b"SSND", 4, bytes([0, 0, 0, 8]))],
+        "au": [(b".snd", 8, bytes(4))],
+        "caf": [(b"data", 4, bytes([0, 0, 0, 0, 0, 0, 0, 4]))],
+    }
+    for suffix, fields in empty.items():
+        path = here / f"x.{suffix}"
+        rows[f"{suffix} that was never closed"] = partial(closed_with_fields, here / f"off.{suffix}", path, fields)
+    return {
+        **rows,
+        "wav whose samples are twice as many as it states": lambda: restated(
+            here / "few.wav", small(here / "x.wav"), (b"data", 4, struct.pack("<I", 2 * RATE))
+        ),
+    }
+
+
+def closed_with_fields(path: Path, source: Path, fields: list[tuple[bytes, int, bytes]]) -> Path:
+    return restated(path, small(source), *fields)
 
 
 def closed_with(here: Path, riff: int, data: int) -> Path:

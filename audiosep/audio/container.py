@@ -94,7 +94,10 @@ def stated_length(path: Path, formats: Collection[str], lengths: Lengths) -> Sta
     elif "mpeg" in formats:
         cut = _ends_within_packet(path, size)
     else:
-        cut = (stated_size(path) or 0) > size + 1
+        whole = stated_size(path)
+        if whole is None and "avi" in formats:  # as out of a pipe: the length of its sound is not stated either
+            return Stated(None, cut=False)
+        cut = (whole or 0) > size + 1
     if _GUESSED & set(formats):
         return Stated(None, cut)
     if lengths.stream is not None:

@@ -186,7 +186,8 @@ class AudioReader:
             logger.warning("%s ends early, at %.2f s: it was cut off", self.name, seconds)
         elif self._stated > 0 and seconds <= self._stated + _SLACK and (behind := bytes_behind(self._path)):
             logger.warning(
-                "%s: %d bytes behind its end, at %.2f s, are not read: join recordings with `ffmpeg -f concat` instead",
+                "%s: %d bytes behind its end, at %.2f s, are not read: export it again, or join recordings with "
+                "`ffmpeg -f concat` instead",
                 self.name,
                 behind,
                 seconds,

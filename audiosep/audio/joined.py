@@ -5,11 +5,12 @@ Decoders of most formats stop there without an error. Chained Ogg files, MPEG au
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 from typing import IO
 
 from audiosep.audio.mpeg import mpeg_length
-from audiosep.audio.riff import stated_size, wav_header
+from audiosep.audio.riff import is_chunk, stated_size, wav_header
 
 _BLOCK = 2**22  # bytes
 _FLAC = b"fLaC\0\0\0\x22"  # the marker and the header of the STREAMINFO block (RFC 9639)
@@ -42,7 +43,7 @@ def _end_of_first(path: Path, file: IO[bytes], head: bytes, size: int) -> int | 
         header = wav_header(path)
         if header is None or header.lost:
             return None
-        return max(header.data + header.stated, min(header.end, size))
+        return _last_chunk(file, header.data + header.stated, min(header.end, size))
     if head[:4] == b"fLaC":
         return _find(file, _FLAC, len(_FLAC))
     if head[4:8] == b"ftyp":
@@ -50,6 +51,20 @@ def _end_of_first(path: Path, file: IO[bytes], head: bytes, size: int) -> int | 
     if head[:3] == b"ID3" or head[:1] == b"\xff":
         return _end_of_mpeg(path, file)
     return stated_size(path)
+
+
+def _last_chunk(file: IO[bytes], position: int, end: int) -> int:
+    """Where the chunks behind the samples of a WAV file end, of which the last may lack its padding.
+
+    What is no chunk, though the file counts it, may be samples behind a size that is too small.
+    """
+    while position + 8 <= end:
+        file.seek(position + position % 2)
+        name, size = struct.unpack("<4sI", file.read(8).ljust(8, b"\0"))
+        if not is_chunk(name):
+            return position
+        position = file.tell() + size
+    return max(position, end)
 
 
 def _find(file: IO[bytes], marker: bytes, start: int) -> int | None:

@@ -155,10 +155,13 @@ class AvSource:
             if packet is not None and packet.pts is not None and packet.duration:
                 self._last = max(self._last or 0, packet.pts + packet.duration)
             if packet is not None and packet.size:
-                self._broken = packet.is_corrupt
+                # The last packet of PCM holds what is left, however few samples that are.
+                self._broken = packet.is_corrupt and not self._stream.codec_context.name.startswith("pcm_")
             try:
                 frames = self._stream.codec_context.decode(packet)
             except self._error:
+                if packet is not None and not packet.size:  # nothing but data beside the sound
+                    continue
                 # As the ffmpeg program does: one damaged packet does not spoil the rest.
                 self._damaged += 1
                 self._broken = True

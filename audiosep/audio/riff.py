@@ -9,12 +9,14 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from audiosep.audio.mpeg import is_coded
 
 _EXTENSIBLE = 0xFFFE
 _UNKNOWN = 0x7FFF0000  # what is stated from here on stands for a length that was not known
 _LARGEST = 0xFFFFFFFF
+_EMPTY = 8  # bytes that a chunk without samples may have
 _PROBED = 16_384  # bytes of the samples, of which the first may be silence
 
 
@@ -95,6 +97,71 @@ def wav_header(path: Path) -> WavHeader | None:
     return None
 
 
+def is_chunk(name: bytes) -> bool:
+    """Whether four bytes are the name of a chunk rather than samples."""
+    return len(name) == 4 and all(0x20 <= octet < 0x7F for octet in name)
+
+
+def unclosed(path: Path) -> dict[int, bytes]:
+    """What the header of an AIFF, AU or CAF file should say that states no samples though there are some.
+
+    Args:
+        path: the file.
+
+    Returns:
+        Position -> the sizes that are right; empty where nothing is wrong, and for other formats.
+    """
+    length = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(12)
+        if head[:4] == b".snd":
+            start, size = struct.unpack_from(">II", head, 4)
+            return {8: _big(length - start)} if size == 0 and start < length else {}
+        if head[:4] == b"caff":
+            position, size = _find_chunk(file, 8, b"data", ">4sq")
+            empty = 0 <= size <= _EMPTY and position + _EMPTY < length
+            file.seek(position + max(size, 0))
+            return {position - 8: _big(length - position, 8)} if empty and not is_chunk(file.read(4)) else {}
+        if head[:4] == b"FORM":
+            common, _ = _find_chunk(file, 12, b"COMM", ">4sI")
+            file.seek(common)
+            channels, frames, bits = struct.unpack(">HIH", file.read(8).ljust(8, b"\0"))
+            position, size = _find_chunk(file, 12, b"SSND", ">4sI")
+            start, width = position + _EMPTY, channels * ((bits + 7) // 8)
+            file.seek(start)
+            samples = start < length and not is_chunk(file.read(4))
+            if common and position and frames == 0 and size <= _EMPTY and width and samples:
+                sizes = {4: length - 8, common + 2: (length - start) // width, position - 4: length - position}
+                return {place: _big(number) for place, number in sizes.items()}
+    return {}
+
+
+def _big(number: int, width: int = 4) -> bytes:
+    return min(number, 2 ** (8 * width) - 1).to_bytes(width, "big")
+
+
+def _find_chunk(file: BinaryIO, position: int, wanted: bytes, form: str) -> tuple[int, int]:
+    """Where the content of a chunk starts, and its size as it states it; zeros where there is none.
+
+    Args:
+        file: the file.
+        position: of the first chunk.
+        wanted: its name.
+        form: how name and size are stated, for struct.
+    """
+    while True:
+        file.seek(position)
+        if len(chunk := file.read(struct.calcsize(form))) < struct.calcsize(form):
+            return 0, 0
+        name, size = struct.unpack(form, chunk)
+        position = file.tell()
+        if name == wanted:
+            return position, int(size)
+        if not is_chunk(name):
+            return 0, 0
+        position += max(0, size + size % 2 if form == ">4sI" else size)
+
+
 def stated_size(path: Path) -> int | None:
     """The size in bytes that the header of an AIFF, AU, CAF, W64, WAV or AVI file states.
 
@@ -102,25 +169,24 @@ def stated_size(path: Path) -> int | None:
         path: the file.
 
     Returns:
-        The size; None for other formats, and where it is not known.
+        The size; None for other formats, and where it is not known, as of files that were written into pipes.
     """
+    if unclosed(path):
+        return None
     with path.open("rb") as file:
         head = file.read(24)
         if head[:4] == b"FORM":
-            return 8 + int.from_bytes(head[4:8], "big")
+            return 8 + size if (size := int.from_bytes(head[4:8], "big")) else None
         if head[:4] == b"RIFF":
             size = int.from_bytes(head[4:8], "little")
-            return None if size >= _UNKNOWN else 8 + size
+            return 8 + size if 0 < size < _UNKNOWN else None
         if head[:4] == b".snd":
             start, size = struct.unpack_from(">II", head, 4)
             return None if size == _LARGEST else int(start + size)
         if head[:4] == b"riff":
-            return int.from_bytes(head[16:24], "little")
+            size = int.from_bytes(head[16:24], "little")
+            return size if 0 < size < 2**62 else None
         if head[:4] == b"caff":
-            file.seek(8)
-            while len(chunk := file.read(12)) == 12:
-                name, size = struct.unpack(">4sq", chunk)
-                if name == b"data":
-                    return None if size < 0 else file.tell() + int(size)
-                file.seek(max(size, 0), 1)
+            position, size = _find_chunk(file, 8, b"data", ">4sq")
+            return position + size if position and size >= 0 else None
     return None

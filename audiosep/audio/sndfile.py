@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from audiosep.audio.flac_frames import last_frame
 from audiosep.audio.info import AudioInfo, clean_tags, sndfile_depth
 from audiosep.audio.mpeg import MpegLength, mpeg_length
 from audiosep.audio.ogg import OggLinks, ogg_links
-from audiosep.audio.riff import WavHeader, stated_size, wav_header
+from audiosep.audio.riff import WavHeader, stated_size, unclosed, wav_header
 from audiosep.audio.samples import Array
 from audiosep.audio.source import Unreadable
 from audiosep.audio.speakers import USUAL, wave_order
@@ -88,6 +88,8 @@ class SoundFileSource:
                 speakers = header.speakers if file.channels > 2 else 0
         elif file.subtype.startswith("ALAC") and file.channels > 2:
             raise Unreadable("it does not know the order of the channels of ALAC")
+        elif sizes := unclosed(path):
+            samples = self._reopen(sizes)
         else:
             self._check_size(stated_size(path), path.stat().st_size)
         return AudioInfo(
@@ -140,11 +142,15 @@ class SoundFileSource:
         if header.coded and self._file.subtype == "PCM_16":
             raise Unreadable("it would play packets of MPEG audio, DTS or AC-3 as noise")
         if header.lost:
-            self._file.close()
-            self._file = _open(FileView(self._path, patches=header.repairs))
-            self._remark = "it was never closed, and its header states no length: read to the end of the file"
-        else:
-            self._check_size(header.data + header.stated, header.data + header.available)
+            return self._reopen(header.repairs)
+        self._check_size(header.data + header.stated, header.data + header.available)
+        return int(self._file.frames)
+
+    def _reopen(self, sizes: Mapping[int, bytes]) -> int:
+        """Open a file whose header states no length with other sizes in it; the number of samples."""
+        self._file.close()
+        self._file = _open(FileView(self._path, patches=sizes))
+        self._remark = "it was never closed, and its header states no length: read to the end of the file"
         return int(self._file.frames)
 
     def _check_size(self, stated: int | None, size: int) -> None:
