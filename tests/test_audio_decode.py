@@ -16,7 +16,7 @@ import pytest
 import soundfile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from mutagen import flac, id3, mp4
+from mutagen import aiff, flac, id3, mp4, wave
 from odd_files import renumbered
 
 from audiosep.audio import AudioReader, decode, probe, read_audio, tags, write_audio
@@ -187,7 +187,7 @@ def test_mp3_without_a_length_is_not_cut(tmp_path: Path) -> None:
 
 @needs_ffmpeg
 def test_comments_are_read_where_ffmpeg_writes_them(tmp_path: Path) -> None:
-    for name in ("a.flac", "a.ogg", "a.opus", "a.mp3"):
+    for name in ("a.flac", "a.ogg", "a.opus", "a.mp3", "a.wav"):
         command = [
             "ffmpeg",
             "-v",
@@ -200,9 +200,12 @@ def test_comments_are_read_where_ffmpeg_writes_them(tmp_path: Path) -> None:
             "2",
             "-metadata",
             "comment=Łódź",
+            "-metadata",
+            "track=3/12",
         ]
         subprocess.run([*command, str(tmp_path / name)], check=True)
-        assert probe(tmp_path / name).tags["comment"] == "Łódź", name
+        tags = probe(tmp_path / name).tags
+        assert (tags["comment"], tags["track"]) == ("Łódź", "3/12"), name
 
 
 def test_damaged_comments_are_left_out_and_the_sound_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -263,6 +266,20 @@ def test_tags_of_mp3_by_every_version_of_id3(tmp_path: Path) -> None:
     with path.open("ab") as file:
         file.write(struct.pack("3s30s30s30s4s30ss", *fields))
     assert dict(probe(path).tags) == {**tags, "artist": "A", "date": "2024"}
+
+
+@pytest.mark.parametrize(("name", "kind"), [("x.aiff", aiff.AIFF), ("x.wav", wave.WAVE)])
+def test_id3_in_chunks_is_read(tmp_path: Path, name: str, kind: type[aiff.AIFF] | type[wave.WAVE]) -> None:
+    with soundfile.SoundFile(tmp_path / name, "w", RATE, 1) as sound:
+        sound.title, sound.comment = "old", "kept"
+        sound.write(noise(1, 5_000)[0])
+    file = kind(tmp_path / name)
+    file.add_tags()
+    for frame in (id3.TIT2(text="Zoë"), id3.TPE1(text="Łucja"), id3.TRCK(text="3/12"), id3.TBPM(text="120")):
+        file.tags.add(frame)
+    file.save()
+    found = dict(probe(tmp_path / name).tags)
+    assert found == {"title": "Zoë", "comment": "kept", "artist": "Łucja", "track": "3/12", "bpm": "120"}
 
 
 LONG = """

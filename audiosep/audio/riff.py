@@ -6,6 +6,7 @@ A recorder that is switched off leaves sizes of 0 or those of an empty file; pro
 
 from __future__ import annotations
 
+import re
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ _EXTENSIBLE = 0xFFFE
 _UNKNOWN = 0x7FFF0000  # what is stated from here on stands for a length that was not known
 _LARGEST = 0xFFFFFFFF
 _EMPTY = 8  # bytes that a chunk without samples may have
-_PROBED = 16_384  # bytes of the samples, of which the first may be silence
+_PROBED = 16_384  # bytes of a chunk; of samples, of which the first may be silence
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class WavHeader:
         closed: that is right.
         rate: bytes per second; 0 where the format chunk states none.
         coded: the samples are packets of a lossy encoding, which would play as noise.
+        track: number as ffmpeg writes it, IPRT of the INFO list; empty where there is none.
     """
 
     speakers: int
@@ -47,6 +49,7 @@ class WavHeader:
     closed: bool
     rate: int
     coded: bool
+    track: str
 
     @property
     def lost(self) -> bool:
@@ -72,7 +75,7 @@ def wav_header(path: Path) -> WavHeader | None:
         What they say; None where there are no samples, or the file is neither RIFF nor RF64.
     """
     length = path.stat().st_size
-    speakers, rate, ds64, large = 0, 0, 0, b""
+    speakers, rate, ds64, large, track = 0, 0, 0, b"", ""
     with path.open("rb") as file:
         kind, riff = struct.unpack("<4sI4x", file.read(12))
         while len(chunk := file.read(8)) == 8:
@@ -85,14 +88,16 @@ def wav_header(path: Path) -> WavHeader | None:
                 closed = abs(riff + 8 - length) <= 1
                 coded = is_coded(file.read(_PROBED))
                 return WavHeader(
-                    speakers, sizes, width, position, size, length - position, riff + 8, closed, rate, coded
+                    speakers, sizes, width, position, size, length - position, riff + 8, closed, rate, coded, track
                 )
-            body = file.read(min(size, 64))
+            body = file.read(min(size, _PROBED))
             if name == b"ds64" and len(body) >= 16 and kind == b"RF64":
                 ds64, large = position, body[:16]
             elif name == b"fmt " and len(body) >= 16:
                 code, rate = struct.unpack_from("<H6xI", body)
                 speakers = int.from_bytes(body[20:24], "little") if code == _EXTENSIBLE else 0
+            elif name == b"LIST" and (found := re.search(rb"IPRT....([^\0]+)\0", body, re.DOTALL)):
+                track = found[1].decode(errors="replace")
             file.seek(position + size + size % 2)
     return None
 
@@ -137,7 +142,7 @@ def unclosed(path: Path) -> dict[int, bytes]:
 
 
 def _big(number: int, width: int = 4) -> bytes:
-    return min(number, 2 ** (8 * width) - 1).to_bytes(width, "big")
+    return min(number, (1 << 8 * width) - 1).to_bytes(width, "big")
 
 
 def _find_chunk(file: BinaryIO, position: int, wanted: bytes, form: str) -> tuple[int, int]:

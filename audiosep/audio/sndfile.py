@@ -70,7 +70,7 @@ class SoundFileSource:
             raise Unreadable("it would play the headers of all blocks but the first")
         if file.subtype.startswith("MPEG_LAYER"):
             samples, estimate = self._check_mpeg(mpeg_length(path))
-            tags = read_id3(path) or tags
+            tags = read_id3(path, file.format) or tags
         elif file.format == "FLAC":
             if samples is None:
                 raise Unreadable("it would lose the end of a flac file that does not state its length")
@@ -83,8 +83,10 @@ class SoundFileSource:
             speakers = USUAL.get(file.channels, 0)
         elif file.format in ("WAV", "WAVEX", "RF64"):
             header = wav_header(path)
+            tags |= read_id3(path, file.format)
             if header is not None:
                 samples = self._check_wav(header)
+                tags.setdefault("track", header.track)
                 speakers = header.speakers if file.channels > 2 else 0
         elif file.subtype.startswith("ALAC") and file.channels > 2:
             raise Unreadable("it does not know the order of the channels of ALAC")
@@ -92,6 +94,8 @@ class SoundFileSource:
             samples = self._reopen(sizes)
         else:
             self._check_size(stated_size(path), path.stat().st_size)
+        if file.format == "AIFF":
+            tags |= read_id3(path, file.format)
         return AudioInfo(
             path=path,
             sample_rate=file.samplerate,

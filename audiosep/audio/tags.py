@@ -1,4 +1,4 @@
-"""Tags where libsndfile loses some: ID3 of mp3 files, RIFF INFO of wav files, Vorbis comments that it does not know.
+"""Tags where libsndfile loses some: ID3 (mp3, aiff, wav), RIFF INFO of wav, Vorbis comments that it does not know.
 
 libsndfile writes ID3 in Latin-1, which turns every other script into noise, and reads Latin-1 as UTF-8. What it writes
 into flac, ogg and opus files, and reads from them and from wav files, is right.
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from mutagen import File, flac, id3, mp4, oggopus, oggvorbis
+from mutagen import File, aiff, flac, id3, mp4, oggopus, oggvorbis, wave
 
 from audiosep.audio.covers import Cover, add_cover, id3_frame
 from audiosep.audio.speakers import FLAC_SPEAKERS
@@ -45,6 +45,7 @@ _ID3: dict[str, type[id3.TextFrame]] = {
     "bpm": id3.TBPM,
     "key": id3.TKEY,
 }
+_WITH_ID3: dict[str, Any] = {"AIFF": aiff.AIFF, "WAV": wave.WAVE, "WAVEX": wave.WAVE}  # in a chunk
 _MUTAGEN: dict[str, Any] = {"flac": flac.FLAC, "ogg": oggvorbis.OggVorbis, "opus": oggopus.OggOpus, "m4a": mp4.MP4}
 _VORBIS = {  # that libsndfile does not write
     "album_artist": "albumartist",
@@ -100,17 +101,20 @@ def id3v2(tags: Mapping[str, str], cover: Cover | None = None) -> bytes:
     return file.getvalue()
 
 
-def read_id3(path: Path) -> dict[str, str]:
-    """The tags of an mp3 file: ID3v2 of any version, else ID3v1.
+def read_id3(path: Path, format: str) -> dict[str, str]:
+    """The ID3 tags of an mp3, aiff or wav file: ID3v2 of any version, else ID3v1.
 
     Args:
         path: the file.
+        format: libsndfile's name of it.
 
     Returns:
         By the names of AudioInfo.tags; empty where there are none, or damaged ones.
     """
     try:
-        frames = id3.ID3(path)
+        frames = _WITH_ID3[format](path).tags if format in _WITH_ID3 else id3.ID3(path)
+        if frames is None:
+            return {}
     except Exception:  # damaged tags raise anything, and a recording can do without them
         return {}
     found = {}
