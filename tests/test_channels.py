@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import struct
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from odd_files import Samples, Sound, container
 from audiosep import OutputOptions
 from audiosep.audio import FORMATS, AudioReader, probe, read_audio, write_audio
 from audiosep.audio.probing import BACKENDS
+from audiosep.audio.pyav import AvSource
 from audiosep.audio.source import Unreadable
 from audiosep.audio.speakers import USUAL, layout_mask, layout_name, vorbis_order, wave_order
 from audiosep.errors import AudioError
@@ -104,6 +107,44 @@ def test_unusual_speakers_survive_where_a_format_has_them(tmp_path: Path, layout
         else:
             with pytest.raises(AudioError, match=rf"{format} has no speaker layout .* write wav or flac"):
                 write_audio(tmp_path / f"x.{format}", x, RATE, speakers=layout_mask(layout))
+
+
+@pytest.mark.parametrize(
+    ("layout", "speakers", "places"),
+    [
+        ((115 << 16 | 4, 0, 0), "4.0", [0, 1, 2, 3]),
+        ((116 << 16 | 4, 0, 0), "4.0", [1, 2, 0, 3]),
+        ((1 << 16, 0x33, 0), "quad", [0, 1, 2, 3]),
+        ((0, 0, 4, 3, *[0] * 4, 1, *[0] * 4, 2, *[0] * 4, 9, *[0] * 4), "4.0", [1, 2, 0, 3]),
+        ((0, 0, 4, 300, *[0] * 4, 301, *[0] * 4, 302, *[0] * 4, 303, *[0] * 4), "", [0, 1, 2, 3]),
+    ],
+)
+def test_speakers_of_apple_files(tmp_path: Path, layout: tuple[int, ...], speakers: str, places: list[int]) -> None:
+    x = surround(4)
+    chunk = struct.pack(f">{len(layout)}I", *layout)
+    for name, start, head in (("x.caf", 52, struct.pack(">4sq", b"chan", len(chunk))), ("x.aiff", 12, b"CHAN\0\0\0")):
+        soundfile.write(tmp_path / name, x.T, RATE)
+        data = bytearray((tmp_path / name).read_bytes())
+        data[start:start] = (head if name == "x.caf" else head + bytes([len(chunk)])) + chunk
+        (tmp_path / name).write_bytes(data)
+        assert probe(tmp_path / name).speakers == layout_mask(speakers)
+        assert order(x, read_audio(tmp_path / name)[0]) == places
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="made with ffmpeg")
+def test_speakers_of_w64(tmp_path: Path) -> None:
+    source = "aevalsrc=0.1|0.2|0.3|0.4:c=4.0:d=0.1"
+    subprocess.run(["ffmpeg", "-v", "error", "-f", "lavfi", "-i", source, tmp_path / "x.w64"], check=True)
+    assert probe(tmp_path / "x.w64").speakers == layout_mask("4.0")
+
+
+def test_an_order_that_ends_the_process_is_left_to_ffmpeg(tmp_path: Path) -> None:
+    path = container(tmp_path / "x.mov", "pcm_s16le", [Sound(surround(6), RATE, layout="5.1(side)")])
+    data = bytearray(path.read_bytes())
+    struct.pack_into(">I", data, data.index(b"chan") + 8, 124 << 16 | 6)  # centre, left, right, ...
+    path.write_bytes(data)
+    with pytest.raises(Unreadable, match="order of its channels"):
+        AvSource(path)
 
 
 def test_the_usual_layouts_are_those_of_ffmpeg() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from audiosep.audio.container import Lengths, report_change, silence, stated_length, tag_seconds, trimmed
+from audiosep.audio.core_audio import in_wave_order, layouts
 from audiosep.audio.info import AudioInfo, clean_tags, ffmpeg_depth
 from audiosep.audio.samples import Array
 from audiosep.audio.source import Unreadable, pcm_to_float
@@ -59,6 +60,10 @@ class AvSource:
             self._stream = streams[number - 1]
             if self._stream.codec_context is None:
                 raise Unreadable("its encoding is unknown")
+            self._pcm = self._stream.codec_context.name.startswith("pcm_")
+            if self._pcm and not all(map(in_wave_order, layouts(path))):
+                # PyAV 18.1 frees such a layout twice, which ends the process; other encodings have their own order.
+                raise Unreadable("it cannot hold the order of its channels")
             self._frames = self._decode()
             self._head = list(islice(self._frames, 2))
             if not self._head:
@@ -156,7 +161,7 @@ class AvSource:
                 self._last = max(self._last or 0, packet.pts + packet.duration)
             if packet is not None and packet.size:
                 # The last packet of PCM holds what is left, however few samples that are.
-                self._broken = packet.is_corrupt and not self._stream.codec_context.name.startswith("pcm_")
+                self._broken = packet.is_corrupt and not self._pcm
             try:
                 frames = self._stream.codec_context.decode(packet)
             except self._error:

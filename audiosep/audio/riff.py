@@ -18,6 +18,7 @@ _EXTENSIBLE = 0xFFFE
 _UNKNOWN = 0x7FFF0000  # what is stated from here on stands for a length that was not known
 _LARGEST = 0xFFFFFFFF
 _EMPTY = 8  # bytes that a chunk without samples may have
+_W64_FORMAT = 64  # where the first chunk of a W64 file has its content
 _PROBED = 16_384  # bytes of a chunk; of samples, of which the first may be silence
 
 
@@ -94,12 +95,23 @@ def wav_header(path: Path) -> WavHeader | None:
             if name == b"ds64" and len(body) >= 16 and kind == b"RF64":
                 ds64, large = position, body[:16]
             elif name == b"fmt " and len(body) >= 16:
-                code, rate = struct.unpack_from("<H6xI", body)
-                speakers = int.from_bytes(body[20:24], "little") if code == _EXTENSIBLE else 0
+                rate = int.from_bytes(body[8:12], "little")
+                speakers = _mask(body)
             elif name == b"LIST" and (found := re.search(rb"IPRT....([^\0]+)\0", body, re.DOTALL)):
                 track = found[1].decode(errors="replace")
             file.seek(position + size + size % 2)
     return None
+
+
+def _mask(form: bytes) -> int:
+    """The speakers that a format chunk states, 0 for none."""
+    return int.from_bytes(form[20:24], "little") if int.from_bytes(form[:2], "little") == _EXTENSIBLE else 0
+
+
+def w64_speakers(path: Path) -> int:
+    """The speakers of a W64 file whose format chunk comes first: a bit for each, as in `audio.speakers`; 0 for none."""
+    with path.open("rb") as file:
+        return _mask(file.read(_W64_FORMAT + 24)[_W64_FORMAT:])
 
 
 def is_chunk(name: bytes) -> bool:
@@ -123,15 +135,15 @@ def unclosed(path: Path) -> dict[int, bytes]:
             start, size = struct.unpack_from(">II", head, 4)
             return {8: _big(length - start)} if size == 0 and start < length else {}
         if head[:4] == b"caff":
-            position, size = _find_chunk(file, 8, b"data", ">4sq")
-            empty = 0 <= size <= _EMPTY and position + _EMPTY < length
-            file.seek(position + max(size, 0))
-            return {position - 8: _big(length - position, 8)} if empty and not is_chunk(file.read(4)) else {}
+            position, size = find_chunk(file, 8, b"data", ">4sq")
+            if position and 0 <= size <= _EMPTY and position + _EMPTY < length:
+                file.seek(position + size)
+                return {} if is_chunk(file.read(4)) else {position - 8: _big(length - position, 8)}
         if head[:4] == b"FORM":
-            common, _ = _find_chunk(file, 12, b"COMM", ">4sI")
+            common, _ = find_chunk(file, 12, b"COMM", ">4sI")
             file.seek(common)
             channels, frames, bits = struct.unpack(">HIH", file.read(8).ljust(8, b"\0"))
-            position, size = _find_chunk(file, 12, b"SSND", ">4sI")
+            position, size = find_chunk(file, 12, b"SSND", ">4sI")
             start, width = position + _EMPTY, channels * ((bits + 7) // 8)
             file.seek(start)
             samples = start < length and not is_chunk(file.read(4))
@@ -145,26 +157,30 @@ def _big(number: int, width: int = 4) -> bytes:
     return min(number, (1 << 8 * width) - 1).to_bytes(width, "big")
 
 
-def _find_chunk(file: BinaryIO, position: int, wanted: bytes, form: str) -> tuple[int, int]:
-    """Where the content of a chunk starts, and its size as it states it; zeros where there is none.
+def find_chunk(file: BinaryIO, position: int, wanted: bytes, form: str) -> tuple[int, int]:
+    """Find a chunk.
 
     Args:
         file: the file.
         position: of the first chunk.
-        wanted: its name.
-        form: how name and size are stated, for struct.
+        wanted: the name of the one to find.
+        form: how name and size are stated, for struct: ">4sI" (AIFF) or ">4sq" (CAF, which has no padding).
+
+    Returns:
+        position: where its content starts; 0 where there is none.
+        size: as it states it.
     """
-    while True:
+    end = file.seek(0, 2)
+    while position < end:  # sizes may lead anywhere
         file.seek(position)
-        if len(chunk := file.read(struct.calcsize(form))) < struct.calcsize(form):
-            return 0, 0
-        name, size = struct.unpack(form, chunk)
+        name, size = struct.unpack(form, file.read(struct.calcsize(form)).ljust(struct.calcsize(form), b"\0"))
         position = file.tell()
         if name == wanted:
             return position, int(size)
         if not is_chunk(name):
-            return 0, 0
+            break
         position += max(0, size + size % 2 if form == ">4sI" else size)
+    return 0, 0
 
 
 def stated_size(path: Path) -> int | None:
@@ -192,6 +208,6 @@ def stated_size(path: Path) -> int | None:
             size = int.from_bytes(head[16:24], "little")
             return size if 0 < size < 2**62 else None
         if head[:4] == b"caff":
-            position, size = _find_chunk(file, 8, b"data", ">4sq")
+            position, size = find_chunk(file, 8, b"data", ">4sq")
             return position + size if position and size >= 0 else None
     return None

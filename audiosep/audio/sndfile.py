@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import soundfile
 
+from audiosep.audio.core_audio import layouts, speaker_bits
 from audiosep.audio.flac_frames import last_frame
 from audiosep.audio.info import AudioInfo, clean_tags, sndfile_depth
 from audiosep.audio.mpeg import MpegLength, mpeg_length
 from audiosep.audio.ogg import OggLinks, ogg_links
-from audiosep.audio.riff import WavHeader, stated_size, unclosed, wav_header
+from audiosep.audio.riff import WavHeader, stated_size, unclosed, w64_speakers, wav_header
 from audiosep.audio.samples import Array
 from audiosep.audio.source import Unreadable
 from audiosep.audio.speakers import USUAL, wave_order
@@ -48,6 +49,7 @@ class SoundFileSource:
         self.cut = False
         self._path = path
         self._remark = ""
+        self._order: Sequence[int] | None = None  # of the channels, where it is not that of WAVE
         self._links: list[tuple[int, int]] = []  # bytes of each, of an Ogg file that has several
         self._file = _open(path)
         try:
@@ -56,8 +58,8 @@ class SoundFileSource:
         except BaseException:
             self.close()
             raise
-        vorbis = self.info.encoding in ("VORBIS", "OPUS")
-        self._order = wave_order(self.info.channels) if vorbis and self.info.channels > 2 else None
+        if self.info.encoding in ("VORBIS", "OPUS") and self.info.channels > 2:
+            self._order = wave_order(self.info.channels)
 
     def _describe(self) -> AudioInfo:
         file, path = self._file, self._path
@@ -96,6 +98,12 @@ class SoundFileSource:
             self._check_size(stated_size(path), path.stat().st_size)
         if file.format == "AIFF":
             tags |= read_id3(path, file.format)
+        if file.format == "W64" and file.channels > 2:
+            speakers = w64_speakers(path)
+        bits = next(map(speaker_bits, layouts(path)), ())
+        if len(set(bits)) == file.channels > 2:
+            speakers = sum(1 << bit for bit in bits)
+            self._order = sorted(range(file.channels), key=bits.__getitem__)
         return AudioInfo(
             path=path,
             sample_rate=file.samplerate,
