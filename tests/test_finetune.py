@@ -284,7 +284,7 @@ def test_a_run_goes_on_with_its_own_recordings_only(sounds, quick, base, tmp_pat
     [{"steps": -3}, {"minutes": 0.0}, {"minutes": float("inf")}, {"learning_rate": -1.0}, {"learning_rate": 0.0}],
 )
 def test_impossible_numbers_are_refused_before_recordings_are_read(wrong):
-    with pytest.raises(ConfigError, match="must be a number greater than 0"):
+    with pytest.raises(ConfigError, match=f"^{next(iter(wrong))} must be a number greater than 0"):
         FinetuneConfig(**wrong)
 
 

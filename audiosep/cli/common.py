@@ -37,7 +37,8 @@ _ARGUMENT = re.compile(
     r"(?<![\w/])(?P<name>device|engine|on_clip|overwrite|precision|skip_existing|video)=(?:'(?P<value>[^']*)'|True)"
     r"|(?<=\()(?P<alone>only|track)=(?=\))"
     r"|(?<![\w/])(?P<bare>max_seconds|on_clip)(?![\w/.=-])"
-    r"|^(?P<first>batch|bitrate|end|jobs|loudness|overlap|preview|shifts|start|threads|workers)(?= must be)"
+    r"|^(?P<first>batch|bitrate|end|jobs|learning_rate|loudness|minutes|overlap|preview|shifts|start|steps"
+    r"|threads|workers)(?= must )"
 )
 _NOT_WRITTEN = (errno.ENOSPC, errno.EPIPE, errno.EIO)
 

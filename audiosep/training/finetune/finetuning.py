@@ -84,7 +84,10 @@ class FinetuneConfig:
     def __post_init__(self) -> None:
         if not 0 < self.held_back < 1:
             raise ConfigError(f"held_back must lie between 0 and 1, got {self.held_back}")
-        self.trainer()  # refuses impossible values before recordings are read
+        try:
+            self.trainer()  # refuses impossible values before recordings are read
+        except ConfigError as error:
+            raise ConfigError(str(error).removeprefix("trainer.")) from error  # a key that this has without it
 
     @property
     def on_error(self) -> OnError:
