@@ -19,6 +19,8 @@ from conftest import Mixture, Run
 
 from audiosep.atomic import PendingFile, remove_leftovers
 from audiosep.audio import probe, read_audio, write_audio
+from audiosep.audio.covers import Cover
+from audiosep.audio.marker import fingerprint, is_marked, mark_for, origin_of
 from audiosep.cli import main
 from audiosep.cli.common import ModelOptions, on_command_line
 from audiosep.cli.separate import build, split
@@ -308,6 +310,21 @@ def test_outputs_of_other_recordings_are_nobodys_own(
     command = ("separate", tmp_path / "z" / "a.wav", "piano", "--no-residual", "--skip-existing")
     err = run(*command, "-o", tmp_path / "out", "-m", tiny_folder)[2]
     assert re.search(r"left out by the names .* \(piano\)\.wav for .*a\.wav .*--overwrite", err)
+
+
+def test_outputs_say_of_which_recording_they_are_beside_large_covers_and_after_small_edits(tmp_path: Path) -> None:
+    recording, output = tmp_path / "a.wav", tmp_path / "x.m4a"
+    data = bytearray(np.random.default_rng(0).bytes(2_000_000))
+    recording.write_bytes(data)
+    mark = mark_for(recording)
+    write_audio(
+        output, np.zeros((1, 9000)), 44100, tags={"software": mark}, cover=Cover(b"\xff\xd8\xff" + bytes(700_000))
+    )
+    assert is_marked(output)
+    assert origin_of(output) == fingerprint(recording)
+    data[1_234_567] ^= 1
+    recording.write_bytes(data)
+    assert origin_of(output) != fingerprint(recording)
 
 
 def test_a_second_query_goes_into_the_same_folder(run: Run, songs: Path, tiny_folder: Path, tmp_path: Path) -> None:

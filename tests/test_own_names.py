@@ -18,7 +18,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from audiosep import Options, Query, Separator, Sounds, atomic
-from audiosep.audio import write_audio
+from audiosep.audio import probe, write_audio
 from audiosep.audio.marker import MARK
 from audiosep.cli import main
 from audiosep.cli.common import ModelOptions
@@ -154,6 +154,9 @@ def test_export_and_import(sounds: Sounds, separator: Separator, clips: list[Pat
     with pytest.raises(InputError, match="already: bell"):
         sounds.add(tmp_path / "mail")
     assert sounds.path is not None
+    with pytest.raises(InputError, match="no file of sounds"):
+        sounds.export(clips[0], overwrite=True)
+    assert probe(clips[0]).samples == RATE // 2
     with pytest.raises(InputError, match="the file of these sounds itself"):
         sounds.export(sounds.path.parent / "x" / ".." / sounds.path.name, ["bell"], overwrite=True)
     assert sounds.add(tmp_path / "mail", overwrite=True) == ["bell"]

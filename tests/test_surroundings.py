@@ -55,6 +55,11 @@ def test_lists_of_other_programs(folder: Path) -> None:
     assert read(folder, urls.encode(), "list.m3u8") == NAMES
     quoted = f"# my; songs\n\"{NAMES[0]}\"\n#1 missing.wav\n'{NAMES[1]}'\n"
     assert read(folder, quoted.encode()) == [NAMES[0], "#1 missing.wav", NAMES[1]]
+    assert read(folder, f"  {NAMES[0]}  \n".encode()) == [NAMES[0]]
+    with pytest.raises(InputError, match="is a recording and no list"):
+        read_inputs(folder / NAMES[0])
+    with pytest.raises(InputError, match="no list of paths"):
+        read(folder, b"\0/\0\x01\x02RIFF")
     assert read(folder, b"caf\xe9.wav\n") == [os.fsdecode(b"caf\xe9.wav")]  # a name that is no UTF-8
 
 
@@ -64,6 +69,7 @@ def test_tables_of_spreadsheets(folder: Path, encoding: str) -> None:
     assert read(folder, rows.encode(encoding), "table.csv") == NAMES
     assert read(folder, rows.replace("Nr", "#").encode(encoding), "table.csv") == NAMES
     assert read(folder, b"#;path\n1;missing.wav\n", "table.csv") == ["missing.wav"]
+    assert read(folder, b"# mine\n\nnr;path\n1;missing.wav\n", "table.csv") == ["missing.wav"]
     assert read(folder, rows.replace(";", "\t").replace("b\tc", "b;c").encode("utf-8"), "table.tsv") == NAMES
 
 

@@ -10,7 +10,8 @@ from typing import BinaryIO
 
 from audiosep.audio.riff import find_chunk
 
-# Number of a layout (CoreAudioBaseTypes.h) -> for each of its channels the bit of WAVE.
+# Number of a layout (CoreAudioBaseTypes.h) -> for each of its channels the bit of WAVE. Not 7.1 with the side channels
+# first (128): ffmpeg writes that number for files in the order of WAVE, which are more.
 _LAYOUTS = {
     108: (0, 1, 4, 5),
     113: (0, 1, 2),
@@ -28,7 +29,6 @@ _LAYOUTS = {
     125: (0, 1, 2, 3, 9, 10, 8),
     126: (0, 1, 2, 3, 9, 10, 6, 7),
     127: (2, 6, 7, 0, 1, 9, 10, 3),
-    128: (0, 1, 2, 3, 9, 10, 4, 5),
     131: (0, 1, 8),
     132: (0, 1, 9, 10),
     133: (0, 1, 3),

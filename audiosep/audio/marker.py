@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 MARK = "separated by audiosep"
 """The tag `software` of outputs."""
@@ -16,7 +17,7 @@ UNMARKED = {".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts"}
 _PART = 65_536  # bytes; all formats have their tags near the start or near the end
 _FORMS = (MARK.encode(), MARK.encode("utf-16-le"))  # ID3 is in UTF-16
 _ORIGIN = re.compile(rf"{MARK} from ([0-9a-f]{{16}})".encode())
-_SAMPLES, _SAMPLE = 8, 16_384  # of a recording that tell it from others; bytes
+_MP4 = {".m4a", ".m4v", ".mp4"}  # whose cover, of any size, may lie between the mark and the end
 
 
 def mark_for(recording: Path | None) -> str:
@@ -30,9 +31,7 @@ def mark_for(recording: Path | None) -> str:
 
 
 def fingerprint(recording: Path) -> str | None:
-    """What tells a recording from others, wherever it lies: a digest of its size and of parts spread over it.
-
-    Most programs that change tags leave size and sound in their places, and so the digest too.
+    """What tells a recording from others, wherever it lies: a digest of the file.
 
     Args:
         recording: the file.
@@ -44,14 +43,9 @@ def fingerprint(recording: Path) -> str | None:
         if not recording.is_file():
             return None
         with recording.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            digest = hashlib.sha256(str(size).encode())
-            for number in range(_SAMPLES):
-                file.seek((2 * number + 1) * size // (2 * _SAMPLES))
-                digest.update(file.read(_SAMPLE))
+            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
     except (OSError, ValueError):
         return None
-    return digest.hexdigest()[:16]
 
 
 def is_marked(path: Path) -> bool:
@@ -86,6 +80,18 @@ def _ends(path: Path) -> bytes:
         with path.open("rb") as file:
             head = file.read(_PART)
             file.seek(max(len(head), os.fstat(file.fileno()).st_size - _PART))
-            return head + file.read(_PART)
+            ends = head + file.read(_PART)
     except OSError:
+        return b""
+    return ends + (_mp4_tool(path) if path.suffix.lower() in _MP4 else b"")
+
+
+def _mp4_tool(path: Path) -> bytes:
+    """The tag `software` of an mp4 file; nothing of one that cannot be read."""
+    from mutagen import mp4
+
+    try:
+        tags: Any = mp4.MP4(path).tags or {}
+        return "".join(tags.get("\xa9too", [])).encode()
+    except Exception:  # damaged tags raise anything
         return b""

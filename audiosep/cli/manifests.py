@@ -37,6 +37,8 @@ def read_inputs(path: Path) -> list[str]:
         content = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
     except OSError as error:
         raise InputError(f"{where}: cannot be read ({error.strerror})") from error
+    if is_recording(path):
+        raise InputError(f"{where}: is a recording and no list: name it without --manifest")
     text = _decoded(content, table=path.suffix.lower() in _TABLES)
     folder = Path() if str(path) == "-" else path.parent
     names = list(_names(text, folder, where, table=path.suffix.lower() in _TABLES))
@@ -56,6 +58,8 @@ def _decoded(content: bytes, *, table: bool) -> str:
 
 
 def _names(text: str, folder: Path, where: str, *, table: bool) -> Iterator[str]:
+    if re.search(r"[\x01-\x08\x0e-\x1f]", text):
+        raise InputError(f"{where}: is no list of paths, it has other bytes than text")
     if "\0" in text:
         yield from (name for name in text.split("\0") if name.strip("\r\n"))
         return
@@ -71,7 +75,9 @@ def _names(text: str, folder: Path, where: str, *, table: bool) -> Iterator[str]
     elif first.startswith("{"):
         yield from _clips(lines, where)
     elif table or (not _exists(folder, first) and any(mark in first for mark in ";\t")):
-        yield from _column([line for line in lines if line.strip()], folder, where)
+        commented = {line for line in lines if line.startswith("#") and not any(mark in line for mark in _DELIMITERS)}
+        rows = [line for line in lines if line.strip() and line not in commented]  # "#" may head a column
+        yield from _column(rows, folder, where)
     else:
         yield from names
 
@@ -127,9 +133,8 @@ def _located(name: str, folder: Path) -> str:
         from urllib.request import url2pathname
 
         return url2pathname(name.strip().removeprefix("file://").removeprefix("localhost"))
-    if _exists(folder, name):
-        return name
-    return next((other for other in (name.strip().strip("\"'"), unquote(name)) if _exists(folder, other)), name)
+    others = (name, name.strip(), name.strip().strip("\"'"), unquote(name))
+    return next((other for other in others if os.path.exists(folder / other)), name)  # noqa: PTH110 - as below
 
 
 def _exists(folder: Path, name: str) -> bool:

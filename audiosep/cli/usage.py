@@ -64,7 +64,7 @@ def _check_dashes(command: Any, arguments: Sequence[str]) -> None:
             return
         name = f"-{word.partition('=')[0]}"
         close = [option for option in options if option.startswith(name)]
-        if not is_value and re.match(r"-[a-z]{2}", word) and close:
+        if not is_value and re.match(r"-[a-z]{3}", word) and close:
             raise InputError(f"there is no option {word.partition('=')[0]}: did you mean {' or '.join(close)}?")
         option = options.get(word)
         is_value = not (is_value or option is None or option.is_flag or option.count)

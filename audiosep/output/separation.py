@@ -93,7 +93,8 @@ class Separation(Mapping[str, AnyArray], Generic[AnyArray]):
         """The mixture minus the sum of all targets.
 
         Queries are independent: where two name overlapping sounds ("speech", "male speech"), their sum contains the
-        common part twice, and the residual contains its negative.
+        common part twice, and the residual contains its negative. It is computed each time, as `rest` is, of what the
+        mixture and the targets are then: change copies of these.
         """
         return remainder(self.mix, list(self.values()))
 

@@ -24,7 +24,7 @@ from audiosep.query.encoder import QueryEncoder
 from audiosep.query.example import Example
 from audiosep.query.own_sound import OwnSound, embedded_again, hear, listening_of
 from audiosep.query.query import is_text
-from audiosep.query.sounds_file import fold_name, names_of, packed, unpacked
+from audiosep.query.sounds_file import fold_name, is_file_of_sounds, names_of, packed, unpacked
 from audiosep.weights.user_config import config_folder
 
 if TYPE_CHECKING:
@@ -157,7 +157,8 @@ class Sounds(Mapping[str, OwnSound]):
             The number of sounds.
 
         Raises:
-            InputError: there is no such name, nothing to write, or the file exists or is that of these sounds.
+            InputError: there is no such name, nothing to write, or the file exists, is another kind of file or that of
+                these sounds.
             AudioSepError: the file cannot be written.
         """
         self.check(names)
@@ -168,6 +169,8 @@ class Sounds(Mapping[str, OwnSound]):
             raise InputError(f"{path} is the file of these sounds itself: choose another one for the copy")
         if Path(path).exists() and not overwrite:
             raise InputError(f"{path} exists already: choose another name, or overwrite=True")
+        if Path(path).exists() and not is_file_of_sounds(Path(path)):
+            raise InputError(f"{path} is no file of sounds, and is not replaced: choose another name")
         write_bytes(path, packed(sounds.values()))
         return len(sounds)
 

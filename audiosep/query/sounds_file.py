@@ -103,6 +103,19 @@ def _opened(path: Path) -> Iterator[tuple[Any, list[dict[str, Any]]]]:
         ) from error
 
 
+def is_file_of_sounds(path: Path) -> bool:
+    """Whether a file is one of sounds that can be read.
+
+    Args:
+        path: the file.
+    """
+    try:
+        names_of(path)
+    except ModelError:
+        return False
+    return True
+
+
 def names_of(path: Path) -> dict[str, str]:
     """Folded name -> name of each sound in a file.
 
