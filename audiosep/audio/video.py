@@ -10,7 +10,6 @@ import numpy as np
 from audiosep.atomic import PendingFile
 from audiosep.audio.formats import written_rate
 from audiosep.audio.limits import check_channels, check_rate
-from audiosep.audio.marker import mark_for
 from audiosep.audio.samples import Array, check_finite
 from audiosep.audio.tracks import AudioTrack
 from audiosep.audio.video_formats import CONTAINERS
@@ -30,6 +29,7 @@ class VideoWriter:
         sample_rate: Hz.
         channels: 1 to 8.
         track: the one that the new sound takes the place of, for its language and name.
+        mark: of outputs, see `audio.marker`.
         overwrite: whether a file that lies there already may be replaced.
 
     Raises:
@@ -37,11 +37,19 @@ class VideoWriter:
     """
 
     def __init__(
-        self, path: Path, source: Path, sample_rate: int, channels: int, track: AudioTrack, *, overwrite: bool
+        self,
+        path: Path,
+        source: Path,
+        sample_rate: int,
+        channels: int,
+        track: AudioTrack,
+        mark: str,
+        *,
+        overwrite: bool,
     ) -> None:
         self.path = path
         self.clipped = 0
-        self._source, self._track = source, track
+        self._source, self._track, self._mark = source, track, mark
         check_rate(sample_rate)
         check_channels(channels)
         self._pending = PendingFile(path, overwrite=overwrite, durable=False, error=AudioError)
@@ -105,7 +113,7 @@ class VideoWriter:
             command += ["-af", f"atrim=start={lead},asetpts=PTS-STARTPTS"]
         for key, text in (("language", self._track.language), ("title", self._track.name)):
             command += ["-metadata:s:a:0", f"{key}={text}"] if text else []
-        command += ["-metadata", f"encoding_tool={mark_for(self._source)}"]
+        command += ["-metadata", f"encoding_tool={self._mark}"]
         command += ["-f", container.muxer, f"file:{self._pending.temporary}"]
         # Of formats such as MPEG-TS ffmpeg counts the time from the first of the streams that it uses, and the
         # reader from the first of all.

@@ -164,7 +164,7 @@ def corrected(command: Sequence[str], words: Sequence[str], option: str = "-q") 
 
 def exists(path: str) -> bool:
     """Whether there is a file or folder; Path.exists fails for long texts."""
-    return os.path.exists(path)  # noqa: PTH110
+    return os.path.exists(path)  # noqa: PTH110 - as said above
 
 
 def each_once(texts: Sequence[str]) -> list[str]:

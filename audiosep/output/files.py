@@ -233,7 +233,7 @@ class Outputs:
 
     def _writer(self, name: str, path: Path) -> AudioWriter | VideoWriter:
         if self._video is not None:
-            return VideoWriter(path, self._video, *self._shape, self._track, overwrite=self._overwrite)
+            return VideoWriter(path, self._video, *self._shape, self._track, self._mark, overwrite=self._overwrite)
         tags = {**self._tags, "software": self._mark}
         if "title" in tags and not self._tracks:
             tags["title"] += f" ({name})"
