@@ -18,7 +18,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from audiosep import Options, Query, Separator, Sounds, atomic
-from audiosep.audio import probe, write_audio
+from audiosep.audio import probe, read_audio, write_audio
 from audiosep.audio.marker import MARK
 from audiosep.cli import main
 from audiosep.cli.common import ModelOptions
@@ -113,6 +113,24 @@ def test_examples_are_added_or_replaced_and_forgotten(sounds: Sounds, separator:
     assert not sounds
     with pytest.raises(InputError, match="no sound is remembered as 'kettle'"):
         sounds.forget("kettle")
+
+
+def test_an_example_counts_once_by_what_it_sounds(
+    sounds: Sounds, separator: Separator, clips: list[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    samples, rate = read_audio(clips[0])
+    write_audio(tmp_path / "same.flac", samples, rate)
+    once = sounds.remember("kettle", clips[:2], separator)
+    assert not caplog.records
+    again = sounds.remember("kettle", [clips[0], tmp_path / "same.flac", clips[2]], separator, keep_audio=True)
+    assert "2 of 3 examples sound exactly as others of 'kettle' do, and count once" in caplog.text
+    assert [one.file for one in again.examples] == ["kettle0.wav", "kettle1.wav", "kettle2.wav"]
+    assert [bool(one.audio) for one in again.examples] == [True, False, True]
+    assert torch.equal(again.examples[0].embedding, once.examples[0].embedding.half().float())
+    sounds.remember("kettle", clips[1], separator, keep_audio=True)
+    other_model = sounds.remember("kettle", clips[2], other(sounds))  # which hears the kept audio again
+    assert len(other_model.examples) == 3
+    assert len(sounds.remember("bell", clips[0], separator, at=[(0.1, 0.3), (0.1, 0.3), (0, 0.2)]).examples) == 2
 
 
 def test_bad_examples_are_all_named_and_nothing_is_remembered(
@@ -321,6 +339,11 @@ def test_the_command(
     told = capsys.readouterr()
     assert told.out.strip() == str(tmp_path / "mine")
     assert "knows 'dog' itself" in told.err
+    for example, said in ((clips[0], "had these examples already: 2"), (clips[2], "was added to: 3")):
+        assert main(["remember", "dog", str(example)]) == 0
+        assert f"'dog' {said} examples" in capsys.readouterr().err
+    assert main(["remember", "dog", *map(str, clips[:2]), "--replace"]) == 0
+    assert "'dog' is remembered: 2 examples" in capsys.readouterr().err
     assert main(["remember", "Our Bell", str(clips[2]), "--at", "0.1-0.4", "--keep-audio", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["examples"] == 1
     assert main(["sounds", "list"]) == 0

@@ -49,7 +49,7 @@ def remember(
     parts = spans(at, "--at")
     sounds = Sounds(chosen.sounds)
     separator = chosen.load(own_names=False)
-    before = name in sounds and not replace
+    before = 0 if replace or name not in sounds else len(sounds[name].examples)
     sound = sounds.remember(name, files, separator, at=parts, keep_audio=keep_audio, replace=replace)
     hides = separator.prototypes is not None and separator.prototypes.has(name)
     if as_json:
@@ -57,7 +57,8 @@ def remember(
         return
     print(sounds.path)
     if not quiet:
-        done = "was added to" if before else "is remembered"
+        more = "was added to" if len(sound.examples) > before else "had these examples already"
+        done = more if before else "is remembered"
         terminal.print(f"{sound.name!r} {done}: {len(sound.examples)} examples")
         if hides:
             terminal.print(

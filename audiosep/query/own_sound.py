@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -63,6 +64,7 @@ class EmbeddedExample:
         embedding: (dimension,), L2-normalised.
         tags: (tags,) logits of the tagger; (0,) without one.
         audio: what was embedded of it, as Ogg Vorbis; b"" where it was not kept.
+        digest: of its samples, by which a repeated example is known; "" where it is not known.
     """
 
     file: str
@@ -71,6 +73,7 @@ class EmbeddedExample:
     embedding: Tensor
     tags: Tensor
     audio: bytes = b""
+    digest: str = ""
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,21 @@ class OwnSound:
     examples: tuple[EmbeddedExample, ...]
     when: str
     listening: Listening
+
+    def with_examples(self, new: Sequence[EmbeddedExample]) -> OwnSound:
+        """The sound with more examples; one that sounds as another does, sample for sample, counts once.
+
+        Args:
+            new: heard by the same model. Their audio is kept also where that of the same example was not.
+        """
+        examples = list(self.examples)
+        for one in new:
+            same = next((k for k, old in enumerate(examples) if one.digest and old.digest == one.digest), None)
+            if same is None:
+                examples.append(one)
+            elif not examples[same].audio:
+                examples[same] = replace(examples[same], audio=one.audio)
+        return replace(self, examples=tuple(examples))
 
     def recall(self, text: Tensor, prototypes: Prototypes | None) -> Recalled:
         """What the examples sounded like, in the form of what prototypes recall.
@@ -154,7 +172,8 @@ def hear(
                 raise QueryError(f"it is too short ({seconds:.3f} s; at least {_SHORT} s)")
             at_rate = _at_rate(waveform, rate, separator)
             file = Path(audio).name if isinstance(audio, str | Path) else ""
-            found.append(_embedded(separator, at_rate, file, span[0] if span else 0.0, seconds, keep_audio))
+            heard = _embedded(separator, at_rate, file, span[0] if span else 0.0, seconds, keep_audio)
+            found.append(replace(heard, digest=_digest(waveform, rate)))
         except (AudioSepError, OSError) as error:
             reason = "it is silent" if "silent" in str(error) else str(error)
             problems.append(reason if name in reason else f"{name}: {reason}")
@@ -206,8 +225,12 @@ def embedded_again(sound: OwnSound, separator: Separator) -> OwnSound:
             raise AudioError(f"the kept audio of {sound.name!r} is damaged ({error}): remember it again") from error
         waveform = _at_rate(torch.from_numpy(samples), rate, separator)
         again = _embedded(separator, waveform, old.file, old.start, old.seconds, keep_audio=False)
-        examples.append(replace(again, audio=old.audio))
+        examples.append(replace(again, audio=old.audio, digest=old.digest))
     return replace(sound, examples=tuple(examples), listening=listening_of(separator))
+
+
+def _digest(waveform: Tensor, rate: int) -> str:
+    return hashlib.sha256(waveform.numpy().tobytes() + str(rate).encode()).hexdigest()
 
 
 def _at_rate(waveform: Tensor, rate: int, separator: Separator) -> Tensor:

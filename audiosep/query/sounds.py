@@ -7,6 +7,7 @@ has a remembered name, and its list of names only when it has changed.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -29,6 +30,8 @@ from audiosep.weights.user_config import config_folder
 
 if TYPE_CHECKING:
     from audiosep.separator import Separator
+
+logger = logging.getLogger(__name__)
 
 VARIABLE = "AUDIOSEP_SOUNDS"
 _FILE = "sounds.safetensors"
@@ -96,7 +99,7 @@ class Sounds(Mapping[str, OwnSound]):
         keep_audio: bool = False,
         replace: bool = False,
     ) -> OwnSound:
-        """Remember a sound by examples, or add examples to it.
+        """Remember a sound by examples, or add examples to it; each counts once, also under another file name.
 
         Args:
             name: of the sound; queries of this text are answered with it.
@@ -128,7 +131,11 @@ class Sounds(Mapping[str, OwnSound]):
             before = () if old is None else old.examples
             title = " ".join(name.split()) if old is None else old.name
             now = datetime.now(UTC).isoformat(timespec="seconds")
-            sounds[key] = sound = OwnSound(title, (*before, *heard), now, listening)
+            sounds[key] = sound = OwnSound(title, before, now, listening).with_examples(heard)
+        if repeated := len(before) + len(heard) - len(sound.examples):
+            logger.warning(
+                "%d of %d examples sound exactly as others of %r do, and count once", repeated, len(heard), title
+            )
         return sound
 
     def forget(self, name: str) -> None:

@@ -53,7 +53,13 @@ def packed(sounds: Iterable[OwnSound]) -> bytes:
             if example.audio:
                 parts[f"{number}.audio.{place}"] = torch.frombuffer(bytearray(example.audio), dtype=torch.uint8)
         files = [
-            {"file": one.file, "start": one.start, "seconds": one.seconds, "audio": bool(one.audio)}
+            {
+                "file": one.file,
+                "start": one.start,
+                "seconds": one.seconds,
+                "audio": bool(one.audio),
+                "digest": one.digest,
+            }
             for one in sound.examples
         ]
         digest = _digest(parts[name] for name in _parts_of(number, known, files))
@@ -157,6 +163,7 @@ def unpacked(path: Path, keys: set[str] | None) -> dict[str, OwnSound]:
                     embedding.float(),
                     scores.float(),
                     next(kept).numpy().tobytes() if each["audio"] else b"",
+                    each.get("digest", ""),
                 )
                 for each, embedding, scores in zip(one["examples"], embeddings, tags, strict=True)
             )
