@@ -150,7 +150,8 @@ def separate(
 
     Args:
         mix: a path, or a numpy array or torch tensor (samples,) or (channels, samples).
-        queries: words or `Query`, one or several; each is an estimate of its own.
+        queries: words or `Query`, one or several; each is an estimate of its own. A sound that is named twice (also in
+            other case or spacing) is separated once, under the first name.
         sample_rate: Hz; needed for arrays, taken from the file otherwise.
         track: number (from 1 on), language or name of the audio track of a file with several; None: the default one.
         model: as in `load`, or a `Separator`. A model given by name or folder stays loaded for the next call, and is

@@ -214,13 +214,13 @@ def test_candidates_are_separated_by_their_words_and_not_by_their_names(
     opened: list[Any] = []
     open_stream = shipped._open_stream
     monkeypatch.setattr(shipped, "_open_stream", lambda *given: opened.append(given[0]) or open_stream(*given))
-    named = [audiosep.Query("speech", name="car horn"), "speech", "speech", audiosep.Query("speech", negative="rain")]
+    named = [audiosep.Query("speech", name="car horn"), "speech", "Speech", audiosep.Query("speech", negative="rain")]
     found = shipped.describe(mix[:, : 2 * rate], named, sample_rate=rate)
-    assert [sound.name for sound in found] == ["car horn", "speech", "speech (2)", "speech (3)"]
+    assert [sound.name for sound in found] == ["car horn", "speech", "speech (2)"]
     (asked,) = opened
-    assert asked.names == ("car horn", "speech", "speech (2)", "speech (3)")
-    assert torch.equal(asked.embeddings, asked.embeddings[:1].expand(4, -1))
-    assert asked.negatives.any(1).tolist() == [False, False, False, True]
+    assert asked.names == ("car horn", "speech", "speech (2)")
+    assert torch.equal(asked.embeddings, asked.embeddings[:1].expand(3, -1))
+    assert asked.negatives.any(1).tolist() == [False, False, True]
 
 
 def test_a_sound_without_words_is_a_wrong_command_before_anything_is_heard(capsys: pytest.CaptureFixture[str]) -> None:
@@ -270,7 +270,12 @@ def test_files_of_recordings_of_one_name_lie_in_their_folders_or_keep_the_ending
 ) -> None:
     monkeypatch.setattr("audiosep.cli.common.ModelOptions.load", lambda self, **_: shipped)
     asked: list[list[str]] = []
-    monkeypatch.setattr(shipped, "describe", lambda path, sounds, **_: (asked.append(sounds), FOUND)[1])
+
+    def describe(path: Path, queries: list[audiosep.Query], **_: Any) -> Description:
+        asked.append([query.label for query in queries])
+        return FOUND
+
+    monkeypatch.setattr(shipped, "describe", describe)
     for name in ("x/t.wav", "y/t.wav", "y/t.flac"):
         (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
         write_audio(tmp_path / "in" / name, np.zeros((1, 100)), 16000)

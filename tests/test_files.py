@@ -82,7 +82,9 @@ def test_recordings_of_one_name_are_numbered_in_one_try_each(tmp_path: Path, mon
 
 
 def test_targets_and_residual_follow_the_input(separator: Separator, song: Path, tmp_path: Path) -> None:
-    report = separator.separate_files(song, ["piano", "piano", Query("a/b:c", name="a/b:c")], tmp_path / "out")
+    report = separator.separate_files(
+        song, ["piano", Query("piano", negative="dog"), Query("a/b:c", name="a/b:c")], tmp_path / "out"
+    )
     report.raise_for_failures()
     (result,) = report.results
     assert list(result.outputs) == ["piano", "piano (2)", "a/b:c", "without piano, piano (2), a/b:c"]

@@ -184,10 +184,32 @@ def test_presence_that_is_not_finite_is_an_error(encoder: FakeEncoder, mixture: 
 
 
 def test_names_are_unique(separator: Separator, mixture: Mixture) -> None:
-    queries = ["piano", Query("piano", negative="voice"), Query("piano", name="keys"), "piano"]
+    queries = ["piano", Query("piano", negative="voice"), Query("piano", name="keys")]
     out = separator.separate(mixture(0.3), queries, sample_rate=16000)
-    assert list(out) == ["piano", "piano (2)", "keys", "piano (3)"]
+    assert list(out) == ["piano", "piano (2)", "keys"]
     assert unique_names(["a", "a (2)", "a"]) == ("a", "a (2)", "a (3)")
+
+
+def test_a_sound_that_is_named_twice_is_separated_and_taken_away_once(
+    separator: Separator, mixture: Mixture, tmp_path: Path
+) -> None:
+    x, embedding = mixture(0.3), np.ones(16)
+    write_audio(tmp_path / "dog.wav", x, 16000)
+    queries = [
+        *("café", " CAFE\u0301", "The  café", Query("café", negative=["rain", "Rain"])),
+        *(Query("café", negative="rain"), Query("café", negative="wind"), Query(embedding=embedding)),
+        *(Query(embedding=embedding), Query(audio=tmp_path / "dog.wav"), Query(audio=f"{tmp_path}/./dog.wav")),
+    ]
+    names = ["café", "café (2)", "café (3)", "embedding query", "dog"]
+    out = separator.separate(x, queries, sample_rate=16000)
+    assert list(out) == names
+    np.testing.assert_allclose(out.residual, x - sum(out.values()), atol=1e-6)
+    one = separator.separate(x, ["café", "Café"], sample_rate=16000)
+    np.testing.assert_array_equal(one.residual, separator.separate(x, "café", sample_rate=16000).residual)
+    assert separator.stream(queries, sample_rate=16000, channels=1).names == tuple(names)
+    (result,) = separator.separate_files(tmp_path / "dog.wav", ["café", "Café"], tmp_path / "out").results
+    assert list(result.outputs) == ["café", "without café"]
+    assert list(separator.stems_for(["drums", "Drums"])) == ["drums"]
 
 
 def test_negatives_and_their_weight_change_the_target(separator: Separator, mixture: Mixture) -> None:

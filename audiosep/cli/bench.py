@@ -66,10 +66,12 @@ def bench(
     from audiosep.bench import table
     from audiosep.bench.pictures import check_picture, draw
     from audiosep.bench.suite import TEXTS, conditions, grid, measure_cases
+    from audiosep.query.query import as_queries
 
     terminal = Terminal()
     common.logs_to(terminal, 0, quiet)
     peers = _values(against)
+    texts = tuple(one.label for one in as_queries(query)) if query else ()
     if peers:
         sys.path.insert(0, str(Path.cwd()))  # the module may lie in the current folder, as for python -m
     cases = grid(
@@ -79,7 +81,7 @@ def bench(
         engines=_known("--engine", _values(engine, "torch"), get_args(Engine)),
         qualities=_known("--quality", _values(quality, Options.quality), get_args(Quality)),
         threads=[check_threads(_whole("--threads", text)) for text in _values(threads)] or [None],
-        tasks=_tasks(tuple(query or ()), queries, stems, TEXTS),
+        tasks=_tasks(texts, queries, stems, TEXTS),
         lengths=[_length(text) for text in _values(seconds, "60")],
         recordings=[str(path) for path in recordings or ()],
     )

@@ -14,13 +14,13 @@ import typer
 
 import audiosep
 from audiosep.cli import common
-from audiosep.cli.separate import each_once
 from audiosep.cli.standard_error import Bar, Terminal, progress_bar
 from audiosep.errors import AudioError, AudioSepError, Cancelled, InputError, QueryError
 
 if TYPE_CHECKING:
     from audiosep.hearing.description import Description
     from audiosep.output.recordings import InputFile
+    from audiosep.query.query import Query
     from audiosep.separator import Separator
 
 app = common.application()
@@ -104,9 +104,7 @@ def describe(
     from audiosep.output.recordings import find_recordings
     from audiosep.query.query import as_queries
 
-    if sound:
-        as_queries(sound)  # refuses what is no query before a model is loaded
-        sound = each_once(sound)
+    queries = as_queries(sound) if sound else None
     kinds = tuple(kind for kind, wanted in (("csv", table), ("labels", labels), ("srt", srt)) if wanted)
     if out is not None and not kinds:
         raise InputError("--out is the folder of the files that --csv, --labels and --srt write: name one of them")
@@ -124,7 +122,7 @@ def describe(
         for number, (path, written) in enumerate(files.items()):
             bar.describe(f"{number + 1} of {len(files)}: {path.name}")
             try:
-                results.append(_described(separator, path, sound, most, quick, track, written, bar, as_json=as_json))
+                results.append(_described(separator, path, queries, most, quick, track, written, bar, as_json=as_json))
             except (Cancelled, QueryError):  # a sound that no recording can be asked for
                 raise
             except (AudioSepError, OSError) as error:
@@ -147,7 +145,7 @@ def describe(
 def _described(
     separator: Separator,
     path: Path,
-    sounds: list[str] | None,
+    queries: Sequence[Query] | None,
     most: int,
     quick: bool,
     track: str | None,
@@ -159,7 +157,7 @@ def _described(
     """Describe a recording: the table on standard output, the files, and the entry of the document."""
     from audiosep.atomic import make_folder, write_text
 
-    found = separator.describe(path, sounds, most=most, quick=quick, track=track, progress=progress)
+    found = separator.describe(path, queries, most=most, quick=quick, track=track, progress=progress)
     texts = {"csv": found.csv, "labels": found.labels, "srt": found.srt}
     for kind, file in files.items():
         make_folder(file.parent, AudioError)

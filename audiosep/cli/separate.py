@@ -167,18 +167,6 @@ def exists(path: str) -> bool:
     return os.path.exists(path)  # noqa: PTH110 - as said above
 
 
-def each_once(texts: Sequence[str]) -> list[str]:
-    """Words without those that were named before, in other white space or case.
-
-    Args:
-        texts: sounds in words.
-    """
-    once: dict[str, str] = {}
-    for text in texts:
-        once.setdefault(" ".join(text.casefold().split()), text)
-    return [*once.values()]
-
-
 def build(
     texts: Sequence[str],
     examples: Sequence[Path] = (),
@@ -187,7 +175,7 @@ def build(
     weight: float = 1.0,
     places: Places = Places(),
 ) -> list[Query]:
-    """The queries of the command line, each once: what is left would lose a repeated one twice.
+    """The queries of the command line, each sound once.
 
     Args:
         texts: sounds in words.
@@ -201,20 +189,20 @@ def build(
         InputError: places of several sounds.
         QueryError: an embedding that cannot be read, an empty text, a negative weight.
     """
-    from audiosep.query.query import Query
+    from audiosep.query.query import Query, as_queries
 
-    texts, examples, embeddings = each_once(texts), [*dict.fromkeys(examples)], [*dict.fromkeys(embeddings)]
-    if places.at and len(texts) + len(examples) + len(embeddings) > 1:
-        raise InputError("--at says where one sound can be heard: name one sound, or none")
     query = partial(
         Query, negative=tuple(negatives) or None, weight=weight, spans=places.at, negative_spans=places.not_at
     )
     found = [
         *(query(text=text) for text in texts),
         *(query(audio=path) for path in examples),
-        *(query(embedding=read_embedding(path), name=path.stem) for path in embeddings),
+        *(query(embedding=read_embedding(path), name=path.stem) for path in dict.fromkeys(embeddings)),
     ]
-    return found or [query()]
+    queries = as_queries(found or query())
+    if places.at and len(queries) > 1:
+        raise InputError("--at says where one sound can be heard: name one sound, or none")
+    return queries
 
 
 def read_embedding(path: Path) -> NDArray[np.float32]:

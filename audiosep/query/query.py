@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence, Set
+import unicodedata
+from collections.abc import Hashable, Iterable, Sequence, Set
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
@@ -14,6 +15,8 @@ from audiosep.errors import QueryError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
+
+_ARTICLES = ("a", "an", "the")
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,11 +93,11 @@ class Query:
 
     @property
     def negatives(self) -> tuple[Query, ...]:
-        """`negative` as a tuple of queries."""
-        if self.negative is None:
+        """`negative` as a tuple of queries, each sound once."""
+        if self.negative is None or (isinstance(self.negative, tuple | list) and not self.negative):
             return ()
-        items = self.negative if isinstance(self.negative, tuple | list) else (self.negative,)
-        queries = tuple(as_query(item) for item in items)
+        items = self.negative if isinstance(self.negative, tuple | list) else [self.negative]
+        queries = tuple(as_queries(items))
         if any(query.anchored for query in queries):
             raise QueryError("a negative has no spans of its own: give the query negative_spans=[(10, 12)]")
         return queries
@@ -126,18 +129,52 @@ def as_query(item: str | Query) -> Query:
 
 
 def as_queries(queries: str | Query | Sequence[str | Query]) -> list[Query]:
-    """One or several queries as a list.
+    """One or several queries as a list, each sound once.
+
+    A sound that is named again is left out, as what is left of the mixture would lose it twice: the same words as
+    `fold_name` compares them, or the same example, with the same negatives and spans. Different names, which queries
+    were given, make different targets.
 
     Args:
         queries: one or several.
 
     Raises:
         QueryError: none, or something that is no query.
+
+    >>> [query.label for query in as_queries(["speech", "dog", " Speech", Query("dog", negative="rain")])]
+    ['speech', 'dog', 'dog']
     """
     items = list(queries) if isinstance(queries, Iterable) and not isinstance(queries, str) else [queries]
     if not items:
         raise QueryError("say what to separate: at least one query, such as 'piano'")
-    return [as_query(item) for item in items]
+    once: dict[Hashable, Query] = {}
+    for query in map(as_query, items):
+        once.setdefault(_meant(query), query)
+    return list(once.values())
+
+
+def _meant(query: Query) -> Hashable:
+    """What two queries of one sound have in common; arrays are the same if they are one object."""
+    return (
+        fold_name(query.text or ""),
+        Path(query.audio).absolute() if isinstance(query.audio, str | Path) else id(query.audio),
+        id(query.embedding),
+        frozenset(map(_meant, query.negatives)),
+        query.weight,
+        query.name,
+        query.spans,
+        query.negative_spans,
+    )
+
+
+def fold_name(name: str) -> str:
+    """A name as it is compared: case, white space, a leading article and how letters are encoded do not matter.
+
+    Args:
+        name: of a sound, or the text of a query.
+    """
+    words = unicodedata.normalize("NFKC", name).casefold().split()
+    return " ".join(words[1:] if len(words) > 1 and words[0] in _ARTICLES else words)
 
 
 def check_capable(query: Query, capabilities: Set[str], model: str) -> None:

@@ -24,8 +24,8 @@ from audiosep.hearing.spans import checked_spans
 from audiosep.query.encoder import QueryEncoder
 from audiosep.query.example import Example
 from audiosep.query.own_sound import OwnSound, embedded_again, hear, listening_of
-from audiosep.query.query import is_text
-from audiosep.query.sounds_file import fold_name, is_file_of_sounds, names_of, packed, unpacked
+from audiosep.query.query import fold_name, is_text
+from audiosep.query.sounds_file import is_file_of_sounds, names_of, packed, unpacked
 from audiosep.weights.user_config import config_folder
 
 if TYPE_CHECKING:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,19 +16,9 @@ from torch import Tensor
 
 from audiosep.errors import ModelError
 from audiosep.query.own_sound import EmbeddedExample, Listening, OwnSound
+from audiosep.query.query import fold_name
 
 _FORMAT = "1"
-_ARTICLES = ("a", "an", "the")
-
-
-def fold_name(name: str) -> str:
-    """A name as it is compared: case, white space, a leading article and how letters are encoded do not matter.
-
-    Args:
-        name: of a sound, or the text of a query.
-    """
-    words = unicodedata.normalize("NFKC", name).casefold().split()
-    return " ".join(words[1:] if len(words) > 1 and words[0] in _ARTICLES else words)
 
 
 def packed(sounds: Iterable[OwnSound]) -> bytes:

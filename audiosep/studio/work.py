@@ -19,8 +19,7 @@ from audiosep.inference.devices import free_cache
 from audiosep.inference.options import Options
 from audiosep.inference.threads import threads_for, use_threads
 from audiosep.output.output_options import OutputOptions
-from audiosep.query.query import Query
-from audiosep.query.sounds_file import fold_name
+from audiosep.query.query import Query, fold_name
 from audiosep.studio.overview import overview_of_file
 from audiosep.studio.recording import PREVIEW, Recording, open_recording, safe_suffix
 from audiosep.studio.session import CANCELLED, Asked, Session, Track
