@@ -27,6 +27,7 @@ from audiosep.cli.separate import build, split
 from audiosep.errors import Cancelled, InputError
 from audiosep.inference.parallel import check_jobs, free_memory, jobs_that_fit
 from audiosep.output.batch_report import BatchEvent, FileResult
+from audiosep.output.names import earlier_outputs, folded_names
 from audiosep.query.stem_words import stem_of
 from audiosep.separator import Separator
 from research import jobs
@@ -310,6 +311,73 @@ def test_outputs_of_other_recordings_are_nobodys_own(
     command = ("separate", tmp_path / "z" / "a.wav", "piano", "--no-residual", "--skip-existing")
     err = run(*command, "-o", tmp_path / "out", "-m", tiny_folder)[2]
     assert re.search(r"left out by the names .* \(piano\)\.wav for .*a\.wav .*--overwrite", err)
+
+
+@pytest.mark.parametrize(
+    ("template", "first", "second"),
+    [
+        ("{file} ({stem}).{ext}", "a ({}).wav", "a (2) ({}).wav"),
+        ("{stem}/{file}", "{}/a.wav", "{}/a (2).wav"),
+        ("{file}/{stem} of {file}", "a/{} of a.wav", "a (2)/{} of a (2).wav"),
+    ],
+)
+def test_a_recording_keeps_its_number_for_other_queries(
+    run: Run, tiny_folder: Path, tmp_path: Path, mixture: Mixture, template: str, first: str, second: str
+) -> None:
+    def job(words: str, *inputs: str) -> dict[str, list[str]]:
+        """Input -> its outputs."""
+        queries = [part for word in words.split() for part in ("-q", word)]
+        command = ("separate", *(tmp_path / name for name in inputs), *queries, "--no-residual", "--skip-existing")
+        found = json.loads(
+            run(*command, "-o", tmp_path / "out", "-m", tiny_folder, "--template", template, "--json")[1]
+        )
+        return {
+            str(Path(one["input"]).relative_to(tmp_path)): [
+                Path(path).relative_to(tmp_path / "out").as_posix() for path in one["outputs"].values()
+            ]
+            for one in found["results"] + found["skipped"]
+        }
+
+    for seed, name in enumerate(("x/a.wav", "y/a.wav", "x/a (live).wav")):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        soundfile.write(tmp_path / name, mixture(0.2, seed=seed).T, 16000)
+    assert job("piano", "x/a.wav", "y/a.wav") == {
+        "x/a.wav": [first.format("piano")],
+        "y/a.wav": [second.format("piano")],
+    }
+    assert job("horn", "y/a.wav") == {"y/a.wav": [second.format("horn")]}
+    assert job("horn piano", "y/a.wav", "x/a.wav") == {
+        "x/a.wav": [first.format("horn"), first.format("piano")],
+        "y/a.wav": [second.format("horn"), second.format("piano")],
+    }
+    (tmp_path / "out" / first.format("piano")).unlink()
+    (tmp_path / "out" / first.format("horn")).unlink()
+    assert job("bell", "x/a.wav", "y/a.wav") == {"x/a.wav": [first.format("bell")], "y/a.wav": [second.format("bell")]}
+
+
+@pytest.mark.parametrize(
+    ("template", "names", "numbers"),
+    [
+        (
+            "{file} ({stem}).{ext}",
+            ["a (piano).wav", "A (2) (horn).wav", "a (live) (piano).wav", "ab (piano).wav"],
+            [1, 2],
+        ),
+        ("{file}_{stem}", ["a_piano.wav", "a (2)_piano.wav", "a_live_piano.wav", "a_piano.flac"], [1, 2]),
+        ("{stem} of {file}", ["dog of a.wav", "dog of a (3).wav", "dog of big a.wav"], [1, 3]),
+        ("{file}/{stem}", ["a/dog.wav", "a (2)/dog.wav", "b/dog.wav"], [1, 2]),
+        ("{file}{stem}", ["adog.wav"], []),
+    ],
+)
+def test_earlier_outputs_are_known_by_the_template(
+    tmp_path: Path, template: str, names: list[str], numbers: list[int]
+) -> None:
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    found = earlier_outputs(tmp_path, file="a", format="wav", template=template, listed=folded_names)
+    assert found == {tmp_path / name: number for name, number in zip(names, numbers, strict=False)}
+    assert earlier_outputs(tmp_path / "none", file="a", format="wav", template=template, listed=folded_names) == {}
 
 
 def test_outputs_say_of_which_recording_they_are_beside_large_covers_and_after_small_edits(tmp_path: Path) -> None:

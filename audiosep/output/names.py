@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import bisect
 import re
 import string
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from audiosep.errors import InputError
 
 TEMPLATE = "{file} ({stem}).{ext}"
 STDOUT = Path("-")
+_FILE, _STEM = "\ue000", "\ue001"  # in the place of names, of private use
 _LONGEST = 255  # bytes of a file name on the usual file systems
 # What Windows does not take in a name; path separators everywhere.
 _FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f]')
@@ -96,6 +98,64 @@ def plan_outputs(
         taken.add(str(path).casefold())
         paths[name] = path
     return paths
+
+
+def earlier_outputs(
+    folder: Path, *, file: str, format: str, template: str, listed: Callable[[Path], Sequence[tuple[str, str]]]
+) -> dict[Path, int]:
+    """Files in a folder that are named as outputs of a recording would be, whatever their own names.
+
+    Args:
+        folder: of the outputs, which need not exist.
+        file: as in `plan_outputs`.
+        format: as in `plan_outputs`.
+        template: as in `plan_outputs`.
+        listed: `folded_names`, which is worth keeping for thousands of recordings.
+
+    Returns:
+        Path -> the number of the recording, as in `plan_outputs`. Nothing for templates whose names do not tell where
+        the input's ends, and nothing for names that had to be shortened.
+    """
+    found = {folder: 1}
+    for part in Path(_with_extension(template, format).format(file=_FILE, stem=_STEM, ext=format)).parts:
+        between = re.search(f"{_FILE}(.*){_STEM}|{_STEM}(.*){_FILE}", part)
+        apart = "" if between is None else between[1] or between[2] or ""
+        if between is not None and not apart:
+            return {}
+        # "song (live) (piano).wav" is no output of song.wav: no output's name has in it what stands before it.
+        stem = f"(?:(?!{re.escape(apart)}).)+" if apart else ".+"
+        named = re.escape(_allowed(file)) + r"(?: \((?P<number>[0-9]+)\))?"
+        pattern = re.escape(part).replace(_FILE, named, 1).replace(_FILE, ".+").replace(_STEM, stem)
+        head = part[: part.find(_STEM)] if _STEM in part else part
+        head = (head[: head.find(_FILE)] + _allowed(file) if _FILE in head else head).casefold()
+        matches = {
+            place / name: (number, match)
+            for place, number in found.items()
+            for name in _beginning(listed(place), head)
+            if (match := re.fullmatch(pattern, name, re.IGNORECASE))
+        }
+        found = {path: int(match.groupdict().get("number") or number) for path, (number, match) in matches.items()}
+    return found
+
+
+def folded_names(folder: Path) -> list[tuple[str, str]]:
+    """The names in a folder, each behind its case-folded form and sorted by that; none of one that cannot be read.
+
+    Args:
+        folder: of any files.
+    """
+    try:
+        return sorted((path.name.casefold(), path.name) for path in folder.iterdir())
+    except OSError:
+        return []
+
+
+def _beginning(names: Sequence[tuple[str, str]], head: str) -> Iterator[str]:
+    """Those of sorted names that begin with a case-folded head."""
+    for folded, name in names[bisect.bisect_left(names, (head,)) :]:
+        if not folded.startswith(head):
+            return
+        yield name
 
 
 def _with_extension(template: str, format: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from itertools import chain, count
@@ -16,7 +16,7 @@ from audiosep.audio.marker import fingerprint, origin_of
 from audiosep.audio.video_formats import check_video
 from audiosep.errors import AudioError, AudioSepError, InputError
 from audiosep.output.batch_report import BatchReport, FinishedFile
-from audiosep.output.names import STDOUT, plan_outputs
+from audiosep.output.names import STDOUT, earlier_outputs, folded_names, plan_outputs
 from audiosep.output.output_options import OutputOptions
 from audiosep.output.recordings import InputFile, find_recordings
 
@@ -165,14 +165,15 @@ class OutputPaths:
         self._taken = set(map(_folded, taken))
         self._reached: dict[str, int] = {}  # number of the last recording of a name: thousands may share one
         self._passed: dict[str, list[int]] = defaultdict(list)  # numbers of a name that others have had in earlier runs
-        self.origin_of, self._fingerprint = cache(origin_of), cache(fingerprint)
+        self.origin_of, self._fingerprint, self._listed = cache(origin_of), cache(fingerprint), cache(folded_names)
 
     def of(self, recording: InputFile) -> dict[str, Path]:
         """Name -> path of each output of a recording.
 
         Of several recordings of one name (song.wav, song.flac) all but the first are numbered. A recording keeps its
         paths also when it fails, so that they depend on nothing but the inputs; with `skip_existing` also on the
-        outputs of earlier runs, which stay those of the recordings that they say they are of.
+        outputs of earlier runs, which stay those of the recordings that they say they are of: a number is of one
+        recording, whatever was separated from it.
 
         Raises:
             AudioError: there are no free paths for it.
@@ -183,11 +184,13 @@ class OutputPaths:
         plan = partial(plan_outputs, folder, self._names, file=file, format=ending, template=self._output.file_template)
         name = _folded(folder / file)
         reached, passed, before = self._reached.get(name, 1), self._passed[name], None
-        for number in chain(tuple(passed), count(reached)):
+        own, foreign = self._earlier_numbers(recording.path, partial(earlier_outputs, folder, file=file, format=ending))
+        first = [*dict.fromkeys([*own, *passed])]
+        for number in chain(first, (number for number in count(reached) if number not in first)):
             paths = plan(number=number)
             taken = [path for path in paths.values() if _folded(path) in self._taken]
             others = [] if taken else [path for path in paths.values() if self._is_of_another(path, recording.path)]
-            if not taken and not others:
+            if not taken and not others and (number in own or number not in foreign):
                 break
             if paths == before:
                 raise AudioError(f"{[*taken, *others][0]} is for another input: put {{file}} into the template")
@@ -202,6 +205,19 @@ class OutputPaths:
                 raise AudioError(f"{path} is an input of this job and would be overwritten: choose another folder")
         self._taken.update(map(_folded, paths.values()))
         return paths
+
+    def _earlier_numbers(
+        self, recording: Path, earlier_outputs: Callable[..., dict[Path, int]]
+    ) -> tuple[list[int], set[int]]:
+        """The numbers that a recording has in the names of outputs of earlier runs, and those that others have."""
+        if not self._output.skip_existing or self._folder == STDOUT:
+            return [], set()
+        earlier = earlier_outputs(template=self._output.file_template, listed=self._listed)
+        origins = {path: origin for path in earlier if (origin := self.origin_of(path)) is not None}
+        if not origins or (mine := self._fingerprint(recording)) is None:
+            return [], set()
+        own = sorted({earlier[path] for path, origin in origins.items() if origin == mine})
+        return own, {earlier[path] for path, origin in origins.items() if origin != mine}
 
     def _is_of_another(self, output: Path, recording: Path) -> bool:
         """Whether an output of an earlier run, which is not made again, says that it is of another recording."""
