@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 
 from audiosep.atomic import PendingFile
-from audiosep.audio.formats import written_rate
 from audiosep.audio.limits import check_channels, check_rate
 from audiosep.audio.samples import Array, check_finite
 from audiosep.audio.tracks import AudioTrack
@@ -108,9 +107,6 @@ class VideoWriter:
         command += ["-i", f"file:{self._sound.temporary}", "-map", "0:V", "-map", "1:a:0", "-map", "0:s?"]
         command += ["-map_metadata", "0", "-map_chapters", "0", "-c", "copy"]
         command += ["-c:a", container.codec, "-b:a", container.bitrate]
-        if container.delay:
-            lead = container.delay / written_rate("mp3", self._rate)
-            command += ["-af", f"atrim=start={lead},asetpts=PTS-STARTPTS"]
         for key, text in (("language", self._track.language), ("title", self._track.name)):
             command += ["-metadata:s:a:0", f"{key}={text}"] if text else []
         command += ["-metadata", f"encoding_tool={self._mark}"]

@@ -17,13 +17,11 @@ class Container:
         muxer: ffmpeg's name of it.
         codec: ffmpeg's encoder of its sound.
         bitrate: of the sound.
-        delay: samples that its encoder puts in front of the sound, where the container cannot say so.
     """
 
     muxer: str
     codec: str = "aac"
     bitrate: str = "256k"
-    delay: int = 0
 
 
 CONTAINERS = {
@@ -32,7 +30,7 @@ CONTAINERS = {
     ".mov": Container("mov"),
     ".mkv": Container("matroska"),
     ".webm": Container("webm", "libopus"),
-    ".avi": Container("avi", "libmp3lame", "320k", delay=1105),  # LAME's 576, and 529 of all decoders
+    ".avi": Container("avi", "pcm_s16le"),  # avi cannot say what the encoders of compressed sound start with
     ".mpg": Container("mpeg", "mp2", "384k"),
     ".mpeg": Container("mpeg", "mp2", "384k"),
     ".ts": Container("mpegts"),
