@@ -2,6 +2,7 @@
 
 import _thread
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -27,7 +28,7 @@ from audiosep.audio import (
     written_depth,
     written_rate,
 )
-from audiosep.audio.covers import Cover
+from audiosep.audio.covers import Cover, read_cover
 from audiosep.errors import AudioError, InputError
 
 TAGS = {
@@ -200,6 +201,33 @@ def test_covers_survive(tmp_path: Path, source: str, format: str) -> None:
         with AudioReader(tmp_path / f"b.{format}") as copy:
             assert copy.cover == (None if format == "wav" else Cover(data))
             assert sum(block.shape[1] for block in copy) == 48_000
+
+
+@pytest.mark.parametrize("program", ["PyAV", "ffmpeg"])
+@pytest.mark.parametrize("suffix", [".mka", ".mkv"])
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="the files are made with ffmpeg")
+def test_covers_of_matroska_files_are_read(
+    tmp_path: Path, suffix: str, program: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / f"a{suffix}"
+    write_audio(tmp_path / "a.wav", noise(2, 48_000), 48_000)
+    jpeg = b"\xff\xd8\xff" + bytes(1000)
+    for name, data in (("back.jpg", jpeg), ("cover.png", PNG)):
+        (tmp_path / name).write_bytes(data)
+    command = ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", "testsrc=s=64x48:d=1", "-i", tmp_path / "a.wav"]
+    command += [*(["-map", "0"] if suffix == ".mkv" else []), "-map", "1"]
+    for number, name in enumerate(("back.jpg", "cover.png")):
+        mime = ("image/jpeg", "image/png")[number]
+        command += ["-attach", tmp_path / name, f"-metadata:s:t:{number}", f"mimetype={mime}"]
+    subprocess.run([*command, path], check=True)
+    if program == "ffmpeg":
+        monkeypatch.setitem(sys.modules, "av", None)
+    with AudioReader(path) as reader:
+        assert reader.info.backend == program
+        assert reader.cover == Cover(PNG)
+    assert read_cover(tmp_path / "a.wav") is None
+    (tmp_path / "broken.mka").write_bytes(path.read_bytes()[:50])
+    assert read_cover(tmp_path / "broken.mka") is None
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Cover pictures, which are copied from a recording to its outputs with mutagen."""
+"""Cover pictures, which are copied from a recording to its outputs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import mutagen
-from mutagen import flac, id3, mp4
+from mutagen import apev2, asf, flac, id3, mp4
+
+from audiosep.audio.attached import attached_pictures
 
 _FRONT = 3  # picture type of ID3v2 (APIC) and of flac
 _LARGEST = 2**24 - 2**16  # bytes: a block of flac has less than 16 MiB
@@ -35,14 +37,17 @@ def read_cover(path: Path) -> Cover | None:
     """The front cover of a recording, else its first picture.
 
     Args:
-        path: mp3, flac, ogg, opus, m4a, wav or aiff.
+        path: of any kind; other kinds than mp3, flac, ogg, opus, mp4, wav and aiff need PyAV or ffmpeg.
 
     Returns:
-        The picture; None where there is none that mutagen finds, or one that is neither JPEG nor PNG.
+        The picture; None where none is found, or one that is neither JPEG nor PNG.
     """
     try:
         file = mutagen.File(path)
-        pictures = [] if file is None else _pictures(file)
+        if file is None or isinstance(file, asf.ASF | apev2.APEv2File):
+            pictures = [(_FRONT if front else 0, data) for front, data in attached_pictures(path)]
+        else:
+            pictures = _pictures(file)
     except Exception:  # damaged tags raise anything, and a recording can do without its picture
         return None
     pictures.sort(key=lambda picture: picture[0] != _FRONT)
