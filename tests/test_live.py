@@ -72,6 +72,17 @@ def test_an_identity_model_returns_the_bytes_of_the_pipe(identity: Separator, mi
     assert (report.dropped, report.clipped) == (0, 0)
 
 
+ADTS = bytes.fromhex("fff14c800800fc") + bytes(57)  # a frame of AAC, 64 bytes long
+
+
+def test_samples_that_begin_as_a_frame_of_aac_does_are_samples() -> None:
+    data = ADTS + np.random.default_rng(0).bytes(100_000)
+    raw = RawFormat("s16le", 2)
+    blocks = list(PipeInput(io.BytesIO(data), raw, 100).blocks())
+    assert max(block.shape[1] for block in blocks) == 100
+    assert raw.encode(np.concatenate(blocks, axis=1))[0] == data
+
+
 @pytest.mark.parametrize(
     ("beginning", "kind"),
     [
@@ -88,6 +99,11 @@ def test_an_identity_model_returns_the_bytes_of_the_pipe(identity: Separator, mi
         (b"OggS\x00\x02\x00\x00\x00\x00\x00\x00", "an Ogg file"),
         (b"ID3\x04\x00\x00\x00\x00\x00\x23\x00\x00", "an MP3 file"),
         (b"\x00\x00\x00\x20ftypM4A ", "an MP4 file"),
+        (b"dns.\x18\x00\x00\x00\x00\x00\x00\x00", "an AU file"),
+        (b"RIFF\x24\x08\x0a\x00AVI LIST", "an AVI file"),
+        (b"#!AMR-WB\n\x04\x48\x9e", "an AMR file"),
+        (3 * ADTS, "a stream of coded sound"),
+        (3 * (b"\xff\xfb\x90\x64" + bytes(413)), "a stream of coded sound"),
     ],
 )
 def test_a_file_of_audio_in_place_of_raw_samples_is_refused(beginning: bytes, kind: str) -> None:

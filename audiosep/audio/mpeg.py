@@ -9,6 +9,7 @@ without a Xing header, 20 s for three joined files of 20 s (mutagen 1.48).
 from __future__ import annotations
 
 import mmap
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -26,12 +27,14 @@ _RATES = (44_100, 48_000, 32_000)
 # Encoder delay and padding (12 bits each) and the frame of the Xing header itself are no audio.
 _XING_SLACK = 2 * 4096 + 2 * 1152
 _RUN = 4  # frames in a row, below which matches are chance
-# DTS (ETSI TS 102 114; of 16 and 14 bits), AC-3 (ATSC A/52), IEC 61937 and AAC, in either order of bytes.
+# DTS (ETSI TS 102 114; of 16 and 14 bits), AC-3 (ATSC A/52) and IEC 61937, in either order of bytes.
 _SYNC_WORDS = tuple(
     bytes.fromhex(word)
-    for word in ("7ffe8001", "fe7f0180", "1fffe800", "ff1f00e8", "0b77", "770b", "f8724e1f", "72f81f4e", "fff1", "fff9")
+    for word in ("7ffe8001", "fe7f0180", "1fffe800", "ff1f00e8", "0b77", "770b", "f8724e1f", "72f81f4e")
 )
 _IN_A_ROW = 3  # packets
+CODED_HEAD = 16_384
+"""Bytes within which `is_coded` finds enough packets."""
 _RELEASE = 2**22  # bytes after which the pages of a file are given back
 
 
@@ -83,13 +86,38 @@ def is_coded(head: bytes) -> bool:
     head = head.lstrip(b"\0")
     if head.startswith(_SYNC_WORDS):
         return head.count(head[:2]) >= _IN_A_ROW
+    return any(_frames_in_a_row(head, octets) for octets in (_mpeg_octets, _adts_octets))
+
+
+def may_be_coded(head: bytes) -> bool:
+    """Whether `is_coded` could be true with more bytes, of which at least eight are needed here.
+
+    Args:
+        head: the first bytes.
+    """
+    return head.startswith(_SYNC_WORDS) or bool(_mpeg_octets(head) or _adts_octets(head))
+
+
+def _frames_in_a_row(head: bytes, octets: Callable[[bytes], int]) -> bool:
     position = 0
     for _ in range(_IN_A_ROW):
-        frame = _frame(head[position : position + 4])
-        if not frame.octets:
+        size = octets(head[position : position + 8])
+        if not size:
             return False
-        position += frame.octets
+        position += size
     return True
+
+
+def _mpeg_octets(header: bytes) -> int:
+    return _frame(header[:4]).octets
+
+
+def _adts_octets(header: bytes) -> int:
+    """The length of the AAC frame that starts with this header of ISO/IEC 13818-7; 0 if none does."""
+    if len(header) < 7 or header[0] != 0xFF or header[1] & 0xF6 != 0xF0 or header[2] >> 2 & 15 > 12:
+        return 0
+    size = (header[3] & 3) << 11 | header[4] << 3 | header[5] >> 5
+    return size if size >= 7 else 0
 
 
 def _count(data: mmap.mmap) -> MpegLength:

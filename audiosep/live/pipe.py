@@ -9,6 +9,7 @@ from typing import BinaryIO
 import numpy as np
 
 from audiosep.audio.limits import check_channels
+from audiosep.audio.mpeg import CODED_HEAD, is_coded, may_be_coded
 from audiosep.errors import InputError
 from audiosep.live.loop import Samples
 
@@ -54,7 +55,7 @@ class RawFormat:
         return np.clip(scaled, -32768, 32767).astype(self._type).tobytes(), clipped
 
 
-# What files of audio begin with; `.{4}` is a length. MPEG frames without ID3 in front could as well be quiet samples.
+# What files of audio begin with; `.{4}` is a length.
 _FILES = {
     "a WAV": re.compile(rb"(RIFF|RF64|BW64).{4}WAVE|riff\x2e\x91\xcf\x11", re.DOTALL),
     "an AIFF": re.compile(rb"FORM.{4}AIF[FC]", re.DOTALL),
@@ -64,8 +65,12 @@ _FILES = {
     "a FLAC": re.compile(rb"fLaC"),
     "an Ogg": re.compile(rb"OggS"),
     "a WavPack": re.compile(rb"wvpk"),
-    "an AU": re.compile(rb"\.snd\x00\x00"),
+    "an AU": re.compile(rb"\.snd\x00\x00|dns\..{2}\x00\x00", re.DOTALL),
     "an MP3": re.compile(rb"ID3[\x02-\x04]\x00"),
+    "an AVI": re.compile(rb"RIFF.{4}AVI ", re.DOTALL),
+    "a WMA": re.compile(rb"\x30\x26\xb2\x75\x8e\x66\xcf\x11"),
+    "an AMR": re.compile(rb"#!AMR"),
+    "a VOC": re.compile(rb"Creative Voi"),
 }
 _BEGINNING = 12  # bytes
 
@@ -88,25 +93,34 @@ class PipeInput:
         Raises:
             InputError: the file is no raw audio.
         """
-        data = b""
-        while len(data) < _BEGINNING and (more := self._file.read(_BEGINNING - len(data))):
-            data += more
+        data = self._at_least(_BEGINNING)
+        if may_be_coded(data):
+            data = self._at_least(CODED_HEAD, data)
         _check_raw(data)
+        most = self._samples * self._raw.frame_bytes
         while data:
             whole = len(data) // self._raw.frame_bytes * self._raw.frame_bytes
-            if whole:
-                yield self._raw.decode(data[:whole])
+            for start in range(0, whole, most):
+                yield self._raw.decode(data[start : min(start + most, whole)])
             left = data[whole:]
-            more = self._file.read(self._samples * self._raw.frame_bytes - len(left))
+            more = self._file.read(most - len(left))
             data = left + more if more else b""
+
+    def _at_least(self, size: int, data: bytes = b"") -> bytes:
+        """What was read, and more until there are so many bytes, or no more."""
+        while len(data) < size and (more := self._file.read(size - len(data))):
+            data += more
+        return data
 
 
 def _check_raw(beginning: bytes) -> None:
     """Refuse a file of audio, which would be heard as noise."""
-    kind = next((kind for kind, pattern in _FILES.items() if pattern.match(beginning)), None)
+    kind = next((f"{kind} file" for kind, pattern in _FILES.items() if pattern.match(beginning)), None)
+    if kind is None and is_coded(beginning):
+        kind = "a stream of coded sound (AAC, MP3, AC-3 or DTS)"
     if kind is not None:
         raise InputError(
-            f"standard input is {kind} file, and live reads raw samples: decode "
+            f"standard input is {kind}, and live reads raw samples: decode "
             "it (ffmpeg -i - -f s16le -ar 44100 -ac 2 -), or separate the file with audiosep separate"
         )
 
