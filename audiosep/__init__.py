@@ -26,6 +26,7 @@ _PUBLIC = {
     "separate": "audiosep.api",
     "stems": "audiosep.api",
     "load": "audiosep.api",
+    "use_threads": "audiosep.inference.threads",
     "Query": "audiosep.query.query",
     "Prototypes": "audiosep.query.prototypes",
     "Sounds": "audiosep.query.sounds",
@@ -91,6 +92,7 @@ __all__ = [
     "load",
     "separate",
     "stems",
+    "use_threads",
 ]
 
 
@@ -125,6 +127,7 @@ if TYPE_CHECKING:
     from audiosep.inference.explanation import Explanation
     from audiosep.inference.options import Options
     from audiosep.inference.stream import Stream
+    from audiosep.inference.threads import use_threads
     from audiosep.output.batch_report import BatchEvent, BatchReport, FileResult, FinishedFile
     from audiosep.output.output_options import OutputOptions
     from audiosep.output.separation import Separation

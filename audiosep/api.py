@@ -56,6 +56,9 @@ def load(
 ) -> Separator:
     """Load a model, to keep it in memory for many recordings.
 
+    On a CPU it computes with torch's number of threads, which the program sets: by default one for each core of the
+    machine, also where a container has fewer or other programs are busy. Commands call `use_threads` first.
+
     Args:
         model: a name (`audiosep models list`), a folder, or the hub id of a model that was downloaded.
         device: auto (cuda, else mps, else cpu), or a torch device.

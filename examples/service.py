@@ -270,7 +270,6 @@ def main() -> None:
     import uvicorn
 
     from audiosep.inference.heap import share_heaps
-    from audiosep.inference.threads import use_threads
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--host", default="127.0.0.1")
@@ -280,7 +279,7 @@ def main() -> None:
     parser.add_argument("--waiting", type=int, default=Limits.waiting)
     options = parser.parse_args()
     share_heaps()  # before there are threads: the process stays as small as at the start
-    use_threads(options.threads)
+    audiosep.use_threads(options.threads)
     service = Service(audiosep.load(options.model, sounds=False), Limits(waiting=options.waiting))
     uvicorn.run(service.app, host=options.host, port=options.port, log_level="warning")
 

@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 # Public names that resolve on first use.
-FUNCTIONS = {"separate", "stems", "load"}
+FUNCTIONS = {"separate", "stems", "load", "use_threads"}
 CLASSES = {"Query", "Options", "OutputOptions", "Separator", "Separation", "Stream", "BatchReport", "FileResult"}
 CLASSES |= {"BatchEvent", "FinishedFile", "Explanation", "OwnSound", "Prototypes", "Sounds"}
 CLASSES |= {"Activity", "Description", "HeardSound", "Span"}

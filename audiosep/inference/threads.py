@@ -98,9 +98,11 @@ def check_threads(count: int) -> int:
 
 
 def use_threads(count: int | None = None) -> int:
-    """Set the number of threads that torch computes with in this process.
+    """Set the number of threads that torch computes with in this process, as commands do before they load a model.
 
-    More threads than free CPUs are much slower than fewer, because all of them wait for the one that has no CPU.
+    More threads than free CPUs are much slower than fewer, because all of them wait for the one that has no CPU. torch
+    counts the cores of the machine, not those that a container may use or that are free; nothing but this function
+    changes its number.
 
     Args:
         count: threads; None for torch's number, or fewer: `threads_for`.
