@@ -33,6 +33,9 @@ def mark_for(recording: Path | None) -> str:
 def fingerprint(recording: Path) -> str | None:
     """What tells a recording from others, wherever it lies: a digest of the file.
 
+    All of it is read. Of 4 GB, which is 6.8 hours of 16-bit stereo, that took 3 s of a core and 6 s beside other
+    programs (620 to 920 MB/s), and separating as much takes 390 s on two cores at the best (docs/bench.md): below 2%.
+
     Args:
         recording: the file.
 
