@@ -251,7 +251,7 @@ def test_the_verb_writes_a_table_files_and_json(
     assert main(["describe", str(street), "--labels", "--srt", "--csv", "--out", str(out), "--quiet"]) == 0
     said = capsys.readouterr().out
     assert "90%  dog barking" in said
-    assert "not heard" in said
+    assert "nowhere for sure" in said
     assert (out / "street (sounds).txt").read_text() == FOUND.labels()
     assert (out / "street (sounds).srt").read_text() == FOUND.srt()
     assert (out / "street (sounds).csv").read_text() == FOUND.csv()

@@ -199,8 +199,15 @@ def test_remove_writes_the_recording_without_the_sound(
     code, out, err = run("remove", song, "dog barking", "-o", tmp_path / "within", *model, "--json")
     (result,) = json.loads(out)["results"]
     assert result["activity"]["dog barking"]["spans"] == []  # this model is never sure
-    assert "not heard: dog barking" in err
+    (sure,) = re.findall(r"not surely heard: dog barking \((\d+)% at the most\)", err)
+    assert int(sure) == round(100 * max(result["activity"]["dog barking"]["presence"]))
     assert np.array_equal(read_audio(tmp_path / "within" / path.name)[0], read_audio(song)[0])
+
+
+def test_only_silence_is_not_heard_for_a_fact(run: Run, tiny_folder: Path, tmp_path: Path) -> None:
+    write_audio(tmp_path / "silence.wav", np.zeros((1, 16000)), 16000)
+    code, _, err = run("separate", tmp_path / "silence.wav", "dog", "-o", tmp_path / "out", "-m", tiny_folder)
+    assert (code, "not heard: dog" in err, "surely" in err) == (0, True, False)
 
 
 def test_remove_to_standard_output_takes_several_sounds(

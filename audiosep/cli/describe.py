@@ -189,5 +189,5 @@ def _table(path: Path, found: Description) -> str:
         shown = ", ".join(f"{start:.2f}-{end:.2f}" for start, end in sound.spans[:_SPANS])
         more = f" and {len(sound.spans) - _SPANS} more" if len(sound.spans) > _SPANS else ""
         times = strip(sound.spans, found.seconds, _STRIP, marks)
-        lines.append(f"{sound.score:5.0%}  {name:{width}}  {times}  {shown or 'not heard'}{more}")
+        lines.append(f"{sound.score:5.0%}  {name:{width}}  {times}  {shown or 'nowhere for sure'}{more}")
     return "\n".join(lines)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _LABELS = 5  # that an explanation names
 _PAUSE = 0.5  # seconds between two lines of progress
+_AUDIBLE = -60.0  # dB of full scale, below which it is a fact that a target is not heard
 
 
 class Reporter:
@@ -143,8 +144,11 @@ def _remarks(result: FileResult) -> Iterator[str]:
         yield f"present: {', '.join(present)}"
     if absent := [name for name, score in scores.items() if score < 0.5]:
         yield f"probably absent: {', '.join(absent)}"
-    if silent := [name for name, found in result.activity.items() if not found.spans]:
+    nowhere = {name: found for name, found in result.activity.items() if not found.spans}
+    if silent := [name for name, found in nowhere.items() if not (found.energy > _AUDIBLE).any()]:
         yield f"not heard: {', '.join(silent)}"
+    if unsure := {name: found.presence.max(initial=0) for name, found in nowhere.items() if name not in silent}:
+        yield f"not surely heard: {', '.join(f'{name} ({most:.0%} at the most)' for name, most in unsure.items())}"
     if result.loudness is not None:
         yield f"all outputs were multiplied by {result.gain:.4f}, which makes {result.loudness:.1f} LUFS"
     elif result.gain != 1.0:
