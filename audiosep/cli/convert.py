@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from audiosep.cli import common
+from audiosep.cli import common, outputs
 from audiosep.cli.standard_error import Terminal
 from audiosep.weights.catalogue import published_as
 
@@ -16,7 +16,7 @@ app = common.application()
 
 @app.command()
 @common.guarded
-@common.skippable(lambda given: given["folder"])
+@outputs.skippable(lambda given: given["folder"])
 def convert(
     checkpoint: Annotated[
         Path, typer.Argument(metavar="CHECKPOINT", help="A file with published weights, see docs/stem-models.md.")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from audiosep.cli import common
+from audiosep.cli import common, outputs
 from audiosep.cli.standard_error import Terminal, progress_bar
 from audiosep.errors import Cancelled, InputError
 
@@ -37,7 +37,7 @@ SampleRate = Annotated[int, typer.Option(metavar="HZ", help="Sample rate of the 
 
 @app.command()
 @common.guarded
-@common.skippable(lambda given: given["out"])
+@outputs.skippable(lambda given: given["out"])
 def build(
     sources: Sources,
     out: ManifestOut,
@@ -59,7 +59,7 @@ def build(
     from audiosep.data.splits import split_sources
 
     common.logs_to(Terminal(), 0, quiet)
-    common.check_file(out, ".jsonl", inputs=_indices(sources))
+    outputs.check_file(out, ".jsonl", inputs=_indices(sources))
     parts = read_sources(sources, kind, family, "skip" if skip else "raise")
     clips, held_out = split_sources(parts, zero) if split else ([clip for part in parts for clip in part], ())
     write_manifest(out, clips)
@@ -75,7 +75,7 @@ def build(
 
 @app.command()
 @common.guarded
-@common.skippable(lambda given: given["out"])
+@outputs.skippable(lambda given: given["out"])
 def extend(
     manifest: Manifest,
     sources: Sources,
@@ -102,7 +102,7 @@ def extend(
     from audiosep.data.manifest import read_manifest, write_manifest
 
     common.logs_to(Terminal(), 0, quiet)
-    common.check_file(out, ".jsonl", inputs=_indices(sources))
+    outputs.check_file(out, ".jsonl", inputs=_indices(sources))
     clips = read_manifest(manifest)
     finished = out.with_name(f"{out.name}.compared") if sound else None
     with progress_bar(Terminal(), "reading", quiet, lines=True) as progress:
@@ -161,7 +161,7 @@ def check(
 
 @app.command()
 @common.guarded
-@common.skippable(lambda given: given["out"])
+@outputs.skippable(lambda given: given["out"])
 def draw(
     manifest: Manifest,
     cache: Cache,
@@ -181,7 +181,7 @@ def draw(
     from audiosep.weights.configs import from_dict
 
     common.logs_to(Terminal(), 1, quiet or as_json)
-    common.check_folder(out)
+    outputs.check_folder(out)
     settings = read_json(config).get("sampling", {}) if config else {}
     sampler = Sampler(Corpus(manifest, cache, sample_rate), from_dict(SamplingConfig, settings), seed)
     listing = write_batch(sampler, step, out)
@@ -195,7 +195,7 @@ def draw(
 
 @app.command()
 @common.guarded
-@common.skippable(lambda given: given["out"])
+@outputs.skippable(lambda given: given["out"])
 def recipe(
     manifest: Manifest,
     cache: Cache,
@@ -209,7 +209,7 @@ def recipe(
     from audiosep.data.recipe_drawing import draw_recipe
 
     common.logs_to(Terminal(), 1, quiet or as_json)
-    common.check_file(out, ".json")
+    outputs.check_file(out, ".json")
     drawn = draw_recipe(Corpus(manifest, cache, sample_rate))
     drawn.save(out)
     groups = Counter(entry.group for entry in drawn.entries)
@@ -222,7 +222,7 @@ def recipe(
 
 @app.command()
 @common.guarded
-@common.skippable(lambda given: given["out"])
+@outputs.skippable(lambda given: given["out"])
 def captions(
     manifest: Manifest,
     out: Annotated[Path, typer.Option("--out", "-o", help="The caption table to write (.safetensors).")],
@@ -246,7 +246,7 @@ def captions(
     from audiosep.training.towers.embed_captions import embed_captions
 
     common.logs_to(Terminal(), 0, quiet)
-    common.check_file(out, ".safetensors")
+    outputs.check_file(out, ".safetensors")
     more = read_json(labels) if labels else []
     table = embed_captions(read_manifest(manifest), model, teacher, more)
     table.save(out)

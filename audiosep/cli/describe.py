@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import audiosep
-from audiosep.cli import common
-from audiosep.cli.standard_error import Bar, Terminal, progress_bar
+from audiosep.cli import common, outputs
+from audiosep.cli.standard_error import Bar, Terminal, progress_bar, silent_libraries
 from audiosep.errors import AudioError, AudioSepError, Cancelled, InputError, QueryError
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def describe(
         raise InputError("--out is the folder of the files that --csv, --labels and --srt write: name one of them")
     folder = out or Path(_FOLDER)
     if kinds:
-        common.check_folder(folder)
+        outputs.check_folder(folder)
     recordings, failures = find_recordings(inputs, folder)
     files = _Files(folder, kinds, overwrite).of(recordings)
     terminal = Terminal()
@@ -118,7 +118,7 @@ def describe(
     began = time.perf_counter()
     results: list[dict[str, Any]] = []
     separator = chosen.load()
-    with common.silent_libraries(quiet), progress_bar(terminal, "Listening", quiet) as bar:
+    with silent_libraries(quiet), progress_bar(terminal, "Listening", quiet) as bar:
         for number, (path, written) in enumerate(files.items()):
             bar.describe(f"{number + 1} of {len(files)}: {path.name}")
             try:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from audiosep.cli import common
+from audiosep.cli import common, outputs
 from audiosep.cli.standard_error import Terminal, progress_bar
 
 if TYPE_CHECKING:
@@ -84,9 +84,9 @@ def evaluate(
     if not model or not sets:
         raise InputError("say at least one --model and one --set; `audiosep evaluate --list` shows what there is")
     if markdown is not None:
-        common.check_file(markdown, ".md")
+        outputs.check_file(markdown, ".md")
     if html is not None:
-        common.check_file(html, ".html", ".htm")
+        outputs.check_file(html, ".html", ".htm")
         spectrogram.matplotlib()  # an error now rather than after hours of evaluation
     settings = EvaluationSettings(tuple(measure or ()), clap, device, precision, workers, examples, seed, engine)
     report = _report(model, sets, results, settings, limit, title, quiet, verbose)

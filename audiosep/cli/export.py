@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from audiosep.cli import common
+from audiosep.cli import common, outputs
 from audiosep.cli.standard_error import Terminal
 
 app = common.application()
@@ -15,7 +15,7 @@ app = common.application()
 
 @app.command()
 @common.guarded
-@common.skippable(lambda given: given["path"])
+@outputs.skippable(lambda given: given["path"])
 def export(
     path: Annotated[Path, typer.Argument(metavar="FILE", help="The ONNX file to write.")],
     query: Annotated[
@@ -50,7 +50,7 @@ def export(
     from audiosep.export import onnx
 
     common.logs_to(Terminal(), verbose, quiet)
-    common.check_file(path, ".onnx")
+    outputs.check_file(path, ".onnx")
     separator = load(model, "cpu", "fp32", adapter, sounds=sounds or True)
     done = onnx.export(
         separator,

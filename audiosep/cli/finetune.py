@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from audiosep.cli import common
+from audiosep.cli import common, outputs
 from audiosep.cli.standard_error import Terminal
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ app = common.application()
 
 @app.command()
 @common.guarded
-@common.skippable(lambda given: _output(given["out"], given["sounds"], given["full"]))
+@outputs.skippable(lambda given: _output(given["out"], given["sounds"], given["full"]))
 def finetune(
     sounds: Annotated[
         Path,
@@ -91,11 +91,11 @@ def finetune(
     )
     out = _output(out, sounds, full)
     if full:
-        common.check_fresh_folder(out, "--out")
+        outputs.check_fresh_folder(out, "--out")
     else:
-        common.check_file(out, ".safetensors")
+        outputs.check_file(out, ".safetensors")
     if run is not None:
-        common.check_fresh_folder(run, "--run")
+        outputs.check_fresh_folder(run, "--run")
     report = finetuning.finetune(sounds, base, out, noise=noise or (), known=known, config=config, run_dir=run)
     if as_json:
         common.emit(dataclasses.asdict(report))

@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from audiosep.cli import common
+from audiosep.cli import common, outputs
 from audiosep.cli.job_options import JobOptions
 from audiosep.cli.reporting import Reporter
-from audiosep.cli.standard_error import Terminal, progress_bar
+from audiosep.cli.standard_error import Terminal, progress_bar, silent_libraries
 from audiosep.errors import InputError, ModelError
 from audiosep.inference.options import Options
 from audiosep.weights.catalogue import expand_home
@@ -85,7 +85,7 @@ def run(
             raise InputError(f"--adapter changes --model, but {stems_model} gives the stems: leave one of them out")
         model, stems_model = replace(model, model=stems_model), None  # the model of the words has nothing to do
     work = _Job(inputs, queries, job, model, stems_model, configured)
-    with common.silent_libraries(job.quiet):
+    with silent_libraries(job.quiet):
         return _run(work)
 
 
@@ -187,7 +187,7 @@ def _check_out(
     if job.as_json and job.json_lines:
         raise InputError("--json writes one document and --json-lines many: choose one")
     if job.out != "-":
-        common.check_folder(Path(job.out))
+        outputs.check_folder(Path(job.out))
         return
     if sys.stdout is not None and sys.stdout.isatty():
         raise InputError("--out - would write sound to the terminal: pipe it into a player or a file, or name a folder")

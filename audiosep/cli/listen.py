@@ -7,14 +7,14 @@ from typing import Annotated
 
 import typer
 
-from audiosep.cli import common
+from audiosep.cli import common, outputs
 
 app = common.application("Listening tests by ITU-R BS.1534 (MUSHRA).")
 
 
 @app.command()
 @common.guarded
-@common.skippable(lambda given: given["out"])
+@outputs.skippable(lambda given: given["out"])
 def make(
     folder: Annotated[
         Path,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -114,3 +115,31 @@ def progress_bar(target: Terminal, label: str, quiet: bool, *, lines: bool = Fal
     shared = sys.stdout is not None and sys.stdout.isatty()
     with Progress(*columns, console=target.rich(), transient=True, redirect_stdout=shared) as bar:
         yield Bar(bar, label, None)
+
+
+@contextmanager
+def silent_libraries(quiet: bool) -> Iterator[None]:
+    """With --quiet: keep what C libraries such as libmpg123 write to standard error from the terminal.
+
+    Python's own messages go on to where they went before.
+    """
+    try:
+        shared = quiet and sys.stderr.fileno() == 2
+    except (AttributeError, OSError, ValueError):  # no standard error, or one of Python alone
+        shared = False
+    if not shared:
+        yield
+        return
+    sys.stderr.flush()
+    stderr, kept = sys.stderr, os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
+    sys.stderr = os.fdopen(kept, "w", buffering=1, encoding=stderr.encoding, errors="backslashreplace", closefd=False)
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        sys.stderr = stderr
+        os.dup2(kept, 2)
+        os.close(kept)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from audiosep.cli import common
+from audiosep.cli import common, outputs
 from audiosep.cli.standard_error import Terminal
 
 app = common.application()
@@ -52,7 +52,7 @@ def train(
     common.logs_to(Terminal(), verbose, quiet)
     run_config = read_run_config(config, overrides or (), preset)
     run_dir = out or Path("runs") / config.stem
-    common.check_fresh_folder(run_dir, "--out")
+    outputs.check_fresh_folder(run_dir, "--out")
     task = build_task(run_config)
     if check:
         memory = step_memory(task, run_config.trainer)
