@@ -187,7 +187,7 @@ def test_mp3_without_a_length_is_not_cut(tmp_path: Path) -> None:
 
 @needs_ffmpeg
 def test_comments_are_read_where_ffmpeg_writes_them(tmp_path: Path) -> None:
-    for name in ("a.flac", "a.ogg", "a.opus", "a.mp3", "a.wav"):
+    for name in ("a.flac", "a.ogg", "a.opus", "a.mp3", "a.wav", "a.caf"):
         command = [
             "ffmpeg",
             "-v",
@@ -280,6 +280,20 @@ def test_id3_in_chunks_is_read(tmp_path: Path, name: str, kind: type[aiff.AIFF] 
     file.save()
     found = dict(probe(tmp_path / name).tags)
     assert found == {"title": "Zoë", "comment": "kept", "artist": "Łucja", "track": "3/12", "bpm": "120"}
+
+
+@pytest.mark.parametrize("behind", [False, True])
+def test_tags_of_caf_by_the_names_of_apple(tmp_path: Path, behind: bool) -> None:
+    said = {"title": "Zoë", "album_artist": "Łucja", "composer": "夜", "track number": "3/12", "comments": "live"}
+    said |= {"year": "1999", "tempo": "120", "key signature": "F#m", "disc": "2", "weather": "rain"}
+    soundfile.write(tmp_path / "x.caf", noise(1, 5_000).T, RATE, "PCM_16")
+    octets = (tmp_path / "x.caf").read_bytes()
+    body = struct.pack(">I", len(said)) + "".join(f"{name}\0{text}\0" for name, text in said.items()).encode()
+    start = len(octets) if behind else octets.index(b"data")
+    (tmp_path / "x.caf").write_bytes(octets[:start] + struct.pack(">4sq", b"info", len(body)) + body + octets[start:])
+    tags = {"title": "Zoë", "album_artist": "Łucja", "composer": "夜", "track": "3/12", "comment": "live"}
+    assert dict(probe(tmp_path / "x.caf").tags) == tags | {"date": "1999", "bpm": "120", "key": "F#m", "disc": "2"}
+    assert count(tmp_path / "x.caf") == 5_000
 
 
 LONG = """

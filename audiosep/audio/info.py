@@ -17,15 +17,20 @@ TAGS = (
 )
 _TAG_SYNONYMS = {
     "tracknumber": "track",
+    "track number": "track",
     "discnumber": "disc",
     "year": "date",
+    "recorded date": "date",
     "description": "comment",
+    "comments": "comment",
     "albumartist": "album_artist",
     "album artist": "album_artist",
     "tbpm": "bpm",
+    "tempo": "bpm",
     "initialkey": "key",
     "initial_key": "key",
     "tkey": "key",
+    "key signature": "key",
 }
 
 _LOSSY = "16"

@@ -19,7 +19,7 @@ from audiosep.audio.riff import WavHeader, stated_size, unclosed, w64_speakers, 
 from audiosep.audio.samples import Array
 from audiosep.audio.source import Unreadable
 from audiosep.audio.speakers import USUAL, wave_order
-from audiosep.audio.tags import read_id3, speakers_of, vorbis_comments
+from audiosep.audio.tags import caf_information, read_id3, speakers_of, vorbis_comments
 from audiosep.audio.tracks import choose_track
 from audiosep.audio.view import FileView
 
@@ -66,6 +66,8 @@ class SoundFileSource:
         samples: int | None = file.frames if file.frames < _UNKNOWN_LENGTH else None
         estimate, tags, speakers = None, file.copy_metadata(), 0
         comments = vorbis_comments(path) if file.format in ("FLAC", "OGG") else {}
+        if file.format == "CAF":
+            comments = caf_information(path)
         if file.format == "RAW":
             raise Unreadable("it would take the file for headerless samples, by its name")
         if file.format == "VOC":

@@ -1,4 +1,5 @@
-"""Tags where libsndfile loses some: ID3 (mp3, aiff, wav), RIFF INFO of wav, Vorbis comments that it does not know.
+"""Tags where libsndfile loses some: ID3 (mp3, aiff, wav), RIFF INFO of wav, Vorbis comments and tags of caf that it
+does not know.
 
 libsndfile writes ID3 in Latin-1, which turns every other script into noise, and reads Latin-1 as UTF-8. What it writes
 into flac, ogg and opus files, and reads from them and from wav files, is right.
@@ -15,6 +16,7 @@ from typing import Any, BinaryIO
 from mutagen import File, aiff, flac, id3, mp4, oggopus, oggvorbis, wave
 
 from audiosep.audio.covers import Cover, add_cover, id3_frame
+from audiosep.audio.riff import find_chunk
 from audiosep.audio.speakers import FLAC_SPEAKERS
 
 # ITRK is what most programs read for a track.
@@ -54,6 +56,7 @@ _VORBIS = {  # that libsndfile does not write
     "bpm": "bpm",
     "key": "initialkey",
 }
+_LONGEST_INFO = 2**20  # bytes of a chunk
 _MP4 = {"bpm": "----:com.apple.iTunes:BPM", "key": "----:com.apple.iTunes:initialkey"}  # that ffmpeg does not write
 
 
@@ -144,6 +147,22 @@ def vorbis_comments(path: Path) -> dict[str, str]:
         return {name.lower(): "/".join(dict.fromkeys(map(str, filter(None, said)))) for name, said in comments.items()}
     except Exception:  # as above
         return {}
+
+
+def caf_information(path: Path) -> dict[str, str]:
+    """What the information chunk of a caf file says (Apple Core Audio Format Specification, "Information Chunk").
+
+    Args:
+        path: the file.
+
+    Returns:
+        What each name says; empty where there is nothing.
+    """
+    with path.open("rb") as file:
+        position, size = find_chunk(file, 8, b"info", ">4sq")
+        file.seek(position + 4)  # behind the number of entries
+        texts = file.read(min(max(size - 4, 0), _LONGEST_INFO)).decode(errors="replace").split("\0")
+    return dict(zip(texts[::2], texts[1::2], strict=False)) if position else {}
 
 
 def mp4_tempo(path: Path) -> dict[str, str]:
