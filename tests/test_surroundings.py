@@ -63,6 +63,47 @@ def test_lists_of_other_programs(folder: Path) -> None:
     assert read(folder, b"caf\xe9.wav\n") == [os.fsdecode(b"caf\xe9.wav")]  # a name that is no UTF-8
 
 
+def test_names_in_the_code_page_of_windows(folder: Path) -> None:
+    playlist = "#EXTM3U\r\n#EXTINF:4,Zoë\r\n" + "\r\n".join(NAMES)
+    assert read(folder, playlist.encode("cp1252"), "list.m3u") == NAMES
+    assert read(folder, "[playlist]\nFile1=näme.wav\n".encode("cp1252"), "list.pls") == NAMES[2:]
+    assert read(folder, "näme.wav \n".encode("cp1252")) == NAMES[2:]
+    (folder / os.fsdecode(b"n\xe4me.wav")).touch()  # a name that is no UTF-8 goes before one that would be meant
+    assert read(folder, "näme.wav\n".encode("cp1252"), "list.m3u") == [os.fsdecode(b"n\xe4me.wav")]
+    assert read(folder, b'{"path": "\\ud800 a.wav"}\n') == ["\ud800 a.wav"]
+
+
+XSPF = """<?xml version="1.0" encoding="{encoding}"?>
+<playlist xmlns="http://xspf.org/ns/0/" xmlns:vlc="http://www.videolan.org/vlc/playlist/ns/0/" version="1">
+<title>Zoë</title><trackList>{tracks}</trackList>
+<extension application="http://www.videolan.org/vlc/playlist/0"><vlc:item tid="0"/></extension></playlist>
+"""
+
+
+@pytest.mark.parametrize("encoding", ["UTF-8", "ISO-8859-1", "UTF-16"])
+def test_playlists_in_xml(folder: Path, encoding: str) -> None:
+    def lists(*tracks: str) -> list[str]:
+        text = "".join(f"<track>{track}<duration>300</duration></track>" for track in tracks)
+        return read(folder, XSPF.format(encoding=encoding, tracks=text).encode(encoding), "list.xspf")
+
+    missing = "<location>https://music.example/1.ogg</location>"
+    first = f"\n {missing}<location>{(folder / NAMES[0]).as_uri()}</location>"
+    tracks = (first, "<location> b%3Bc.wav </location>", "<title>?</title>", "<location>n%C3%A4me.wav</location>")
+    assert lists(*tracks) == NAMES
+    assert lists("<location>gone.wav</location>") == ["gone.wav"]
+    with pytest.raises(InputError, match="names no recording"):
+        lists()
+
+
+def test_other_xml_is_refused(folder: Path) -> None:
+    with pytest.raises(InputError, match=r"its XML is damaged .*: save it again"):
+        read(folder, XSPF.format(encoding="UTF-8", tracks="<track>").encode(), "list.xspf")
+    with pytest.raises(InputError, match="its XML is damaged"):
+        read(folder, XSPF.format(encoding="klingon", tracks="").encode(), "list.xspf")
+    with pytest.raises(InputError, match=r"XML of another kind.*save it as \.xspf or \.m3u8"):
+        read(folder, b'<?xml version="1.0"?>\n<plist version="1.0"><dict></dict></plist>', "library.xml")
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp1252", "utf-16"])
 def test_tables_of_spreadsheets(folder: Path, encoding: str) -> None:
     rows = 'Nr;Datei;Titel\r\n1;a song.wav;"A; song"\r\n2;"b;c.wav";B\r\n3;näme.wav;C\r\n'

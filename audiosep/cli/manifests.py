@@ -23,8 +23,8 @@ def read_inputs(path: Path) -> list[str]:
     """The recordings that a manifest names, relative ones starting at its folder.
 
     A manifest is what `audiosep data build` writes, a list with a path a line, perhaps quoted and with comments behind
-    "#", or with NUL between paths, as of `find -print0`, an M3U or PLS playlist, or a table with a column of paths, as
-    spreadsheets save them; in UTF-8, or in UTF-16 as of Windows shells.
+    "#", or with NUL between paths, as of `find -print0`, a playlist (M3U, PLS, XSPF), or a table with a column of
+    paths, as spreadsheets save them; in UTF-8, in UTF-16 as of Windows shells, or in the code page of Windows.
 
     Args:
         path: of the manifest; `-` for standard input, whose paths start at the current folder.
@@ -41,7 +41,10 @@ def read_inputs(path: Path) -> list[str]:
         raise InputError(f"{where}: is a recording and no list: name it without --manifest")
     text = _decoded(content, table=path.suffix.lower() in _TABLES)
     folder = Path() if str(path) == "-" else path.parent
-    names = list(_names(text, folder, where, table=path.suffix.lower() in _TABLES))
+    if text.lstrip().startswith(("<?xml", "<playlist")):
+        names = _tracks(content, folder, where)
+    else:
+        names = list(_names(text, folder, where, table=path.suffix.lower() in _TABLES))
     if not names:
         raise InputError(f"{where}: names no recording")
     return [str(folder / _located(name, folder)) for name in names]
@@ -80,6 +83,23 @@ def _names(text: str, folder: Path, where: str, *, table: bool) -> Iterator[str]
         yield from _column(rows, folder, where)
     else:
         yield from names
+
+
+def _tracks(content: bytes, folder: Path, where: str) -> list[str]:
+    """The files of an XSPF playlist (xspf.org, version 1): of each track the first that exists, else the first."""
+    from xml.etree import ElementTree
+
+    try:
+        playlist = ElementTree.fromstring(content)
+    except (ElementTree.ParseError, LookupError, ValueError) as error:  # the others: an encoding that is not known
+        raise InputError(f"{where}: its XML is damaged ({error}): save it again") from error
+    if playlist.tag.rpartition("}")[2] != "playlist":
+        raise InputError(f"{where}: XML of another kind than an XSPF playlist: save it as .xspf or .m3u8")
+    names = []
+    for track in playlist.iterfind("{*}trackList/{*}track"):
+        places = [place.text.strip() for place in track.iterfind("{*}location") if place.text and place.text.strip()]
+        names += [next((place for place in places if _exists(folder, place)), places[0])] if places else []
+    return names
 
 
 def _clips(lines: list[str], where: str) -> Iterator[str]:
@@ -126,16 +146,23 @@ def _is_comment(line: str, folder: Path) -> bool:
 
 
 def _located(name: str, folder: Path) -> str:
-    """The path of a name that may be a URL, or be written in quotes or with the escapes of URLs."""
+    """The path of a name that may be a URL, be in quotes or in the code page of Windows, or have escapes of URLs."""
     from urllib.parse import unquote
 
-    if name.startswith("file://"):
+    if name.strip().startswith("file://"):
         from urllib.request import url2pathname
 
         return url2pathname(name.strip().removeprefix("file://").removeprefix("localhost"))
-    others = (name, name.strip(), name.strip().strip("\"'"), unquote(name))
-    return next((other for other in others if os.path.exists(folder / other)), name)  # noqa: PTH110 - as below
+    windows = re.sub("[\udc80-\udcff]+", _on_windows, name)
+    others = (name, name.strip(), name.strip().strip("\"'"), unquote(name), windows, windows.strip())
+    # Path.exists may raise.
+    return next((other for other in dict.fromkeys(others) if os.path.exists(folder / other)), name)  # noqa: PTH110
+
+
+def _on_windows(octets: re.Match[str]) -> str:
+    """The letters of bytes that are no UTF-8, as in M3U playlists of Windows."""
+    return octets[0].encode("utf-8", "surrogateescape").decode("cp1252", "replace")
 
 
 def _exists(folder: Path, name: str) -> bool:
-    return bool(name.strip()) and os.path.exists(folder / name.strip())  # noqa: PTH110 - Path.exists may raise
+    return bool(name.strip()) and os.path.exists(folder / _located(name, folder))  # noqa: PTH110 - as above
