@@ -108,6 +108,7 @@ def test_version(run: Run) -> None:
         ("isolate", "did you mean 'separate'"),
         ("pyproject.toml", "audiosep separate"),
         ("x", "doctor"),
+        ("--quiet", "the verb comes first"),
     ],
 )
 def test_an_unknown_verb_gets_a_hint(run: Run, word: str, hint: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,6 +116,12 @@ def test_an_unknown_verb_gets_a_hint(run: Run, word: str, hint: str, monkeypatch
     code, out, err = run(word)
     assert (code, out) == (2, "")
     assert hint in err
+    for words in ((word, "--json"), ("help", word, "--json-lines")):
+        code, out, err = run(*words)
+        assert (code, json.loads(out)["error"]["type"]) == (2, "InputError")
+        assert json.loads(out)["error"]["message"] == err.removeprefix("audiosep: ").strip()
+        assert hint in err
+    assert run(word, "--", "--json")[1] == ""
 
 
 # ---- inputs and queries ----------------------------------------------------------------------------------------------

@@ -130,8 +130,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     verb = arguments[0]
     if verb not in VERBS:
-        print(_unknown(verb), end="", file=sys.stderr)
-        return 2
+        from audiosep.errors import InputError
+
+        refused: int = importlib.import_module("audiosep.cli.usage").refuse(InputError(_unknown(verb)), arguments)
+        return refused
     return _run(verb, arguments[1:])
 
 
@@ -181,11 +183,13 @@ def _unknown(verb: str) -> str:
     close = ["separate"] if verb.lower() in _SYNONYMS else difflib.get_close_matches(verb, VERBS, 1)
     if close:
         hint = f"did you mean {close[0]!r}?"
+    elif verb.startswith("-"):
+        hint = "the verb comes first, then its options: audiosep VERB --help lists them"
     elif Path(verb).exists():
         hint = f"to separate a file: audiosep separate {verb!r} QUERY"
     else:
         hint = f"the verbs are: {', '.join(VERBS)}"
-    return f"audiosep: there is no verb {verb!r}; {hint}\n"
+    return f"there is no verb {verb!r}; {hint}"
 
 
 def _tolerant_output() -> None:

@@ -31,13 +31,26 @@ def run(app: typer.Typer, arguments: Sequence[str], name: str) -> int:
         _check_dashes(part_of(command, arguments), arguments)
         return int(command.main(args=list(arguments), prog_name=name, standalone_mode=False) or common.DONE)
     except InputError as error:
-        return common.report(error, _json(arguments))
+        return refuse(error, arguments)
     except _UsageError as error:
         error.message = error.message.removeprefix("Value error, ")  # of pydantic, in front of what a parser says
         error.show()
         if write := _json(arguments):
             write({"error": common.describe(InputError(error.format_message()))})
         return common.USAGE
+
+
+def refuse(error: InputError, arguments: Sequence[str]) -> int:
+    """Say what is wrong with the arguments, as JSON too where they want it.
+
+    Args:
+        error: what is wrong.
+        arguments: all.
+
+    Returns:
+        The exit code.
+    """
+    return common.report(error, _json(arguments))
 
 
 def part_of(command: Any, arguments: Sequence[str]) -> Any:
