@@ -401,6 +401,16 @@ def test_wrong_options_are_wrong_usage(run: Run, song: Path, words: tuple[str, .
         (("--engine", "openvion"), "did you mean 'openvino'"),
         (("-f", "oggg"), "did you mean 'ogg'"),
         (("--start", "1,5"), "is no time"),
+        (("--shifts", "many"), "'--shifts': must be a whole number, got 'many'"),
+        (("--shifts", "-1"), "'--shifts': must be at least 0, got '-1'"),
+        (("--jobs", "1.5"), "'--jobs': must be a whole number, got '1.5'"),
+        (("--batch", "9" * 5000), "'--batch': must be a smaller number, got '9999"),
+        (("--overlap", "half"), "'--overlap': must be a number, got 'half'"),
+        (("--rate", "10"), "'--rate': must be at least 4000, got '10'"),
+        (("--weight", "nan"), "--weight must be a finite number of at least 0, got nan"),
+        (("--start", "5", "--end", "3"), "--end must lie behind the start (5 s), got 3 s"),
+        (("-f", "mp3", "--bitrate", "999"), "mp3 has 8 to 320 kbit/s, not 999 (--bitrate)"),
+        (("--overlap", "1.5"), "--overlap must be a number of at least 0 and below 1, got 1.5"),
         (("--formt", "x"), "No such option"),
     ],
 )
@@ -412,6 +422,26 @@ def test_wrong_usage_has_a_hint_and_is_json_too(
     assert (code, list(json.loads(out))) == (2, ["error"])
     assert says in json.loads(out)["error"]["message"]
     assert says in err
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("live", "piano", "--rate", "10"), "'--rate' / '-r': must be at least 4000, got '10'"),
+        (("live", "piano", "--channels", "99"), "'--channels' / '-c': must be at most 8, got '99'"),
+        (("live", "piano", "--encoding", "s16"), "'s16' is none of s16le, f32le"),
+        (("finetune", "sounds", "--rank", "0"), "'--rank': must be at least 1, got '0'"),
+        (("finetune", "sounds", "--seconds", "nan"), "'--seconds': must be at least 0.1, got 'nan'"),
+        (("finetune", "sounds", "--rehearsal", "2"), "'--rehearsal': must be at most 1, got '2'"),
+        (("finetune", "sounds", "--held-back", "1"), "--held-back must lie between 0 and 1, got 1.0"),
+        (("evaluate", "--seed", "-1"), "'--seed': must be at least 0, got '-1'"),
+    ],
+)
+def test_wrong_numbers_are_told_with_the_option(run: Run, words: tuple[str, ...], says: str) -> None:
+    code, _, err = run(*words)
+    assert code == 2
+    assert says in err
+    assert "Input should" not in err
 
 
 def test_words_of_options_have_any_case_and_values_may_look_like_options(run: Run) -> None:

@@ -93,7 +93,7 @@ def test_the_table_and_the_picture(
 
 
 def test_what_cannot_be_measured_is_an_error(tiny_folder: Path, songs: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="needs a latency of"):
+    with pytest.raises(InputError, match="latency must be"):
         speed(f"{tiny_folder}:live=0.001", 0.1)
     with pytest.raises(InputError, match="name a model"):
         speed("mixture", 0.1)

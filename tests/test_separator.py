@@ -570,13 +570,13 @@ def test_an_empty_block_changes_nothing(separator: Separator, mixture: Mixture, 
 
 
 def test_bad_streams(separator: Separator) -> None:
-    with pytest.raises(InputError, match="needs a latency of"):
+    with pytest.raises(InputError, match="latency must be"):
         separator.stream("a", sample_rate=44100, channels=2, latency=0.001)
     with pytest.raises(InputError, match="1 to 8 channels"):
         separator.stream("a", sample_rate=44100, channels=9)
     with pytest.raises(InputError, match="got '2'"):
         separator.stream("a", sample_rate=44100, channels="2")  # type: ignore[arg-type]
-    with pytest.raises(InputError, match=r"latency of .* got '1'"):
+    with pytest.raises(InputError, match=r"latency must be .* got '1'"):
         separator.stream("a", sample_rate=44100, channels=2, latency="1")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="sample rate must be"):
         separator.separate(np.ones(100), Query(audio=(np.ones(100), None)), sample_rate=16000)  # type: ignore[arg-type]

@@ -35,7 +35,7 @@ def bitrate_range(format: str, sample_rate: int, channels: int) -> tuple[int, in
         return next(limits for lowest, limits in _MP3 if sample_rate >= lowest)
     if format not in _PER_CHANNEL:
         raise InputError(
-            f"{format} keeps every sample and has no bit rate: leave it out, or write mp3, opus, ogg or m4a"
+            f"{format} keeps every sample and has no bit rate (bitrate=): leave it out, or write mp3, opus, ogg or m4a"
         )
     low, high = _PER_CHANNEL[format]
     scale = min(1.0, sample_rate / _VORBIS_RATE) if format == "ogg" else 1.0

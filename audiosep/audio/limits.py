@@ -67,6 +67,6 @@ def check_duration(seconds: float, max_seconds: float | None) -> None:
     """
     if max_seconds is not None and seconds > max_seconds:
         raise InputError(
-            f"the recording lasts at least {seconds:.0f} s, more than the limit of {max_seconds:.0f} s: "
+            f"the recording lasts at least {seconds:.0f} s, more than the limit of {max_seconds:g} s: "
             "raise max_seconds if that is right, or cut the recording"
         )

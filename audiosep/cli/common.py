@@ -33,10 +33,10 @@ NO_MODEL = "none"
 # Arguments in messages of the library that are options of the same name; not parts of paths.
 _ARGUMENT = re.compile(
     r"(?<![\w/])(?P<name>device|engine|on_clip|overwrite|precision|skip_existing|video)=(?:'(?P<value>[^']*)'|True)"
-    r"|(?<=\()(?P<alone>only|track)=(?=\))"
+    r"|(?<=\()(?P<alone>bitrate|only|track)=(?=\))"
     r"|(?<![\w/])(?P<bare>max_seconds|on_clip)(?![\w/.=-])"
-    r"|^(?P<first>batch|bitrate|end|jobs|learning_rate|loudness|minutes|overlap|preview|shifts|start|steps"
-    r"|threads|workers)(?= must )"
+    r"|^(?P<first>batch|bitrate|end|held_back|jobs|latency|learning_rate|loudness|minutes|overlap|past|preview|shifts"
+    r"|start|steps|threads|weight|workers)(?= must )"
 )
 _NOT_WRITTEN = (errno.ENOSPC, errno.EPIPE, errno.EIO)
 

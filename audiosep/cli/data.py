@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from audiosep.audio.limits import MAX_RATE, MIN_RATE
 from audiosep.cli import common, outputs
 from audiosep.cli.standard_error import Terminal, progress_bar
 from audiosep.errors import Cancelled, InputError
@@ -32,7 +33,9 @@ Family = Annotated[
     str | None, typer.Option(metavar="NAME", help="Family of all clips [default: as the layout tells it].")
 ]
 Cache = Annotated[Path, typer.Option(metavar="FOLDER", help="Folder of the decoded audio; filled as needed.")]
-SampleRate = Annotated[int, typer.Option(metavar="HZ", help="Sample rate of the decoded audio, Hz.")]
+SampleRate = Annotated[
+    int, typer.Option(metavar="HZ", min=MIN_RATE, max=MAX_RATE, help="Sample rate of the decoded audio, Hz.")
+]
 
 
 @app.command()
@@ -136,7 +139,7 @@ def check(
     audio: Annotated[
         bool, typer.Option("--audio/--no-audio", help="Decode every clip, or only read the manifest.")
     ] = True,
-    labels: Annotated[int, typer.Option(metavar="N", help="Number of labels to list, the rarest first.")] = 20,
+    labels: Annotated[int, typer.Option(metavar="N", min=0, help="Number of labels to list, the rarest first.")] = 20,
     as_json: common.AsJson = False,
     quiet: common.Quiet = False,
 ) -> int:
@@ -167,8 +170,8 @@ def draw(
     cache: Cache,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the audio files.")],
     config: Annotated[Path | None, typer.Option(help="Training configuration whose `sampling` is used.")] = None,
-    step: Annotated[int, typer.Option(help="Step of the training.")] = 0,
-    seed: Annotated[int, typer.Option(help="Seed of the training.")] = 0,
+    step: Annotated[int, typer.Option(min=0, help="Step of the training.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the training.")] = 0,
     sample_rate: SampleRate = 32000,
     as_json: common.AsJson = False,
     quiet: common.Quiet = False,

@@ -52,7 +52,7 @@ def evaluate(
     limit: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Use N items of each set, drawn with --seed.")
     ] = None,
-    seed: Annotated[int, typer.Option(metavar="N", help="Seed of --limit and of the choice of examples.")] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Seed of --limit and of the choice of examples.")] = 0,
     workers: Annotated[
         int, typer.Option(metavar="N", min=0, help="Worker processes; 0 evaluates in this process.")
     ] = 1,

@@ -42,20 +42,22 @@ def finetune(
         typer.Option("--known", help="Recordings of sounds the model knows, to compare before and after."),
     ] = None,
     minutes: Annotated[float, typer.Option(help="Longest training, minutes.")] = 20.0,
-    steps: Annotated[int | None, typer.Option(help="Train this many steps instead.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Train this many steps instead.")] = None,
     full: Annotated[bool, typer.Option("--full", help="Train everything; writes a whole model folder.")] = False,
-    rank: Annotated[int, typer.Option(help="Size of the adapter.")] = 8,
+    rank: Annotated[int, typer.Option(min=1, help="Size of the adapter.")] = 8,
     learning_rate: Annotated[float | None, typer.Option(help="Peak; by default 0.003, with --full 0.0001.")] = None,
     held_back: Annotated[float, typer.Option(help="Share of each sound's files for validation only.")] = 0.2,
-    rehearsal: Annotated[float, typer.Option(help="Share of mixtures that also rehearse everyday sounds.")] = 0.5,
-    seconds: Annotated[float, typer.Option(help="Length of a training mixture.")] = 3.0,
-    batch: Annotated[int, typer.Option(help="Mixtures in a step.")] = 4,
+    rehearsal: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of mixtures that also rehearse everyday sounds.")
+    ] = 0.5,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Length of a training mixture.")] = 3.0,
+    batch: Annotated[int, typer.Option(min=1, help="Mixtures in a step.")] = 4,
     run: Annotated[
         Path | None, typer.Option("--run", help="Run folder; by default runs/finetune-<name of SOUNDS>.")
     ] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")] = "auto",
     precision: Annotated[str, typer.Option("--precision", help="bf16, fp16 or fp32.")] = "bf16",
-    seed: Annotated[int, typer.Option(help="Of all random numbers.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of all random numbers.")] = 0,
     tracker: Annotated[
         list[str] | None, typer.Option("--tracker", help="tensorboard, wandb or trackio (repeatable).")
     ] = None,

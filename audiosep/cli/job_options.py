@@ -8,6 +8,7 @@ from typing import Annotated, get_args
 
 import typer
 
+from audiosep.audio.limits import MAX_RATE, MIN_RATE
 from audiosep.cli import common
 from audiosep.cli.choices import choice
 from audiosep.cli.times import seconds
@@ -28,7 +29,7 @@ _OUTPUT = {
     "start": typer.Option(metavar="TIME", parser=seconds, help="Where to start, in seconds or as 1:23.4."),
     "end": typer.Option(metavar="TIME", parser=seconds, help="Where to end."),
     "preview": typer.Option(metavar="SECONDS", help="Separate a stretch that sounds like the whole recording."),
-    "rate": typer.Option("--rate", metavar="HZ", help="Sample rate of the outputs."),
+    "rate": typer.Option("--rate", metavar="HZ", min=MIN_RATE, max=MAX_RATE, help="Sample rate of the outputs."),
     "mono": typer.Option("--mono", help="Mix the channels of the outputs."),
     "loudness": typer.Option(metavar="LUFS", help="Of the loudest output; all get the same gain."),
     "video": typer.Option("--video", help="Copy the picture of videos: the outputs are videos with other sound."),

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from audiosep.audio.limits import MAX_CHANNELS, MAX_RATE, MIN_RATE
 from audiosep.cli import common
+from audiosep.cli.choices import choice
 from audiosep.cli.standard_error import Terminal
 from audiosep.errors import InputError
 from audiosep.query.stem_words import stem_of
@@ -48,10 +50,23 @@ def live(
             "--thorough/--quick", help="Compute as much as for recordings, or least [default: thorough from 0.3 s]."
         ),
     ] = None,
-    rate: Annotated[int, typer.Option("--rate", "-r", metavar="HZ", help="Sample rate of input and output.")] = 44100,
-    channels: Annotated[int, typer.Option("--channels", "-c", metavar="N", help="Channels of input and output.")] = 2,
+    rate: Annotated[
+        int,
+        typer.Option("--rate", "-r", metavar="HZ", min=MIN_RATE, max=MAX_RATE, help="Sample rate of input and output."),
+    ] = 44100,
+    channels: Annotated[
+        int,
+        typer.Option("--channels", "-c", metavar="N", min=1, max=MAX_CHANNELS, help="Channels of input and output."),
+    ] = 2,
     encoding: Annotated[
-        str, typer.Option("--encoding", "-e", metavar="NAME", help="Samples in the pipes: s16le or f32le.")
+        str,
+        typer.Option(
+            "--encoding",
+            "-e",
+            metavar="NAME",
+            parser=choice("s16le", "f32le"),
+            help="Samples in the pipes: s16le or f32le.",
+        ),
     ] = "s16le",
     realtime: Annotated[
         bool,

@@ -13,6 +13,15 @@ from audiosep.cli import common
 from audiosep.errors import InputError
 
 _UsageError: Any = typer.BadParameter.__base__  # of all that the parser refuses
+# Kinds of wrong values in pydantic, with which newer versions of typer check them -> what is wanted.
+_WANTED = {
+    "int_parsing": "must be a whole number",
+    "int_parsing_size": "must be a smaller number",
+    "float_parsing": "must be a number",
+    "greater_than_equal": "must be at least {ge:g}",
+    "less_than_equal": "must be at most {le:g}",
+}
+_LONGEST = 40  # letters of a wrong value that are shown
 
 
 def run(app: typer.Typer, arguments: Sequence[str], name: str) -> int:
@@ -33,7 +42,7 @@ def run(app: typer.Typer, arguments: Sequence[str], name: str) -> int:
     except InputError as error:
         return refuse(error, arguments)
     except _UsageError as error:
-        error.message = error.message.removeprefix("Value error, ")  # of pydantic, in front of what a parser says
+        error.message = _in_plain_words(error)
         error.show()
         if write := _json(arguments):
             write({"error": common.describe(InputError(error.format_message()))})
@@ -51,6 +60,17 @@ def refuse(error: InputError, arguments: Sequence[str]) -> int:
         The exit code.
     """
     return common.report(error, _json(arguments))
+
+
+def _in_plain_words(error: Any) -> str:
+    """What the parser says, without the terms of pydantic."""
+    for problem in getattr(error.__cause__, "errors", list)():
+        if wanted := _WANTED.get(problem["type"]):
+            value = str(problem["input"])
+            shown = value if len(value) <= _LONGEST else f"{value[:_LONGEST]}..."
+            return f"{wanted.format_map(problem.get('ctx', {}))}, got {shown!r}"
+    message: str = error.message
+    return message.removeprefix("Value error, ")  # in front of what a parser of ours says
 
 
 def part_of(command: Any, arguments: Sequence[str]) -> Any:

@@ -49,12 +49,12 @@ def live_windows(model: SeparationModel, sample_rate: int, latency: float, past:
     resampling += 5 / min(sample_rate, rate) if sample_rate != rate else 0
     least = resampling + 3 * model.hop / rate
     if not isinstance(latency, Real) or not least <= latency < math.inf:
-        raise InputError(f"this model at {sample_rate} Hz needs a latency of {least:.3f} s or more, got {latency!r}")
+        raise InputError(f"latency must be {least:.3f} s or more with this model at {sample_rate} Hz, got {latency!r}")
     most = (model.window - 3 * model.hop) / rate
     if past is None:
         past = (model.past if latency >= _LONG_PAST else model.context // 2) / rate
     if not 0 <= past <= most:
-        raise InputError(f"windows of this model reach 0 to {most:.1f} s into the past, got {past}")
+        raise InputError(f"past must be 0 to {most:.1f} s, the reach of its windows into the past, got {past}")
     return Windows.live(
         int((latency - resampling) * rate),
         round(past * rate),

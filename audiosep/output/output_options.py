@@ -124,7 +124,7 @@ class OutputOptions:
         low = min(bitrate_range(self.encoding, rate, 1)[0] for rate in form.rates or (8_000,))
         high = bitrate_range(self.encoding, form.rates[-1] if form.rates else 48_000, form.channels)[1]
         if not low <= bitrate <= high:
-            raise InputError(f"{self.format} has {low} to {high} kbit/s, not {bitrate}")
+            raise InputError(f"{self.format} has {low} to {high} kbit/s, not {bitrate} (bitrate=)")
 
     def _check_stretch(self) -> None:
         for name, least in (("start", 0.0), ("end", 0.0), ("preview", 0.1)):
@@ -132,7 +132,7 @@ class OutputOptions:
             if value is not None and (not isinstance(value, int | float) or not least <= value < math.inf):
                 raise InputError(f"{name} must be a number of seconds of at least {least:g}, got {value!r}")
         if self.end is not None and self.end <= self.start:
-            raise InputError(f"the end ({self.end:g} s) must lie behind the start ({self.start:g} s)")
+            raise InputError(f"end must lie behind the start ({self.start:g} s), got {self.end:g} s")
         if self.preview is not None and (self.start or self.end is not None):
             raise InputError("preview chooses the stretch itself: leave out start and end")
         if self.video and (self.start or self.end is not None or self.preview is not None):

@@ -71,7 +71,7 @@ class Query:
         if self.name is not None and not is_text(self.name):
             raise QueryError(f"the name of a query must be text, got {self.name!r}")
         if not isinstance(self.weight, Real) or not (math.isfinite(self.weight) and self.weight >= 0):
-            raise QueryError(f"the weight of a negative must be a finite number >= 0, got {self.weight!r}")
+            raise QueryError(f"weight must be a finite number of at least 0, got {self.weight!r}")
 
     @property
     def label(self) -> str:
