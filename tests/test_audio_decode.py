@@ -624,6 +624,28 @@ def test_the_next_decoder_goes_on_where_one_gives_up(tmp_path: Path, caplog: pyt
     np.testing.assert_array_equal(back[:, -90_000:], whole[:, -90_000:])
 
 
+@pytest.mark.parametrize("start", [0.0, 0.5])
+def test_a_decoder_that_gives_nothing_does_not_call_a_file_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, start: float
+) -> None:
+    pytest.importorskip("av")
+    write_audio(tmp_path / "x.flac", noise(2, RATE), RATE)
+
+    def refuse(self: soundfile.SoundFile, *arguments: object, **options: object) -> None:
+        raise soundfile.LibsndfileError(3)
+
+    with caplog.at_level(logging.INFO):
+        expected = read_audio(tmp_path / "x.flac", start=start)[0]
+        monkeypatch.setattr(soundfile.SoundFile, "seek" if start else "read", refuse)
+        np.testing.assert_array_equal(read_audio(tmp_path / "x.flac", start=start)[0], expected)
+    (record,) = caplog.records
+    assert (record.levelname, "x.flac cannot be read by soundfile (" in record.message) == ("INFO", True)
+    assert "damaged" not in caplog.text.replace("the data is damaged", "")
+    only(monkeypatch, "soundfile")
+    with pytest.raises(AudioError, match=r"cannot be read by soundfile \(.*no other decoder reads on.*not there"):
+        read_audio(tmp_path / "x.flac", start=start)
+
+
 def test_damage_is_an_error_where_nothing_else_can_read_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_audio(tmp_path / "x.flac", noise(1, 200_000), RATE)
     data = (tmp_path / "x.flac").read_bytes()

@@ -209,8 +209,10 @@ class AudioReader:
         return True
 
     def _replace_source(self, tried: set[str], error: Unreadable) -> None:
-        seconds = self._position / self.info.sample_rate
-        problem = f"{self.name} is damaged at {seconds:.2f} s ({self._source.info.backend}: {error})"
+        seconds, backend = self._position / self.info.sample_rate, self._source.info.backend
+        problem = f"{self.name} is damaged at {seconds:.2f} s ({backend}: {error})"
+        if self.samples == 0:  # perhaps it is this decoder that lacks something
+            problem = f"{self.name} cannot be read by {backend} ({error})"
         self._source.close()
         try:
             self._source = open_source(self._path, self._track, name=self.name, skip=tried)
@@ -218,7 +220,8 @@ class AudioReader:
             raise AudioError(f"{problem}, and no other decoder reads on: {others}") from error
         if (self._source.info.sample_rate, self._source.info.channels) != (self.info.sample_rate, self.info.channels):
             raise AudioError(f"{problem}: convert it first with `ffmpeg -i in out.wav`") from error
-        logger.warning("%s; %s reads on", problem, self._source.info.backend)
+        level = logging.WARNING if self.samples else logging.INFO
+        logger.log(level, "%s; %s reads on", problem, self._source.info.backend)
 
     def _reblock(self, blocks: Iterator[Array]) -> Iterator[Array]:
         """The same samples in blocks of `block` samples; the last one is shorter."""

@@ -178,7 +178,10 @@ class SoundFileSource:
     def seek(self, sample: int) -> int:
         if self._links or not self._file.seekable():
             return 0
-        return int(self._file.seek(min(sample, self._file.frames)))
+        try:
+            return int(self._file.seek(min(sample, self._file.frames)))
+        except soundfile.LibsndfileError as error:
+            raise Unreadable(_message(error)) from error
 
     def blocks(self) -> Iterator[Array]:
         if self._remark:
