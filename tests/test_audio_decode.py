@@ -646,6 +646,25 @@ def test_a_decoder_that_gives_nothing_does_not_call_a_file_damaged(
         read_audio(tmp_path / "x.flac", start=start)
 
 
+@needs_ffmpeg
+@pytest.mark.parametrize("damage", [False, True])
+def test_packets_without_sound_are_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, damage: bool
+) -> None:
+    command = ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", "anoisesrc=d=2:r=48000:seed=1", "-c:a", "flac"]
+    subprocess.run([*command, str(tmp_path / "x.nut")], check=True)
+    if damage:
+        data = bytearray((tmp_path / "x.nut").read_bytes())
+        middle = len(data) // 2
+        data[middle : middle + 40_000] = np.random.default_rng(0).bytes(40_000)
+        (tmp_path / "x.nut").write_bytes(data)
+    only(monkeypatch, "ffmpeg")
+    x, _ = read_audio(tmp_path / "x.nut")
+    assert damage or x.shape == (1, 96_000)
+    assert ("is damaged: ffmpeg reports" in caplog.text) == damage
+    assert "Last message repeated" not in caplog.text
+
+
 def test_damage_is_an_error_where_nothing_else_can_read_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_audio(tmp_path / "x.flac", noise(1, 200_000), RATE)
     data = (tmp_path / "x.flac").read_bytes()

@@ -46,7 +46,7 @@ class FFmpegSource:
         program = shutil.which("ffmpeg")
         if program is None:
             raise Unreadable("not on PATH (install it from https://ffmpeg.org or with the system's packages)")
-        about = _Container(path)
+        self._about = about = _Container(path)
         self._number = choose_track(about.tracks, track).number
         stated = stated_length(path, about.formats, about.lengths(self._number))
         self.stated, self.cut, self._changes = stated.seconds, stated.cut, stated.changes
@@ -123,7 +123,11 @@ class FFmpegSource:
         if any("matches no streams" in line for line in lines):
             return "there is no audio stream in it"
         # What is written into a pipe has no time stamps, whose order ffmpeg complains about where files were joined.
-        lines = [line for line in lines if "monotonically" not in line]
+        lines = [line for line in lines if "monotonically" not in line and "Last message repeated" not in line]
+        # It refuses packets that hold nothing but data beside the sound, as flac has at its end.
+        refused = [line for line in lines if line.endswith("Invalid argument")]
+        if refused and self._about.has_empty_packets(self._number):
+            lines = [line for line in lines if line not in refused]
         return lines[-1].rpartition(": ")[2] if lines else ""
 
     def close(self) -> None:
@@ -175,6 +179,11 @@ class _Container:
         options = ["-select_streams", f"a:{number - 1}", "-show_entries", "packet=pts_time,duration_time"]
         packets = _packets(_ffprobe(self._path, "-of", "csv=p=0", *options))
         return lateness(lengths.late, stated), *find_gaps(packets, lengths.start, stated)
+
+    def has_empty_packets(self, number: int) -> bool:
+        """Whether packets of a track hold no sound."""
+        options = ["-select_streams", f"a:{number - 1}", "-show_entries", "packet=size"]
+        return any(line.strip().strip(b",") == b"0" for line in _ffprobe(self._path, "-of", "csv=p=0", *options))
 
     def describe(self, number: int, stated: float | None, sample_rate: int, channels: int) -> AudioInfo:
         """What is known of a track."""
