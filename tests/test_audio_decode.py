@@ -665,6 +665,22 @@ def test_packets_without_sound_are_no_damage(
     assert "Last message repeated" not in caplog.text
 
 
+@needs_ffmpeg
+@pytest.mark.parametrize("channels", [3, 6, 8])
+def test_channels_of_opus_that_have_no_speakers_stay_in_their_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, channels: int
+) -> None:
+    write_audio(tmp_path / "x.wav", tones(channels, 48_000), 48_000)
+    command = ["ffmpeg", "-v", "error", "-i", str(tmp_path / "x.wav"), "-c:a", "libopus", "-mapping_family", "255"]
+    subprocess.run([*command, "-b:a", f"{200 * channels}k", str(tmp_path / "x.opus")], check=True)
+    for backend in BACKENDS:
+        with monkeypatch.context() as here:
+            only(here, backend)
+            info = probe(tmp_path / "x.opus")
+            assert (info.backend, info.channels, info.speakers) == (backend, channels, 0)
+            assert decibels(tones(channels, 48_000), read_audio(tmp_path / "x.opus")[0]) > 20
+
+
 def test_damage_is_an_error_where_nothing_else_can_read_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_audio(tmp_path / "x.flac", noise(1, 200_000), RATE)
     data = (tmp_path / "x.flac").read_bytes()

@@ -16,6 +16,7 @@ _FIRST, _LAST = 2, 4  # flags of the first and the last page of a stream
 _HEADER = 27  # bytes, before the sizes of the segments
 _NO_GRANULE = 2**64 - 1
 _OPUS_RATE = 48_000  # of its granules, whatever the rate of the recording
+_SPEAKERS = (0, 1)  # families of Opus channels that are those of speakers (RFC 7845, 5.1.1)
 
 
 @dataclass(frozen=True)
@@ -27,12 +28,14 @@ class OggLink:
         rate: of its granules in Hz; 0 for an encoding other than Vorbis and Opus.
         channels: of the sound; 0 as above.
         samples: that its last page counts.
+        placed: whether its channels are those of speakers, and not ones without a meaning or of ambisonics.
     """
 
     start: int
     rate: int = 0
     channels: int = 0
     samples: int = 0
+    placed: bool = True
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,11 @@ class OggLinks:
     links: tuple[OggLink, ...]
     multiplexed: bool
     marked: bool
+
+    @property
+    def placed(self) -> bool:
+        """Whether the channels of all links are those of speakers."""
+        return all(link.placed for link in self.links)
 
     @property
     def seconds(self) -> float | None:
@@ -125,7 +133,7 @@ def _link(start: int, packet: bytes) -> OggLink:
         channels, rate = struct.unpack_from("<BI", packet, 11)
         return OggLink(start, rate, channels)
     if packet.startswith(b"OpusHead") and len(packet) >= 19:
-        return OggLink(start, _OPUS_RATE, packet[9])
+        return OggLink(start, _OPUS_RATE, packet[9], placed=packet[18] in _SPEAKERS)
     return OggLink(start)
 
 

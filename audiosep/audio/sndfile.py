@@ -58,7 +58,7 @@ class SoundFileSource:
         except BaseException:
             self.close()
             raise
-        if self.info.encoding in ("VORBIS", "OPUS") and self.info.channels > 2:
+        if self.info.encoding in ("VORBIS", "OPUS") and self.info.speakers:
             self._order = wave_order(self.info.channels)
 
     def _describe(self) -> AudioInfo:
@@ -83,8 +83,9 @@ class SoundFileSource:
                 raise Unreadable(f"it would read only {here:.2f} of more than {last:.2f} s, as the header says")
             speakers = (speakers_of(comments) if file.channels > 2 else 0) or USUAL.get(file.channels, 0)
         elif file.format == "OGG":
-            samples = self._check_ogg(ogg_links(path), samples)
-            speakers = USUAL.get(file.channels, 0)
+            ogg = ogg_links(path)
+            samples = self._check_ogg(ogg, samples)
+            speakers = USUAL.get(file.channels, 0) if ogg.placed else 0
         elif file.format in ("WAV", "WAVEX", "RF64"):
             header = wav_header(path)
             tags |= read_id3(path, file.format)
