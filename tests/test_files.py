@@ -166,6 +166,7 @@ def test_templates(separator: Separator, song: Path, tmp_path: Path) -> None:
     for template in (
         *("{file}.{ext}", "{stem} {title}", "{stem", "../{stem}.wav", "/{stem}.wav", "{stem[0]}", "{stem:d}"),
         *("{stem}.aiff", "{stem}.MKV", "{stem}.ts", "{stem}.{ext}.bak", "{ext} {stem}"),
+        *("{stem}.txt", "{file}/{stem}.v2.JSON"),
         *("{stem}.mp3", "{stem}/", "{stem}/.{ext}", "{stem}\0.{ext}", "{stem}\n", "{stem}" + "x" * 300),
     ):
         with pytest.raises(InputError, match="template"):
@@ -178,6 +179,9 @@ def test_templates(separator: Separator, song: Path, tmp_path: Path) -> None:
         plan_outputs(
             "o", ["a"], file="film", format="mp4", template=OutputOptions(template="{stem}.mkv", video=True).template
         )
+    with pytest.raises(InputError, match=r"'\{stem\}\.txt' is for txt files, but the format is flac: use \{ext\}"):
+        OutputOptions(template="{stem}.txt", format="flac")
+    assert plan_outputs("o", ["a"], file="f", format="wav", template="{stem} v1.5") == {"a": Path("o/a v1.5.wav")}
     with pytest.raises(InputError, match="unknown format"):
         OutputOptions(format="xyz")
 

@@ -40,6 +40,16 @@ SUFFIXES = frozenset(
         *("3gp", "3g2", "ogv", "mxf", "rm", "rmvb"),
     )
 )
+WITHOUT_SOUND = frozenset(
+    f".{name}"
+    for name in (
+        *("jpg", "jpeg", "png", "gif", "webp", "bmp", "tif", "tiff", "svg", "heic", "ico", "txt", "md", "pdf", "doc"),
+        *("docx", "odt", "xls", "xlsx", "csv", "tsv", "json", "jsonl", "xml", "yaml", "yml", "html", "htm", "nfo"),
+        *("log", "cue", "m3u", "m3u8", "pls", "xspf", "lrc", "srt", "vtt", "ass", "sub", "idx", "ini", "db", "url"),
+        *("lnk", "sha256", "md5", "sfv", "py", "zip", "part"),
+    )
+)
+"""Suffixes of files that lie beside recordings and hold no sound."""
 
 
 @dataclass(frozen=True)

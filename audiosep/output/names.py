@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from audiosep.audio.formats import FORMATS, SUFFIXES
+from audiosep.audio.formats import FORMATS, SUFFIXES, WITHOUT_SOUND
 from audiosep.audio.video_formats import CONTAINERS
 from audiosep.errors import InputError
 
@@ -162,14 +162,14 @@ def _with_extension(template: str, format: str) -> str:
     """The template, with {ext} behind it where it has none.
 
     Raises:
-        InputError: it ends with the extension of other recordings, or {ext} stands before its end.
+        InputError: it ends with the extension of other files, or {ext} stands before its end.
     """
     name = Path(template).name
     extensions = FORMATS[format].extensions if format in FORMATS else (f".{format.lower()}",)
     if name.endswith(".{ext}") or name.lower().endswith(extensions):
         return template
     suffix = Path(name).suffix.lower()
-    if suffix in SUFFIXES or suffix in CONTAINERS:
+    if suffix in SUFFIXES | WITHOUT_SOUND or suffix in CONTAINERS:
         raise InputError(
             f"the template {template!r} is for {suffix[1:]} files, but the format is {format}: use {{ext}}"
         )

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from audiosep.audio.formats import SUFFIXES, is_recording
+from audiosep.audio.formats import SUFFIXES, WITHOUT_SOUND, is_recording
 from audiosep.audio.marker import UNMARKED, is_marked
 from audiosep.errors import InputError
 
@@ -18,32 +18,6 @@ logger = logging.getLogger(__name__)
 
 # Folders that programs fill and people do not: trash, and what file servers and archives add.
 _TRASH = {"$recycle.bin", "recycler", "#recycle", "@eadir", "system volume information", "lost+found", "__macosx"}
-# Files that lie beside recordings and hold no sound; others are named when they are left out.
-_NO_SOUND = {
-    f".{name}"
-    for name in (
-        *("jpg", "jpeg", "png", "gif", "webp", "bmp", "tif", "tiff", "svg", "heic", "ico", "txt", "md", "pdf", "doc"),
-        *(
-            "docx",
-            "odt",
-            "xls",
-            "xlsx",
-            "csv",
-            "tsv",
-            "json",
-            "jsonl",
-            "xml",
-            "yaml",
-            "yml",
-            "html",
-            "htm",
-            "nfo",
-            "log",
-        ),
-        *("cue", "m3u", "m3u8", "pls", "lrc", "srt", "vtt", "ass", "sub", "idx", "ini", "db", "url", "lnk", "sha256"),
-        *("md5", "sfv", "py", "zip", "part"),
-    )
-}
 
 
 @dataclass(frozen=True)
@@ -134,7 +108,7 @@ def recordings_in(folder: Path, outputs: Path | None = None) -> list[Path]:
     for file in _files(folder, outputs):
         if is_recording(file):
             (ours if is_marked(file) else files).append(file)
-        elif not file.name.startswith(".") and file.suffix.lower() not in _NO_SOUND:
+        elif not file.name.startswith(".") and file.suffix.lower() not in WITHOUT_SOUND:
             left_out[file.suffix.lower() or "no suffix"] += 1
     names = {file.name for file in files}
     ours += [file for file in files if file.suffix.lower() in UNMARKED and _original(file) in names]
