@@ -42,6 +42,7 @@ def test_texts_are_the_label_and_the_captions_once_each():
         ('{"id": "a", "path": "a.wav", "label": "x", "stem": "lute"}', "lute.*vocals"),
         ('{"id": "a", "path": "a.wav", "label": "x", "split": "mine"}', "'mine'"),
         ("{", "line 2"),
+        ('{"id": "a", "path": "", "label": "x"}', "line 2: path is empty: name the recording"),
         ('{"id": "a", "path": "a.wav", "label": " "}', "line 2: label is empty"),
         ('{"id": "a", "path": "a.wav", "label": "x", "family": ""}', "line 2: family is empty"),
         ('{"id": "a", "path": "a.wav", "label": "x", "seconds": -3}', "line 2: seconds"),

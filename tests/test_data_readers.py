@@ -74,7 +74,7 @@ def test_audiosep_json(tmp_path):
         ('[{"wav": "x"}]', '"caption": ...'),
         ('{"data": [{"wav": "x"}]}', "there is no 'caption'"),
         ('{"data": [{"wav": "x", "caption": 4}]}', "item 0: caption must be a text or a list of texts, got 4"),
-        ('{"data": [{"wav": "audio/1.wav", "caption": " "}]}', r"1\.wav: label is empty"),
+        ('{"data": [{"wav": "audio/1.wav", "caption": " "}]}', r"item 0: caption must be .* got ' '"),
         ("{", r"d\.json is not JSON"),
         ('{"data": []}', "no clips"),
     ],
@@ -110,7 +110,9 @@ def test_csv(tmp_path):
         ("path;label\na/1.flac;x", "no column 'label' in its first line 'path;label'"),
         ("path,label,seconds\na/1.flac,x,long", "line 2: column 'seconds' must hold a number, got 'long'"),
         ("path,label\na/1.flac,x,y", "line 2: more cells than columns, 'y'"),
-        ("path,label\na/1.flac", "line 2: Clip: missing key 'label'"),
+        ("path,label\na/1.flac", "line 2: label is empty"),
+        ("path,label\n,x", "line 2: path is empty: name the recording, or take the row out"),
+        ("path,label\na/1.flac,x\n\n ,x", "line 4: path is empty"),
         ("path,label\na/1.flac,  ", "line 2: label is empty"),
         ("path,label,start\na/1.flac,x,-1", "line 2: start must be"),
         ("path,label,start\na/1.flac,x,nan", "line 2: start must be"),
@@ -125,8 +127,25 @@ def test_csv(tmp_path):
 def test_wrong_rows_of_a_table_are_named(tmp_path, rows, problem):
     corpora.write(tmp_path / "a/1.flac", X)
     (tmp_path / "t.csv").write_text(rows, encoding="latin-1")
-    with pytest.raises(DataError, match=problem):
-        layouts.read_clips(tmp_path / "t.csv")
+    for on_error in ("raise", "skip") if "empty" in problem else ("raise",):
+        with pytest.raises(DataError, match=problem):
+            layouts.read_clips(tmp_path / "t.csv", on_error=on_error)
+
+
+def test_empty_rows_of_a_table_are_none(tmp_path):
+    corpora.write(tmp_path / "a/1.flac", X)
+    (tmp_path / "t.csv").write_text("path,label,family\na/1.flac,x,\n,,\n\n,,\n")
+    assert len(layouts.read_clips(tmp_path / "t.csv")) == 1
+
+
+@pytest.mark.parametrize("on_error", ["raise", "skip"])
+@pytest.mark.parametrize("wav", ["", " ", None, 3])
+def test_items_without_a_path_are_named(tmp_path, wav, on_error):
+    corpora.write(tmp_path / "a.flac", X)
+    rows = [{"wav": "a.flac", "caption": "rain"}, {"wav": wav, "caption": "a dog"}]
+    (tmp_path / "d.json").write_text(json.dumps({"data": rows}))
+    with pytest.raises(DataError, match=rf"item 1: wav must be the path of a recording, got {wav!r}"):
+        layouts.read_clips(tmp_path / "d.json", on_error=on_error)
 
 
 def test_shards(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import pwd
 import signal
@@ -120,6 +121,18 @@ def test_tables_without_a_header_and_lists_called_csv(folder: Path) -> None:
     assert read(folder, b"title,path\nA,missing.wav\n", "table.csv") == ["missing.wav"]
     with pytest.raises(InputError, match="no column names files that exist"):
         read(folder, b"title,artist\nA,B\n", "table.csv")
+
+
+@pytest.mark.parametrize("name", ["", " ", None, 3])
+def test_clips_without_a_path_are_named(folder: Path, name: Any) -> None:
+    lines = json.dumps({"path": NAMES[0]}) + "\n" + json.dumps({"path": name})
+    with pytest.raises(InputError, match=f"line 2: path must name a recording, got {name!r}"):
+        read(folder, lines.encode(), "clips.jsonl")
+
+
+def test_an_empty_name_is_not_the_folder_of_the_list(folder: Path) -> None:
+    assert read(folder, b'""\n') == ['""']
+    assert read(folder, b"[playlist]\nFile1= \n", "list.pls") == [" "]
 
 
 def test_a_list_from_standard_input(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

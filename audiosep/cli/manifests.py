@@ -109,9 +109,11 @@ def _clips(lines: list[str], where: str) -> Iterator[str]:
             continue
         try:
             clip = json.loads(line)
-            name = str(clip["path"])
+            name = clip["path"]
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"{where}, line {number}: no clip with a path ({error})") from error
+        if not isinstance(name, str) or not name.strip():
+            raise InputError(f"{where}, line {number}: path must name a recording, got {name!r}")
         if clip.get("member"):
             raise InputError(f"{where}, line {number}: {name} is an archive: unpack it first")
         yield name
@@ -156,7 +158,7 @@ def _located(name: str, folder: Path) -> str:
     windows = re.sub("[\udc80-\udcff]+", _on_windows, name)
     others = (name, name.strip(), name.strip().strip("\"'"), unquote(name), windows, windows.strip())
     # Path.exists may raise.
-    return next((other for other in dict.fromkeys(others) if os.path.exists(folder / other)), name)  # noqa: PTH110
+    return next((one for one in dict.fromkeys(others) if one and os.path.exists(folder / one)), name)  # noqa: PTH110
 
 
 def _on_windows(octets: re.Match[str]) -> str:

@@ -66,9 +66,10 @@ class Clip:
     channel: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("id", "label", "family"):
+        for name in ("id", "path", "label", "family"):
             if not getattr(self, name).strip():
-                raise DataError(f"{name} is empty: give it a name")
+                remedy = "name the recording, or take the row out" if name == "path" else "give it a name"
+                raise DataError(f"{name} is empty: {remedy}")
         for name in ("start", "seconds", "source_rate", "channel"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < math.inf:

@@ -20,6 +20,8 @@ from audiosep.weights.configs import from_dict
 
 log = logging.getLogger(__name__)
 
+_REQUIRED = {"path", "label"}  # columns of a table
+
 
 def read_folders(folder: str | Path, on_error: OnError = "raise") -> list[Clip]:
     """Read a folder with one subfolder for each label.
@@ -126,15 +128,19 @@ def read_audiosep(path: str | Path, on_error: OnError = "raise") -> list[Clip]:
     """
     path = Path(path)
     try:
-        pairs = [(Path(row["wav"]), row["caption"]) for row in read_json(path)["data"]]
+        pairs = [(row["wav"], row["caption"]) for row in read_json(path)["data"]]
     except (KeyError, TypeError) as error:
         problem = f"there is no {error}" if isinstance(error, KeyError) else str(error)
         raise DataError(f'{path}: expected {{"data": [{{"wav": ..., "caption": ...}}]}}, but {problem}') from error
 
-    def clip(row: tuple[int, tuple[Path, Any]]) -> Clip:
-        number, (audio, caption) = row
+    def clip(row: tuple[int, tuple[Any, Any]]) -> Clip:
+        number, (wav, caption) = row
+        if not isinstance(wav, str) or not wav.strip():
+            raise DataError(f"{path}, item {number}: wav must be the path of a recording, got {wav!r}")
+        audio = Path(wav)
         captions = [caption] if isinstance(caption, str) else caption
-        if not isinstance(captions, list) or not captions or not all(isinstance(text, str) for text in captions):
+        texts = isinstance(captions, list) and captions and all(isinstance(text, str) for text in captions)
+        if not texts or not captions[0].strip():
             raise DataError(f"{path}, item {number}: caption must be a text or a list of texts, got {caption!r}")
         return probed(
             path.parent / audio,
@@ -170,9 +176,9 @@ def read_csv(path: str | Path, on_error: OnError = "raise") -> list[Clip]:
     table = csv.DictReader(io.StringIO(text))
     columns = set(table.fieldnames or ())
     known = {field.name for field in fields(Clip)}
-    if not {"path", "label"} <= columns or columns - known:
-        wrong = sorted({"path", "label"} - columns) or sorted(columns - known)
-        problem = "no column" if {"path", "label"} - columns else "unknown column"
+    if _REQUIRED - columns or columns - known:
+        wrong = sorted(_REQUIRED - columns) or sorted(columns - known)
+        problem = "no column" if _REQUIRED - columns else "unknown column"
         header = text.partition("\n")[0]
         raise DataError(
             f"{path}: {problem} {wrong[0]!r} in its first line {header!r}; columns are {', '.join(sorted(known))}, "
@@ -189,23 +195,24 @@ def read_csv(path: str | Path, on_error: OnError = "raise") -> list[Clip]:
             known["label"] = label_text(given.label)
             return probed(path.parent / audio, **({"group": f"file:{audio.as_posix()}"} | known))
         except (ConfigError, DataError) as error:
-            raise DataError(f"{path}, line {number}: {error}") from error
+            raise DataError(f"{path}, line {table.line_num}: {error}") from error
         except (AudioError, InputError) as error:
-            raise AudioError(f"{path}, line {number}: {error}") from error
+            raise AudioError(f"{path}, line {table.line_num}: {error}") from error
 
-    return collect(enumerate(table, 2), clip, on_error)
+    filled = ((number, row) for number, row in enumerate(table, 2) if any(row.values()))  # spreadsheets add empty rows
+    return collect(filled, clip, on_error)
 
 
 def _cells(row: Mapping[str | None, Any]) -> dict[str, Any]:
-    """The values of the cells of a row that are not empty."""
+    """The values of the cells of a row that are not empty, and of those that must not be."""
     values: dict[str, Any] = {}
     for key, text in row.items():
         if key is None:  # where csv.DictReader puts cells beyond the columns
             raise DataError(f"more cells than columns, {text[0]!r} is left over: put texts with a comma into quotes")
-        if not text:
+        if not text and key not in _REQUIRED:
             continue
         try:
-            values[key] = _cell(key, text)
+            values[key] = _cell(key, text or "")  # None where the row is too short
         except ValueError as error:
             raise DataError(f"column {key!r} must hold a number, got {text!r}") from error
     return values
