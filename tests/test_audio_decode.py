@@ -17,7 +17,7 @@ import soundfile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mutagen import aiff, flac, id3, mp4, wave
-from odd_files import renumbered
+from odd_files import Sound, container, died, renumbered
 
 from audiosep.audio import AudioReader, decode, probe, read_audio, tags, write_audio
 from audiosep.audio.info import AudioInfo, ffmpeg_depth
@@ -663,6 +663,25 @@ def test_packets_without_sound_are_no_damage(
     assert damage or x.shape == (1, 96_000)
     assert ("is damaged: ffmpeg reports" in caplog.text) == damage
     assert "Last message repeated" not in caplog.text
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_warnings_of_decoders_have_the_name_that_the_file_was_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, backend: str
+) -> None:
+    pytest.importorskip("av")
+    only(monkeypatch, backend)
+    if backend == "soundfile":
+        write_audio(tmp_path / "x.wav", noise(1, 5_000), RATE)
+        path = died(tmp_path / "off.wav", tmp_path / "x.wav", 0, 0)
+    else:
+        path = container(tmp_path / "x.mkv", "flac", [Sound(noise(1, RATE), start=1.0, gap=0.5)], picture=2.0)
+    read_audio(path, name="upload 7")
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(path.read_bytes())))
+    read_audio("-")
+    said = [record.getMessage().partition(":")[0] for record in caplog.records]
+    assert set(said) == {"upload 7", "standard input"}
 
 
 @needs_ffmpeg

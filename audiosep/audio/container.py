@@ -110,9 +110,9 @@ def stated_length(path: Path, formats: Collection[str], lengths: Lengths) -> Sta
     return Stated(end - max(0.0, begins) if "matroska" in formats else end, cut)
 
 
-def report_change(path: Path, seconds: float) -> None:
+def report_change(name: str, seconds: float) -> None:
     """Say that the rest of a file has another sample rate or number of channels."""
-    logger.warning("%s has another sample rate or number of channels from %.2f s on: converted back", path, seconds)
+    logger.warning("%s has another sample rate or number of channels from %.2f s on: converted back", name, seconds)
 
 
 def _ends_within_packet(path: Path, size: int) -> bool:

@@ -46,6 +46,7 @@ class FFmpegSource:
         program = shutil.which("ffmpeg")
         if program is None:
             raise Unreadable("not on PATH (install it from https://ffmpeg.org or with the system's packages)")
+        self.name = str(path)
         self._about = about = _Container(path)
         self._number = choose_track(about.tracks, track).number
         stated = stated_length(path, about.formats, about.lengths(self._number))
@@ -82,10 +83,10 @@ class FFmpegSource:
 
     def blocks(self) -> Iterator[Array]:
         rate = self.info.sample_rate
-        report_start(self.info.path, self._lead)
-        report_gaps(self.info.path, self._gaps)
+        report_start(self.name, self._lead)
+        report_gaps(self.name, self._gaps)
         if self._changes is not None:
-            report_change(self.info.path, self._changes)
+            report_change(self.name, self._changes)
         lead = round(self._lead * rate)
         blocks = chain(silence(self.info.channels, lead), self._decoded())
         return trimmed(blocks, self._end)
@@ -109,7 +110,7 @@ class FFmpegSource:
         self._process.wait()
         if complaint := self._complaint():
             seconds = read / self.info.sample_rate
-            logger.warning("%s is damaged: ffmpeg reports: %s, read %.2f s", self.info.path, complaint, seconds)
+            logger.warning("%s is damaged: ffmpeg reports: %s, read %.2f s", self.name, complaint, seconds)
 
     def _read(self, size: int) -> bytes:
         assert self._process.stdout is not None

@@ -58,11 +58,14 @@ def open_source(
         if backend in skip:
             continue
         try:
-            return opener(path, track)
+            source = opener(path, track)
         except Unreadable as error:
             reasons.append(f"{backend}: {error}")
         except OSError as error:
             raise AudioError(f"{name or path} cannot be read: {error}") from error
+        else:
+            source.name = name or str(path)
+            return source
     raise AudioError(
         f"{name or path} cannot be read as audio. {'; '.join(reasons)}. Is it a recording? If other programs play it, "
         "install what is missing above, if anything is, or export it as wav or flac"

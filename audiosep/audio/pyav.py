@@ -41,6 +41,7 @@ class AvSource:
         except ImportError as error:
             raise Unreadable(f"not installed ({install_extra('formats')})") from error
         self._error: type[Exception] = FFmpegError
+        self.name = str(path)
         try:
             # Local files only: playlists could otherwise make a separation fetch addresses.
             self._container = av.open(f"file:{path}", options={"protocol_whitelist": "file"}, metadata_errors="replace")
@@ -130,7 +131,7 @@ class AvSource:
 
     def _placed(self) -> Iterator[Array]:
         """The samples of all frames, and silence where the time stamps have none."""
-        timeline = Timeline(self.info.path, self.info.sample_rate, self._zero, self.stated)
+        timeline = Timeline(self.name, self.info.sample_rate, self._zero, self.stated)
         position = 0
         try:
             for frame in chain(self._head, self._frames, (None,)):
@@ -150,7 +151,7 @@ class AvSource:
             seconds = position / self.info.sample_rate
             logger.warning(
                 "%s is damaged: left out %d packets that do not decode, read %.2f s",
-                self.info.path,
+                self.name,
                 self._damaged,
                 seconds,
             )
@@ -203,7 +204,7 @@ class AvSource:
 
         rate, layout, kind = self._target
         if position > 0:
-            report_change(self.info.path, position / rate)
+            report_change(self.name, position / rate)
         return AudioResampler(format=kind, layout=layout, rate=rate)
 
     def _wanted(self, frame: Any) -> tuple[int, str, str]:

@@ -47,7 +47,7 @@ class SoundFileSource:
     def __init__(self, path: Path, track: int | str | None = None) -> None:
         self.stated: float | None = None
         self.cut = False
-        self._path = path
+        self._path, self.name = path, str(path)
         self._remark = ""
         self._order: Sequence[int] | None = None  # of the channels, where it is not that of WAVE
         self._links: list[tuple[int, int]] = []  # bytes of each, of an Ogg file that has several
@@ -186,7 +186,7 @@ class SoundFileSource:
 
     def blocks(self) -> Iterator[Array]:
         if self._remark:
-            logger.warning("%s: %s", self._path, self._remark)
+            logger.warning("%s: %s", self.name, self._remark)
         if not self._links:
             yield from self._read(self._file)
         for link in self._links:

@@ -20,12 +20,14 @@ class Source(Protocol):
 
     Attributes:
         info: what is known of it.
+        name: what messages call the file; its path unless the caller has another name for it.
         stated: seconds of sound that the file states where `info.samples` does not say it; None: it states none. A
             decoder that gives less has lost something.
         cut: a part of the file itself is missing, so that no other decoder finds more.
     """
 
     info: AudioInfo
+    name: str
     stated: float | None
     cut: bool
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 logger = logging.getLogger(__name__)
 
@@ -24,14 +23,14 @@ class Timeline:
     """The silence that is missing in front of each frame, in samples.
 
     Args:
-        path: of the file, for messages.
+        name: what messages call the file.
         rate: Hz.
         zero: time stamp in seconds at which the other tracks start, the picture above all; None: there are no others.
         stated: duration that the container states, in seconds; None: none.
     """
 
-    def __init__(self, path: Path, rate: int, zero: float | None, stated: float | None) -> None:
-        self._path, self._rate, self._zero, self._stated = path, rate, zero, stated
+    def __init__(self, name: str, rate: int, zero: float | None, stated: float | None) -> None:
+        self._name, self._rate, self._zero, self._stated = name, rate, zero, stated
         self._started = self._leapt = False
         self._gaps: list[tuple[float, float]] = []
 
@@ -55,7 +54,7 @@ class Timeline:
             if not self._leapt:
                 where = end - late
                 logger.warning(
-                    "%s: its time stamps leap by %.2f s at %.2f s: its parts are joined", self._path, late, where
+                    "%s: its time stamps leap by %.2f s at %.2f s: its parts are joined", self._name, late, where
                 )
             self._leapt = True
             self._zero += late
@@ -68,12 +67,12 @@ class Timeline:
         self._started = True
         late = 0.0 if self._zero is None or not first else lateness(time - self._zero, self._stated)
         self._zero = time - late
-        report_start(self._path, late)
+        report_start(self._name, late)
         return round(late * self._rate)
 
     def close(self) -> None:
         """Say which gaps there were."""
-        report_gaps(self._path, self._gaps)
+        report_gaps(self._name, self._gaps)
         self._gaps = []
 
 
@@ -88,23 +87,23 @@ def lateness(seconds: float, stated: float | None) -> float:
     return seconds if seconds > _LATE and believed else 0.0
 
 
-def report_start(path: Path, late: float) -> None:
+def report_start(name: str, late: float) -> None:
     """Say that silence of so many seconds is put in front of the sound, if it is."""
     if late:
-        logger.warning("%s: its sound starts %.2f s after the picture: silence fills that", path, late)
+        logger.warning("%s: its sound starts %.2f s after the picture: silence fills that", name, late)
 
 
-def report_gaps(path: Path, gaps: Sequence[tuple[float, float]]) -> None:
+def report_gaps(name: str, gaps: Sequence[tuple[float, float]]) -> None:
     """Say that gaps are filled.
 
     Args:
-        path: of the file.
+        name: what messages call the file.
         gaps: where each of them starts, and its duration, in seconds.
     """
     if gaps:
         logger.warning(
             "%s: its sound has %d gaps of %.2f s in all, the first at %.2f s: silence fills them",
-            path,
+            name,
             len(gaps),
             sum(duration for _, duration in gaps),
             gaps[0][0],
