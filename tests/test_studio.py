@@ -33,6 +33,7 @@ from starlette.requests import HTTPConnection  # noqa: E402
 
 from audiosep.studio.app import Studio  # noqa: E402
 from audiosep.studio.clients import UploadShares, client_of  # noqa: E402
+from audiosep.studio.interface import Interface  # noqa: E402
 from audiosep.studio.recording import safe_suffix, shown_name  # noqa: E402
 from audiosep.studio.server import address_of, is_loopback, listen_on, make_server  # noqa: E402
 from audiosep.studio.sessions import Sessions  # noqa: E402
@@ -696,6 +697,59 @@ def test_damage_of_a_recording_is_told_to_the_page(make: Make, song: Path, tmp_p
     error = client.post(f"/studio/sessions/{session.id}/files", json=wanted).json()["error"]
     assert "the recording" in error
     assert str(studio.work.sessions.root) not in error
+
+
+@pytest.mark.parametrize("way", ["page", "program"])
+def test_the_log_has_sizes_of_uploads_and_no_names(
+    make: Make, song: Path, tmp_path: Path, way: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    late = [Sound(tones(1, 2.0, RATE), RATE, start=1.0), Sound(tones(1, 2.0, RATE), RATE, start=1.0)]
+    film = container(tmp_path / "x.mkv", "flac", late, picture=3.0)
+    studio, _ = make()
+    caplog.set_level(logging.INFO, "audiosep")
+    if way == "page":
+        session = opened(studio.work, film, "Zoë's secret.mkv")
+        remarks = session.document()["recording"]["remarks"]
+        assert all(remark.startswith("Zoë's secret.mkv") for remark in remarks)
+        error = opened_there(studio.work, session, b"no sound" + bytes(999), "Zoë's diary.wav")
+        assert error.startswith("Zoë's diary.wav cannot be read")
+        place = session.id
+    else:
+        upload = studio.work.sessions.uploads / "0123" / "Zoë's secret.mkv"
+        upload.parent.mkdir()
+        upload.write_bytes(film.read_bytes())
+        interface = Interface(studio.work, ValueError)
+        outputs = interface.separate(str(upload), "piano")
+        assert [Path(path).name for path in outputs][:1] == ["Zoë's secret (piano).wav"]
+        assert all(Path(path).is_file() for path in outputs)
+        upload.write_bytes(b"no sound" + bytes(999))
+        with pytest.raises(ValueError, match=r"^Zoë's secret\.mkv cannot be read"):
+            interface.describe(str(upload))
+        upload.unlink()
+        with pytest.raises(ValueError, match="no such upload"):
+            interface.describe(str(upload))
+        place = str(upload)
+    said = caplog.text
+    assert f"{film.stat().st_size} bytes" in said
+    assert "silence fills that" in said
+    assert "Zoë" not in said
+    assert place not in said
+
+
+def test_the_log_of_a_failure_does_not_open_the_page(
+    work: Work, song: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    session = opened(work, song, "Zoë.wav")
+
+    def fail() -> None:
+        raise OSError(28, "No space left on device", str(session.recording.path))
+
+    session.accept("work", work.limits)
+    answer(session, "work", fail)
+    assert "No space left on device" in caplog.text
+    assert "in fail" in caplog.text
+    assert session.id not in caplog.text
+    assert "Zoë" not in caplog.text
 
 
 def test_another_audio_track_of_a_film_is_opened(work: Work, tmp_path: Path) -> None:

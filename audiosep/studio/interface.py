@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import os
 import secrets
-from collections.abc import Awaitable, Callable
+import shutil
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from audiosep.errors import AudioSepError, InputError
+from audiosep.errors import AudioError, AudioSepError, InputError
+from audiosep.output.names import plan_outputs
 from audiosep.output.output_options import OutputOptions
+from audiosep.studio.recording import safe_suffix, shown_name
 from audiosep.studio.studio_limits import check_upload
 from audiosep.studio.work import SEPARATING, Answer, Work
+
+logger = logging.getLogger(__name__)
 
 _MOST_SOUNDS = 8
 
@@ -92,7 +100,8 @@ class Interface:
         """
 
         def work() -> list[dict[str, Any]]:
-            found = self._work.separator().describe(self._checked(file), quick=True)
+            with self._taken(file) as path:
+                found = self._work.separator().describe(path, quick=True)
             return [
                 {"name": one.name, "score": one.score, "spans": [list(span) for span in one.spans]} for one in found
             ]
@@ -102,19 +111,34 @@ class Interface:
     def _separated(self, file: str, names: list[str] | None) -> list[str]:
         out = self._work.sessions.uploads / secrets.token_hex(8)  # from which Gradio serves, and which is swept
         output = OutputOptions(max_seconds=self._work.limits.seconds)
-        report = self._work.separator().separate_files(
-            self._checked(file), names, out, output=output, options=SEPARATING
-        )
-        for error in report.failures.values():
-            raise error
-        return [str(path) for path in report.results[0].outputs.values()]
+        with self._taken(file) as path:
+            report = self._work.separator().separate_files(path, names, out, output=output, options=SEPARATING)
+            for error in report.failures.values():
+                raise error
+        outputs = report.results[0].outputs
+        named = plan_outputs(out, list(outputs), file=Path(file).stem, format="wav")
+        return [str(outputs[name].rename(place)) for name, place in named.items()]
 
-    def _checked(self, file: str | None) -> Path:
+    @contextlib.contextmanager
+    def _taken(self, file: str | None) -> Iterator[Path]:
+        """An upload under a name of ours, as messages about it go to the server's log."""
         if not file:
             raise InputError("send a recording")
-        path = Path(file)
-        check_upload(path, self._work.limits)
-        return path
+        upload, folder = Path(file), self._work.sessions.uploads / secrets.token_hex(8)
+        path = folder / f"recording{safe_suffix(upload.name)}"
+        folder.mkdir()
+        try:
+            try:
+                os.link(upload, path)
+            except OSError:
+                raise InputError("there is no such upload: upload the file again") from None
+            logger.info("upload %s: %d bytes", folder.name, path.stat().st_size)
+            check_upload(path, self._work.limits)
+            yield path
+        except (AudioError, InputError) as error:
+            raise type(error)(str(error).replace(str(path), shown_name(upload.name))) from error
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _told(self, work: Callable[[], Answer]) -> Answer:
         """The answer, or an error without the place of the files on this machine."""

@@ -19,6 +19,8 @@ from audiosep.studio.studio_limits import Limits, check_decoded, check_upload
 PREVIEW = 20.0
 """Seconds of a recording that are separated first."""
 
+logger = logging.getLogger(__name__)
+
 _OTHER = ".bin"
 _LONGEST_NAME = 200
 
@@ -95,29 +97,33 @@ def open_recording(
         AudioError: no recording.
         Cancelled: by `progress`.
     """
-    name = shown_name(name)
-    try:
-        info = check_upload(path, limits, track)
-    except (AudioError, InputError) as error:
-        raise type(error)(str(error).replace(str(path), name)) from error
-    mix = path.with_name("mix.wav")
-    expected = (info.seconds or limits.seconds) * info.sample_rate
-    # The track is named, also the default one: the page says which others there are.
-    reading = AudioReader(path, max_seconds=limits.seconds, name=name, track=info.track)
-    with _remarks() as remarks, reading as reader:
-        info = replace(reader.info, path=path)
-        with AudioWriter(mix, info.sample_rate, info.channels, "float") as writer:
-            for block in reader:
-                check_decoded(writer.samples + block.shape[1], info.channels, limits)
-                writer.write(block)
-                if not progress(min(0.9, writer.samples / max(1.0, expected))):
-                    raise Cancelled("opening the recording was cancelled")
+    name, label, mix = shown_name(name), f"upload {path.parent.name}", path.with_name("mix.wav")
+    logger.info("%s: %d bytes", label, path.stat().st_size)
+
+    def told(message: str) -> str:
+        return message.replace(label, name).replace(str(path), name)
+
+    with _remarks() as remarks:
+        try:
+            info = check_upload(path, limits, track)
+            expected = (info.seconds or limits.seconds) * info.sample_rate
+            # The track is named, also the default one: the page says which others there are. The user's name for the
+            # file is not, as it would go to the server's log.
+            with AudioReader(path, max_seconds=limits.seconds, name=label, track=info.track) as reader:
+                info = replace(reader.info, path=path)
+                with AudioWriter(mix, info.sample_rate, info.channels, "float") as writer:
+                    for block in reader:
+                        check_decoded(writer.samples + block.shape[1], info.channels, limits)
+                        writer.write(block)
+                        if not progress(min(0.9, writer.samples / max(1.0, expected))):
+                            raise Cancelled("opening the recording was cancelled")
+        except (AudioError, InputError) as error:
+            raise type(error)(told(str(error))) from error
     samples = writer.samples
     view = overview_of_file(mix)
     start = representative_start(mix, PREVIEW) if samples > 1.5 * PREVIEW * info.sample_rate else 0.0
     progress(1.0)
-    told = tuple(remark.replace(str(path), name) for remark in remarks)
-    return Recording(name, path, mix, info, samples, start, view, told)
+    return Recording(name, path, mix, info, samples, start, view, tuple(map(told, remarks)))
 
 
 @contextlib.contextmanager

@@ -128,7 +128,7 @@ class Session:
         client: whose page it is.
 
     Attributes:
-        id: the secret that its page names it by.
+        id: the secret that its page names it by; not the folder's name, which goes into logs.
         folder: as above.
         client: as above.
         recording: that is open; None before the first.
@@ -138,7 +138,7 @@ class Session:
     """
 
     def __init__(self, folder: Path, client: str) -> None:
-        self.id = folder.name
+        self.id = secrets.token_urlsafe(24)
         self.folder = folder
         self.client = client
         self.recording: Recording | None = None

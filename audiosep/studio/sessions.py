@@ -56,9 +56,10 @@ class Sessions:
             own = sum(session.client == client for session in self._sessions.values())
             if own >= self.limits.client_pages:
                 raise InputError(f"{own} pages of your address are open already: close one, or wait some minutes")
-            folder = self.root / secrets.token_urlsafe(24)
+            folder = self.root / secrets.token_hex(8)
             folder.mkdir(mode=0o700)
-            session = self._sessions[folder.name] = Session(folder, client)
+            session = Session(folder, client)
+            self._sessions[session.id] = session
             return session
 
     def get(self, id: str) -> Session:
@@ -82,7 +83,8 @@ class Sessions:
             for session in over:
                 del self._sessions[session.id]
             # Also what a request wrote into the folder of a page that had just ended.
-            orphans = [path for path in _listed(self.root) if path.name not in self._sessions and path != self.uploads]
+            used = {self.uploads, *(session.folder for session in self._sessions.values())}
+            orphans = [path for path in _listed(self.root) if path not in used]
         for session in over:
             session.close()
         for path in orphans:

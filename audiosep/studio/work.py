@@ -140,8 +140,14 @@ class Work:
             Cancelled: by the page.
         """
         source = self._uploaded(upload)
-        # Nothing beside it is moved: pages that upload the same file share its folder.
-        self._open(session, request, functools.partial(shutil.move, source), name, safe_suffix(name))
+
+        def take(path: Path) -> None:
+            try:
+                shutil.move(source, path)  # nothing beside it: pages that upload the same file share its folder
+            except OSError as error:  # which has the user's name for the file, not to be logged
+                raise InputError(f"the upload cannot be taken ({error.strerror}): upload it again") from None
+
+        self._open(session, request, take, name, safe_suffix(name))
 
     def open_track(self, session: Session, request: str, track: int) -> None:
         """Open the file of the recording again, with another of its audio tracks.
