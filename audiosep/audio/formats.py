@@ -15,26 +15,9 @@ DEPTHS = ("16", "24", "float")
 SUFFIXES = frozenset(
     f".{name}"
     for name in (
-        *("wav", "wave", "bwf", "rf64", "w64", "aif", "aiff", "aifc", "caf", "au", "snd", "voc", "flac", "alac", "ape"),
-        *(
-            "wv",
-            "tta",
-            "tak",
-            "mp1",
-            "mp2",
-            "mp3",
-            "mpga",
-            "mpc",
-            "m4a",
-            "m4b",
-            "m4r",
-            "aac",
-            "adts",
-            "ogg",
-            "oga",
-            "opus",
-        ),
-        *("spx", "wma", "mka", "weba", "ac3", "eac3", "dts", "amr", "awb", "3ga", "ra"),
+        *("wav", "wave", "bwf", "rf64", "w64", "aif", "aiff", "aifc", "caf", "au", "snd", "voc", "flac", "alac"),
+        *("ape", "wv", "tta", "tak", "mp1", "mp2", "mp3", "mpga", "mpc", "m4a", "m4b", "m4r", "aac", "adts", "ogg"),
+        *("oga", "opus", "spx", "wma", "mka", "weba", "ac3", "eac3", "dts", "amr", "awb", "3ga", "ra"),
         # Videos; not ts, which is also the suffix of TypeScript.
         *("mp4", "m4v", "mov", "mkv", "webm", "avi", "mpg", "mpeg", "vob", "mts", "m2ts", "wmv", "asf", "flv", "f4v"),
         *("3gp", "3g2", "ogv", "mxf", "rm", "rmvb"),

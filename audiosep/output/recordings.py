@@ -111,8 +111,8 @@ def recordings_in(folder: Path, outputs: Path | None = None) -> list[Path]:
         elif not file.name.startswith(".") and file.suffix.lower() not in WITHOUT_SOUND:
             left_out[file.suffix.lower() or "no suffix"] += 1
     names = {file.name for file in files}
-    ours += [file for file in files if file.suffix.lower() in UNMARKED and _original(file) in names]
-    files = [file for file in files if file not in ours]
+    unmarked = {file for file in files if file.suffix.lower() in UNMARKED and _original(file) in names}
+    ours += sorted(unmarked)
     if ours:
         logger.warning(
             "%s: %d outputs of audiosep are left out, such as %s (name them to take them)",
@@ -123,7 +123,7 @@ def recordings_in(folder: Path, outputs: Path | None = None) -> list[Path]:
     if left_out:
         counts = ", ".join(f"{count} {suffix}" for suffix, count in sorted(left_out.items()))
         logger.warning("%s: left out by their suffix: %s (name the files to take them)", folder, counts)
-    return sorted(files)
+    return sorted(file for file in files if file not in unmarked)
 
 
 def _original(file: Path) -> str | None:
