@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import numpy as np
@@ -143,7 +144,7 @@ def test_outside_of_spans_the_mixture_stays_bit_for_bit(mixture: Mixture) -> Non
 
 def test_what_waits_comes_back(mixture: Mixture, tmp_path: Path) -> None:
     mix, targets = mixture(5.0, 16000, 2), np.stack([mixture(5.0, 16000, 2, seed=seed) for seed in (1, 2)])
-    with WaitingTargets(tmp_path, 2, 2) as waiting:
+    with contextlib.closing(WaitingTargets(tmp_path, 2, 2)) as waiting:
         for start, end in ((0, 7), (7, 7), (7, 70_000), (70_000, 80_000)):
             waiting.write(mix[:, start:end], targets[..., start:end])
         parts = list(waiting.read())

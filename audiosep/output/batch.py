@@ -195,11 +195,15 @@ def _separated(stream: AnyStream, reader: AudioReader, progress: Callable[[float
         progress(stream.returned / stream.sample_rate)
 
 
-def _waiting(task: FileTask, stream: AnyStream, within: bool) -> WaitingTargets | contextlib.nullcontext[None]:
+def _waiting(
+    task: FileTask, stream: AnyStream, within: bool
+) -> contextlib.AbstractContextManager[WaitingTargets | None]:
     """Where the recording and its targets wait until it is known when these sound; None where that is not needed."""
+    if not within:
+        return contextlib.nullcontext()
     path = next(iter(task.outputs.values()))
     folder = None if path == STDOUT else path.parent
-    return WaitingTargets(folder, len(stream.names), stream.channels) if within else contextlib.nullcontext()
+    return contextlib.closing(WaitingTargets(folder, len(stream.names), stream.channels))
 
 
 def _in_order(

@@ -5,11 +5,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,12 +24,11 @@ from audiosep.audio.video import VideoWriter
 from audiosep.errors import AudioError
 from audiosep.output.names import STDOUT
 from audiosep.output.output_options import OnClip
+from audiosep.output.spool import SampleSpool
 
 logger = logging.getLogger(__name__)
 
 Samples = NDArray[np.float32]
-
-_BLOCK = 65_536
 
 
 class Outputs:
@@ -119,13 +116,15 @@ class Outputs:
         self._may_clip = on_clip != "clip" and (video is not None or can_clip(format, depth))
         self._peak = 0.0 if peak is None else peak
         self._writers: dict[str, AudioWriter | VideoWriter] = {}
-        self._spools: dict[str, IO[bytes]] = {}
+        self._spools: dict[str, SampleSpool] = {}
         for path in paths.values():
             if path != STDOUT:
                 make_folder(path.parent, AudioError)
         try:
             if loudness is not None or (self._may_clip and peak is None):
-                self._spools = {name: _spool(paths[file]) for file in paths for name in self._contents[file]}
+                for file, path in paths.items():
+                    folder = None if path == STDOUT else path.parent
+                    self._spools |= {name: SampleSpool(folder, channels) for name in self._contents[file]}
             else:
                 self._open()
         except BaseException:
@@ -153,7 +152,7 @@ class Outputs:
                 self._meters[name].push(block)
             if name in self._spools:
                 self._peak = max(self._peak, float(np.abs(block).max(initial=0)))
-                _append(self._spools[name], block)
+                self._spools[name].append(block)
         for file, names in self._contents.items():
             if file in self._writers:
                 self._write(file, [blocks[name] for name in names])
@@ -181,7 +180,7 @@ class Outputs:
             if self._spools:
                 self._open()
                 for file, names in self._contents.items():
-                    for blocks in zip(*(_blocks(self._spools[name], self._shape[1]) for name in names), strict=True):
+                    for blocks in zip(*(self._spools[name].blocks() for name in names), strict=True):
                         self._write(file, blocks)
                     for name in names:
                         self._spools[name].close()
@@ -263,24 +262,3 @@ def _warn_of_lfe(format: str, channels: int, speakers: int) -> None:
             layout_name(channels, 0),
             channel,
         )
-
-
-def _spool(path: Path) -> IO[bytes]:
-    """A temporary file without a name, on the disk of `path`, which needs that space for the output anyway."""
-    try:
-        return tempfile.TemporaryFile(dir=None if path == STDOUT else path.parent)
-    except OSError as error:
-        raise AudioError(f"{path.parent} cannot be written to ({error}): choose another folder") from error
-
-
-def _append(spool: IO[bytes], block: Samples) -> None:
-    try:
-        spool.write(np.ascontiguousarray(block.T, dtype=np.float32).data)
-    except OSError as error:
-        raise AudioError(f"samples cannot be written to the disk of the outputs ({error}): free space") from error
-
-
-def _blocks(spool: IO[bytes], channels: int) -> Iterator[Samples]:
-    spool.seek(0)
-    while data := spool.read(_BLOCK * channels * 4):
-        yield np.frombuffer(data, np.float32).reshape(-1, channels).T

@@ -5,28 +5,24 @@ When a target sounds is known at the end of the recording, so the recording and 
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import IO
 
 import numpy as np
 
 from audiosep.audio.arrays import AnyArray
 from audiosep.audio.samples import Array
-from audiosep.errors import AudioError
 from audiosep.hearing.spans import Span
+from audiosep.output.spool import SampleSpool
 
 EDGE = 0.05  # seconds over which a target fades in and out at the borders of a span
-_BLOCK = 65_536
 
 
 class WaitingTargets:
     """A recording with its targets, on the disk: written once, then read once from the start.
 
     Args:
-        folder: on the disk that is used; None for that of temporary files.
+        folder: as of `SampleSpool`.
         targets: their number.
         channels: of the recording.
 
@@ -35,19 +31,8 @@ class WaitingTargets:
     """
 
     def __init__(self, folder: Path | None, targets: int, channels: int) -> None:
-        self._rows = (1 + targets, channels)
-        try:
-            self._file: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  # closed by `__exit__`
-        except OSError as error:
-            raise AudioError(f"{folder} cannot be written to ({error}): choose another folder") from error
-
-    def __enter__(self) -> WaitingTargets:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._file.close()
+        self._count, self._channels = 1 + targets, channels
+        self._spool = SampleSpool(folder, self._count * channels)
 
     def write(self, mix: Array, targets: Array) -> None:
         """Append a block of the recording, (channels, n), and of its targets, (targets, channels, n).
@@ -55,21 +40,19 @@ class WaitingTargets:
         Raises:
             AudioError: the disk is full.
         """
-        rows = np.concatenate([mix[None], targets]).reshape(self._rows[0] * self._rows[1], mix.shape[1])
-        try:
-            self._file.write(np.ascontiguousarray(rows.T, dtype=np.float32).data)
-        except OSError as error:
-            raise AudioError(f"samples cannot be written to the disk of the outputs ({error}): free space") from error
+        self._spool.append(np.concatenate([mix, *targets]))
 
     def read(self) -> Iterator[tuple[int, Array, Array]]:
         """Number of the first sample, recording and targets, block by block."""
-        self._file.seek(0)
-        count, channels = self._rows
         done = 0
-        while data := self._file.read(_BLOCK * count * channels * 4):
-            rows = np.frombuffer(data, np.float32).reshape(-1, count * channels).T.reshape(count, channels, -1)
+        for block in self._spool.blocks():
+            rows = block.reshape(self._count, self._channels, -1)
             yield done, rows[0], rows[1:]
             done += rows.shape[2]
+
+    def close(self) -> None:
+        """Delete what waits."""
+        self._spool.close()
 
 
 def remainder(mix: AnyArray, targets: Sequence[AnyArray]) -> AnyArray:
