@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -193,14 +194,7 @@ def _parameters(weights: Path) -> int:
         if length > weights.stat().st_size:
             raise ValueError(f"{weights.name} is damaged")
         header = json.loads(file.read(length))
-    shapes = (tensor["shape"] for name, tensor in header.items() if name != "__metadata__")
-    total = 0
-    for shape in shapes:
-        size = 1
-        for extent in shape:
-            size *= extent
-        total += size
-    return total
+    return sum(math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
 
 
 def _readable(value: Any) -> str:

@@ -110,10 +110,10 @@ class ActivityMeter:
         """
         if self._found is None:
             features = self.features(presence)
-            kind = 2 if presence is None else None
+            kinds = [2 if presence is None else int(place is None) for place in self._scored]
             self._found = [
-                self._activity(evidence(one, kind if kind is not None else int(place is None)), energies)
-                for one, place, energies in zip(features, self._scored, self._whole[1:], strict=True)
+                self._activity(evidence(one, kind), energies)
+                for one, kind, energies in zip(features, kinds, self._whole[1:], strict=True)
             ]
         return self._found
 

@@ -65,10 +65,10 @@ def pick_precision(precision: str, device: torch.device, *, needs_fp32: bool = F
     """
     if precision == "auto":
         return "fp32" if needs_fp32 else _fastest(device)
-    if needs_fp32 and precision in PRECISIONS and precision != "fp32":
-        raise InputError(f"this model computes in fp32 only, not in {precision}: use precision='fp32'")
     if precision not in PRECISIONS:
         raise InputError(f"unknown precision {precision!r}; use auto, {', '.join(PRECISIONS)}")
+    if needs_fp32 and precision != "fp32":
+        raise InputError(f"this model computes in fp32 only, not in {precision}: use precision='fp32'")
     if precision == "fp16" and device.type == "cpu":
         raise InputError("a CPU has no fp16 convolutions; use precision='bf16' or precision='fp32'")
     return precision

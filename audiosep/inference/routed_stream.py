@@ -6,9 +6,9 @@ stem.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -16,6 +16,8 @@ from audiosep.audio.arrays import AnyArray, as_array
 from audiosep.hearing.activity import Activity
 from audiosep.inference.explanation import Explanation
 from audiosep.inference.stream import Queue, Samples, Stream
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -102,28 +104,24 @@ class RoutedStream:
     @property
     def presence(self) -> dict[str, float] | None:
         """As of `Stream`, of the targets whose models say it; None when none does."""
-        found: dict[str, float] = {}
-        for part in self._parts:
-            scores = part.stream.presence or {}
-            found |= {here: scores[there] for here, there in part.wanted.items() if there in scores}
-        return {name: found[name] for name in self.names if name in found} or None
+        return self._gathered(lambda stream: stream.presence or {}) or None
 
     @property
     def explanation(self) -> dict[str, Explanation]:
         """As of `Stream`."""
-        found: dict[str, Explanation] = {}
-        for part in self._parts:
-            known = part.stream.explanation
-            found |= {here: known[there] for here, there in part.wanted.items() if there in known}
-        return {name: found[name] for name in self.names if name in found}
+        return self._gathered(lambda stream: stream.explanation)
 
     @property
     def activity(self) -> dict[str, Activity]:
         """As of `Stream`."""
-        found: dict[str, Activity] = {}
+        return self._gathered(lambda stream: stream.activity)
+
+    def _gathered(self, said: Callable[[Stream], Mapping[str, T]]) -> dict[str, T]:
+        """What the streams say of the targets that they answer, in the order of `names`."""
+        found: dict[str, T] = {}
         for part in self._parts:
-            measured = part.stream.activity
-            found |= {here: measured[there] for here, there in part.wanted.items() if there in measured}
+            known = said(part.stream)
+            found |= {here: known[there] for here, there in part.wanted.items() if there in known}
         return {name: found[name] for name in self.names if name in found}
 
     def push(self, block: AnyArray) -> AnyArray:

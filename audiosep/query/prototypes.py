@@ -145,7 +145,8 @@ class Prototypes:
             tag_names: (tags, dimension) text embeddings of the tagger's tags.
         """
         names = sorted(set(recordings.labels))
-        numbers = torch.tensor([names.index(label) for label in recordings.labels])
+        places = {name: place for place, name in enumerate(names)}
+        numbers = torch.tensor([places[label] for label in recordings.labels])
         counts = torch.bincount(numbers)
 
         def means(values: Tensor) -> Tensor:

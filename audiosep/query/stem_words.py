@@ -93,8 +93,8 @@ def stems_holding(items: Sequence[Query], stem_names: Sequence[str], own: Contai
     Returns:
         Name of each target that a stem holds and that is none -> the stem; queries with negatives are not among them.
     """
-    held = _by_text(items, own, lambda text: holder_of(text, stem_names))
-    return {name: stem for name, stem in held.items() if name not in stems_named(items, stem_names, own)}
+    held, named = _by_text(items, own, lambda text: holder_of(text, stem_names)), stems_named(items, stem_names, own)
+    return {name: stem for name, stem in held.items() if name not in named}
 
 
 def _by_text(items: Sequence[Query], own: Container[str], find: Callable[[str], str | None]) -> dict[str, str]:
