@@ -14,6 +14,7 @@ import typer
 
 import audiosep
 from audiosep.cli import common, outputs
+from audiosep.cli.reporting import failure_entry, failure_line
 from audiosep.cli.standard_error import Bar, Terminal, progress_bar, silent_libraries
 from audiosep.errors import AudioError, AudioSepError, Cancelled, InputError, QueryError
 
@@ -128,7 +129,7 @@ def describe(
             except (AudioSepError, OSError) as error:
                 failures[path] = error
     for path, failure in failures.items():
-        terminal.print(f"audiosep: {'' if str(path) in str(failure) else f'{path}: '}{failure}")
+        terminal.print(failure_line(path, failure))
     if as_json:
         common.emit(
             {
@@ -136,7 +137,7 @@ def describe(
                 "model": separator.name,
                 "seconds": round(time.perf_counter() - began, 3),
                 "results": results,
-                "failures": [{"input": str(path), **common.describe(error)} for path, error in failures.items()],
+                "failures": [failure_entry(path, error) for path, error in failures.items()],
             }
         )
     return common.FAILED if failures else common.DONE

@@ -103,9 +103,8 @@ class Reporter:
                 self._terminal.print(line)
         else:
             self.report.failures[path] = outcome
-            self._line({"event": "failure", **_failure(path, outcome)})
-            where, message = "" if str(path) in str(outcome) else f"{path}: ", common.on_command_line(str(outcome))
-            self._terminal.print(f"audiosep: {where}{message}")
+            self._line({"event": "failure", **failure_entry(path, outcome)})
+            self._terminal.print(failure_line(path, outcome))
 
     def end(self, report: BatchReport, about: Mapping[str, Any]) -> None:
         """The job has ended.
@@ -178,7 +177,7 @@ def document(report: BatchReport, about: Mapping[str, Any]) -> dict[str, Any]:
         "version": audiosep.__version__,
         **about,
         "results": [entry(result) for result in report.results],
-        "failures": [_failure(path, error) for path, error in report.failures.items()],
+        "failures": [failure_entry(path, error) for path, error in report.failures.items()],
         "skipped": [entry(one) if isinstance(one, FileResult) else _finished(one) for one in report.skipped],
     }
 
@@ -215,5 +214,12 @@ def _finished(one: FinishedFile) -> dict[str, Any]:
     return {"input": str(one.input), "outputs": {name: str(path) for name, path in one.outputs.items()}}
 
 
-def _failure(path: Path, error: Exception) -> dict[str, str]:
+def failure_entry(path: Path, error: Exception) -> dict[str, str]:
+    """A recording that failed, for JSON."""
     return {"input": str(path), **common.describe(error)}
+
+
+def failure_line(path: Path, error: Exception) -> str:
+    """A recording that failed, in text."""
+    where = "" if str(path) in str(error) else f"{path}: "
+    return f"audiosep: {where}{common.on_command_line(str(error))}"
