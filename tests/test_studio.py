@@ -38,7 +38,8 @@ from audiosep.studio.recording import safe_suffix, shown_name  # noqa: E402
 from audiosep.studio.server import address_of, is_loopback, listen_on, make_server  # noqa: E402
 from audiosep.studio.sessions import Sessions  # noqa: E402
 from audiosep.studio.studio_limits import Limits, check_upload  # noqa: E402
-from audiosep.studio.work import Work, answer, query_of  # noqa: E402
+from audiosep.studio.wanted import query_of  # noqa: E402
+from audiosep.studio.work import Work, answer  # noqa: E402
 
 RATE = 16000
 HOST = "localhost"

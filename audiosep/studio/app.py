@@ -78,11 +78,10 @@ class Studio:
 
         @contextlib.asynccontextmanager
         async def lifespan(app: Any) -> AsyncIterator[None]:
-            end = self._sessions.sweep_for_ever()
+            self._sessions.sweep_until_closed()
             try:
                 yield
             finally:
-                end()
                 self._sessions.close()
 
         app = fastapi.FastAPI(openapi_url=None, docs_url=None, redoc_url=None, lifespan=lifespan)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -206,23 +205,18 @@ def write_all(path: Path, recording: Recording, tracks: Sequence[Track], folder:
         rest.unlink(missing_ok=True)
 
 
-def download_names(recording: Recording, tracks: Sequence[Track], format: str = "wav") -> dict[str, str]:
+def download_names(recording: Recording, tracks: Sequence[Track]) -> dict[str, str]:
     """The names of files, as the command line would name them.
 
     Args:
         recording: of the page.
         tracks: of the page.
-        format: of the files.
 
     Returns:
         Track id -> name; "" -> that of what they leave.
     """
     unique = list(unique_names([track.name for track in tracks]))
     rest = rest_name(unique) if unique else "mix"
-    paths = plan_outputs(".", [*unique, rest], file=Path(recording.name).stem, format=format)
-    ids = [track.id for track in tracks]
-    return dict(
-        itertools.chain(
-            ((id, paths[name].name) for id, name in zip(ids, unique, strict=True)), [("", paths[rest].name)]
-        )
-    )
+    paths = plan_outputs(".", [*unique, rest], file=Path(recording.name).stem, format="wav")
+    names = {track.id: paths[name].name for track, name in zip(tracks, unique, strict=True)}
+    return {**names, "": paths[rest].name}

@@ -23,7 +23,6 @@ from audiosep.audio.stem_file import STEM_FILE
 from audiosep.errors import AudioSepError, InputError
 from audiosep.studio.clients import client_of
 from audiosep.studio.mixdown import download_names, view_of_rest, weights_of, write_all, write_mix, write_stem_file
-from audiosep.studio.recording import Recording
 from audiosep.studio.session import MIX, REST, Session, Track
 from audiosep.studio.sessions import Sessions
 from audiosep.studio.work import Work, without_paths
@@ -76,16 +75,16 @@ def routes(work: Work, about: dict[str, object]) -> list[Route]:
     async def view(request: Request) -> Response:
         session, track = _session(sessions, request), request.path_params["track"]
         if track == MIX:
-            return JSONResponse(_recording(session).view.document())
+            return JSONResponse(session.opened().view.document())
         if track == REST:
-            found = await run_in_threadpool(view_of_rest, _recording(session), list(session.tracks.values()))
+            found = await run_in_threadpool(view_of_rest, session.opened(), list(session.tracks.values()))
             return JSONResponse(found.document())
         return JSONResponse(_track(session, track).view.document())
 
     async def samples(request: Request) -> Response:
         session, track = _session(sessions, request), request.path_params["track"]
         session.use()
-        path = _recording(session).mix if track == MIX else _track(session, track).path
+        path = session.opened().mix if track == MIX else _track(session, track).path
         start, count = (_whole(request, name) for name in ("start", "count"))
         data = await run_in_threadpool(_read, path, start, count)
         return Response(data, media_type="application/octet-stream", headers={"Cache-Control": "no-store"})
@@ -154,12 +153,6 @@ def _session(sessions: Sessions, request: Request) -> Session:
     return sessions.get(request.path_params["session"])
 
 
-def _recording(session: Session) -> Recording:
-    if session.recording is None:
-        raise InputError("open a recording first")
-    return session.recording
-
-
 def _track(session: Session, id: str) -> Track:
     if id not in session.tracks:
         raise InputError("there is no such track any more: reload the page")
@@ -204,7 +197,7 @@ def _read(path: Path, start: int, count: int) -> bytes:
 
 def _prepare(session: Session, wanted: dict[str, Any]) -> str:
     """Make what the page wants to download; the key of the file."""
-    recording, kind = _recording(session), wanted.get("kind")
+    recording, kind = session.opened(), wanted.get("kind")
     tracks = list(session.tracks.values())
     if kind == "track":
         track = _track(session, str(wanted.get("track")))

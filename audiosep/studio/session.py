@@ -243,6 +243,16 @@ class Session:
 
     # ---- tracks and files ----------------------------------------------------------------------------------------
 
+    def opened(self) -> Recording:
+        """The recording.
+
+        Raises:
+            InputError: none is open yet.
+        """
+        if self.recording is None:
+            raise InputError("open a recording first")
+        return self.recording
+
     def replace_recording(self, recording: Recording, request: str) -> None:
         """Show another recording; the tracks of the one before are gone, and what was asked of it ends.
 

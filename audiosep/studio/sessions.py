@@ -9,7 +9,6 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from audiosep.errors import InputError
@@ -17,6 +16,8 @@ from audiosep.studio.session import Session
 from audiosep.studio.studio_limits import Limits
 
 logger = logging.getLogger(__name__)
+
+_PAUSE = 5.0  # seconds between two sweeps
 
 
 class Sessions:
@@ -94,25 +95,17 @@ class Sessions:
                 if time.time() - path.stat().st_mtime > self.limits.idle:
                     shutil.rmtree(path, ignore_errors=True)
 
-    def sweep_for_ever(self, every: float = 5.0) -> Callable[[], None]:
-        """Sweep in a thread.
-
-        Args:
-            every: so many seconds.
-
-        Returns:
-            What ends it.
-        """
+    def sweep_until_closed(self) -> None:
+        """Sweep now and then, in a thread."""
 
         def run() -> None:
-            while not self._ended.wait(every):
+            while not self._ended.wait(_PAUSE):
                 try:
                     self.sweep()
                 except OSError as error:  # another thread was quicker
                     logger.info("sweeping: %s", error)
 
         threading.Thread(target=run, name="audiosep-studio-sweep", daemon=True).start()
-        return self._ended.set
 
     def close(self) -> None:
         """End all sessions and delete all files."""

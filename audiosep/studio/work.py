@@ -25,6 +25,7 @@ from audiosep.studio.recording import PREVIEW, Recording, open_recording, safe_s
 from audiosep.studio.session import CANCELLED, Asked, Session, Track
 from audiosep.studio.sessions import Sessions
 from audiosep.studio.studio_limits import Limits
+from audiosep.studio.wanted import Message, number_in, query_of, text_in
 
 if TYPE_CHECKING:
     from audiosep.hearing.description import HeardSound
@@ -40,11 +41,8 @@ PREVIEWING = Options(stem_head=True, quality="fast")
 """For a first impression, which comes sooner."""
 
 _SHORT = 1.5  # recordings of up to so many previews are separated at once
-_MOST_SPANS = 32
-_LONGEST_TEXT = 500
 _MOST_HEARD = 10
 
-Message = Mapping[str, object]
 Answer = TypeVar("Answer")
 
 
@@ -162,7 +160,7 @@ class Work:
             AudioError: the track cannot be read.
             Cancelled: by the page.
         """
-        shown = _opened(session)
+        shown = session.opened()
         take = functools.partial(os.link, shown.path)
         self._open(session, request, take, shown.name, shown.path.suffix, track)
 
@@ -217,7 +215,7 @@ class Work:
             ModelError: no such model.
             Cancelled: by the page.
         """
-        recording = _opened(session)
+        recording = session.opened()
         _begin(session, request, "Listening for what there is", "listening")
         heard = hear(self.separator(model), recording, functools.partial(session.advance, request))
         session.put_heard(heard, recording)
@@ -239,15 +237,15 @@ class Work:
             QueryError: a query that the model cannot take.
             Cancelled: by the page.
         """
-        recording = _opened(session)
+        recording = session.opened()
         stems, query = bool(wanted.get("stems")), query_of(wanted)
-        start = _number(wanted, "from", recording.start)
+        start = number_in(wanted, "from", recording.start)
         if stems == (query is not None):
             raise InputError("ask for the stems, or for one sound: by words, by a marked stretch, or both")
         label = "Four stems" if query is None else query.label
         _begin(session, request, label, "preview")
-        separator = self.separator(_text(wanted, "model"))
-        asked = _asked(separator, _text(wanted, "model"), query)
+        separator = self.separator(text_in(wanted, "model"))
+        asked = _asked(separator, text_in(wanted, "model"), query)
         there = {track.asked: id for id, track in list(session.tracks.items()) if query or track.origin == "stems"}
         if asked and all(one in there for one in asked):
             return there[asked[0]]
@@ -308,66 +306,9 @@ def hear(separator: Separator, recording: Recording, progress: Callable[[float],
         return ()
 
 
-def query_of(wanted: Message) -> Query | None:
-    """The query of a request.
-
-    Args:
-        wanted: as for `Work.separate`.
-
-    Returns:
-        The query; None where neither words nor spans are given.
-
-    Raises:
-        InputError: something else than words and pairs of seconds.
-        QueryError: an impossible query.
-    """
-    text = " ".join(_text(wanted, "text").split())
-    spans, others = _spans(wanted, "spans"), _spans(wanted, "not")
-    if not text and not spans and others:
-        raise InputError("Not this only keeps sounds out of an answer: add words, or a stretch with This sound")
-    if not text and not spans:
-        return None
-    return Query(text or None, spans=spans, negative_spans=others)
-
-
 def _begin(session: Session, request: str, what: str, stage: str) -> None:
     if not session.begin(request, what, stage):
         raise Cancelled("cancelled")
-
-
-def _opened(session: Session) -> Recording:
-    if session.recording is None:
-        raise InputError("open a recording first")
-    return session.recording
-
-
-def _text(wanted: Message, name: str) -> str:
-    value = wanted.get(name) or ""
-    if not isinstance(value, str) or len(value) > _LONGEST_TEXT:
-        raise InputError(f"{name} must be a text of up to {_LONGEST_TEXT} letters")
-    return value
-
-
-def _number(wanted: Message, name: str, default: float) -> float:
-    value = wanted.get(name)
-    if value is None:
-        return default
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e9:
-        raise InputError(f"{name} must be a number of seconds, got {value!r}")
-    return float(value)
-
-
-def _spans(wanted: Message, name: str) -> list[tuple[float, float]]:
-    value = wanted.get(name) or []
-    if not isinstance(value, list) or len(value) > _MOST_SPANS:
-        raise InputError(f"{name} must be up to {_MOST_SPANS} pairs of seconds")
-    spans = []
-    for pair in value:
-        if not isinstance(pair, list) or len(pair) != 2:
-            raise InputError(f"{name} must be pairs of seconds, got {pair!r}")
-        start, end = (_number({"second": second}, "second", 0.0) for second in pair)
-        spans.append((start, end))
-    return spans
 
 
 def _asked(separator: Separator, model: str, query: Query | None) -> list[Asked]:
