@@ -279,7 +279,7 @@ class _Run:
             Cancelled: by `progress`.
         """
         sizes = {task["index"]: (task["record"]["source"] or [1])[0] or 1 for task in self._tasks}
-        waiting, reached = set(sizes), 0
+        waiting, reached, whole = set(sizes), 0, sum(sizes.values())
         settings = dataclasses.replace(self._settings, queries=self._facts.queries)
         reason = "the cluster lost this recording: run again"
         try:
@@ -287,7 +287,7 @@ class _Run:
                 self._take(outcome)
                 waiting.discard(outcome["index"])
                 reached += sizes[outcome["index"]]
-                if progress is not None and says_stop(progress(reached / sum(sizes.values()))):
+                if progress is not None and says_stop(progress(reached / whole)):
                     raise Cancelled("cancelled by the progress callback; nothing half-written is left")
         except ray.exceptions.RayError as error:
             reason = f"Ray ended with an error: {error}"

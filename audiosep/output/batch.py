@@ -259,8 +259,8 @@ class _Meter:
 
     def __init__(self, progress: Progress | None, seconds: Sequence[float]) -> None:
         self._progress = progress
-        self._seconds = seconds
-        self._done = [0.0] * len(self._seconds)
+        self._seconds, self._whole = seconds, sum(seconds)
+        self._done = [0.0] * len(seconds)
         self._reached = 0.0
         self._stopped = False
         self._lock = threading.Lock()
@@ -277,7 +277,7 @@ class _Meter:
             return
         with self._lock:
             self._done[index] = max(self._done[index], min(seconds, self._seconds[index]))
-            self._reached = max(self._reached, min(1.0, sum(self._done) / sum(self._seconds)))
+            self._reached = max(self._reached, min(1.0, sum(self._done) / self._whole))
             if says_stop(self._progress(self._reached)):
                 self._stopped = True
                 raise Cancelled("cancelled by the progress callback; nothing half-written is left")
