@@ -106,10 +106,10 @@ def test_some_batches_are_of_half_as_many_mixtures_twice_as_long(corpus):
 def test_workers_render_the_same_as_the_trainer(corpus):
     config = replace(BASE, augment=EVERYTHING, examples=1.0)
     sampler = Sampler(corpus, config)
-    loader = MixtureLoader(sampler, rank=1, workers=2, pin=False)
+    loader = MixtureLoader(sampler, workers=2)
     mixer = Mixer(corpus)
     for step in (5, 6, 2):  # in order, then a jump back as after a resume
-        here, there = mixer.render(sampler.plan(step, 1)), loader.batch(step)
+        here, there = mixer.render(sampler.plan(step, 1)), loader.batch(step, rank=1)
         assert torch.allclose(here.sources, there.sources, rtol=1e-3, atol=1e-5)
         assert torch.allclose(here.examples, there.examples, rtol=1e-3, atol=1e-5)
         assert (here.captions, here.negatives) == (there.captions, there.negatives)

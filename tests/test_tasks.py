@@ -381,8 +381,7 @@ def test_worker_processes_render_the_same_mixtures(data: dict[str, str], separat
         here, there = separation.batch(step, 0, 1), task.batch(step, 0, 1)
         assert torch.allclose(here.mixtures.sources, there.mixtures.sources, rtol=1e-3, atol=1e-5)
         assert torch.equal(here.text, there.text)
-    assert task._loader is not None
-    task._loader.close()
+    task.mixtures.close()
 
 
 def test_impossible_options_are_refused(data: dict[str, str]) -> None:

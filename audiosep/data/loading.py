@@ -1,4 +1,4 @@
-"""Rendering batches in worker processes, for corpora that do not fit into the accelerator's memory."""
+"""The mixtures of a training: rendered where the corpus is, or in worker processes beside the accelerator."""
 
 from __future__ import annotations
 
@@ -12,54 +12,64 @@ from torch.utils.data import Sampler as TorchSampler
 from audiosep.data.mixing import Mixer, MixtureBatch
 from audiosep.data.sampling import Sampler
 
+_AHEAD = 2  # batches that each worker renders in advance
+
 
 class MixtureLoader:
-    """The batches of `Mixer.render(sampler.plan(step, rank))`, rendered in advance by worker processes on the CPU.
+    """The batches of `Mixer.render(sampler.plan(step, rank))`.
 
-    Plans are the same as on an accelerator, samples differ by a thousandth at most: they travel as float16, because
-    copying what many workers have made takes longest. Steps come in order; any other step (after a resume) restarts the
-    workers from there.
+    Worker processes are for corpora that do not fit into the accelerator's memory; they render on the CPU, in advance.
+    Their plans are the same, their samples differ by a thousandth at most: they travel as float16, because copying what
+    many workers have made takes longest. Steps come in order; any other step (after a resume) restarts the workers from
+    there.
 
     Args:
-        sampler: its corpus must be on the CPU, where it is a memory map that the workers share.
-        rank: of this process.
-        workers: number of processes; 0 renders in this one.
-        ahead: batches that each worker renders in advance.
-        pin: use page-locked memory, for asynchronous copies to an accelerator; None: if there is CUDA.
+        sampler: draws the plans; for workers its corpus must be on the CPU, where it is a memory map that they share.
+        workers: number of processes; 0 renders in this one, where the corpus is.
     """
 
-    def __init__(
-        self, sampler: Sampler, rank: int = 0, workers: int = 4, ahead: int = 2, pin: bool | None = None
-    ) -> None:
-        self._steps = _Steps(sampler, rank)
-        self._workers, self._ahead = workers, ahead
-        self._pin = torch.cuda.is_available() if pin is None else pin
-        self._next = -1
+    def __init__(self, sampler: Sampler, workers: int = 0) -> None:
+        self._sampler, self._workers = sampler, workers
+        self._mixer = Mixer(sampler.corpus)
+        self._device = torch.device("cpu")  # where batches of workers go
+        self._next = (-1, 0)  # step and rank
         self._batches: Iterator[MixtureBatch] = iter(())
 
-    def batch(self, step: int, device: torch.device | str = "cpu") -> MixtureBatch:
+    def hold(self, device: torch.device) -> None:
+        """Render on the device of the training if the corpus fits there; batches of workers are moved there.
+
+        Args:
+            device: of the training.
+        """
+        self._device = device
+        if not self._workers:
+            self._sampler.corpus.hold(device)
+
+    def batch(self, step: int, rank: int = 0) -> MixtureBatch:
         """The batch of a step.
 
         Args:
             step: of the training.
-            device: where the batch goes.
+            rank: of this process.
         """
-        if step != self._next:
+        if not self._workers:
+            return self._mixer.render(self._sampler.plan(step, rank))
+        if (step, rank) != self._next:
             loader: DataLoader[MixtureBatch] = DataLoader(
-                self._steps,
+                _Steps(self._sampler, rank),
                 batch_size=None,
                 sampler=_StepsFrom(step),
                 num_workers=self._workers,
-                prefetch_factor=self._ahead if self._workers else None,
-                pin_memory=self._pin,
+                prefetch_factor=_AHEAD,
+                pin_memory=torch.cuda.is_available(),
             )
             self._batches = iter(loader)
-        self._next = step + 1
-        return _waveforms_as(next(self._batches).to(device), torch.float32)
+        self._next = (step + 1, rank)
+        return _waveforms_as(next(self._batches).to(self._device), torch.float32)
 
     def close(self) -> None:
         """Stop the workers."""
-        self._batches, self._next = iter(()), -1
+        self._batches, self._next = iter(()), (-1, 0)
 
 
 class _Steps(Dataset[MixtureBatch]):

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from audiosep.data.loading import MixtureLoader
-from audiosep.data.mixing import Mixer, MixtureBatch
+from audiosep.data.mixing import MixtureBatch
 from audiosep.data.sampling import Sampler
 from audiosep.models.audio_tower import AudioTower
 from audiosep.models.hybrid import Hybrid
@@ -70,10 +70,7 @@ class SeparationTask:
         self.recalled = _recalled(self.captions, options.prototypes) if options.prototypes else None
         self.model.listener_dropout = options.listener_dropout
         self._set_tag_embeddings()
-        self.sampler = Sampler(self.corpus, config.sampling, config.seed)
-        self.mixer = Mixer(self.corpus)
-        self._loader: MixtureLoader | None = None
-        self._device = torch.device("cpu")  # where rendered mixtures go
+        self.mixtures = MixtureLoader(Sampler(self.corpus, config.sampling, config.seed), config.data.workers)
         self._rendered: tuple[int, MixtureBatch] | None = None
         self.losses = WeightedLosses(options.losses, BAND_LOSSES)
         self._validation = RecipeValidation(options.validation, self.corpus, self.captions, options.validation_items)
@@ -90,11 +87,9 @@ class SeparationTask:
             model.listener.eval().requires_grad_(self.config.options.train_listener)
 
     def prepare(self, device: torch.device) -> None:
-        """Copy the corpus to the device of the training if it fits there, so that mixtures are rendered there."""
+        """Render mixtures and embed audio queries on the device of the training."""
         self._set_tag_embeddings()  # `trainer.init` may have loaded those of other captions
-        self._device = device
-        if not self.config.data.workers:
-            self.corpus.hold(device)
+        self.mixtures.hold(device)
         if self.query_listener is not None:
             self.query_listener.to(device)
 
@@ -121,18 +116,10 @@ class SeparationTask:
     def _mixtures(self, number: int, rank: int) -> MixtureBatch:
         """Mixtures, kept where the next steps use them again."""
         if self.config.options.reuse == 1:
-            return self._render(number, rank)
+            return self.mixtures.batch(number, rank)
         if self._rendered is None or self._rendered[0] != number:
-            self._rendered = number, self._render(number, rank)
+            self._rendered = number, self.mixtures.batch(number, rank)
         return self._rendered[1]
-
-    def _render(self, number: int, rank: int) -> MixtureBatch:
-        """Render where the corpus is, or in worker processes."""
-        if not self.config.data.workers:
-            return self.mixer.render(self.sampler.plan(number, rank))
-        if self._loader is None:
-            self._loader = MixtureLoader(self.sampler, rank, self.config.data.workers)
-        return self._loader.batch(number, self._device)
 
     def loss(self, model: nn.Module, batch: QueryBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the weighted sum of the losses of queries, presence and stems, and its parts."""
@@ -213,7 +200,7 @@ class SeparationTask:
         if self.text is not None and self.query_listener is not None:
             listener = copy.deepcopy(self.query_listener).cpu()
             query = MiniEncoder(copy.deepcopy(self.text.tower), self.text.words, listener).save(folder)
-        save_model(folder, model, query=query, extra={}, half=True)
+        save_model(folder, model, query=query, half=True)
 
 
 def _recalled(captions: CaptionTable, path: str) -> CaptionTable:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from audiosep.data.loading import MixtureLoader
 from audiosep.data.manifest import STEMS
-from audiosep.data.mixing import Mixer, MixtureBatch
+from audiosep.data.mixing import MixtureBatch
 from audiosep.data.sampling import Sampler
 from audiosep.models.separation_model import SeparationModel
 from audiosep.query.mini import MiniEncoder
@@ -100,9 +100,7 @@ class WaveformTask:
         if options.text:
             folder = locate(options.text)
             self.encoder = MiniEncoder.from_config(read_config(folder)["query"] or {}, folder)
-        self.sampler = Sampler(self.corpus, config.sampling, config.seed)
-        self.mixer = Mixer(self.corpus)
-        self._loader: MixtureLoader | None = None
+        self.mixtures = MixtureLoader(Sampler(self.corpus, config.sampling, config.seed), config.data.workers)
         self.losses = WeightedLosses(options.losses, WAVEFORM_LOSSES)
         self._validation = RecipeValidation(options.validation, self.corpus, self.captions, options.validation_items)
         self.adversary = PatchDiscriminator(options.adversary) if options.adversary else None
@@ -114,17 +112,12 @@ class WaveformTask:
         return cls(configs.from_dict(WaveformConfig, data))
 
     def prepare(self, device: torch.device) -> None:
-        """Copy the corpus to the device of the training if it fits there, so that mixtures are rendered there."""
-        if not self.config.data.workers:
-            self.corpus.hold(device)
+        """Render mixtures on the device of the training."""
+        self.mixtures.hold(device)
 
     def batch(self, step: int, rank: int, world: int) -> WaveformBatch:
         """Render the mixtures of one step and embed their queries."""
-        if not self.config.data.workers:
-            mixtures = self.mixer.render(self.sampler.plan(step, rank))
-        else:
-            self._loader = self._loader or MixtureLoader(self.sampler, rank, self.config.data.workers)
-            mixtures = self._loader.batch(step)
+        mixtures = self.mixtures.batch(step, rank)
         sources = mixtures.sources if mixtures.sources.ndim == 4 else mixtures.sources[:, :, None]
         mixtures = replace(mixtures, sources=band_limited(sources, mixtures.cutoff, self.corpus.sample_rate))
         adversary = self.config.options.adversary
@@ -211,7 +204,7 @@ class WaveformTask:
         """Write a model folder; `audiosep.load` reads it if the network has stems or `options.text` gave an encoder."""
         assert isinstance(model, SeparationModel)
         query = None if self.encoder is None else self.encoder.save(folder)
-        save_model(folder, model, query=query, extra={})
+        save_model(folder, model, query=query)
 
 
 @torch.no_grad()
