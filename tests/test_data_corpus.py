@@ -74,13 +74,6 @@ def test_a_grown_manifest_decodes_only_its_new_clips(tmp_path, caplog):
     assert Corpus([clip(paths[0])], tmp_path / "c", 16000).lengths.tolist() == [6400]
 
 
-def test_worker_processes_decode_the_same(tmp_path):
-    clips = [clip(corpora.write(tmp_path / f"{i}.opus", corpora.wave(i, 0.3, 16000))) for i in range(4)]
-    alone, together = Cache(tmp_path / "a", 16000), Cache(tmp_path / "b", 16000)
-    assert alone.fill(clips) == together.fill(clips, workers=2) == {}
-    assert np.array_equal(alone.parts[0], together.parts[0])
-
-
 def test_processes_that_start_together_decode_once(tmp_path):
     clips = [clip(corpora.write(tmp_path / f"{i}.wav", corpora.wave(i, 0.3, 16000))) for i in range(4)]
     caches = [Cache(tmp_path / "c", 16000) for _ in range(3)]  # all see an empty folder

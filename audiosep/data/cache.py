@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-import multiprocessing
 import os
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -69,12 +67,11 @@ class Cache:
         self._loaded: set[Path] = set()
         self._refresh()
 
-    def fill(self, clips: Sequence[Clip], workers: int = 0) -> dict[str, AudioError]:
+    def fill(self, clips: Sequence[Clip]) -> dict[str, AudioError]:
         """Decode the clips that are missing. Of several processes at the same time one decodes, the others wait for it.
 
         Args:
             clips: the clips that will be read.
-            workers: processes that decode; 0 decodes in this one.
 
         Returns:
             id -> error of the clips that cannot be decoded.
@@ -85,9 +82,9 @@ class Cache:
         # The operating system releases the lock of a process that died.
         with FileLock(self.folder / f"{self.sample_rate}.lock"):
             self._refresh()
-            return self._decode_missing({key: clip for key, clip in wanted.items() if key not in self._index}, workers)
+            return self._decode_missing({key: clip for key, clip in wanted.items() if key not in self._index})
 
-    def _decode_missing(self, missing: dict[str, Clip], workers: int) -> dict[str, AudioError]:
+    def _decode_missing(self, missing: dict[str, Clip]) -> dict[str, AudioError]:
         if not missing:
             return {}
         log.info("decoding %d clips into %s", len(missing), self.folder)
@@ -97,7 +94,7 @@ class Cache:
         pending = self.folder / f"{self.sample_rate}-{time.time_ns():x}-{os.getpid()}.part"
         try:
             with pending.open("xb") as file:
-                rows, levels = self._write(file, keys, todo, _decode(todo, self.sample_rate, workers), errors)
+                rows, levels = self._write(file, keys, todo, decode_many(todo, self.sample_rate), errors)
             if rows:
                 self._commit(pending, rows, levels)
         finally:
@@ -187,18 +184,3 @@ def envelope(x: Samples, sample_rate: int) -> NDArray[np.float32]:
     starts = np.arange(0, len(x), size)
     lengths = np.minimum(size, len(x) - starts)
     return (np.add.reduceat(np.square(x, dtype=np.float64), starts) / lengths).astype(np.float32)
-
-
-def _decode(clips: list[Clip], sample_rate: int, workers: int) -> Iterator[Samples | AudioError]:
-    if workers <= 0:
-        yield from decode_many(clips, sample_rate)
-        return
-    size = max(1, min(64, len(clips) // (4 * workers)))
-    chunks = [clips[i : i + size] for i in range(0, len(clips), size)]
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        for result in pool.map(_decode_chunk, chunks, [sample_rate] * len(chunks)):
-            yield from result
-
-
-def _decode_chunk(clips: list[Clip], sample_rate: int) -> list[Samples | AudioError]:
-    return list(decode_many(clips, sample_rate))

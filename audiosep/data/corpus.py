@@ -31,7 +31,6 @@ class Corpus:
         sample_rate: Hz.
         splits: keep only clips of these splits; None keeps all.
         on_error: what to do about broken files: "raise" one error that names all, or leave them out ("skip") and log.
-        workers: processes that decode; 0 = this one.
 
     Raises:
         DataError: broken files, or no clips.
@@ -45,12 +44,11 @@ class Corpus:
         *,
         splits: Collection[str] | None = None,
         on_error: Literal["raise", "skip"] = "raise",
-        workers: int = 0,
     ) -> None:
         rows = read_manifest(clips) if isinstance(clips, str | Path) else list(clips)
         rows = [clip for clip in rows if splits is None or clip.split in splits]
         cache = Cache(cache_dir, sample_rate)
-        errors = cache.fill(rows, workers)
+        errors = cache.fill(rows)
         if errors and on_error == "raise":
             listing = "\n".join(f"  {error}" for error in list(errors.values())[:20])
             raise DataError(

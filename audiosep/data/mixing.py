@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,22 +59,25 @@ class MixtureBatch:
         Args:
             device: where the tensors go.
         """
-        moved: dict[str, Any] = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        for name, value in moved.items():
-            if isinstance(value, Tensor):
-                moved[name] = value.to(device, non_blocking=True)
-                if moved[name] is value and value.is_cuda:
-                    # From another CUDA stream, which must not reuse the memory while this stream still reads it.
-                    value.record_stream(torch.cuda.current_stream(value.device))
-        return MixtureBatch(**moved)
+
+        def moved(value: Tensor) -> Tensor:
+            there = value.to(device, non_blocking=True)
+            if there is value and value.is_cuda:
+                # From another CUDA stream, which must not reuse the memory while this stream still reads it.
+                value.record_stream(torch.cuda.current_stream(value.device))
+            return there
+
+        return self._with_tensors(moved)
 
     def pin_memory(self) -> MixtureBatch:
         """The batch in page-locked memory, from which copies to an accelerator run asynchronously."""
-        moved: dict[str, Any] = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        for name, value in moved.items():
-            if isinstance(value, Tensor):
-                moved[name] = value.pin_memory()
-        return MixtureBatch(**moved)
+        return self._with_tensors(Tensor.pin_memory)
+
+    def _with_tensors(self, change: Callable[[Tensor], Tensor]) -> MixtureBatch:
+        """The batch with its tensors changed."""
+        values: dict[str, Any] = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        values |= {name: change(value) for name, value in values.items() if isinstance(value, Tensor)}
+        return MixtureBatch(**values)
 
 
 class Mixer:
