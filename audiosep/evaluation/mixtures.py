@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -79,7 +79,11 @@ def read_manifest_mixtures(
             raise DataError(f"{root}: there is no split {unknown[0]!r}; there are {', '.join(SPLITS)}, or any")
         clips = [clip for clip in clips if clip.split in wanted]
     least, most = _range(sources)
-    if len({clip.label for clip in clips}) <= most:
+    by_label: dict[str, list[Clip]] = defaultdict(list)
+    for clip in clips:
+        by_label[clip.label].append(clip)
+    labelled = [by_label[label] for label in sorted(by_label)]
+    if len(labelled) <= most:
         raise DataError(
             f"{root}: the {len(clips)} clips in {split} have too few labels for mixtures of {most}; "
             "take split=any or fewer sources"
@@ -89,7 +93,7 @@ def read_manifest_mixtures(
         random = np.random.default_rng([seed, index])
         count = int(random.integers(least, most + 1))
         missing = bool(random.random() < absent)
-        chosen = _different(clips, count + missing, random)
+        chosen = _different(labelled, count + missing, random)
         queried = chosen[0]
         plan = MixturePlan(
             clips=tuple(chosen[1:] if missing else chosen),
@@ -138,15 +142,13 @@ def _range(text: str) -> tuple[int, int]:
     return low, high
 
 
-def _different(clips: Sequence[Clip], count: int, random: np.random.Generator) -> list[Clip]:
+def _different(labelled: list[list[Clip]], count: int, random: np.random.Generator) -> list[Clip]:
     """Draw clips whose labels exclude each other: uniformly over labels, then over the clips of a label."""
-    labels = sorted({clip.label for clip in clips})
-    by_label = {label: [clip for clip in clips if clip.label == label] for label in labels}
     table = label_table()
     for _ in range(_TRIES):
         chosen: list[Clip] = []
         for _ in range(_TRIES):
-            options = by_label[labels[random.integers(len(labels))]]
+            options = labelled[random.integers(len(labelled))]
             clip = options[random.integers(len(options))]
             if not any(table.conflict(clip.label, other.label) or _same_recording(clip, other) for other in chosen):
                 chosen.append(clip)

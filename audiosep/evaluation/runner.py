@@ -128,7 +128,7 @@ def read_results(path: Path) -> dict[str, Row]:
 
 
 def choose_examples(benchmark: Benchmark, count: int, seed: int) -> list[str]:
-    """Draw the items whose audio is example, in turn from each group.
+    """Draw the items whose audio is kept, in turn from each group.
 
     Args:
         benchmark: to draw from.
