@@ -15,7 +15,8 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from audiosep.data.clip_audio import ClipKeys, Samples, decode_many
+from audiosep.audio.samples import Array
+from audiosep.data.clip_audio import ClipKeys, decode_many
 from audiosep.data.manifest import Clip
 from audiosep.errors import AudioError
 
@@ -114,7 +115,7 @@ class Cache:
         file: BinaryIO,
         keys: list[str],
         clips: list[Clip],
-        decoded: Iterator[Samples | AudioError],
+        decoded: Iterator[Array | AudioError],
         errors: dict[str, AudioError],
     ) -> tuple[list[tuple[str, int, int, float]], NDArray[np.float32]]:
         rows: list[tuple[str, int, int, float]] = []
@@ -170,7 +171,7 @@ def blocks(length: int, sample_rate: int) -> int:
     return -(-length // size)
 
 
-def envelope(x: Samples, sample_rate: int) -> NDArray[np.float32]:
+def envelope(x: Array, sample_rate: int) -> NDArray[np.float32]:
     """Mean square of each tenth of a second.
 
     Args:

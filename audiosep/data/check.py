@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from audiosep.data.clip_audio import Samples, ShardReader, decode_clip
+from audiosep.audio.samples import Array
+from audiosep.data.clip_audio import ShardReader, decode_clip
 from audiosep.data.manifest import SPLITS, Clip
 from audiosep.data.splits import groups
 from audiosep.errors import AudioError
@@ -120,7 +121,7 @@ def _check_audio(
     shards.close()
 
 
-def is_silent(x: Samples) -> bool:
+def is_silent(x: Array) -> bool:
     """Whether the RMS is below SILENT_DB.
 
     Args:
@@ -129,7 +130,7 @@ def is_silent(x: Samples) -> bool:
     return bool(np.sqrt(np.mean(np.square(x, dtype=np.float64))) < 10 ** (SILENT_DB / 20))
 
 
-def is_clipped(x: Samples) -> bool:
+def is_clipped(x: Array) -> bool:
     """Whether more than CLIPPED_SHARE of the samples are in runs at the peak.
 
     Args:
@@ -143,7 +144,7 @@ def is_clipped(x: Samples) -> bool:
     return bool(runs.mean() > CLIPPED_SHARE)
 
 
-def sample_hash(x: Samples, rate: int) -> str:
+def sample_hash(x: Array, rate: int) -> str:
     """A hash of the samples, rounded to 16 bits.
 
     Args:

@@ -7,14 +7,10 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from audiosep.audio import read_audio, resample
+from audiosep.audio.samples import Array
 from audiosep.data.manifest import Clip
 from audiosep.errors import AudioError, InputError
-
-Samples = NDArray[np.float32]
 
 
 class ShardReader:
@@ -102,7 +98,7 @@ class ClipKeys:
         return "|".join(map(str, (*self._files[clip.path], clip.member or "", clip.start, clip.seconds, *channel)))
 
 
-def decode_clip(clip: Clip, shards: ShardReader) -> tuple[Samples, int]:
+def decode_clip(clip: Clip, shards: ShardReader) -> tuple[Array, int]:
     """Decode a clip at the rate of its file.
 
     Args:
@@ -129,7 +125,7 @@ def decode_clip(clip: Clip, shards: ShardReader) -> tuple[Samples, int]:
     return x[clip.channel : clip.channel + 1], rate
 
 
-def mono_clip(clip: Clip, sample_rate: int, shards: ShardReader) -> Samples:
+def mono_clip(clip: Clip, sample_rate: int, shards: ShardReader) -> Array:
     """Decode a clip as mono, the mean of its channels.
 
     Args:
@@ -149,7 +145,7 @@ def mono_clip(clip: Clip, sample_rate: int, shards: ShardReader) -> Samples:
     return resample(mono, rate, sample_rate)[0, : int(mono.shape[1] * sample_rate / rate + 0.5)]
 
 
-def decode_many(clips: Sequence[Clip], sample_rate: int) -> Iterator[Samples | AudioError]:
+def decode_many(clips: Sequence[Clip], sample_rate: int) -> Iterator[Array | AudioError]:
     """Decode clips as mono, one after the other.
 
     Args:

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from audiosep.atomic import write_text
+from audiosep.audio.samples import Array
 from audiosep.data.check import sample_hash
-from audiosep.data.clip_audio import ClipKeys, Samples, decode_many
+from audiosep.data.clip_audio import ClipKeys, decode_many
 from audiosep.data.fingerprint import RATE, Fingerprints
 from audiosep.data.manifest import Clip
 from audiosep.data.reading import OnError
@@ -137,7 +138,7 @@ def _leaks_by_audio(
     return {clip.id: reason for clip in new if (reason := record[clip]) is not None}
 
 
-def _decoded_ahead(clips: Sequence[Clip]) -> Iterator[Samples | AudioError]:
+def _decoded_ahead(clips: Sequence[Clip]) -> Iterator[Array | AudioError]:
     """The samples of clips, each decoded while the one before is compared."""
     decoded = decode_many(clips, RATE)
     with ThreadPoolExecutor(1, thread_name_prefix="audiosep-decode") as pool:

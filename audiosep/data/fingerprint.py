@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from audiosep.data.clip_audio import Samples
+from audiosep.audio.samples import Array
 from audiosep.models.stft import power
 
 RATE = 8000  # Hz, of the samples
@@ -33,7 +33,7 @@ _CANDIDATES = 256  # known pieces that are compared frame by frame: those with t
 _ROWS = 512  # pieces compared at a time, so that memory does not grow with the length of a recording
 
 
-def fingerprint(x: Samples) -> Tensor:
+def fingerprint(x: Array) -> Tensor:
     """The signs of a recording.
 
     Args:
@@ -45,7 +45,7 @@ def fingerprint(x: Samples) -> Tensor:
     return _signs(_energies(x))
 
 
-def _energies(x: Samples) -> Tensor:
+def _energies(x: Array) -> Tensor:
     """(bands, frames), at least so many frames that there are coarse signs."""
     wave = torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32))
     wave = F.pad(wave, (0, max(0, _WINDOW + 2 * _COARSE * _HOP - len(wave))))
@@ -100,7 +100,7 @@ class Fingerprints:
         self._owners: list[int] = []
         self._count = 0
 
-    def add(self, x: Samples) -> None:
+    def add(self, x: Array) -> None:
         """Add a recording; they are numbered from 0.
 
         Args:
@@ -116,7 +116,7 @@ class Fingerprints:
         self._owners += [self._count] * len(starts)
         self._count += 1
 
-    def match(self, x: Samples) -> tuple[int, float] | None:
+    def match(self, x: Array) -> tuple[int, float] | None:
         """Find a known recording that has a piece of another one.
 
         Args:
@@ -149,7 +149,7 @@ class Fingerprints:
         return scores.topk(min(_CANDIDATES, len(scores))).indices
 
 
-def _both_signs(x: Samples) -> tuple[Tensor, Tensor]:
+def _both_signs(x: Array) -> tuple[Tensor, Tensor]:
     """The signs of a recording, and the coarse ones, a frame every 128 ms."""
     energies = _energies(x)
     return _signs(energies), _signs(F.avg_pool1d(energies, _COARSE))

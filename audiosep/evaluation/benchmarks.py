@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from audiosep.audio.samples import Array
 from audiosep.query.query import Query
 
-Array = NDArray[np.float32]
 Average = Literal["clips", "classes", "class medians"]
 
 

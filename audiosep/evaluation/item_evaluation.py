@@ -16,7 +16,8 @@ import numpy as np
 import torch
 
 from audiosep.audio import write_audio
-from audiosep.evaluation.benchmarks import Array, Item, Scene, Target
+from audiosep.audio.samples import Array
+from audiosep.evaluation.benchmarks import Item, Scene, Target
 from audiosep.evaluation.scene_files import common_gain, loudest_cut
 from audiosep.evaluation.scores import Scorer
 from audiosep.evaluation.systems import SeparationSystem, load_system, query_for

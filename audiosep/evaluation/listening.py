@@ -23,8 +23,8 @@ from scipy.signal import fftconvolve, firwin, kaiserord
 
 from audiosep.atomic import write_text
 from audiosep.audio import is_recording, write_audio
+from audiosep.audio.samples import Array
 from audiosep.errors import ConfigError, DataError
-from audiosep.evaluation.benchmarks import Array
 from audiosep.evaluation.scene_files import SetLayout, SourceFile, common_gain, loudest_cut, read_scene
 from audiosep.weights.configs import from_dict, to_dict
 

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
+from audiosep.audio.samples import Array
 from audiosep.data.clip_audio import ShardReader, mono_clip
 from audiosep.data.labels import label_table
 from audiosep.data.layouts import read_clips
 from audiosep.data.manifest import SPLITS, Clip, read_manifest
 from audiosep.errors import DataError
-from audiosep.evaluation.benchmarks import Array, Benchmark, Item, Scene, Target
+from audiosep.evaluation.benchmarks import Benchmark, Item, Scene, Target
 from audiosep.query.query import Query
 
 _TRIES = 200

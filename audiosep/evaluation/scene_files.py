@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from audiosep.audio import read_audio, resample
+from audiosep.audio.samples import Array
 from audiosep.errors import DataError
-from audiosep.evaluation.benchmarks import Array, Scene
+from audiosep.evaluation.benchmarks import Scene
 
 
 @dataclass(frozen=True)

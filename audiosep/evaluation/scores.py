@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from audiosep import metrics
+from audiosep.audio.samples import Array
 from audiosep.errors import ConfigError
-from audiosep.evaluation.benchmarks import Array, Scene, Target
+from audiosep.evaluation.benchmarks import Scene, Target
 from audiosep.evaluation.external_scores import bss_eval, bss_eval_v4, import_package, museval_metrics, speech
 from audiosep.evaluation.measures import GROUPS
 from audiosep.query.encoder import QueryEncoder

@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audiosep.audio.resampling import StreamResampler
+from audiosep.audio.samples import Array
 from audiosep.errors import Cancelled
 from audiosep.hearing.activity import Activity
 from audiosep.hearing.description import Description, HeardSound
-from audiosep.hearing.replayable_recording import ReplayableRecording, Samples
+from audiosep.hearing.replayable_recording import ReplayableRecording
 from audiosep.hearing.spans import Hysteresis, Span, SpanTracker
 from audiosep.hearing.tag_track import WINDOW, TagFunction, TagScores, TagTrack
 from audiosep.progress import Progress, says_stop
@@ -59,7 +60,7 @@ class Separating(Protocol):
     def activity(self) -> Mapping[str, Activity]:
         """Target -> when it sounds."""
 
-    def pieces(self, block: Samples | None, /) -> Iterable[object]:
+    def pieces(self, block: Array | None, /) -> Iterable[object]:
         """Take a block, or the end of the recording for None, while the pieces of the targets are taken."""
 
 
@@ -137,7 +138,7 @@ class CandidateTracker:
         self._best = np.full(len(candidates.names), -np.inf, np.float32)
         self._last = np.zeros((0, len(candidates.names)), np.float32)
 
-    def push(self, low: Samples) -> None:
+    def push(self, low: Array) -> None:
         """Take a block, (channels, n) at the rate of the tagger."""
         self._take(self._track.push(low))
 
@@ -183,7 +184,7 @@ class CandidateTracker:
         special = members[1:][self._best[members[1:]].argmax()] if len(members) > 1 else members[0]
         return int(special if self._best[special] >= self._best[members].max() - _GENERAL else members[0])
 
-    def _take(self, values: Samples) -> None:
+    def _take(self, values: Array) -> None:
         if not len(values):
             return
         self._tracker.push(np.stack([values[:, members].max(1) for members in self._members], 1))

@@ -7,14 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from audiosep.audio.decode import AudioReader
 from audiosep.audio.inputs import is_pipe
 from audiosep.audio.mixture import load_mixture
-
-Samples = NDArray[np.float32]
+from audiosep.audio.samples import Array
 
 _BLOCK = 65_536
 
@@ -33,7 +29,7 @@ class ReplayableRecording:
     sample_rate: int
     channels: int
     seconds: float | None
-    blocks: Callable[[], Iterator[Samples]]
+    blocks: Callable[[], Iterator[Array]]
 
 
 def recording_of(mix: Any, sample_rate: int | None, track: int | str | None = None) -> ReplayableRecording:
@@ -57,12 +53,12 @@ def recording_of(mix: Any, sample_rate: int | None, track: int | str | None = No
     samples = mixture.samples
     channels, length = samples.shape
 
-    def blocks() -> Iterator[Samples]:
+    def blocks() -> Iterator[Array]:
         return (samples[:, start : start + _BLOCK] for start in range(0, length, _BLOCK))
 
     return ReplayableRecording(mixture.sample_rate, channels, length / mixture.sample_rate, blocks)
 
 
-def _decoded(path: str | Path, track: int | str | None) -> Iterator[Samples]:
+def _decoded(path: str | Path, track: int | str | None) -> Iterator[Array]:
     with AudioReader(path, track=track) as reader:
         yield from reader

@@ -13,9 +13,10 @@ from typing import Any, TypeVar
 import numpy as np
 
 from audiosep.audio.arrays import AnyArray, as_array
+from audiosep.audio.samples import Array
 from audiosep.hearing.activity import Activity
 from audiosep.inference.explanation import Explanation
-from audiosep.inference.stream import Queue, Samples, Stream
+from audiosep.inference.stream import Queue, Stream
 
 T = TypeVar("T")
 
@@ -41,7 +42,7 @@ class Part:
         """Samples, with those of the streams before it."""
         return self.stream.latency + (self.source[0].latency if self.source else 0)
 
-    def push(self, mix: Samples) -> None:
+    def push(self, mix: Array) -> None:
         """Take a block of the mixture."""
         self._keep(self.stream.push(self._heard(mix)))
 
@@ -50,14 +51,14 @@ class Part:
         rest = [] if self.source is None else [self.stream.push(self._heard(np.zeros((0, 0), np.float32)))]
         self._keep(np.concatenate([*rest, self.stream.finish()], -1))
 
-    def _heard(self, mix: Samples) -> Samples:
+    def _heard(self, mix: Array) -> Array:
         if self.source is None:
             return mix
         before, target = self.source
-        block: Samples = before._block[before.stream.names.index(target)]
+        block: Array = before._block[before.stream.names.index(target)]
         return block
 
-    def _keep(self, block: Samples) -> None:
+    def _keep(self, block: Array) -> None:
         self._block = block
         rows = block[[self.stream.names.index(name) for name in self.wanted.values()]]
         self._ready.append(rows.reshape(len(rows) * self.stream.channels, block.shape[-1]))
@@ -67,7 +68,7 @@ class Part:
         """Samples of its targets that are waiting."""
         return len(self._ready)
 
-    def take(self, count: int) -> dict[str, Samples]:
+    def take(self, count: int) -> dict[str, Array]:
         """Name here -> (channels, count), the next samples of its targets."""
         rows = self._ready.take(count).reshape(len(self.wanted), self.stream.channels, count)
         return dict(zip(self.wanted, rows, strict=True))
@@ -148,7 +149,7 @@ class RoutedStream:
         """Samples of all targets as far as every part has come."""
         count = min(part.ready for part in self._parts if part.wanted)
         self.returned += count
-        found: dict[str, Samples] = {}
+        found: dict[str, Array] = {}
         for part in self._parts:
             if part.wanted:
                 found |= part.take(count)

@@ -21,20 +21,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from audiosep.audio.arrays import AnyArray, as_array
 from audiosep.audio.limits import check_channels, check_rate
 from audiosep.audio.polyphase import live_resampler
 from audiosep.audio.resampling import StreamResampler
+from audiosep.audio.samples import Array
 from audiosep.errors import InputError
 from audiosep.hearing.activity import Activity, ActivityMeter
 from audiosep.inference.explanation import Explanation
 from audiosep.inference.overlap_add import OverlapAdd, Shifts
 from audiosep.inference.window_runner import WindowRunner
 from audiosep.inference.windows import Windows
-
-Samples = NDArray[np.float32]
 
 _BLOCK = 32_768  # samples of the model that are resampled at a time, and
 _VALUES = 2**18  # at most about so many values of all targets: several copies of them are needed
@@ -178,7 +176,7 @@ class Stream:
             self.mix = self._restore(mix)
             yield self._restore(targets)
 
-    def _stepwise(self, pieces: Iterator[tuple[Samples, Samples]]) -> Iterator[tuple[Samples, Samples]]:
+    def _stepwise(self, pieces: Iterator[tuple[Array, Array]]) -> Iterator[tuple[Array, Array]]:
         """Pieces, each computed with the threads that windows under way leave; between them the caller has its own."""
         while True:
             with self._runner.threads():
@@ -187,7 +185,7 @@ class Stream:
                 return
             yield piece
 
-    def _taken(self, block: AnyArray) -> Iterator[tuple[Samples, Samples]]:
+    def _taken(self, block: AnyArray) -> Iterator[tuple[Array, Array]]:
         """A block of the mixture; the pieces that are ready then."""
         if self._finished:
             raise InputError("this stream is finished: open a new one for the next recording")
@@ -199,7 +197,7 @@ class Stream:
         self._waiting.append(mix)
         return self._separate(self._down.push(mix))
 
-    def _ended(self) -> Iterator[tuple[Samples, Samples]]:
+    def _ended(self) -> Iterator[tuple[Array, Array]]:
         """The end of the mixture; the pieces that are left."""
         if self._finished:
             raise InputError("this stream was ended before: open a new one for the next recording")
@@ -214,7 +212,7 @@ class Stream:
         while left := len(self._ready):
             yield from self._take(min(size, left))
 
-    def _whole(self, pieces: Iterator[tuple[Samples, Samples]]) -> Any:
+    def _whole(self, pieces: Iterator[tuple[Array, Array]]) -> Any:
         """All pieces as one."""
         nothing = np.zeros((len(self.names), self.channels, 0), np.float32)
         mixes, targets = [nothing[0]], [nothing]
@@ -224,7 +222,7 @@ class Stream:
         self.mix = self._restore(np.concatenate(mixes, -1))
         return self._restore(np.concatenate(targets, -1))
 
-    def _separate(self, low: Samples) -> Iterator[tuple[Samples, Samples]]:
+    def _separate(self, low: Array) -> Iterator[tuple[Array, Array]]:
         """A block of the mixture, at the model's rate, through the model."""
         if low.shape[1]:
             if self._meter is not None:
@@ -234,7 +232,7 @@ class Stream:
             for rows in self._passes.push(torch.from_numpy(low if low.flags.writeable else low.copy())):
                 yield from self._resample(rows)
 
-    def _resample(self, rows: torch.Tensor) -> Iterator[tuple[Samples, Samples]]:
+    def _resample(self, rows: torch.Tensor) -> Iterator[tuple[Array, Array]]:
         """Rows of the model to the mixture's rate."""
         low = rows.numpy()
         targets = low[: self._rows]
@@ -250,7 +248,7 @@ class Stream:
             ready = len(self._ready)
             yield from self._take(min(ready, self._gains.ready) if self._high else ready)
 
-    def _take(self, count: int) -> Iterator[tuple[Samples, Samples]]:
+    def _take(self, count: int) -> Iterator[tuple[Array, Array]]:
         """The next `count` samples of the mixture and of all targets, complete."""
         if not count:
             return
@@ -270,18 +268,18 @@ class Queue:
     """Samples in the order they came: append (rows, any), take the first n."""
 
     def __init__(self) -> None:
-        self._blocks: deque[Samples] = deque()
+        self._blocks: deque[Array] = deque()
         self._length = 0
 
     def __len__(self) -> int:
         return self._length
 
-    def append(self, block: Samples) -> None:
+    def append(self, block: Array) -> None:
         """Put `block` at the end."""
         self._blocks.append(block)
         self._length += block.shape[1]
 
-    def take(self, count: int) -> Samples:
+    def take(self, count: int) -> Array:
         """The first `count` samples, which leave the queue."""
         self._length -= count
         parts = []
@@ -317,11 +315,11 @@ class Gains:
         received = self._dropped + len(self._waiting)
         return (received - 1) * self._out_rate // self._in_rate + 1 - self._taken if received else 0
 
-    def append(self, gains: Samples) -> None:
+    def append(self, gains: Array) -> None:
         """Gains (rows, any) at `in_rate`."""
         self._waiting.append(gains)
 
-    def take(self, count: int) -> Samples:
+    def take(self, count: int) -> Array:
         """The next (rows, count) gains at `out_rate`; beyond the last known one it is repeated."""
         position = np.arange(self._taken, self._taken + count, dtype=np.float64) * self._in_rate / self._out_rate
         known = self._waiting.take(len(self._waiting))

@@ -18,13 +18,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
+from audiosep.audio.samples import Array
 from audiosep.errors import InputError
 from audiosep.inference.openmp import has_threads_here, threads_here
 from audiosep.inference.stream import Stream
-
-Samples = NDArray[np.float32]
 
 BLOCK_SECONDS = 0.02
 _FEW = 8  # blocks that wait where nothing is dropped
@@ -94,7 +92,7 @@ class LiveTarget:
         self.channels = self._stream.channels
         self.statistics = LiveStatistics(self._stream.sample_rate, self._stream.latency)
 
-    def push(self, block: Samples) -> Samples:
+    def push(self, block: Array) -> Array:
         """Separate the next block, (channels, any).
 
         Returns:
@@ -112,7 +110,7 @@ class LiveTarget:
             self.statistics.steady_samples += block.shape[1]
         return ready
 
-    def skip(self, samples: int, blocks: int) -> Samples:
+    def skip(self, samples: int, blocks: int) -> Array:
         """Drop input, and open a new stream behind it.
 
         Args:
@@ -130,7 +128,7 @@ class LiveTarget:
         self._stream = self._open()
         return silence
 
-    def finish(self) -> Samples:
+    def finish(self) -> Array:
         """The samples that are left when the mixture has ended."""
         if not self._stream.received:
             return np.zeros((self.channels, 0), np.float32)
@@ -139,8 +137,8 @@ class LiveTarget:
         self.statistics.busy += time.perf_counter() - began
         return left
 
-    def _choose(self, targets: Samples) -> Samples:
-        chosen: Samples = targets[self._index]
+    def _choose(self, targets: Array) -> Array:
+        chosen: Array = targets[self._index]
         self.statistics.written += chosen.shape[1]
         return self._stream.mix - chosen if self._rest else chosen
 
@@ -148,7 +146,7 @@ class LiveTarget:
 class AudioInput(Protocol):
     """Where the mixture comes from."""
 
-    def blocks(self) -> Iterator[Samples]:
+    def blocks(self) -> Iterator[Array]:
         """Blocks of (channels, any), until the mixture ends."""
         ...
 
@@ -156,7 +154,7 @@ class AudioInput(Protocol):
 class AudioOutput(Protocol):
     """Where the target goes."""
 
-    def write(self, samples: Samples) -> int:
+    def write(self, samples: Array) -> int:
         """Write (channels, any).
 
         Returns:
@@ -246,9 +244,9 @@ def threads_needed(open_stream: Callable[[], Stream], most: int, clock: Callable
     return 1 if seconds < _SPARE * tried else most
 
 
-def _noise(stream: Stream, seconds: float) -> Samples:
+def _noise(stream: Stream, seconds: float) -> Array:
     samples = max(1, round(seconds * stream.sample_rate))
-    noise: Samples = np.random.default_rng(0).standard_normal((stream.channels, samples)).astype(np.float32)
+    noise: Array = np.random.default_rng(0).standard_normal((stream.channels, samples)).astype(np.float32)
     return noise * np.float32(0.1)
 
 
@@ -262,13 +260,13 @@ class WaitingBlocks:
 
     def __init__(self, limit: int | None) -> None:
         self._limit = limit
-        self._blocks: deque[Samples] = deque()
+        self._blocks: deque[Array] = deque()
         self._late = (0, 0)  # samples and blocks that are dropped
         self._end: Exception | bool = False
         self._closed = False
         self._changed = threading.Condition()
 
-    def put(self, block: Samples) -> bool:
+    def put(self, block: Array) -> bool:
         """Add a block; whether further ones are wanted."""
         with self._changed:
             if self._limit is None:
@@ -293,7 +291,7 @@ class WaitingBlocks:
             self._closed = True
             self._changed.notify_all()
 
-    def take(self, seconds: float = 0.1) -> tuple[list[Samples], tuple[int, int] | None, bool]:
+    def take(self, seconds: float = 0.1) -> tuple[list[Array], tuple[int, int] | None, bool]:
         """What waits; nothing if that stays so for some time.
 
         Args:

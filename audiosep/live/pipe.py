@@ -10,8 +10,8 @@ import numpy as np
 
 from audiosep.audio.limits import check_channels
 from audiosep.audio.mpeg import CODED_HEAD, is_coded, may_be_coded
+from audiosep.audio.samples import Array
 from audiosep.errors import InputError
-from audiosep.live.loop import Samples
 
 
 class RawFormat:
@@ -36,13 +36,13 @@ class RawFormat:
         self.channels = check_channels(channels)
         self.frame_bytes = self._type.itemsize * channels
 
-    def decode(self, data: bytes) -> Samples:
+    def decode(self, data: bytes) -> Array:
         """Convert whole frames to (channels, samples)."""
         x = np.frombuffer(data, self._type).reshape(-1, self.channels).T
         decoded = np.ascontiguousarray(x, np.float32)
         return decoded * np.float32(1 / 32768) if self._type.kind == "i" else decoded
 
-    def encode(self, samples: Samples) -> tuple[bytes, int]:
+    def encode(self, samples: Array) -> tuple[bytes, int]:
         """Convert (channels, samples) to bytes.
 
         Returns:
@@ -87,7 +87,7 @@ class PipeInput:
     def __init__(self, file: BinaryIO, raw: RawFormat, samples: int) -> None:
         self._file, self._raw, self._samples = file, raw, samples
 
-    def blocks(self) -> Iterator[Samples]:
+    def blocks(self) -> Iterator[Array]:
         """See `AudioInput`; an incomplete frame at the end is dropped.
 
         Raises:
@@ -136,7 +136,7 @@ class PipeOutput:
     def __init__(self, file: BinaryIO, raw: RawFormat) -> None:
         self._file, self._raw = file, raw
 
-    def write(self, samples: Samples) -> int:
+    def write(self, samples: Array) -> int:
         """See `AudioOutput`.
 
         Raises:

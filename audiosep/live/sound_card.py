@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from audiosep.audio.limits import check_channels, check_rate
+from audiosep.audio.samples import Array
 from audiosep.errors import DependencyError, InputError
-from audiosep.live.loop import Samples
 
 
 class SoundCard:
@@ -33,7 +33,7 @@ class SoundCard:
     def __init__(
         self, sample_rate: int, channels: int, delay: int, *, block: int, device: str | int | None = None
     ) -> None:
-        self._recorded: queue.SimpleQueue[Samples | None] = queue.SimpleQueue()
+        self._recorded: queue.SimpleQueue[Array | None] = queue.SimpleQueue()
         self._playback = DelayLine(check_channels(channels), delay)
         try:
             self._driver = importlib.import_module("sounddevice")
@@ -68,17 +68,17 @@ class SoundCard:
         self._stream.close()
         self._recorded.put(None)
 
-    def blocks(self) -> Iterator[Samples]:
+    def blocks(self) -> Iterator[Array]:
         """See `AudioInput`."""
         while (block := self._recorded.get()) is not None:
             yield block
 
-    def write(self, samples: Samples) -> int:
+    def write(self, samples: Array) -> int:
         """See `AudioOutput`."""
         self._playback.put(samples)
         return 0
 
-    def _callback(self, recorded: Samples, played: Samples, frames: int, when: Any, status: Any) -> None:
+    def _callback(self, recorded: Array, played: Array, frames: int, when: Any, status: Any) -> None:
         self._recorded.put(recorded.T.copy())
         played[:] = self._playback.take(frames).T
 
@@ -100,14 +100,14 @@ class DelayLine:
         self._lock = threading.Lock()
         self.missed = 0
 
-    def put(self, samples: Samples) -> None:
+    def put(self, samples: Array) -> None:
         """Append (channels, any)."""
         with self._lock:
             late = min(self._late, samples.shape[1])
             self._late -= late
             self._samples = np.concatenate([self._samples, samples[:, late:]], axis=1)
 
-    def take(self, count: int) -> Samples:
+    def take(self, count: int) -> Array:
         """The next (channels, count), with silence for what is not there yet."""
         with self._lock:
             ready, self._samples = self._samples[:, :count], self._samples[:, count:]

@@ -10,13 +10,13 @@ from pathlib import Path
 from types import TracebackType
 
 import numpy as np
-from numpy.typing import NDArray
 
 from audiosep.atomic import OldFiles, make_folder
 from audiosep.audio import FORMATS, AudioWriter, can_clip, check_format, written_rate
 from audiosep.audio.covers import Cover
 from audiosep.audio.loudness import LoudnessMeter
 from audiosep.audio.marker import mark_for
+from audiosep.audio.samples import Array
 from audiosep.audio.speakers import layout_name, low_passed
 from audiosep.audio.stem_file import check_stem_file
 from audiosep.audio.tracks import AudioTrack
@@ -27,8 +27,6 @@ from audiosep.output.output_options import OnClip
 from audiosep.output.spool import SampleSpool
 
 logger = logging.getLogger(__name__)
-
-Samples = NDArray[np.float32]
 
 
 class Outputs:
@@ -142,7 +140,7 @@ class Outputs:
         else:
             self.discard()
 
-    def write(self, blocks: Mapping[str, Samples]) -> None:
+    def write(self, blocks: Mapping[str, Array]) -> None:
         """Append (channels, n) samples of each recording."""
         self.samples += max((block.shape[1] for block in blocks.values()), default=0)
         for name, block in blocks.items():
@@ -157,7 +155,7 @@ class Outputs:
             if file in self._writers:
                 self._write(file, [blocks[name] for name in names])
 
-    def _write(self, file: str, blocks: Sequence[Samples]) -> None:
+    def _write(self, file: str, blocks: Sequence[Array]) -> None:
         block = np.concatenate(blocks) if len(blocks) > 1 else blocks[0]
         if block.shape[1]:
             self._writers[file].write(block * np.float32(self.gain) if self.gain != 1 else block)

@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 
 from audiosep.audio.arrays import as_array
+from audiosep.audio.samples import Array
 from audiosep.errors import InputError, QueryError
 from audiosep.models.stft import istft, stft
 from audiosep.query.query import Query, as_queries
 
-Array = NDArray[np.float32]
 Spectrum = NDArray[np.complex64]
 Magnitude = NDArray[np.float32]
 

@@ -7,7 +7,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from audiosep.evaluation.baselines.base import Array, Baseline, Oracle
+from audiosep.audio.samples import Array
+from audiosep.evaluation.baselines.base import Baseline, Oracle
 from audiosep.query.query import Query
 
 

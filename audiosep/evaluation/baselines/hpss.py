@@ -7,7 +7,8 @@ from typing import ClassVar
 import numpy as np
 from scipy.ndimage import median_filter
 
-from audiosep.evaluation.baselines.base import Array, FixedBaseline, magnitude, masked, spectrum, window_length
+from audiosep.audio.samples import Array
+from audiosep.evaluation.baselines.base import FixedBaseline, magnitude, masked, spectrum, window_length
 
 
 class Hpss(FixedBaseline):

@@ -10,9 +10,9 @@ import numpy as np
 
 from audiosep.audio import read_audio, resample
 from audiosep.audio.arrays import as_array
+from audiosep.audio.samples import Array
 from audiosep.errors import InputError, QueryError
 from audiosep.evaluation.baselines.base import (
-    Array,
     Baseline,
     Magnitude,
     Oracle,

@@ -6,7 +6,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from audiosep.evaluation.baselines.base import Array, Oracle, magnitude, masked, spectrum, waveform
+from audiosep.audio.samples import Array
+from audiosep.evaluation.baselines.base import Oracle, magnitude, masked, spectrum, waveform
 
 WINDOW, HOP = 2048, 512
 _TINY = 1e-12

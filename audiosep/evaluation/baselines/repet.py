@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter1d
 
+from audiosep.audio.samples import Array
 from audiosep.evaluation.baselines.base import (
-    Array,
     FixedBaseline,
     Magnitude,
     magnitude,

@@ -7,7 +7,8 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from audiosep.evaluation.baselines.base import Array, FixedBaseline, magnitude, masked, spectrum, window_length
+from audiosep.audio.samples import Array
+from audiosep.evaluation.baselines.base import FixedBaseline, magnitude, masked, spectrum, window_length
 
 Matrix = NDArray[np.float64]
 
