@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
@@ -96,29 +97,28 @@ def _check_audio(
     hashes: dict[str, list[str]],
     progress: Callable[[float], object] | None,
 ) -> None:
-    shards = ShardReader()
-    for number, clip in enumerate(clips, 1):
-        try:
-            x, rate = decode_clip(clip, shards)
-        except AudioError as error:
-            report.broken[clip.id] = str(error)
-            lengths[clip.id] = 0.0
-            continue
-        finally:
-            if progress is not None:
-                progress(number / len(clips))
-        decoded = x.shape[1] / rate
-        if clip.seconds and abs(decoded - clip.seconds) > 0.1:
-            report.wrong_lengths[clip.id] = (clip.seconds, round(decoded, 3))
-        lengths[clip.id] = decoded
-        silent = is_silent(x)
-        if silent:
-            report.silent.append(clip.id)
-        else:  # silent clips are no duplicates
-            hashes[sample_hash(x, rate)].append(clip.id)
-        if is_clipped(x):
-            report.clipped.append(clip.id)
-    shards.close()
+    with contextlib.closing(ShardReader()) as shards:
+        for number, clip in enumerate(clips, 1):
+            try:
+                x, rate = decode_clip(clip, shards)
+            except AudioError as error:
+                report.broken[clip.id] = str(error)
+                lengths[clip.id] = 0.0
+                continue
+            finally:
+                if progress is not None:
+                    progress(number / len(clips))
+            decoded = x.shape[1] / rate
+            if clip.seconds and abs(decoded - clip.seconds) > 0.1:
+                report.wrong_lengths[clip.id] = (clip.seconds, round(decoded, 3))
+            lengths[clip.id] = decoded
+            silent = is_silent(x)
+            if silent:
+                report.silent.append(clip.id)
+            else:  # silent clips are no duplicates
+                hashes[sample_hash(x, rate)].append(clip.id)
+            if is_clipped(x):
+                report.clipped.append(clip.id)
 
 
 def is_silent(x: Array) -> bool:

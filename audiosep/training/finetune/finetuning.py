@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from audiosep.atomic import write_text
+from audiosep.atomic import write_bytes, write_text
 from audiosep.data.corpus import Corpus
 from audiosep.data.manifest import Clip, manifest_text
 from audiosep.data.reading import OnError
@@ -264,12 +264,12 @@ def _saver(
 
 def _publish(best: Path, target: Path, base: Path, model: SeparationModel, full: bool) -> SeparationModel:
     """Copy the best result to `target`; returns the model that is read from there."""
-    target.parent.mkdir(parents=True, exist_ok=True)
     if full:
+        target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copytree(base, target, dirs_exist_ok=True)
         shutil.copytree(best, target, dirs_exist_ok=True)
         return load_model(target)[0]
-    shutil.copyfile(best / ADAPTER_FILE, target)
+    write_bytes(target, (best / ADAPTER_FILE).read_bytes())
     tuned = copy.deepcopy(model)
     apply_adapter(tuned, target)
     return tuned.eval()

@@ -1,7 +1,7 @@
 """Losses on waveforms: estimate e, target t, mixture x, with interference n = x - t.
 
-For fine-tuning, which works for every family of models. Channels are averaged by `losses.WeightedLosses`. All but the
-plain differences (`l1`, `huber`) do not depend on the level of the mixture.
+For fine-tuning and the task `waveform`, which take every family of models. Channels are averaged by
+`losses.WeightedLosses`. All but the plain differences (`l1`, `huber`) do not depend on the level of the mixture.
 """
 
 from __future__ import annotations

@@ -160,9 +160,8 @@ class Contrastive:
             )
         self.model = Towers(listener, copy.deepcopy(self.start.tower).requires_grad_(options.train_text))
         self.corpus = open_corpus(config.data, config.model.sample_rate)
-        self.words(
-            sorted({text for clip in self.corpus.clips for text in clip.texts})
-        )  # fails now for texts without Latin letters
+        # Now, so that texts without Latin letters do not end the training later.
+        self.words(sorted({text for clip in self.corpus.clips for text in clip.texts}))
         self.sampler = HardNegativeSampler(
             self.corpus, config.sampling, config.seed, self.start.text, options.near, options.nearest
         )
