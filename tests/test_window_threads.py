@@ -252,17 +252,16 @@ def test_a_broken_window_ends_a_recording_with_its_error(
 
 
 def test_one_thread_and_large_windows_compute_one_window_after_the_other(
-    mini: Separator, mixture: Mixture, monkeypatch: pytest.MonkeyPatch
+    mini: Separator, mixture: Mixture, two_threads: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*given: object) -> None:
         raise AssertionError("nothing to compute beside")
 
     monkeypatch.setattr(window_threads, "_pool", refuse)
     mix = mixture(25.0, 32000, 1)
-    before = torch.get_num_threads()
     torch.set_num_threads(1)
     mini.stems(mix, sample_rate=32000)
-    torch.set_num_threads(before)
+    torch.set_num_threads(2)
     monkeypatch.setattr(type(mini.model), "small_windows", False)
     mini.stems(mix, sample_rate=32000)
 
