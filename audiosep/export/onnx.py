@@ -12,7 +12,7 @@ import io
 import json
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -26,9 +26,7 @@ from audiosep.atomic import write_bytes
 from audiosep.audio.synthetic import tone_and_noise
 from audiosep.errors import DependencyError, InputError, ModelError, install_extra
 from audiosep.models.families import family_of
-from audiosep.models.mask_graph import MaskGraph, WaveformGraph
-from audiosep.models.mask_model import MaskModel, Masks, query_groups
-from audiosep.models.query_ways import Ways
+from audiosep.models.mask_graph import GraphModel, MaskGraph, WaveformGraph
 from audiosep.models.separation_model import SeparationModel
 from audiosep.query.query import Query
 from audiosep.query.resolve import resolve
@@ -135,14 +133,12 @@ def compare(session: Any, model: SeparationModel, mixes: Sequence[Tensor] | None
     return worst
 
 
-class OnnxModel(MaskModel):
+class OnnxModel(GraphModel):
     """An exported network with its transforms outside, in ONNX Runtime.
 
     Args:
         session: of ONNX Runtime.
     """
-
-    engine = "onnxruntime"
 
     def __init__(self, session: Any) -> None:
         super().__init__()
@@ -154,26 +150,12 @@ class OnnxModel(MaskModel):
         self._session = session
         self._names = [output.name for output in session.get_outputs()]
 
-    def masks(
-        self, power: Tensor, embeddings: Tensor, negatives: Tensor, ways: Sequence[Ways | None] = ()
-    ) -> Iterator[Masks]:
-        """See `MaskModel.masks`."""
-        for some, kept_out in query_groups(embeddings, negatives, None if self.queries_at_once else 1):
-            yield self._run(power, embeddings=some, negatives=kept_out)
-
-    def stem_masks(self, power: Tensor) -> Masks:
-        """See `MaskModel.stem_masks`."""
-        return self._run(power)
-
-    def _run(self, power: Tensor, **queries: Tensor) -> Masks:
-        """Masks of (batch, bins, frames) power, one recording after the other."""
-        given = {name: value.numpy() for name, value in queries.items()}
-        found = []
-        for one in power:
-            values = self._session.run(None, {"power": one.contiguous().numpy(), **given})
-            found.append(dict(zip(self._names, map(torch.from_numpy, values), strict=True)))
-        stacked = {name: torch.stack([one[name] for one in found]) for name in self._names}
-        return Masks(stacked["mask"], stacked.get("rotation"), stacked.get("presence"))
+    def computed(self, stems: bool, power: Tensor, *queries: Tensor) -> dict[str, Tensor]:
+        """See `GraphModel.computed`; a file has one of the two graphs."""
+        given = [power.contiguous().numpy(), *(query.numpy() for query in queries)]
+        inputs = [one.name for one in self._session.get_inputs()]
+        values = self._session.run(None, dict(zip(inputs, given, strict=True)))
+        return dict(zip(self._names, map(torch.from_numpy, values), strict=True))
 
 
 def run(session: Any, mix: Tensor, embeddings: Tensor, negatives: Tensor) -> Tensor:

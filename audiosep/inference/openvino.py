@@ -8,16 +8,14 @@ from __future__ import annotations
 import importlib
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from audiosep.errors import DependencyError, ModelError, install_extra
-from audiosep.models.mask_graph import MaskGraph
-from audiosep.models.mask_model import MaskModel, Masks, query_groups
-from audiosep.models.query_ways import Ways
+from audiosep.models.mask_graph import GraphModel, MaskGraph
 from audiosep.models.separation_model import SeparationModel
 
 PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
@@ -28,7 +26,7 @@ _LOCK = threading.RLock()
 _CORES: list[Any] = []
 
 
-class OpenVinoModel(MaskModel):
+class OpenVinoModel(GraphModel):
     """A mask network whose layers run in OpenVINO, on the CPU.
 
     Args:
@@ -52,31 +50,18 @@ class OpenVinoModel(MaskModel):
         self._compiled: dict[bool, Compiled] = {}
         _package()
 
-    def masks(
-        self, power: Tensor, embeddings: Tensor, negatives: Tensor, ways: Sequence[Ways | None] = ()
-    ) -> Iterator[Masks]:
-        """See `MaskModel.masks`."""
-        for queries in query_groups(embeddings, negatives, None if self.queries_at_once else 1):
-            yield self._run(power, *queries, stems=False)
-
-    def stem_masks(self, power: Tensor) -> Masks:
-        """See `MaskModel.stem_masks`."""
-        return self._run(power, stems=True)
-
     def quick(self) -> SeparationModel:
         """See `SeparationModel.quick`."""
         model = self._graphs[False].model
         once = model.quick()
         return self if once is model else OpenVinoModel(once, self._precision)
 
-    def _run(self, power: Tensor, *queries: Tensor, stems: bool) -> Masks:
-        """Masks of (batch, bins, frames) power, one recording after the other; compiles the network at first."""
+    def computed(self, stems: bool, power: Tensor, *queries: Tensor) -> dict[str, Tensor]:
+        """See `GraphModel.computed`; compiles the network at first."""
         with _LOCK:
             if stems not in self._compiled:
                 self._compiled[stems] = compile_graph(self._graphs[stems], self._precision)
-        found = [self._compiled[stems](one, *queries) for one in power]
-        stacked = {name: torch.stack([one[name] for one in found]) for name in self._graphs[stems].outputs}
-        return Masks(stacked["mask"], stacked.get("rotation"), stacked.get("presence"))
+        return self._compiled[stems](power, *queries)
 
 
 def compile_graph(graph: MaskGraph, precision: str) -> Compiled:

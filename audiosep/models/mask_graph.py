@@ -5,6 +5,7 @@ One recording at a time, so there is no batch axis: power (bins, frames) in, mas
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import torch
@@ -12,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from audiosep.errors import ModelError
-from audiosep.models.mask_model import MaskModel
+from audiosep.models.mask_model import MaskModel, Masks, query_groups
+from audiosep.models.query_ways import Ways
 from audiosep.models.separation_model import SeparationModel
 
 TRACED_FRAMES = 50  # so few that the published network does not cut them into stretches, which a trace would keep
@@ -72,6 +74,37 @@ class MaskGraph(nn.Module):
             (masks,) = self.model.masks(power[None], embeddings, negatives)
         parts = (masks.whole(), masks.mean_over(self.model.top_band), masks.rotation, masks.presence)
         return tuple(part[0] for part in parts if part is not None)
+
+
+class GraphModel(MaskModel):
+    """A mask network whose graph an engine computes, one recording after the other."""
+
+    def computed(self, stems: bool, power: Tensor, *queries: Tensor) -> dict[str, Tensor]:
+        """The outputs of the graph by name.
+
+        Args:
+            stems: of the graph for the stems instead of that for queries.
+            power: as of `MaskGraph.forward`.
+            queries: as of `MaskGraph.forward`.
+        """
+        raise NotImplementedError
+
+    def masks(
+        self, power: Tensor, embeddings: Tensor, negatives: Tensor, ways: Sequence[Ways | None] = ()
+    ) -> Iterator[Masks]:
+        """See `MaskModel.masks`."""
+        for queries in query_groups(embeddings, negatives, None if self.queries_at_once else 1):
+            yield self._stacked(False, power, *queries)
+
+    def stem_masks(self, power: Tensor) -> Masks:
+        """See `MaskModel.stem_masks`."""
+        return self._stacked(True, power)
+
+    def _stacked(self, stems: bool, power: Tensor, *queries: Tensor) -> Masks:
+        """Masks of (batch, bins, frames) power."""
+        found = [self.computed(stems, one, *queries) for one in power]
+        stacked = {name: torch.stack([one[name] for one in found]) for name in found[0]}
+        return Masks(stacked["mask"], stacked.get("rotation"), stacked.get("presence"))
 
 
 class WaveformGraph(nn.Module):

@@ -183,7 +183,7 @@ class MaskModel(SeparationModel):
     queries_at_once: bool = True
 
     def take_description(self, model: MaskModel) -> None:
-        """Take all attributes that describe a model, but for what computes it, from another one."""
+        """Take all attributes that describe a model from another one; its ways are not mixed."""
         for name in {**SeparationModel.__annotations__, **MaskModel.__annotations__}.keys() - {"Config", "mixes_ways"}:
             setattr(self, name, getattr(model, name))
 
