@@ -9,7 +9,7 @@ from enum import IntEnum
 
 import numpy as np
 
-from audiosep.data.labels import LabelTable, label_table, mentions
+from audiosep.data.labels import label_table, mentions
 from audiosep.data.manifest import STEMS, Clip
 
 STEM_CAPTIONS: dict[str, tuple[str, ...]] = {
@@ -58,11 +58,10 @@ class QueryBuilder:
     Args:
         clips: the clips that mixtures are made of.
         numbers: their numbers in the corpus; all methods take these.
-        table: label implications; by default those of the package.
     """
 
-    def __init__(self, clips: Sequence[Clip], numbers: Sequence[int], table: LabelTable | None = None) -> None:
-        self.table = table or label_table()
+    def __init__(self, clips: Sequence[Clip], numbers: Sequence[int]) -> None:
+        self.table = label_table()
         self.clips = dict(zip(numbers, clips, strict=True))
         self.texts: dict[str, set[str]] = defaultdict(set)
         for clip in clips:

@@ -95,16 +95,14 @@ def groups(clips: Sequence[Clip]) -> dict[str, str]:
     return {identity: root(members[0]) for identity, members in first.items()}
 
 
-def held_back_groups(clips: Sequence[Clip], share: float = HELD_BACK, most: float = MOST_HELD_BACK) -> frozenset[str]:
+def held_back_groups(clips: Sequence[Clip]) -> frozenset[str]:
     """Choose groups to hold back.
 
-    In each family, groups are taken in the order of crc32(group) until `share` of the family's seconds is reached. A
-    group is skipped if it would bring one of its families above `most`, or if it is the last group of a label.
+    In each family, groups are taken in the order of crc32(group) until `HELD_BACK` of the family's seconds is reached.
+    A group is skipped if it would bring one of its families above `MOST_HELD_BACK`, or if it is the last of a label.
 
     Args:
         clips: the clips to choose from.
-        share: of the seconds of each family.
-        most: largest share of the seconds of each family.
     """
     of = groups(clips)
     seconds: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))  # group -> family -> seconds
@@ -122,11 +120,11 @@ def held_back_groups(clips: Sequence[Clip], share: float = HELD_BACK, most: floa
     held: set[str] = set()
     for family in sorted(total):
         for name in order:
-            if taken[family] >= share * total[family]:
+            if taken[family] >= HELD_BACK * total[family]:
                 break
             if name in held or family not in seconds[name]:
                 continue
-            fits = all(taken[f] + s <= most * total[f] for f, s in seconds[name].items())
+            fits = all(taken[f] + s <= MOST_HELD_BACK * total[f] for f, s in seconds[name].items())
             if fits and all(left[label] > 1 for label in labels[name]):
                 held.add(name)
                 for f, s in seconds[name].items():
@@ -135,9 +133,7 @@ def held_back_groups(clips: Sequence[Clip], share: float = HELD_BACK, most: floa
     return frozenset(held)
 
 
-def zero_labels(
-    clips: Sequence[Clip], count: int = ZERO_LABELS, least: int = ZERO_CLIPS, table: LabelTable | None = None
-) -> tuple[str, ...]:
+def zero_labels(clips: Sequence[Clip], count: int = ZERO_LABELS, least: int = ZERO_CLIPS) -> tuple[str, ...]:
     """Choose event labels to hold out of training, in the order of crc32("zero-shot:" + label).
 
     A label needs `least` clips of the family event. It is skipped if the other clips that have to be held out with it
@@ -148,9 +144,8 @@ def zero_labels(
         clips: the clips to choose from.
         count: most labels.
         least: clips of a label.
-        table: label implications; None: those of the package.
     """
-    table = table or label_table()
+    table = label_table()
     of = groups(clips)
     counts = Counter(clip.label for clip in clips if clip.family == "event")
     chosen: list[str] = []

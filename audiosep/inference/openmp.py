@@ -18,16 +18,16 @@ _TORCH = {"linux": "libtorch_cpu.so", "darwin": "libtorch_cpu.dylib", "win32": "
 _Set = Callable[[int], int | None]
 
 
-def threads_may_vary(maps: Path = Path("/proc/self/maps")) -> bool:
+def threads_may_vary() -> bool:
     """Whether an OpenMP of this process may compute with fewer threads than a layer was shared out among.
 
-    Args:
-        maps: where Linux lists the libraries of a process; elsewhere the answer is no.
+    Known on Linux alone, which lists the libraries of a process; elsewhere the answer is no.
     """
     try:
-        found = {match[1] for line in maps.read_text().splitlines() if (match := _OPENMP.search(line))}
+        maps = Path("/proc/self/maps").read_text().splitlines()
     except OSError:
         return False
+    found = {match[1] for line in maps if (match := _OPENMP.search(line))}
     return any(ctypes.CDLL(path).omp_get_dynamic() for path in found)
 
 

@@ -12,20 +12,20 @@ from audiosep.evaluation.baselines.base import FixedBaseline, magnitude, masked,
 
 Matrix = NDArray[np.float64]
 
+_ITERATIONS = 100  # at most
 
-def robust_pca(
-    D: Matrix, weight: float | None = None, *, tolerance: float = 1e-6, iterations: int = 100
-) -> tuple[Matrix, Matrix]:
+
+def robust_pca(D: Matrix, tolerance: float = 1e-6) -> tuple[Matrix, Matrix]:
     """D = A + E with A of low rank and E sparse: min ||A||_* + weight ||E||_1, by the inexact ALM method.
+
+    The weight is 1 / sqrt(max(rows, columns)).
 
     Z. Lin, M. Chen, Y. Ma, "The augmented Lagrange multiplier method for exact recovery of corrupted low-rank
     matrices", arXiv:1009.5055, algorithm 5 (mu_0 = 1.25 / ||D||_2, rho = 1.5).
 
     Args:
         D: (rows, columns).
-        weight: of the sparse part; 1 / sqrt(max(rows, columns)) when None.
         tolerance: stop at ||D - A - E||_F <= tolerance ||D||_F.
-        iterations: most iterations.
 
     Returns:
         A and E, both (rows, columns).
@@ -33,12 +33,12 @@ def robust_pca(
     size = float(np.linalg.norm(D))
     if size == 0:
         return np.zeros_like(D), np.zeros_like(D)
-    weight = 1 / np.sqrt(max(D.shape)) if weight is None else weight
+    weight = 1 / np.sqrt(max(D.shape))
     spectral = float(np.sqrt(np.linalg.eigvalsh(D @ D.T if D.shape[0] <= D.shape[1] else D.T @ D)[-1]))
     Y = D / max(spectral, float(np.abs(D).max()) / weight)
     mu, limit = 1.25 / spectral, 1.25e7 / spectral
     A, E = np.zeros_like(D), np.zeros_like(D)
-    for _ in range(iterations):
+    for _ in range(_ITERATIONS):
         E = _shrink(D - A + Y / mu, weight / mu)
         A = _shrink_singular(D - E + Y / mu, 1 / mu)
         gap = D - A - E

@@ -67,18 +67,17 @@ def overlapped(x: Tensor, steps: int) -> Tensor:
 
 
 class Recurrent(nn.Module):
-    """A recurrent layer along the last axis, a linear layer back to the channels.
+    """A recurrent layer along the last axis, both ways, a linear layer back to the channels.
 
     Args:
         channels: of input and output.
         hidden: of the LSTM, for each direction.
-        both: whether it also runs backwards.
     """
 
-    def __init__(self, channels: int, hidden: int, both: bool = True) -> None:
+    def __init__(self, channels: int, hidden: int) -> None:
         super().__init__()
-        self.lstm = nn.LSTM(channels, hidden, batch_first=True, bidirectional=both)
-        self.linear = nn.Linear(hidden * (1 + both), channels)
+        self.lstm = nn.LSTM(channels, hidden, batch_first=True, bidirectional=True)
+        self.linear = nn.Linear(2 * hidden, channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, channels, rows, steps) -> the same; rows are independent."""

@@ -81,7 +81,6 @@ class Tagger:
     Args:
         path: TorchScript file that takes (batch, samples) at 32 kHz and has the parts `pre`, `win` and `basis` (front
             end), `m.features` (convolutions) and `m.classifier` (two layers).
-        device: of the model.
     """
 
     sample_rate = 32000
@@ -89,10 +88,10 @@ class Tagger:
     dimension = 384
     level = 0.1  # RMS that recordings are brought to: quiet ones would sink below the floor of its logarithm
 
-    def __init__(self, path: str | Path, device: torch.device | str = "cpu") -> None:
+    def __init__(self, path: str | Path) -> None:
         if not Path(path).is_file():
             raise ModelError(f"no tagger at {path}: give the path of mn04_as.pt")
-        self._model: Any = torch.jit.load(str(path), map_location=device).eval()
+        self._model: Any = torch.jit.load(str(path), map_location="cpu").eval()
         try:
             self._stages = list(self._model.m.features.children())
             self._front = (self._model.pre, self._model.win, self._model.basis)
