@@ -111,6 +111,7 @@ def load(
         prototypes=prototypes,
         sounds=own,
         specialist=specialist,
+        source=(folder.resolve(), None if adapter is None else Path(adapter).resolve()),
     )
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property, partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NoReturn, overload
@@ -52,6 +54,8 @@ from audiosep.query.resolve import Resolved, resolve
 from audiosep.query.sounds import Sounds
 from audiosep.query.stem_words import stems_holding, stems_named
 from audiosep.query.tagging import activity_meter, candidates_of
+from audiosep.query.work_digest import works_of
+from audiosep.weights.digest import beside, model_digest
 
 __all__ = ["Queries", "Separator"]
 
@@ -80,6 +84,7 @@ class Separator:
         sounds: of the user's own, which queries of their names are answered with; None for none.
         specialist: another separator, whose stems are given instead of the model's, and which answers queries that name
             one of them; live streams do without it. None for none.
+        source: the folder that the model was loaded from, and the file of its adapter or None; None for others.
 
     Attributes:
         name: as above.
@@ -109,11 +114,13 @@ class Separator:
         prototypes: Prototypes | None = None,
         sounds: Sounds | None = None,
         specialist: Separator | None = None,
+        source: tuple[Path, Path | None] | None = None,
     ) -> None:
         if specialist is not None:
             specialist._check_stems()
         self.name = name
         self.specialist = specialist
+        self._source = source
         self.prototypes = prototypes
         self.sounds = sounds
         self._wanted = (device, precision)
@@ -274,7 +281,7 @@ class Separator:
         queries = as_queries(queries)
         mixture = load_mixture(mix, sample_rate, track)
         request = self._request(queries, mixture.sample_rate, options, read=parts_of_mixture(mixture))
-        return self._run(mixture, request, options, progress)
+        return self._run(mixture, request, queries, options, progress)
 
     @overload
     def stems(
@@ -318,7 +325,7 @@ class Separator:
             Cancelled: by `progress`.
         """
         request = self._request(None, None, options)
-        return self._run(load_mixture(mix, sample_rate, track), request, options, progress)
+        return self._run(load_mixture(mix, sample_rate, track), request, None, options, progress)
 
     def describe(
         self,
@@ -430,29 +437,62 @@ class Separator:
             ModelError: no stems where they are wanted, or the separator is closed.
             Cancelled: by `progress`.
         """
-        if queries is None:
-            plan = self.plan_stems(inputs, out_dir, output)
-        else:
-            names = unique_names([query.label for query in as_queries(queries)])
-            plan = plan_batch(names, inputs, out_dir, output, stems=False)
+        plan = self.plan_files(inputs, queries, out_dir, output, options)
         return self.separate_planned(
             plan, queries, output=output, options=options, jobs=jobs, progress=progress, watch=watch
         )
 
-    def plan_stems(self, inputs: str | Path | Sequence[str | Path], out_dir: str | Path, output: OutputOptions) -> Plan:
-        """Which files `separate_files` reads and writes for the stems.
+    def plan_files(
+        self,
+        inputs: str | Path | Sequence[str | Path],
+        queries: Queries | None,
+        out_dir: str | Path,
+        output: OutputOptions,
+        options: Options,
+    ) -> Plan:
+        """Which files `separate_files` reads and writes.
 
         Args:
             inputs: as in `separate_files`.
+            queries: as in `separate_files`.
             out_dir: as in `separate_files`.
             output: as in `separate_files`.
+            options: as in `separate_files`.
 
         Raises:
-            ModelError: the model has no stems.
+            ModelError: no stems where they are wanted.
             InputError: something that no file could be separated with.
         """
-        self._check_stems()
-        return plan_batch(self.stem_names, inputs, out_dir, output, stems=True)
+        return plan_batch(self.works(queries, output, options), inputs, out_dir, output, stems=queries is None)
+
+    def works(self, queries: Queries | None, output: OutputOptions, options: Options) -> dict[str, str]:
+        """What is asked of each target: its name -> a digest, which the files of outputs carry.
+
+        Args:
+            queries: as in `separate_files`.
+            output: as in `separate_files`.
+            options: as in `separate_files`.
+
+        Raises:
+            ModelError: no stems where they are wanted.
+        """
+        return self._works(queries, options)(output)
+
+    def _works(self, queries: Queries | None, options: Options) -> Callable[[OutputOptions], dict[str, str]]:
+        """As `works`, for outputs that are chosen later, when the separator may be gone."""
+        if queries is None:
+            self._check_stems()
+            return partial(works_of, self.stem_names, (self.specialist or self).digest, options=options)
+        return partial(works_of, as_queries(queries), self.digest, options=options)
+
+    @cached_property
+    def digest(self) -> str:
+        """A digest of the weights, 64 hexadecimal digits; of the name where they were not loaded from files."""
+        if self._source is None:
+            own = hashlib.sha256(self.name.encode()).hexdigest()
+        else:
+            own = model_digest(*self._source)
+        return beside(own, None if self.specialist is None else self.specialist.digest)
 
     def separate_planned(
         self,
@@ -638,11 +678,11 @@ class Separator:
         return whole if len(parts) == 1 and whole.names == request.names else RoutedStream(parts, request.names)
 
     def _run(
-        self, mixture: Mixture, request: Request, options: Options, progress: Progress | None
+        self, mixture: Mixture, request: Request, queries: Queries | None, options: Options, progress: Progress | None
     ) -> Separation[Array] | Separation[Tensor]:
         """A recording in memory through a stream."""
         with self._giving_back():
-            return self._separated(mixture, request, options, progress)
+            return self._separated(mixture, request, queries, options, progress)
 
     @contextlib.contextmanager
     def _giving_back(self) -> Iterator[None]:
@@ -655,7 +695,7 @@ class Separator:
                 free_cache(device)
 
     def _separated(
-        self, mixture: Mixture, request: Request, options: Options, progress: Progress | None
+        self, mixture: Mixture, request: Request, queries: Queries | None, options: Options, progress: Progress | None
     ) -> Separation[Array] | Separation[Tensor]:
         mix = mixture.samples
         channels, samples = mix.shape
@@ -685,6 +725,7 @@ class Separator:
             complete=request.all_stems,
             file=mixture.file,
             info=mixture.info,
+            works=None if mixture.info is None else self._works(queries, options),
         )
 
     # ---- queries ---------------------------------------------------------------------------------------------------

@@ -71,7 +71,7 @@ def test_recordings_of_one_name_are_numbered_in_one_try_each(tmp_path: Path, mon
         files, "plan_outputs", lambda *a, number=1, **k: tried.append(number) or plan_outputs(*a, number=number, **k)
     )
     recordings = [InputFile(tmp_path / str(i) / "mix.wav") for i in range(50)]
-    paths = OutputPaths(tmp_path / "out", ["vocals"], OutputOptions(), recordings)
+    paths = OutputPaths(tmp_path / "out", {"vocals": "0"}, OutputOptions(), recordings)
     found = [paths.of(recording)["vocals"].name for recording in recordings]
     assert found[:3] == ["mix (vocals).wav", "mix (2) (vocals).wav", "mix (3) (vocals).wav"]
     assert len(set(found)) == 50

@@ -17,17 +17,20 @@ import soundfile
 import torch
 from conftest import Mixture, Run
 
+from audiosep.api import load
 from audiosep.atomic import PendingFile, remove_leftovers
 from audiosep.audio import probe, read_audio, write_audio
 from audiosep.audio.covers import Cover
-from audiosep.audio.marker import fingerprint, is_marked, mark_for, origin_of
+from audiosep.audio.marker import Origin, fingerprint, is_marked, mark_for, origin_of
 from audiosep.cli import main
 from audiosep.cli.common import ModelOptions, on_command_line
 from audiosep.cli.separate import build, split
 from audiosep.errors import Cancelled, InputError
+from audiosep.inference.options import Options
 from audiosep.inference.parallel import check_jobs, free_memory, jobs_that_fit
 from audiosep.output.batch_report import BatchEvent, FileResult
 from audiosep.output.names import earlier_outputs, folded_names
+from audiosep.query.query import Query
 from audiosep.query.stem_words import stem_of
 from audiosep.separator import Separator
 from research import jobs
@@ -272,7 +275,7 @@ def test_what_is_no_video_has_no_picture(run: Run, songs: Path, tiny_folder: Pat
 # ---- going on --------------------------------------------------------------------------------------------------------
 
 
-def test_what_exists_is_skipped_and_what_is_incomplete_is_made_again(
+def test_what_exists_is_skipped_and_what_is_missing_is_made(
     run: Run, songs: Path, tiny_folder: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
@@ -280,14 +283,15 @@ def test_what_exists_is_skipped_and_what_is_incomplete_is_made_again(
     first = json.loads(run(*command)[1])
     assert (len(first["results"]), first["skipped"]) == (3, [])
     (out / "2 (without piano).wav").unlink()  # as if the process had been killed before it was in its place
-    (out / "2 (piano).wav").write_text("half of a pair")
+    stays = (out / "2 (piano).wav").stat().st_mtime_ns
     second = json.loads(run(*command)[1])
     assert [Path(one["input"]).name for one in second["results"]] == ["2.wav"]
     assert [one["outputs"] for one in second["skipped"]] == [
         first["results"][0]["outputs"],
         first["results"][2]["outputs"],
     ]
-    assert soundfile.info(out / "2 (piano).wav").frames == 8000
+    assert soundfile.info(out / "2 (without piano).wav").frames == 8000
+    assert (out / "2 (piano).wav").stat().st_mtime_ns == stays
     third = json.loads(run(*command)[1])
     assert (third["results"], len(third["skipped"]), third["model"]) == ([], 3, str(tiny_folder))
 
@@ -318,6 +322,73 @@ def test_outputs_of_other_recordings_are_nobodys_own(
     command = ("separate", tmp_path / "z" / "a.wav", "piano", "--no-residual", "--skip-existing")
     err = run(*command, "-o", tmp_path / "out", "-m", tiny_folder)[2]
     assert re.search(r"left out by the names .* \(piano\)\.wav for .*a\.wav .*--overwrite", err)
+
+
+def test_going_on_never_replaces_a_file(run: Run, songs: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = ("separate", songs / "1.wav", "piano", "-o", out, "-m", tiny_folder, "--labels", "--skip-existing")
+    assert run(*command)[0] == 0
+    made = {path.name: path.read_bytes() for path in out.iterdir()}
+    target, rest, labels = (out / f"1 ({name}" for name in ("piano).wav", "without piano).wav", "piano).txt"))
+    for theirs, missing in (
+        ((target, b"somebody's own"), rest),
+        ((target, (songs / "1.wav").read_bytes()), rest),
+        ((labels, b"0.0\t1.0\tedited\n"), target),
+    ):
+        theirs[0].write_bytes(theirs[1])
+        missing.unlink()
+        code, _, err = run(*command)
+        assert (code, f"{theirs[0]} exists already and" in " ".join(err.split())) == (1, True), err
+        assert theirs[0].read_bytes() == theirs[1]
+        for name, data in made.items():
+            (out / name).write_bytes(data)
+    labels.unlink()
+    assert run(*command)[0] == 0
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == made
+    target.write_bytes((songs / "1.wav").read_bytes())
+    code, _, err = run(*command)
+    assert (code, "left out by the names" in err, str(target) in err) == (0, True, True)
+
+
+def test_another_gain_of_outputs_beside_earlier_ones_is_said(
+    run: Run, songs: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
+    command = ("separate", songs / "1.wav", "piano", "-o", tmp_path / "out", "-m", tiny_folder, "--loudness", "-20")
+    assert run(*command)[0] == 0
+    (tmp_path / "out" / "1 (without piano).wav").unlink()
+    code, _, err = run(*command, "--skip-existing")
+    assert (code, "perhaps with another gain" in err) == (0, True)
+    assert names(tmp_path / "out") == ["1 (piano).wav", "1 (without piano).wav"]
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        ["--preview", "0.2"], ["--end", "0.3"], ["--quality", "fast"], ["--mono"], ["--rate", "8000"],
+        ["--shifts", "1"], ["--not", "dog"], ["-m", "mini"],
+    ],
+)  # fmt: skip
+def test_what_was_made_otherwise_is_not_taken_for_what_is_asked(
+    run: Run, songs: Path, tiny_folder: Path, tmp_path: Path, first: list[str]
+) -> None:
+    command = ("separate", songs / "1.wav", "piano", "-o", tmp_path / "out", "--no-residual", "-m", tiny_folder)
+    assert run(*command, *first)[0] == 0
+    code, _, err = run(*command, "--skip-existing")
+    assert (code, "was made with other options or by another model" in err, "--overwrite" in err) == (1, True, True)
+    code, _, err = run(*command, *first, "--skip-existing")
+    assert (code, "1 recording has its outputs already" in err) == (0, True)
+
+
+def test_python_and_the_command_line_know_each_others_outputs(
+    run: Run, songs: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
+    separator = load(tiny_folder)
+    queries = [Query("a piano", name="piano"), Query("dog", negative="rain", weight=2)]
+    separator.separate_files(songs, queries, tmp_path / "out", options=Options(stem_head=True)).raise_for_failures()
+    for sounds in (["piano"], ["dog", "--not", "rain", "--weight", "2"]):
+        command = ("separate", songs, *sounds, "-o", tmp_path / "out", "-m", tiny_folder, "--no-residual")
+        code, _, err = run(*command, "--skip-existing")
+        assert (code, "3 recordings have their outputs already" in err) == (0, True), err
 
 
 @pytest.mark.parametrize(
@@ -391,15 +462,15 @@ def test_outputs_say_of_which_recording_they_are_beside_large_covers_and_after_s
     recording, output = tmp_path / "a.wav", tmp_path / "x.m4a"
     data = bytearray(np.random.default_rng(0).bytes(2_000_000))
     recording.write_bytes(data)
-    mark = mark_for(recording)
+    mark = mark_for(Origin(fingerprint(recording), "0123abcd"))
     write_audio(
         output, np.zeros((1, 9000)), 44100, tags={"software": mark}, cover=Cover(b"\xff\xd8\xff" + bytes(700_000))
     )
     assert is_marked(output)
-    assert origin_of(output) == fingerprint(recording)
+    assert origin_of(output) == (fingerprint(recording), "0123abcd")
     data[1_234_567] ^= 1
     recording.write_bytes(data)
-    assert origin_of(output) != fingerprint(recording)
+    assert origin_of(output).recording != fingerprint(recording)
 
 
 def test_a_second_query_goes_into_the_same_folder(run: Run, songs: Path, tiny_folder: Path, tmp_path: Path) -> None:

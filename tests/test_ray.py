@@ -302,12 +302,12 @@ def test_jobs_with_different_outputs_have_different_digests() -> None:
         model="mini", device="cpu", precision="auto", engine="torch", adapter=None, queries=(Query("piano"),),
         folder=Path("out"), output=OutputOptions(), options=Options(),
     )  # fmt: skip
-    about = ModelFacts("mini", "cpu", "fp32", ("piano", "residual"), settings.queries, "weights")
+    about = ModelFacts("mini", "cpu", "fp32", {"piano": "0", "residual": "1"}, settings.queries, "weights")
     example = (np.ones((1, 8), np.float32), RATE)
     jobs = [
         (settings, about),
         (settings, dataclasses.replace(about, weights="other weights")),
-        (settings, dataclasses.replace(about, outputs=("piano",))),
+        (settings, dataclasses.replace(about, works={"piano": "0"})),
         *(
             (dataclasses.replace(settings, queries=queries), about)
             for queries in [

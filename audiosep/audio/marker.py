@@ -1,4 +1,4 @@
-"""The mark in outputs of a separation: by it later runs know that they are no recordings, and of which one they are."""
+"""The mark in outputs of a separation: that they are no recordings, of which one they are, and what was asked of it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 MARK = "separated by audiosep"
 """The tag `software` of outputs."""
@@ -16,18 +16,31 @@ UNMARKED = {".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts"}
 
 _PART = 65_536  # bytes; all formats have their tags near the start or near the end
 _FORMS = (MARK.encode(), MARK.encode("utf-16-le"))  # ID3 is in UTF-16
-_ORIGIN = re.compile(rf"{MARK} from ([0-9a-f]{{16}})".encode())
+_ORIGIN = re.compile(rf"{MARK} from ([0-9a-f]{{16}})(?: as ([0-9a-f]{{8}}))?".encode())
 _MP4 = {".m4a", ".m4v", ".mp4"}  # whose cover, of any size, may lie between the mark and the end
 
 
-def mark_for(recording: Path | None) -> str:
-    """The mark of the outputs of a recording, which says by `fingerprint` of which recording they are.
+class Origin(NamedTuple):
+    """What the mark of an output says.
+
+    Attributes:
+        recording: the `fingerprint` of the recording that it was separated from.
+        work: the digest of what was asked of it, see `query.work_digest`; None where it is not said.
+    """
+
+    recording: str
+    work: str | None = None
+
+
+def mark_for(origin: Origin | None) -> str:
+    """The mark of an output.
 
     Args:
-        recording: the file; None where there is none.
+        origin: of the output; None where there is no file of the recording.
     """
-    origin = None if recording is None else fingerprint(recording)
-    return MARK if origin is None else f"{MARK} from {origin}"
+    if origin is None:
+        return MARK
+    return f"{MARK} from {origin.recording}" + ("" if origin.work is None else f" as {origin.work}")
 
 
 def fingerprint(recording: Path) -> str | None:
@@ -64,8 +77,8 @@ def is_marked(path: Path) -> bool:
     return any(form in ends for form in _FORMS)
 
 
-def origin_of(output: Path) -> str | None:
-    """The `fingerprint` of the recording that an output was separated from.
+def origin_of(output: Path) -> Origin | None:
+    """What an output was separated from, and what was asked for.
 
     Args:
         output: the file.
@@ -74,7 +87,7 @@ def origin_of(output: Path) -> str | None:
         None where it does not say so.
     """
     found = _ORIGIN.search(_ends(output).replace(b"\0", b""))
-    return None if found is None else found[1].decode()
+    return None if found is None else Origin(found[1].decode(), None if found[2] is None else found[2].decode())
 
 
 def _ends(path: Path) -> bytes:

@@ -159,21 +159,26 @@ def _plan(work: _Job) -> Plan | None:
     """
     from audiosep.audio.inputs import check_file
     from audiosep.output.plan import plan_batch
-    from audiosep.query.query import unique_names
+    from audiosep.query.work_digest import works_of
     from audiosep.weights.catalogue import locate
+    from audiosep.weights.digest import beside, model_digest
     from audiosep.weights.model_config import stated_stems
 
     folder = locate(work.model.model)
     for query in work.queries or ():
         if isinstance(query.audio, Path):
             check_file(query.audio)
-    if work.model.adapter is not None:
-        check_file(expand_home(work.model.adapter))
+    adapter = None if work.model.adapter is None else expand_home(work.model.adapter)
+    if adapter is not None:
+        check_file(adapter)
     stems = stated_stems(folder)
-    names = stems if work.queries is None else unique_names([query.label for query in work.queries])
-    if names is None:
+    targets = stems if work.queries is None else work.queries
+    if targets is None:
         return None
-    return plan_batch(names, work.inputs, work.job.out, work.job.output, stems=work.queries is None)
+    specialist = None if work.stems_model is None else model_digest(locate(work.stems_model))
+    model = beside(model_digest(folder, adapter), specialist)
+    works = works_of(targets, model, work.job.output, work.job.options)
+    return plan_batch(works, work.inputs, work.job.out, work.job.output, stems=work.queries is None)
 
 
 def _check_out(
@@ -235,7 +240,7 @@ def _here(work: _Job, plan: Plan | None, reporter: Reporter, terminal: Terminal)
         terminal.print(f"{name}: separated from the stem {stem} (--by-words: from the recording)")
     if job.jobs == 0 and separator.device.type != "cpu":
         jobs = 1
-    plan = plan or separator.plan_stems(work.inputs, job.out, job.output)
+    plan = plan or separator.plan_files(work.inputs, work.queries, job.out, job.output, job.options)
     reporter.begin(plan.skipped, plan.failures, len(plan.tasks))
     with progress_bar(terminal, "Separating", job.quiet) as reporter.bar:
         report = separator.separate_planned(

@@ -33,7 +33,7 @@ _OUTPUT = {
     "mono": typer.Option("--mono", help="Mix the channels of the outputs."),
     "loudness": typer.Option(metavar="LUFS", help="Of the loudest output; all get the same gain."),
     "video": typer.Option("--video", help="Copy the picture of videos: the outputs are videos with other sound."),
-    "skip_existing": typer.Option("--skip-existing", help="Leave out recordings whose outputs exist."),
+    "skip_existing": typer.Option("--skip-existing", help="Leave out what exists and was made so; replace nothing."),
     "labels": typer.Option("--labels", help="Write beside each target when it sounds, as labels for Audacity."),
     "max_seconds": typer.Option(metavar="SECONDS", help="Refuse recordings longer than this."),
     "bitrate": typer.Option(metavar="KBIT/S", help="Of ogg, opus, mp3 and m4a [default: about 250, mp3 320]."),

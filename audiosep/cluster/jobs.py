@@ -248,17 +248,18 @@ class _Run:
         folder = self._ledger.folder
         # Finished outputs keep their names, even if new recordings come before them in the order.
         taken = [folder / output for record in done.values() for output in record["outputs"].values()]
-        plan = OutputPaths(folder, self._facts.outputs, self._settings.output, recordings, taken)
+        plan = OutputPaths(folder, self._facts.works, self._settings.output, recordings, taken)
         for index, recording in enumerate(recordings):
             if recording.path in done:
                 self._skipped.append(_result(recording.path, done[recording.path], self._shown))
                 continue
             try:
                 paths = plan.of(recording)
+                whole = self._settings.output.skip_existing and plan.kept(recording.path, paths) is None
             except AudioSepError as error:
                 self._failures[recording.path] = error
                 continue
-            if self._settings.output.skip_existing and all(path.exists() for path in paths.values()):
+            if whole:
                 shown = {name: self._shown / path.relative_to(folder) for name, path in paths.items()}
                 self._skipped.append(FinishedFile(recording.path, shown))
                 continue

@@ -10,7 +10,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,11 @@ from audiosep.inference.options import Engine, Options
 from audiosep.inference.threads import use_threads
 from audiosep.output.batch_report import BatchReport
 from audiosep.output.output_options import OutputOptions
-from audiosep.query.query import Query, unique_names
+from audiosep.output.plan import works_of_outputs
+from audiosep.query.query import Query
 from audiosep.query.resolve import resolve
+from audiosep.query.work_digest import described
 from audiosep.separator import Separator
-from audiosep.weights.catalogue import locate
-from audiosep.weights.digest import content_digest, folder_digest
 
 ATTEMPTS = 3
 """How many workers may die while they separate one recording, before it counts as failed."""
@@ -83,7 +83,7 @@ class ModelFacts:
         model: name of the separator.
         device: of the separator.
         precision: of the separator.
-        outputs: names of the outputs of each recording.
+        works: name of each output of a recording -> the digest of what is asked for.
         queries: as in the settings, with embeddings in place of example recordings; None for the stems.
         weights: a digest of the model's files and the adapter.
     """
@@ -91,7 +91,7 @@ class ModelFacts:
     model: str
     device: str
     precision: str
-    outputs: tuple[str, ...]
+    works: Mapping[str, str]
     queries: tuple[Query, ...] | None
     weights: str
 
@@ -105,18 +105,19 @@ def inspect_model(settings: WorkerSettings) -> ModelFacts | AudioSepError:
     try:
         separator = settings.load()
         settings.separate(separator, [], settings.folder, settings.output.template)
-        names = separator.stem_names if settings.queries is None else unique_names([q.label for q in settings.queries])
-        targets = settings.output.written_targets(names)
-        rest = settings.output.written_rest(targets, stems=settings.queries is None)
+        queries = None
+        if settings.queries is not None:
+            queries = tuple(_with_embedding(query, separator) for query in settings.queries)
+        works = separator.works(queries, settings.output, settings.options)
+        targets = settings.output.written_targets(list(works))
+        rest = settings.output.written_rest(targets, stems=queries is None)
         return ModelFacts(
             model=separator.name,
             device=str(separator.device),
             precision=separator.precision,
-            outputs=tuple(settings.output.written(targets, rest)),
-            queries=None
-            if settings.queries is None
-            else tuple(_with_embedding(q, separator) for q in settings.queries),
-            weights=_weights_digest(settings),
+            works=works_of_outputs(works, targets, settings.output.written(targets, rest)),
+            queries=queries,
+            weights=separator.digest,
         )
     except AudioSepError as error:
         return error
@@ -131,13 +132,6 @@ def _with_embedding(query: Query, separator: Separator) -> Query:
     return dataclasses.replace(query, audio=None, embedding=embedding, negative=negative, name=query.label)
 
 
-def _weights_digest(settings: WorkerSettings) -> str:
-    adapter = b"" if settings.adapter is None else content_digest(Path(settings.adapter))
-    models = [settings.model, *([] if settings.stems is None else [settings.stems])]
-    folders = "".join(folder_digest(locate(model)) for model in models)
-    return hashlib.sha256(folders.encode() + adapter).hexdigest()
-
-
 def job_digest(settings: WorkerSettings, facts: ModelFacts) -> str:
     """A digest of everything but the recording that decides the outputs; equal for jobs with equal outputs."""
     options = dataclasses.asdict(settings.options)
@@ -145,16 +139,9 @@ def job_digest(settings: WorkerSettings, facts: ModelFacts) -> str:
     output = dataclasses.asdict(settings.output)
     for name in ("overwrite", "skip_existing", "max_seconds"):
         del output[name]
-    job: list[Any] = [facts.weights, facts.outputs, settings.precision, settings.engine, options, output]
-    job += [[*map(_description, settings.queries or ())]]
+    job: list[Any] = [facts.weights, list(facts.works), settings.precision, settings.engine, options, output]
+    job += [[*map(described, settings.queries or ())]]
     return hashlib.sha256(json.dumps(job).encode()).hexdigest()
-
-
-def _description(query: Query) -> list[Any]:
-    samples, rate = query.audio if isinstance(query.audio, tuple) else (query.audio, None)
-    numbers = query.embedding if samples is None else samples
-    sound = None if numbers is None else hashlib.sha256(np.asarray(numbers, np.float32).tobytes()).hexdigest()
-    return [query.text, sound, rate, query.weight, [*map(_description, query.negatives)]]
 
 
 class SeparationWorker:

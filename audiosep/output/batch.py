@@ -147,12 +147,14 @@ def _separate(
             cover=reader.cover,
             bitrate=output.bitrate,
             on_clip=output.on_clip,
-            overwrite=task.replace,
+            overwrite=output.overwrite,
             loudness=output.loudness,
             video=task.input if output.video else None,
             track=info.heard,
             tracks=output.tracks,
             recording=task.input,
+            works=plan.works,
+            kept=task.kept,
         ) as outputs:
             with _waiting(task, stream, within) as waiting:
                 for separated in _separated(stream, reader, progress):
@@ -166,6 +168,8 @@ def _separate(
                     outputs.write(written(mix, separated, start))
             outputs.write(shaper.finish())
     for name, path in task.labels.items():
+        if path.exists() and not output.overwrite:  # of an earlier run, and perhaps edited
+            continue
         mine = [target for target in activity if name in (target, plan.rest) or output.tracks]
         events = [(span, target) for target in mine for span in activity[target].spans]
         write_text(path, labels_text(sorted(events)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -15,7 +15,7 @@ from audiosep.atomic import OldFiles, make_folder
 from audiosep.audio import FORMATS, AudioWriter, can_clip, check_format, written_rate
 from audiosep.audio.covers import Cover
 from audiosep.audio.loudness import LoudnessMeter
-from audiosep.audio.marker import mark_for
+from audiosep.audio.marker import Origin, fingerprint, mark_for
 from audiosep.audio.samples import Array
 from audiosep.audio.speakers import layout_name, low_passed
 from audiosep.audio.stem_file import check_stem_file
@@ -54,6 +54,8 @@ class Outputs:
         peak: largest absolute sample of all outputs if it is known beforehand; then no temporary files are needed.
         tracks: names of the recordings that are written, as the tracks of the only file; empty for one file each.
         recording: that was separated, for the mark of the files; None: no file.
+        works: name -> the digest of what was asked for, for the mark.
+        kept: names of files of an earlier run, which stay as they are: the others are made to go with them.
 
     Attributes:
         gain: what all samples were multiplied by.
@@ -88,14 +90,16 @@ class Outputs:
         peak: float | None = None,
         tracks: Sequence[str] = (),
         recording: Path | None = None,
+        works: Mapping[str, str] | None = None,
+        kept: Collection[str] = (),
     ) -> None:
         if video is None:
             check_format(format, sample_rate, channels, speakers, bitrate)
             _warn_of_lfe(format, channels, speakers)
         if tracks:
             check_stem_file(channels)
-        for path in paths.values():
-            if path != STDOUT and path.exists() and not overwrite:
+        for name, path in paths.items():
+            if path != STDOUT and path.exists() and not (overwrite or name in kept):
                 raise AudioError(f"{path} exists already: choose another folder or template, or overwrite=True")
         self.gain, self.clipped, self.samples, self.depth = 1.0, 0, 0, depth
         self.loudness: float | None = None
@@ -110,7 +114,11 @@ class Outputs:
         self._speakers, self._cover, self._bitrate = speakers, cover, bitrate
         self._on_clip = on_clip
         self._video, self._track = video, track or AudioTrack(1)
-        self._mark = mark_for(recording)
+        origin = None if recording is None else fingerprint(recording)
+        self._marks = {
+            name: mark_for(None if origin is None else Origin(origin, (works or {}).get(name))) for name in paths
+        }
+        self._kept = frozenset(kept)
         self._may_clip = on_clip != "clip" and (video is not None or can_clip(format, depth))
         self._peak = 0.0 if peak is None else peak
         self._writers: dict[str, AudioWriter | VideoWriter] = {}
@@ -178,7 +186,8 @@ class Outputs:
             if self._spools:
                 self._open()
                 for file, names in self._contents.items():
-                    for blocks in zip(*(self._spools[name].blocks() for name in names), strict=True):
+                    spools = [self._spools[name] for name in names if file in self._writers]
+                    for blocks in zip(*(spool.blocks() for spool in spools), strict=True):
                         self._write(file, blocks)
                     for name in names:
                         self._spools[name].close()
@@ -222,16 +231,26 @@ class Outputs:
             logger.info("%s or an output beside it would clip: all are %s", next(iter(self._paths.values())), done)
         if loudest > -math.inf:
             self.loudness = round(loudest + 20 * math.log10(self.gain), 2)
+        if self._kept and self.gain != 1:
+            logger.warning(
+                "%s stays as it is, perhaps with another gain than the %.4f of what is made beside it "
+                "(overwrite=True makes all anew)",
+                self._paths[min(self._kept)],
+                self.gain,
+            )
         for name, path in self._paths.items():
-            self._writers[name] = self._writer(name, path)
+            if name not in self._kept:
+                self._writers[name] = self._writer(name, path)
         rate = written_rate(self._format, self._shape[0])
         if self._video is None and rate != self._shape[0]:
             logger.warning("%s has no %d Hz: the outputs are resampled to %d Hz", self._format, self._shape[0], rate)
 
     def _writer(self, name: str, path: Path) -> AudioWriter | VideoWriter:
         if self._video is not None:
-            return VideoWriter(path, self._video, *self._shape, self._track, self._mark, overwrite=self._overwrite)
-        tags = {**self._tags, "software": self._mark}
+            return VideoWriter(
+                path, self._video, *self._shape, self._track, self._marks[name], overwrite=self._overwrite
+            )
+        tags = {**self._tags, "software": self._marks[name]}
         if "title" in tags and not self._tracks:
             tags["title"] += f" ({name})"
         return AudioWriter(

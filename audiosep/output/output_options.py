@@ -40,8 +40,8 @@ class OutputOptions:
         video: whether to copy the picture of videos, so that each output is a video with other sound; its format is
             that of the input.
         skip_existing: whether to leave out recordings all of whose outputs exist; outputs of another recording of the
-            same name are passed over. Where only some of them do, as when a process was killed, the recording is
-            separated again and all of them are replaced.
+            same name are passed over, and one that was made with other options or by another model is an error. Where
+            only some of them exist, as when a process was killed, the others are made. No file is replaced.
         bitrate: of ogg, opus, mp3 and m4a, and of each track of stem.mp4, kbit/s; None: 320 for mp3, about 250 for two
             channels of the others.
         start: seconds of each recording to leave out at its start.

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from itertools import chain, count
 from pathlib import Path
+from typing import NoReturn
 
 from audiosep.atomic import remove_leftovers
 from audiosep.audio.inputs import check_file, is_pipe
@@ -31,13 +33,13 @@ class FileTask:
         input: the recording; Path("-") for standard input.
         outputs: name -> file, in the order in which they are written.
         labels: name of an output -> the label file beside it.
-        replace: whether files that exist already are replaced.
+        kept: names of outputs of an earlier run, which stay.
     """
 
     input: Path
     outputs: dict[str, Path]
     labels: dict[str, Path]
-    replace: bool
+    kept: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ class Plan:
         tasks: the recordings to separate.
         skipped: recordings whose outputs exist.
         failures: path -> why it cannot be separated.
+        works: name of an output -> the digest of what is asked for, for its mark.
     """
 
     targets: list[str]
@@ -57,6 +60,7 @@ class Plan:
     tasks: list[FileTask]
     skipped: list[FinishedFile]
     failures: dict[Path, Exception]
+    works: Mapping[str, str]
 
     def report(self) -> BatchReport:
         """The report of the batch before any recording is separated."""
@@ -70,7 +74,7 @@ class Plan:
 
 
 def plan_batch(
-    names: Sequence[str],
+    works: Mapping[str, str],
     inputs: str | Path | Sequence[str | Path],
     out_dir: str | Path,
     output: OutputOptions,
@@ -80,7 +84,7 @@ def plan_batch(
     """Find the recordings of a batch, and name their outputs.
 
     Args:
-        names: of all targets that the model separates.
+        works: name of each target that the model separates -> a digest of what is asked of it (`query.work_digest`).
         inputs: files, folders (searched with their subfolders), or "-" for standard input.
         out_dir: folder of the outputs; "-" for standard output.
         output: what is written.
@@ -90,7 +94,7 @@ def plan_batch(
         InputError: something that no file could be separated with.
     """
     folder = Path(out_dir)
-    targets = output.written_targets(names)
+    targets = output.written_targets(list(works))
     rest = output.written_rest(targets, stems=stems, stdout=folder == STDOUT)
     written = output.written(targets, rest)
     if output.labels and folder == STDOUT:
@@ -104,23 +108,17 @@ def plan_batch(
             f"the template {output.template!r} names the outputs of {len(recordings)} recordings alike: put {{file}} "
             "into it"
         )
-    plan = Plan(targets, rest, [], [], failures)
-    paths = OutputPaths(folder, written, output, recordings)
+    plan = Plan(targets, rest, [], [], failures, works_of_outputs(works, targets, written))
+    paths = OutputPaths(folder, plan.works, output, recordings)
     for recording in recordings:
         try:
             outputs = paths.of(recording)
             labelled = written if output.rest_only or output.tracks else targets
             labels = {name: outputs[name].with_suffix(".txt") for name in labelled} if output.labels else {}
-            files = [*outputs.values(), *labels.values()]
-            existing = [path for path in files if path != STDOUT and path.exists()]
-            if output.skip_existing and len(existing) == len(files):
+            kept = paths.kept(recording.path, outputs, list(labels.values()))
+            if kept is None:
                 plan.skipped.append(FinishedFile(recording.path, outputs))
                 continue
-            if existing and not (output.overwrite or output.skip_existing):
-                raise AudioError(
-                    f"{existing[0]} exists already: choose another folder or template, overwrite=True or "
-                    "skip_existing=True"
-                )
             if not is_pipe(recording.path):
                 check_file(recording.path)
             if output.video:
@@ -128,14 +126,13 @@ def plan_batch(
         except AudioSepError as error:
             failures[recording.path] = error
             continue
-        # Some of the outputs exist: the process that wrote them was killed before the others were in their places.
-        plan.tasks.append(FileTask(recording.path, outputs, labels, replace=output.overwrite or bool(existing)))
-    if by_name := [one for one in plan.skipped if not any(map(paths.origin_of, one.outputs.values()))]:
+        plan.tasks.append(FileTask(recording.path, outputs, labels, kept))
+    if by_name := [one for one in plan.skipped if not all(map(paths.origin_of, one.outputs.values()))]:
         logger.warning(
             "left out by the names of their outputs, which do not say what they were separated from: %d, such as %s "
             "for %s (if they are of other recordings: overwrite=True, or another folder)",
             len(by_name),
-            next(iter(by_name[0].outputs.values())),
+            next(path for path in by_name[0].outputs.values() if paths.origin_of(path) is None),
             by_name[0].input,
         )
     return plan
@@ -146,7 +143,7 @@ class OutputPaths:
 
     Args:
         folder: of the outputs; Path("-") for standard output.
-        names: of the outputs of each recording.
+        works: name of each output of a recording -> the digest of what is asked for.
         output: format and template.
         recordings: all of the batch.
         taken: other files that are not free.
@@ -155,12 +152,12 @@ class OutputPaths:
     def __init__(
         self,
         folder: Path,
-        names: Sequence[str],
+        works: Mapping[str, str],
         output: OutputOptions,
         recordings: Iterable[InputFile],
         taken: Iterable[Path] = (),
     ) -> None:
-        self._folder, self._names, self._output = folder, list(names), output
+        self._folder, self._works, self._output = folder, works, output
         self._originals = {recording.path.resolve() for recording in recordings}
         self._taken = set(map(_folded, taken))
         self._reached: dict[str, int] = {}  # number of the last recording of a name: thousands may share one
@@ -181,7 +178,9 @@ class OutputPaths:
         file = "stdin" if str(recording.path) == "-" else recording.path.stem
         folder = self._folder if self._folder == STDOUT else self._folder / recording.subfolder
         ending = recording.path.suffix[1:] if self._output.video else self._output.format
-        plan = partial(plan_outputs, folder, self._names, file=file, format=ending, template=self._output.file_template)
+        plan = partial(
+            plan_outputs, folder, list(self._works), file=file, format=ending, template=self._output.file_template
+        )
         name = _folded(folder / file)
         reached, passed, before = self._reached.get(name, 1), self._passed[name], None
         own, foreign = self._earlier_numbers(recording.path, partial(earlier_outputs, folder, file=file, format=ending))
@@ -206,6 +205,45 @@ class OutputPaths:
         self._taken.update(map(_folded, paths.values()))
         return paths
 
+    def kept(self, recording: Path, outputs: Mapping[str, Path], labels: Sequence[Path] = ()) -> frozenset[str] | None:
+        """The outputs of an earlier run that stay: with `skip_existing` no file is replaced.
+
+        Args:
+            recording: the file.
+            outputs: of it.
+            labels: the label files beside them.
+
+        Returns:
+            Their names; None where all files exist.
+
+        Raises:
+            AudioError: a file is in the way, because it is not what would be made now or does not say so.
+        """
+        existing = [path for path in (*outputs.values(), *labels) if path != STDOUT and path.exists()]
+        if not existing or self._output.overwrite:
+            return frozenset()
+        if not self._output.skip_existing:
+            raise AudioError(
+                f"{existing[0]} exists already: choose another folder or template, overwrite=True or skip_existing=True"
+            )
+        kept = frozenset(name for name, path in outputs.items() if path in existing)
+        whole = len(existing) == len(outputs) + len(labels)
+        for name in sorted(kept):
+            origin = self.origin_of(outputs[name])
+            if origin is None and not whole:
+                self._refuse(outputs[name], f"does not say that it is an output of {recording}")
+            if origin is not None and origin.work != self._works[name]:
+                self._refuse(outputs[name], "was made with other options or by another model")
+        if len(kept) < len(outputs) and len(existing) > len(kept):
+            self._refuse(next(path for path in existing if path in labels), f"may not be of {recording}")
+        return None if whole else kept
+
+    @staticmethod
+    def _refuse(path: Path, why: str) -> NoReturn:
+        raise AudioError(
+            f"{path} exists already and {why}: move it, choose another folder or template, or overwrite=True"
+        )
+
     def _earlier_numbers(
         self, recording: Path, earlier_outputs: Callable[..., dict[Path, int]]
     ) -> tuple[list[int], set[int]]:
@@ -216,14 +254,26 @@ class OutputPaths:
         origins = {path: origin for path in earlier if (origin := self.origin_of(path)) is not None}
         if not origins or (mine := self._fingerprint(recording)) is None:
             return [], set()
-        own = sorted({earlier[path] for path, origin in origins.items() if origin == mine})
-        return own, {earlier[path] for path, origin in origins.items() if origin != mine}
+        own = sorted({earlier[path] for path, origin in origins.items() if origin.recording == mine})
+        return own, {earlier[path] for path, origin in origins.items() if origin.recording != mine}
 
     def _is_of_another(self, output: Path, recording: Path) -> bool:
         """Whether an output of an earlier run, which is not made again, says that it is of another recording."""
         if not self._output.skip_existing or output == STDOUT or (origin := self.origin_of(output)) is None:
             return False
-        return self._fingerprint(recording) not in (None, origin)
+        return self._fingerprint(recording) not in (None, origin.recording)
+
+
+def works_of_outputs(works: Mapping[str, str], targets: Sequence[str], outputs: Iterable[str]) -> dict[str, str]:
+    """The digests of outputs: what is left of a mixture, and a stem file, depend on all targets that are written.
+
+    Args:
+        works: name of a target -> its digest.
+        targets: that are written.
+        outputs: names of the outputs.
+    """
+    whole = hashlib.sha256(" ".join(works[target] for target in targets).encode()).hexdigest()[:8]
+    return {name: works.get(name, whole) for name in outputs}
 
 
 def _folded(path: Path) -> str:

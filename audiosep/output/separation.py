@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Generic
 
@@ -16,6 +16,7 @@ from audiosep.inference.explanation import Explanation
 from audiosep.output.files import Outputs
 from audiosep.output.names import plan_outputs
 from audiosep.output.output_options import OnClip, OutputOptions, rest_name
+from audiosep.output.plan import works_of_outputs
 from audiosep.output.within_spans import remainder, remainder_within
 
 _BLOCK = 65_536
@@ -39,6 +40,7 @@ class Separation(Mapping[str, AnyArray], Generic[AnyArray]):
         complete: whether the targets sum to the mixture, so that nothing is left.
         file: stem of the input's file name, for the names of outputs.
         info: what is known about the input file; None for arrays.
+        works: what is written -> name of each target -> a digest of what was asked of it; None for arrays.
 
     Attributes:
         mix: as above.
@@ -63,6 +65,7 @@ class Separation(Mapping[str, AnyArray], Generic[AnyArray]):
         complete: bool = False,
         file: str = "audio",
         info: AudioInfo | None = None,
+        works: Callable[[OutputOptions], Mapping[str, str]] | None = None,
     ) -> None:
         self._targets: dict[str, AnyArray] = dict(targets)
         self.mix: AnyArray = mix
@@ -73,6 +76,7 @@ class Separation(Mapping[str, AnyArray], Generic[AnyArray]):
         self.complete = complete
         self.file = file
         self.info = info
+        self._works = works
 
     def __getitem__(self, name: str) -> AnyArray:
         return self._targets[name]
@@ -170,6 +174,7 @@ class Separation(Mapping[str, AnyArray], Generic[AnyArray]):
             peak=max(float(np.abs(array).max()) for array in arrays.values()),
             tracks=output.tracks,
             recording=None if self.info is None else self.info.path,
+            works=None if self._works is None else works_of_outputs(self._works(output), list(self), files),
         ) as outputs:
             for start in range(0, samples, _BLOCK):
                 outputs.write({name: array[:, start : start + _BLOCK] for name, array in arrays.items()})

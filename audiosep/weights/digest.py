@@ -8,6 +8,30 @@ from pathlib import Path
 _LARGE_FILE = 1 << 28
 
 
+def model_digest(folder: Path, adapter: Path | None = None) -> str:
+    """A digest of a model and an adapter.
+
+    Args:
+        folder: of the model.
+        adapter: a file; None for none.
+
+    Returns:
+        64 hexadecimal digits.
+    """
+    changed = b"" if adapter is None else content_digest(adapter)
+    return hashlib.sha256(folder_digest(folder).encode() + changed).hexdigest()
+
+
+def beside(model: str, specialist: str | None) -> str:
+    """The digest of a model whose stems are those of another.
+
+    Args:
+        model: its digest.
+        specialist: that of the other; None for none.
+    """
+    return model if specialist is None else hashlib.sha256(f"{model} {specialist}".encode()).hexdigest()
+
+
 def folder_digest(folder: Path) -> str:
     """A digest of the names and contents of all files in a folder and its subfolders.
 
