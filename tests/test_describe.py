@@ -254,7 +254,8 @@ def test_the_verb_writes_a_table_files_and_json(
     assert "nowhere for sure" in said
     assert (out / "street (sounds).txt").read_text() == FOUND.labels()
     assert (out / "street (sounds).srt").read_text() == FOUND.srt()
-    assert (out / "street (sounds).csv").read_text() == FOUND.csv()
+    assert (out / "street (sounds).csv").read_text() == FOUND.csv(str(street))
+    assert {row["file"] for row in csv.DictReader((out / "street (sounds).csv").open())} == {str(street)}
     assert main(["describe", str(street), "--labels", "--out", str(out), "--quiet"]) == 2
     assert "exists already" in capsys.readouterr().err
     assert main(["describe", str(street), str(tmp_path / "absent.wav"), "--json", "--quiet"]) == 1
@@ -290,6 +291,46 @@ def test_files_of_recordings_of_one_name_lie_in_their_folders_or_keep_the_ending
     assert "two folders" in capsys.readouterr().err
     assert main(["describe", same[0], "-o", str(out)]) == 2
     assert "--csv" in capsys.readouterr().err
+
+
+def test_the_verb_goes_on_where_it_was_stopped_and_replaces_nothing(
+    shipped: Separator, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("audiosep.cli.common.ModelOptions.load", lambda self, **_: shipped)
+    heard: list[str] = []
+
+    def describe(path: Path, *_: Any, **__: Any) -> Description:
+        if path.name == stop:
+            raise KeyboardInterrupt
+        heard.append(path.name)
+        return FOUND
+
+    monkeypatch.setattr(shipped, "describe", describe)
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    for name in "abc":
+        write_audio(folder / f"{name}.wav", np.zeros((1, 100)), 16000)
+    stop = "c.wav"
+    command = ["describe", str(folder), "--csv", "--srt", "-o", str(out), "--json"]
+    assert main(command) == 130
+    said = capsys.readouterr()
+    document = json.loads(said.out)
+    assert document["error"]["type"] == "Cancelled"
+    assert [Path(one["input"]).name for one in document["results"]] == ["a.wav", "b.wav"]
+    assert "2 of 3 recordings are finished (--skip-existing" in said.err
+    (out / "a (sounds).csv").write_text("mine")
+    (out / "a (sounds).srt").unlink()
+    stop = ""
+    assert main([*command, "--skip-existing"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert [Path(one["input"]).name for one in document["skipped"]] == ["b.wav"]
+    assert heard == ["a.wav", "b.wav", "a.wav", "c.wav"]
+    assert (out / "a (sounds).csv").read_text() == "mine"
+    assert len(list(out.iterdir())) == 6
+    monkeypatch.setattr("audiosep.cli.common.ModelOptions.load", None)  # nothing is left to do
+    assert main([*command, "--skip-existing"]) == 0
+    assert main([*command, "--skip-existing", "--overwrite"]) == 2
+    assert main(["describe", str(folder), "--skip-existing"]) == 2
 
 
 def test_words_that_no_recording_can_be_asked_for_are_a_wrong_command(

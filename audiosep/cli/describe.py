@@ -6,7 +6,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,14 +15,12 @@ import typer
 import audiosep
 from audiosep.cli import common, outputs
 from audiosep.cli.reporting import failure_entry, failure_line
-from audiosep.cli.standard_error import Bar, Terminal, progress_bar, silent_libraries
+from audiosep.cli.standard_error import Terminal, progress_bar, silent_libraries
 from audiosep.errors import AudioError, AudioSepError, Cancelled, InputError, QueryError
 
 if TYPE_CHECKING:
     from audiosep.hearing.description import Description
     from audiosep.output.recordings import InputFile
-    from audiosep.query.query import Query
-    from audiosep.separator import Separator
 
 app = common.application()
 
@@ -40,17 +38,19 @@ class _Files:
         folder: of them.
         kinds: of csv, labels and srt.
         overwrite: whether files that exist are replaced.
+        skip_existing: whether they stay, and only the others are written.
     """
 
     folder: Path
     kinds: tuple[str, ...]
     overwrite: bool
+    skip_existing: bool
 
     def of(self, recordings: Sequence[InputFile]) -> dict[Path, dict[str, Path]]:
         """Recording -> kind -> its file, each of its own; recordings that differ in their ending keep it.
 
         Raises:
-            InputError: a file exists, or two recordings have the same name; names them.
+            InputError: two recordings have the same name; names them.
         """
         stems = {one.path: one.subfolder / ("stdin" if str(one.path) == "-" else one.path.stem) for one in recordings}
         counts = Counter(stems.values())
@@ -60,14 +60,74 @@ class _Files:
             if self.kinds and name in taken:
                 raise InputError(f"{taken[name]} and {path} have the same name: describe them into two folders (--out)")
             taken[name] = path
-        files = {
+        return {
             path: {kind: self.folder / f"{name} (sounds).{_ENDINGS[kind]}" for kind in self.kinds}
             for path, name in names.items()
         }
-        for file in (file for kinds in files.values() for file in kinds.values()):
-            if file.exists() and not self.overwrite:
-                raise InputError(f"{file} exists already: choose another folder, or --overwrite")
-        return files
+
+    def missing(self, files: Mapping[str, Path]) -> dict[str, Path]:
+        """Those files of a recording that are to be written.
+
+        Raises:
+            InputError: one exists, and nothing says what to do with it.
+        """
+        existing = [] if self.overwrite else [kind for kind, file in files.items() if file.exists()]
+        if existing and not self.skip_existing:
+            raise InputError(
+                f"{files[existing[0]]} exists already: choose another folder, --overwrite or --skip-existing"
+            )
+        return {kind: file for kind, file in files.items() if kind not in existing}
+
+
+@dataclass
+class _Listening:
+    """What a run has found.
+
+    Attributes:
+        terminal: standard error.
+        as_json: whether a document is written at the end, in place of tables.
+        skipped: recordings whose files exist, for the document.
+        failures: path -> why it was not described.
+        results: of recordings, for the document.
+        began: when, in seconds.
+    """
+
+    terminal: Terminal
+    as_json: bool
+    skipped: list[dict[str, Any]]
+    failures: dict[Path, Exception]
+    results: list[dict[str, Any]] = field(default_factory=list)
+    began: float = field(default_factory=time.perf_counter)
+
+    def end(self, model: str, error: Cancelled | None = None) -> int:
+        """Write the failures and the document.
+
+        Args:
+            model: its name.
+            error: where the user has stopped the run.
+
+        Returns:
+            The exit code.
+        """
+        for path, failure in self.failures.items():
+            self.terminal.print(failure_line(path, failure))
+        if error is not None:
+            self.terminal.print(f"audiosep: {error}")
+        if self.as_json:
+            common.emit(
+                {
+                    "version": audiosep.__version__,
+                    **({} if error is None else {"error": common.describe(error)}),
+                    "model": model,
+                    "seconds": round(time.perf_counter() - self.began, 3),
+                    "results": self.results,
+                    "failures": [failure_entry(path, one) for path, one in self.failures.items()],
+                    "skipped": self.skipped,
+                }
+            )
+        if error is not None:
+            return common.CANCELLED
+        return common.FAILED if self.failures else common.DONE
 
 
 @app.command()
@@ -87,6 +147,9 @@ def describe(
         Path | None, typer.Option("--out", "-o", metavar="FOLDER", help=f"Folder of these files [default: {_FOLDER}].")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
+    skip_existing: Annotated[
+        bool, typer.Option("--skip-existing", help="Leave out recordings whose files exist; replace nothing.")
+    ] = False,
     track: Annotated[
         str | None, typer.Option(metavar="TRACK", help="Number, language or name of the audio track.")
     ] = None,
@@ -107,74 +170,75 @@ def describe(
 
     queries = as_queries(sound) if sound else None
     kinds = tuple(kind for kind, wanted in (("csv", table), ("labels", labels), ("srt", srt)) if wanted)
-    if out is not None and not kinds:
-        raise InputError("--out is the folder of the files that --csv, --labels and --srt write: name one of them")
+    if (out is not None or skip_existing) and not kinds:
+        option = "--skip-existing" if out is None else "--out"
+        raise InputError(f"{option} is for the files that --csv, --labels and --srt write: name one of them")
+    if overwrite and skip_existing:
+        raise InputError("--overwrite and --skip-existing exclude each other: choose one")
     folder = out or Path(_FOLDER)
     if kinds:
         outputs.check_folder(folder)
     recordings, failures = find_recordings(inputs, folder)
-    files = _Files(folder, kinds, overwrite).of(recordings)
+    wanted = _Files(folder, kinds, overwrite, skip_existing)
+    files = wanted.of(recordings)
+    tasks = {path: missing for path, each in files.items() if (missing := wanted.missing(each)) or not kinds}
     terminal = Terminal()
     common.logs_to(terminal, verbose, quiet)
-    began = time.perf_counter()
-    results: list[dict[str, Any]] = []
+    skipped = [{"input": str(path), "outputs": _paths(files[path])} for path in files if path not in tasks]
+    if skipped and not quiet:
+        terminal.print(f"{len(skipped)} of {len(files)} recordings have their files already")
+    listening = _Listening(terminal, as_json, skipped, failures)
+    if not tasks:
+        return listening.end(chosen.model)
     separator = chosen.load()
-    with silent_libraries(quiet), progress_bar(terminal, "Listening", quiet) as bar:
-        for number, (path, written) in enumerate(files.items()):
-            bar.describe(f"{number + 1} of {len(files)}: {path.name}")
-            try:
-                results.append(_described(separator, path, queries, most, quick, track, written, bar, as_json=as_json))
-            except (Cancelled, QueryError):  # a sound that no recording can be asked for
-                raise
-            except (AudioSepError, OSError) as error:
-                failures[path] = error
-    for path, failure in failures.items():
-        terminal.print(failure_line(path, failure))
-    if as_json:
-        common.emit(
-            {
-                "version": audiosep.__version__,
-                "model": separator.name,
-                "seconds": round(time.perf_counter() - began, 3),
-                "results": results,
-                "failures": [failure_entry(path, error) for path, error in failures.items()],
-            }
+    try:
+        with silent_libraries(quiet), progress_bar(terminal, "Listening", quiet) as bar:
+            for number, (path, written) in enumerate(tasks.items()):
+                bar.describe(f"{number + 1} of {len(tasks)}: {path.name}")
+                try:
+                    found = separator.describe(path, queries, most=most, quick=quick, track=track, progress=bar)
+                    _write(path, found, written, show=not as_json)
+                    listening.results.append(_result(path, found, files[path]))
+                except QueryError:  # a sound that no recording can be asked for
+                    raise
+                except (AudioSepError, OSError) as error:
+                    failures[path] = error
+    except KeyboardInterrupt:
+        done = f"cancelled; {len(listening.results)} of {len(tasks)} recordings are finished"
+        return listening.end(
+            separator.name, Cancelled(f"{done} (--skip-existing goes on with the others)" if kinds else done)
         )
-    return common.FAILED if failures else common.DONE
+    return listening.end(separator.name)
 
 
-def _described(
-    separator: Separator,
-    path: Path,
-    queries: Sequence[Query] | None,
-    most: int,
-    quick: bool,
-    track: str | None,
-    files: Mapping[str, Path],
-    progress: Bar,
-    *,
-    as_json: bool,
-) -> dict[str, Any]:
-    """Describe a recording: the table on standard output, the files, and the entry of the document."""
+def _write(path: Path, found: Description, files: Mapping[str, Path], *, show: bool) -> None:
+    """Write the files of a recording, and its table and their paths to standard output."""
     from audiosep.atomic import make_folder, write_text
 
-    found = separator.describe(path, queries, most=most, quick=quick, track=track, progress=progress)
-    texts = {"csv": found.csv, "labels": found.labels, "srt": found.srt}
     for kind, file in files.items():
         make_folder(file.parent, AudioError)
-        write_text(file, texts[kind]())
-    if not as_json:
+        text = found.csv(str(path)) if kind == "csv" else found.labels() if kind == "labels" else found.srt()
+        write_text(file, text)
+    if show:
         common.say(_table(path, found))
         for file in files.values():
             common.say(str(file))
+
+
+def _result(path: Path, found: Description, files: Mapping[str, Path]) -> dict[str, Any]:
+    """The entry of a recording in the document."""
     return {
         "input": str(path),
         "length": round(found.seconds, 3),
         "sounds": [
             {"name": one.name, "score": one.score, "spans": [list(span) for span in one.spans]} for one in found
         ],
-        "outputs": {kind: str(file) for kind, file in files.items()},
+        "outputs": _paths(files),
     }
+
+
+def _paths(files: Mapping[str, Path]) -> dict[str, str]:
+    return {kind: str(file) for kind, file in files.items()}
 
 
 def _table(path: Path, found: Description) -> str:

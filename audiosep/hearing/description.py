@@ -68,14 +68,19 @@ class Description(Sequence[HeardSound]):
         ]
         return "\n".join(blocks)
 
-    def csv(self) -> str:
-        """The spans as a table: name, score, start, end; a sound without spans has a row without times."""
+    def csv(self, file: str | None = None) -> str:
+        """The spans as a table: name, score, start, end; a sound without spans has a row without times.
+
+        Args:
+            file: the recording, for a first column of that name, so that tables can be joined; None: no such column.
+        """
+        first = {} if file is None else {"file": file}
         text = io.StringIO()
         table = csv.writer(text, lineterminator="\n")
-        table.writerow(["name", "score", "start", "end"])
+        table.writerow([*first, "name", "score", "start", "end"])
         for sound in self:
             for span in sound.spans or (("", ""),):
-                table.writerow([sound.name, f"{sound.score:.3f}", *span])
+                table.writerow([*first.values(), sound.name, f"{sound.score:.3f}", *span])
         return text.getvalue()
 
 
