@@ -9,10 +9,12 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from safetensors.numpy import save_file
 
 import audiosep
 from audiosep.errors import ModelError
 from audiosep.evaluation.baselines import BASELINES
+from audiosep.models.adapter_file import ADAPTER
 from audiosep.models.families import FAMILIES
 from audiosep.weights import catalogue
 from audiosep.weights.catalogue import MODELS, installed, locate, model_folder
@@ -87,6 +89,15 @@ def test_names_win_over_folders_and_paths_do_not(tmp_path: Path, monkeypatch: py
 def test_what_is_missing_is_said_with_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ModelError, match=r"1\.26 GB, licence MIT"):
         locate("audiosep-base")
+    with pytest.raises(ModelError, match="`audiosep models download htdemucs --accept-licence`"):
+        locate("htdemucs")
+    save_file({}, tmp_path / "mine.safetensors", {ADAPTER: "1", "base": "mini"})
+    with pytest.raises(ModelError, match=r"an adapter of the model mini: .*\(--adapter .*mine\.safetensors\)"):
+        locate(tmp_path / "mine.safetensors")
+    for content in (b"", bytes(100), b"\xff" * 100):
+        (tmp_path / "other.safetensors").write_bytes(content)
+        with pytest.raises(ModelError, match="audiosep convert"):
+            locate(tmp_path / "other.safetensors")
     with pytest.raises(ModelError, match="models download someone/something"):
         locate("someone/something")
     with pytest.raises(ModelError, match="did you mean 'mini'"):

@@ -558,7 +558,8 @@ def test_what_is_missing_is_said_with_its_remedy(name: str, tmp_path: Path, monk
 
     monkeypatch.setenv("AUDIOSEP_HOME", str(tmp_path))
     known = MODELS[name]
-    with pytest.raises(ModelError, match=rf"`audiosep models download {name}`.* licence ") as absent:
+    accept = " --accept-licence" if known.restricted else ""
+    with pytest.raises(ModelError, match=rf"`audiosep models download {name}{accept}`.* licence ") as absent:
         audiosep.load(name)
     assert "\n" not in str(absent.value)
     if known.restricted:

@@ -55,6 +55,13 @@ def test_unreadable_text_is_an_error(words: WordPieces, text: str) -> None:
         words(["dog", text])
 
 
+def test_a_word_that_is_too_long_is_said_to_be(words: WordPieces) -> None:
+    with pytest.raises(QueryError, match="at most 40 letters"):
+        words([300 * "x"])
+    with pytest.raises(QueryError, match="Latin"):
+        words([50 * "琴"])
+
+
 def test_tokenizer_of_another_model_is_an_error(words: WordPieces, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"tokenizer\.json is missing"):
         WordPieces.read(tmp_path / "tokenizer.json", words.vocabulary)

@@ -39,11 +39,7 @@ def list_models(as_json: common.AsJson = False) -> None:
             print(f"{'':{width}}  stems: {', '.join(entry['stems'])}")
         if not entry["folder"] and not entry["bundled"]:
             known = catalogue.MODELS[entry["name"]]
-            accept = " --accept-licence" if known.restricted else ""
-            print(
-                f"{'':{width}}  to download it ({known.bytes / 1e9:.2f} GB): "
-                f"audiosep models download {entry['name']}{accept}"
-            )
+            print(f"{'':{width}}  to download it ({known.bytes / 1e9:.2f} GB): {known.download}")
 
 
 @app.command()

@@ -23,11 +23,11 @@ from torch.nn.utils import parametrize
 
 from audiosep.atomic import write_bytes
 from audiosep.errors import ConfigError, ModelError
+from audiosep.models.adapter_file import ADAPTER
 
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d, nn.ConvTranspose2d)
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.LayerNorm, nn.GroupNorm)
 LARGEST = 5_000_000
-_FORMAT = "audiosep_adapter"
 _BASE = "_adapter_base"
 
 
@@ -125,7 +125,7 @@ class Adapter:
             after = model.get_parameter(name)
             tensors[f"{name}.change"] = after - before.to(after.device)
         stored = {k: v.detach().to("cpu", copy=True).contiguous() for k, v in tensors.items()}
-        facts = {_FORMAT: "1", "base": base, "base_hash": self.base_hash, "about": json.dumps(dict(about or {}))}
+        facts = {ADAPTER: "1", "base": base, "base_hash": self.base_hash, "about": json.dumps(dict(about or {}))}
         write_bytes(path, save(stored, metadata=facts))
 
     def merge(self) -> None:
@@ -216,6 +216,6 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dictionary
     except SafetensorError as error:
         raise ModelError(f"{path}: no readable adapter file ({error}); fine-tune again") from error
-    if facts.get(_FORMAT) != "1":
+    if facts.get(ADAPTER) != "1":
         raise ModelError(f"{path} is no adapter file; `audiosep finetune` makes one")
     return facts, tensors

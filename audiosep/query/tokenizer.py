@@ -66,12 +66,17 @@ class WordPieces:
         """(n, longest) int64 ids of n texts, padded with 0.
 
         Raises:
-            QueryError: a text has no Latin letter or digit.
+            QueryError: a text has no Latin letter or digit, or only words that are too long.
         """
         encoded = [e.ids for e in self.tokenizer.encode_batch(list(texts))]
         for text, ids in zip(texts, encoded, strict=True):
             if not any(i > 1 for i in ids):
-                raise QueryError(f"the model cannot read the query {text!r}: write it in Latin letters, in English")
+                words = self.tokenizer.normalizer.normalize_str(text).split()
+                long = any(len(word) > _LONGEST_WORD and set(word) & set(_LETTERS) for word in words)
+                remedy = "write it in Latin letters, in English"
+                if long:
+                    remedy = f"its words have at most {_LONGEST_WORD} letters"
+                raise QueryError(f"the model cannot read the query {text!r}: {remedy}")
         out = torch.zeros(len(encoded), max((len(ids) for ids in encoded), default=0), dtype=torch.int64)
         for row, ids in zip(out, encoded, strict=True):
             row[: len(ids)] = torch.tensor(ids)

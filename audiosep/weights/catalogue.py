@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from audiosep.errors import ModelError
+from audiosep.models.adapter_file import base_of
 from audiosep.weights.baseline_names import BASELINE_NAMES
 from audiosep.weights.model_entry import ModelEntry, PublishedFile
 from audiosep.weights.stem_models import STEM_MODELS
@@ -137,6 +138,11 @@ def locate(model: str | Path) -> Path:
         if name in BASELINE_NAMES and not (path / "config.json").is_file():
             raise ModelError(f"the folder {name} here is no model of audiosep, and {_baseline(name)}")
         return path
+    if path.is_file() and (base := base_of(path)) is not None:
+        raise ModelError(
+            f"{name} is an adapter of the model {base}: give that as the model, and this as the adapter "
+            f"(--adapter {name})"
+        )
     if path.is_file():
         raise ModelError(f"{name} is a file: turn it into a model's folder first with `audiosep convert {name} FOLDER`")
     if isinstance(model, str) and HUB_ID.fullmatch(name):
@@ -178,6 +184,6 @@ def _absent(entry: ModelEntry) -> NoReturn:
             f"again, or put a trained model into {CHECKOUT / 'checkpoints' / entry.name}"
         )
     raise ModelError(
-        f"{entry.name!r} is not on this machine: `audiosep models download {entry.name}` fetches it "
+        f"{entry.name!r} is not on this machine: `{entry.download}` fetches it "
         f"({entry.bytes / 1e9:.2f} GB, licence {entry.licence})"
     )

@@ -51,7 +51,7 @@ def check_accepted(entry: ModelEntry) -> None:
     if not accepted(entry):
         raise ModelError(
             f"the licence of the weights of {entry.name} ({entry.licence}) does not allow every use: if you accept "
-            f"that, `audiosep models download {entry.name} --accept-licence`"
+            f"that, `{entry.download}`"
         )
 
 

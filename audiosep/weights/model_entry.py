@@ -75,6 +75,11 @@ class ModelEntry:
         return self.licence not in _FREE
 
     @property
+    def download(self) -> str:
+        """The command that downloads it, and accepts its licence where that has to be."""
+        return f"audiosep models download {self.name}" + (" --accept-licence" if self.restricted else "")
+
+    @property
     def bytes(self) -> int:
         """Size of what `download` fetches, as far as it is known."""
         return sum(source.bytes or source.about_bytes for source in self.sources)
