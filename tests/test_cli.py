@@ -191,6 +191,12 @@ def test_explain_says_which_recordings_answered_and_what_each_estimate_weighed(r
     assert code == 0, err
     for name in ("dog barking", "drums"):
         assert re.search(rf"{name}: from .* recordings\).*; estimates: as asked \d+%, what that leaves \d+%", err), err
+    code, out, _ = run("separate", song, "dog barking", *rest, "-o", tmp_path / "explained", "--json")
+    assert json.loads(out)["results"][0]["explanation"]["dog barking"]["labels"]
+    rest.remove("--explain")
+    code, out, _ = run("separate", song, "dog barking", *rest, "-o", tmp_path / "not", "--json")
+    assert "explanation" not in json.loads(out)["results"][0]
+    rest.append("--explain")
     # Beside a query that names no stem the drums are not answered by stems alone.
     code, _, err = run("separate", song, "dog barking", "drums", *rest, "-o", tmp_path / "stems")
     assert code == 0, err

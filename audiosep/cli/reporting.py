@@ -93,7 +93,7 @@ class Reporter:
         """A recording is finished, or has failed."""
         if isinstance(outcome, FileResult):
             self.report.results.append(outcome)
-            self._line({"event": "result", **entry(outcome)})
+            self._line({"event": "result", **entry(outcome, explain=self._explain)})
             if self._paths and not (self._as_json or self._json_lines):
                 for output in (*outcome.outputs.values(), *outcome.labels.values()):
                     common.say(str(output))
@@ -116,7 +116,7 @@ class Reporter:
         counts = {"results": len(report.results), "failures": len(report.failures), "skipped": len(report.skipped)}
         self._line({"event": "end", **about, **counts})
         if self._as_json:
-            common.emit(document(report, about))
+            common.emit(document(report, about, explain=self._explain))
         if report.failures:
             self._terminal.print(f"audiosep: {len(report.failures)} of {sum(counts.values())} files failed")
 
@@ -130,7 +130,7 @@ class Reporter:
         self._terminal.print(f"audiosep: {error}")
         self._line({"event": "end", "error": common.describe(error), "results": done})
         if self._as_json:
-            common.emit(document(self.report, {"error": common.describe(error)}))
+            common.emit(document(self.report, {"error": common.describe(error)}, explain=self._explain))
 
     def _line(self, content: dict[str, Any]) -> None:
         if self._json_lines:
@@ -166,28 +166,37 @@ def explained(result: FileResult) -> Iterator[str]:
         yield f"{name}: from {', '.join(labels)}" + (f"; estimates: {', '.join(ways)}" if ways else "")
 
 
-def document(report: BatchReport, about: Mapping[str, Any]) -> dict[str, Any]:
+def document(report: BatchReport, about: Mapping[str, Any], *, explain: bool) -> dict[str, Any]:
     """A report as the document of `--json`.
 
     Args:
         report: of the job.
         about: first entries of the document.
+        explain: as in `entry`.
     """
     return {
         "version": audiosep.__version__,
         **about,
-        "results": [entry(result) for result in report.results],
+        "results": [entry(result, explain=explain) for result in report.results],
         "failures": [failure_entry(path, error) for path, error in report.failures.items()],
-        "skipped": [entry(one) if isinstance(one, FileResult) else _finished(one) for one in report.skipped],
+        "skipped": [
+            entry(one, explain=explain) if isinstance(one, FileResult) else _finished(one) for one in report.skipped
+        ],
     }
 
 
-def entry(result: FileResult) -> dict[str, Any]:
-    """A result for JSON."""
+def entry(result: FileResult, *, explain: bool) -> dict[str, Any]:
+    """A result for JSON.
+
+    Args:
+        result: of a recording.
+        explain: whether it says how the queries were answered, which names a hundred labels and more.
+    """
+    explanation = {name: dataclasses.asdict(each) for name, each in result.explanation.items()}
     return {
         **_finished(result),
         "presence": result.presence,
-        "explanation": {name: dataclasses.asdict(each) for name, each in result.explanation.items()},
+        **({"explanation": explanation} if explain else {}),
         "activity": {name: _activity(each) for name, each in result.activity.items()},
         "labels": {name: str(path) for name, path in result.labels.items()},
         "gain": result.gain,
