@@ -266,6 +266,12 @@ def picture(path: Path) -> list[tuple[int, bytes]]:
     return [(int(field[2]) - int(fields[0][2]), field[-1]) for field in fields]
 
 
+def test_a_sound_that_is_known_by_example_is_removed(run: Run, songs: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    command = ("remove", songs / "1.wav", "--like", songs / "2.wav", "--not", "dog", "--weight", "0.5")
+    code, out, err = run(*command, "-o", tmp_path / "out", "-m", tiny_folder)
+    assert (code, out) == (0, f"{tmp_path / 'out' / '1 (without 2).wav'}\n"), err
+
+
 def test_what_is_no_video_has_no_picture(run: Run, songs: Path, tiny_folder: Path) -> None:
     code, _, err = run("remove", songs / "1.wav", "dog", "--video", "-m", tiny_folder)
     assert (code, "is no video whose picture could be copied" in err) == (1, True)

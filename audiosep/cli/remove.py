@@ -10,7 +10,7 @@ import typer
 from audiosep.cli import command_line, common, job
 from audiosep.cli.job_options import ByWords, RemoveOptions
 from audiosep.cli.manifests import read_inputs
-from audiosep.cli.separate import At, NotAt, Places, build, split
+from audiosep.cli.separate import At, Embedding, Like, Negative, NotAt, Places, Weight, build, split
 from audiosep.cli.times import spans
 
 app = common.application()
@@ -27,6 +27,10 @@ def remove(
         list[str] | None,
         typer.Option("--query", "-q", metavar="TEXT", help="A sound to remove; every argument is then an input."),
     ] = None,
+    like: Like = None,
+    embedding: Embedding = None,
+    negative: Negative = None,
+    weight: Weight = 1.0,
     by_words: ByWords = False,
     at: At = None,
     not_at: NotAt = None,
@@ -43,13 +47,16 @@ def remove(
 
     audiosep remove street.wav "dog barking" -o out/
 
+    audiosep remove office.wav --like our_fan.wav -o out/
+
     audiosep remove film.mp4 music --video -o out/
 
     audiosep remove - wind -o - < in.wav > out.wav
     """
     listed = [] if options.manifest is None else read_inputs(options.manifest)
     places = Places(tuple(spans(at, "--at")), tuple(spans(not_at, "--not-at")))
-    inputs, texts = split(arguments or [], bool(query), listed, command=command_line.get(), places=places)
-    queries = build([*texts, *(query or [])], places=places)
+    inputs_only = bool(query or like or embedding)
+    inputs, texts = split(arguments or [], inputs_only, listed, command=command_line.get(), places=places)
+    queries = build([*texts, *(query or [])], like or [], embedding or [], negative or [], weight, places)
     options = replace(options, output=replace(options.output, rest_only=True, everywhere=everywhere))
     return job.run(inputs, queries, options, chosen, by_words=by_words)

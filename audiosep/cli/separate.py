@@ -27,6 +27,20 @@ if TYPE_CHECKING:
 
 app = common.application()
 
+Like = Annotated[
+    list[Path] | None,
+    typer.Option("--like", metavar="FILE", help="A recording of the sound; every argument is then an input."),
+]
+Embedding = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--embedding", metavar="FILE", help="A .npy file with a query embedding; every argument is then an input."
+    ),
+]
+Negative = Annotated[
+    list[str] | None, typer.Option("--not", metavar="TEXT", help="A sound to keep out of every target.")
+]
+Weight = Annotated[float, typer.Option("--weight", metavar="NUMBER", help="How strongly --not counts.")]
 At = Annotated[
     list[str] | None,
     typer.Option("--at", metavar="START-END", help="Where the sound can be heard in the recording; repeatable."),
@@ -63,20 +77,10 @@ def separate(
         list[str] | None,
         typer.Option("--query", "-q", metavar="TEXT", help="A sound to separate; every argument is then an input."),
     ] = None,
-    like: Annotated[
-        list[Path] | None,
-        typer.Option("--like", metavar="FILE", help="A recording of the sound; every argument is then an input."),
-    ] = None,
-    embedding: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--embedding", metavar="FILE", help="A .npy file with a query embedding; every argument is then an input."
-        ),
-    ] = None,
-    negative: Annotated[
-        list[str] | None, typer.Option("--not", metavar="TEXT", help="A sound to keep out of every target.")
-    ] = None,
-    weight: Annotated[float, typer.Option("--weight", metavar="NUMBER", help="How strongly --not counts.")] = 1.0,
+    like: Like = None,
+    embedding: Embedding = None,
+    negative: Negative = None,
+    weight: Weight = 1.0,
     at: At = None,
     not_at: NotAt = None,
     by_words: ByWords = False,
