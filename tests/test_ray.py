@@ -597,3 +597,10 @@ def test_the_command_starts_a_cluster_of_its_own_and_ends_it(album: Path, mini_f
     assert document["results"][0]["outputs"]["piano"] == "separated/1 (piano).wav"
     assert (document["skipped"], document["report"]) == ([], f"separated/{REPORT}")
     assert set(files(tmp_path / "separated")) == {"1 (piano).wav", "1 (without piano).wav", REPORT}
+    here = [word for word in words if word not in ("--ray", "--workers", "2")]
+    for command, key in (([*here, "--skip-existing"], "skipped"), ([*words, "--skip-existing", "--mono"], "failures")):
+        done = subprocess.run(
+            [sys.executable, "-m", "audiosep", *command], cwd=tmp_path, env=environment, capture_output=True, text=True
+        )
+        assert "album/1.wav" in [one["input"] for one in json.loads(done.stdout)[key]], done.stderr
+    assert "was made with other options" in done.stderr
