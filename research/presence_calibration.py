@@ -2,9 +2,10 @@
 
     python -m research.presence_calibration recipe.json manifest.jsonl --cache cache/ --into docs/recall.md
 
-The scale and shift of the logits (Platt, 1999) are fitted on mixtures of group a of a recipe: each is asked for a sound
-that it has and for one that another mixture has. Put them into `presence_calibration` of the model's configuration. The
-table compares what is said with what holds on other groups, where as many sounds are there (b, h) as are absent (c).
+The scale and shift of the network's logits (Platt, 1999) are fitted on mixtures of group a of a recipe: each is asked
+for a sound that it has and for one that another mixture has, as live streams ask. Put them into `presence_calibration`
+of the model's configuration. The table compares what is said of words, by the evidence of
+`research.presence_evidence`, with what holds on other groups, where as many sounds are there (b, h) as are absent (c).
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ from audiosep.errors import ConfigError
 from audiosep.metrics import roc_auc
 from audiosep.models.hybrid import Hybrid
 from audiosep.query.encoder import QueryEncoder
+from audiosep.query.query import Query
+from audiosep.query.resolve import resolve
 from audiosep.separator import Separator
 from research.pages import put
 
@@ -96,20 +99,28 @@ def table(said: Said) -> str:
     return "\n".join([*lines, f"\nAUC {area:.3f}, root mean square error {error:.3f}."]) + "\n"
 
 
-def said(separator: Separator, audio: RecipeAudio, asked: Sequence[tuple[RecipeEntry, str, bool]]) -> Said:
+def said(
+    separator: Separator, audio: RecipeAudio, asked: Sequence[tuple[RecipeEntry, str, bool]], *, by_network: bool
+) -> Said:
     """Ask a separator for sounds.
 
     Args:
         separator: whose model has a presence.
         audio: of the mixtures.
         asked: mixtures, the texts, and whether the sound is there.
+        by_network: whether what the network alone says is asked for, by the embeddings of the texts.
     """
-    scores = []
+    assert separator.encoder is not None
+    scores: list[float] = []
     for entry, text, _ in track(asked, "separating", console=Console(stderr=True)):
+        query: str | Query = text
+        if by_network:
+            resolved = resolve([text], separator.encoder, prototypes=separator.prototypes)
+            query = Query(embedding=resolved.embeddings[0], name=text)
         mix = audio.sources(entry).sum(0)
-        result = separator.separate(mix, text, sample_rate=audio.corpus.sample_rate)
+        result = separator.separate(mix, query, sample_rate=audio.corpus.sample_rate)
         assert result.presence is not None
-        scores.append(result.presence[text])
+        scores += result.presence.values()
     return Said(np.array(scores, np.float64), np.array([there for *_, there in asked]))
 
 
@@ -166,13 +177,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise ConfigError(f"group {FITTED}: every query means a sound of every mixture; use a recipe with more labels")
     asked = [(entry, entry.query, True) for entry in fitted]
     asked += [(entry, text, False) for entry, text in others]
-    scale, shift = fit(said(separator, audio, asked))
+    scale, shift = fit(said(separator, audio, asked, by_network=True))
     before = separator.model.config.presence_calibration
     print(f"presence_calibration: [{scale * before[0]:.3f}, {scale * before[1] + shift:.3f}], now {list(before)}")
     tested = [(entry, entry.query, group != ABSENT) for group in THERE + ABSENT for entry in some(group)]
-    heard = said(separator, audio, tested)
-    text = table(heard)
-    print(f"{text}\nwith that:\n{table(heard.calibrated(scale, shift))}")
+    text = table(said(separator, audio, tested, by_network=False))
+    print(text, end="")
     if options.into:
         put(text, options.into, "presence")
     return 0

@@ -17,9 +17,10 @@ from audiosep import Options, Query
 from audiosep.errors import ModelError
 from audiosep.models.hybrid import Hybrid
 from audiosep.models.hybrid_config import HybridConfig
+from audiosep.models.known_sounds import Among, Beside, KnownSounds
 from audiosep.models.listener import ListenerConfig
 from audiosep.models.masks import share_out
-from audiosep.models.query_ways import Beside, KnownSounds, Ways
+from audiosep.models.query_ways import Ways
 from audiosep.models.refinement import Heard, residual_mask
 from audiosep.models.stft import mean_power_of
 from audiosep.query import load_prototypes
@@ -184,12 +185,12 @@ def test_the_sounds_beside_are_the_clearest_others_and_no_two_names_of_one() -> 
         offsets=torch.tensor([0.0, 0.5, 0.0, 0.0]),
     )
     heard = torch.tensor([[5.0, 4.9, 9.0, 1.0], [0.0, 3.0, 9.0, 1.0]])
-    beside = Beside(known, torch.tensor([True, True, False, True]), most=2)
-    found = beside.loudest(heard)
+    beside = Beside(torch.tensor([True, True, False, True]), most=2)
+    found = beside.loudest(known, heard)
     assert found.argmax(-1).tolist() == [[0, 1], [3, 3]]
-    assert beside.to(torch.device("cpu")).loudest(heard).equal(found)
+    assert beside.to(torch.device("cpu")).loudest(known, heard).equal(found)
     only = replace(beside, others=torch.tensor([True, True, False, False]), most=3)
-    assert only.loudest(heard).argmax(-1).tolist() == [[0, 1], [0, 1], [0, 1]]  # never the queried one
+    assert only.loudest(known, heard).argmax(-1).tolist() == [[0, 1], [0, 1], [0, 1]]  # never the queried one
 
 
 def test_labels_that_mean_the_queried_sound_are_not_beside_it() -> None:
@@ -204,7 +205,8 @@ def test_labels_that_mean_the_queried_sound_are_not_beside_it() -> None:
         beside = ways.beside
         assert beside is not None
         assert not beside.others[number]
-        torch.testing.assert_close(beside.known.embeddings[number], recalled.query)
+        assert ways.among is not None
+        torch.testing.assert_close(ways.among.known.embeddings[number], recalled.query)
         assert beside.most == 3
         balanced, fast = recalled.ways("balanced"), recalled.ways("fast")
         assert balanced is not None
@@ -256,10 +258,11 @@ def test_what_a_sound_beside_leaves_is_one_more_first_estimate(hybrid: Hybrid) -
     known = KnownSounds(torch.stack(other), torch.stack(other), torch.zeros(3, TAGS), torch.tensor([0.0, 0.0, 9.0]))
     # Without tags and without a sound to compare with, all runs count alike.
     plain = Ways(torch.zeros(TAGS), torch.zeros(512))
-    beside = replace(plain, beside=Beside(known, torch.tensor([False, True, True]), most=1))
+    among = Among(known, torch.zeros(512), torch.zeros(TAGS), 0.0)
+    beside = replace(plain, among=among, beside=Beside(torch.tensor([False, True, True]), most=1))
     nothing = torch.zeros(1, 512)
     with_it = hybrid(mix, query[None], nothing, [beside])
-    without = hybrid(mix, query[None], nothing, [plain])
+    without = hybrid(mix, query[None], nothing, [replace(plain, among=among)])
     assert with_it.weights[0] is not None
     torch.testing.assert_close(with_it.weights[0], torch.full((2, 3), 1 / 3))
     # Two runs without it, of the estimate and its residual; the third refines what is left without the sound beside.
@@ -273,7 +276,11 @@ def test_what_a_sound_beside_leaves_is_one_more_first_estimate(hybrid: Hybrid) -
                                                      (heard.embedding * query).sum(-1, keepdim=True)))  # fmt: skip
     third = hybrid.decode(features, queries, zeros, owner, previous=start).mask
     found = hybrid.bands.expand(third)[:, None]
-    wanted = 3 * with_it.waveforms - 2 * without.waveforms
+    bare = []  # without what is said of the presence
+    for estimate in (with_it, without):
+        assert estimate.presence is not None
+        bare.append(estimate.waveforms / among.loudness(torch.logit(estimate.presence))[..., None, None])
+    wanted = 3 * bare[0] - 2 * bare[1]
     given = from_mask(hybrid, mix, found)
     inner = slice(2 * hybrid.n_fft, -2 * hybrid.n_fft)  # the ends are padded in another way
     torch.testing.assert_close(wanted[:, 0, :, inner], given[..., inner], atol=2e-4, rtol=1e-3)
@@ -324,15 +331,60 @@ def from_mask(model: Hybrid, mix: torch.Tensor, mask: torch.Tensor) -> torch.Ten
     return torch.istft(spectrum * mask[:, 0], model.n_fft, model.hop, window=window, length=mix.shape[-1])[:, None]
 
 
-def test_a_sound_that_is_probably_absent_is_turned_down_more_than_by_one_way(hybrid: Hybrid) -> None:
+def test_a_sound_that_is_probably_absent_is_turned_down_by_both_presences(hybrid: Hybrid) -> None:
     mix = torch.randn(1, 1, 40 * 512, generator=torch.Generator().manual_seed(4))
-    query, nothing, ways = asked()
-    found = hybrid(mix, query, nothing, [ways])
+    query, nothing, alone = asked()
+    ways = replace(alone, among=among_others())
+    plain, found = (hybrid(mix, query, nothing, [way]) for way in (alone, ways))
+    assert plain.presence is not None
     assert found.presence is not None
-    power = hybrid.config.presence_exponent + ways.caution
     hybrid.config = replace(hybrid.config, presence_exponent=0.0)
-    whole = hybrid(mix, query, nothing, [ways]).waveforms
-    torch.testing.assert_close(found.waveforms, whole * found.presence[..., None, None] ** power)
+    whole = hybrid(mix, query, nothing, [alone]).waveforms
+    by_network = plain.presence[..., None, None] ** 2  # its calibration is 1, 0 here
+    torch.testing.assert_close(plain.waveforms, whole * by_network)
+    assert ways.among is not None
+    by_others = ways.among.loudness(torch.logit(found.presence))[..., None, None]
+    torch.testing.assert_close(found.waveforms, whole * by_network * by_others)
+    assert ways.among.loudness(torch.tensor(8.0)) > 0.99
+    assert ways.among.loudness(torch.tensor(-8.0)) < 0.01
+
+
+def among_others() -> Among:
+    """A sound among three others."""
+    dice = torch.Generator().manual_seed(9)
+    vectors = F.normalize(torch.randn(4, 512, generator=dice), dim=-1)
+    tags = torch.randn(4, TAGS, generator=dice)
+    known = KnownSounds(vectors[:3], vectors[:3], tags[:3], torch.zeros(3))
+    return Among(known, vectors[3], tags[3], 0.0)
+
+
+def test_evidence_is_what_is_heard_of_a_sound_less_what_is_heard_of_the_clearest_known_one() -> None:
+    known = KnownSounds(torch.eye(4), torch.eye(4), torch.eye(4), torch.tensor([0.0, 0.0, 1.0, 0.0]))
+    dog = Among(known, torch.eye(4)[1], torch.eye(4)[1], 0.5)
+    mixture = Heard(torch.eye(4)[[0]], torch.tensor([[4.0, 2.0, 0.0, 0.0]]))
+    estimate = Heard(torch.eye(4)[[1]], torch.tensor([[0.0, 3.0, 3.5, 0.0]]))
+    evidence = dog.evidence(torch.tensor([7.0]), torch.tensor([0.25]), estimate, mixture)
+    # Clear: 2 - 0.5 - 4 in the mixture, 3 - 0.5 - 3 in the estimate. Alike: -1 and 0.
+    torch.testing.assert_close(evidence, torch.tensor([[7.0, -2.5, 0.25 * -0.5, 0.75 * -1.0, 0.25]]))
+    device = dog.to(torch.device("cpu"))
+    assert device.evidence(torch.tensor([7.0]), torch.tensor([0.25]), estimate, mixture).equal(evidence)
+    assert dog.presence(evidence).shape == (1,)
+    # Each part speaks for the sound.
+    more = evidence + torch.eye(5)
+    assert (dog.presence(more) > dog.presence(evidence)).all()
+
+
+def test_what_is_said_of_a_query_does_not_depend_on_the_others(hybrid: Hybrid) -> None:
+    mix = torch.randn(2, 1, 40 * 512, generator=torch.Generator().manual_seed(4))
+    query, nothing, alone = asked()
+    ways = replace(alone, among=among_others())
+    several = hybrid(mix, query.repeat(3, 1), nothing.repeat(3, 1), [ways, None, alone]).presence
+    assert several is not None
+    for number, way in enumerate((ways, None, alone)):
+        one = hybrid(mix, query, nothing, [] if way is None else [way]).presence
+        assert one is not None
+        torch.testing.assert_close(several[:, number], one[:, 0])
+    assert not torch.allclose(several[:, 0], several[:, 2])
 
 
 def test_a_query_of_several_ways_beside_one_of_one_way(hybrid: Hybrid) -> None:

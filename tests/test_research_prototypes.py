@@ -13,13 +13,16 @@ import torch
 from torch import Tensor
 
 from audiosep.api import load
+from audiosep.audio import read_audio, resample
 from audiosep.data.corpus import Corpus
 from audiosep.data.manifest import write_manifest
 from audiosep.data.recipe_drawing import draw_recipe
 from audiosep.data.validation_recipe import ValidationRecipe
 from audiosep.errors import ConfigError
 from audiosep.models.hybrid import Hybrid
-from research import ladder, naming, own_names, presence_calibration, prototypes
+from research import ladder, naming, own_names, presence_calibration, presence_evidence, prototypes
+
+EXAMPLES = Path(__file__).parents[1] / "examples" / "audio"
 
 
 @pytest.fixture
@@ -115,6 +118,35 @@ def test_presence_of_a_recipe(
     out = capsys.readouterr().out
     assert out.startswith("presence_calibration: [")
     assert "\nAUC " in page.read_text()
+
+
+def test_evidence_is_weighed_as_it_speaks_for_a_sound() -> None:
+    dice = np.random.default_rng(0)
+    parts = dice.normal(0, [1, 5, 0.1], (20_000, 3))
+    true = np.array([1.0, 0.2, -8.0])
+    there = dice.random(len(parts)) < 1 / (1 + np.exp(-(parts @ true + 1.5)))
+    weights, constant = presence_evidence.fit(parts, there)
+    assert weights == pytest.approx(true, rel=0.1)
+    rare = np.log((1 - there.mean()) / there.mean())  # both kinds count as much
+    assert constant == pytest.approx(1.5 + rare, abs=0.1)
+
+
+def test_there_is_more_evidence_for_a_guitar_in_its_recording_than_in_speech() -> None:
+    with load("mini", device="cpu") as separator:
+        found = []
+        for name in ("guitar", "speech"):
+            samples, rate = read_audio(EXAMPLES / f"{name}.flac")
+            mono = torch.from_numpy(resample(samples.mean(0)[None, : 8 * rate], rate, separator.sample_rate)[0])
+            found.append(presence_evidence.evidence(separator, mono, "guitar"))
+            assert presence_evidence.evidence(separator, mono, "other") is None  # no known sound is like it
+    assert found[0] is not None
+    assert found[1] is not None
+    assert (found[0] > found[1]).sum() >= 4
+
+
+def test_evidence_needs_sounds_that_are_known(recipe: list[str]) -> None:
+    with pytest.raises(ConfigError, match="make prototypes"):
+        presence_evidence.main([*recipe, "--pairs", "2"])
 
 
 def test_presence_needs_queries_of_different_sounds(recipe: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,6 +25,7 @@ from audiosep.models.blocks import MOMENTUM, ResidualBlock, fold, residual_block
 from audiosep.models.film import Condition, FilmNorm
 from audiosep.models.hybrid_config import HybridConfig
 from audiosep.models.interpolation import interpolated
+from audiosep.models.known_sounds import Among
 from audiosep.models.mask_model import MaskModel, Masks, query_groups
 from audiosep.models.masks import real_mask, share_out
 from audiosep.models.query_ways import Ways
@@ -153,10 +154,15 @@ class Hybrid(MaskModel):
                 decoded = self.estimate(features, *queries)
             else:
                 decoded, weights = self.estimate_by_ways(features, *queries, way)
-            applied = self.applied_mask(decoded, 0.0 if way is None else way.caution)
-            mask = applied.unflatten(0, (batch, count))
-            scale, shift = self.config.presence_calibration
-            presence = torch.sigmoid(scale * decoded.presence.float() + shift).unflatten(0, (batch, count))
+            mask = self.applied_mask(decoded)
+            if way is None or way.among is None:
+                scale, shift = self.config.presence_calibration
+                presence = torch.sigmoid(scale * decoded.presence.float() + shift)
+            else:
+                logits = way.among.presence(self.evidence(features, decoded, way.among))
+                presence = torch.sigmoid(logits)
+                mask = mask * way.among.loudness(logits)[:, None, None]
+            mask, presence = (part.unflatten(0, (batch, count)) for part in (mask, presence))
             yield Masks(mask, presence=presence, weights=weights, bands=self.bands)
 
     def stem_masks(self, power: Tensor) -> Masks:
@@ -171,19 +177,14 @@ class Hybrid(MaskModel):
         once.config = replace(self.config, refinements=0, mix_temperature=None)
         return once
 
-    def applied_mask(self, decoded: Decoded, more: float = 0.0) -> Tensor:
-        """(queries, bands, frames): the mask above its floor, weighted by the presence.
-
-        Args:
-            decoded: the last run.
-            more: that is added to the exponent of the presence.
-        """
+    def applied_mask(self, decoded: Decoded) -> Tensor:
+        """(queries, bands, frames): the mask of the last run above its floor, weighted by the network's presence."""
         mask = decoded.mask
         if self.config.mask_floor:
             mask = self.config.mask_floor + (1 - self.config.mask_floor) * mask
         if self.config.presence_exponent:
             presence = torch.sigmoid(decoded.presence.float())
-            mask = mask * presence.pow(self.config.presence_exponent + more)[:, None, None]
+            mask = mask * presence.pow(self.config.presence_exponent)[:, None, None]
         return mask
 
     # ---- parts, also used by training ------------------------------------------------------------------------------
@@ -295,9 +296,23 @@ class Hybrid(MaskModel):
         estimates = [first, swapped(first)]
         if ways.beside is not None:
             nothing = torch.zeros_like(query)
-            for other in ways.beside.loudest(self._mixture_tags(features)):
+            assert ways.among is not None  # the sounds beside it are among the known ones
+            for other in ways.beside.loudest(ways.among.known, self._mixture(features).tags):
                 estimates.append(found(residual_mask(self._run(features, other, nothing, owner)[0])))
         return decode_best(run, fit, self.config.refinements, estimates)
+
+    def evidence(self, features: Features, decoded: Decoded, among: Among) -> Tensor:
+        """(batch, 5): what says that a sound is in each mixture, see `Among.evidence`.
+
+        Args:
+            features: of the mixtures.
+            decoded: the estimate of the sound.
+            among: the sound among those that are known.
+        """
+        share = _share(decoded.mask, features.energies)
+        heard = self.hear(decoded.mask, features.energies), self._mixture(features)
+        with torch.autocast(share.device.type, enabled=False):  # small differences of large numbers
+            return among.evidence(decoded.presence.float(), share, *heard)
 
     @property
     def tag_names(self) -> Tensor | None:
@@ -389,11 +404,11 @@ class Hybrid(MaskModel):
             likeness = (heard.embedding * query).sum(-1, keepdim=True)
         return Decoded(mask, self._presence(mask, energies, similarity, likeness), stems, similarity, heard)
 
-    def _mixture_tags(self, features: Features) -> Tensor:
-        """(batch, tags): logits of the listener for whole mixtures."""
+    def _mixture(self, features: Features) -> Heard:
+        """What the listener hears in whole mixtures."""
         assert features.listener is not None
-        tags: Tensor = self.listener.tags(features.listener.local.float().mean((2, 3)))
-        return tags.float()
+        pooled = features.listener.local.float().mean((2, 3))
+        return Heard(self.listener.embed_pooled(pooled), self.listener.tags(pooled).float())
 
     def _condition(
         self, features: Features, positive: Tensor, negative: Tensor, owner: Tensor, keep: Tensor | None
@@ -471,6 +486,11 @@ class Hybrid(MaskModel):
                 parts.append(4 * likeness.float())
             logits: Tensor = self.presence(torch.cat(parts, 1))[:, 0]
         return logits
+
+
+def _share(mask: Tensor, energies: Tensor) -> Tensor:
+    """(queries,): of the energy of mixtures, (queries, bands, frames), what masks let through."""
+    return (mask.float().square() * energies).sum((1, 2)) / (energies.sum((1, 2)) + TINY)
 
 
 def _head(inputs: int, outputs: int) -> nn.Conv2d:

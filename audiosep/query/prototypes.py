@@ -27,7 +27,8 @@ from audiosep.audio.synthetic import tone_and_noise
 from audiosep.errors import ModelError
 from audiosep.hearing.tag_track import TagScores
 from audiosep.inference.options import Quality
-from audiosep.models.query_ways import Beside, KnownSounds, Ways
+from audiosep.models.known_sounds import Among, Beside, KnownSounds
+from audiosep.models.query_ways import Ways
 from audiosep.query.encoder import CANARY, QueryEncoder
 
 PROTOTYPES = "prototypes.safetensors"
@@ -92,11 +93,13 @@ class Recalled:
         if self.tags is None or not self.known:
             return None
         stem = self.stem if self.stem in stems else None
-        most = 0 if stem else _BESIDE[quality]
-        beside = None if self.prototypes is None else self.prototypes.beside(self, most)
+        among = beside = None
+        if self.prototypes is not None:
+            among = self.prototypes.among(self)
+            beside = self.prototypes.beside(self, 0 if stem else _BESIDE[quality])
         # A name of the user's own may say nothing; a word chooses better than the recordings of its labels do.
         sound = self.query if self.own else self.text
-        return Ways(self.tags, sound, beside, stem)
+        return Ways(self.tags, sound, among, beside, stem)
 
 
 @dataclass(frozen=True)
@@ -268,6 +271,17 @@ class Prototypes:
         assert scores is not None
         return KnownSounds(F.normalize(self._texts + trust[:, None] * memory, dim=-1), memory, tags, scores.offsets)
 
+    def among(self, recalled: Recalled) -> Among | None:
+        """A recalled sound among those of these prototypes; None where no tagger heard their recordings.
+
+        Args:
+            recalled: with tags.
+        """
+        scores = None if recalled.tags is None else self.tag_scores(recalled.tags[None])
+        if scores is None:
+            return None
+        return Among(self.sounds, recalled.memory, scores.weights[0], float(scores.offsets))
+
     def beside(self, recalled: Recalled, most: int) -> Beside | None:
         """The sounds that may be heard beside a recalled one; None where all are like it, or no tagger heard any.
 
@@ -282,7 +296,7 @@ class Prototypes:
             & (self.sounds.recordings @ recalled.memory < _OTHER_RECORDINGS)
             & (F.normalize(self.sounds.tags, dim=-1) @ F.normalize(recalled.tags, dim=-1) < _OTHER_TAGS)
         )
-        return Beside(self.sounds, others, most) if others.any() else None
+        return Beside(others, most) if others.any() else None
 
     def _weighed(self, named: Tensor, profile: Tensor, trust: float = 1.0) -> Tensor:
         """Tags whose names mean a text, and tags that its recordings have more than others."""
