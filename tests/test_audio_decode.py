@@ -28,6 +28,7 @@ from audiosep.audio.speakers import FLAC_SPEAKERS
 from audiosep.errors import AudioError, InputError
 
 RATE = 44_100
+AUDIO = Path(__file__).parents[1] / "examples" / "audio"
 needs_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs an ffmpeg on PATH")
 
 
@@ -384,6 +385,36 @@ def test_a_part_is_what_the_whole_file_has_there(
     assert {block.shape[1] for block in blocks[:-1]} <= {1_000}
     np.testing.assert_array_equal(np.concatenate(blocks, axis=1), part)
     assert not caplog.records
+
+
+MPEG = {
+    "mono of variable rate": ("mp3", ["-ac", "1", "-q:a", "6"]),
+    "mono at 48 kHz": ("mp3", ["-ac", "1", "-q:a", "4", "-ar", "48000"]),
+    "stereo of 32 kbit/s": ("mp3", ["-b:a", "32k"]),
+    "stereo of 8 kbit/s": ("mp3", ["-ar", "24000", "-b:a", "8k"]),
+    "stereo of 320 kbit/s": ("mp3", ["-b:a", "320k"]),
+    "mp3 in wav": ("wav", ["-c:a", "libmp3lame", "-b:a", "32k"]),
+    "layer 2": ("mp2", ["-b:a", "64k"]),
+}
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("kind", MPEG)
+def test_mpeg_audio_is_what_ffmpeg_decodes_wherever_reading_starts(tmp_path: Path, kind: str) -> None:
+    extension, options = MPEG[kind]
+    path, decoded = tmp_path / f"x.{extension}", tmp_path / "x.f32"
+    ffmpeg = ["ffmpeg", "-v", "error"]
+    subprocess.run([*ffmpeg, "-stream_loop", "2", "-i", AUDIO / "reading.flac", *options, path], check=True)
+    subprocess.run([*ffmpeg, "-i", path, "-f", "f32le", decoded], check=True)
+    whole, rate = read_audio(path)
+    assert probe(path).backend == "soundfile"
+    expected = np.fromfile(decoded, np.float32).reshape(-1, len(whole)).T
+    np.testing.assert_allclose(whole, expected, atol=1e-4 if kind == "layer 2" else 5e-6)
+    with AudioReader(path, 1_000) as reader:
+        np.testing.assert_array_equal(np.concatenate(list(reader), axis=1), whole)
+    for first in np.linspace(0, whole.shape[1] - rate, 50).astype(int):
+        part = read_audio(path, start=first / rate, seconds=0.2)[0]
+        np.testing.assert_allclose(part, whole[:, first : first + part.shape[1]], atol=1e-6)
 
 
 def test_a_part_of_nothing_and_of_damaged_audio_is_refused_by_name(tmp_path: Path) -> None:

@@ -30,6 +30,9 @@ _UNKNOWN_LENGTH = 2**62
 _FORMATS = {"WAVEX": "wav", "RF64": "wav"}
 _BLOCK = 16_384
 _GAPS = 0.01  # share of MPEG audio between its frames that may be tags
+# Frames of mp3 take bytes from up to 511 that come before them (the bit reservoir of ISO/IEC 11172-3), which are 6 s at
+# the lowest bit rate of stereo.
+_RESERVOIR = 10.0
 
 
 class SoundFileSource:
@@ -72,7 +75,7 @@ class SoundFileSource:
             raise Unreadable("it would take the file for headerless samples, by its name")
         if file.format == "VOC":
             raise Unreadable("it would play the headers of all blocks but the first")
-        if file.subtype.startswith("MPEG_LAYER"):
+        if file.is_mpeg:
             samples, estimate = self._check_mpeg(mpeg_length(path))
             tags = read_id3(path, file.format) or tags
         elif file.format == "FLAC":
@@ -177,10 +180,13 @@ class SoundFileSource:
             self.stated = self._file.frames / self._file.samplerate * stated / size
 
     def seek(self, sample: int) -> int:
-        if self._links or not self._file.seekable():
+        file = self._file
+        if self._links or not (file.seekable() or file.is_mpeg):
             return 0
+        lead = round(_RESERVOIR * file.samplerate) if file.is_mpeg else 0
+        first = min(sample, file.frames) - lead
         try:
-            return int(self._file.seek(min(sample, self._file.frames)))
+            return int(file.seek(first)) if first > 0 else 0
         except soundfile.LibsndfileError as error:
             raise Unreadable(_message(error)) from error
 
@@ -193,7 +199,7 @@ class SoundFileSource:
             with FileView(self._path, *link) as view, _open(view) as part:
                 yield from self._read(part)
 
-    def _read(self, file: soundfile.SoundFile) -> Iterator[Array]:
+    def _read(self, file: _SoundFile) -> Iterator[Array]:
         while True:
             try:
                 frames = file.read(_BLOCK, dtype="float32", always_2d=True)
@@ -207,7 +213,22 @@ class SoundFileSource:
         self._file.close()
 
 
-def _open(file: Path | FileView) -> soundfile.SoundFile:
+class _SoundFile(soundfile.SoundFile):  # type: ignore[misc]  # has no types
+    """A file of which MPEG audio is read on from where it stands.
+
+    soundfile seeks to where it is after each read of a file in which it can (0.14), and mpg123 then decodes the next
+    frames of mp3 without the bytes that they take from those before.
+    """
+
+    @property
+    def is_mpeg(self) -> bool:
+        return bool(self.subtype.startswith("MPEG_LAYER"))
+
+    def seekable(self) -> bool:
+        return bool(super().seekable()) and not self.is_mpeg
+
+
+def _open(file: Path | FileView) -> _SoundFile:
     """Open a file, or a view of one.
 
     Raises:
@@ -215,7 +236,7 @@ def _open(file: Path | FileView) -> soundfile.SoundFile:
     """
     try:
         # As bytes, because soundfile does not take names that are no UTF-8.
-        return soundfile.SoundFile(os.fsencode(file) if isinstance(file, Path) and os.name == "posix" else file)
+        return _SoundFile(os.fsencode(file) if isinstance(file, Path) and os.name == "posix" else file)
     except (soundfile.LibsndfileError, TypeError) as error:
         # TypeError: soundfile takes any .raw file for headerless samples and then lacks their rate.
         raise Unreadable(_message(error)) from error
