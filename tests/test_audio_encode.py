@@ -28,6 +28,7 @@ from audiosep.audio import (
     written_depth,
     written_rate,
 )
+from audiosep.audio.chapters import Chapter, read_chapters
 from audiosep.audio.covers import Cover, read_cover
 from audiosep.errors import AudioError, InputError
 
@@ -201,6 +202,41 @@ def test_covers_survive(tmp_path: Path, source: str, format: str) -> None:
         with AudioReader(tmp_path / f"b.{format}") as copy:
             assert copy.cover == (None if format == "wav" else Cover(data))
             assert sum(block.shape[1] for block in copy) == 48_000
+
+
+CHAPTERS = (Chapter(0, 0.25, "Intro"), Chapter(0.25, 0.5, "Zwölf Ünder – 二"), Chapter(0.5, 1.0, "End"))
+
+
+@pytest.mark.parametrize("cover", [None, Cover(PNG)])
+@pytest.mark.parametrize("format", [format for format in FORMATS if format != "wav"])
+def test_chapters_survive(tmp_path: Path, format: str, cover: Cover | None) -> None:
+    path = tmp_path / f"x.{format}"
+    with AudioWriter(path, 48_000, 2, tags=TAGS, cover=cover, chapters=CHAPTERS) as writer:
+        writer.write(noise(2, 48_000))
+    with AudioReader(path) as reader:
+        assert dict(reader.info.tags) == tags_in(format)
+        assert reader.cover == cover
+        assert reader.chapters == CHAPTERS
+        assert sum(block.shape[1] for block in reader) == 48_000
+    with AudioReader(path, start=0.3, seconds=0.4) as reader:
+        starts = [(round(one.start, 3), round(one.end, 3), one.title) for one in reader.chapters]
+        assert starts == [(0, 0.2, CHAPTERS[1].title), (0.2, 0.4, "End")]
+        assert sum(block.shape[1] for block in reader) == 0.4 * 48_000
+
+
+@pytest.mark.skipif(shutil.which("ffprobe") is None, reason="read with ffprobe")
+@pytest.mark.parametrize("suffix", ["mp3", "m4a", "mka"])
+def test_chapters_are_those_of_ffprobe(tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with AudioWriter(tmp_path / "a.m4a", 48_000, 2, chapters=CHAPTERS) as writer:
+        writer.write(noise(2, 48_000))
+    path = tmp_path / f"x.{suffix}"
+    subprocess.run(["ffmpeg", "-v", "error", "-i", tmp_path / "a.m4a", "-map", "0:a", path], check=True)
+    found = read_chapters(path)
+    assert [one.title for one in found] == [one.title for one in CHAPTERS]
+    assert [one.start for one in found] == pytest.approx([one.start for one in CHAPTERS], abs=0.025)
+    monkeypatch.setitem(sys.modules, "av", None)
+    assert read_chapters(path) == found
+    assert read_chapters(tmp_path / "none") == ()
 
 
 @pytest.mark.parametrize("program", ["PyAV", "ffmpeg"])

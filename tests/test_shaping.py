@@ -12,7 +12,8 @@ import sounds
 from conftest import Mixture
 
 from audiosep import OutputOptions
-from audiosep.audio import read_audio, resample, write_audio
+from audiosep.audio import AudioWriter, read_audio, resample, write_audio
+from audiosep.audio.chapters import Chapter, read_chapters
 from audiosep.audio.loudness import LoudnessMeter
 from audiosep.audio.preview import representative_start
 from audiosep.cli import main
@@ -44,6 +45,22 @@ def test_a_stretch_is_separated_alone(separator: Separator, song: Path) -> None:
     assert result.samples == 1.5 * RATE
     mix = read_audio(song)[0][:, RATE // 2 : 2 * RATE]
     assert np.abs(sum(parts.values()) - mix).max() < 1e-6
+
+
+@pytest.mark.parametrize("format", ["m4a", "mp3", "wav"])
+def test_chapters_are_those_of_the_stretch(
+    separator: Separator, mixture: Mixture, tmp_path: Path, format: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "podcast.mp3"
+    with AudioWriter(path, RATE, 2, chapters=(Chapter(0, 1, "One"), Chapter(1, 3, "Two"))) as writer:
+        writer.write(mixture(3, RATE, 2))
+    result, _ = separated(separator, path, start=0.5, end=2.0, format=format)
+    for output in result.outputs.values():
+        expected = () if format == "wav" else (Chapter(0, 0.5, "One"), Chapter(0.5, 1.5, "Two"))
+        assert read_chapters(output) == expected
+    assert caplog.text.count("wav has no place for the 2 chapters") == (format == "wav")
+    saved = separator.separate(path, "piano").save(tmp_path / "saved", format=format, residual=False)
+    assert len(read_chapters(saved[0])) == (0 if format == "wav" else 2)
 
 
 def test_mono_and_rate_are_made_after_the_separation(separator: Separator, song: Path) -> None:

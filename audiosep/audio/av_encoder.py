@@ -10,6 +10,7 @@ from typing import Any, BinaryIO, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from audiosep.audio.chapters import Chapter, pyav_chapters
 from audiosep.audio.speakers import layout_name
 from audiosep.errors import DependencyError, install_extra
 
@@ -28,6 +29,7 @@ class AacEncoder:
         tags: by the names of AudioInfo.tags.
         bitrate: kbit/s of all channels of a track; None: 128 for each.
         tracks: their names; the first is the one to play. Empty for a single track without a name.
+        chapters: in order.
 
     Raises:
         DependencyError: PyAV is not installed.
@@ -42,6 +44,7 @@ class AacEncoder:
         tags: Mapping[str, str],
         bitrate: int | None,
         tracks: Sequence[str] = (),
+        chapters: Sequence[Chapter] = (),
     ) -> None:
         try:
             import av
@@ -59,6 +62,7 @@ class AacEncoder:
         self._container: Any = self._call(lambda: av.open(_Sink(file), "w", format=kind, options=options))
         names = {"software": "encoding_tool"}  # ffmpeg's name
         self._container.metadata.update({names.get(name, name): text for name, text in tags.items()})
+        self._container.set_chapters(pyav_chapters(chapters))
         self._streams: list[Any] = []
         for name in tracks or ("",):
             stream = self._container.add_stream("aac", rate=sample_rate, layout=self._layout)

@@ -14,6 +14,7 @@ from typing import IO
 
 import numpy as np
 
+from audiosep.audio.chapters import Chapter, read_chapters, within
 from audiosep.audio.covers import Cover, read_cover
 from audiosep.audio.info import AudioInfo
 from audiosep.audio.inputs import check_file, is_pipe
@@ -121,6 +122,15 @@ class AudioReader:
     def cover(self) -> Cover | None:
         """The picture that the file carries; of a pipe, only until `close`."""
         return read_cover(self._path)
+
+    @property
+    def chapters(self) -> tuple[Chapter, ...]:
+        """The chapters of the part that is read, in seconds from its start; of a pipe, only until `close`."""
+        start = self._first / self.info.sample_rate
+        end = math.inf if self.info.seconds is None else self.info.seconds
+        if self._length is not None:
+            end = min(end, start + self._length / self.info.sample_rate)
+        return within(read_chapters(self._path), start, end)
 
     def close(self) -> None:
         """Release the file. Idempotent."""

@@ -16,6 +16,7 @@ from mutagen import MutagenError
 from audiosep.atomic import PendingFile
 from audiosep.audio.av_encoder import AacEncoder
 from audiosep.audio.bitrates import with_bitrate
+from audiosep.audio.chapters import Chapter
 from audiosep.audio.covers import Cover
 from audiosep.audio.formats import FORMATS, check_format, format_of, written_depth, written_rate
 from audiosep.audio.info import clean_tags
@@ -56,6 +57,7 @@ class AudioWriter:
         bitrate: of a lossy format, kbit/s; None: its own.
         tracks: names of the tracks of a stem file, which is m4a with the metadata of one; blocks have the channels of
             all tracks, one behind the other.
+        chapters: in order; wav files have none.
 
     Attributes:
         file_rate: sample rate of the file, Hz: `sample_rate`, or what it is resampled to where the format lacks it.
@@ -81,6 +83,7 @@ class AudioWriter:
         cover: Cover | None = None,
         bitrate: int | None = None,
         tracks: Sequence[str] = (),
+        chapters: Sequence[Chapter] = (),
     ) -> None:
         self.path = Path(path)
         self.format = format or format_of(path)
@@ -95,7 +98,7 @@ class AudioWriter:
         self._resampler = StreamResampler(self.sample_rate, self.file_rate, self._rows)
         self._order = list(vorbis_order(channels)) if FORMATS[self.format].vorbis and channels > 2 else None
         self._cover, self._speakers, self._tracks = cover, speakers, tuple(tracks)
-        self._tags = clean_tags(tags or {})
+        self._tags, self._chapters = clean_tags(tags or {}), tuple(chapters)
         self._closed = False
         self._pending = (
             PendingStdout()
@@ -112,7 +115,7 @@ class AudioWriter:
     def _open(self, file: BinaryIO, tags: Mapping[str, str], bitrate: int | None) -> _Encoder:
         shape = (self.file_rate, self.channels)
         if self.format == "m4a":
-            return AacEncoder(file, *shape, tags, bitrate, self._tracks)
+            return AacEncoder(file, *shape, tags, bitrate, self._tracks, self._chapters)
         options = FORMATS[self.format].encoder
         if options is None:
             assert self.depth is not None
@@ -122,7 +125,7 @@ class AudioWriter:
         if bitrate is not None:
             options = with_bitrate(self.format, *shape, options, bitrate)
         if self.format == "mp3":
-            file.write(id3v2(tags, self._cover))
+            file.write(id3v2(tags, self._cover, self._chapters))
             tags = {}
         return SndfileEncoder(file, *shape, options, tags)
 
@@ -215,7 +218,7 @@ class AudioWriter:
         """What the encoders do not write."""
         if self.format not in ("wav", "mp3"):
             speakers = self._speakers if self.format == "flac" and self.channels > 2 else 0
-            add_details(file, self.format, self._tags, speakers, self._cover)
+            add_details(file, self.format, self._tags, speakers, self._cover, self._chapters)
         if self._tracks:
             add_metadata(file)
 

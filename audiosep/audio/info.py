@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from audiosep.audio.chapters import Chapter
 from audiosep.audio.covers import Cover
 from audiosep.audio.tracks import AudioTrack
 
@@ -69,6 +70,7 @@ class AudioInfo:
         tracks: all audio tracks of the file.
         track: number of the one that is read.
         cover: the picture that the file carries, where it was looked for (`AudioReader.cover`).
+        chapters: of the recording, where they were looked for (`AudioReader.chapters`).
     """
 
     path: Path
@@ -85,6 +87,7 @@ class AudioInfo:
     tracks: tuple[AudioTrack, ...] = (AudioTrack(1),)
     track: int = 1
     cover: Cover | None = field(default=None, repr=False)
+    chapters: tuple[Chapter, ...] = ()
 
     @property
     def heard(self) -> AudioTrack:

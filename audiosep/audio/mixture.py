@@ -59,7 +59,7 @@ def load_mixture(mix: Any, sample_rate: int | None, track: int | str | None = No
             raise InputError(f"sample_rate is for arrays, and {mix} says its own: leave it out")
         with AudioReader(mix, track=track) as reader:
             samples = np.concatenate(list(reader), axis=1)
-            info = replace(reader.info, cover=reader.cover)
+            info = replace(reader.info, cover=reader.cover, chapters=reader.chapters)
         file = "stdin" if str(mix) == "-" else Path(mix).stem
         return Mixture(samples, info.sample_rate, lambda array: array, file, info)
     if track is not None:

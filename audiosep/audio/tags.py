@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from mutagen import File, aiff, flac, id3, mp4, oggopus, oggvorbis, wave
 
+from audiosep.audio.chapters import Chapter, id3_frames, vorbis_chapters
 from audiosep.audio.covers import Cover, add_cover, id3_frame
 from audiosep.audio.riff import find_chunk
 from audiosep.audio.speakers import FLAC_SPEAKERS
@@ -79,15 +80,16 @@ def riff_info(tags: Mapping[str, str]) -> bytes:
     return b"LIST" + struct.pack("<I", 4 + len(items)) + b"INFO" + items if items else b""
 
 
-def id3v2(tags: Mapping[str, str], cover: Cover | None = None) -> bytes:
+def id3v2(tags: Mapping[str, str], cover: Cover | None = None, chapters: Sequence[Chapter] = ()) -> bytes:
     """An ID3v2.3 tag in UTF-16: the version and the encoding that also old players and Windows read.
 
     Args:
         tags: by the names of AudioInfo.tags; of a date, version 2.3 holds no more than year, month and day.
         cover: a picture.
+        chapters: in order.
 
     Returns:
-        The tag; empty without tags and picture.
+        The tag; empty without all of these.
     """
     frames = id3.ID3()
     for name, kind in _ID3.items():
@@ -96,6 +98,8 @@ def id3v2(tags: Mapping[str, str], cover: Cover | None = None) -> bytes:
             frames.add(kind(encoding=id3.Encoding.UTF16, text=[tags[name]], **language))
     if cover is not None:
         frames.add(id3_frame(cover))
+    for frame in id3_frames(chapters):
+        frames.add(frame)
     frames.update_to_v23()
     if not frames:
         return b""
@@ -198,7 +202,14 @@ def speakers_of(comments: Mapping[str, str]) -> int:
     return speakers if 0 <= speakers < 2**32 else 0
 
 
-def add_details(file: BinaryIO, format: str, tags: Mapping[str, str], speakers: int, cover: Cover | None) -> None:
+def add_details(
+    file: BinaryIO,
+    format: str,
+    tags: Mapping[str, str],
+    speakers: int,
+    cover: Cover | None,
+    chapters: Sequence[Chapter] = (),
+) -> None:
     """Put into a file that is complete what its encoder does not write.
 
     Args:
@@ -207,6 +218,7 @@ def add_details(file: BinaryIO, format: str, tags: Mapping[str, str], speakers: 
         tags: by the names of AudioInfo.tags.
         speakers: of a flac file, a bit for each, as in `audio.speakers`; 0: the usual ones.
         cover: a picture.
+        chapters: in order; an m4a file has got them by its encoder.
 
     Raises:
         OSError: the file refuses it.
@@ -217,7 +229,7 @@ def add_details(file: BinaryIO, format: str, tags: Mapping[str, str], speakers: 
         if tempo := _whole_tempo(tags.get("bpm", "")):
             details["tmpo"] = [tempo]  # what players show, which ffmpeg does not read
     else:
-        details = {name: tags[ours] for ours, name in _VORBIS.items() if ours in tags}
+        details = {name: tags[ours] for ours, name in _VORBIS.items() if ours in tags} | vorbis_chapters(chapters)
         if speakers:
             details[FLAC_SPEAKERS] = f"0x{speakers:04X}"
     if not details and cover is None:

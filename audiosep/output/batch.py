@@ -145,6 +145,7 @@ def _separate(
             tags=info.tags,
             speakers=0 if output.mono else info.speakers,
             cover=reader.cover,
+            chapters=reader.chapters,
             bitrate=output.bitrate,
             on_clip=output.on_clip,
             overwrite=output.overwrite,

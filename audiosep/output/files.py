@@ -13,12 +13,13 @@ import numpy as np
 
 from audiosep.atomic import OldFiles, make_folder
 from audiosep.audio import FORMATS, AudioWriter, can_clip, check_format, written_rate
+from audiosep.audio.chapters import WITHOUT_CHAPTERS, Chapter
 from audiosep.audio.covers import Cover
 from audiosep.audio.loudness import LoudnessMeter
 from audiosep.audio.marker import Origin, fingerprint, mark_for
 from audiosep.audio.samples import Array
 from audiosep.audio.speakers import layout_name, low_passed
-from audiosep.audio.stem_file import check_stem_file
+from audiosep.audio.stem_file import STEM_FILE, check_stem_file
 from audiosep.audio.tracks import AudioTrack
 from audiosep.audio.video import VideoWriter
 from audiosep.errors import AudioError
@@ -44,6 +45,7 @@ class Outputs:
         tags: as in `audio.AudioWriter`; a title gets the name of the output behind it, so that players tell them apart.
         speakers: as in `audio.AudioWriter`.
         cover: as in `audio.AudioWriter`.
+        chapters: as in `audio.AudioWriter`; stem files have none.
         bitrate: as in `audio.AudioWriter`.
         on_clip: what to do if an output would clip: "gain" multiplies all outputs by one gain, "float" writes all of
             them as floats, "clip" saturates.
@@ -81,6 +83,7 @@ class Outputs:
         tags: Mapping[str, str] | None = None,
         speakers: int = 0,
         cover: Cover | None = None,
+        chapters: Sequence[Chapter] = (),
         bitrate: int | None = None,
         on_clip: OnClip = "gain",
         overwrite: bool = False,
@@ -96,6 +99,7 @@ class Outputs:
         if video is None:
             check_format(format, sample_rate, channels, speakers, bitrate)
             _warn_of_lfe(format, channels, speakers)
+            _warn_of_chapters(STEM_FILE if tracks else format, chapters)
         if tracks:
             check_stem_file(channels)
         for name, path in paths.items():
@@ -112,6 +116,7 @@ class Outputs:
         self._shape = (sample_rate, channels)
         self._format, self._tags, self._overwrite = format, dict(tags or {}), overwrite
         self._speakers, self._cover, self._bitrate = speakers, cover, bitrate
+        self._chapters = () if tracks else tuple(chapters)
         self._on_clip = on_clip
         self._video, self._track = video, track or AudioTrack(1)
         origin = None if recording is None else fingerprint(recording)
@@ -264,6 +269,16 @@ class Outputs:
             cover=self._cover,
             bitrate=self._bitrate,
             tracks=self._tracks,
+            chapters=self._chapters,
+        )
+
+
+def _warn_of_chapters(format: str, chapters: Sequence[Chapter]) -> None:
+    """Say that a format has no place for chapters."""
+    if chapters and format in WITHOUT_CHAPTERS:
+        kept = ", ".join(name for name in FORMATS if name not in WITHOUT_CHAPTERS)
+        logger.warning(
+            "%s has no place for the %d chapters of the recording: %s keep them", format, len(chapters), kept
         )
 
 

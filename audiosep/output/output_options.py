@@ -24,9 +24,9 @@ class OutputOptions:
     """What is written for each recording, and in which format.
 
     Args:
-        format: wav, flac, ogg, opus, mp3 or m4a, in any case; sample depth, tags, cover and speaker layout follow the
-            input. Where the format lacks the sample rate, the outputs are resampled. "stem.mp4" for stems: one file for
-            DJ programs, with the song and its four stems as tracks of AAC.
+        format: wav, flac, ogg, opus, mp3 or m4a, in any case; sample depth, tags, cover, chapters and speaker layout
+            follow the input. Where the format lacks the sample rate, the outputs are resampled. "stem.mp4" for stems:
+            one file for DJ programs, with the song and its four stems as tracks of AAC.
         template: of the file names, with {file}, {stem} (the target's name) and {ext}; slashes make subfolders. One
             without {ext} gets it.
         residual: whether to write also what is left of the mixture; beside a target it is not written to standard

@@ -130,8 +130,8 @@ class Separation(Mapping[str, AnyArray], Generic[AnyArray]):
     ) -> list[Path]:
         """Write every target, and what is left, to files: all of them or none.
 
-        Sample depth, tags, cover and speaker layout follow the input file; arrays are written as floats where the
-        format has them.
+        Sample depth, tags, cover, chapters and speaker layout follow the input file; arrays are written as floats where
+        the format has them.
 
         Args:
             out_dir: folder, made if needed.
@@ -168,6 +168,7 @@ class Separation(Mapping[str, AnyArray], Generic[AnyArray]):
             tags=None if self.info is None else self.info.tags,
             speakers=0 if self.info is None else self.info.speakers,
             cover=None if self.info is None else self.info.cover,
+            chapters=() if self.info is None else self.info.chapters,
             bitrate=bitrate,
             on_clip=output.on_clip,
             overwrite=output.overwrite,
