@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -71,6 +72,22 @@ def install_extra(extra: str) -> str:
         extra: its name in `pyproject.toml`.
     """
     return f'pip install ".[{extra}]" in a checkout of audiosep, or pip install "FILE.whl[{extra}]" with its wheel'
+
+
+def missing_file(path: str | Path, kind: str = "file") -> str:
+    """What to say of a path at which there is nothing.
+
+    Args:
+        path: as it was given; also an address, of which `Path` drops a slash, or one behind a folder.
+        kind: what should be there: a file or a folder.
+
+    >>> missing_file(Path("https://example.com/a.mp3"))
+    'https://example.com/a.mp3 is an address, and nothing is fetched: download it first, and name the file'
+    """
+    if found := re.search(r"(?:^|/)(?!file:)([A-Za-z][A-Za-z0-9+.-]+):/+(.*)", str(path)):
+        address = f"{found[1]}://{found[2]}"
+        return f"{address} is an address, and nothing is fetched: download it first, and name the {kind}"
+    return f"there is no {kind} {path}: check the spelling and the folder"
 
 
 class BatchError(AudioSepError):

@@ -786,6 +786,8 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty.wav").write_bytes(b"")
     cases: list[tuple[Path | str, type[Exception], str]] = [
         (tmp_path / "missing.wav", AudioError, "there is no file .*check the spelling"),
+        ("https://example.com/a.mp3", AudioError, "https://example.com/a.mp3 is an address.*: download it first"),
+        (tmp_path / "s3://a/b.wav", AudioError, "^s3://a/b.wav is an address"),
         ("", AudioError, "is a folder"),
         (tmp_path, AudioError, "is a folder: name the files in it"),
         (tmp_path / "empty.wav", InputError, r"is empty \(0 bytes\)"),

@@ -450,6 +450,25 @@ def test_wrong_numbers_are_told_with_the_option(run: Run, words: tuple[str, ...]
     assert "Input should" not in err
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "separate ADDRESS piano -m MODEL", "separate SONG --like ADDRESS -m MODEL", "stems ADDRESS -m MODEL",
+        "remove ADDRESS piano -m MODEL", "describe ADDRESS -m MODEL", "remember bell ADDRESS -m MODEL",
+        "finetune ADDRESS --from MODEL", "convert ADDRESS out", "bench ADDRESS",
+    ],
+)  # fmt: skip
+def test_addresses_are_not_fetched(
+    run: Run, song: Path, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    address = "https://example.com/a.wav"
+    given = {"ADDRESS": address, "SONG": song, "MODEL": tiny_folder}
+    code, _, err = run(*(given.get(word, word) for word in words.split()))
+    assert code != 0
+    assert f"{address} is an address, and nothing is fetched: download it first" in err
+
+
 def test_words_of_options_have_any_case_and_values_may_look_like_options(run: Run) -> None:
     options = ("--quality", "Best", "--on-clip", "Gain", "--device", "CPU", "--engine", "Torch", "--precision", "FP32")
     code, _, err = run("separate", "none.wav", *options, "-q", "-quiet", "-vv")

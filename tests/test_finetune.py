@@ -255,7 +255,7 @@ def test_too_few_recordings_are_refused_with_what_to_add(sounds, base, tmp_path)
         file.unlink()
     with pytest.raises(DataError, match="--noise"):
         gather_clips(sounds, (), 0.2)
-    with pytest.raises(DataError, match="no such folder"):
+    with pytest.raises(DataError, match="there is no folder"):
         finetune(tmp_path / "nothing", base, run_dir=tmp_path / "run")
     with pytest.raises(ModelError):
         finetune(sounds, tmp_path / "no model", run_dir=tmp_path / "run")

@@ -6,7 +6,7 @@ import os
 import stat
 from pathlib import Path
 
-from audiosep.errors import AudioError, InputError
+from audiosep.errors import AudioError, InputError, missing_file
 
 
 def is_pipe(path: str | Path) -> bool:
@@ -34,7 +34,7 @@ def check_file(path: str | Path) -> Path:
     try:
         status = path.stat()
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise AudioError(f"there is no file {path}: check the spelling and the folder") from error
+        raise AudioError(missing_file(path)) from error
     except (OSError, ValueError) as error:
         # Names longer than the system allows, or with a NUL in them.
         raise AudioError(f"{str(path)!r} cannot be opened: {error}: check the name") from error

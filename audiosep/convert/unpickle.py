@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from audiosep.errors import ModelError
+from audiosep.errors import ModelError, missing_file
 
 _SCALAR: Any = np.float64(0).__reduce__()[0]
 # Trainers store NumPy numbers among their counters; the module's name depends on NumPy's major version.
@@ -44,7 +44,7 @@ def read_pickle(path: Path) -> Any:
         with torch.serialization.safe_globals(_ALLOWED):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except FileNotFoundError as error:
-        raise ModelError(f"there is no file {path}") from error
+        raise ModelError(missing_file(path)) from error
     except pickle.UnpicklingError as error:
         named = re.search(r"GLOBAL ([\w.]+)|function ([\w.]+)|class ([\w.]+)", str(error))
         if named:

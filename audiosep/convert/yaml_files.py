@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from audiosep.errors import DependencyError, ModelError
+from audiosep.errors import DependencyError, ModelError, missing_file
 
 _LARGEST = 1 << 20  # bytes
 
@@ -40,7 +40,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
             raise ModelError(f"{path} is too large for a configuration: give the YAML file of the checkpoint")
         content = yaml.load(path.read_text(encoding="utf-8"), Loader)  # a safe loader
     except FileNotFoundError as error:
-        raise ModelError(f"there is no file {path}") from error
+        raise ModelError(missing_file(path)) from error
     except (OSError, UnicodeError, RecursionError, ValueError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ModelError(f"{path} was refused, and nothing in it was run: {reason}") from error

@@ -13,7 +13,7 @@ from audiosep.audio import AudioInfo, is_recording, probe
 from audiosep.audio.limits import check_channels, check_rate
 from audiosep.data.manifest import Clip, Split
 from audiosep.data.text_files import read_text
-from audiosep.errors import AudioError, AudioSepError, DataError, InputError
+from audiosep.errors import AudioError, AudioSepError, DataError, InputError, missing_file
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ def audio_files(folder: Path) -> list[Path]:
         DataError: no such folder.
     """
     if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder")
+        raise DataError(missing_file(folder, "folder"))
     return sorted(p for p in folder.rglob("*") if is_recording(p))
 
 

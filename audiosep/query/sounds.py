@@ -19,7 +19,7 @@ from weakref import WeakKeyDictionary
 import filelock
 
 from audiosep.atomic import make_folder, remove_leftovers, write_bytes
-from audiosep.errors import AudioSepError, InputError, ModelError
+from audiosep.errors import AudioSepError, InputError, ModelError, missing_file
 from audiosep.hearing.spans import checked_spans
 from audiosep.query.encoder import QueryEncoder
 from audiosep.query.example import Example
@@ -197,7 +197,7 @@ class Sounds(Mapping[str, OwnSound]):
             AudioSepError: the file of this collection cannot be written.
         """
         if not Path(path).is_file():
-            raise ModelError(f"there is no file {path}")
+            raise ModelError(missing_file(path))
         new = Sounds(path)._read()
         with self._changing() as sounds:
             both = [sound.name for key, sound in new.items() if key in sounds]
