@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from audiosep.audio.inputs import AudioFile
 from audiosep.audio.samples import Array
 from audiosep.errors import ConfigError, InputError, ModelError
 from audiosep.inference.devices import pick_device, pick_precision
@@ -125,7 +126,7 @@ def _own_sounds(sounds: str | Path | bool) -> Sounds | None:
 
 @overload
 def separate(
-    mix: str | Path | NDArray[Any], queries: Queries, *, sample_rate: int | None = None, track: int | str | None = None,
+    mix: AudioFile | NDArray[Any], queries: Queries, *, sample_rate: int | None = None, track: int | str | None = None,
     model: str | Path | Separator = "mini", options: Options = Options(), progress: Progress | None = None,
     **loading: Unpack[LoadOptions],
 ) -> Separation[Array]: ...  # fmt: skip
@@ -140,7 +141,7 @@ def separate(
 
 
 def separate(
-    mix: str | Path | NDArray[Any] | Tensor,
+    mix: AudioFile | NDArray[Any] | Tensor,
     queries: Queries,
     *,
     sample_rate: int | None = None,
@@ -153,7 +154,8 @@ def separate(
     """Separate the sounds that `queries` name from one recording.
 
     Args:
-        mix: a path, or a numpy array or torch tensor (samples,) or (channels, samples).
+        mix: a path, an opened file, the bytes of a file, or a numpy array or torch tensor (samples,) or (channels,
+            samples).
         queries: words or `Query`, one or several; each is an estimate of its own. A sound that is named twice (also in
             other case or spacing) is separated once, under the first name.
         sample_rate: Hz; needed for arrays, taken from the file otherwise.
@@ -184,7 +186,7 @@ def separate(
 
 @overload
 def stems(
-    mix: str | Path | NDArray[Any], *, sample_rate: int | None = None, track: int | str | None = None,
+    mix: AudioFile | NDArray[Any], *, sample_rate: int | None = None, track: int | str | None = None,
     model: str | Path | Separator = "mini", options: Options = Options(), progress: Progress | None = None,
     **loading: Unpack[LoadOptions],
 ) -> Separation[Array]: ...  # fmt: skip
@@ -199,7 +201,7 @@ def stems(
 
 
 def stems(
-    mix: str | Path | NDArray[Any] | Tensor,
+    mix: AudioFile | NDArray[Any] | Tensor,
     *,
     sample_rate: int | None = None,
     track: int | str | None = None,

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from audiosep.audio import check_rate
-from audiosep.audio.inputs import is_pipe
+from audiosep.audio.inputs import AudioFile, is_pipe
 from audiosep.audio.limits import check_channels
 from audiosep.audio.mixture import Mixture, load_mixture
 from audiosep.audio.samples import Array
@@ -234,7 +234,7 @@ class Separator:
 
     @overload
     def separate(
-        self, mix: str | Path | NDArray[Any], queries: Queries, *,
+        self, mix: AudioFile | NDArray[Any], queries: Queries, *,
         sample_rate: int | None = None, track: int | str | None = None, options: Options = Options(),
         progress: Progress | None = None,
     ) -> Separation[Array]: ...  # fmt: skip
@@ -248,7 +248,7 @@ class Separator:
 
     def separate(
         self,
-        mix: str | Path | NDArray[Any] | Tensor,
+        mix: AudioFile | NDArray[Any] | Tensor,
         queries: Queries,
         *,
         sample_rate: int | None = None,
@@ -259,7 +259,8 @@ class Separator:
         """Separate the sounds that `queries` name from one recording.
 
         Args:
-            mix: a path, or a numpy array or torch tensor (samples,) or (channels, samples).
+            mix: a path, an opened file, the bytes of a file, or a numpy array or torch tensor (samples,) or (channels,
+                samples).
             queries: words or `Query`, one or several; each is an estimate of its own. A sound that is named twice
                 (also in other case or spacing) is separated once, under the first name.
             sample_rate: Hz; needed for arrays, taken from the file otherwise.
@@ -285,7 +286,7 @@ class Separator:
 
     @overload
     def stems(
-        self, mix: str | Path | NDArray[Any], *,
+        self, mix: AudioFile | NDArray[Any], *,
         sample_rate: int | None = None, track: int | str | None = None, options: Options = Options(),
         progress: Progress | None = None,
     ) -> Separation[Array]: ...  # fmt: skip
@@ -299,7 +300,7 @@ class Separator:
 
     def stems(
         self,
-        mix: str | Path | NDArray[Any] | Tensor,
+        mix: AudioFile | NDArray[Any] | Tensor,
         *,
         sample_rate: int | None = None,
         track: int | str | None = None,
@@ -329,7 +330,7 @@ class Separator:
 
     def describe(
         self,
-        mix: str | Path | NDArray[Any] | Tensor,
+        mix: AudioFile | NDArray[Any] | Tensor,
         candidates: Queries | None = None,
         *,
         sample_rate: int | None = None,

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from mutagen import aiff, flac, id3, mp4, wave
 from odd_files import Sound, container, died, renumbered
 
-from audiosep.audio import AudioReader, decode, probe, read_audio, tags, write_audio
+from audiosep.audio import AudioReader, probe, read_audio, spool, tags, write_audio
 from audiosep.audio.info import AudioInfo, ffmpeg_depth
 from audiosep.audio.mpeg import mpeg_length
 from audiosep.audio.probing import BACKENDS
@@ -606,7 +606,7 @@ def test_a_name_that_is_no_unicode_is_read(tmp_path: Path) -> None:
 
 
 def test_a_pipe_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decode, "_HEADERS", 1_000)
+    monkeypatch.setattr(spool, "_HEADERS", 1_000)
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(bytes(3 << 20))))
     with pytest.raises(InputError, match=r"does not end.*raise max_seconds"):
         AudioReader("-", max_seconds=0.1)

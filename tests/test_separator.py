@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import io
 import logging
 import os
 import pickle
@@ -29,6 +30,7 @@ import audiosep
 from audiosep import Options, Query, Sounds, api
 from audiosep.audio import write_audio
 from audiosep.errors import AudioError, Cancelled, DependencyError, InputError, ModelError, QueryError
+from audiosep.hearing.replayable_recording import recording_of
 from audiosep.inference.devices import pick_device, pick_precision, running
 from audiosep.inference.low_precision import bf16_is_right
 from audiosep.metrics import si_sdr
@@ -46,6 +48,43 @@ def difference(a: Any, b: Any) -> float:
 
 
 # ---- arrays --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", ["wav", "mp3", "m4a"])
+def test_opened_files_and_bytes_are_recordings(
+    separator: Separator, mixture: Mixture, tmp_path: Path, suffix: str
+) -> None:
+    path = tmp_path / f"song.{suffix}"
+    write_audio(path, mixture(1.0, 16000, 2), 16000)
+    expected = separator.separate(path, "piano")
+    data = path.read_bytes()
+    with path.open("rb") as file:
+        opened = separator.separate(file, "piano")
+    for out in (opened, *(separator.separate(kind(data), "piano") for kind in (io.BytesIO, bytes, bytearray))):
+        assert np.array_equal(out["piano"], expected["piano"])
+    assert opened.save(tmp_path / "a", residual=False) == [tmp_path / "a" / "song (piano).wav"]
+    assert out.save(tmp_path / "b", residual=False) == [tmp_path / "b" / "audio (piano).wav"]
+    again = recording_of(io.BytesIO(data), None)
+    for _ in range(2):
+        assert np.array_equal(np.concatenate(list(again.blocks()), axis=1), expected.mix)
+
+
+def test_opened_files_that_are_none_are_refused(separator: Separator, tmp_path: Path) -> None:
+    write_audio(tmp_path / "a.wav", np.zeros((1, 100)), 16000)
+    with (tmp_path / "a.wav").open(encoding="latin-1") as text, pytest.raises(InputError, match=r"open\(path, 'rb'\)"):
+        separator.separate(text, "piano")  # type: ignore[call-overload]
+    file = io.BytesIO((tmp_path / "a.wav").read_bytes())
+    file.read()
+    with pytest.raises(InputError, match=r"the BytesIO object was empty: go back to its start with seek\(0\)"):
+        separator.separate(file, "piano")
+    with pytest.raises(AudioError, match="the bytes object cannot be read as audio"):
+        separator.separate(b"no recording", "piano")
+    with pytest.raises(InputError, match="sample_rate is for arrays, and the bytes object says its own"):
+        separator.separate(bytes(100), "piano", sample_rate=16000)
+    with pytest.raises(InputError, match=r"soundfile\.read"):
+        separator.separate(np.ones((1, 16000)), Query(audio=file), sample_rate=16000)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="inputs are paths, and these are opened"):
+        separator.separate_files([file], "piano", tmp_path / "out")  # type: ignore[list-item]
 
 
 @pytest.mark.parametrize("rate", RATES)

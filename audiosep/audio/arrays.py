@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from audiosep.audio.inputs import is_opened
 from audiosep.audio.limits import MAX_CHANNELS, check_channels
 from audiosep.audio.samples import Array, check_finite
 from audiosep.errors import InputError
@@ -52,10 +53,10 @@ def as_array(mix: Any, *, empty: bool = False, copy: bool = False) -> tuple[Arra
     elif isinstance(mix, np.ndarray):
         array = np.asarray(mix)
     else:
-        raise InputError(
-            f"audio must be a numpy array or a torch tensor, got {type(mix).__name__}: "
-            "use numpy.asarray(...) for a sequence, audiosep.separate(path, ...) for a file"
-        )
+        remedy = "use numpy.asarray(...) for a sequence, audiosep.separate(path, ...) for a file"
+        if is_opened(mix):
+            remedy = "read it with soundfile.read(file), and pass the transpose with the sample rate"
+        raise InputError(f"audio must be a numpy array or a torch tensor, got {type(mix).__name__}: {remedy}")
     flat, given = array.ndim == 1, array
     array = _to_float(_check_shape(array[np.newaxis] if flat else array, empty))
     check_finite(array)

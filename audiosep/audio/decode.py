@@ -4,32 +4,29 @@ from __future__ import annotations
 
 import logging
 import math
-import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import IO
 
 import numpy as np
 
 from audiosep.audio.chapters import Chapter, read_chapters, within
 from audiosep.audio.covers import Cover, read_cover
 from audiosep.audio.info import AudioInfo
-from audiosep.audio.inputs import check_file, is_pipe
+from audiosep.audio.inputs import AudioFile, check_file
 from audiosep.audio.joined import bytes_behind
-from audiosep.audio.limits import MAX_CHANNELS, MAX_RATE, MAX_SECONDS, check_channels, check_duration, check_rate
+from audiosep.audio.limits import MAX_SECONDS, check_channels, check_duration, check_rate
 from audiosep.audio.probing import open_source
 from audiosep.audio.samples import Array, check_finite
 from audiosep.audio.source import Unreadable
+from audiosep.audio.spool import name_of, needs_spool, place_of, spool
 from audiosep.audio.tracks import describe_choice
 from audiosep.errors import AudioError, InputError
 
 logger = logging.getLogger(__name__)
 
-_WIDEST = 8  # bytes of a sample
-_HEADERS = 2**26  # bytes of tags and pictures, with room
 _SLACK = 0.25  # seconds by which containers and decoders differ about delays of encoders and last frames
 
 
@@ -42,8 +39,8 @@ class AudioReader:
     the picture of a video, or has gaps, is brought to its place by silence, with a warning.
 
     Args:
-        path: an audio file, a video with sound, a named pipe, or `-` for standard input. Pipes are copied to a
-            temporary file first: many formats have their index at the end.
+        path: an audio file, a video with sound, a named pipe, or `-` for standard input; also an opened file, or the
+            bytes of one. All but files are copied to a temporary one first: many formats have their index at the end.
         block: samples per block; the last one is shorter.
         max_seconds: refuse longer recordings; None: no limit.
         start: seconds of the recording to leave out at its start.
@@ -60,7 +57,7 @@ class AudioReader:
 
     def __init__(
         self,
-        path: str | Path,
+        path: AudioFile,
         block: int = 65_536,
         *,
         max_seconds: float | None = MAX_SECONDS,
@@ -72,19 +69,19 @@ class AudioReader:
         if block < 1:
             raise InputError(f"a block must have at least one sample, got {block}")
         self.block = block
-        self.name = name or _name(path)
+        self.name = name or name_of(path)
         self.max_seconds = max_seconds
         self.samples = 0
-        self._folder = tempfile.TemporaryDirectory(prefix="audiosep-") if is_pipe(path) else None
+        self._folder = tempfile.TemporaryDirectory(prefix="audiosep-") if needs_spool(path) else None
         try:
-            self._path = check_file(path) if self._folder is None else Path(self._folder.name, "pipe")
+            self._path = check_file(place_of(path)) if self._folder is None else Path(self._folder.name, "pipe")
             if self._folder is not None:
-                _copy_pipe(path, self._path, max_seconds)
+                spool(path, self._path, max_seconds)
             self._source = open_source(self._path, track, name=self.name)
         except BaseException:
             self._remove_spool()
             raise
-        self.info: AudioInfo = replace(self._source.info, path=Path(path))
+        self.info: AudioInfo = replace(self._source.info, path=place_of(path))
         self._track = track
         try:
             check_channels(self.info.channels)
@@ -257,7 +254,7 @@ class AudioReader:
 
 
 def read_audio(
-    path: str | Path,
+    path: AudioFile,
     *,
     max_seconds: float | None = MAX_SECONDS,
     start: float = 0.0,
@@ -284,40 +281,3 @@ def read_audio(
     with AudioReader(path, max_seconds=max_seconds, start=start, seconds=seconds, name=name, track=track) as reader:
         blocks = list(reader)
     return np.concatenate(blocks, axis=1), reader.info.sample_rate
-
-
-def _name(path: str | Path) -> str:
-    return "standard input" if str(path) == "-" else str(path)
-
-
-def _copy_pipe(path: str | Path, target: Path, max_seconds: float | None) -> None:
-    if str(path) != "-":
-        with Path(path).open("rb") as pipe:
-            _spool(pipe, target, max_seconds)
-    elif sys.stdin is None or sys.stdin.isatty():
-        raise InputError("standard input is a terminal: pipe a file into it, as in `audiosep ... - < song.wav`")
-    else:
-        _spool(sys.stdin.buffer, target, max_seconds)
-    if target.stat().st_size == 0:
-        raise InputError(f"{_name(path)} was empty: check the command that writes to it")
-
-
-def _spool(pipe: IO[bytes], target: Path, max_seconds: float | None) -> None:
-    """Copy a pipe; one with more bytes than the longest allowed recording is refused while it is read."""
-    most = math.inf if max_seconds is None else _HEADERS + max_seconds * MAX_CHANNELS * MAX_RATE * _WIDEST
-    copied = 0
-    try:
-        with target.open("wb") as file:
-            while data := pipe.read(1 << 20):
-                copied += len(data)
-                if copied > most:
-                    raise InputError(
-                        f"the pipe does not end: {copied} bytes are more than {max_seconds:.0f} s of audio can "
-                        "have: raise max_seconds if that is right, or cut the recording"
-                    )
-                file.write(data)
-    except OSError as error:
-        raise AudioError(
-            f"the pipe cannot be copied to {target.parent} ({error.strerror}): free space there, or set TMPDIR to "
-            "another folder"
-        ) from error

@@ -55,7 +55,7 @@ class AudioInfo:
     """One audio file, or an audio track of a video.
 
     Args:
-        path: of the file; `-` for standard input.
+        path: of the file; `-` for standard input, and for an opened file without a name.
         sample_rate: Hz.
         channels: number of channels.
         samples: exact length per channel as the file states it; None where only decoding can find it.

@@ -5,8 +5,17 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
+from typing import BinaryIO
 
 from audiosep.errors import AudioError, InputError, missing_file
+
+AudioFile = str | Path | BinaryIO | bytes
+"""A recording as a path, an opened file or the bytes of a file; "-" is standard input."""
+
+
+def is_opened(value: object) -> bool:
+    """Whether something is a file that is opened for reading, or the bytes of one."""
+    return isinstance(value, bytes | bytearray | memoryview) or hasattr(value, "read")
 
 
 def is_pipe(path: str | Path) -> bool:

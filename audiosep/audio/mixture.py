@@ -12,8 +12,10 @@ import numpy as np
 from audiosep.audio.arrays import as_array
 from audiosep.audio.decode import AudioReader
 from audiosep.audio.info import AudioInfo
+from audiosep.audio.inputs import is_opened
 from audiosep.audio.limits import check_rate
 from audiosep.audio.samples import Array
+from audiosep.audio.spool import name_of
 from audiosep.errors import InputError
 
 
@@ -25,7 +27,7 @@ class Mixture:
         samples: (channels, samples) float32.
         sample_rate: Hz.
         restore: turns (..., channels, samples) into the kind and shape of array that was given.
-        file: stem of the file's name; "audio" for arrays.
+        file: stem of the file's name; "audio" for arrays, and opened files without a name.
         info: what is known about the file; None for arrays.
     """
 
@@ -40,7 +42,8 @@ def load_mixture(mix: Any, sample_rate: int | None, track: int | str | None = No
     """Read a file, or check an array.
 
     Args:
-        mix: a path ("-" for standard input), or a numpy array or torch tensor (samples,) or (channels, samples).
+        mix: a path ("-" for standard input), an opened file, the bytes of a file, or a numpy array or torch tensor
+            (samples,) or (channels, samples).
         sample_rate: Hz, of an array; a file has its own.
         track: number, language or name of an audio track of a file; None: the default one.
 
@@ -54,13 +57,14 @@ def load_mixture(mix: Any, sample_rate: int | None, track: int | str | None = No
             f"one recording at a time, got {len(mix)} paths: call it for each of them, or write files with "
             "Separator.separate_files([...], queries, folder)"
         )
-    if isinstance(mix, str | Path):
+    if isinstance(mix, str | Path) or is_opened(mix):
         if sample_rate is not None:
-            raise InputError(f"sample_rate is for arrays, and {mix} says its own: leave it out")
+            raise InputError(f"sample_rate is for arrays, and {name_of(mix)} says its own: leave it out")
         with AudioReader(mix, track=track) as reader:
             samples = np.concatenate(list(reader), axis=1)
             info = replace(reader.info, cover=reader.cover, chapters=reader.chapters)
-        file = "stdin" if str(mix) == "-" else Path(mix).stem
+        nameless = "audio" if is_opened(mix) else "stdin"
+        file = nameless if str(info.path) == "-" else info.path.stem
         return Mixture(samples, info.sample_rate, lambda array: array, file, info)
     if track is not None:
         raise InputError("track is for files with several audio tracks, and this is an array: leave it out")

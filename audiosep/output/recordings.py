@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from audiosep.audio.formats import SUFFIXES, WITHOUT_SOUND, is_recording
+from audiosep.audio.inputs import is_opened
 from audiosep.audio.marker import UNMARKED, is_marked
 from audiosep.errors import InputError
 
@@ -52,7 +53,10 @@ def find_recordings(
     recordings: dict[Path, InputFile] = {}
     failures: dict[Path, Exception] = {}
     outputs = Path(out_dir).resolve()
-    for item in [inputs] if isinstance(inputs, str | Path) else inputs:
+    items = [inputs] if isinstance(inputs, str | Path) else inputs
+    if is_opened(items) or any(map(is_opened, items)):
+        raise InputError("inputs are paths, and these are opened files or bytes: give them to audiosep.separate")
+    for item in items:
         path = Path(item)
         if not str(item):  # Path("") is the current folder
             raise InputError("an input has an empty name: perhaps a variable of the shell is not set")
