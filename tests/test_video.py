@@ -11,8 +11,11 @@ import numpy.typing as npt
 import pytest
 
 from audiosep.audio import probe, read_audio, write_audio
+from audiosep.audio.speakers import layout_mask
 from audiosep.audio.video import VideoWriter
 from audiosep.audio.video_formats import CONTAINERS
+from audiosep.errors import AudioError
+from audiosep.output.files import Outputs
 
 RATE = 48000
 Samples = npt.NDArray[np.floating]
@@ -69,3 +72,60 @@ def test_new_sound_is_under_the_picture_from_its_first_sample_on(tmp_path: Path,
     assert late >= 0
     beginning = round(0.025 * rate)
     assert np.corrcoef(before[0, :beginning], after[0, late : late + beginning])[0, 1] > 0.9
+
+
+def with_sound(source: Path, made: Path, rate: int, channels: int, speakers: int = 0) -> str:
+    """Rate and speaker layout of the sound of a video whose picture is copied."""
+    with Outputs({"x": made}, rate, channels, video=source, speakers=speakers) as outputs:
+        outputs.write({"x": np.random.default_rng(0).uniform(-0.1, 0.1, (channels, rate)).astype(np.float32)})
+    command = ["ffprobe", "-v", "error", "-select_streams", "a", "-show_entries", "stream=sample_rate,channel_layout"]
+    shown = subprocess.run([*command, "-of", "csv=p=0", made], check=True, capture_output=True, text=True).stdout
+    return shown.split()[0]
+
+
+@pytest.mark.parametrize(("rate", "written"), [(8000, 32000), (22050, 32000), (44100, 44100), (96000, 48000)])
+def test_mpg_takes_sound_of_any_rate(tmp_path: Path, rate: int, written: int) -> None:
+    write_audio(tmp_path / "sound.wav", np.zeros((1, RATE), np.float32), RATE)
+    source = film(tmp_path / "film.mpg", tmp_path / "sound.wav")
+    assert with_sound(source, tmp_path / "made.mpg", rate, 1).startswith(f"{written},")
+    assert read_audio(tmp_path / "made.mpg")[0].shape[1] == pytest.approx(written, abs=2 * 1152)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "channels", "layout", "written"),
+    [
+        (".webm", 3, "", "3.0"), (".webm", 4, "", "quad"), (".webm", 6, "5.1(side)", "5.1"),
+        (".mp4", 3, "", "3.0"), (".mp4", 3, "2.1", "2.1"), (".mp4", 4, "4.0", "4.0"), (".mp4", 6, "5.1(side)", "5.1"),
+        (".avi", 3, "2.1", "2.1"),
+    ],
+)  # fmt: skip
+def test_videos_have_the_speakers_of_the_sound(
+    tmp_path: Path, suffix: str, channels: int, layout: str, written: str
+) -> None:
+    write_audio(tmp_path / "sound.wav", np.zeros((1, RATE), np.float32), RATE)
+    source = film(tmp_path / f"film{suffix}", tmp_path / "sound.wav")
+    assert with_sound(source, tmp_path / f"made{suffix}", RATE, channels, layout_mask(layout)) == f"{RATE},{written}"
+
+
+@pytest.mark.parametrize(
+    ("suffix", "channels", "layout", "words"),
+    [
+        (".mpg", 6, "5.1", r"\.mpg has at most 2 channels, not 6: convert the video to mkv first"),
+        (".webm", 3, "2.1", r"\.webm has no speaker layout 2\.1, for 3 channels only 3\.0: convert the video to mkv"),
+    ],
+)
+def test_sound_that_a_video_cannot_hold_is_refused_before_it_is_separated(
+    tmp_path: Path, suffix: str, channels: int, layout: str, words: str
+) -> None:
+    source, speakers = tmp_path / f"film{suffix}", layout_mask(layout)
+    with pytest.raises(AudioError, match=words):
+        Outputs({"x": tmp_path / f"x{suffix}"}, RATE, channels, video=source, speakers=speakers)
+
+
+@pytest.mark.parametrize(("option", "words"), [("-an", "ffmpeg finds no sound in it"), ("-vn", "no picture in it")])
+def test_a_film_without_sound_or_picture_is_told_as_such(tmp_path: Path, option: str, words: str) -> None:
+    write_audio(tmp_path / "sound.wav", np.zeros((1, RATE), np.float32), RATE)
+    whole = film(tmp_path / "film.mkv", tmp_path / "sound.wav")
+    subprocess.run(["ffmpeg", "-v", "error", "-i", whole, "-c", "copy", option, tmp_path / "part.mkv"], check=True)
+    with pytest.raises(AudioError, match=words):
+        with_sound(tmp_path / "part.mkv", tmp_path / "made.mkv", RATE, 1)

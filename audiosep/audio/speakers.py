@@ -113,6 +113,26 @@ def low_passed(channels: int, speakers: int) -> int | None:
     return None if speakers or not usual & _LFE else (usual & (2 * _LFE - 1)).bit_count()
 
 
+def plain(channels: int, speakers: int) -> int:
+    """The speakers for encoders, which know most layouts by the usual name of their surround speakers.
+
+    Args:
+        channels: number of channels.
+        speakers: a bit for each; 0: the usual layout.
+    """
+    return _SAME.get(speakers, speakers) or USUAL.get(channels, 0)
+
+
+def is_usual(channels: int, speakers: int) -> bool:
+    """Whether a layout is the one that stands for its number of channels.
+
+    Args:
+        channels: number of channels.
+        speakers: a bit for each; 0: the usual layout.
+    """
+    return channels < 3 or plain(channels, speakers) == USUAL[channels]
+
+
 def check_usual(format: str, channels: int, speakers: int) -> None:
     """Refuse a layout for a format that has one per number of channels, and that would call a speaker something else.
 
@@ -126,7 +146,7 @@ def check_usual(format: str, channels: int, speakers: int) -> None:
     Raises:
         AudioError: names formats that can hold it.
     """
-    if channels > 2 and speakers and _SAME.get(speakers, speakers) != USUAL[channels]:
+    if not is_usual(channels, speakers):
         raise AudioError(
             f"{format} has no speaker layout {layout_name(channels, speakers)}, for {channels} channels only "
             f"{layout_name(channels, 0)}: write wav or flac instead"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -10,8 +11,9 @@ import numpy as np
 from audiosep.atomic import PendingFile
 from audiosep.audio.limits import check_channels, check_rate
 from audiosep.audio.samples import Array, check_finite
+from audiosep.audio.speakers import plain
 from audiosep.audio.tracks import AudioTrack
-from audiosep.audio.video_formats import CONTAINERS
+from audiosep.audio.video_formats import CONTAINERS, check_sound
 from audiosep.audio.wav import WavFile
 from audiosep.errors import AudioError
 
@@ -30,9 +32,10 @@ class VideoWriter:
         track: the one that the new sound takes the place of, for its language and name.
         mark: of outputs, see `audio.marker`.
         overwrite: whether a file that lies there already may be replaced.
+        speakers: a bit for each channel, as in `audio.speakers`; 0: not known.
 
     Raises:
-        AudioError: the target exists or cannot be written.
+        AudioError: the target exists or cannot be written, or cannot hold the channels.
     """
 
     def __init__(
@@ -45,19 +48,23 @@ class VideoWriter:
         mark: str,
         *,
         overwrite: bool,
+        speakers: int = 0,
     ) -> None:
         self.path = path
         self.clipped = 0
         self._source, self._track, self._mark = source, track, mark
         check_rate(sample_rate)
         check_channels(channels)
+        check_sound(path, channels, speakers)
         self._pending = PendingFile(path, overwrite=overwrite, durable=False, error=AudioError)
         try:
             self._sound = PendingFile(path, overwrite=overwrite, durable=False, error=AudioError)
         except BaseException:
             self._pending.discard()
             raise
-        self._wav = WavFile(self._sound.file, sample_rate, channels, "float")
+        # Without a layout ffmpeg would guess one, and of three channels take one for LFE.
+        layout = plain(channels, speakers)
+        self._wav = WavFile(self._sound.file, sample_rate, channels, "float", speakers=layout)
         self._samples = 0
         self._rate = sample_rate
 
@@ -107,6 +114,7 @@ class VideoWriter:
         command += ["-i", f"file:{self._sound.temporary}", "-map", "0:V", "-map", "1:a:0", "-map", "0:s?"]
         command += ["-map_metadata", "0", "-map_chapters", "0", "-c", "copy"]
         command += ["-c:a", container.codec, "-b:a", container.bitrate]
+        command += ["-ar", str(rate)] if (rate := container.rate_for(self._rate)) else []
         for key, text in (("language", self._track.language), ("title", self._track.name)):
             command += ["-metadata:s:a:0", f"{key}={text}"] if text else []
         command += ["-metadata", f"encoding_tool={self._mark}"]
@@ -117,6 +125,6 @@ class VideoWriter:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
         if done.returncode:
             reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-            if "matches no streams" in done.stderr:
-                reason = "there is no picture in it"
+            if missing := re.search(r"'0:(V|a)' matches no streams", done.stderr):
+                reason = "there is no picture in it" if missing[1] == "V" else "ffmpeg finds no sound in it"
             raise AudioError(f"ffmpeg cannot copy the picture of {self._source} ({reason}): leave out --video")

@@ -6,6 +6,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from audiosep.audio.speakers import is_usual, layout_name
 from audiosep.errors import AudioError, DependencyError
 
 
@@ -17,11 +18,25 @@ class Container:
         muxer: ffmpeg's name of it.
         codec: ffmpeg's encoder of its sound.
         bitrate: of the sound.
+        channels: most channels of the sound.
+        rates: sample rates in Hz that the sound is resampled to, in order; empty: ffmpeg chooses.
+        usual: whether there is one speaker layout for each number of channels.
     """
 
     muxer: str
     codec: str = "aac"
     bitrate: str = "256k"
+    channels: int = 8
+    rates: tuple[int, ...] = ()
+    usual: bool = False
+
+    def rate_for(self, sample_rate: int) -> int | None:
+        """The rate of the sound, Hz: the same, or the next one above, else the highest; None: ffmpeg chooses."""
+        return next((rate for rate in self.rates if rate >= sample_rate), self.rates[-1]) if self.rates else None
+
+
+# Lower rates are MPEG-2's, which have another range of bit rates.
+_MPG = Container("mpeg", "mp2", "384k", channels=2, rates=(32_000, 44_100, 48_000))
 
 
 CONTAINERS = {
@@ -29,10 +44,10 @@ CONTAINERS = {
     ".m4v": Container("mp4"),
     ".mov": Container("mov"),
     ".mkv": Container("matroska"),
-    ".webm": Container("webm", "libopus"),
+    ".webm": Container("webm", "libopus", usual=True),
     ".avi": Container("avi", "pcm_s16le"),  # avi cannot say what the encoders of compressed sound start with
-    ".mpg": Container("mpeg", "mp2", "384k"),
-    ".mpeg": Container("mpeg", "mp2", "384k"),
+    ".mpg": _MPG,
+    ".mpeg": _MPG,
     ".ts": Container("mpegts"),
     ".mts": Container("mpegts"),
     ".m2ts": Container("mpegts"),
@@ -56,3 +71,28 @@ def check_video(path: Path) -> None:
         )
     if shutil.which("ffmpeg") is None:
         raise DependencyError("copying the picture needs ffmpeg on the PATH: install it, or leave out --video")
+
+
+def check_sound(path: Path, channels: int, speakers: int) -> None:
+    """Refuse sound that a video would hold mixed down, or not at all.
+
+    Args:
+        path: of the video; its suffix is one of CONTAINERS.
+        channels: of the sound.
+        speakers: a bit for each, as in `audio.speakers`; 0: not known.
+
+    Raises:
+        AudioError: too many channels, or another speaker layout than the usual one.
+    """
+    container = CONTAINERS[path.suffix.lower()]
+    remedy = "convert the video to mkv first, or leave out video=True"
+    if channels > container.channels:
+        most = container.channels
+        raise AudioError(
+            f"{container.codec} sound of {path.suffix} has at most {most} channels, not {channels}: {remedy}"
+        )
+    if container.usual and not is_usual(channels, speakers):
+        raise AudioError(
+            f"the sound of {path.suffix} has no speaker layout {layout_name(channels, speakers)}, for {channels} "
+            f"channels only {layout_name(channels, 0)}: {remedy}"
+        )

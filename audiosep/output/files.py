@@ -22,6 +22,7 @@ from audiosep.audio.speakers import layout_name, low_passed
 from audiosep.audio.stem_file import STEM_FILE, check_stem_file
 from audiosep.audio.tracks import AudioTrack
 from audiosep.audio.video import VideoWriter
+from audiosep.audio.video_formats import check_sound
 from audiosep.errors import AudioError
 from audiosep.output.names import STDOUT
 from audiosep.output.output_options import OnClip
@@ -100,6 +101,9 @@ class Outputs:
             check_format(format, sample_rate, channels, speakers, bitrate)
             _warn_of_lfe(format, channels, speakers)
             _warn_of_chapters(STEM_FILE if tracks else format, chapters)
+        else:
+            for path in paths.values():
+                check_sound(path, channels, speakers)
         if tracks:
             check_stem_file(channels)
         for name, path in paths.items():
@@ -253,7 +257,13 @@ class Outputs:
     def _writer(self, name: str, path: Path) -> AudioWriter | VideoWriter:
         if self._video is not None:
             return VideoWriter(
-                path, self._video, *self._shape, self._track, self._marks[name], overwrite=self._overwrite
+                path,
+                self._video,
+                *self._shape,
+                self._track,
+                self._marks[name],
+                overwrite=self._overwrite,
+                speakers=self._speakers,
             )
         tags = {**self._tags, "software": self._marks[name]}
         if "title" in tags and not self._tracks:
