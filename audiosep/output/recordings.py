@@ -53,8 +53,8 @@ def find_recordings(
     recordings: dict[Path, InputFile] = {}
     failures: dict[Path, Exception] = {}
     outputs = Path(out_dir).resolve()
-    items = [inputs] if isinstance(inputs, str | Path) else inputs
-    if is_opened(items) or any(map(is_opened, items)):
+    items = [inputs] if isinstance(inputs, str | Path) else list(inputs)
+    if is_opened(inputs) or any(map(is_opened, items)):
         raise InputError("inputs are paths, and these are opened files or bytes: give them to audiosep.separate")
     for item in items:
         path = Path(item)
