@@ -26,7 +26,7 @@ from audiosep.audio.video_formats import check_sound
 from audiosep.errors import AudioError
 from audiosep.output.names import STDOUT
 from audiosep.output.output_options import OnClip
-from audiosep.output.spool import SampleSpool
+from audiosep.output.sample_spool import SampleSpool
 
 logger = logging.getLogger(__name__)
 

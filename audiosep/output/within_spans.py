@@ -13,7 +13,7 @@ import numpy as np
 from audiosep.audio.arrays import AnyArray
 from audiosep.audio.samples import Array
 from audiosep.hearing.spans import Span
-from audiosep.output.spool import SampleSpool
+from audiosep.output.sample_spool import SampleSpool
 
 EDGE = 0.05  # seconds over which a target fades in and out at the borders of a span
 
