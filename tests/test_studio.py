@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
 import threading
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -20,7 +23,8 @@ from conftest import Run
 from doubles import FakeEncoder, IdentityModel, TinyModel
 from odd_files import Sound, container, tones
 
-from audiosep.audio import read_audio, write_audio
+from audiosep.audio import AudioWriter, probe, read_audio, write_audio
+from audiosep.audio.marker import fingerprint, origin_of
 from audiosep.errors import AudioSepError, Cancelled, InputError
 from audiosep.inference import threads
 from audiosep.separator import Separator
@@ -298,7 +302,7 @@ def test_requests_state_their_length(make: Make) -> None:
 def test_names_never_become_paths(name: str, suffix: str) -> None:
     assert safe_suffix(name) == suffix
     assert "/" not in shown_name(name)
-    assert 0 < len(shown_name(name * 1000)) <= 200
+    assert 0 < len(shown_name(name * 1000)) <= 255
 
 
 def test_limits_are_told_before_anything_is_decoded(song: Path, tmp_path: Path) -> None:
@@ -347,6 +351,56 @@ def test_a_separated_track_is_played_mixed_and_removed(make: Make, song: Path) -
     assert client.get(f"{of}/samples/mix?start=99999999&count=5").content == b""
     assert client.post(f"{of}/remove", json={"track": track["id"]}).status_code == 200
     assert client.get(f"{of}/samples/{track['id']}?start=0&count=5").status_code == 400
+
+
+@pytest.mark.parametrize("format", ["wav", "flac", "ogg", "opus", "mp3", "m4a"])
+def test_downloads_are_the_files_of_the_command_line(
+    make: Make, tmp_path: Path, tiny_folder: Path, run: Run, format: str
+) -> None:
+    if format == "m4a":
+        pytest.importorskip("av", reason="PyAV is not installed: pip install 'audiosep[formats]'")
+    song = tmp_path / f"{'long ' * 40}.flac"
+    tags = {"title": "Song", "artist": "Band"}
+    with AudioWriter(song, RATE, 1, tags=tags) as writer:
+        writer.write(sounds.voice(2.0, RATE, 1)[None].astype(np.float32))
+    studio, client = make()
+    session = opened(studio.work, song, song.name)
+    assert separated(studio.work, session, text="piano") is None
+    (track,) = session.tracks
+    code, _, err = run(
+        *("separate", song, "piano", "-o", tmp_path / "out", "-f", format, "-m", tiny_folder, "--device", "cpu")
+    )
+    assert code == 0, err
+    of = f"/studio/sessions/{session.id}/files"
+
+    def written(**wanted: object) -> tuple[str, bytes]:
+        key = client.post(of, json={"format": format, **wanted}).json()["key"]
+        answered = client.get(f"{of}/{key}")
+        return unquote(answered.headers["content-disposition"].split("''")[1]), answered.content
+
+    theirs = {path.name: path for path in (tmp_path / "out").iterdir()}
+    name, content = written(kind="track", track=track)
+    _, archived = written(kind="all")
+    with zipfile.ZipFile(io.BytesIO(archived)) as archive:
+        ours = {name: archive.read(name) for name in archive.namelist() if not name.endswith(".txt")}
+    assert set(ours) == set(theirs)
+    assert name in ours
+    for name, content in [*ours.items(), (name, content)]:
+        mine = tmp_path / name
+        mine.write_bytes(content)
+        infos = [probe(path) for path in (mine, theirs[name])]
+        for field in ("tags", "depth", "sample_rate", "samples"):
+            assert getattr(infos[0], field) == getattr(infos[1], field)
+        assert origin_of(mine) == fingerprint(song)
+    assert client.post(of, json={"kind": "all", "format": ["x"]}).status_code == 400
+
+
+def test_a_mix_that_would_clip_says_how_much_softer_it_is(make: Make, song: Path) -> None:
+    studio, client = make()
+    session = opened(studio.work, song)
+    wanted = {"kind": "mix", "gains": {}, "rest": 100}
+    made = client.post(f"/studio/sessions/{session.id}/files", json=wanted).json()
+    assert "dB softer than set" in made["remarks"][0]
 
 
 def test_a_preview_comes_first_and_the_whole_takes_its_place(work: Work, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
@@ -10,6 +11,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from audiosep.audio import FORMATS
 from audiosep.errors import AudioSepError, DependencyError, install_extra
 from audiosep.studio.interface import Interface
 from audiosep.studio.sessions import Sessions
@@ -108,6 +110,7 @@ class Studio:
         limits = self._sessions.limits
         return {
             "models": list(self.work.models),
+            "formats": [name for name in FORMATS if name != "m4a" or importlib.util.find_spec("av")],  # PyAV writes it
             "limits": {"upload_bytes": limits.upload_bytes, "seconds": limits.seconds, "tracks": limits.tracks},
         }
 

@@ -6,6 +6,7 @@ import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from audiosep.audio.stem_file import STEM_FILE, STEMS, TRACKS
 from audiosep.errors import InputError
 from audiosep.hearing.description import labels_text
 from audiosep.output.files import Outputs
-from audiosep.output.names import plan_outputs
+from audiosep.output.names import TEMPLATE, plan_outputs
 from audiosep.output.output_options import rest_name
 from audiosep.query.query import unique_names
 from audiosep.studio.overview import Overview, overview
@@ -25,6 +26,9 @@ from audiosep.studio.session import Track
 
 _BLOCK = 65_536
 _LOUDEST = 100.0  # largest factor of a track
+
+MIXED = "mix"
+"""The name of the output that is the mix as it is set."""
 
 
 def weights_of(rest: float, gains: Mapping[str, float], tracks: Sequence[Track]) -> dict[str, float]:
@@ -48,8 +52,34 @@ def weights_of(rest: float, gains: Mapping[str, float], tracks: Sequence[Track])
     return {"": float(rest), **{track.id: gains.get(track.id, 0.0) - rest for track in tracks}}
 
 
+def write_track(path: Path, recording: Recording, track: Track, format: str) -> None:
+    """Write a track in another format than that of its file.
+
+    Args:
+        path: of the file.
+        recording: of the page.
+        track: which is complete.
+        format: one of `audio.FORMATS`.
+
+    Raises:
+        AudioError: it cannot be written, or the format cannot hold the channels.
+        DependencyError: the encoder is not installed.
+    """
+    outputs = _outputs({track.name: path}, recording, format)
+    with outputs, AudioReader(track.path, _BLOCK) as reader:
+        for block in reader:
+            outputs.write({track.name: block})
+
+
 def write_mix(
-    path: Path, recording: Recording, tracks: Sequence[Track], weights: Mapping[str, float], *, video: bool = False
+    path: Path,
+    recording: Recording,
+    tracks: Sequence[Track],
+    weights: Mapping[str, float],
+    *,
+    name: str = MIXED,
+    format: str = "wav",
+    video: bool = False,
 ) -> float:
     """Write a mix of the recording and its tracks.
 
@@ -58,6 +88,8 @@ def write_mix(
         recording: of the page.
         tracks: which are complete.
         weights: as of `weights_of`.
+        name: of the mix, for the title among its tags.
+        format: one of `audio.FORMATS`; of a video that of the recording.
         video: whether to write the recording's picture with it.
 
     Returns:
@@ -65,26 +97,33 @@ def write_mix(
 
     Raises:
         InputError: a track is not complete.
-        AudioError: it cannot be written.
+        AudioError: it cannot be written, or the format cannot hold the channels.
+        DependencyError: the encoder is not installed.
     """
-    info = recording.info
     blocks = mixed(recording, tracks, weights)
-    outputs = Outputs(
-        {"mix": path},
+    picture = recording.path if video else None
+    with _outputs({name: path}, recording, format, video=picture, track=recording.info.heard) as outputs:
+        for block in blocks:
+            outputs.write({name: block})
+    return outputs.gain
+
+
+def _outputs(paths: Mapping[str, Path], recording: Recording, format: str, **others: Any) -> Outputs:
+    """Files as the command line writes them: with the depth, tags, speakers and cover of the recording."""
+    info = recording.info
+    return Outputs(
+        paths,
         info.sample_rate,
         info.channels,
+        format=format,
         depth=info.depth,
         tags=info.tags,
         speakers=info.speakers,
         cover=read_cover(recording.path),
         overwrite=True,
-        video=recording.path if video else None,
-        track=info.heard,
+        recording=recording.path,
+        **others,
     )
-    with outputs:
-        for block in blocks:
-            outputs.write({"mix": block})
-    return outputs.gain
 
 
 def mixed(
@@ -124,20 +163,9 @@ def write_stem_file(path: Path, recording: Recording, tracks: Sequence[Track]) -
     stems = {track.name: track for track in tracks if track.origin == "stems" and track.complete}
     if missing := [name for name in STEMS if name not in stems]:
         raise InputError(f"a stem file needs the stem {missing[0]}: press Four stems first")
-    info = recording.info
     paths = [recording.mix, *(stems[name].path for name in STEMS)]
     gains = [1.0, *(stems[name].gain for name in STEMS)]
-    outputs = Outputs(
-        {STEM_FILE: path},
-        info.sample_rate,
-        info.channels,
-        format="m4a",
-        tracks=TRACKS,
-        tags=info.tags,
-        cover=read_cover(recording.path),
-        overwrite=True,
-    )
-    with outputs:
+    with _outputs({STEM_FILE: path}, recording, "m4a", tracks=TRACKS) as outputs:
         for blocks in _together(paths, _BLOCK):
             scaled = (block / np.float32(gain) for block, gain in zip(blocks, gains, strict=True))
             outputs.write(dict(zip(TRACKS, scaled, strict=True)))
@@ -176,47 +204,50 @@ def view_of_rest(recording: Recording, tracks: Sequence[Track]) -> Overview:
     )
 
 
-def write_all(path: Path, recording: Recording, tracks: Sequence[Track], folder: Path) -> None:
+def write_all(path: Path, recording: Recording, tracks: Sequence[Track], format: str) -> None:
     """Write all tracks, what they leave, and when they sound, into one zip file.
 
     Args:
         path: of the file.
         recording: of the page.
         tracks: which are complete.
-        folder: for what is written before it goes into the file.
+        format: one of `audio.FORMATS`.
 
     Raises:
         InputError: no track, or one is not complete.
-        AudioError: it cannot be written.
+        AudioError: they cannot be written, or the format cannot hold the channels.
+        DependencyError: the encoder is not installed.
     """
     if not tracks:
         raise InputError("there is no track yet: separate a sound first")
-    names = download_names(recording, tracks)
-    rest = folder / "rest.wav"
+    unique = list(unique_names([track.name for track in tracks]))
+    rest = rest_name(unique)
+    names = plan_outputs(".", [*unique, rest], file=Path(recording.name).stem, format=format)
+    part = path.with_suffix(".part")
     try:
-        write_mix(rest, recording, tracks, weights_of(1.0, {}, tracks))
+        write_mix(part, recording, tracks, weights_of(1.0, {}, tracks), name=rest, format=format)
         with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-            for track in tracks:
-                archive.write(track.path, names[track.id])
-            archive.write(rest, names[""])
+            archive.write(part, names[rest].name)
+            for track, name in zip(tracks, unique, strict=True):
+                if format != "wav":
+                    write_track(part, recording, track, format)
+                archive.write(track.path if format == "wav" else part, names[name].name)
             labels = sorted((span, track.name) for track in tracks for span in track.spans)
-            archive.writestr(f"{Path(names['']).stem} labels.txt", labels_text(labels))
+            archive.writestr(f"{names[rest].stem} labels.txt", labels_text(labels))
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
     finally:
-        rest.unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
 
 
-def download_names(recording: Recording, tracks: Sequence[Track]) -> dict[str, str]:
-    """The names of files, as the command line would name them.
+def download_name(recording: Recording, name: str, ending: str, template: str = TEMPLATE) -> str:
+    """The name of a file, as the command line would name it.
 
     Args:
         recording: of the page.
-        tracks: of the page.
-
-    Returns:
-        Track id -> name; "" -> that of what they leave.
+        name: of the output.
+        ending: of the file's name, a format or another one.
+        template: as of `plan_outputs`.
     """
-    unique = list(unique_names([track.name for track in tracks]))
-    rest = rest_name(unique) if unique else "mix"
-    paths = plan_outputs(".", [*unique, rest], file=Path(recording.name).stem, format="wav")
-    names = {track.id: paths[name].name for track, name in zip(tracks, unique, strict=True)}
-    return {**names, "": paths[rest].name}
+    return plan_outputs(".", [name], file=Path(recording.name).stem, format=ending, template=template)[name].name

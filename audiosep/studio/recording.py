@@ -22,7 +22,7 @@ PREVIEW = 20.0
 logger = logging.getLogger(__name__)
 
 _OTHER = ".bin"
-_LONGEST_NAME = 200
+_LONGEST_NAME = 255  # as of file systems
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def open_recording(
     def told(message: str) -> str:
         return message.replace(label, name).replace(str(path), name)
 
-    with _remarks() as remarks:
+    with remarks() as found:
         try:
             info = check_upload(path, limits, track)
             expected = (info.seconds or limits.seconds) * info.sample_rate
@@ -123,12 +123,12 @@ def open_recording(
     view = overview_of_file(mix)
     start = representative_start(mix, PREVIEW) if samples > 1.5 * PREVIEW * info.sample_rate else 0.0
     progress(1.0)
-    return Recording(name, path, mix, info, samples, start, view, tuple(map(told, remarks)))
+    return Recording(name, path, mix, info, samples, start, view, tuple(map(told, found)))
 
 
 @contextlib.contextmanager
-def _remarks() -> Iterator[list[str]]:
-    """The warnings that this thread logs: damage that decoders found."""
+def remarks() -> Iterator[list[str]]:
+    """The warnings that this thread logs: damage that decoders found, and what a format cannot hold."""
     found: list[str] = []
     thread = threading.get_ident()
 

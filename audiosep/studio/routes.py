@@ -5,6 +5,7 @@ Nothing in an address is a path: sessions, tracks and files are looked up by the
 
 from __future__ import annotations
 
+import math
 import mimetypes
 import secrets
 from collections.abc import Awaitable, Callable
@@ -19,10 +20,23 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
+from audiosep.audio import FORMATS
 from audiosep.audio.stem_file import STEM_FILE
 from audiosep.errors import AudioSepError, InputError
+from audiosep.output.names import TEMPLATE
+from audiosep.query.query import unique_names
 from audiosep.studio.clients import client_of
-from audiosep.studio.mixdown import download_names, view_of_rest, weights_of, write_all, write_mix, write_stem_file
+from audiosep.studio.mixdown import (
+    MIXED,
+    download_name,
+    view_of_rest,
+    weights_of,
+    write_all,
+    write_mix,
+    write_stem_file,
+    write_track,
+)
+from audiosep.studio.recording import Recording, remarks
 from audiosep.studio.session import MIX, REST, Session, Track
 from audiosep.studio.sessions import Sessions
 from audiosep.studio.work import Work, without_paths
@@ -94,7 +108,7 @@ def routes(work: Work, about: dict[str, object]) -> list[Route]:
         session.use()
         wanted = await _body(request)
         try:
-            return JSONResponse({"key": await run_in_threadpool(_prepare, session, wanted)})
+            return JSONResponse(await run_in_threadpool(_prepare, session, wanted))
         except AudioSepError as error:
             raise InputError(without_paths(str(error), session)) from error
 
@@ -195,30 +209,48 @@ def _read(path: Path, start: int, count: int) -> bytes:
     return data
 
 
-def _prepare(session: Session, wanted: dict[str, Any]) -> str:
-    """Make what the page wants to download; the key of the file."""
-    recording, kind = session.opened(), wanted.get("kind")
+def _prepare(session: Session, wanted: dict[str, Any]) -> dict[str, object]:
+    """Make what the page wants to download: the key of the file, and remarks on it."""
+    recording, kind, format = session.opened(), wanted.get("kind"), str(wanted.get("format", "wav"))
+    if format not in FORMATS:
+        raise InputError(f"the format of a download is one of {', '.join(FORMATS)}")
     tracks = list(session.tracks.values())
+    ending, template = format, TEMPLATE
     if kind == "track":
         track = _track(session, str(wanted.get("track")))
-        return session.offer(track.path, download_names(recording, tracks)[track.id], made=False)
-    stem = Path(recording.name).stem
-    folder = recording.path.parent
-    if kind == "all":
-        path = folder / f"{secrets.token_hex(8)}.zip"
-        write_all(path, recording, tracks, folder)
-        return session.offer(path, f"{stem} (tracks).zip")
-    if kind == "stems":
-        path = folder / f"{secrets.token_hex(8)}.{STEM_FILE}"
-        write_stem_file(path, recording, tracks)
-        return session.offer(path, f"{stem}.{STEM_FILE}")
-    if kind in ("mix", "video"):
-        gains, rest = wanted.get("gains"), wanted.get("rest")
-        if not isinstance(gains, dict) or not isinstance(rest, int | float):
-            raise InputError("a mix has a gain of the rest and a gain for each track: reload the page")
-        weights = weights_of(rest, gains, tracks)
-        suffix = recording.path.suffix if kind == "video" else ".wav"
-        path = folder / f"{secrets.token_hex(8)}{suffix}"
-        write_mix(path, recording, tracks, weights, video=kind == "video")
-        return session.offer(path, f"{stem} (mix){suffix}")
-    raise InputError("a download is a track, all, stems, mix or video")
+        name = dict(zip(session.tracks, unique_names([one.name for one in tracks]), strict=True))[track.id]
+    elif kind == "all":
+        name, ending = "tracks", "zip"
+    elif kind == "stems":
+        name, ending, template = "stems", STEM_FILE, "{file}.{ext}"
+    elif kind == "mix":
+        name = MIXED
+    elif kind == "video":
+        name, ending = MIXED, recording.path.suffix[1:]
+    else:
+        raise InputError("a download is a track, all, stems, mix or video")
+    shown = download_name(recording, name, ending, template)
+    if kind == "track" and format == "wav":
+        return {"key": session.offer(track.path, shown, made=False), "remarks": []}
+    path = recording.path.parent / f"{secrets.token_hex(8)}.{ending}"
+    with remarks() as told:
+        if kind == "track":
+            write_track(path, recording, track, format)
+        elif kind == "all":
+            write_all(path, recording, tracks, format)
+        elif kind == "stems":
+            write_stem_file(path, recording, tracks)
+        else:
+            weights = weights_of(*_levels(wanted), tracks)
+            gain = write_mix(path, recording, tracks, weights, format=format, video=kind == "video")
+            if gain < 1:
+                told.append(f"the mix is {-20 * math.log10(gain):.1f} dB softer than set, so that it does not clip")
+    return {"key": session.offer(path, shown), "remarks": told}
+
+
+def _levels(wanted: dict[str, Any]) -> tuple[float, dict[str, float]]:
+    """The gain of the rest, and those of the tracks."""
+    gains, rest = wanted.get("gains"), wanted.get("rest")
+    if not isinstance(gains, dict) or not isinstance(rest, int | float):
+        raise InputError("a mix has a gain of the rest and a gain for each track: reload the page")
+    return rest, gains
