@@ -306,7 +306,7 @@ def test_a_typed_stretch_is_checked_and_taken_away(client: Page, song: Path) -> 
     for start, end in (("5", "2"), ("40", "50"), ("-1", "2")):
         marked, error = typed(start, end)
         assert not marked
-        assert "type other seconds" in error
+        assert "type seconds" in error
     page.click(".studio-loop")
     assert typed("1", "") == (False, "")
     for take_away in (lambda: typed("", ""), lambda: page.keyboard.press("Escape")):
@@ -316,6 +316,46 @@ def test_a_typed_stretch_is_checked_and_taken_away(client: Page, song: Path) -> 
         assert page.is_hidden(".studio-selection")
         assert page.input_value(".studio-from") == ""
         assert page.evaluate(f"{_PLAYER}.loop[1] - {_PLAYER}.loop[0]") == 34 * RATE
+
+
+def test_a_second_stretch_is_typed_without_an_error_in_between(client: Page, song: Path) -> None:
+    client.open(song)
+    page = client.page
+    page.wait_for_selector(".studio-job", state="hidden")
+    top = page.locator(".studio-to").bounding_box()["y"]
+    for field, seconds in ((".studio-from", "1"), (".studio-to", "2")):
+        page.fill(field, seconds)
+    page.keyboard.press("Enter")
+    page.fill(".studio-from", "4")
+    page.click(".studio-to", click_count=3)  # behind the old end as yet
+    assert page.inner_text(".studio-error") == ""
+    page.keyboard.type("5,5")
+    page.focus(".studio-text")
+    assert [page.input_value(".studio-from"), page.input_value(".studio-to")] == ["4.00", "5.50"]
+    page.fill(".studio-from", "0:06.5")
+    page.focus(".studio-text")
+    assert "type seconds" in page.inner_text(".studio-error")
+    assert page.locator(".studio-to").bounding_box()["y"] == top  # nothing moves under the mouse
+    page.fill(".studio-to", "0:08")
+    page.keyboard.press("Enter")
+    page.keyboard.press("ArrowUp")
+    assert [page.input_value(".studio-from"), page.input_value(".studio-to")] == ["6.50", "8.10"]
+    assert page.inner_text(".studio-error") == ""
+
+
+@pytest.mark.slow
+def test_the_format_of_downloads_is_remembered(client: Page, song: Path, tmp_path: Path) -> None:
+    client.open(song)
+    track = client.separate("piano")
+    client.page.select_option(".studio-format", "flac")
+    client.load()
+    client.page.wait_for_selector(client.row(track, "get"))
+    assert client.page.inner_text(client.row(track, "get")) == "Download flac"
+    name, content = client.download(client.row(track, "get"))
+    assert (name, content[:4]) == ("my song (piano).flac", b"fLaC")
+    name, content = client.download(".studio-save-all")
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        assert {"my song (piano).flac", "my song (without piano).flac"} <= set(archive.namelist())
 
 
 def test_the_audio_track_of_a_film_is_chosen(client: Page, tmp_path: Path) -> None:

@@ -74,7 +74,9 @@ class Sessions:
         """
         session = self._sessions.get(id)
         if session is None:
-            raise InputError("this page was left for too long, and its files are deleted: reload it")
+            raise InputError(
+                "the files of this page are deleted (it was left for too long, or the studio ended): reload it"
+            )
         return session
 
     def sweep(self) -> None:

@@ -9,7 +9,9 @@ const LOUDEST = 12;
 const STEP = 5; // seconds of an arrow key
 const CLICK = 4; // pixels; a shorter drag is a click
 const SHORTEST = 0.01; // seconds of a marked stretch
+const NUDGE = 0.1; // seconds of an arrow key in a field of a stretch
 const KEPT = "audiosep-mixer";
+const FORMAT = "audiosep-format";
 
 export function start(element, style) {
   const link = document.createElement("link");
@@ -33,6 +35,7 @@ class Mixer {
     this.marks = []; // {kind: "spans" | "not", span}
     this.chosen = 0;
     this.listening = null; // the request that finds what is heard
+    this.typing = false; // whether a field of a stretch has been changed and is not judged yet
   }
 
   part(name) {
@@ -43,18 +46,24 @@ class Mixer {
     this.bind();
     try {
       const state = await this.server.connect();
-      const { models, limits } = this.server.about;
+      const { models, formats, limits } = this.server.about;
       this.part("limits").textContent =
         `Up to ${Math.round(limits.upload_bytes / 2 ** 20)} MiB and ${clock(limits.seconds)}. Nothing leaves this server.`;
       this.part("model").replaceChildren(...models.map((name) => new Option(name, name)));
       this.part("models").hidden = models.length < 2;
+      const kept = localStorage.getItem(FORMAT);
+      this.part("format").replaceChildren(...formats.map((name) => new Option(name, name, false, name === kept)));
       await this.show(state);
       this.restore();
     } catch (error) {
       this.fail(error);
     }
     addEventListener("pagehide", () => this.keep());
-    this.server.watch = (state, error) => (state ? this.show(state) : this.fail(error));
+    this.server.watch = (state, error) => {
+      if (!state) return this.fail((this.lost = error));
+      if (this.lost) this.lost = this.fail(); // it is there again
+      return this.show(state);
+    };
     requestAnimationFrame(() => this.tick());
     this.root.dataset.ready = "yes";
     this.server.follow();
@@ -140,7 +149,7 @@ class Mixer {
     one.row.querySelector(".studio-track-about").textContent = about(track);
     one.row.classList.toggle("studio-preview", !track.complete);
     one.row.dataset.complete = track.complete;
-    for (const item of one.row.querySelectorAll(".studio-get")) item.disabled = !track.complete;
+    this.showFormat();
     const view = await this.server.view(track.id).catch(() => null);
     if (!view) return; // removed meanwhile, or asked for again with the next state
     one.view = decode(view);
@@ -185,7 +194,7 @@ class Mixer {
     const solo = row.querySelector(".studio-solo");
     const slider = row.querySelector(".studio-gain");
     mute.ariaLabel = `Mute ${track.name}`;
-    solo.ariaLabel = `Play ${track.name} alone`;
+    solo.ariaLabel = `Solo: play ${track.name} alone`;
     slider.ariaLabel = `Level of ${track.name} in decibels`;
     mute.addEventListener("click", () => this.player.set(track.id, { mute: press(mute) }));
     solo.addEventListener("click", () => this.player.set(track.id, { solo: press(solo) }));
@@ -195,10 +204,9 @@ class Mixer {
       row.querySelector(".studio-decibels").textContent = decibels <= SOFTEST ? "silent" : `${decibels} dB`;
     });
     if (track.id !== REST) {
-      const get = button("Download", () => this.download({ kind: "track", track: track.id }));
+      const get = button("", () => this.download({ kind: "track", track: track.id }));
       const remove = button("Remove", () => this.try(() => this.server.post("remove", { track: track.id })));
       get.classList.add("studio-get");
-      get.ariaLabel = `Download ${track.name}`;
       remove.ariaLabel = `Remove ${track.name}`;
       row.querySelector(".studio-files").append(get, remove);
       this.part("tracks").insertBefore(row, this.tracks.get(REST)?.row ?? null);
@@ -224,6 +232,17 @@ class Mixer {
     [...this.tracks.values()].forEach((one, at) => one.row.classList.toggle("studio-chosen", at === this.chosen));
   }
 
+  showFormat() {
+    const format = this.part("format").value;
+    for (const { track, row } of this.tracks.values()) {
+      const get = row.querySelector(".studio-get");
+      if (!get) continue;
+      get.textContent = `Download ${format}`;
+      get.ariaLabel = `Download ${format} of ${track.name}`;
+      get.disabled = !track.complete;
+    }
+  }
+
   // ---- what the user does ---------------------------------------------------------------------------------------------
 
   bind() {
@@ -244,8 +263,11 @@ class Mixer {
     on("loop", "click", () => this.toggleLoop());
     on("this", "click", () => this.mark("spans"));
     on("not", "click", () => this.mark("not"));
-    on("from", "change", () => this.typed());
-    on("to", "change", () => this.typed());
+    this.bindStretch();
+    on("format", "change", () => {
+      localStorage.setItem(FORMAT, this.part("format").value);
+      this.showFormat();
+    });
     on("stems", "click", () => this.separate({ stems: true }));
     on("query", "submit", (event) => {
       event.preventDefault();
@@ -264,6 +286,31 @@ class Mixer {
     });
     document.addEventListener("keydown", (event) => this.key(event));
     new ResizeObserver(() => this.paint()).observe(this.root);
+  }
+
+  // What is typed is judged when both fields are left, not between them, or by Enter.
+  bindStretch() {
+    const fields = this.stretch();
+    for (const field of fields) {
+      field.addEventListener("input", () => (this.typing = true));
+      field.addEventListener("focusout", (event) => {
+        const away = document.activeElement === field; // in another window
+        if (this.typing && !away && !fields.includes(event.relatedTarget)) this.typed();
+      });
+      field.addEventListener("keydown", (event) => {
+        if (event.key === "Enter") return this.typed();
+        const step = { ArrowUp: NUDGE, ArrowDown: -NUDGE }[event.key];
+        const moved = parsed(field.value) + step;
+        if (!(moved >= 0)) return;
+        event.preventDefault();
+        field.value = exact(moved);
+        this.typed();
+      });
+    }
+  }
+
+  stretch() {
+    return ["from", "to"].map((name) => this.part(name));
   }
 
   bindMain() {
@@ -375,15 +422,17 @@ class Mixer {
   }
 
   async download(wanted) {
+    let remarks = [];
     await this.try(async () => {
       this.say("Writing the file");
-      const { key } = await this.server.post("files", wanted);
+      const made = await this.server.post("files", { ...wanted, format: this.part("format").value });
+      remarks = made.remarks;
       const link = document.createElement("a");
-      link.href = this.server.url(`files/${key}`);
+      link.href = this.server.url(`files/${made.key}`);
       link.download = "";
       link.click();
     });
-    this.say("");
+    this.say(remarks.join("; "));
   }
 
   levels() {
@@ -416,21 +465,21 @@ class Mixer {
       box.style.left = `${start}%`;
       box.style.width = `${end - start}%`;
     }
-    this.part("from").value = this.selection ? this.selection[0].toFixed(2) : "";
-    this.part("to").value = this.selection ? this.selection[1].toFixed(2) : "";
+    this.typing = false;
+    this.stretch().forEach((field, at) => (field.value = this.selection ? exact(this.selection[at]) : ""));
     if (this.part("loop").ariaPressed === "true") this.player.setLoop(this.selection ?? [0, this.recording.seconds]);
   }
 
   typed() {
-    const fields = ["from", "to"].map((name) => this.part(name));
-    const [from, to] = fields.map((field) => field.valueAsNumber);
+    const fields = this.stretch();
+    const typed = fields.map((field) => field.value);
+    const [from, to] = typed.map(parsed);
     const end = Math.min(to, this.recording.seconds);
     if (from >= 0 && end - from > SHORTEST) return this.select([from, end]);
-    const typed = fields.map((field) => field.value);
     this.select(null);
     fields.forEach((field, at) => (field.value = typed[at])); // stays, to be mended
-    if (Number.isNaN(from + to)) return; // not all is typed
-    this.fail(new Error("A stretch begins within the recording and ends after that: type other seconds."));
+    if (typed.some((text) => !text.trim())) return; // not all is typed
+    this.fail(new Error("A stretch begins within the recording and ends after that: type seconds, or minutes:seconds."));
   }
 
   mark(kind) {
@@ -565,8 +614,19 @@ function about(track) {
 }
 
 function spanText(spans) {
-  const shown = spans.slice(0, 4).map(([start, end]) => `${start.toFixed(1)}-${end.toFixed(1)} s`);
+  const shown = spans.slice(0, 4).map(([start, end]) =>
+    end < 60 ? `${start.toFixed(1)}-${end.toFixed(1)} s` : `${clock(start, 1)}-${clock(end, 1)}`);
   return shown.join(", ") + (spans.length > 4 ? ` and ${spans.length - 4} more` : "");
+}
+
+// Seconds as they are typed: 75.5 or 1:15.5, with a point or a comma; NaN for anything else.
+function parsed(text) {
+  const parts = text.trim().replace(",", ".").split(":");
+  return parts.reduce((sum, part) => 60 * sum + (/^\d+(\.\d*)?$/.test(part) ? Number(part) : NaN), 0);
+}
+
+function exact(seconds) {
+  return seconds < 60 ? seconds.toFixed(2) : clock(seconds, 2);
 }
 
 function clock(seconds, digits = 0) {

@@ -2,6 +2,7 @@
 
 const BUSY = 120; // ms between two looks at the state while something is going on
 const IDLE = 4000;
+const LOST = 1000; // where it did not answer
 const KEPT = "audiosep-studio";
 
 export class Server {
@@ -33,7 +34,7 @@ export class Server {
         return state;
       }
     }
-    const about = await read(await fetch(`${this.root}studio/sessions`, { method: "POST" }));
+    const about = await read(await call(`${this.root}studio/sessions`, { method: "POST" }));
     this.session = about.session;
     this.about = about;
     sessionStorage.setItem(KEPT, JSON.stringify({ session: this.session, about }));
@@ -41,11 +42,11 @@ export class Server {
   }
 
   async state() {
-    return read(await fetch(this.url(), { cache: "no-store" }));
+    return read(await call(this.url(), { cache: "no-store" }));
   }
 
   async post(path, body) {
-    return read(await fetch(this.url(path), {
+    return read(await call(this.url(path), {
       method: "POST",
       headers: { "Content-Type": "application/json" },
       body: JSON.stringify(body),
@@ -58,7 +59,7 @@ export class Server {
     await this.post("requests", { request });
     const answered = new Promise((resolve, reject) => this.pending.set(request, { resolve, reject }));
     answered.catch(() => {}); // it may fail while the call is on its way, before anybody waits for it
-    const answer = await fetch(`${this.root}gradio_api/call/page_${name}`, {
+    const answer = await call(`${this.root}gradio_api/call/page_${name}`, {
       method: "POST",
       headers: { "Content-Type": "application/json" },
       body: JSON.stringify({ data: [this.session, request, ...values] }),
@@ -86,13 +87,20 @@ export class Server {
         await this.watch(state);
       } catch (error) {
         await this.watch(null, error);
+        if (error.status === 400) return this.end(error);
       }
-      const busy = state === null || this.pending.size > 0 || state.running !== null;
+      const busy = this.pending.size > 0 || state?.running;
       await new Promise((resolve) => {
         this.wake = resolve;
-        setTimeout(resolve, busy ? BUSY : IDLE);
+        setTimeout(resolve, state === null ? LOST : busy ? BUSY : IDLE);
       });
     }
+  }
+
+  // The server has nothing of this page any more.
+  end(error) {
+    for (const one of this.pending.values()) one.reject(error);
+    this.pending.clear();
   }
 
   // The path of an uploaded file on the server.
@@ -115,7 +123,7 @@ export class Server {
   }
 
   view(track) {
-    return fetch(this.url(`view/${track}`)).then(read);
+    return call(this.url(`view/${track}`)).then(read);
   }
 
   async samples(track, start, count) {
@@ -125,9 +133,18 @@ export class Server {
   }
 }
 
+async function call(address, options) {
+  return fetch(address, options).catch(() => {
+    throw new Error("The studio does not answer: is it still running?");
+  });
+}
+
 async function read(answer) {
   const document = await answer.json().catch(() => ({}));
-  if (!answer.ok) throw new Error(document.error || `The studio answered ${answer.status}.`);
+  if (!answer.ok) {
+    const error = new Error(document.error || `The studio answered ${answer.status}.`);
+    throw Object.assign(error, { status: answer.status });
+  }
   return document;
 }
 
