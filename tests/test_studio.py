@@ -379,13 +379,13 @@ def test_downloads_are_the_files_of_the_command_line(
         return unquote(answered.headers["content-disposition"].split("''")[1]), answered.content
 
     theirs = {path.name: path for path in (tmp_path / "out").iterdir()}
-    name, content = written(kind="track", track=track)
+    alone = written(kind="track", track=track)
     _, archived = written(kind="all")
     with zipfile.ZipFile(io.BytesIO(archived)) as archive:
         ours = {name: archive.read(name) for name in archive.namelist() if not name.endswith(".txt")}
     assert set(ours) == set(theirs)
-    assert name in ours
-    for name, content in [*ours.items(), (name, content)]:
+    assert alone[0] in ours
+    for name, content in [*ours.items(), alone]:
         mine = tmp_path / name
         mine.write_bytes(content)
         infos = [probe(path) for path in (mine, theirs[name])]
@@ -412,6 +412,8 @@ def test_a_preview_comes_first_and_the_whole_takes_its_place(work: Work, tmp_pat
 
     def watch(track: Any, recording: Any) -> None:
         seen.append((track.complete, track.start, track.seconds))
+        assert track.spans or track.origin == "stems"
+        assert all(track.start <= start < end <= track.start + track.seconds for start, end in track.spans)
         put(track, recording)
 
     session.put = watch

@@ -344,6 +344,55 @@ def test_a_second_stretch_is_typed_without_an_error_in_between(client: Page, son
 
 
 @pytest.mark.slow
+def test_marks_for_the_next_sound_stay_when_one_is_answered(client: Page, song: Path) -> None:
+    client.open(song)
+    page = client.page
+    HeldModel.released.clear()
+    page.select_option(".studio-model", "held")
+    for field, seconds in ((".studio-from", "1"), (".studio-to", "2")):
+        page.fill(field, seconds)
+    page.click(".studio-not")
+    page.fill(".studio-text", "violin")
+    page.click(".studio-separate")
+    page.wait_for_function("document.querySelector('.studio-job-text').textContent.includes('violin')")
+    page.fill(".studio-to", "3")
+    page.click(".studio-this")
+    HeldModel.released.set()
+    track = client.new_track()
+    page.wait_for_function("document.querySelectorAll('.studio-marks button').length === 1")
+    assert page.inner_text(".studio-marks") == "this sound 1.0-3.0 s ×"
+    page.focus(client.row(track, "files button:last-child"))
+    page.keyboard.press("Enter")
+    page.wait_for_function("document.querySelectorAll('.studio-track').length === 1")
+    assert page.evaluate("document.activeElement.ariaLabel") == "Mute the rest"
+    page.focus(".studio-marks button")
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.className") == "studio-text"
+
+
+def test_a_server_that_is_slow_or_away_is_told(client: Page, song: Path) -> None:
+    client.open(song)
+    page = client.page
+    page.wait_for_selector(".studio-job", state="hidden")
+    held: list[Any] = []
+    page.route("**/requests", lambda route: held.append(route))
+    page.fill(".studio-text", "piano")
+    page.click(".studio-separate")
+    page.wait_for_selector(".studio-job", state="visible")
+    held.pop().continue_()
+    page.unroute("**/requests")
+    client.new_track()
+    page.wait_for_function("document.querySelector('.studio-status').textContent === 'piano is there.'")
+    state = re.compile(r"/studio/sessions/[^/]+$")
+    page.route(state, lambda route: route.abort())
+    page.wait_for_function("document.querySelector('.studio-error').textContent.includes('does not answer')")
+    page.unroute(state)
+    page.wait_for_function("document.querySelector('.studio-error').textContent === ''")
+    page.route(state, lambda route: route.fulfill(status=400, json={"error": "the files of this page are deleted"}))
+    page.wait_for_function("document.querySelector('.studio-error').textContent.includes('are deleted')")
+
+
+@pytest.mark.slow
 def test_the_format_of_downloads_is_remembered(client: Page, song: Path, tmp_path: Path) -> None:
     client.open(song)
     track = client.separate("piano")
@@ -480,6 +529,8 @@ def test_the_page_fits_a_phone_and_is_used_by_the_keyboard_alone(
     unnamed = """[...document.querySelectorAll('.studio button, .studio input, .studio select')].filter(
         (one) => !(one.ariaLabel || one.textContent.trim() || one.labels?.length)).length"""
     assert page.evaluate(unnamed) == 0
+    # What changes while it plays is no live region, which screen readers would read aloud without an end.
+    assert page.locator(".studio-recording").get_by_role("status").count() == 0
     small = """[...document.querySelectorAll('.studio button')].filter(
         (one) => one.offsetParent && one.getBoundingClientRect().height < 32).length"""
     assert page.evaluate(small) == 0

@@ -51,7 +51,7 @@ class Track:
         seconds: length of the file.
         gain: what its samples were multiplied by so that they do not clip.
         presence: how sure the model is that the recording has it, 0 to 1; None where it does not say.
-        spans: where it sounds.
+        spans: where it sounds, in seconds of the recording.
         complete: whether it is the whole, and not a preview.
         view: its picture.
         asked: what it answers; equal where tracks would sound the same.

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from audiosep.errors import AudioSepError, Cancelled, InputError, ModelError
+from audiosep.hearing.spans import Span
 from audiosep.inference.devices import free_cache
 from audiosep.inference.options import Options
 from audiosep.inference.threads import threads_for, use_threads
@@ -353,6 +354,7 @@ def _tracks(
 ) -> list[Track]:
     """The tracks of a separated file."""
     seconds = result.samples / result.sample_rate
+    heard = {name: one.spans for name, one in result.activity.items()}  # in seconds of the file
     return [
         Track(
             id=id,
@@ -364,7 +366,7 @@ def _tracks(
             seconds=seconds,
             gain=result.gain,
             presence=None if result.presence is None else result.presence.get(name),
-            spans=result.activity[name].spans if name in result.activity else (),
+            spans=tuple(Span(stage.start + start, stage.start + end) for start, end in heard.get(name, ())),
             complete=stage.end is None,
             view=overview_of_file(
                 path,

@@ -60,7 +60,10 @@ class Mixer {
     }
     addEventListener("pagehide", () => this.keep());
     this.server.watch = (state, error) => {
-      if (!state) return this.fail((this.lost = error));
+      if (!state) {
+        this.part("job").hidden = true;
+        return this.fail((this.lost = error));
+      }
       if (this.lost) this.lost = this.fail(); // it is there again
       return this.show(state);
     };
@@ -181,7 +184,7 @@ class Mixer {
           <button type="button" class="studio-mute" aria-pressed="false" aria-keyshortcuts="M">Mute</button>
           <button type="button" class="studio-solo" aria-pressed="false" aria-keyshortcuts="S">Solo</button>
           <input type="range" class="studio-gain" min="${SOFTEST}" max="${LOUDEST}" step="0.5" value="0" />
-          <output class="studio-decibels">0 dB</output>
+          <span class="studio-decibels" aria-hidden="true">0 dB</span>
         </div>
         <div class="studio-level" aria-hidden="true"><div></div></div>
         <div class="studio-controls studio-files"></div>
@@ -195,13 +198,15 @@ class Mixer {
     const slider = row.querySelector(".studio-gain");
     mute.ariaLabel = `Mute ${track.name}`;
     solo.ariaLabel = `Solo: play ${track.name} alone`;
-    slider.ariaLabel = `Level of ${track.name} in decibels`;
+    slider.ariaLabel = `Level of ${track.name}`;
+    slider.ariaValueText = "0 dB";
     mute.addEventListener("click", () => this.player.set(track.id, { mute: press(mute) }));
     solo.addEventListener("click", () => this.player.set(track.id, { solo: press(solo) }));
     slider.addEventListener("input", () => {
       const decibels = Number(slider.value);
       this.player.set(track.id, { decibels: decibels <= SOFTEST ? -Infinity : decibels });
-      row.querySelector(".studio-decibels").textContent = decibels <= SOFTEST ? "silent" : `${decibels} dB`;
+      slider.ariaValueText = decibels <= SOFTEST ? "silent" : `${decibels} dB`;
+      row.querySelector(".studio-decibels").textContent = slider.ariaValueText;
     });
     if (track.id !== REST) {
       const get = button("", () => this.download({ kind: "track", track: track.id }));
@@ -221,8 +226,11 @@ class Mixer {
   }
 
   dropTrack(id) {
-    this.tracks.get(id)?.row.remove();
+    const row = this.tracks.get(id)?.row;
+    const next = row?.contains(document.activeElement) ? row.nextElementSibling : null;
+    row?.remove();
     this.tracks.delete(id);
+    next?.querySelector("button")?.focus({ preventScroll: true }); // for those who go by the keyboard
     this.player.remove(id);
     this.choose(Math.min(this.chosen, this.tracks.size - 1));
   }
@@ -271,8 +279,9 @@ class Mixer {
     on("stems", "click", () => this.separate({ stems: true }));
     on("query", "submit", (event) => {
       event.preventDefault();
-      const of = (kind) => this.marks.filter((mark) => mark.kind === kind).map((mark) => mark.span);
-      this.separate({ text: this.part("text").value, spans: of("spans"), not: of("not") });
+      const { marks } = this;
+      const of = (kind) => marks.filter((mark) => mark.kind === kind).map((mark) => mark.span);
+      this.separate({ text: this.part("text").value, spans: of("spans"), not: of("not") }, marks);
     });
     on("save-stems", "click", () => this.download({ kind: "stems" }));
     on("save-all", "click", () => this.download({ kind: "all" }));
@@ -396,17 +405,20 @@ class Mixer {
     if (this.listening === request) this.listening = null;
   }
 
-  async separate(wanted) {
+  // The marks of a query are taken away when it is answered; further ones may have come by then.
+  async separate(wanted, marks = []) {
     const from = this.player.playing || this.player.at ? this.player.position() : null;
     const model = this.part("model").value;
     const { listening, recording } = this;
     await this.try(async () => {
+      if (this.part("job").hidden) this.showRunning({ running: null, waiting: [""] }); // before the server has answered
       if (listening) await this.server.post("cancel", { request: listening });
       const asked = JSON.stringify({ ...wanted, model, ...(from === null ? {} : { from }) });
       const there = await this.server.ask(uniqueName(), "separate", asked);
       if (this.recording !== recording) return;
       if (this.tracks.has(there)) this.point(there);
-      this.marks = [];
+      else this.say(wanted.stems ? "The stems are there." : `${wanted.text.trim() || "The sound"} is there.`);
+      this.marks = this.marks.filter((mark) => !marks.includes(mark));
       this.showMarks();
     });
     if (this.recording === recording && listening && !this.heard && [null, listening].includes(this.listening)) {
@@ -487,7 +499,8 @@ class Mixer {
       return this.fail(new Error("Mark a stretch first: drag over the waveform, or type where it begins and ends."));
     }
     this.fail();
-    this.marks.push({ kind, span: this.selection.map((second) => Math.round(second * 1000) / 1000) });
+    const span = this.selection.map((second) => Math.round(second * 1000) / 1000);
+    this.marks = [...this.marks, { kind, span }];
     this.showMarks();
   }
 
@@ -496,6 +509,7 @@ class Mixer {
       const chip = button(`${mark.kind === "not" ? "not this" : "this sound"} ${spanText([mark.span])} ×`, () => {
         this.marks = this.marks.filter((one) => one !== mark);
         this.showMarks();
+        this.part("text").focus({ preventScroll: true }); // the button is gone
       });
       chip.ariaLabel = `Remove the mark ${chip.textContent}`;
       return chip;
