@@ -289,7 +289,7 @@ def pictures(folder: Path) -> None:
         folder: of them.
     """
     with serving() as server, chromium() as browser:
-        for name, size, scheme in (("studio", (1180, 1100), "light"), ("studio-phone", (390, 1400), "dark")):
+        for name, size, scheme in (("studio", (1180, 1100), "light"), ("studio-phone", (390, 1720), "dark")):
             context = browser.new_context(
                 viewport={"width": size[0], "height": size[1]}, color_scheme=scheme, device_scale_factor=1
             )
