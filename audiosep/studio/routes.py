@@ -36,7 +36,7 @@ from audiosep.studio.mixdown import (
     write_stem_file,
     write_track,
 )
-from audiosep.studio.recording import Recording, remarks
+from audiosep.studio.recording import remarks
 from audiosep.studio.session import MIX, REST, Session, Track
 from audiosep.studio.sessions import Sessions
 from audiosep.studio.work import Work, without_paths
