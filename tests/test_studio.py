@@ -389,9 +389,13 @@ def test_downloads_are_the_files_of_the_command_line(
         mine = tmp_path / name
         mine.write_bytes(content)
         infos = [probe(path) for path in (mine, theirs[name])]
-        for field in ("tags", "depth", "sample_rate", "samples"):
+        for field in ("depth", "sample_rate", "samples"):
             assert getattr(infos[0], field) == getattr(infos[1], field)
-        assert origin_of(mine) == fingerprint(song)
+        tags = [{**info.tags, "software": ""} for info in infos]
+        assert tags[0] == tags[1]
+        origin = origin_of(mine)
+        assert origin is not None
+        assert origin.recording == fingerprint(song)  # what was done on the page says no mark
     assert client.post(of, json={"kind": "all", "format": ["x"]}).status_code == 400
 
 
