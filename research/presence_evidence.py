@@ -55,7 +55,7 @@ def evidence(separator: Separator, mix: Tensor, text: str) -> Values | None:
     assert separator.encoder is not None
     resolved = resolve([text], separator.encoder, prototypes=separator.prototypes)
     (ways,) = resolved.ways("balanced", model.stem_names)
-    if ways is None or ways.among is None:
+    if ways is None:
         return None
     features = model.encode(model.energies(mean_power_of(mix[None, None], model.n_fft, model.hop)))
     decoded, _ = model.estimate_by_ways(features, resolved.embeddings, resolved.negatives, torch.zeros(1).long(), ways)

@@ -21,7 +21,7 @@ from audiosep.models.known_sounds import Among, Beside, KnownSounds
 from audiosep.models.listener import ListenerConfig
 from audiosep.models.masks import share_out
 from audiosep.models.query_ways import Ways
-from audiosep.models.refinement import Heard, residual_mask
+from audiosep.models.refinement import Decoded, Heard, residual_mask
 from audiosep.models.stft import mean_power_of
 from audiosep.query import load_prototypes
 from audiosep.query.prototypes import PROTOTYPES, Prototypes, Recordings, excerpt
@@ -167,13 +167,22 @@ def test_a_short_sound_is_repeated_and_of_a_long_one_the_loudest_part_is_taken()
 
 
 def test_estimates_score_by_tags_and_likeness_against_their_residual() -> None:
-    ways = Ways(torch.tensor([1.0, -1.0]), torch.eye(4)[2])
+    known = KnownSounds(torch.eye(4), torch.eye(4), torch.zeros(4, 2), torch.zeros(4))
+    tags = torch.tensor([1.0, -1.0])
+    ways = Ways(tags, torch.eye(4)[2], Among(known, torch.eye(4)[2], tags, 0.0))
     alike, unlike = torch.tensor([[0.0, 0, 1, 0]]), torch.tensor([[1.0, 0, 0, 0]])
     good, bad = Heard(alike, torch.tensor([[3.0, 0.0]])), Heard(alike, torch.tensor([[0.0, 3.0]]))
     same, other = Heard(alike, torch.ones(1, 2)), Heard(unlike, torch.ones(1, 2))
-    assert float(ways.scores(good, bad)) > 0 > float(ways.scores(bad, good))
-    assert float(ways.scores(same, other)) > 0 > float(ways.scores(other, same))
-    assert float(ways.scores(same, same)) == 0
+
+    def score(heard: Heard, left: Heard, presence: float = 0.0) -> float:
+        return float(ways.scores(Decoded(torch.zeros(1, 1, 1), torch.tensor([presence]), None, heard=heard), left))
+
+    assert score(good, bad) > 0 > score(bad, good)
+    assert score(same, other) > 0 > score(other, same)
+    assert score(same, same) == 0
+    assert score(same, same, presence=2.0) > 0
+    named = replace(ways, sound=torch.zeros(4))  # the word says nothing: recordings among all known ones do
+    assert float(named.scores(Decoded(torch.zeros(1, 1, 1), torch.zeros(1), None, heard=same), other)) > 0
 
 
 def test_the_sounds_beside_are_the_clearest_others_and_no_two_names_of_one() -> None:
@@ -205,7 +214,6 @@ def test_labels_that_mean_the_queried_sound_are_not_beside_it() -> None:
         beside = ways.beside
         assert beside is not None
         assert not beside.others[number]
-        assert ways.among is not None
         torch.testing.assert_close(ways.among.known.embeddings[number], recalled.query)
         assert beside.most == 3
         balanced, fast = recalled.ways("balanced"), recalled.ways("fast")
@@ -235,7 +243,15 @@ def asked(count: int = 1, seed: int = 3) -> tuple[torch.Tensor, torch.Tensor, Wa
     """Queries, no negatives, and the ways of the first."""
     vectors = F.normalize(torch.randn(count, 512, generator=torch.Generator().manual_seed(seed)), dim=-1)
     tags = torch.randn(TAGS, generator=torch.Generator().manual_seed(seed))
-    return vectors, torch.zeros(count, 512), Ways(tags, vectors[0])
+    return vectors, torch.zeros(count, 512), Ways(tags, vectors[0], among_others())
+
+
+def alike(model: Hybrid) -> Ways:
+    """Ways of which the estimates of a model count alike, whose presence is made the same for all."""
+    torch.nn.init.zeros_(model.presence[-1].weight)  # type: ignore[arg-type]
+    nothing, unheard = torch.zeros(512), torch.zeros(TAGS)
+    known = KnownSounds(torch.zeros(1, 512), torch.zeros(1, 512), torch.zeros(1, TAGS), torch.zeros(1))
+    return Ways(unheard, nothing, Among(known, nothing, unheard, 0.0))
 
 
 def test_weights_of_the_ways_of_each_mixture_sum_to_one(hybrid: Hybrid) -> None:
@@ -245,7 +261,7 @@ def test_weights_of_the_ways_of_each_mixture_sum_to_one(hybrid: Hybrid) -> None:
     assert weights is not None
     assert weights.shape == (2, len(ways.names))
     torch.testing.assert_close(weights.sum(1), torch.ones(2))
-    (even,) = hybrid(mix, query, nothing, [Ways(torch.zeros(TAGS), torch.zeros(512))]).weights
+    (even,) = hybrid(mix, query, nothing, [alike(hybrid)]).weights
     torch.testing.assert_close(even, torch.full((2, 2), 0.5))
     hybrid.config = replace(hybrid.config, refinements=0, mix_temperature=None)
     assert hybrid(mix, query, nothing, [ways]).weights == (None,)
@@ -256,9 +272,8 @@ def test_what_a_sound_beside_leaves_is_one_more_first_estimate(hybrid: Hybrid) -
     hybrid.config = replace(hybrid.config, presence_exponent=0.0, mask_floor=0.0)
     query, *other = F.normalize(torch.randn(4, 512, generator=torch.Generator().manual_seed(7)), dim=-1)
     known = KnownSounds(torch.stack(other), torch.stack(other), torch.zeros(3, TAGS), torch.tensor([0.0, 0.0, 9.0]))
-    # Without tags and without a sound to compare with, all runs count alike.
-    plain = Ways(torch.zeros(TAGS), torch.zeros(512))
-    among = Among(known, torch.zeros(512), torch.zeros(TAGS), 0.0)
+    plain = alike(hybrid)
+    among = replace(plain.among, known=replace(known, recordings=torch.zeros(3, 512)))
     beside = replace(plain, among=among, beside=Beside(torch.tensor([False, True, True]), most=1))
     nothing = torch.zeros(1, 512)
     with_it = hybrid(mix, query[None], nothing, [beside])
@@ -290,7 +305,7 @@ def test_where_a_stem_is_named_its_mask_is_an_estimate_and_a_first_one(hybrid: H
     mix = torch.randn(2, 1, 40 * 512, generator=torch.Generator().manual_seed(4))
     hybrid.config = replace(hybrid.config, presence_exponent=0.0, mask_floor=0.0)
     query, nothing, _ = asked()
-    ways = Ways(torch.zeros(TAGS), torch.zeros(512), stem="drums")  # all estimates count alike
+    ways = replace(alike(hybrid), stem="drums")
     answered = hybrid(mix, query, nothing, [ways])
     assert answered.weights[0] is not None
     torch.testing.assert_close(answered.weights[0], torch.full((2, 3), 1 / 3))
@@ -302,7 +317,9 @@ def test_where_a_stem_is_named_its_mask_is_an_estimate_and_a_first_one(hybrid: H
     masks = [hybrid.decode(*asked_for, previous=previous).mask for previous in (first, start)]
     given = from_mask(hybrid, mix, hybrid.bands.expand((stem + masks[0] + masks[1]) / 3)[:, None])
     inner = slice(2 * hybrid.n_fft, -2 * hybrid.n_fft)  # the ends are padded in another way
-    torch.testing.assert_close(answered.waveforms[:, 0, :, inner], given[..., inner], atol=2e-4, rtol=1e-3)
+    assert answered.presence is not None
+    bare = answered.waveforms / ways.among.loudness(torch.logit(answered.presence))[..., None, None]
+    torch.testing.assert_close(bare[:, 0, :, inner], given[..., inner], atol=2e-4, rtol=1e-3)
 
 
 def test_words_that_name_a_stem_take_its_mask_unless_they_exclude_something(hybrid: Hybrid, mixture: Mixture) -> None:
@@ -333,18 +350,21 @@ def from_mask(model: Hybrid, mix: torch.Tensor, mask: torch.Tensor) -> torch.Ten
 
 def test_a_sound_that_is_probably_absent_is_turned_down_by_both_presences(hybrid: Hybrid) -> None:
     mix = torch.randn(1, 1, 40 * 512, generator=torch.Generator().manual_seed(4))
-    query, nothing, alone = asked()
-    ways = replace(alone, among=among_others())
-    plain, found = (hybrid(mix, query, nothing, [way]) for way in (alone, ways))
-    assert plain.presence is not None
+    query, nothing, ways = asked()
+    found = hybrid(mix, query, nothing, [ways])
     assert found.presence is not None
+    features = hybrid.encode(hybrid.energies(mean_power_of(mix, hybrid.n_fft, hybrid.hop)))
+    network = hybrid.estimate_by_ways(features, query, nothing, torch.zeros(1).long(), ways)[0].presence.sigmoid()
+    by_others = ways.among.loudness(torch.logit(found.presence))
     hybrid.config = replace(hybrid.config, presence_exponent=0.0)
-    whole = hybrid(mix, query, nothing, [alone]).waveforms
-    by_network = plain.presence[..., None, None] ** 2  # its calibration is 1, 0 here
-    torch.testing.assert_close(plain.waveforms, whole * by_network)
-    assert ways.among is not None
-    by_others = ways.among.loudness(torch.logit(found.presence))[..., None, None]
-    torch.testing.assert_close(found.waveforms, whole * by_network * by_others)
+    louder = hybrid(mix, query, nothing, [ways]).waveforms  # by the network's presence no more
+    torch.testing.assert_close(found.waveforms, louder * network**2, rtol=1e-4, atol=1e-6)
+    hybrid.config = replace(hybrid.config, mask_floor=0.0)
+    bare = hybrid(mix, query, nothing, [ways]).waveforms / by_others[..., None, None]
+    mask = hybrid.estimate_by_ways(features, query, nothing, torch.zeros(1).long(), ways)[0].mask
+    inner = slice(2 * hybrid.n_fft, -2 * hybrid.n_fft)  # the ends are padded in another way
+    given = from_mask(hybrid, mix, hybrid.bands.expand(mask)[:, None])
+    torch.testing.assert_close(bare[:, 0, :, inner], given[..., inner], atol=2e-4, rtol=1e-3)
     assert ways.among.loudness(torch.tensor(8.0)) > 0.99
     assert ways.among.loudness(torch.tensor(-8.0)) < 0.01
 
@@ -376,11 +396,11 @@ def test_evidence_is_what_is_heard_of_a_sound_less_what_is_heard_of_the_clearest
 
 def test_what_is_said_of_a_query_does_not_depend_on_the_others(hybrid: Hybrid) -> None:
     mix = torch.randn(2, 1, 40 * 512, generator=torch.Generator().manual_seed(4))
-    query, nothing, alone = asked()
-    ways = replace(alone, among=among_others())
-    several = hybrid(mix, query.repeat(3, 1), nothing.repeat(3, 1), [ways, None, alone]).presence
+    query, nothing, ways = asked()
+    other = alike(hybrid)
+    several = hybrid(mix, query.repeat(3, 1), nothing.repeat(3, 1), [ways, None, other]).presence
     assert several is not None
-    for number, way in enumerate((ways, None, alone)):
+    for number, way in enumerate((ways, None, other)):
         one = hybrid(mix, query, nothing, [] if way is None else [way]).presence
         assert one is not None
         torch.testing.assert_close(several[:, number], one[:, 0])

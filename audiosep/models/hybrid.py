@@ -155,7 +155,7 @@ class Hybrid(MaskModel):
             else:
                 decoded, weights = self.estimate_by_ways(features, *queries, way)
             mask = self.applied_mask(decoded)
-            if way is None or way.among is None:
+            if way is None:
                 scale, shift = self.config.presence_calibration
                 presence = torch.sigmoid(scale * decoded.presence.float() + shift)
             else:
@@ -278,8 +278,7 @@ class Hybrid(MaskModel):
             return first if previous is None else self.decode(features, embeddings, negatives, owner, previous=previous)
 
         def fit(run: Decoded) -> Tensor:
-            assert run.heard is not None  # see `HybridConfig.relisten`
-            return ways.scores(run.heard, left(run, hear))
+            return ways.scores(run, left(run, hear))
 
         first = self.decode(features, embeddings, negatives, owner)
         if self.config.mix_temperature is None or not self.config.refinements:
@@ -296,7 +295,6 @@ class Hybrid(MaskModel):
         estimates = [first, swapped(first)]
         if ways.beside is not None:
             nothing = torch.zeros_like(query)
-            assert ways.among is not None  # the sounds beside it are among the known ones
             for other in ways.beside.loudest(ways.among.known, self._mixture(features).tags):
                 estimates.append(found(residual_mask(self._run(features, other, nothing, owner)[0])))
         return decode_best(run, fit, self.config.refinements, estimates)

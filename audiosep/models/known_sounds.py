@@ -19,7 +19,7 @@ _SAME = 0.7  # likeness of the recordings of two names for much the same sound
 _WEIGHTS, _CONSTANT = (0.409, 0.082, 0.154, 4.743, 1.749), 0.566
 # Masks are turned down by this power of the presence, were it that much more probable (in logits): what is there stays
 # as loud as by the network's presence alone, and what is surely absent comes out more quietly.
-_POWER, _BENEFIT = 2.0, 3.0
+_POWER, _BENEFIT = 2.0, 2.8
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Among:
             mixture: what is heard there.
         """
         clear = [self._clear(heard.tags) for heard in (mixture, estimate)]
-        alike = [self._alike(heard.embedding) for heard in (mixture, estimate)]
+        alike = [self.alike(heard.embedding) for heard in (mixture, estimate)]
         return torch.stack([logits, clear[0], share * clear[1], torch.lerp(alike[0], alike[1], share), share], 1)
 
     def presence(self, evidence: Tensor) -> Tensor:
@@ -101,11 +101,16 @@ class Among:
         """
         return torch.sigmoid(presence + _BENEFIT).pow(_POWER)
 
+    def alike(self, embedding: Tensor) -> Tensor:
+        """(batch,): likeness of recordings of the sound to others, less that of the known sound that is most alike.
+
+        Args:
+            embedding: (batch, dimension) of those others, L2-normalised.
+        """
+        return embedding @ self.recordings - (embedding @ self.known.recordings.T).amax(1)
+
     def _clear(self, tags: Tensor) -> Tensor:
         return tags @ self.tags - self.offset - self.known.scores(tags).amax(1)
-
-    def _alike(self, embedding: Tensor) -> Tensor:
-        return embedding @ self.recordings - (embedding @ self.known.recordings.T).amax(1)
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from audiosep.models.known_sounds import Among, Beside
-from audiosep.models.refinement import Heard
+from audiosep.models.refinement import Decoded, Heard
 
-# How much the tags and the joint space say for an estimate, in the softmax that weighs masks. Fitted on half of groups
-# a, b, g and h of the validation recipe, see research/mini.md.
-_BY_TAGS = 0.9
-_BY_WORD = 14.6
+# How much each part says for an estimate, in the softmax that weighs masks: the tags, the likeness to the word, the
+# likeness to recordings among all known sounds, and the logit of the network's presence. Fitted on groups a, b and g of
+# the validation recipe, see research/mini.md.
+_BY_TAGS, _BY_WORD, _AMONG_ALL, _BY_PRESENCE = 0.63, 9.85, 2.66, 0.6
 _CLEAREST = ("the clearest", "the second clearest", "the third clearest")
 
 
@@ -30,22 +30,21 @@ class Ways:
     Attributes:
         tags: (tags,), how much each logit of the listener says for the sound.
         sound: (dimension,), L2-normalised, the embedding of the sound that estimates are compared with.
-        among: the sound among those that are known; None where none are.
+        among: the sound among those that are known.
         beside: known sounds that are taken away for further estimates; None for none.
         stem: stem of songs that the query names: its mask is an estimate, and what others leave is none; None for none.
     """
 
     tags: Tensor
     sound: Tensor
-    among: Among | None = None
+    among: Among
     beside: Beside | None = None
     stem: str | None = None
 
     def to(self, device: torch.device) -> Ways:
         """The same on a device."""
-        among = None if self.among is None else self.among.to(device)
         beside = None if self.beside is None else self.beside.to(device)
-        return Ways(self.tags.to(device), self.sound.to(device), among, beside, self.stem)
+        return Ways(self.tags.to(device), self.sound.to(device), self.among.to(device), beside, self.stem)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -55,12 +54,18 @@ class Ways:
         most = 0 if self.beside is None else self.beside.most
         return ("as asked", "what that leaves", *(f"without {name} other sound" for name in _CLEAREST[:most]))
 
-    def scores(self, heard: Heard, left: Heard) -> Tensor:
-        """(batch,): how much better estimates fit the sound than their residuals; a softmax of these weighs masks.
+    def scores(self, run: Decoded, left: Heard) -> Tensor:
+        """(batch,): how well estimates fit the sound, in themselves and better than their residuals.
+
+        A softmax of these weighs masks.
 
         Args:
-            heard: in the estimates.
-            left: in what they leave.
+            run: of the decoder, with what is heard in its estimates.
+            left: what is heard in what they leave.
         """
+        heard = run.heard
+        assert heard is not None  # see `HybridConfig.relisten`
         by_tags = (heard.tags - left.tags) @ self.tags
-        return _BY_TAGS * by_tags + _BY_WORD * ((heard.embedding - left.embedding) @ self.sound)
+        by_word = (heard.embedding - left.embedding) @ self.sound
+        among_all = self.among.alike(heard.embedding) - self.among.alike(left.embedding)
+        return _BY_TAGS * by_tags + _BY_WORD * by_word + _AMONG_ALL * among_all + _BY_PRESENCE * run.presence

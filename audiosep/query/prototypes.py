@@ -90,13 +90,13 @@ class Recalled:
             quality: how much is computed.
             stems: that the model separates.
         """
-        if self.tags is None or not self.known:
+        if self.tags is None or self.prototypes is None or not self.known:
+            return None
+        among = self.prototypes.among(self)
+        if among is None:
             return None
         stem = self.stem if self.stem in stems else None
-        among = beside = None
-        if self.prototypes is not None:
-            among = self.prototypes.among(self)
-            beside = self.prototypes.beside(self, 0 if stem else _BESIDE[quality])
+        beside = self.prototypes.beside(self, 0 if stem else _BESIDE[quality])
         # A name of the user's own may say nothing; a word chooses better than the recordings of its labels do.
         sound = self.query if self.own else self.text
         return Ways(self.tags, sound, among, beside, stem)
