@@ -187,7 +187,7 @@ class SeparationWorker:
         staging.check_free(record, overwrite=self._settings.output.overwrite)
         began = time.perf_counter()
         with staging.attempt(ATTEMPTS) as work:
-            report = self._settings.separate(self._separator, [Path(record["input"])], work, "{stem}.part")
+            report = self._settings.separate(self._separator, [Path(record["input"])], work, "{stem}.part.{ext}")
             for error in report.failures.values():
                 raise error
             (result,) = report.results

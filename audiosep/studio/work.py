@@ -330,11 +330,13 @@ def _separate(
     progress: Callable[[float], bool],
 ) -> FileResult:
     """Separate a recording, or a part of it, to files; those of the whole are those of the command line."""
+    info = recording.info
+    track = str(info.track) if len(info.tracks) > 1 else None
     report = separator.separate_files(
         recording.path,
         None if query is None else [query],
         out,
-        output=OutputOptions(residual=False, start=stage.start, end=stage.end, track=str(recording.info.track)),
+        output=OutputOptions(residual=False, start=stage.start, end=stage.end, track=track),
         options=stage.options,
         progress=progress,
     )
