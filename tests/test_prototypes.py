@@ -169,7 +169,7 @@ def test_a_short_sound_is_repeated_and_of_a_long_one_the_loudest_part_is_taken()
 def test_estimates_score_by_tags_and_likeness_against_their_residual() -> None:
     known = KnownSounds(torch.eye(4), torch.eye(4), torch.zeros(4, 2), torch.zeros(4))
     tags = torch.tensor([1.0, -1.0])
-    ways = Ways(tags, torch.eye(4)[2], Among(known, torch.eye(4)[2], tags, 0.0))
+    ways = Ways(torch.eye(4)[2], Among(known, torch.eye(4)[2], tags, 0.0))
     alike, unlike = torch.tensor([[0.0, 0, 1, 0]]), torch.tensor([[1.0, 0, 0, 0]])
     good, bad = Heard(alike, torch.tensor([[3.0, 0.0]])), Heard(alike, torch.tensor([[0.0, 3.0]]))
     same, other = Heard(alike, torch.ones(1, 2)), Heard(unlike, torch.ones(1, 2))
@@ -242,8 +242,7 @@ def hybrid() -> Hybrid:
 def asked(count: int = 1, seed: int = 3) -> tuple[torch.Tensor, torch.Tensor, Ways]:
     """Queries, no negatives, and the ways of the first."""
     vectors = F.normalize(torch.randn(count, 512, generator=torch.Generator().manual_seed(seed)), dim=-1)
-    tags = torch.randn(TAGS, generator=torch.Generator().manual_seed(seed))
-    return vectors, torch.zeros(count, 512), Ways(tags, vectors[0], among_others())
+    return vectors, torch.zeros(count, 512), Ways(vectors[0], among_others())
 
 
 def alike(model: Hybrid) -> Ways:
@@ -251,7 +250,7 @@ def alike(model: Hybrid) -> Ways:
     torch.nn.init.zeros_(model.presence[-1].weight)  # type: ignore[arg-type]
     nothing, unheard = torch.zeros(512), torch.zeros(TAGS)
     known = KnownSounds(torch.zeros(1, 512), torch.zeros(1, 512), torch.zeros(1, TAGS), torch.zeros(1))
-    return Ways(unheard, nothing, Among(known, nothing, unheard, 0.0))
+    return Ways(nothing, Among(known, nothing, unheard, 0.0))
 
 
 def test_weights_of_the_ways_of_each_mixture_sum_to_one(hybrid: Hybrid) -> None:

@@ -18,13 +18,13 @@ _WIDEST = 8  # bytes of a sample
 
 def needs_spool(recording: AudioFile) -> bool:
     """Whether a recording is copied to a temporary file: many formats have their index at the end."""
-    return is_opened(recording) or is_pipe(recording)  # type: ignore[arg-type]
+    return is_opened(recording) or is_pipe(recording)  # type: ignore[arg-type]  # a path, as it is not opened
 
 
 def place_of(recording: AudioFile) -> Path:
     """The path of a recording; `-` for standard input, and for opened files that have none."""
     if not is_opened(recording):
-        return Path(recording)  # type: ignore[arg-type]
+        return Path(recording)  # type: ignore[arg-type]  # as above
     name = getattr(recording, "name", None)
     return Path(name) if isinstance(name, str) and name and not name.startswith("<") else Path("-")  # as "<stdin>"
 

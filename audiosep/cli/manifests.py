@@ -157,7 +157,7 @@ def _located(name: str, folder: Path) -> str:
         return url2pathname(name.strip().removeprefix("file://").removeprefix("localhost"))
     windows = re.sub("[\udc80-\udcff]+", _on_windows, name)
     others = (name, name.strip(), name.strip().strip("\"'"), unquote(name), windows, windows.strip())
-    # Path.exists may raise.
+    # Not Path.exists, which may raise.
     return next((one for one in dict.fromkeys(others) if one and os.path.exists(folder / one)), name)  # noqa: PTH110
 
 

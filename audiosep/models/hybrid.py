@@ -41,6 +41,7 @@ from audiosep.models.refinement import (
     parted,
     refined_query,
     residual_mask,
+    share_of,
     similarity_score,
     swapped,
 )
@@ -307,7 +308,7 @@ class Hybrid(MaskModel):
             decoded: the estimate of the sound.
             among: the sound among those that are known.
         """
-        share = _share(decoded.mask, features.energies)
+        share = share_of(decoded.mask, features.energies)
         heard = self.hear(decoded.mask, features.energies), self._mixture(features)
         with torch.autocast(share.device.type, enabled=False):  # small differences of large numbers
             return among.evidence(decoded.presence.float(), share, *heard)
@@ -484,11 +485,6 @@ class Hybrid(MaskModel):
                 parts.append(4 * likeness.float())
             logits: Tensor = self.presence(torch.cat(parts, 1))[:, 0]
         return logits
-
-
-def _share(mask: Tensor, energies: Tensor) -> Tensor:
-    """(queries,): of the energy of mixtures, (queries, bands, frames), what masks let through."""
-    return (mask.float().square() * energies).sum((1, 2)) / (energies.sum((1, 2)) + TINY)
 
 
 def _head(inputs: int, outputs: int) -> nn.Conv2d:

@@ -28,14 +28,12 @@ class Ways:
     """What the estimates of one sound are compared by, and which there are beside that of the query.
 
     Attributes:
-        tags: (tags,), how much each logit of the listener says for the sound.
         sound: (dimension,), L2-normalised, the embedding of the sound that estimates are compared with.
         among: the sound among those that are known.
         beside: known sounds that are taken away for further estimates; None for none.
         stem: stem of songs that the query names: its mask is an estimate, and what others leave is none; None for none.
     """
 
-    tags: Tensor
     sound: Tensor
     among: Among
     beside: Beside | None = None
@@ -44,7 +42,7 @@ class Ways:
     def to(self, device: torch.device) -> Ways:
         """The same on a device."""
         beside = None if self.beside is None else self.beside.to(device)
-        return Ways(self.tags.to(device), self.sound.to(device), self.among.to(device), beside, self.stem)
+        return Ways(self.sound.to(device), self.among.to(device), beside, self.stem)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -65,7 +63,7 @@ class Ways:
         """
         heard = run.heard
         assert heard is not None  # see `HybridConfig.relisten`
-        by_tags = (heard.tags - left.tags) @ self.tags
+        by_tags = (heard.tags - left.tags) @ self.among.tags
         by_word = (heard.embedding - left.embedding) @ self.sound
         among_all = self.among.alike(heard.embedding) - self.among.alike(left.embedding)
         return _BY_TAGS * by_tags + _BY_WORD * by_word + _AMONG_ALL * among_all + _BY_PRESENCE * run.presence

@@ -213,9 +213,14 @@ def refined_query(
     assert previous.heard is not None  # refinements need `relisten`, see `HybridConfig`
     sure = torch.sigmoid(previous.presence.float())[:, None]
     # Embeddings know no level: a residual without energy would be kept out as strongly as any other.
-    share = (residual_mask(previous.mask).square() * energies).sum((1, 2)) / (energies.sum((1, 2)) + TINY)
+    share = share_of(residual_mask(previous.mask), energies)
     negative = negative + sure * share.sqrt()[:, None] * left(previous, hear).embedding
     return F.normalize(positive + sure * previous.heard.embedding, dim=-1), negative
+
+
+def share_of(mask: Tensor, energies: Tensor) -> Tensor:
+    """(queries,): of the energy of mixtures, (queries, bands, frames), what masks let through."""
+    return (mask.float().square() * energies).sum((1, 2)) / (energies.sum((1, 2)) + TINY)
 
 
 def residual_mask(mask: Tensor) -> Tensor:

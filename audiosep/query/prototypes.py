@@ -99,7 +99,7 @@ class Recalled:
         beside = self.prototypes.beside(self, 0 if stem else _BESIDE[quality])
         # A name of the user's own may say nothing; a word chooses better than the recordings of its labels do.
         sound = self.query if self.own else self.text
-        return Ways(self.tags, sound, among, beside, stem)
+        return Ways(sound, among, beside, stem)
 
 
 @dataclass(frozen=True)

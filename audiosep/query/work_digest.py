@@ -75,7 +75,7 @@ def _differing(options: OutputOptions | Options, names: Sequence[str]) -> dict[s
 def _array_digest(values: Any) -> str | None:
     if values is None:
         return None
-    import numpy as np
+    import numpy as np  # most queries are words, which are planned without it
 
     try:
         array = np.asarray(values.detach().float().cpu() if hasattr(values, "detach") else values, np.float32)
