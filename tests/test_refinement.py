@@ -94,7 +94,7 @@ def test_every_first_estimate_is_refined_before_one_is_chosen() -> None:
     runs = [decoded(0.1, C), decoded(0.3, A)]
     decoder = Decoder(*runs)
     score = similarity_score(by_level, C[None], 1e-4)
-    best, weights = decode_best(decoder, score, 1, [first, beside])
+    best, weights = decode_best(decoder.all, score, 1, [first, beside])
     torch.testing.assert_close(weights, torch.tensor([[1.0, 0.0]]))
     assert float(best.mask.mean()) == pytest.approx(0.1)
     assert best.presence is runs[0].presence  # of the first estimate's own refinement
@@ -102,9 +102,9 @@ def test_every_first_estimate_is_refined_before_one_is_chosen() -> None:
     assert given == [pytest.approx(0.2), pytest.approx(0.6)]
     # What is refined counts no more itself, with two refinements only the last run of each does, and what is kept does.
     more = [decoded(0.1 * k, A) for k in range(1, 5)]
-    even, weights = decode_best(Decoder(*more), lambda run: torch.zeros(1), 2, [first, beside], [decoded(0.9, A)])
+    even, weights = decode_best(Decoder(*more).all, lambda run: torch.zeros(1), 2, [first, beside], [decoded(0.9, A)])
     torch.testing.assert_close(weights, torch.full((1, 3), 1 / 3))
-    assert float(even.mask.mean()) == pytest.approx((0.2 + 0.4 + 0.9) / 3)
+    assert float(even.mask.mean()) == pytest.approx((0.3 + 0.4 + 0.9) / 3)
 
 
 def test_estimate_and_residual_are_swapped_with_what_is_heard_in_them() -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from audiosep.audio.synthetic import tone_and_noise, write_test_sound
 from audiosep.bench.bench_recordings import BenchRecording, find_recording, scores
 from audiosep.bench.object_process import memory_peaks
+from audiosep.inference.heap import share_heaps
 from audiosep.inference.options import Engine, Options, Quality
 from audiosep.inference.threads import use_threads
 from audiosep.output.output_options import OutputOptions
@@ -122,6 +123,7 @@ class CaseRunner:
     def __init__(self, case: Case, began: float) -> None:
         from audiosep.api import load
 
+        share_heaps()  # as the command does
         self.case = case
         self.threads = use_threads(case.threads)
         self.separator: Separator = load(case.model, case.device, case.precision, engine=case.engine, sounds=False)

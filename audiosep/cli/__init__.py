@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import audiosep
+from audiosep.inference.heap import share_heaps
 
 __all__ = ["VERBS", "command_line", "discard_output", "main"]
 
@@ -69,6 +70,7 @@ Exit codes: 0 done, 1 something failed, 2 wrong usage, 130 cancelled.
 def command() -> None:
     """The program `audiosep`: exits with the code of `main`."""
     _occupy_closed_streams()
+    share_heaps()  # windows are computed in threads, and a server would grow by megabytes a minute for hours
     try:
         code = main()
     except OSError as error:

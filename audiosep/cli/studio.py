@@ -62,13 +62,11 @@ def studio(
 
     audiosep studio --host 0.0.0.0 --no-browser
     """
-    from audiosep.inference.heap import share_heaps
     from audiosep.studio.app import Studio
     from audiosep.studio.guard import LOOPBACK
     from audiosep.studio.server import address_of, is_loopback, listen_on, make_server, serve
     from audiosep.studio.studio_limits import Limits
 
-    share_heaps()  # otherwise the server grows by megabytes a minute for hours
     terminal = Terminal()
     common.logs_to(terminal, verbose, quiet)
     if not max_seconds < float("inf"):

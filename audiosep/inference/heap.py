@@ -1,7 +1,8 @@
 """The heaps of the GNU C library, which most of the memory that torch and numpy use on a CPU comes from.
 
-Every thread that computes may get a heap of its own, up to eight for each core, and keeps what it once held. In a
-server whose requests are answered by many threads the process grows for hours. All functions do nothing elsewhere.
+Every thread that computes may get a heap of its own, up to eight for each core, that keeps what it once held, in steps
+of 64 MB. In a server whose requests are answered by many threads the process grows for hours. All functions do nothing
+elsewhere.
 """
 
 from __future__ import annotations

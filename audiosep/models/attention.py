@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from audiosep.models.audio_tower import AudioTower, AudioTowerConfig
 from audiosep.models.hybrid_config import HybridConfig
+from audiosep.models.refinement import of_owners
 
 
 @dataclass
@@ -102,8 +103,8 @@ class Attention(nn.Module):
             embeddings: (queries, dimension).
             negatives: (queries, dimension).
         """
-        local = self.normalise(self.local(features.local.permute(0, 2, 1, 3).flatten(2)))[owner]
-        joint = features.joint[owner]
+        local = of_owners(self.normalise(self.local(features.local.permute(0, 2, 1, 3).flatten(2))), owner)
+        joint = of_owners(features.joint, owner)
         similarity = torch.stack(
             [torch.einsum("qsrd,qd->qsr", joint, e.to(joint.dtype)) for e in (embeddings, negatives)], 1
         )
@@ -123,5 +124,5 @@ class Attention(nn.Module):
         with torch.autocast(tags.device.type, enabled=False):
             logits, names = tags.float(), self.names.float()
             share = (embeddings.float() @ names.T * self.SHARPNESS).softmax(-1)
-            meant = torch.einsum("qsrc,qc->qsr", logits[owner], share)
-            return 0.2 * torch.stack([meant, meant - logits.logsumexp(-1)[owner]], 1)
+            meant = torch.einsum("qsrc,qc->qsr", of_owners(logits, owner), share)
+            return 0.2 * torch.stack([meant, meant - of_owners(logits.logsumexp(-1), owner)], 1)

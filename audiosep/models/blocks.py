@@ -34,10 +34,11 @@ class ResidualBlock(nn.Module):
         first = second = None
         if self.film is not None and condition is not None:
             first, second = self.film(condition, x.shape[2])
-        h = self.conv1(F.relu(self.norm1(x, first), inplace=True))
-        h = self.conv2(F.relu(self.norm2(h, second), inplace=True))
-        out: Tensor = h.add_(self.shortcut(x))
-        return out
+        # In one expression: a name would keep the map between the two in memory while the second is computed.
+        h: Tensor = self.conv2(
+            F.relu(self.norm2(self.conv1(F.relu(self.norm1(x, first), inplace=True)), second), inplace=True)
+        )
+        return h.add_(self.shortcut(x))
 
 
 def fold(x: Tensor, size: tuple[int, int]) -> Tensor:

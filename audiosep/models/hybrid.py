@@ -37,7 +37,7 @@ from audiosep.models.refinement import (
     decode_mixed,
     decode_refined,
     joined,
-    left,
+    of_owners,
     parted,
     refined_query,
     residual_mask,
@@ -246,14 +246,8 @@ class Hybrid(MaskModel):
         def run(previous: Decoded | None) -> Decoded:
             return self.decode(features, embeddings, negatives, owner, previous=previous)
 
-        def run_all(previous: Sequence[Decoded]) -> list[Decoded]:
-            count = len(previous)
-            queries = embeddings.repeat(count, 1), negatives.repeat(count, 1), owner.repeat(count)
-            both = self.decode(features, *queries, previous=joined(previous))
-            hear = partial(self.hear, energies=features.energies[queries[-1]])
-            return parted(replace(both, left=left(both, hear)), count)
-
-        hear = partial(self.hear, energies=features.energies[owner])
+        run_all = partial(self._decode_all, features, embeddings, negatives, owner)
+        hear = partial(self.hear, energies=of_owners(features.energies, owner))
         score = similarity_score(hear, embeddings, config.mix_temperature)
         return decode_mixed(run, run_all, hear, score, config.refinements)
 
@@ -272,33 +266,20 @@ class Hybrid(MaskModel):
         Returns:
             The estimate, and the weights of the ways, (batch, ways); None for a model without refinements.
         """
-        energies, query = features.energies, F.normalize(embeddings.float(), dim=-1)
-        hear = partial(self.hear, energies=energies)
-
-        def run(previous: Decoded | None) -> Decoded:
-            return first if previous is None else self.decode(features, embeddings, negatives, owner, previous=previous)
+        if self.config.mix_temperature is None or not self.config.refinements:
+            return self.refine(features, embeddings, negatives, owner), None
 
         def fit(run: Decoded) -> Tensor:
-            return ways.scores(run, left(run, hear))
+            assert run.left is not None  # see `_compared`
+            return ways.scores(run, run.left)
 
-        first = self.decode(features, embeddings, negatives, owner)
-        if self.config.mix_temperature is None or not self.config.refinements:
-            return decode_refined(run, self.config.refinements), None
-
-        def found(mask: Tensor) -> Decoded:
-            return self._described(mask, energies, query, first.similarity)
-
-        if ways.stem is not None:
-            stem = found(share_out(self.decode_stems(features))[:, self.stem_names.index(ways.stem)])
-            stem = replace(stem, left=left(stem, hear))  # it is refined and compared
-            return decode_best(run, fit, self.config.refinements, [first, stem], [stem])
-        first = replace(first, left=left(first, hear))
-        estimates = [first, swapped(first)]
-        if ways.beside is not None:
-            nothing = torch.zeros_like(query)
-            for other in ways.beside.loudest(ways.among.known, self._mixture(features).tags):
-                estimates.append(found(residual_mask(self._run(features, other, nothing, owner)[0])))
-        return decode_best(run, fit, self.config.refinements, estimates)
+        first, kept = self._first_estimates(features, embeddings, negatives, owner, ways), list[Decoded]()
+        if ways.stem is None:
+            first.insert(1, swapped(first[0]))
+        else:
+            kept = first[1:]
+        decode_all = partial(self._decode_all, features, embeddings, negatives, owner)
+        return decode_best(decode_all, fit, self.config.refinements, first, kept)
 
     def evidence(self, features: Features, decoded: Decoded, among: Among) -> Tensor:
         """(batch, 5): what says that a sound is in each mixture, see `Among.evidence`.
@@ -349,7 +330,7 @@ class Hybrid(MaskModel):
                 normalisations see what their running statistics will be.
             previous: the run before, whose estimate and residual refine the query.
         """
-        energies = features.energies[owner]
+        energies = of_owners(features.energies, owner)
         query = positive = F.normalize(embeddings.float(), dim=-1)
         negative = negatives.float()
         if previous is not None:
@@ -371,6 +352,41 @@ class Hybrid(MaskModel):
         return Heard(self.listener.embed_pooled(pooled), self.listener.tags(pooled).float())
 
     # ---- internals -------------------------------------------------------------------------------------------------
+
+    def _first_estimates(
+        self, features: Features, embeddings: Tensor, negatives: Tensor, owner: Tensor, ways: Ways
+    ) -> list[Decoded]:
+        """That of a query and those of its ways, but for what the first leaves; arguments as in `estimate_by_ways`."""
+        query, nothing = F.normalize(embeddings.float(), dim=-1), torch.zeros_like(negatives)
+        queries, kept_out = [query], [negatives]
+        if ways.beside is not None:
+            others = ways.beside.loudest(ways.among.known, self._mixture(features).tags)
+            queries, kept_out = [query, *others], [negatives, *(nothing for _ in others)]
+        at_once = torch.cat(queries), torch.cat(kept_out), owner.repeat(len(queries))
+        masks, _, similarity = self._run(features, *at_once)
+        assert similarity is not None  # estimates are compared by a listener
+        own, *without = masks.chunk(len(queries))
+        estimates = [own, *map(residual_mask, without)]
+        if ways.stem is not None:
+            estimates.append(share_out(self.decode_stems(features))[:, self.stem_names.index(ways.stem)])
+        count = len(estimates)
+        energies = of_owners(features.energies, owner.repeat(count))
+        similarities = similarity[: len(query)].repeat(count, 1, 1, 1)
+        runs = self._described(torch.cat(estimates), energies, query.repeat(count, 1), similarities)
+        return parted(self._compared(runs, energies), count)
+
+    def _decode_all(
+        self, features: Features, embeddings: Tensor, negatives: Tensor, owner: Tensor, previous: Sequence[Decoded]
+    ) -> list[Decoded]:
+        """A run of the decoder after each of some runs, all at once; other arguments as in `decode`."""
+        count = len(previous)
+        queries = embeddings.repeat(count, 1), negatives.repeat(count, 1), owner.repeat(count)
+        runs = self.decode(features, *queries, previous=joined(previous))
+        return parted(self._compared(runs, of_owners(features.energies, queries[-1])), count)
+
+    def _compared(self, run: Decoded, energies: Tensor) -> Decoded:
+        """A run that knows what the listener hears in what it leaves of energies, (queries, bands, frames)."""
+        return replace(run, left=self.hear(residual_mask(run.mask), energies))
 
     def _run(
         self,
@@ -415,7 +431,7 @@ class Hybrid(MaskModel):
         """The deepest maps of the queries, what modulates the decoder, and the similarities (see `Attention`)."""
         both = torch.cat([positive, negative], 1) * (self.dimension**0.5 * 0.3)
         vector = self.query(both if keep is None else both * keep)
-        bottom = features.bottom[owner]
+        bottom = of_owners(features.bottom, owner)
         if features.listener is None:
             return bottom, Condition(vector), None
         tracks, similarity = self.attention(features.listener, owner, vector, positive, negative)
@@ -451,7 +467,7 @@ class Hybrid(MaskModel):
         x = self.middle(x, condition)
         levels = zip(self.norms[:-1], self.up, self.decoder, features.skips[::-1], strict=True)
         for norm, up, block, skip in levels:
-            x = up(F.relu(norm(x), inplace=True)).add_(skip if owner is None else skip[owner])
+            x = up(F.relu(norm(x), inplace=True)).add_(skip if owner is None else of_owners(skip, owner))
             x = block(x, condition)
         return F.relu(self.norms[-1](x), inplace=True)
 

@@ -27,9 +27,6 @@ TOP_BAND = 1000.0  # Hz
 # Queries that are decoded together: the one place where that is decided, for each type of device. Each has activations
 # of its own. On a CPU several at once are hardly faster, and one at a time gives the bytes that it gives beside others.
 QUERIES_TOGETHER = {"cpu": 1, "mps": 4, "cuda": 16}
-# Channels whose spectra are kept until their waveforms are computed, 5 MB each for a window of ten seconds; those of
-# more channels are computed again, a stretch at a time, which is a small part of the work.
-_SPECTRA_KEPT = 2
 _FRAMES = 128  # that are transformed at a time
 
 PadMode = Literal["constant", "reflect"]
@@ -85,9 +82,10 @@ class Masks:
 class MaskedMixture:
     """The targets of mixtures as masks: their waveforms are computed a stretch at a time, in the memory of a stretch.
 
+    Spectra are not kept: they are 5 MB for each channel of a window of ten seconds, and quickly computed again.
+
     Attributes:
         mix: (batch, channels, samples).
-        spectrum: (batch, channels, bins, frames) of the mixtures; None where it is computed again.
         masks: of all targets that have one.
         n_fft: FFT length, samples.
         hop: samples between frames.
@@ -99,7 +97,6 @@ class MaskedMixture:
     """
 
     mix: Tensor
-    spectrum: Tensor | None
     masks: Masks
     n_fft: int
     hop: int
@@ -127,10 +124,8 @@ class MaskedMixture:
         targets = mix.new_empty(len(mix), count + self.closed, mix.shape[1], stop - start)
         # One channel at a time: the transforms need several times the memory of their results.
         for c in range(mix.shape[1]):
-            if self.spectrum is None:
-                channel = stft_stretch(mix[:, c], self.n_fft, self.hop, frames, self.pad_mode)
-            else:
-                channel = self.spectrum[window, c, :, frames]
+            signal = _long_enough(mix[:, c], self.n_fft, self.pad_mode)
+            channel = stft_stretch(signal, self.n_fft, self.hop, frames, self.pad_mode)
             for k, mask in enumerate(masks):
                 targets[:, k, c] = istft_stretch(_product(channel, mask), self.n_fft, self.hop, start, stop)
         if self.closed:
@@ -152,7 +147,6 @@ class MaskedMixture:
         rest = replace(
             self,
             mix=self.mix[window, :, frame * self.hop :].clone(),
-            spectrum=None if self.spectrum is None else _copied(self.spectrum[window, ..., frame:]),
             masks=self.masks.tail(frame, window),
             top=self.top[window, :, frame:].clone(),
             presence=None,
@@ -245,7 +239,7 @@ class MaskModel(SeparationModel):
         self, mix: Tensor, embeddings: Tensor, negatives: Tensor | None = None, ways: Sequence[Ways | None] = ()
     ) -> MaskedMixture:
         """As `forward`, without the waveforms."""
-        spectrum, mean = self._analyse(mix)
+        mean = self._mean_power(mix)
         negatives = torch.zeros_like(embeddings) if negatives is None else negatives
         # All masks in one block of memory that is taken before the network runs: what stays between the activations of
         # two queries would keep their memory from being used again.
@@ -267,7 +261,7 @@ class MaskModel(SeparationModel):
             weights += [masks.weights] * (upto - done)
             done = upto
         top = whole.mean_over(self.top_band)[..., : mix.shape[-1] // self.hop + 1]
-        return self._masked(mix, spectrum, whole, top, torch.cat(scores, 1) if scores else None, tuple(weights))
+        return self._masked(mix, whole, top, torch.cat(scores, 1) if scores else None, tuple(weights))
 
     def masked_stems(self, mix: Tensor) -> MaskedMixture:
         """As `stems`, without the waveforms.
@@ -277,18 +271,16 @@ class MaskModel(SeparationModel):
         """
         if not self.stem_names:
             raise ModelError("this model has no fixed stems; load one that has, such as 'mini'")
-        spectrum, mean = self._analyse(mix)
-        masks, last = self.stem_masks(mean), len(self.stem_names) - 1
+        masks, last = self.stem_masks(self._mean_power(mix)), len(self.stem_names) - 1
         rotation = None if masks.rotation is None else masks.rotation[:, :last]
         top = masks.mean_over(self.top_band)[:, :last, : mix.shape[-1] // self.hop + 1]
         top = torch.cat([top, 1 - top.sum(1, keepdim=True)], 1)
         shown = Masks(masks.magnitude[:, :last], rotation, bands=masks.bands)
-        return self._masked(mix, spectrum, shown, top, closed=True)
+        return self._masked(mix, shown, top, closed=True)
 
     def _masked(
         self,
         mix: Tensor,
-        spectrum: Tensor | None,
         masks: Masks,
         top: Tensor,
         presence: Tensor | None = None,
@@ -296,42 +288,31 @@ class MaskModel(SeparationModel):
         *,
         closed: bool = False,
     ) -> MaskedMixture:
-        return MaskedMixture(
-            mix.float(), spectrum, masks, self.n_fft, self.hop, self.pad_mode, closed, top, presence, weights
-        )
+        return MaskedMixture(mix.float(), masks, self.n_fft, self.hop, self.pad_mode, closed, top, presence, weights)
 
-    def _analyse(self, mix: Tensor) -> tuple[Tensor | None, Tensor]:
-        """Spectra, where they are kept, and mean power.
-
-        Args:
-            mix: (batch, channels, samples).
-
-        Returns:
-            (batch, channels, bins, frames) and (batch, bins, frames).
-        """
-        shortest = self.n_fft // 2 + 1
-        if self.pad_mode == "reflect" and mix.shape[-1] < shortest:  # too short to be continued by reflection
-            mix = F.pad(mix, (0, shortest - mix.shape[-1]))
+    def _mean_power(self, mix: Tensor) -> Tensor:
+        """(batch, channels, samples) mixtures -> (batch, bins, frames), the mean over the channels."""
+        mix = _long_enough(mix, self.n_fft, self.pad_mode)
         # In the order in which transforms lie in memory, frame by frame; one channel and some frames at a time, because
         # the transform needs several times the memory of its result.
         batch, channels, samples = mix.shape
         count = samples // self.hop + 1
-        kept = channels <= _SPECTRA_KEPT or samples <= self.n_fft
-        shape = (batch, channels, count, self.bins)
-        spectrum = torch.empty(shape, dtype=torch.complex64, device=mix.device).mT if kept else None
         mean = torch.empty((batch, count, self.bins), device=mix.device).mT
         for start in range(0, count, _FRAMES):
             frames = slice(start, min(start + _FRAMES, count))
             total: Tensor | None = None
             for c in range(channels):
-                channel = stft_stretch(mix[:, c].float(), self.n_fft, self.hop, frames, self.pad_mode)
-                if spectrum is not None:
-                    spectrum[:, c, :, frames] = channel
-                energy = power(channel)
+                energy = power(stft_stretch(mix[:, c].float(), self.n_fft, self.hop, frames, self.pad_mode))
                 total = energy if total is None else total.add_(energy)
             assert total is not None  # no mixture has no channels
             mean[..., frames] = total / channels
-        return spectrum, mean
+        return mean
+
+
+def _long_enough(x: Tensor, n_fft: int, pad_mode: PadMode) -> Tensor:
+    """(..., samples) with zeros behind a signal that is too short to be continued by reflection."""
+    missing = n_fft // 2 + 1 - x.shape[-1]
+    return F.pad(x, (0, missing)) if pad_mode == "reflect" and missing > 0 else x
 
 
 def _copied(x: Tensor) -> Tensor:

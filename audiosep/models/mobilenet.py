@@ -211,7 +211,7 @@ class MobileNetTower(AudioTower):
             The deepest map, (batch, trunk, positions, rows), and features from before the last stage, (batch, detail,
             positions, rows), None without them.
         """
-        x = ((mel + 1e-5).log() + 4.5) / 5
+        x = (mel + 1e-5).log_().add_(4.5).div_(5)
         # The layout of a map with one channel is not seen, so its convolution gives the slower one.
         x = self.stem(x.transpose(1, 2)[:, None]).contiguous(memory_format=torch.channels_last)
         fine = None

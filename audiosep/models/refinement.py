@@ -103,27 +103,25 @@ def decode_mixed(decode: Decode, decode_all: DecodeAll, hear: Hear, score: Score
 
 
 def decode_best(
-    decode: Decode, score: Score, refinements: int, first: Sequence[Decoded], kept: Sequence[Decoded] = ()
+    decode_all: DecodeAll, score: Score, refinements: int, first: Sequence[Decoded], kept: Sequence[Decoded] = ()
 ) -> tuple[Decoded, Tensor]:
     """The last run of the decoder after the first of several estimates, with a weighted mean of the masks of all.
 
     Any of them may be of the wrong sound, and which is easier to hear when each has been refined.
 
     Args:
-        decode: one run of the decoder, given the run before.
+        decode_all: a run of the decoder after each of some runs.
         score: how well a run's estimate fits the query.
         refinements: runs after each first estimate, at least one.
-        first: first estimates, at least one.
+        first: first estimates, at least one; what is heard in what they leave must be known.
         kept: estimates that are averaged with the last runs as they are.
 
     Returns:
         The run, and (queries, estimates) the weights.
     """
-    runs = []
-    for run in first:
-        for _ in range(refinements):
-            run = decode(run)
-        runs.append(run)
+    runs = first
+    for _ in range(refinements):
+        runs = decode_all(runs)
     return _mean([*runs, *kept], score, like=runs[0])
 
 
@@ -221,6 +219,16 @@ def refined_query(
 def share_of(mask: Tensor, energies: Tensor) -> Tensor:
     """(queries,): of the energy of mixtures, (queries, bands, frames), what masks let through."""
     return (mask.float().square() * energies).sum((1, 2)) / (energies.sum((1, 2)) + TINY)
+
+
+def of_owners(x: Tensor, owner: Tensor) -> Tensor:
+    """(queries, ...): of (mixtures, ...) what belongs to the mixture of each query, without a copy where it is one.
+
+    Args:
+        x: of the mixtures.
+        owner: (queries,) mixture of each query.
+    """
+    return x.expand(owner.shape[0], *x.shape[1:]) if x.shape[0] == 1 else x[owner]
 
 
 def residual_mask(mask: Tensor) -> Tensor:

@@ -253,9 +253,8 @@ class MaskBackbone(MaskModel):
 
     def query_each(self, mix: Tensor, embeddings: Tensor, negatives: Tensor) -> list[Tensor]:
         """See `SeparationModel.query_each`."""
-        spectrum, power = self._analyse(mix)
-        masks = Masks(self._masks(power, self.requests.queries(embeddings, negatives)))
-        return [self._masked(mix, spectrum, masks, masks.mean_over(self.top_band)).estimate().waveforms[:, 0]]
+        masks = Masks(self._masks(self._mean_power(mix), self.requests.queries(embeddings, negatives)))
+        return [self._masked(mix, masks, masks.mean_over(self.top_band)).estimate().waveforms[:, 0]]
 
     def _masks(self, power: Tensor, request: BackboneRequest) -> Tensor:
         """`network` of the magnitudes at one level."""
