@@ -175,14 +175,17 @@ def test_estimates_score_by_tags_and_likeness_against_their_residual() -> None:
     same, other = Heard(alike, torch.ones(1, 2)), Heard(unlike, torch.ones(1, 2))
 
     def score(heard: Heard, left: Heard, presence: float = 0.0) -> float:
-        return float(ways.scores(Decoded(torch.zeros(1, 1, 1), torch.tensor([presence]), None, heard=heard), left))
+        return float(
+            ways.score(Decoded(torch.zeros(1, 1, 1), torch.tensor([presence]), None, heard=heard, left=left))
+        )
 
     assert score(good, bad) > 0 > score(bad, good)
     assert score(same, other) > 0 > score(other, same)
     assert score(same, same) == 0
     assert score(same, same, presence=2.0) > 0
     named = replace(ways, sound=torch.zeros(4))  # the word says nothing: recordings among all known ones do
-    assert float(named.scores(Decoded(torch.zeros(1, 1, 1), torch.zeros(1), None, heard=same), other)) > 0
+    run = Decoded(torch.zeros(1, 1, 1), torch.zeros(1), None, heard=same, left=other)
+    assert float(named.score(run)) > 0
 
 
 def test_the_sounds_beside_are_the_clearest_others_and_no_two_names_of_one() -> None:

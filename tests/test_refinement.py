@@ -12,11 +12,12 @@ from torch import Tensor
 from audiosep.models.refinement import (
     Decoded,
     Heard,
-    decode_best,
     decode_mixed,
     decode_refined,
     joined,
+    mean_of,
     parted,
+    refined_all,
     refined_query,
     similarity_score,
     swapped,
@@ -94,15 +95,17 @@ def test_every_first_estimate_is_refined_before_one_is_chosen() -> None:
     runs = [decoded(0.1, C), decoded(0.3, A)]
     decoder = Decoder(*runs)
     score = similarity_score(by_level, C[None], 1e-4)
-    best, weights = decode_best(decoder.all, score, 1, [first, beside])
+    refined = refined_all(decoder.all, 1, [first, beside])
+    best, weights = mean_of(refined, score, like=refined[0])
     torch.testing.assert_close(weights, torch.tensor([[1.0, 0.0]]))
     assert float(best.mask.mean()) == pytest.approx(0.1)
     assert best.presence is runs[0].presence  # of the first estimate's own refinement
     given = [float(run.mask.mean()) for run in decoder.given if run is not None]
     assert given == [pytest.approx(0.2), pytest.approx(0.6)]
-    # What is refined counts no more itself, with two refinements only the last run of each does, and what is kept does.
+    # What is refined counts no more itself: with two refinements only the last run of each does.
     more = [decoded(0.1 * k, A) for k in range(1, 5)]
-    even, weights = decode_best(Decoder(*more).all, lambda run: torch.zeros(1), 2, [first, beside], [decoded(0.9, A)])
+    twice = refined_all(Decoder(*more).all, 2, [first, beside])
+    even, weights = mean_of([*twice, decoded(0.9, A)], lambda run: torch.zeros(1), like=twice[0])
     torch.testing.assert_close(weights, torch.full((1, 3), 1 / 3))
     assert float(even.mask.mean()) == pytest.approx((0.3 + 0.4 + 0.9) / 3)
 

@@ -33,12 +33,13 @@ from audiosep.models.refinement import (
     TINY,
     Decoded,
     Heard,
-    decode_best,
     decode_mixed,
     decode_refined,
     joined,
+    mean_of,
     of_owners,
     parted,
+    refined_all,
     refined_query,
     residual_mask,
     share_of,
@@ -268,18 +269,23 @@ class Hybrid(MaskModel):
         """
         if self.config.mix_temperature is None or not self.config.refinements:
             return self.refine(features, embeddings, negatives, owner), None
+        runs = self.estimates(features, embeddings, negatives, owner, ways)
+        return mean_of(runs, ways.score, like=runs[0])
 
-        def fit(run: Decoded) -> Tensor:
-            assert run.left is not None  # see `_compared`
-            return ways.scores(run, run.left)
+    def estimates(
+        self, features: Features, embeddings: Tensor, negatives: Tensor, owner: Tensor, ways: Ways
+    ) -> list[Decoded]:
+        """The estimates of a query that are compared, in the order of `Ways.names`; arguments as in `estimate_by_ways`.
 
+        Of each it is known what the listener hears in what it leaves.
+        """
         first, kept = self._first_estimates(features, embeddings, negatives, owner, ways), list[Decoded]()
         if ways.stem is None:
             first.insert(1, swapped(first[0]))
         else:
             kept = first[1:]
         decode_all = partial(self._decode_all, features, embeddings, negatives, owner)
-        return decode_best(decode_all, fit, self.config.refinements, first, kept)
+        return [*refined_all(decode_all, self.config.refinements, first), *kept]
 
     def evidence(self, features: Features, decoded: Decoded, among: Among) -> Tensor:
         """(batch, 5): what says that a sound is in each mixture, see `Among.evidence`.

@@ -14,12 +14,11 @@ import torch
 from torch import Tensor
 
 from audiosep.models.known_sounds import Among, Beside
-from audiosep.models.refinement import Decoded, Heard
+from audiosep.models.refinement import Decoded
 
-# How much each part says for an estimate, in the softmax that weighs masks: the tags, the likeness to the word, the
-# likeness to recordings among all known sounds, and the logit of the network's presence. Fitted on groups a, b and g of
-# the validation recipe, see research/mini.md.
-_BY_TAGS, _BY_WORD, _AMONG_ALL, _BY_PRESENCE = 0.63, 9.85, 2.66, 0.6
+# How much each part of `Ways.evidence` says for an estimate, in the softmax that weighs masks: fitted to the SI-SDR of
+# groups a, b and g of the validation recipe (`python -m research.estimate_weights`).
+WEIGHTS = 0.63, 9.85, 2.66, 0.6
 _CLEAREST = ("the clearest", "the second clearest", "the third clearest")
 
 
@@ -52,18 +51,32 @@ class Ways:
         most = 0 if self.beside is None else self.beside.most
         return ("as asked", "what that leaves", *(f"without {name} other sound" for name in _CLEAREST[:most]))
 
-    def scores(self, run: Decoded, left: Heard) -> Tensor:
+    def score(self, run: Decoded) -> Tensor:
         """(batch,): how well estimates fit the sound, in themselves and better than their residuals.
 
         A softmax of these weighs masks.
 
         Args:
-            run: of the decoder, with what is heard in its estimates.
-            left: what is heard in what they leave.
+            run: of the decoder, with what is heard in its estimates and in what they leave.
         """
-        heard = run.heard
+        evidence = self.evidence(run)
+        return (evidence * evidence.new_tensor(WEIGHTS)).sum(-1)
+
+    def evidence(self, run: Decoded) -> Tensor:
+        """(batch, 4): what says that estimates fit the sound.
+
+        Three figures of the estimate less those of what it leaves: how clearly the tags say the sound; how alike the
+        sound is to what is heard; how alike recordings of it are, less the likeness of the known sound that is most
+        alike. And the logit of the network's presence.
+
+        Args:
+            run: as of `score`.
+        """
+        heard, left = run.heard, run.left
         assert heard is not None  # see `HybridConfig.relisten`
-        by_tags = (heard.tags - left.tags) @ self.among.tags
-        by_word = (heard.embedding - left.embedding) @ self.sound
-        among_all = self.among.alike(heard.embedding) - self.among.alike(left.embedding)
-        return _BY_TAGS * by_tags + _BY_WORD * by_word + _AMONG_ALL * among_all + _BY_PRESENCE * run.presence
+        assert left is not None
+        with torch.autocast(run.mask.device.type, enabled=False):  # small differences of large numbers
+            by_tags = (heard.tags - left.tags) @ self.among.tags
+            by_word = (heard.embedding - left.embedding) @ self.sound
+            among_all = self.among.alike(heard.embedding) - self.among.alike(left.embedding)
+        return torch.stack([by_tags, by_word, among_all, run.presence], 1)

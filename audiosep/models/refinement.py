@@ -99,30 +99,23 @@ def decode_mixed(decode: Decode, decode_all: DecodeAll, hear: Hear, score: Score
     runs = [first, refined]
     for _ in range(refinements - 1):
         runs.append(decode(runs[-1]))
-    return _mean([*runs, other], score, like=runs[-1])[0]
+    return mean_of([*runs, other], score, like=runs[-1])[0]
 
 
-def decode_best(
-    decode_all: DecodeAll, score: Score, refinements: int, first: Sequence[Decoded], kept: Sequence[Decoded] = ()
-) -> tuple[Decoded, Tensor]:
-    """The last run of the decoder after the first of several estimates, with a weighted mean of the masks of all.
+def refined_all(decode_all: DecodeAll, refinements: int, first: Sequence[Decoded]) -> list[Decoded]:
+    """The last runs of the decoder after each of several first estimates.
 
     Any of them may be of the wrong sound, and which is easier to hear when each has been refined.
 
     Args:
         decode_all: a run of the decoder after each of some runs.
-        score: how well a run's estimate fits the query.
         refinements: runs after each first estimate, at least one.
-        first: first estimates, at least one; what is heard in what they leave must be known.
-        kept: estimates that are averaged with the last runs as they are.
-
-    Returns:
-        The run, and (queries, estimates) the weights.
+        first: estimates; what is heard in what they leave must be known.
     """
-    runs = first
+    runs = list(first)
     for _ in range(refinements):
         runs = decode_all(runs)
-    return _mean([*runs, *kept], score, like=runs[0])
+    return runs
 
 
 def swapped(run: Decoded) -> Decoded:
@@ -171,8 +164,17 @@ def parted(run: Decoded, count: int) -> list[Decoded]:
     return [Decoded(masks[k], presences[k], None, similarities[k], inside[k], outside[k]) for k in range(count)]
 
 
-def _mean(runs: Sequence[Decoded], score: Score, like: Decoded) -> tuple[Decoded, Tensor]:
-    """A run with the mean of the masks of all runs, by a softmax of their scores, and the weights (queries, runs)."""
+def mean_of(runs: Sequence[Decoded], score: Score, like: Decoded) -> tuple[Decoded, Tensor]:
+    """A run with the mean of the masks of all runs, by a softmax of their scores.
+
+    Args:
+        runs: at least one.
+        score: how well a run's estimate fits the query.
+        like: gives all else.
+
+    Returns:
+        The run, and (queries, runs) the weights.
+    """
     weights = torch.stack([score(run) for run in runs]).softmax(0)
     mask = torch.stack([run.mask.float() for run in runs]).mul(weights[..., None, None]).sum(0)
     return replace(like, mask=mask), weights.T
