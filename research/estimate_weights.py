@@ -115,8 +115,9 @@ def compared(separator: Separator, mix: Tensor, target: Tensor, text: str) -> Co
     (ways,) = resolved.ways("balanced", model.stem_names)
     if ways is None or ways.stem is not None:
         return None
-    features = model.encode(model.energies(mean_power_of(mix[None, None], model.n_fft, model.hop)))
-    runs = model.estimates(features, resolved.embeddings, resolved.negatives, torch.zeros(1).long(), ways)
+    with running(separator.device, separator.precision):
+        features = model.encode(model.energies(mean_power_of(mix[None, None], model.n_fft, model.hop)))
+        runs = model.estimates(features, resolved.embeddings, resolved.negatives, torch.zeros(1).long(), ways)
     waveforms = torch.cat([_waveform(model, run, mix) for run in runs]).double()
     target = F.normalize(target.double(), dim=0)
     products, right = waveforms @ waveforms.T, waveforms @ target
@@ -185,8 +186,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     audio = RecipeAudio(Corpus(options.manifest, options.cache, recipe.sample_rate, on_error="skip"))
     separator = load(options.model, "cpu", options.precision, sounds=False)
     entries = [entry for entry in recipe.entries if entry.group in (*_GROUPS, "h") and entry.target]
-    with running(torch.device("cpu"), separator.precision):
-        groups = groups_of(separator, audio, entries)
+    groups = groups_of(separator, audio, entries)
     if not all(group in groups for group in _GROUPS):
         raise ConfigError(f"{options.model} compares no estimates: make prototypes with a tagger")
     fitted = fit([groups[group] for group in _GROUPS])
