@@ -723,6 +723,15 @@ def test_the_bar_shows_percent_on_a_terminal(song: Path, tiny_folder: Path, tmp_
     assert re.search(rb"\d+%", shown)
 
 
+def test_the_command_shares_heaps_before_there_are_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[str] = []
+    monkeypatch.setattr(cli, "share_heaps", lambda: steps.append("heaps"))
+    monkeypatch.setattr(cli, "main", lambda: steps.append("verb") or 3)
+    with pytest.raises(SystemExit) as done:
+        cli.command()
+    assert (steps, done.value.code) == (["heaps", "verb"], 3)
+
+
 def test_python_dash_m_runs_the_command() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "audiosep", "--version"],

@@ -324,6 +324,49 @@ def test_where_a_stem_is_named_its_mask_is_an_estimate_and_a_first_one(hybrid: H
     torch.testing.assert_close(bare[:, 0, :, inner], given[..., inner], atol=2e-4, rtol=1e-3)
 
 
+def runs_are_close(run: Decoded, other: Decoded) -> None:
+    """Whether two runs of the decoder are the same."""
+    for name in ("mask", "presence", "similarity"):
+        torch.testing.assert_close(getattr(run, name), getattr(other, name), atol=1e-5, rtol=1e-4)
+    for mine, its in ((run.heard, other.heard), (run.left, other.left)):
+        assert mine is not None
+        assert its is not None
+        torch.testing.assert_close(mine.embedding, its.embedding, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(mine.tags, its.tags, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("stem", [None, "bass"])
+def test_estimates_at_once_are_what_they_are_one_by_one(hybrid: Hybrid, stem: str | None, batch: int) -> None:
+    mix = torch.randn(batch, 1, 40 * 512, generator=torch.Generator().manual_seed(4))
+    query, _, ways = asked()
+    beside = None if stem else Beside(torch.tensor([True, True, True]), most=3)
+    ways, owner = replace(ways, beside=beside, stem=stem), torch.arange(batch)
+    queries, negatives = query.expand(batch, -1), 0.5 * asked(1, seed=5)[0].expand(batch, -1)
+    features = hybrid.encode(hybrid.energies(mean_power_of(mix, hybrid.n_fft, hybrid.hop)))
+    energies = features.energies
+
+    def compared(run: Decoded) -> Decoded:
+        return replace(run, left=hybrid.hear(residual_mask(run.mask), energies))
+
+    own = hybrid.decode(features, queries, negatives, owner)
+    if stem:
+        masks = [share_out(hybrid.decode_stems(features))[:, hybrid.stem_names.index(stem)]]
+    else:
+        tags = hybrid.listener.tags(features.listener.local.mean((2, 3)))  # type: ignore[union-attr]
+        others = ways.beside.loudest(ways.among.known, tags)  # type: ignore[union-attr]
+        nothing = torch.zeros_like(negatives)
+        masks = [residual_mask(hybrid.decode(features, other, nothing, owner).mask) for other in others]
+    first = [own, *(hybrid._described(mask, energies, F.normalize(queries, dim=-1), own.similarity) for mask in masks)]
+    found = hybrid._first_estimates(features, queries, negatives, owner, ways)
+    assert len(found) == len(first) == (2 if stem else 4)
+    for run, single in zip(found, map(compared, first), strict=True):
+        runs_are_close(run, single)
+    refined = hybrid._decode_all(features, queries, negatives, owner, found)
+    for run, before in zip(refined, found, strict=True):
+        runs_are_close(run, compared(hybrid.decode(features, queries, negatives, owner, previous=before)))
+
+
 def test_words_that_name_a_stem_take_its_mask_unless_they_exclude_something(hybrid: Hybrid, mixture: Mixture) -> None:
     encoder = FakeEncoder(dimension=512)
     labels = ("drums", "dog", "rain")

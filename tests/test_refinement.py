@@ -16,6 +16,7 @@ from audiosep.models.refinement import (
     decode_refined,
     joined,
     mean_of,
+    of_owners,
     parted,
     refined_all,
     refined_query,
@@ -133,6 +134,14 @@ def test_runs_are_joined_and_parted_again() -> None:
                 assert (mine is None) == (its is None)
                 assert mine is None or torch.equal(mine.embedding, its.embedding)
                 assert mine is None or torch.equal(mine.tags, its.tags)
+
+
+def test_what_is_of_one_mixture_is_not_copied_for_its_queries() -> None:
+    one, two = torch.rand(1, 3, 4), torch.rand(2, 3, 4)
+    found = of_owners(one, torch.zeros(5, dtype=torch.long))
+    assert torch.equal(found, one.repeat(5, 1, 1))
+    assert found.untyped_storage().data_ptr() == one.untyped_storage().data_ptr()
+    assert torch.equal(of_owners(two, torch.tensor([1, 0, 1])), torch.stack([two[1], two[0], two[1]]))
 
 
 def test_masks_count_by_how_much_more_their_estimate_is_like_the_query_than_their_residual() -> None:

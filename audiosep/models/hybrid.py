@@ -265,9 +265,9 @@ class Hybrid(MaskModel):
             ways: of the query.
 
         Returns:
-            The estimate, and the weights of the ways, (batch, ways); None for a model without refinements.
+            The estimate, and the weights of the ways, (batch, ways); None for a model that mixes no masks.
         """
-        if self.config.mix_temperature is None or not self.config.refinements:
+        if self.config.mix_temperature is None:
             return self.refine(features, embeddings, negatives, owner), None
         runs = self.estimates(features, embeddings, negatives, owner, ways)
         return mean_of(runs, ways.score, like=runs[0])
