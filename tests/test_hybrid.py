@@ -147,6 +147,21 @@ def test_masks_of_bands_give_what_they_give_as_masks_of_bins(model: Hybrid, stem
         assert torch.equal(masked.masks.mean_over(model.top_band), bins.masks.mean_over(model.top_band))
 
 
+def test_only_masks_of_wanted_windows_are_spread_over_bins(model: Hybrid, monkeypatch: pytest.MonkeyPatch) -> None:
+    with torch.no_grad():
+        masked = model.masked(mixture(3), embedding(2))
+    spread: list[int] = []
+    expand = model.bands.expand
+
+    def watched(mask: torch.Tensor, bins: slice = slice(None)) -> torch.Tensor:
+        spread.append(len(mask))
+        return expand(mask, bins)
+
+    monkeypatch.setattr(model.bands, "expand", watched)
+    masked.waveforms(0, 1000, slice(1, 2))
+    assert spread == [1, 1]
+
+
 def test_queries_are_independent_of_each_other(model: Hybrid) -> None:
     x, queries = mixture(), embedding(3)
     with torch.inference_mode():

@@ -52,12 +52,12 @@ class Masks:
     weights: Tensor | None = None
     bands: Bands | None = None
 
-    def of(self, target: int, frames: slice = slice(None)) -> Tensor:
-        """(batch, bins, frames): the mask of one target in some frames, complex if it rotates phases."""
-        magnitude = self._of_bins(self.magnitude[:, target, :, frames])
+    def of(self, target: int, frames: slice, window: slice) -> Tensor:
+        """(windows, bins, frames): the mask of one target in some frames, complex if it rotates phases."""
+        magnitude = self._of_bins(self.magnitude[window, target, :, frames])
         if self.rotation is None:
             return magnitude
-        return magnitude * torch.complex(*self.rotation[:, target, ..., frames].unbind(1))
+        return magnitude * torch.complex(*self.rotation[window, target, ..., frames].unbind(1))
 
     def tail(self, frame: int, window: slice) -> Masks:
         """The masks of some of the batch from a frame on, in memory of their own."""
@@ -119,7 +119,7 @@ class MaskedMixture:
         """
         frames = frames_of(self.n_fft, self.hop, start, stop)
         mix = self.mix[window]
-        masks = [self.masks.of(k, frames)[window] for k in range(self.masks.magnitude.shape[1])]
+        masks = [self.masks.of(k, frames, window) for k in range(self.masks.magnitude.shape[1])]
         count = len(masks)
         targets = mix.new_empty(len(mix), count + self.closed, mix.shape[1], stop - start)
         # One channel at a time: the transforms need several times the memory of their results.
