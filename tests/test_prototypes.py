@@ -21,7 +21,7 @@ from audiosep.models.known_sounds import Among, Beside, KnownSounds
 from audiosep.models.listener import ListenerConfig
 from audiosep.models.masks import share_out
 from audiosep.models.query_ways import Ways
-from audiosep.models.refinement import Decoded, Heard, residual_mask
+from audiosep.models.refinement import Decoded, Heard, residual_mask, swapped
 from audiosep.models.stft import mean_power_of
 from audiosep.query import load_prototypes
 from audiosep.query.prototypes import PROTOTYPES, Prototypes, Recordings, excerpt
@@ -175,9 +175,7 @@ def test_estimates_score_by_tags_and_likeness_against_their_residual() -> None:
     same, other = Heard(alike, torch.ones(1, 2)), Heard(unlike, torch.ones(1, 2))
 
     def score(heard: Heard, left: Heard, presence: float = 0.0) -> float:
-        return float(
-            ways.score(Decoded(torch.zeros(1, 1, 1), torch.tensor([presence]), None, heard=heard, left=left))
-        )
+        return float(ways.score(Decoded(torch.zeros(1, 1, 1), torch.tensor([presence]), None, heard=heard, left=left)))
 
     assert score(good, bad) > 0 > score(bad, good)
     assert score(same, other) > 0 > score(other, same)
@@ -362,9 +360,21 @@ def test_estimates_at_once_are_what_they_are_one_by_one(hybrid: Hybrid, stem: st
     assert len(found) == len(first) == (2 if stem else 4)
     for run, single in zip(found, map(compared, first), strict=True):
         runs_are_close(run, single)
-    refined = hybrid._decode_all(features, queries, negatives, owner, found)
-    for run, before in zip(refined, found, strict=True):
-        runs_are_close(run, compared(hybrid.decode(features, queries, negatives, owner, previous=before)))
+    before = found if stem else [found[0], swapped(found[0]), *found[1:]]
+    refined = [compared(hybrid.decode(features, queries, negatives, owner, previous=run)) for run in before]
+    for run, single in zip(hybrid._decode_all(features, queries, negatives, owner, before), refined, strict=True):
+        runs_are_close(run, single)
+    # In the order of their names, each by its own score.
+    mixed = [*refined, *(found[1:] if stem else [])]
+    for run, single in zip(hybrid.estimates(features, queries, negatives, owner, ways), mixed, strict=True):
+        runs_are_close(run, single)
+    weights = torch.stack([ways.score(run) for run in mixed]).softmax(0)
+    best, shares = hybrid.estimate_by_ways(features, queries, negatives, owner, ways)
+    assert shares is not None
+    assert shares.shape == (batch, len(ways.names))
+    torch.testing.assert_close(shares, weights.T, atol=1e-4, rtol=1e-3)
+    mean = torch.stack([run.mask for run in mixed]).mul(weights[..., None, None]).sum(0)
+    torch.testing.assert_close(best.mask, mean, atol=1e-4, rtol=1e-3)
 
 
 def test_words_that_name_a_stem_take_its_mask_unless_they_exclude_something(hybrid: Hybrid, mixture: Mixture) -> None:
