@@ -196,6 +196,9 @@ def test_wrong_ratings_are_named(tmp_path: Path) -> None:
         read_ratings([], key)
     with pytest.raises(DataError, match="not the key"):
         Key.load(good)
+    again.write_text("{}", encoding="utf-16")
+    with pytest.raises(DataError, match="not the key"):
+        Key.load(again)
 
 
 def test_command_line(tmp_path: Path, capsys) -> None:

@@ -134,6 +134,11 @@ def test_captions_and_labels_are_read(tmp_path: Path) -> None:
     assert phrases.corpus_captions([tmp_path / "a.jsonl"]) == ["a dog", "a dog barking", "dog", "rain"]
     found = phrases.label_names(tmp_path / "labels.json")
     assert {"wail, moan", "wail", "moan", "wind noise (microphone)", "wind noise"} == set(found)
+    (tmp_path / "a.jsonl").write_text("{")
+    with pytest.raises(DataError, match=r"a\.jsonl, line"):
+        phrases.corpus_captions([tmp_path / "a.jsonl"])
+    with pytest.raises(DataError, match=r"b\.json cannot be read"):
+        phrases.label_names(tmp_path / "b.json")
 
 
 @given(st.text("abcdefghij ", min_size=1, max_size=30), st.integers(0, 1000))

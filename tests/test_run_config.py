@@ -154,9 +154,13 @@ def test_overrides():
 
 def test_files_that_are_no_json_are_refused(tmp_path):
     (tmp_path / "a.json").write_text("{")
-    for name, match in (("a.json", "not JSON"), ("b.json", "cannot read")):
+    (tmp_path / "b.json").write_text("{}", encoding="utf-16")
+    for name, match in (("a.json", "not JSON"), ("b.json", "not text in UTF-8"), ("c.json", "cannot be read")):
         with pytest.raises(ConfigError, match=match):
             run_config.read_run_config(tmp_path / name)
+    data = '{"task": "text", "trainer": {"steps": 1}}'
+    (tmp_path / "d.json").write_text(data, encoding="utf-8-sig")  # with a byte order mark
+    assert run_config.read_run_config(tmp_path / "d.json").task == "text"
 
 
 def documented(text: str) -> dict[str, str]:

@@ -13,6 +13,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from corpora import make_clips
+from safetensors.torch import save
 from test_hybrid import SMALL, SMALL_LISTENER
 from test_trainer import in_two_processes, process
 
@@ -20,6 +21,7 @@ from audiosep.data.corpus import Corpus
 from audiosep.data.manifest import Clip, write_manifest
 from audiosep.data.queries import query_texts
 from audiosep.data.recipe_drawing import draw_recipe
+from audiosep.data.validation_recipe import ValidationRecipe
 from audiosep.errors import ConfigError, DataError, ModelError
 from audiosep.models.hybrid import Hybrid
 from audiosep.models.hybrid_config import HybridConfig
@@ -432,6 +434,43 @@ def test_validation_is_shared_by_processes_and_summed_up_by_group_family_and_lab
     bare = separation_task(data, shape=dataclasses.replace(SMALL, stems=()), validation=recipe)
     found = bare.validate(bare.model.eval())
     assert "val/e/si_sdri" not in found
+
+
+def test_a_recipe_that_cannot_be_measured_is_refused_before_the_training(
+    data: dict[str, str], recipe: str, tmp_path: Path
+) -> None:
+    whole, path = ValidationRecipe.load(recipe), tmp_path / "recipe.json"
+
+    def refused(kind: type[Exception], match: str) -> None:
+        with pytest.raises(kind, match=match):
+            separation_task(data, validation=str(path))
+
+    refused(DataError, "cannot be read")
+    path.write_text("{")
+    refused(DataError, "is not JSON")
+    path.write_text('{"entries": 3}')
+    refused(ConfigError, "entries")
+    others = [entry for entry in whole.entries if entry.group == "d"]
+    assert others
+    dataclasses.replace(whole, entries=tuple(others)).save(path)
+    refused(ConfigError, r"options\.validation: .* has no mixtures for queries")
+    first = whole.entries[0]
+    dataclasses.replace(whole, entries=(dataclasses.replace(first, query="a sound of no caption"),)).save(path)
+    refused(DataError, "a sound of no caption")
+    unknown = dataclasses.replace(first.sources[0], clip="nowhere")
+    dataclasses.replace(whole, entries=(dataclasses.replace(first, sources=(unknown,)),)).save(path)
+    refused(DataError, "no clip 'nowhere'")
+
+
+def test_captions_and_labels_that_cannot_be_read_are_named(data: dict[str, str], tmp_path: Path) -> None:
+    wrong = tmp_path / "captions.safetensors"
+    for content in (None, b"no safetensors", save({"embeddings": torch.zeros(1, 4)})):
+        if content is not None:
+            wrong.write_bytes(content)
+        with pytest.raises(DataError, match=r"captions\.safetensors holds no .*audiosep data captions"):
+            separation_task(data | {"captions": str(wrong)})
+    with pytest.raises(DataError, match=r"labels\.json cannot be read"):
+        separation_task(data, shape=dataclasses.replace(SMALL, tags=True), labels=str(tmp_path / "labels.json"))
 
 
 def test_trackers_get_sounds_and_spectrograms_of_held_back_mixtures(data: dict[str, str], recipe: str) -> None:

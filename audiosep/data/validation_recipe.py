@@ -13,6 +13,7 @@ from torch import Tensor
 from audiosep.atomic import write_text
 from audiosep.data.corpus import Corpus
 from audiosep.data.manifest import Clip
+from audiosep.data.text_files import read_json
 from audiosep.errors import ConfigError
 from audiosep.weights.configs import from_dict, to_dict
 
@@ -38,7 +39,7 @@ class RecipeEntry:
 
     Args:
         id: unique within the recipe.
-        group: kind of mixture, a to g; see `recipe_drawing`.
+        group: kind of mixture, a to h; see `recipe_drawing`.
         family: family of the target, for scores by family.
         label: label of the target, for scores by label.
         query: text of the query.
@@ -81,9 +82,10 @@ class ValidationRecipe:
             path: what `save` wrote.
 
         Raises:
+            DataError: it cannot be read, or is no JSON.
             ConfigError: not a recipe.
         """
-        return from_dict(cls, json.loads(Path(path).read_text(encoding="utf-8")))
+        return from_dict(cls, read_json(Path(path)))
 
     @classmethod
     def joined(cls, paths: Sequence[str | Path]) -> ValidationRecipe:
@@ -93,6 +95,7 @@ class ValidationRecipe:
             paths: as for `load`, one at least.
 
         Raises:
+            DataError: as `load`.
             ConfigError: not a recipe, or they do not go together: other sample rates, or mixtures of the same name.
         """
         recipes = [cls.load(path) for path in paths]

@@ -24,6 +24,7 @@ from scipy.signal import fftconvolve, firwin, kaiserord
 from audiosep.atomic import write_text
 from audiosep.audio import is_recording, write_audio
 from audiosep.audio.samples import Array
+from audiosep.data.text_files import read_json
 from audiosep.errors import ConfigError, DataError
 from audiosep.evaluation.scene_files import SetLayout, SourceFile, common_gain, loudest_cut, read_scene
 from audiosep.weights.configs import from_dict, to_dict
@@ -92,8 +93,8 @@ class Key:
             DataError: the file is not a key.
         """
         try:
-            return from_dict(cls, json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, json.JSONDecodeError, ConfigError) as error:
+            return from_dict(cls, read_json(path))
+        except (ConfigError, DataError) as error:
             raise DataError(f"{path}: not the key of a listening test: {error}") from error
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
@@ -74,7 +74,19 @@ class CaptionTable:
 
     @classmethod
     def load(cls, path: str | Path) -> CaptionTable:
-        """Read what `save` wrote."""
-        with safe_open(str(path), "pt") as file:
-            captions = json.loads((file.metadata() or {})["captions"])
-            return cls(captions, file.get_tensor("embeddings"))
+        """Read what `save` wrote.
+
+        Args:
+            path: the file.
+
+        Raises:
+            DataError: no such file, or another one.
+        """
+        try:
+            with safe_open(str(path), "pt") as file:
+                captions = json.loads((file.metadata() or {})["captions"])
+                return cls(captions, file.get_tensor("embeddings"))
+        except (SafetensorError, OSError, LookupError, ValueError) as error:
+            raise DataError(
+                f"{path} holds no embeddings of captions ({error}): make it with `audiosep data captions`"
+            ) from error

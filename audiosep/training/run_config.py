@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from audiosep.errors import ConfigError
+from audiosep.data.text_files import read_json
+from audiosep.errors import ConfigError, DataError
 from audiosep.training.engine.task import Task
 from audiosep.training.engine.trainer_config import TrainerConfig
 from audiosep.training.separation.presets import preset
@@ -62,11 +63,9 @@ def read_run_config(path: Path | str, overrides: Sequence[str] = (), size: str |
     """
     path = Path(path)
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"cannot read the configuration {path}: {error}") from error
-    except json.JSONDecodeError as error:
-        raise ConfigError(f"{path} is not JSON: {error}") from error
+        data = read_json(path)
+    except DataError as error:
+        raise ConfigError(str(error)) from error
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: expected an object with task, trainer, data ...")
     for text in overrides:

@@ -18,6 +18,8 @@ from pathlib import Path
 
 from audiosep.data.phrases.english import past, plural, progressive, third_person, with_article
 from audiosep.data.phrases.wordnet import Synset, WordNet
+from audiosep.data.reading import json_rows
+from audiosep.data.text_files import read_json
 from audiosep.errors import DataError
 
 _WORD = re.compile(r"[a-z][a-z'\-]*(?: [a-z][a-z'\-]*){0,2}")
@@ -63,14 +65,12 @@ def corpus_captions(paths: Iterable[Path]) -> list[str]:
 
     Args:
         paths: files of JSON lines with `captions` and `label`.
+
+    Raises:
+        DataError: a file cannot be read, or a line is no JSON.
     """
-    found: set[str] = set()
-    for path in paths:
-        with path.open(encoding="utf-8") as lines:
-            for line in lines:
-                row = json.loads(line)
-                found.update(normalise(text) for text in [*row["captions"], row["label"]])
-    return sorted(found)
+    rows = (row for path in paths for _, row in json_rows(path))
+    return sorted({normalise(text) for row in rows for text in [*row["captions"], row["label"]]})
 
 
 def label_names(path: Path) -> list[str]:
@@ -78,9 +78,12 @@ def label_names(path: Path) -> list[str]:
 
     Args:
         path: a JSON list.
+
+    Raises:
+        DataError: it cannot be read, or is no JSON.
     """
     found: set[str] = set()
-    for name in json.loads(path.read_text(encoding="utf-8")):
+    for name in read_json(path):
         plain = re.sub(r"\s*\([^)]*\)", "", name)
         found.update(normalise(part) for part in [name, plain, *plain.split(",")])
     return sorted(found)

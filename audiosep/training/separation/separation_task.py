@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 from audiosep.data.loading import MixtureLoader
 from audiosep.data.mixing import MixtureBatch
 from audiosep.data.sampling import Sampler
+from audiosep.data.text_files import read_json
 from audiosep.models.audio_tower import AudioTower
 from audiosep.models.hybrid import Hybrid
 from audiosep.models.stft import mean_power
@@ -97,7 +97,7 @@ class SeparationTask:
         """Give the model the embeddings of its tags' names."""
         options = self.config.options
         if self.config.model.tags and options.labels:
-            names = json.loads(Path(options.labels).read_text(encoding="utf-8"))
+            names = read_json(Path(options.labels))
             self.model.attention.names.copy_(self.captions[names])
         elif self.config.model.tags:
             self.model.attention.names.copy_(read_tag_names(options.listener))

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from audiosep.data.corpus import Corpus
 from audiosep.data.validation_recipe import RecipeAudio, RecipeEntry, ValidationRecipe
+from audiosep.errors import ConfigError
 from audiosep.metrics import roc_auc, sdr, si_sdr
 from audiosep.models.separation_model import SeparationModel
 from audiosep.training.caption_table import CaptionTable
@@ -28,6 +29,10 @@ class ValidationScores:
         corpus: its recordings.
         captions: embeddings of its queries; None to validate the stems alone.
         count: about how many entries.
+
+    Raises:
+        DataError: the recipe cannot be read, or is of other recordings or captions.
+        ConfigError: it is no recipe, or has no mixtures of these kinds.
     """
 
     def __init__(self, path: Path, corpus: Corpus, captions: CaptionTable | None, count: int) -> None:
@@ -36,10 +41,21 @@ class ValidationScores:
         for entry in self.recipe.entries:
             if entry.group in ("e" if captions is None else "abceg"):
                 groups.setdefault((entry.group, entry.family), []).append(entry)
+        if not groups:
+            kind = "songs with their stems" if captions is None else "queries"
+            raise ConfigError(
+                f"options.validation: {path} has no mixtures for {kind}: hold recordings of them back and draw it "
+                'again (`audiosep data recipe`), or do not validate (options.validation="")'
+            )
         share = max(1, round(count / len(groups)))
         # In the order of crc32, because a recipe lists entries of one label together.
         shuffled = (sorted(entries, key=lambda e: zlib.crc32(e.id.encode())) for entries in groups.values())
         self.entries = [e for entries in shuffled for e in entries[:share]]
+        # Now, so that a recipe of another corpus does not end the training at its first validation.
+        for name in {source.clip for entry in self.entries for source in entry.sources}:
+            corpus.index(name)
+        if captions is not None:
+            captions[[entry.query for entry in self.entries if entry.group != "e"]]
 
     def __call__(self, model: SeparationModel) -> dict[str, float]:
         """Return means over groups ("val/a/si_sdri"), families and labels; see `summary`."""
@@ -92,33 +108,28 @@ class ValidationScores:
 
 
 class RecipeValidation:
-    """Validation of a training on a recipe, which is read when it is first needed.
+    """Validation of a training on a recipe.
 
     Args:
         path: the recipe; "" for a training without validation.
         corpus: as in `ValidationScores`.
         captions: as in `ValidationScores`.
         count: as in `ValidationScores`.
+
+    Raises:
+        DataError, ConfigError: as `ValidationScores`.
     """
 
     def __init__(self, path: str, corpus: Corpus, captions: CaptionTable | None, count: int) -> None:
-        self._path, self._corpus, self._captions, self._count = path, corpus, captions, count
-        self._scores: ValidationScores | None = None
+        self._scores = ValidationScores(Path(path), corpus, captions, count) if path else None
 
     def scores(self, model: nn.Module) -> dict[str, float]:
         """SI-SDRi, SDRi and the share of improved clips on part of the recipe, see `summary`; {} without one."""
-        found = self._read()
-        return {} if found is None else found(_separating(model))
+        return {} if self._scores is None else self._scores(_separating(model))
 
     def samples(self, model: nn.Module) -> list[Sample]:
         """A few mixtures of the recipe and what the model makes of them, for the trackers; [] without a recipe."""
-        found = self._read()
-        return [] if found is None else found.samples(_separating(model))
-
-    def _read(self) -> ValidationScores | None:
-        if self._scores is None and self._path:
-            self._scores = ValidationScores(Path(self._path), self._corpus, self._captions, self._count)
-        return self._scores
+        return [] if self._scores is None else self._scores.samples(_separating(model))
 
 
 def _separating(model: nn.Module) -> SeparationModel:

@@ -10,7 +10,6 @@ captions of the corpus), and towards the embedding of the same recording behind 
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from torch import Tensor, nn
 
 from audiosep.data.mixing import Mixer, MixtureBatch
 from audiosep.data.sampling import Sampler, SamplingConfig
+from audiosep.data.text_files import read_json
 from audiosep.errors import ConfigError
 from audiosep.models.listener import ListenerConfig
 from audiosep.models.stft import istft, power, stft
@@ -191,7 +191,7 @@ class AudioDistillation:
         self.tagger = Tagger(config.options.tagger)
         self._bands = copy.deepcopy(self.model.listener.bands)  # stays on the CPU, where batches are rendered
         self._cache: dict[tuple[int, int], ListenerBatch] = {}
-        names = json.loads(Path(config.options.labels).read_text(encoding="utf-8"))
+        names = read_json(Path(config.options.labels))
         self.label_embeddings = self.captions[names]
         self.training_captions = TrainingCaptions(self.corpus.clips, self.captions)
         self._validation = ListenerValidation(
