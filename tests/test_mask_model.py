@@ -63,10 +63,11 @@ def test_a_mask_of_ones_gives_the_mixture_and_a_scale_scales_it() -> None:
 
 
 def test_networks_see_the_mean_power_of_the_channels_and_not_a_downmix() -> None:
-    left = mixture(1)
+    left, right = mixture(2).split(1, 1)
     model = FixedMasks([torch.ones(BINS)])
-    model(torch.cat([left, -left], 1), QUERIES[:1])
-    torch.testing.assert_close(model.powers[0], mean_power(stft(left, N_FFT, HOP)))
+    model(torch.cat([left, -left, right], 1), QUERIES[:1])
+    energies = [mean_power(stft(x, N_FFT, HOP)) for x in (left, left, right)]
+    torch.testing.assert_close(model.powers[0], torch.stack(energies).mean(0))
 
 
 @pytest.mark.parametrize("rotates", [True, False])  # networks in other engines do not say it beforehand
