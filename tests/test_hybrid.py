@@ -12,7 +12,7 @@ from doubles import PLAIN
 from safetensors.torch import save_file
 
 from audiosep.errors import ConfigError, ModelError
-from audiosep.models import hybrid, refinement
+from audiosep.models import hybrid, mask_model, refinement
 from audiosep.models.bands import Bands
 from audiosep.models.blocks import ResidualBlock, fold, unfold
 from audiosep.models.film import Condition, Film, FilmNorm
@@ -308,6 +308,19 @@ def test_refined_queries_one_at_a_time_and_together_are_the_same() -> None:
         none, zeros = model(mix, queries), model(mix, queries, torch.zeros_like(queries))
     torch.testing.assert_close(none.waveforms, zeros.waveforms)
     assert torch.equal(model(torch.zeros(1, 1, 5000), queries).waveforms, torch.zeros(1, 3, 1, 5000))
+
+
+def test_queries_in_groups_as_on_a_gpu_are_those_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    model = Hybrid(dataclasses.replace(REFINED, mix_temperature=0.2, tags=True)).eval()
+    given = mixture(), embedding(6)[:3], 0.5 * embedding(6)[3:]
+    with torch.no_grad():
+        single = model(*given)
+        monkeypatch.setitem(mask_model.QUERIES_TOGETHER, "cpu", 2)
+        grouped = model(*given)
+    assert single.weights == grouped.weights == (None, None, None)
+    for name in ("waveforms", "top", "presence"):
+        torch.testing.assert_close(getattr(grouped, name), getattr(single, name), atol=1e-5, rtol=1e-4)
 
 
 def test_blocks_that_drift_below_zero_stay_alive(model: Hybrid) -> None:

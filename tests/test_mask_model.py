@@ -13,6 +13,7 @@ from torch import Tensor
 from audiosep.errors import ModelError
 from audiosep.inference.window_runner import MaskedRows, gains_of
 from audiosep.models import mask_model
+from audiosep.models.bands import Bands
 from audiosep.models.mask_graph import MaskGraph, WaveformGraph
 from audiosep.models.mask_model import MaskModel, Masks, query_groups
 from audiosep.models.stft import frames_of, istft, istft_stretch, mean_power, stft, stft_stretch
@@ -213,9 +214,11 @@ def test_the_tail_of_a_window_needs_nothing_before_it(start: int, channels: int,
             assert torch.equal(again.stretch(a - start - 3, b - start - 3), whole.stretch(a, b))
 
 
-def test_the_tail_of_a_window_keeps_none_of_its_memory() -> None:
+@pytest.mark.parametrize("bands", [None, Bands(BINS, BINS)])
+def test_the_tail_of_a_window_keeps_none_of_its_memory(bands: Bands | None) -> None:
     masked = FixedMasks([torch.ones(BINS)] * 2)
     whole = masked.masked(mixture(2, 40 * HOP), QUERIES)
+    whole.masks.bands = bands
     rest, first = whole.tail(30 * HOP, slice(0, 1))
     assert first > 20 * HOP
     for part in (rest.mix, rest.masks.magnitude, rest.top):
