@@ -310,6 +310,31 @@ def test_refined_queries_one_at_a_time_and_together_are_the_same() -> None:
     assert torch.equal(model(torch.zeros(1, 1, 5000), queries).waveforms, torch.zeros(1, 3, 1, 5000))
 
 
+def test_each_query_hears_and_sees_its_own_mixture() -> None:
+    torch.manual_seed(0)
+    model = Hybrid(dataclasses.replace(REFINED, tags=True)).eval().requires_grad_(False)
+    for weight in (*model.parameters(), model.attention.names):
+        torch.nn.init.normal_(weight, std=0.2)  # else the listener says too little to be noticed
+    energies = torch.rand(3, 48, 20, generator=torch.Generator().manual_seed(5)) ** 4
+    queries, negatives, owner = embedding(8)[:4], 0.5 * embedding(8)[4:], torch.tensor([2, 0, 1, 2])
+    features = model.encode(energies)
+    first = model.decode(features, queries, negatives, owner)
+    again = model.decode(features, queries, negatives, owner, previous=first)
+    assert first.similarity is not None
+    assert first.similarity[:, 1].abs().amin(0).any()  # to the negatives, and
+    assert again.similarity is first.similarity  # to the queries themselves
+    for k, mixture in enumerate(owner.tolist()):
+        alone = model.encode(energies[mixture : mixture + 1])
+        mine = queries[k : k + 1], negatives[k : k + 1], torch.zeros(1, dtype=torch.long)
+        single = model.decode(alone, *mine)
+        for one, all_at_once in ((single, first), (model.decode(alone, *mine, previous=single), again)):
+            assert one.similarity is not None
+            assert all_at_once.similarity is not None
+            torch.testing.assert_close(all_at_once.similarity[k], one.similarity[0], atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(all_at_once.mask[k], one.mask[0], atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(all_at_once.presence[k], one.presence[0], atol=1e-4, rtol=1e-5)
+
+
 def test_queries_in_groups_as_on_a_gpu_are_those_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     model = Hybrid(dataclasses.replace(REFINED, mix_temperature=0.2, tags=True)).eval()
