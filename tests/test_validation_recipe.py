@@ -19,6 +19,7 @@ from audiosep.data.recipe_drawing import draw_recipe
 from audiosep.data.validation_recipe import RecipeAudio, ValidationRecipe
 from audiosep.errors import ConfigError, DataError
 from audiosep.evaluation import validation_set
+from audiosep.evaluation.sets import VALIDATION_GROUPS
 from audiosep.evaluation.validation_set import benchmark
 from audiosep.training.separation.validation_scores import summary
 
@@ -100,6 +101,24 @@ def test_entries_are_what_their_group_says(recipe: ValidationRecipe, corpus: Cor
             assert entry.example is not None
             assert audio.clip(entry.example.clip).label == entry.label
             assert entry.example.clip != entry.sources[0].clip
+
+
+def test_collections_that_are_held_back_as_a_whole_are_mixed_with_each_other(tmp_path: Path) -> None:
+    labels = {"dog barking": "val", "rain": "val", "zipper": "test", "church bell": "test", "siren": "train"}
+    clips = []
+    for number, (label, split) in enumerate(labels.items()):
+        for seconds in (1.0, 3.0):
+            path = write(tmp_path / f"{label} {seconds}.flac", wave(number, seconds, RATE))
+            clips.append(Clip(f"{label} {seconds}", str(path), label, seconds=seconds, split=split))  # type: ignore[arg-type]
+    drawn = draw_recipe(Corpus(clips, tmp_path / "cache", RATE)).entries
+    entries = [entry for entry in drawn if entry.group == "h"]
+    assert {entry.label for entry in entries} == {"zipper", "church bell"}
+    for entry in entries:  # both from such a collection, and long enough
+        assert {part.clip for part in entry.sources} == {"zipper 3.0", "church bell 3.0"}
+        assert entry.sources[0].clip.startswith(entry.label)
+    assert {entry.group for entry in drawn} <= set(VALIDATION_GROUPS)
+    fewer = [clip for clip in clips if clip.label != "zipper"]
+    assert all(entry.group != "h" for entry in draw_recipe(Corpus(fewer, tmp_path / "cache", RATE)).entries)
 
 
 def test_two_sources_have_equal_levels(recipe: ValidationRecipe, corpus: Corpus) -> None:

@@ -52,6 +52,7 @@ VALIDATION_GROUPS = {
     "e": "stems of held-back songs",
     "f": "as a, queried with another recording of the sound",
     "g": "labels that were not trained on",
+    "h": "collections that were not trained on",
 }
 VALIDATION = SetLayout(
     "validation",
