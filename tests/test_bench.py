@@ -26,6 +26,7 @@ from audiosep.cli import main
 from audiosep.cli.bench import _tasks, describe, document
 from audiosep.errors import InputError, ModelError
 from audiosep.inference.options import Options
+from audiosep.query.resolve import resolve
 from audiosep.separator import Separator
 
 CPU = torch.device("cpu")
@@ -344,8 +345,11 @@ def test_the_roofline_of_a_window(mini_folder: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(roofline, "CHANNELS", (8,))
     monkeypatch.setattr(roofline, "COPIED", 1 << 16)
     monkeypatch.setattr(roofline, "MEASURED_SECONDS", 0.0)
-    model = load(mini_folder, device="cpu").model
-    one, four, stems = (roofline.roofline(model, n, device=CPU, precision=precision, runs=1) for n in (1, 4, None))
+    separator = load(mini_folder, device="cpu")
+    assert separator.encoder is not None
+    model, texts = separator.model, ["piano", "speech", "rain", "wind"]
+    asked = [None if n is None else resolve(texts[:n], separator.encoder) for n in (1, 4, None)]
+    one, four, stems = (roofline.roofline(model, ask, device=CPU, precision=precision, runs=1) for ask in asked)
     assert one.operations > 10**7
     assert one.operations < four.operations < 4 * one.operations
     assert one.bytes < four.bytes

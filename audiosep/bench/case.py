@@ -189,12 +189,15 @@ class CaseRunner:
     def roofline(self) -> Roofline | None:
         """Roofline of one window; None for engines other than torch, whose operations cannot be counted."""
         from audiosep.bench.roofline import roofline
+        from audiosep.query.resolve import resolve
 
-        separator = self.separator
+        separator, asked = self.separator, None
         if separator.engine != "torch":
             return None
-        count = None if self.queries is None else len(self.queries)
-        return roofline(separator.model, count, device=separator.device, precision=separator.precision)
+        if self.queries is not None and separator.encoder is not None:
+            asked = resolve(self.queries, separator.encoder, prototypes=separator.prototypes)
+        quality, device, precision = self.case.quality, separator.device, separator.precision
+        return roofline(separator.model, asked, quality, device=device, precision=precision)
 
     def _first_sample(self) -> tuple[float, float]:
         """Seconds from opening a stream to its first output, without waiting for input; and its latency in seconds."""

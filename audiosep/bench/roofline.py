@@ -21,7 +21,9 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from audiosep.inference.devices import PRECISIONS, running
+from audiosep.inference.options import Quality
 from audiosep.models.separation_model import SeparationModel
+from audiosep.query.resolve import Resolved
 
 CHANNELS = (64, 128, 256)
 SIDE = 96
@@ -103,23 +105,33 @@ def count(run: Callable[[], object]) -> tuple[int, int]:
 
 
 def roofline(
-    model: SeparationModel, queries: int | None, *, device: torch.device, precision: str, runs: int = 3
+    model: SeparationModel,
+    queries: Resolved | None,
+    quality: Quality = "balanced",
+    *,
+    device: torch.device,
+    precision: str,
+    runs: int = 3,
 ) -> Roofline:
     """Measure one stereo window.
 
     Args:
         model: the model, on `device`.
-        queries: number of queries in the window; None for the stems.
+        queries: of the window; None for the stems.
+        quality: how much is computed for each query.
         device: of the layers.
         precision: of the layers.
         runs: times that the window is computed; the median counts.
     """
-    generator = torch.Generator().manual_seed(0)
-    mix = 0.1 * torch.randn(1, 2, model.window, generator=generator).to(device)
-    embeddings = F.normalize(torch.randn(queries or 1, model.dimension, generator=generator), dim=-1).to(device)
+    mix = 0.1 * torch.randn(1, 2, model.window, generator=torch.Generator().manual_seed(0)).to(device)
+    asked: list[Any] = []
+    if queries is not None:
+        asked = [queries.embeddings.to(device), queries.negatives.to(device)]
+        if model.mixes_ways:
+            asked.append([None if way is None else way.to(device) for way in queries.ways(quality, model.stem_names)])
 
     def window() -> object:
-        return model.stems(mix) if queries is None else model(mix, embeddings)
+        return model(mix, *asked) if asked else model.stems(mix)
 
     def once() -> None:
         with running(device, precision):
