@@ -37,6 +37,11 @@ def small(vocabulary: int) -> TextTower:
     return TextTower(TextTowerConfig(vocabulary, width=32, layers=2, heads=2, feedforward=64, hidden=48)).eval()
 
 
+def test_the_same_texts_make_the_same_pieces() -> None:
+    texts = [*TEXTS, "smørrebrød", "straße", "тест"]
+    assert len({train_word_pieces(texts, ["guitar"], 400, spelled=170).to_str() for _ in range(6)}) == 1
+
+
 def test_case_accents_and_punctuation_do_not_matter(words: WordPieces) -> None:
     ids = words(["Café crowd", "cafe, CROWD!", "cafe-crowd"])
     assert torch.equal(ids[0], ids[1])

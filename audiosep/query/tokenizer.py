@@ -100,14 +100,15 @@ def train_word_pieces(texts: Iterable[str], whole: Iterable[str], size: int, spe
     for text in texts:
         counts.update(base.normalizer.normalize_str(text).split())
     words = sorted(counts, key=lambda word: (-counts[word], word))
+    # The trainer numbers the letters inside words in a random order, which decides between equally frequent pairs:
+    # those that are given to it have their numbers already, and the same texts make the same pieces.
+    inside = [*_LETTERS, *sorted({letter for word in words for letter in word[1:]})]
+    numbered = list(dict.fromkeys([*SPECIAL, *_LETTERS, *(f"##{letter}" for letter in inside)]))
+    trainer = trainers.WordPieceTrainer(vocab_size=spelled, special_tokens=numbered, show_progress=False)
     # The pieces are for rare words, so a frequent word counts at most 20 times.
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=spelled, special_tokens=list(SPECIAL), initial_alphabet=list(_LETTERS), show_progress=False
-    )
     base.train_from_iterator(([word] * min(counts[word], 20) for word in words), trainer)
     trained = base.get_vocab()
-    pieces = dict.fromkeys([*SPECIAL, *_LETTERS, *(f"##{letter}" for letter in _LETTERS)])
-    pieces.update(dict.fromkeys(sorted(trained, key=lambda piece: trained[piece])))
+    pieces = dict.fromkeys(sorted(trained, key=lambda piece: trained[piece]))
     first = (word for text in whole for word in base.normalizer.normalize_str(text).split())
     for word in [*first, *words]:
         if len(pieces) >= size:
