@@ -52,7 +52,7 @@ from audiosep.query.query import Query, as_queries, check_capable, unique_names
 from audiosep.query.request import QueryGroup, Request
 from audiosep.query.resolve import Resolved, resolve
 from audiosep.query.sounds import Sounds
-from audiosep.query.stem_words import stems_holding, stems_named
+from audiosep.query.stem_words import same_stem, stems_holding, stems_named
 from audiosep.query.tagging import activity_meter, candidates_of
 from audiosep.query.work_digest import works_of
 from audiosep.weights.digest import beside, model_digest
@@ -262,7 +262,8 @@ class Separator:
             mix: a path, an opened file, the bytes of a file, or a numpy array or torch tensor (samples,) or (channels,
                 samples).
             queries: words or `Query`, one or several; each is an estimate of its own. A sound that is named twice
-                (also in other case or spacing) is separated once, under the first name.
+                (also in other case or spacing, or by two words for the stem that answers them) is separated once, under
+                the first name.
             sample_rate: Hz; needed for arrays, taken from the file otherwise.
             track: number (from 1 on), language or name of the audio track of a file with several; None: the default
                 one.
@@ -282,7 +283,7 @@ class Separator:
         queries = as_queries(queries)
         mixture = load_mixture(mix, sample_rate, track)
         request = self._request(queries, mixture.sample_rate, options, read=parts_of_mixture(mixture))
-        return self._run(mixture, request, queries, options, progress)
+        return self._run(mixture, request, options, progress)
 
     @overload
     def stems(
@@ -326,7 +327,7 @@ class Separator:
             Cancelled: by `progress`.
         """
         request = self._request(None, None, options)
-        return self._run(load_mixture(mix, sample_rate, track), request, None, options, progress)
+        return self._run(load_mixture(mix, sample_rate, track), request, options, progress)
 
     def describe(
         self,
@@ -477,14 +478,15 @@ class Separator:
         Raises:
             ModelError: no stems where they are wanted.
         """
-        return self._works(queries, options)(output)
+        asked = None if queries is None else self.asked(queries, options)
+        return self._works(asked, options)(output)
 
-    def _works(self, queries: Queries | None, options: Options) -> Callable[[OutputOptions], dict[str, str]]:
-        """As `works`, for outputs that are chosen later, when the separator may be gone."""
+    def _works(self, queries: Sequence[Query] | None, options: Options) -> Callable[[OutputOptions], dict[str, str]]:
+        """As `works`, for outputs that are chosen later, when the separator may be gone; of each sound once."""
         if queries is None:
             self._check_stems()
             return partial(works_of, self.stem_names, (self.specialist or self).digest, options=options)
-        return partial(works_of, as_queries(queries), self.digest, options=options)
+        return partial(works_of, queries, self.digest, options=options)
 
     @cached_property
     def digest(self) -> str:
@@ -537,6 +539,21 @@ class Separator:
 
         with self._giving_back():
             return run_batch(open_stream, plan, output, jobs=jobs, progress=progress, watch=watch)
+
+    def asked(self, queries: Queries, options: Options, *, files: bool = True) -> list[Query]:
+        """The queries that are answered: each sound once, and two words for a stem that answers them are one sound.
+
+        Args:
+            queries: as in `separate`.
+            options: as in `separate`.
+            files: whether they are for `separate_files`, and the model's own stems may answer.
+
+        Raises:
+            QueryError: no query, or something that is no query.
+        """
+        items = as_queries(queries)
+        repeated, names = self._repeated(items, options, files), unique_names([query.label for query in items])
+        return [query for name, query in zip(names, items, strict=True) if name not in repeated]
 
     def stems_for(self, queries: Queries) -> dict[str, str]:
         """The stems that answer queries which name them, as "vocals" or "bass guitar" do.
@@ -679,11 +696,11 @@ class Separator:
         return whole if len(parts) == 1 and whole.names == request.names else RoutedStream(parts, request.names)
 
     def _run(
-        self, mixture: Mixture, request: Request, queries: Queries | None, options: Options, progress: Progress | None
+        self, mixture: Mixture, request: Request, options: Options, progress: Progress | None
     ) -> Separation[Array] | Separation[Tensor]:
         """A recording in memory through a stream."""
         with self._giving_back():
-            return self._separated(mixture, request, queries, options, progress)
+            return self._separated(mixture, request, options, progress)
 
     @contextlib.contextmanager
     def _giving_back(self) -> Iterator[None]:
@@ -696,7 +713,7 @@ class Separator:
                 free_cache(device)
 
     def _separated(
-        self, mixture: Mixture, request: Request, queries: Queries | None, options: Options, progress: Progress | None
+        self, mixture: Mixture, request: Request, options: Options, progress: Progress | None
     ) -> Separation[Array] | Separation[Tensor]:
         mix = mixture.samples
         channels, samples = mix.shape
@@ -726,7 +743,7 @@ class Separator:
             complete=request.all_stems,
             file=mixture.file,
             info=mixture.info,
-            works=None if mixture.info is None else self._works(queries, options),
+            works=None if mixture.info is None else self._works(request.queries, options),
         )
 
     # ---- queries ---------------------------------------------------------------------------------------------------
@@ -762,11 +779,12 @@ class Separator:
             raise InputError(f"options are audiosep.Options, such as Options(quality='best'), got {options!r}")
         if queries is None:
             self._check_stems()
-            return Request(self.stem_names, {name: name for name in self.stem_names}, all_stems=True)
-        items = as_queries(queries)
+            return Request(self.stem_names, {name: name for name in self.stem_names})
+        for name, first in self._repeated(as_queries(queries), options, files).items():
+            logger.warning("%s is the same stem as %s: it is separated once, under that name", name, first)
+        items = self.asked(queries, options, files=files)
         names = unique_names([query.label for query in items])
-        own = self.encoder is None or (files and bool(options.stem_head))
-        by_stems = options.stem_head is not False and (own or self.specialist is not None)
+        by_stems = self._by_stems(options, files)
         stems = self.stems_for(items) if by_stems else {}
         held = self.stems_holding(items) if by_stems else {}
         groups = []
@@ -775,7 +793,16 @@ class Separator:
             if words:
                 resolved = self._resolve(list(words.values()), sample_rate, read)
                 groups.append(QueryGroup(resolved, dict(zip(words, resolved.names, strict=True)), stem))
-        return Request(names, stems, tuple(groups))
+        return Request(names, stems, tuple(groups), items)
+
+    def _by_stems(self, options: Options, files: bool) -> bool:
+        """Whether stems answer queries that name them."""
+        own = self.encoder is None or (files and bool(options.stem_head))
+        return options.stem_head is not False and (own or self.specialist is not None)
+
+    def _repeated(self, items: Sequence[Query], options: Options, files: bool) -> dict[str, str]:
+        """Name of a target that the stem of an earlier one answers -> the name of that one."""
+        return same_stem(items, self.stems_for(items)) if self._by_stems(options, files) else {}
 
     def _resolve(self, queries: Queries, sample_rate: int | None, read: ReadPart | None = None) -> Resolved:
         """Queries for the model; `read` reads the recording that their spans belong to."""

@@ -186,6 +186,19 @@ def test_stems_answer_only_where_all_queries_name_one(separator: Separator) -> N
     assert separator.stems_for(["singer", "piano"]) == {}
 
 
+def test_two_words_for_a_stem_are_one_sound(run: Run, songs: Path, mini_folder: Path, tmp_path: Path) -> None:
+    song, model = songs / "1.wav", ("-m", mini_folder)
+    code, _, err = run("separate", song, "vocals", "singing", "drums", "-o", tmp_path / "two", *model)
+    assert (code, "singing is the same stem as vocals" in err) == (0, True), err
+    assert run("separate", song, "vocals", "drums", "-o", tmp_path / "one", *model)[0] == 0
+    assert names(tmp_path / "two") == names(tmp_path / "one")
+    for name in names(tmp_path / "one"):  # and what is left has lost it once
+        assert np.array_equal(read_audio(tmp_path / "one" / name)[0], read_audio(tmp_path / "two" / name)[0])
+    code, _, err = run("separate", song, "vocals", "singing", "--by-words", "-o", tmp_path / "words", *model)
+    assert (code, "same stem" in err) == (0, False)
+    assert names(tmp_path / "words")[:2] == ["1 (singing).wav", "1 (vocals).wav"]
+
+
 # ---- removing --------------------------------------------------------------------------------------------------------
 
 

@@ -64,6 +64,17 @@ def test_words_for_stems_go_to_the_specialist_and_the_rest_to_the_model(
     assert not out.complete
 
 
+def test_two_words_for_a_stem_are_one_sound(both: Separator, mixture: Mixture) -> None:
+    mix = mixture(0.5)
+    out, one = both.separate(mix, ["singer", "dog", "the vocals"], sample_rate=RATE), ["singer", "dog"]
+    assert list(out) == one
+    np.testing.assert_array_equal(out.residual, both.separate(mix, one, sample_rate=RATE).residual)
+    named = [Query("vocals", name="a"), Query("singer", name="b"), Query("singing", negative="dog"), "vocals"]
+    assert list(both.separate(mix, named, sample_rate=RATE)) == ["a", "b", "singing", "vocals"]
+    by_words = both.separate(mix, ["singer", "the vocals"], sample_rate=RATE, options=Options(stem_head=False))
+    assert list(by_words) == ["singer", "the vocals"]
+
+
 def test_an_instrument_is_asked_of_the_stem_that_holds_it(
     both: Separator, separator: Separator, specialist: Separator, mixture: Mixture
 ) -> None:

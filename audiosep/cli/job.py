@@ -152,7 +152,7 @@ def _asks_for(queries: Sequence[Query] | None, stems: Sequence[str], options: Op
 
 
 def _plan(work: _Job) -> Plan | None:
-    """What the job will do, known before the model is loaded; None where only the model knows its stems.
+    """What the job will do, known before the model is loaded; None where only the model knows its targets.
 
     Raises:
         AudioSepError: something that no file could be separated with.
@@ -173,12 +173,22 @@ def _plan(work: _Job) -> Plan | None:
         check_file(adapter)
     stems = stated_stems(folder)
     targets = stems if work.queries is None else work.queries
-    if targets is None:
+    if targets is None or _repeat_a_stem(work):
         return None
     specialist = None if work.stems_model is None else model_digest(locate(work.stems_model))
     model = beside(model_digest(folder, adapter), specialist)
     works = works_of(targets, model, work.job.output, work.job.options)
     return plan_batch(works, work.inputs, work.job.out, work.job.output, stems=work.queries is None)
+
+
+def _repeat_a_stem(work: _Job) -> bool:
+    """Whether two queries name one stem, which then counts once, unless the model answers them by words."""
+    from audiosep.query.stem_words import same_stem, stems_named
+    from audiosep.weights.stem_models import SIX
+
+    if work.queries is None or work.job.options.stem_head is False:
+        return False
+    return bool(same_stem(work.queries, stems_named(work.queries, SIX)))
 
 
 def _check_out(

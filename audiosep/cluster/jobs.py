@@ -151,6 +151,8 @@ def separate_with_ray(
                 nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
                 allocation = allocate(nodes, device, workers, len(recordings))
                 facts = _inspect(ray, settings, allocation)
+                for text in facts.warnings:
+                    logger.warning("%s", text)
                 job = _Run(ledger, folder, settings, facts, allocation, recordings, failures)
                 job.run(ray, progress)
         finally:
@@ -196,10 +198,9 @@ def _portable(query: Query) -> Query:
         audio = read_audio(audio)
     elif isinstance(audio, tuple | list) and len(audio) == 2 and np.ndim(audio[1]) == 0:
         audio = (_array(audio[0]), int(audio[1]))
-    negative = tuple(map(_portable, query.negatives))
-    return dataclasses.replace(
-        query, audio=_array(audio), embedding=_array(embedding), negative=negative or None, name=query.label
-    )
+    negative = tuple(map(_portable, query.negatives)) or None
+    name = query.name if audio is None else query.label  # which may be that of the file
+    return dataclasses.replace(query, audio=_array(audio), embedding=_array(embedding), negative=negative, name=name)
 
 
 def _array(values: Any) -> Any:

@@ -84,8 +84,9 @@ class ModelFacts:
         device: of the separator.
         precision: of the separator.
         works: name of each output of a recording -> the digest of what is asked for.
-        queries: as in the settings, with embeddings in place of example recordings; None for the stems.
+        queries: each sound of the settings once, with embeddings in place of example recordings; None for the stems.
         weights: a digest of the model's files and the adapter.
+        warnings: what the library says of the model and the queries.
     """
 
     model: str
@@ -94,6 +95,7 @@ class ModelFacts:
     works: Mapping[str, str]
     queries: tuple[Query, ...] | None
     weights: str
+    warnings: Sequence[str] = ()
 
 
 def inspect_model(settings: WorkerSettings) -> ModelFacts | AudioSepError:
@@ -102,12 +104,15 @@ def inspect_model(settings: WorkerSettings) -> ModelFacts | AudioSepError:
     Returns:
         Facts of the model, or the error that every recording would fail with.
     """
+    warnings: list[str] = []
     try:
-        separator = settings.load()
-        settings.separate(separator, [], settings.folder, settings.output.template)
+        with _collected_warnings(warnings):
+            separator = settings.load()
+            settings.separate(separator, [], settings.folder, settings.output.template)
         queries = None
         if settings.queries is not None:
-            queries = tuple(_with_embedding(query, separator) for query in settings.queries)
+            asked = separator.asked(settings.queries, settings.options)
+            queries = tuple(_with_embedding(query, separator) for query in asked)
         works = separator.works(queries, settings.output, settings.options)
         targets = settings.output.written_targets(list(works))
         rest = settings.output.written_rest(targets, stems=queries is None)
@@ -118,6 +123,7 @@ def inspect_model(settings: WorkerSettings) -> ModelFacts | AudioSepError:
             works=works_of_outputs(works, targets, settings.output.written(targets, rest)),
             queries=queries,
             weights=separator.digest,
+            warnings=warnings,
         )
     except AudioSepError as error:
         return error

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from audiosep.query.query import Query
 from audiosep.query.resolve import Resolved
 
 
@@ -31,10 +32,15 @@ class Request:
         names: of the targets, in order.
         stems: name of each target that is answered by a stem -> the stem.
         groups: the queries of the other targets.
-        all_stems: whether the targets are all stems, which sum to the mixture.
+        queries: of the targets, each sound once; None for all stems.
     """
 
     names: tuple[str, ...]
     stems: Mapping[str, str]
     groups: tuple[QueryGroup, ...] = ()
-    all_stems: bool = False
+    queries: Sequence[Query] | None = None
+
+    @property
+    def all_stems(self) -> bool:
+        """Whether the targets are all stems, which sum to the mixture."""
+        return self.queries is None

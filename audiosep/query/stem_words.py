@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 
 from audiosep.query.query import Query, unique_names
 
@@ -95,6 +95,22 @@ def stems_holding(items: Sequence[Query], stem_names: Sequence[str], own: Contai
     """
     held, named = _by_text(items, own, lambda text: holder_of(text, stem_names)), stems_named(items, stem_names, own)
     return {name: stem for name, stem in held.items() if name not in named}
+
+
+def same_stem(items: Sequence[Query], stems: Mapping[str, str]) -> dict[str, str]:
+    """Queries that name the stem of an earlier one, as "singing" does behind "vocals": one sound by two words.
+
+    Args:
+        items: the queries. Different names, which they were given, make different targets.
+        stems: name of each target that a stem answers -> the stem.
+
+    Returns:
+        Name of each such target -> the name of the earlier one.
+    """
+    first: dict[tuple[str, str | None], str] = {}
+    names = zip(unique_names([query.label for query in items]), items, strict=True)
+    earlier = {name: first.setdefault((stems[name], query.name), name) for name, query in names if name in stems}
+    return {name: before for name, before in earlier.items() if before != name}
 
 
 def _by_text(items: Sequence[Query], own: Container[str], find: Callable[[str], str | None]) -> dict[str, str]:
