@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,11 +24,12 @@ from audiosep.metrics import si_sdr
 from audiosep.models.adapters import AdapterConfig
 from audiosep.models.hybrid import Hybrid
 from audiosep.models.hybrid_config import HybridConfig
+from audiosep.training.finetune import finetuning
 from audiosep.training.finetune.finetune_task import FinetuneOptions
 from audiosep.training.finetune.finetuning import FinetuneConfig, FinetuneReport, finetune
 from audiosep.training.finetune.user_clips import gather_clips, hold_back
 from audiosep.training.separation.bandwidth import band_limited
-from audiosep.weights.checkpoint import save_model
+from audiosep.weights.checkpoint import load_model, save_model
 
 RATE = 16000
 
@@ -119,10 +121,40 @@ def test_the_whole_model_can_be_trained(sounds, quick, base, tmp_path):
     assert "kettle" in audiosep.load(tmp_path / "model", device="cpu").name
 
 
+def test_a_whole_model_appears_whole_or_not_at_all(sounds, quick, base, tmp_path, monkeypatch):
+    best, out, (model, facts) = tmp_path / "best", tmp_path / "model", load_model(base)
+    (base / "licence.txt").write_text("of the base")
+    (base / "licence.txt").chmod(0o444)
+    save_model(best, model, query=facts["query"], extra={"name": "tuned"})
+    copyfile, earlier = shutil.copyfile, save_model(out, model, query=None) / "config.json"
+    before = earlier.read_bytes()
+
+    def interrupted(source, target, **options):
+        if Path(source).is_relative_to(best):
+            raise KeyboardInterrupt
+        return copyfile(source, target, **options)
+
+    monkeypatch.setattr(shutil, "copyfile", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        finetuning._publish(best, out, base, model, full=True)
+    assert earlier.read_bytes() == before
+    assert {path.name for path in out.iterdir()} == {"config.json", "model.safetensors"}
+    assert not list(tmp_path.glob(".audiosep-*"))
+    monkeypatch.undo()
+    finetuning._publish(best, out, base, model, full=True)
+    assert json.loads(earlier.read_text())["name"] == "tuned"
+    assert (out / "licence.txt").read_text() == "of the base"
+
+    monkeypatch.chdir(out)
+    for place, says in ((sounds, "not a model's folder"), (Path(), "working folder"), (tmp_path, "working folder")):
+        with pytest.raises(ModelError, match=says):
+            finetune(sounds, base, place, config=replace(quick, full=True), run_dir=tmp_path / "run")
+    assert len(list(sounds.rglob("*.wav"))) == 10
+
+
 @pytest.mark.slow
 def test_rehearsal_keeps_the_estimates_of_known_sounds(sounds, quick, base, tmp_path):
     from audiosep.models.adapters import apply_adapter
-    from audiosep.weights.checkpoint import load_model
 
     before = load_model(base)[0]
     mix = torch.from_numpy(kettle(np.random.default_rng(5), 1.0)).float()[None, None]

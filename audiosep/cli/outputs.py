@@ -48,6 +48,8 @@ def check_file(out: Path, *suffixes: str, inputs: Iterable[Path] = ()) -> None:
     """
     if out.suffix.lower() not in suffixes:
         raise InputError(f"{out} is no name for what is written: let it end in {' or '.join(suffixes)}")
+    if out.is_dir():
+        raise InputError(f"{out} is a folder: name a file")
     if any(out.resolve() == path.resolve() for path in inputs):
         raise InputError(f"{out} is read, and would be overwritten: name another file")
 

@@ -16,6 +16,7 @@ from audiosep.convert.unpickle import read_pickle, state_dict
 from audiosep.errors import AudioSepError, ConfigError, ModelError
 from audiosep.weights.catalogue import published_as
 from audiosep.weights.checkpoint import load_state, save_model
+from audiosep.weights.model_config import check_model_place
 
 KINDS = ("auto", "audiosep", "clap", *STEM_KINDS)
 
@@ -138,12 +139,10 @@ def _kind(state: dict[str, Tensor] | None, source: Path) -> str:
 
 def _check_free(out: Path, overwrite: bool) -> None:
     """Refuse to replace anything but an empty folder or, with `overwrite`, the folder of a model."""
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return
-    if not overwrite:
+    empty = out.is_dir() and not any(out.iterdir())
+    if out.exists() and not empty and not overwrite:
         raise ModelError(f"{out} exists; choose another folder, or overwrite=True")
-    if not (out / "config.json").is_file():
-        raise ModelError(f"{out} is not overwritten: it is not a model's folder (no config.json)")
+    check_model_place(out)
 
 
 __all__ = ["KINDS", "convert"]

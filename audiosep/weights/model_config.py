@@ -40,6 +40,23 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     return dict(config)
 
 
+def check_model_place(folder: Path) -> None:
+    """Refuse a folder that must not be replaced by a model's: one of other files, or that this process works in.
+
+    Args:
+        folder: of the model that will be written, which takes its place as a whole.
+
+    Raises:
+        ModelError: names what to do.
+    """
+    if not folder.is_dir():
+        return
+    if Path.cwd().is_relative_to(folder.resolve()):
+        raise ModelError(f"{folder} is the working folder, or above it, and would be replaced: name a folder in it")
+    if any(folder.iterdir()) and not (folder / CONFIG).is_file():
+        raise ModelError(f"{folder} is not overwritten: it is not a model's folder (no {CONFIG}); name another one")
+
+
 def stated_stems(folder: str | Path) -> tuple[str, ...] | None:
     """The stems that a model's configuration states.
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from audiosep.atomic import write_bytes, write_text
+from audiosep.atomic import fill_folder, write_bytes, write_text
 from audiosep.data.corpus import Corpus
 from audiosep.data.manifest import Clip, manifest_text
 from audiosep.data.reading import OnError
@@ -40,6 +40,7 @@ from audiosep.training.finetune.held_back import HeldBackScores
 from audiosep.training.finetune.user_clips import TARGET, gather_clips, read_user_clips
 from audiosep.weights.catalogue import locate
 from audiosep.weights.checkpoint import load_model, save_model
+from audiosep.weights.model_config import check_model_place
 
 logger = logging.getLogger(__name__)
 
@@ -171,12 +172,14 @@ def finetune(
 
     Raises:
         DataError: too few recordings; the message says what to add.
-        ModelError: no such base, or one that takes no words.
+        ModelError: no such base, or one that takes no words, or a folder of other files where the model goes.
         ConfigError: an impossible configuration, or a run folder of other recordings.
     """
     config, sounds = config or FinetuneConfig(), Path(sounds)
     run_dir = Path(run_dir) if run_dir is not None else Path("runs") / f"finetune-{sounds.stem}"
     target = Path(out) if out is not None else default_output(sounds, config.full)
+    if config.full:
+        check_model_place(target)
     folder = locate(base)
     model, facts = load_model(folder)
     if facts["query"] is None:
@@ -263,11 +266,11 @@ def _saver(
 
 
 def _publish(best: Path, target: Path, base: Path, model: SeparationModel, full: bool) -> SeparationModel:
-    """Copy the best result to `target`; returns the model that is read from there."""
+    """Write the best result to `target`, whole or not at all; returns the model that is read from there."""
     if full:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copytree(base, target, dirs_exist_ok=True)
-        shutil.copytree(best, target, dirs_exist_ok=True)
+        with fill_folder(target) as folder:
+            for part in (base, best):  # without the permissions of an installed model, which may be read-only
+                shutil.copytree(part, folder, copy_function=shutil.copyfile, dirs_exist_ok=True)
         return load_model(target)[0]
     write_bytes(target, (best / ADAPTER_FILE).read_bytes())
     tuned = copy.deepcopy(model)

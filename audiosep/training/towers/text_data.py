@@ -181,7 +181,8 @@ def _write_texts(config: TextDataConfig, vocabulary: int, folder: Path) -> None:
         *lexicon.captions, *(word for name in ("actors", "artists", "adjectives", "places") for word in lists[name]),
         *lexicon.nouns.familiar, *lexicon.verbs.familiar, *lexicon.nouns.rare,
     ]  # fmt: skip
-    train_word_pieces(everything, whole, vocabulary).save(str(folder / "tokenizer.json"))
+    pieces = train_word_pieces(everything, whole, vocabulary)
+    write_text(folder / "tokenizer.json", pieces.to_str(pretty=True))
 
 
 def embed_to_file(teacher: SentenceTeacher, texts: Sequence[str], path: Path) -> None:
