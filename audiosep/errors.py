@@ -74,6 +74,16 @@ def install_extra(extra: str) -> str:
     return f'pip install ".[{extra}]" in a checkout of audiosep, or pip install "FILE.whl[{extra}]" with its wheel'
 
 
+def address_in(path: str | Path) -> str | None:
+    """The address that was given in the place of a path; None for a path.
+
+    Args:
+        path: as it was given, also behind a folder; `Path` drops a slash of an address.
+    """
+    found = re.search(r"(?:^|/)(?!file:)([A-Za-z][A-Za-z0-9+.-]+):/+(.*)", str(path))
+    return f"{found[1]}://{found[2]}" if found else None
+
+
 def missing_file(path: str | Path, kind: str = "file") -> str:
     """What to say of a path at which there is nothing.
 
@@ -84,8 +94,7 @@ def missing_file(path: str | Path, kind: str = "file") -> str:
     >>> missing_file(Path("https://example.com/a.mp3"))
     'https://example.com/a.mp3 is an address, and nothing is fetched: download it first, and name the file'
     """
-    if found := re.search(r"(?:^|/)(?!file:)([A-Za-z][A-Za-z0-9+.-]+):/+(.*)", str(path)):
-        address = f"{found[1]}://{found[2]}"
+    if address := address_in(path):
         return f"{address} is an address, and nothing is fetched: download it first, and name the {kind}"
     return f"there is no {kind} {path}: check the spelling and the folder"
 

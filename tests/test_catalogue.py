@@ -6,18 +6,22 @@ import importlib
 import json
 import re
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from safetensors.numpy import save_file
 
 import audiosep
+from audiosep.convert import convert
 from audiosep.errors import ModelError
 from audiosep.evaluation.baselines import BASELINES
 from audiosep.models.adapter_file import ADAPTER
 from audiosep.models.families import FAMILIES
-from audiosep.weights import catalogue
+from audiosep.query.sounds import own_file
+from audiosep.weights import catalogue, user_config
 from audiosep.weights.catalogue import MODELS, installed, locate, model_folder
+from audiosep.weights.download import download
 
 EXTRAS = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 
@@ -73,6 +77,45 @@ def test_home_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert catalogue.home() == tmp_path / "local/audiosep"
     monkeypatch.setattr(catalogue.sys, "platform", "darwin")
     assert catalogue.home() == Path.home() / "Library/Caches/audiosep"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "place", "found"),
+    [
+        ("AUDIOSEP_HOME", "~/models", catalogue.home, "models"),
+        ("AUDIOSEP_CONFIG", "~/mine.toml", user_config.user_config_path, "mine.toml"),
+        ("AUDIOSEP_SOUNDS", "~/mine.sounds", own_file, "mine.sounds"),
+        ("XDG_CACHE_HOME", "~/cache", catalogue.home, "cache/audiosep"),
+        ("XDG_CONFIG_HOME", "~/config", user_config.config_folder, "config/audiosep"),
+    ],
+)
+def test_paths_of_the_environment_may_begin_with_the_home(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variable: str, value: str, place: Callable[[], Path], found: str
+) -> None:
+    for name in ("AUDIOSEP_HOME", "AUDIOSEP_CONFIG", "AUDIOSEP_SOUNDS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(catalogue.sys, "platform", "linux")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv(variable, value)
+    assert place() == tmp_path / found
+
+
+@pytest.mark.parametrize(
+    ("address", "remedy"),
+    [
+        ("https://example.com/models/mine", "audiosep convert FILE FOLDER"),
+        (Path("https://example.com/models/mine"), "https://example.com/models/mine is an address, and no model"),
+        ("https://huggingface.co/some/model/tree/main", "`audiosep models download some/model`"),
+        ("huggingface.co/some/model", "`audiosep models download some/model`"),
+        ("s3://bucket/audiosep_base_4M_steps.ckpt", "`audiosep models download audiosep-base`"),
+    ],
+)
+def test_an_address_is_no_model(address: str | Path, remedy: str) -> None:
+    with pytest.raises(ModelError, match=re.escape(remedy)) as caught:
+        locate(address)
+    assert "htdemucs" not in str(caught.value)
+    with pytest.raises(ModelError, match=re.escape(str(caught.value))):
+        download(str(address), convert)
 
 
 def test_names_win_over_folders_and_paths_do_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -291,6 +291,11 @@ def test_a_default_in_the_users_configuration(
     assert ModelOptions().stems_from("none") is None
     assert ModelOptions(model=str(tiny_folder)).stems_from(None) is None
     assert ModelOptions(adapter="cat.safetensors").stems_from(None) is None
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("AUDIOSEP_CONFIG", "~/config.toml")
+    (tmp_path / "config.toml").write_text(f'stems_model = "~/{specialist_folder.relative_to(tmp_path)}"\n')
+    code, out, err = run("stems", song, "-o", tmp_path / "home", "--json")
+    assert (code, json.loads(out).get("model")) == (0, "special"), err
     for text in ("stems_model = 3", "stem_model = 'x'", "stems_model"):
         (tmp_path / "config.toml").write_text(text)
         code, _, err = run("stems", song, "-o", tmp_path / "other")

@@ -188,6 +188,9 @@ def test_a_tilde_after_an_equals_sign_is_home(
     assert code == 0, capsys.readouterr().err
     assert (folder / "sep" / "a song (piano).wav").is_file()
     assert not (tiny_folder / "~").exists()
+    for verb in (["separate", str(folder / "a song.wav"), "piano"], ["export", "new.onnx", "-q", "piano"]):
+        assert main([*verb, "--adapter=~/none.safetensors", "-m", str(tiny_folder)]) != 0
+        assert str(folder / "none.safetensors") in capsys.readouterr().err
 
 
 # ---- signals and full disks ------------------------------------------------------------------------------------------

@@ -20,7 +20,16 @@ import typer
 from audiosep.cli import discard_output
 from audiosep.cli.choices import choice, device
 from audiosep.cli.standard_error import Terminal
-from audiosep.errors import AudioSepError, Cancelled, ConfigError, DependencyError, InputError, ModelError, QueryError
+from audiosep.errors import (
+    AudioSepError,
+    Cancelled,
+    ConfigError,
+    DependencyError,
+    InputError,
+    ModelError,
+    QueryError,
+    missing_file,
+)
 from audiosep.inference.options import Engine
 from audiosep.weights.catalogue import expand_home, locate
 
@@ -41,7 +50,7 @@ _ARGUMENT = re.compile(
 _NOT_WRITTEN = (errno.ENOSPC, errno.EPIPE, errno.EIO)
 
 Model = Annotated[str, typer.Option("--model", "-m", metavar="NAME", help="Name, folder or hub id of the model.")]
-Adapter = Annotated[str | None, typer.Option("--adapter", metavar="FILE", help="A file made by `audiosep finetune`.")]
+Adapter = Annotated[Path | None, typer.Option("--adapter", metavar="FILE", help="A file made by `audiosep finetune`.")]
 Device = Annotated[
     str, typer.Option("--device", metavar="NAME", parser=device, help="auto, cpu, cuda, cuda:1, mps ...")
 ]
@@ -110,9 +119,8 @@ class ModelOptions:
         from audiosep.inference.threads import use_threads
 
         use_threads(self.threads)
-        adapter = None if self.adapter is None else expand_home(self.adapter)
         sounds = own_names and (self.sounds or True)
-        return load(self.model, self.device, self.precision, adapter, self.engine, sounds, stems)
+        return load(self.model, self.device, self.precision, self.adapter, self.engine, sounds, stems)
 
     def check(self) -> None:
         """Look the model and the adapter up, without loading them.
@@ -124,8 +132,8 @@ class ModelOptions:
         from audiosep.weights.model_config import read_config
 
         read_config(locate(self.model))
-        if self.adapter is not None and not expand_home(self.adapter).is_file():
-            raise InputError(f"there is no adapter {self.adapter}: check the path")
+        if self.adapter is not None and not self.adapter.is_file():
+            raise InputError(missing_file(self.adapter, "adapter"))
 
     def stems_from(self, stems_model: str | None) -> str | None:
         """The model whose stems are given in place of the model's own.

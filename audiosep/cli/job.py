@@ -168,15 +168,14 @@ def _plan(work: _Job) -> Plan | None:
     for query in work.queries or ():
         if isinstance(query.audio, Path):
             check_file(query.audio)
-    adapter = None if work.model.adapter is None else expand_home(work.model.adapter)
-    if adapter is not None:
-        check_file(adapter)
+    if work.model.adapter is not None:
+        check_file(work.model.adapter)
     stems = stated_stems(folder)
     targets = stems if work.queries is None else work.queries
     if targets is None or _repeat_a_stem(work):
         return None
     specialist = None if work.stems_model is None else model_digest(locate(work.stems_model))
-    model = beside(model_digest(folder, adapter), specialist)
+    model = beside(model_digest(folder, work.model.adapter), specialist)
     works = works_of(targets, model, work.job.output, work.job.options)
     return plan_batch(works, work.inputs, work.job.out, work.job.output, stems=work.queries is None)
 

@@ -6,7 +6,6 @@ import dataclasses
 import secrets
 import sys
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,6 +13,7 @@ import typer
 from audiosep.cli import common
 from audiosep.cli.standard_error import Terminal
 from audiosep.errors import InputError
+from audiosep.weights.catalogue import expand_home
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -107,7 +107,7 @@ def _models(
     models: dict[str, Callable[[], Separator]] = {}
     for name in (None, *also):
         if name is None or name.endswith(".safetensors"):
-            options = chosen if name is None else dataclasses.replace(chosen, adapter=name)
+            options = chosen if name is None else dataclasses.replace(chosen, adapter=expand_home(name))
             stems = options.stems_from(stems_model)
         else:
             options, stems = dataclasses.replace(chosen, model=name, adapter=None), None
@@ -115,7 +115,7 @@ def _models(
         if stems is not None:
             with common.stems_of_configuration(stems_model is None):
                 dataclasses.replace(chosen, model=stems, adapter=None).check()
-        shown = " + ".join([options.model, *([] if options.adapter is None else [Path(options.adapter).stem])])
+        shown = " + ".join([options.model, *([] if options.adapter is None else [options.adapter.stem])])
         shown += "" if stems is None else f", stems by {stems}"
         if shown in models:
             raise InputError(f"the studio has {shown!r} already: leave out {name}")

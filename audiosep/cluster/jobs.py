@@ -49,6 +49,7 @@ from audiosep.progress import Progress, says_stop
 from audiosep.query.query import Query, as_queries
 from audiosep.query.sounds import Sounds
 from audiosep.separator import Queries
+from audiosep.weights.catalogue import MODELS, expand_home
 
 logger = logging.getLogger(__name__)
 
@@ -163,7 +164,9 @@ def separate_with_ray(
 
 def _place(model: str | Path) -> str | Path:
     """A model as workers with other current folders find it."""
-    return Path(model).resolve() if Path(model).is_dir() else model
+    folder = expand_home(model)
+    named = isinstance(model, str) and model in MODELS  # whatever folders there are, as for `locate`
+    return folder.resolve() if folder.is_dir() and not named else model
 
 
 def _check(inputs: str | Path | Sequence[str | Path], folder: Path, device: str, workers: int | None) -> None:

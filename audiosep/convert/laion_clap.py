@@ -19,6 +19,7 @@ from torch import Tensor
 
 from audiosep.convert.renaming import rename
 from audiosep.errors import ModelError
+from audiosep.weights.catalogue import expand_home
 
 TOKENIZER = "FacebookAI/roberta-base"
 TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt")
@@ -110,7 +111,7 @@ def write_tokenizer(source: str | Path | None, folder: Path, vocabulary: int) ->
     """
     from transformers import AutoTokenizer
 
-    given = None if source is None else Path(source).expanduser()
+    given = None if source is None else expand_home(source)
     files = _local(given) if given is not None and given.exists() else _fetched(str(source or TOKENIZER))
     for file in files:
         shutil.copy2(file, folder / file.name)

@@ -17,6 +17,7 @@ from audiosep.evaluation import audiosep_benchmarks, labelled_stems, multitrack
 from audiosep.evaluation.benchmarks import Benchmark
 from audiosep.evaluation.mixtures import read_manifest_mixtures
 from audiosep.evaluation.scene_files import SetLayout
+from audiosep.weights.catalogue import expand_home
 
 
 @dataclass(frozen=True)
@@ -36,12 +37,12 @@ def read_validation(root: Path, *, cache: str = "", recipe: str = "") -> Benchma
     """The validation recipe of the embedded model: `root` is the manifest of its corpus, `cache` the decoded audio."""
     from audiosep.evaluation.validation_set import benchmark
 
-    place = Path(recipe) if recipe else Path(str(resources.files("audiosep.evaluation") / "recipes" / "val.json"))
+    place = expand_home(recipe or str(resources.files("audiosep.evaluation") / "recipes" / "val.json"))
     if not place.is_file():
         raise DataError(f"validation: no recipe at {place}; name one with recipe=FILE")
     if not root.is_file():
         raise VALIDATION.missing(f"no manifest {root.name}", root.parent)
-    return replace(benchmark(place, root, cache or root.parent / "cache"), groups=VALIDATION_GROUPS)
+    return replace(benchmark(place, root, expand_home(cache or root.parent / "cache")), groups=VALIDATION_GROUPS)
 
 
 VALIDATION_GROUPS = {
@@ -104,7 +105,7 @@ def load_set(text: str, *, limit: int | None = None, seed: int = 0) -> Benchmark
     """
     name, path, given = parse(text)
     reader = READERS[name]
-    root = Path(path).expanduser()
+    root = expand_home(path)
     if not root.exists():
         raise reader.layout.missing(f"there is no {root.name}", root.absolute().parent)
     benchmark = reader.read(root, **_typed(name, given))

@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from audiosep.errors import ModelError
+from audiosep.errors import ModelError, address_in
 from audiosep.models.adapter_file import base_of
 from audiosep.weights.baseline_names import BASELINE_NAMES
 from audiosep.weights.model_entry import ModelEntry, PublishedFile
@@ -27,6 +27,7 @@ PACKAGE = Path(__file__).parent.parent
 CHECKOUT = PACKAGE.parent
 RECORD = "sources.json"  # in a downloaded model: the size and sha256 of each file that was fetched
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_HUB_PAGE = re.compile(rf"(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/({HUB_ID.pattern})")
 
 
 MODELS = {
@@ -72,10 +73,10 @@ def home() -> Path:
         if chosen := os.environ.get("AUDIOSEP_HOME"):
             return Path(chosen).expanduser()
         if sys.platform == "win32":
-            return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData/Local") / "audiosep"
+            return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData/Local").expanduser() / "audiosep"
         if sys.platform == "darwin":
             return Path.home() / "Library/Caches/audiosep"
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "audiosep"
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").expanduser() / "audiosep"
     except RuntimeError as error:
         raise ModelError(f"no folder for models ({error}): set AUDIOSEP_HOME to a folder") from error
 
@@ -154,11 +155,31 @@ def locate(model: str | Path) -> Path:
         )
     if name in BASELINE_NAMES:
         raise ModelError(_baseline(name))
+    if explained := no_address(name):
+        raise ModelError(explained)
     close = difflib.get_close_matches(name, MODELS, 1)
     raise ModelError(
         f"there is no model and no folder {name!r}"
         + (f", did you mean {close[0]!r}?" if close else f"; models with a name: {', '.join(MODELS)}")
     )
+
+
+def no_address(name: str) -> str | None:
+    """What to say where an address is given in the place of a model; None for what is no address.
+
+    Args:
+        name: as it was given.
+    """
+    address, page = address_in(name), _HUB_PAGE.match(address_in(name) or name)
+    if address is None and page is None:
+        return None
+    if entry := published_as(name.rsplit("/", 1)[-1]):
+        remedy = f"the name of this model is {entry.name}, and `{entry.download}` fetches it"
+    elif page:
+        remedy = f"models of the hub have an id: `audiosep models download {page[1]}`, then give {page[1]} as the model"
+    else:
+        remedy = "download it first; `audiosep convert FILE FOLDER` makes a model's folder of a published checkpoint"
+    return f"{address or name} is an address, and no model: {remedy}"
 
 
 def expand_home(path: str | Path) -> Path:

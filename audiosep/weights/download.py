@@ -14,7 +14,7 @@ from audiosep.atomic import fill_folder
 from audiosep.errors import ModelError
 from audiosep.models.families import FAMILIES
 from audiosep.models.published_networks import check_extra
-from audiosep.weights.catalogue import HUB_ID, MODELS, RECORD, home, installed, locate, model_folder
+from audiosep.weights.catalogue import HUB_ID, MODELS, RECORD, home, installed, locate, model_folder, no_address
 from audiosep.weights.licences import accept, check_accepted
 from audiosep.weights.model_entry import ModelEntry, PublishedFile
 
@@ -55,7 +55,8 @@ def download(
         report(f"{name} comes with the package")
         return locate(name)
     if entry is None and not HUB_ID.fullmatch(name):
-        raise ModelError(f"{name!r} is no model to download: {', '.join(MODELS)}, or a hub id such as owner/name")
+        wanted = f"{name!r} is no model to download: {', '.join(MODELS)}, or a hub id such as owner/name"
+        raise ModelError(no_address(name) or wanted)
     report(f"{name}: licence {entry.licence}" if entry else f"{name}: its page on the hub states the licence")
     if entry is not None:
         if accept_licence:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from audiosep.errors import ConfigError
+from audiosep.weights.catalogue import expand_home
 from audiosep.weights.configs import from_dict
 
 VARIABLE = "AUDIOSEP_CONFIG"
@@ -34,11 +35,11 @@ def config_folder() -> Path | None:
     """The folder of this user's configurations; None for a user without a home folder."""
     try:
         if sys.platform == "win32":
-            folder = Path(os.environ.get("APPDATA") or Path.home() / "AppData/Roaming")
+            folder = Path(os.environ.get("APPDATA") or Path.home() / "AppData/Roaming").expanduser()
         elif sys.platform == "darwin":
             folder = Path.home() / "Library/Application Support"
         else:
-            folder = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+            folder = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config").expanduser()
     except RuntimeError:
         return None
     return folder / "audiosep"
@@ -47,7 +48,7 @@ def config_folder() -> Path | None:
 def user_config_path() -> Path | None:
     """The user's configuration file, whether it exists or not; None for a user without a home folder."""
     if chosen := os.environ.get(VARIABLE):
-        return Path(chosen)
+        return expand_home(chosen)
     folder = config_folder()
     return None if folder is None else folder / "config.toml"
 
