@@ -123,14 +123,17 @@ def test_nothing_is_replaced_unless_allowed(tmp_path: Path) -> None:
     (tmp_path / "song.wav").write_text("theirs")
     staging = Staging(tmp_path / "hidden" / "0", tmp_path)
     with pytest.raises(AudioError, match=r"song\.wav exists already"):
+        staging.check_free(RECORD, overwrite=False)
+    with pytest.raises(AudioError, match=r"song\.wav has appeared meanwhile"):
         make(staging)
-    assert contents(tmp_path) == {"song.wav": "theirs"}
-    make(staging, overwrite=True)
+    assert (tmp_path / "song.wav").read_text() == "theirs"
+    assert not (tmp_path / "a").exists()  # the outputs of a recording appear together
+    assert staging.settle(overwrite=True) == RECORD
     assert contents(tmp_path)["song.wav"] == "new residual"
     (tmp_path / "a" / "song (piano).wav").unlink()
     (tmp_path / "a" / "song (piano).wav").mkdir()
     staging.clear()
-    with pytest.raises(AudioError, match="exists already"):
+    with pytest.raises(AudioError, match="appeared"):
         make(staging, overwrite=True)
 
 
@@ -213,6 +216,29 @@ def test_the_next_run_records_what_a_killed_run_finished(tmp_path: Path, song: P
         assert known.done(song, "job") == made
     report = run(out, "next")
     assert (report["results"], report["earlier"]) == ([], [made])
+
+
+def test_a_file_that_appeared_since_a_run_was_killed_is_not_replaced(
+    tmp_path: Path, song: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    out, made = tmp_path / "out", record(song, "job", piano="piano.wav")
+    out.mkdir()
+    (out / "piano.wav").write_text("theirs")
+    with pytest.raises(AudioError, match="appeared"):
+        make(Staging(out / STAGING_FOLDER / "killed-0", out), made)
+    with open_ledger(out) as known:
+        assert known.done(song, "job") is None
+    assert "piano.wav has appeared meanwhile" in caplog.text
+    assert (out / "piano.wav").read_text() == "theirs"
+    (out / "piano.wav").rename(out / "mine.wav")
+    with open_ledger(out) as known:
+        assert known.done(song, "job") == made
+    (out / "piano.wav").write_text("theirs")
+    with pytest.raises(AudioError, match="appeared"):
+        make(Staging(out / STAGING_FOLDER / "again-0", out), made)
+    with open_ledger(out, overwrite=True) as known:
+        assert known.done(song, "job") == made
+    assert (out / "piano.wav").read_text() == "new piano"
 
 
 def test_one_run_at_a_time(tmp_path: Path) -> None:

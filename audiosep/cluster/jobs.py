@@ -39,7 +39,7 @@ from audiosep.cluster.workers import (
     inspect_model,
     job_digest,
 )
-from audiosep.errors import AudioSepError, Cancelled, InputError, ModelError
+from audiosep.errors import AudioError, AudioSepError, Cancelled, InputError, ModelError
 from audiosep.inference.options import Engine, Options
 from audiosep.output.batch_report import BatchReport, FileResult, FinishedFile
 from audiosep.output.output_options import OutputOptions
@@ -146,7 +146,7 @@ def separate_with_ray(
     )
     recordings, failures = find_recordings(inputs, folder)
     job = None
-    with open_ledger(folder.resolve()) as ledger:
+    with open_ledger(folder.resolve(), overwrite=output.overwrite) as ledger:
         try:
             with ray_session(cluster, workers) as ray:
                 nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
@@ -297,8 +297,15 @@ class _Run:
         except ray.exceptions.RayError as error:
             reason = f"Ray ended with an error: {error}"
         for index in sorted(waiting):
-            record = self._staging(index).settle()
-            self._take({"index": index, "record": record} if record else {"index": index, "error": ("", reason)})
+            self._take(self._settled(index) or {"index": index, "error": ("", reason)})
+
+    def _settled(self, index: int) -> dict[str, Any] | None:
+        """The outcome of a recording that a worker finished before it was lost; None where none did."""
+        try:
+            record = self._staging(index).settle(overwrite=self._settings.output.overwrite)
+        except AudioError as error:
+            return {"index": index, "error": (type(error).__name__, str(error))}
+        return {"index": index, "record": record} if record else None
 
     def _staging(self, index: int) -> Staging:
         return self._ledger.staging(f"{self._run}-{index}")

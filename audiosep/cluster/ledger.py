@@ -26,18 +26,20 @@ class Ledger:
 
     Args:
         folder: of the outputs.
+        overwrite: whether complete outputs of killed runs may replace files.
 
     Attributes:
         folder: of the outputs.
         place: folder of the stagings.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, overwrite: bool = False) -> None:
         self.folder = folder
+        self._overwrite = overwrite
         self.place = folder / STAGING_FOLDER
         self._records: dict[tuple[str, str], Record] = {}
         self._owner: dict[str, tuple[str, str]] = {}
-        for record in [*self._reported(), *settle_all(self.place, folder).values()]:
+        for record in [*self._reported(), *settle_all(self.place, folder, overwrite=overwrite).values()]:
             self._add(record)
 
     def done(self, path: Path, job: str) -> Record | None:
@@ -71,7 +73,7 @@ class Ledger:
             document: first entries of the report.
             failures: of this run.
         """
-        settled = settle_all(self.place, self.folder)
+        settled = settle_all(self.place, self.folder, overwrite=self._overwrite)
         results = [record for name, record in settled.items() if name.startswith(run)]
         for record in settled.values():
             self._add(record)
@@ -111,8 +113,12 @@ class Ledger:
 
 
 @contextlib.contextmanager
-def open_ledger(folder: Path) -> Iterator[Ledger]:
+def open_ledger(folder: Path, *, overwrite: bool = False) -> Iterator[Ledger]:
     """Open the ledger of a folder of outputs, and create the folder if it is missing.
+
+    Args:
+        folder: of the outputs.
+        overwrite: as in `Ledger`.
 
     Raises:
         InputError: another run has opened it, or its report cannot be read.
@@ -130,7 +136,7 @@ def open_ledger(folder: Path) -> Iterator[Ledger]:
     except (OSError, NotImplementedError) as error:
         logger.warning("%s cannot be locked (%s): make sure that no other run writes there", folder, error)
     try:
-        yield Ledger(folder)
+        yield Ledger(folder, overwrite=overwrite)
     finally:
         with contextlib.suppress(OSError):  # not empty: outputs wait there
             (place / "lock").unlink()

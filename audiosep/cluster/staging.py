@@ -4,7 +4,8 @@
     PLACE/NAME/attempt-2   the next attempt
     PLACE/NAME/done        complete outputs and their record, before they are moved to their places
 
-The next attempt or the next run moves complete outputs and deletes incomplete ones.
+The next attempt or the next run moves complete outputs and deletes incomplete ones. Complete outputs in whose place
+another file has appeared wait until it is away, or may be replaced.
 """
 
 from __future__ import annotations
@@ -83,9 +84,8 @@ class Staging:
             The record.
 
         Raises:
-            AudioError: a file exists, or the folder cannot be written to.
+            AudioError: the folder cannot be written to; or as `settle`.
         """
-        self.check_free(record, overwrite=overwrite)
         try:
             # Not with audiosep.atomic: the files exist already, and the rename of their folder marks them as complete.
             for number, name in enumerate(record["outputs"]):
@@ -94,7 +94,7 @@ class Staging:
             work.rename(self._done)
         except OSError as error:
             raise AudioError(f"{self._root} cannot be written to ({error}): free some space") from error
-        self.settle()
+        self.settle(overwrite=overwrite)
         return record
 
     def check_free(self, record: Record, *, overwrite: bool) -> None:
@@ -104,31 +104,42 @@ class Staging:
             AudioError: names the file.
         """
         for path in record["outputs"].values():
-            target = self._root / path
-            if target.exists() and not (overwrite and target.is_file()):
-                raise AudioError(f"{target} exists already: choose another folder or template, or overwrite=True")
+            if not _is_free(self._root / path, overwrite):
+                raise AudioError(
+                    f"{self._root / path} exists already: choose another folder or template, or overwrite=True"
+                )
 
-    def settle(self) -> Record | None:
+    def settle(self, *, overwrite: bool = False) -> Record | None:
         """Move complete outputs that are still here to their places.
+
+        Args:
+            overwrite: whether existing files may be replaced.
 
         Returns:
             The record; None when the outputs are not complete.
 
         Raises:
-            AudioError: an output cannot be moved; it stays here for the next run.
+            AudioError: an output cannot be moved, or another file has appeared in its place; the outputs stay here for
+                the next run.
         """
         try:
             record: Record = json.loads((self._done / _RECORD).read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
-        for number, path in enumerate(record["outputs"].values()):
-            made, target = self._done / str(number), self._root / path
+        places = {self._done / str(number): self._root / path for number, path in enumerate(record["outputs"].values())}
+        waiting = {made: target for made, target in places.items() if made.exists()}  # the others were moved
+        for target in waiting.values():
+            if not _is_free(target, overwrite):
+                raise AudioError(
+                    f"{target} has appeared meanwhile, and is not replaced: move it away and run again, or "
+                    "overwrite=True; what was separated waits for that"
+                )
+        for made, target in waiting.items():
             try:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 made.replace(target)
             except OSError as error:
-                if made.exists():
-                    raise AudioError(f"{target} cannot be written ({error}): run again when it can") from error
+                raise AudioError(f"{target} cannot be written ({error}): run again when it can") from error
         return record
 
     def clear(self) -> None:
@@ -140,12 +151,18 @@ class Staging:
         return self.folder / "done"
 
 
-def settle_all(place: Path, root: Path) -> dict[str, Record]:
+def _is_free(target: Path, overwrite: bool) -> bool:
+    """Whether an output may be put there."""
+    return not target.exists() or (overwrite and target.is_file())
+
+
+def settle_all(place: Path, root: Path, *, overwrite: bool = False) -> dict[str, Record]:
     """Move the complete outputs of all stagings to their places, and delete incomplete ones.
 
     Args:
         place: folder of the stagings.
         root: folder of all outputs.
+        overwrite: whether existing files may be replaced.
 
     Returns:
         Name of the staging -> record, for complete ones; these stagings stay, because the report does not have their
@@ -155,7 +172,7 @@ def settle_all(place: Path, root: Path) -> dict[str, Record]:
     for folder in sorted(path for path in place.glob("*") if path.is_dir()):
         staging = Staging(folder, root)
         try:
-            record = staging.settle()
+            record = staging.settle(overwrite=overwrite)
         except AudioError as error:
             logger.warning("%s: complete outputs could not be moved: %s", folder, error)
             continue

@@ -188,9 +188,10 @@ class SeparationWorker:
         """Separate a recording, unless an earlier attempt completed its outputs and died before it returned."""
         record: Record = {**task["record"], "worker": self._name}
         staging = Staging(Path(task["staging"]), self._settings.folder)
-        if done := staging.settle():
+        overwrite = self._settings.output.overwrite
+        if done := staging.settle(overwrite=overwrite):
             return done
-        staging.check_free(record, overwrite=self._settings.output.overwrite)
+        staging.check_free(record, overwrite=overwrite)
         began = time.perf_counter()
         with staging.attempt(ATTEMPTS) as work:
             report = self._settings.separate(self._separator, [Path(record["input"])], work, "{stem}.part.{ext}")
@@ -199,7 +200,7 @@ class SeparationWorker:
             (result,) = report.results
             record |= {name: getattr(result, name) for name in RESULT_FIELDS}
             record["seconds"] = round(time.perf_counter() - began, 3)
-            return staging.commit(work, result.outputs, record, overwrite=self._settings.output.overwrite)
+            return staging.commit(work, result.outputs, record, overwrite=overwrite)
 
 
 @contextlib.contextmanager
