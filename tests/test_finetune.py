@@ -311,6 +311,45 @@ def test_a_run_goes_on_with_its_own_recordings_only(sounds, quick, base, tmp_pat
         finetune(sounds, base, tmp_path / "a.safetensors", config=config, run_dir=tmp_path / "run")
 
 
+def test_a_run_goes_on_from_its_own_base_only(sounds, quick, base, tmp_path):
+    config = replace(quick, steps=1)
+    finetune(sounds, base, tmp_path / "a.safetensors", config=config, run_dir=tmp_path / "run")
+    model, facts = load_model(base)
+    with torch.no_grad():
+        next(model.parameters()).add_(1)
+    other = save_model(tmp_path / "other", model, query=facts["query"])
+    with pytest.raises(ConfigError, match=r"run from the weights of another model.*--run"):
+        finetune(sounds, other, tmp_path / "a.safetensors", config=config, run_dir=tmp_path / "run")
+    wide = replace(config, adapter=AdapterConfig(rank=64))
+    with pytest.raises(ConfigError, match="holds another model") as caught:
+        finetune(sounds, base, tmp_path / "a.safetensors", config=wide, run_dir=tmp_path / "run")
+    assert len(str(caught.value)) < 600 + len(str(tmp_path)) * 2
+    with pytest.raises(ConfigError, match="holds another model") as caught:
+        finetune(sounds, base, tmp_path / "whole", config=replace(config, full=True), run_dir=tmp_path / "run")
+    assert len(str(caught.value)) < 600 + len(str(tmp_path)) * 2
+
+
+def test_known_sounds_are_read_before_the_training(sounds, quick, base, tmp_path):
+    with pytest.raises(DataError, match="nowhere"):
+        finetune(sounds, base, known=tmp_path / "nowhere", config=quick, run_dir=tmp_path / "run")
+    assert not (tmp_path / "run/checkpoints").exists()
+
+
+@pytest.mark.parametrize("wrong", [{"device": "gpu"}, {"precision": "fp8"}])
+def test_unknown_devices_and_precisions_are_refused(wrong):
+    with pytest.raises(ConfigError, match=f"^{next(iter(wrong))}: .* is not one of"):
+        FinetuneConfig(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [(["--full", "--rank", "4"], "--rank is the size of an adapter"), (["--device", "gpu"], "none of auto, cpu, cuda")],
+)
+def test_options_that_do_nothing_are_refused(sounds, run, arguments, says):
+    code, _, err = run("finetune", sounds, *arguments)
+    assert (code, says in err) == (2, True), err
+
+
 @pytest.mark.parametrize(
     "wrong",
     [{"steps": -3}, {"minutes": 0.0}, {"minutes": float("inf")}, {"learning_rate": -1.0}, {"learning_rate": 0.0}],

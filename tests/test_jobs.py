@@ -79,6 +79,7 @@ REFUSED = [
     (["stems", "SONG", "--only", "Drumms", "-m", "MINI"], 2, "did you mean 'drums'?"),
     (["stems", "SONG", "--only", "Voice", "-m", "MINI"], 2, "did you mean 'vocals'?"),
     (["stems", "SONG", "--rest", "-m", "MINI"], 2, "name those to remove"),
+    (["stems", "SONG", "--explain", "-m", "MINI"], 2, "stems have none"),
 ]
 # Reads command lines, and writes the exit code of each, what it says, and the large packages that are loaded then.
 PROGRAM = """

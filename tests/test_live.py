@@ -407,6 +407,7 @@ def test_a_closed_output_pipe_ends_it(tiny_folder: Path, mixture: Mixture) -> No
 def test_wrong_usage(tiny_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["live", "-m", str(tiny_folder)]) == 2
     assert main(["live", "piano", "--stem", "bass", "-m", str(tiny_folder)]) == 2
+    assert main(["live", "--stem", "bass", "--not", "dog", "-m", str(tiny_folder)]) == 2
     assert "--stem" in capsys.readouterr().err
 
 

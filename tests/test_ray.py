@@ -381,7 +381,10 @@ def test_jobs_with_different_outputs_have_different_digests() -> None:
         (["song.wav", "piano", "--ray", "--threads", "2"], "--workers instead of --threads"),
         (["song.wav", "piano", "--ray", "-o", "-"], "standard input and output"),
         (["--ray"], "name a recording and a sound"),
-        (["--manifest", "nowhere.txt", "piano"], "cannot be read"),
+        (["song.wav", "piano", "--ray", "--explain"], "--ray gives no explanations"),
+        (["song.wav", "piano", "--weight", "2"], "--weight says how strongly"),
+        (["song.wav", "--embedding", "nowhere.npy"], "there is no file nowhere.npy: check the spelling"),
+        (["--manifest", "nowhere.txt", "piano"], "there is no file nowhere.txt: check the spelling"),
     ],
 )
 def test_options_that_do_not_go_together(

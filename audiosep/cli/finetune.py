@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from audiosep.cli import common, outputs
+from audiosep.cli.choices import DEVICES, choice
 from audiosep.cli.standard_error import Terminal
+from audiosep.errors import InputError
 
 if TYPE_CHECKING:
     from audiosep.training.finetune.finetuning import FinetuneReport
@@ -44,7 +46,7 @@ def finetune(
     minutes: Annotated[float, typer.Option(help="Longest training, minutes.")] = 20.0,
     steps: Annotated[int | None, typer.Option(min=1, help="Train this many steps instead.")] = None,
     full: Annotated[bool, typer.Option("--full", help="Train everything; writes a whole model folder.")] = False,
-    rank: Annotated[int, typer.Option(min=1, help="Size of the adapter.")] = 8,
+    rank: Annotated[int | None, typer.Option(min=1, help="Size of the adapter [default: 8].")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak; by default 0.003, with --full 0.0001.")] = None,
     held_back: Annotated[float, typer.Option(help="Share of each sound's files for validation only.")] = 0.2,
     rehearsal: Annotated[
@@ -55,8 +57,13 @@ def finetune(
     run: Annotated[
         Path | None, typer.Option("--run", help="Run folder; by default runs/finetune-<name of SOUNDS>.")
     ] = None,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")] = "auto",
-    precision: Annotated[str, typer.Option("--precision", help="bf16, fp16 or fp32.")] = "bf16",
+    device: Annotated[
+        str, typer.Option("--device", metavar="NAME", parser=choice(*DEVICES), help="auto, cpu, cuda or mps.")
+    ] = "auto",
+    precision: Annotated[
+        str,
+        typer.Option("--precision", metavar="NAME", parser=choice("bf16", "fp16", "fp32"), help="bf16, fp16 or fp32."),
+    ] = "bf16",
     seed: Annotated[int, typer.Option(min=0, help="Of all random numbers.")] = 0,
     tracker: Annotated[
         list[str] | None, typer.Option("--tracker", help="tensorboard, wandb or trackio (repeatable).")
@@ -75,13 +82,15 @@ def finetune(
     from audiosep.training.finetune.finetune_task import FinetuneOptions
 
     common.logs_to(Terminal(), verbose, quiet)
+    if full and rank is not None:
+        raise InputError("--rank is the size of an adapter, and --full writes none: leave one of them out")
     options = FinetuneOptions(rehearsal=rehearsal)
     sampling = dataclasses.replace(options.sampling, mixtures=batch, seconds=seconds)
     config = finetuning.FinetuneConfig(
         minutes=minutes,
         steps=steps,
         full=full,
-        adapter=AdapterConfig(rank=rank),
+        adapter=AdapterConfig() if rank is None else AdapterConfig(rank=rank),
         learning_rate=learning_rate,
         held_back=held_back,
         options=dataclasses.replace(options, sampling=sampling),

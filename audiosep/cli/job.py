@@ -227,6 +227,8 @@ def _check_ray(job: JobOptions, model: common.ModelOptions) -> None:
         raise InputError("--ray has --workers instead of --jobs: give one of them")
     if job.ray and model.sounds is not None:
         raise InputError("--ray does not know names of your own: give recordings of the sounds instead (--like FILE)")
+    if job.ray and job.explain:
+        raise InputError("--ray gives no explanations: explain one recording without it, or leave --explain out")
     if not job.ray and (job.workers is not None or job.cluster is not None):
         raise InputError("--workers and --cluster are for --ray: add it")
 

@@ -99,6 +99,8 @@ def live(
 
     if (query is None) == (stem is None):
         raise InputError("name what to separate: one query, or one --stem")
+    if stem is not None and negative:
+        raise InputError("--not keeps sounds out of a query, and a stem has none: leave one of them out")
     terminal = Terminal()
     common.logs_to(terminal, verbose, quiet)
     separator = chosen.load()

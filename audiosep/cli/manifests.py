@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from audiosep.audio.formats import is_recording
-from audiosep.errors import InputError
+from audiosep.errors import InputError, missing_file
 
 _TABLES = (".csv", ".tsv")
 _DELIMITERS = ";,\t"
@@ -35,6 +35,8 @@ def read_inputs(path: Path) -> list[str]:
     where = f"--manifest {path}"
     try:
         content = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+    except FileNotFoundError as error:
+        raise InputError(f"--manifest: {missing_file(path)}") from error
     except OSError as error:
         raise InputError(f"{where}: cannot be read ({error.strerror})") from error
     if is_recording(path):

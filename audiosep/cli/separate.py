@@ -17,7 +17,7 @@ from audiosep.cli import command_line, common, job
 from audiosep.cli.job_options import ByWords, JobOptions
 from audiosep.cli.manifests import read_inputs
 from audiosep.cli.times import spans
-from audiosep.errors import InputError, QueryError
+from audiosep.errors import InputError, QueryError, missing_file
 
 if TYPE_CHECKING:
     import numpy as np
@@ -190,7 +190,7 @@ def build(
         places: of the sound in the recording.
 
     Raises:
-        InputError: places of several sounds.
+        InputError: places of several sounds, or a weight of nothing.
         QueryError: an embedding that cannot be read, an empty text, a negative weight.
     """
     from audiosep.query.query import Query, as_queries
@@ -204,6 +204,8 @@ def build(
         *(query(embedding=read_embedding(path), name=path.stem) for path in dict.fromkeys(embeddings)),
     ]
     queries = as_queries(found or query())
+    if weight != Query.weight and not (negatives or places.at or places.not_at):
+        raise InputError("--weight says how strongly what is kept out counts: name that with --not, or leave it out")
     if places.at and len(queries) > 1:
         raise InputError("--at says where one sound can be heard: name one sound, or none")
     return queries
@@ -217,10 +219,14 @@ def read_embedding(path: Path) -> NDArray[np.float32]:
     """
     import numpy as np
 
+    if not exists(str(path)):
+        raise QueryError(f"--embedding: {missing_file(path)}")
     try:
         vector = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise QueryError(f"--embedding {path}: cannot be read as a .npy file of numbers ({error})") from error
+        raise QueryError(
+            f"--embedding {path}: cannot be read as a .npy file of numbers ({error}): save it with numpy.save"
+        ) from error
     if not isinstance(vector, np.ndarray) or vector.dtype.kind not in "fiu" or not vector.shape[-1:] == (vector.size,):
         raise QueryError(f"--embedding {path}: expected one vector, got {getattr(vector, 'shape', type(vector))}")
     return vector.reshape(-1).astype(np.float32)

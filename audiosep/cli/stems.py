@@ -46,4 +46,6 @@ def stems(
     if words:
         command = corrected(command_line.get(), words, "--only")
         raise InputError(f"{words[0]!r} is no file, and every argument is an input: {command}")
+    if options.explain:
+        raise InputError("--explain says how words were answered, and stems have none: leave it out")
     return job.run(songs, None, options, chosen, only=only and [stem_of(name) or name for name in only])

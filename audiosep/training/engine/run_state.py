@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import torch
@@ -117,7 +118,7 @@ def load_checkpoint(path: Path, model: nn.Module) -> tuple[dict[str, Tensor], di
         raise ConfigError(
             f"{path} holds another model than the configuration describes; "
             f"use a new run folder, with init={str(path)!r} to start from these weights "
-            f"(the first of {len(differences)} differences: {differences[0].strip()})"
+            f"(the first of {len(differences)} differences: {shorten(differences[0], 200)})"
         ) from error
     training = torch.load(path / OPTIMIZER, weights_only=True, map_location="cpu")
     progress = RunProgress(**json.loads((path / TRAINER).read_text(encoding="utf-8")))

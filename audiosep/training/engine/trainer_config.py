@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args, get_origin, get_type_hints
 
 import torch
 
@@ -98,6 +98,9 @@ class TrainerConfig:
         unknown = sorted(set(self.trackers) - set(TRACKERS))
         if unknown:
             raise ConfigError(f"trainer.trackers: {unknown[0]!r} is not one of {', '.join(TRACKERS)}")
+        for name, kind in get_type_hints(type(self)).items():
+            if get_origin(kind) is Literal and (value := getattr(self, name)) not in get_args(kind):
+                raise ConfigError(f"trainer.{name}: {value!r} is not one of {', '.join(get_args(kind))}")
         self._check_device()
 
     def _check_device(self) -> None:

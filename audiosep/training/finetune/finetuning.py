@@ -39,7 +39,8 @@ from audiosep.training.finetune.finetune_task import FinetuneOptions, FinetuneTa
 from audiosep.training.finetune.held_back import HeldBackScores
 from audiosep.training.finetune.user_clips import TARGET, gather_clips, read_user_clips
 from audiosep.weights.catalogue import locate
-from audiosep.weights.checkpoint import load_model, save_model
+from audiosep.weights.checkpoint import WEIGHTS, load_model, save_model
+from audiosep.weights.digest import content_digest
 from audiosep.weights.model_config import check_model_place
 
 logger = logging.getLogger(__name__)
@@ -173,7 +174,7 @@ def finetune(
     Raises:
         DataError: too few recordings; the message says what to add.
         ModelError: no such base, or one that takes no words, or a folder of other files where the model goes.
-        ConfigError: an impossible configuration, or a run folder of other recordings.
+        ConfigError: an impossible configuration, or a run folder of other recordings or another base.
     """
     config, sounds = config or FinetuneConfig(), Path(sounds)
     run_dir = Path(run_dir) if run_dir is not None else Path("runs") / f"finetune-{sounds.stem}"
@@ -188,7 +189,7 @@ def finetune(
         )
     clips = gather_clips(sounds, noise, config.held_back, config.on_error)
     run_dir.mkdir(parents=True, exist_ok=True)
-    _write_clips(run_dir, clips)
+    _begin_run(run_dir, clips, folder / WEIGHTS)
     corpus = Corpus(clips, run_dir / "cache", model.sample_rate, on_error=config.on_error)
     encoder = load_encoder(facts["query"], folder)
 
@@ -198,6 +199,8 @@ def finetune(
     labels = sorted({clip.label for clip in clips if clip.family == TARGET})
     save = _saver(trained, config, name, labels, facts, encoder)
     task = FinetuneTask(trained, model, encoder, corpus, config.options, config.seed, save)
+    # Read now, so that nothing is wrong with them after the training.
+    known_scores = None if known is None else _known_scores(Path(known), run_dir, task, config.on_error)
     before = task.validate(task.base)
     logger.info("before: SI-SDRi %.2f dB on held-back clips", before["val/si_sdri"])
     parameters = sum(p.numel() for p in trainable_parameters(trained))
@@ -211,10 +214,9 @@ def finetune(
     tuned = _publish(run_dir / "best", target, folder, model, config.full)
     after = task.validate(tuned)
     report = dataclasses.replace(report, out=str(target), after=after)
-    if known is None:
+    if known_scores is None:
         return report
-    scores = _known_scores(Path(known), run_dir, task, config.on_error)
-    return dataclasses.replace(report, known_before=scores(task.base), known_after=scores(tuned))
+    return dataclasses.replace(report, known_before=known_scores(task.base), known_after=known_scores(tuned))
 
 
 def default_output(sounds: Path, full: bool) -> Path:
@@ -227,16 +229,20 @@ def default_output(sounds: Path, full: bool) -> Path:
     return Path(f"{sounds.stem}-model" if full else f"{sounds.stem}.safetensors")
 
 
-def _write_clips(run_dir: Path, clips: Sequence[Clip]) -> None:
-    """Write the manifest of a run, which goes on with the clips that it began with."""
-    path = run_dir / "manifest.jsonl"
-    text = manifest_text(path, clips)
-    if latest_checkpoint(run_dir / "checkpoints") and path.is_file() and read_text(path) != text:
-        raise ConfigError(
-            f"{run_dir} is a run on other recordings, or on other shares of them: name another folder with --run, or "
-            "delete it to begin anew"
-        )
-    write_text(path, text)
+def _begin_run(run_dir: Path, clips: Sequence[Clip], base: Path) -> None:
+    """Write what a run is made from: it goes on with the clips and the weights that it began with."""
+    manifest = run_dir / "manifest.jsonl"
+    made_from = {
+        manifest: (manifest_text(manifest, clips), "on other recordings, or on other shares of them"),
+        run_dir / "base.sha256": (f"{content_digest(base).hex()}\n", "from the weights of another model"),
+    }
+    for path, (text, difference) in made_from.items():
+        if latest_checkpoint(run_dir / "checkpoints") and path.is_file() and read_text(path) != text:
+            raise ConfigError(
+                f"{run_dir} is a run {difference}: name another folder with --run, or delete it to begin anew"
+            )
+    for path, (text, _) in made_from.items():
+        write_text(path, text)
 
 
 def _saver(
