@@ -11,7 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from mutagen import id3
+from mutagen import File, id3
 
 from audiosep.audio.stem_file import STEM_FILE
 
@@ -41,13 +41,13 @@ def read_chapters(path: Path) -> tuple[Chapter, ...]:
     """The chapters of a recording, in order.
 
     Args:
-        path: of any kind; needs PyAV or ffprobe.
+        path: of any kind; others than those with ID3 (mp3, wav, aiff, ...) need PyAV or ffprobe.
 
     Returns:
         Nothing where there are none, or the file cannot be read.
     """
     try:
-        found = _by_pyav(path)
+        found = _by_id3(path) or _by_pyav(path)
     except ImportError:
         found = _by_program(path)
     return tuple(sorted(found, key=lambda chapter: chapter.start))
@@ -115,6 +115,22 @@ def pyav_chapters(chapters: Sequence[Chapter]) -> list[dict[str, Any]]:
 
 def _milliseconds(seconds: float) -> int:
     return round(1000 * seconds)
+
+
+def _by_id3(path: Path) -> list[Chapter]:
+    """Those of ID3v2, where ffmpeg takes the names of frames for titles of chapters that have none."""
+    try:
+        with path.open("rb") as file:
+            first = file.read(3) == b"ID3"
+        tags: Any = id3.ID3(path) if first else getattr(File(path), "tags", None)  # of wav and aiff, in a chunk
+    except Exception:  # damaged tags raise anything
+        return []
+    frames: list[Any] = tags.getall("CHAP") if isinstance(tags, id3.ID3) else []
+    return [Chapter(frame.start_time / 1000, frame.end_time / 1000, _title(frame)) for frame in frames]
+
+
+def _title(chapter: Any) -> str:
+    return "/".join(text for frame in chapter.sub_frames.getall("TIT2") for text in frame.text)
 
 
 def _by_pyav(path: Path) -> list[Chapter]:
