@@ -392,6 +392,7 @@ MPEG = {
     "mono at 48 kHz": ("mp3", ["-ac", "1", "-q:a", "4", "-ar", "48000"]),
     "stereo of 32 kbit/s": ("mp3", ["-b:a", "32k"]),
     "stereo of 8 kbit/s": ("mp3", ["-ar", "24000", "-b:a", "8k"]),
+    "mono of 24 kbit/s": ("mp3", ["-ac", "1", "-ar", "22050", "-b:a", "24k"]),
     "stereo of 320 kbit/s": ("mp3", ["-b:a", "320k"]),
     "mp3 in wav": ("wav", ["-c:a", "libmp3lame", "-b:a", "32k"]),
     "layer 2": ("mp2", ["-b:a", "64k"]),
@@ -400,7 +401,9 @@ MPEG = {
 
 @needs_ffmpeg
 @pytest.mark.parametrize("kind", MPEG)
-def test_mpeg_audio_is_what_ffmpeg_decodes_wherever_reading_starts(tmp_path: Path, kind: str) -> None:
+def test_mpeg_audio_is_what_ffmpeg_decodes_wherever_reading_starts(
+    tmp_path: Path, kind: str, capfd: pytest.CaptureFixture[str]
+) -> None:
     extension, options = MPEG[kind]
     path, decoded = tmp_path / f"x.{extension}", tmp_path / "x.f32"
     ffmpeg = ["ffmpeg", "-v", "error"]
@@ -415,6 +418,7 @@ def test_mpeg_audio_is_what_ffmpeg_decodes_wherever_reading_starts(tmp_path: Pat
     for first in np.linspace(0, whole.shape[1] - rate, 50).astype(int):
         part = read_audio(path, start=first / rate, seconds=0.2)[0]
         np.testing.assert_allclose(part, whole[:, first : first + part.shape[1]], atol=1e-6)
+    assert not capfd.readouterr().err  # of mpg123
 
 
 def test_a_part_of_nothing_and_of_damaged_audio_is_refused_by_name(tmp_path: Path) -> None:

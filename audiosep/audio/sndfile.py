@@ -33,6 +33,7 @@ _GAPS = 0.01  # share of MPEG audio between its frames that may be tags
 # Frames of mp3 take bytes from up to 511 that come before them (the bit reservoir of ISO/IEC 11172-3), which are 6 s at
 # the lowest bit rate of stereo.
 _RESERVOIR = 10.0
+_MPEG_1 = 32_000  # its lowest sample rate in Hz
 
 
 class SoundFileSource:
@@ -181,7 +182,10 @@ class SoundFileSource:
 
     def seek(self, sample: int) -> int:
         file = self._file
-        if self._links or not (file.seekable() or file.is_mpeg):
+        # Of a frame of MPEG-2 that lacks those bytes mpg123 writes to standard error. From the start it decodes at over
+        # 1,000 times real time.
+        complains = file.subtype == "MPEG_LAYER_III" and file.samplerate < _MPEG_1
+        if self._links or complains or not (file.seekable() or file.is_mpeg):
             return 0
         lead = round(_RESERVOIR * file.samplerate) if file.is_mpeg else 0
         first = min(sample, file.frames) - lead
