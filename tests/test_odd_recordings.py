@@ -20,7 +20,6 @@ from audiosep.audio import probe, read_audio, write_audio
 from audiosep.audio.marker import MARK
 from audiosep.audio.probing import BACKENDS
 from audiosep.audio.source import Unreadable
-from audiosep.audio.tracks import AudioTrack
 from audiosep.audio.video import VideoWriter
 from audiosep.errors import AudioError, InputError
 from audiosep.separator import Separator
@@ -262,7 +261,7 @@ def test_new_sound_is_under_the_picture_where_the_old_one_was(tmp_path: Path, su
     command = ["ffmpeg", "-v", "error", *late, "-f", "lavfi", "-i", "testsrc=s=64x48:d=2", "-i", tmp_path / "click.wav"]
     subprocess.run([*command, "-c:v", "mpeg2video", "-c:a", codec, film], check=True)
     x, rate = read_audio(film)
-    writer = VideoWriter(made, film, rate, 1, AudioTrack(1), MARK, overwrite=False)
+    writer = VideoWriter(made, probe(film), rate, 1, MARK, overwrite=False)
     writer.write(x)
     writer.close()
     assert after_the_picture(made) == pytest.approx(after_the_picture(film), abs=0.002)

@@ -36,7 +36,9 @@ class Lengths:
         tag: of the stream, in the tag DURATION that Matroska has instead.
         container: of the whole file.
         start: time stamp of the first packet of the stream.
-        zero: of the first packet of all other streams; None: there are no others.
+        first: of the first sample that its decoder gives, which leaves out what the encoder started with.
+        picture: of the first packet of all pictures; None: there are none.
+        other: of the first packet of all other sound; None: there is none.
         alone: whether the file has nothing but this stream.
     """
 
@@ -44,13 +46,22 @@ class Lengths:
     tag: float | None
     container: float | None
     start: float
-    zero: float | None
+    first: float
+    picture: float | None
+    other: float | None
     alone: bool
+
+    @property
+    def zero(self) -> float | None:
+        """Time stamp at which the sound should start, with the picture or else with other sound; None: at its own."""
+        if self.picture is not None or self.other is None:
+            return self.picture
+        return self.other + self.first - self.start  # of the other track a decoder leaves out about as much
 
     @property
     def late(self) -> float:
         """How long after the other streams the stream starts."""
-        return 0.0 if self.zero is None else max(0.0, self.start - self.zero)
+        return 0.0 if self.zero is None else max(0.0, self.first - self.zero)
 
 
 def tag_seconds(tag: str | None) -> float | None:
@@ -108,6 +119,15 @@ def stated_length(path: Path, formats: Collection[str], lengths: Lengths) -> Sta
     # Matroska states where its streams end on a time line that need not begin with them.
     begins = lengths.start if lengths.zero is None else min(lengths.start, lengths.zero)
     return Stated(end - max(0.0, begins) if "matroska" in formats else end, cut)
+
+
+def has_time_stamps(formats: Collection[str]) -> bool:
+    """Whether a container says when each packet sounds: of AVI ffmpeg counts it, by a header that may be wrong.
+
+    Args:
+        formats: names that ffmpeg has for the container.
+    """
+    return "avi" not in formats
 
 
 def report_change(name: str, seconds: float) -> None:

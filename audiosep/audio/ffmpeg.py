@@ -15,7 +15,15 @@ from typing import IO, Any
 
 import numpy as np
 
-from audiosep.audio.container import Lengths, report_change, silence, stated_length, tag_seconds, trimmed
+from audiosep.audio.container import (
+    Lengths,
+    has_time_stamps,
+    report_change,
+    silence,
+    stated_length,
+    tag_seconds,
+    trimmed,
+)
 from audiosep.audio.info import AudioInfo, clean_tags, ffmpeg_depth
 from audiosep.audio.samples import Array
 from audiosep.audio.source import Unreadable
@@ -49,9 +57,11 @@ class FFmpegSource:
         self.name = str(path)
         self._about = about = _Container(path)
         self._number = choose_track(about.tracks, track).number
-        stated = stated_length(path, about.formats, about.lengths(self._number))
+        lengths = about.lengths(self._number)
+        stated = stated_length(path, about.formats, lengths)
         self.stated, self.cut, self._changes = stated.seconds, stated.cut, stated.changes
-        self._lead, self._gaps, self._packets_end = about.places(self._number, self.stated)
+        self._lead = lateness(lengths.late, self.stated)
+        self._gaps, self._packets_end = about.gaps(self._number, lengths.start, self.stated)
         # Sun AU has the shortest header with rate and channels.
         command = [program, "-v", "error", "-nostdin", *_LOCAL, "-i", f"file:{path}", "-map", f"0:a:{self._number - 1}"]
         if self._gaps:
@@ -61,7 +71,7 @@ class FFmpegSource:
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (close() does)
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self._log, stdin=subprocess.DEVNULL)
         try:
-            self.info = about.describe(self._number, self.stated, *self._read_header())
+            self.info = about.describe(self._number, self.stated, lengths.first - self._lead, *self._read_header())
         except BaseException:
             self.close()
             raise
@@ -164,30 +174,40 @@ class _Container:
         """What ffprobe says about the length of a track."""
         stream = self._stream(number)
         others = [other for other in self._playing if other is not stream]
-        starts = [start for start in (_number(other, "start_time") for other in others) if start is not None]
+        start = _start([stream]) or 0.0
         return Lengths(
             _number(stream, "duration"),
             tag_seconds(stream.get("tags", {}).get("DURATION")),
             _number(self._format, "duration"),
-            _number(stream, "start_time") or 0.0,
-            min(starts, default=None),
+            start,
+            self._first(number, start),
+            _start([other for other in others if other["codec_type"] == "video"]),
+            _start([other for other in others if other["codec_type"] == "audio"]),
             alone=not others,
         )
 
-    def places(self, number: int, stated: float | None) -> tuple[float, list[tuple[float, float]], float]:
-        """The seconds of silence in front of a track, its gaps and its end as in `find_gaps`."""
-        lengths = self.lengths(number)
+    def _first(self, number: int, start: float) -> float:
+        """Time stamp of the first sample that a decoder gives of a track, in seconds; `start` where it is not told."""
+        # Packets, of which the first may give no frame.
+        options = ["-select_streams", f"a:{number - 1}", "-read_intervals", "%+#8", "-show_entries", "frame=pts_time"]
+        times = (line.decode().strip().strip(",") for line in _ffprobe(self._path, "-of", "csv=p=0", *options))
+        first = next((time for time in times if time), "N/A")
+        return start if first == "N/A" else float(first)
+
+    def gaps(self, number: int, start: float, stated: float | None) -> tuple[list[tuple[float, float]], float]:
+        """The gaps of a track and its end, as in `find_gaps`."""
         options = ["-select_streams", f"a:{number - 1}", "-show_entries", "packet=pts_time,duration_time"]
         packets = _packets(_ffprobe(self._path, "-of", "csv=p=0", *options))
-        return lateness(lengths.late, stated), *find_gaps(packets, lengths.start, stated)
+        gaps, end = find_gaps(packets, start, stated)
+        return (gaps if has_time_stamps(self.formats) else []), end
 
     def has_empty_packets(self, number: int) -> bool:
         """Whether packets of a track hold no sound."""
         options = ["-select_streams", f"a:{number - 1}", "-show_entries", "packet=size"]
         return any(line.strip().strip(b",") == b"0" for line in _ffprobe(self._path, "-of", "csv=p=0", *options))
 
-    def describe(self, number: int, stated: float | None, sample_rate: int, channels: int) -> AudioInfo:
-        """What is known of a track."""
+    def describe(self, number: int, stated: float | None, start: float, sample_rate: int, channels: int) -> AudioInfo:
+        """What is known of a track, of which the first sample that is read has the time stamp `start`."""
         stream = self._stream(number)
         suffix = self._path.suffix.lower().removeprefix(".")
         codec = stream.get("codec_name", "unknown")
@@ -206,6 +226,7 @@ class _Container:
             speakers=layout_mask(stream.get("channel_layout", "")),
             tracks=self.tracks,
             track=number,
+            start=start,
         )
 
 
@@ -244,6 +265,12 @@ def _plays(stream: Mapping[str, Any]) -> bool:
     """Whether a stream is sound or a picture that moves, not a cover."""
     cover = stream.get("disposition", {}).get("attached_pic")
     return stream.get("codec_type") in ("audio", "video") and not cover
+
+
+def _start(streams: Iterable[Mapping[str, Any]]) -> float | None:
+    """Time stamp of the first packet of all streams, in seconds; None where none is known."""
+    starts = (_number(stream, "start_time") for stream in streams)
+    return min((start for start in starts if start is not None), default=None)
 
 
 def _number(facts: Mapping[str, Any], name: str) -> float | None:

@@ -69,6 +69,7 @@ class AudioInfo:
         speakers: a bit for each, as in `audio.speakers`; 0 where the file does not say, and for mono and stereo.
         tracks: all audio tracks of the file.
         track: number of the one that is read.
+        start: of the sound, in seconds on the time line of the file, which need not begin at 0.
         cover: the picture that the file carries, where it was looked for (`AudioReader.cover`).
         chapters: of the recording, where they were looked for (`AudioReader.chapters`).
     """
@@ -86,6 +87,7 @@ class AudioInfo:
     speakers: int = 0
     tracks: tuple[AudioTrack, ...] = (AudioTrack(1),)
     track: int = 1
+    start: float = 0.0
     cover: Cover | None = field(default=None, repr=False)
     chapters: tuple[Chapter, ...] = ()
 

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from audiosep.audio.container import Lengths, report_change, silence, stated_length, tag_seconds, trimmed
+from audiosep.audio.container import (
+    Lengths,
+    has_time_stamps,
+    report_change,
+    silence,
+    stated_length,
+    tag_seconds,
+    trimmed,
+)
 from audiosep.audio.core_audio import in_wave_order, layouts
 from audiosep.audio.info import AudioInfo, clean_tags, ffmpeg_depth
 from audiosep.audio.samples import Array
 from audiosep.audio.source import Unreadable, pcm_to_float
 from audiosep.audio.speakers import layout_mask
 from audiosep.audio.tags import mp4_tempo
-from audiosep.audio.timeline import Timeline
+from audiosep.audio.timeline import Timeline, lateness
 from audiosep.audio.tracks import AudioTrack, choose_track
 from audiosep.errors import install_extra
 
@@ -82,13 +90,19 @@ class AvSource:
         stream, container = self._stream, self._container
         formats = container.format.name.split(",")
         others = [s for s in container.streams if s.index != stream.index and _plays(s)]
-        starts = [float(s.start_time * s.time_base) for s in others if s.start_time is not None]
-        self._zero = min(starts, default=None)
+        first = self._head[0]
         seconds = None if stream.duration is None else float(stream.duration * stream.time_base)
         whole = None if container.duration is None else container.duration / 1e6
-        start = 0.0 if stream.start_time is None else float(stream.start_time * stream.time_base)
-        lengths = Lengths(
-            seconds, tag_seconds(stream.metadata.get("DURATION")), whole, start, self._zero, alone=not others
+        start = _start([stream]) or 0.0
+        self._lengths = lengths = Lengths(
+            seconds,
+            tag_seconds(stream.metadata.get("DURATION")),
+            whole,
+            start,
+            start if first.pts is None else float(first.pts * first.time_base),
+            _start([other for other in others if other.type == "video"]),
+            _start([other for other in others if other.type == "audio"]),
+            alone=not others,
         )
         stated = stated_length(path, formats, lengths)
         self.stated, self.cut = stated.seconds, stated.cut
@@ -107,6 +121,7 @@ class AvSource:
             speakers=layout_mask(frame.layout.name),
             tracks=tracks,
             track=number,
+            start=lengths.first - lateness(lengths.late, self.stated),
         )
 
     def seek(self, sample: int) -> int:
@@ -131,11 +146,13 @@ class AvSource:
 
     def _placed(self) -> Iterator[Array]:
         """The samples of all frames, and silence where the time stamps have none."""
-        timeline = Timeline(self.name, self.info.sample_rate, self._zero, self.stated)
+        timeline = Timeline(self.name, self.info.sample_rate, self._lengths.zero, self.stated)
         position = 0
+        gapless = not has_time_stamps(self._container.format.name.split(","))
         try:
             for frame in chain(self._head, self._frames, (None,)):
-                time = None if frame is None or frame.pts is None else float(frame.pts * frame.time_base)
+                unknown = frame is None or frame.pts is None or (gapless and position > 0)
+                time = None if unknown else float(frame.pts * frame.time_base)
                 for samples in self._samples(frame, position):
                     missing = timeline.silence(time, position)
                     if position == 0:
@@ -222,6 +239,12 @@ def _track(number: int, stream: Any) -> AudioTrack:
 
     name = stream.metadata.get("title", "")
     return AudioTrack(number, stream.language or "", name, bool(stream.disposition & Disposition.default))
+
+
+def _start(streams: Sequence[Any]) -> float | None:
+    """Time stamp of the first packet of all streams, in seconds; None where none is known."""
+    starts = (float(one.start_time * one.time_base) for one in streams if one.start_time is not None)
+    return min(starts, default=None)
 
 
 def _plays(stream: Any) -> bool:

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Sequence
 
 logger = logging.getLogger(__name__)
 
-# A quarter of a picture; containers round time stamps to milliseconds.
-_LATE = 0.01
+_ROUNDING = 0.0015  # seconds, of the two time stamps of a difference: Matroska has milliseconds
+_TOLD = 0.01  # seconds, a quarter of a picture
 GAP = 0.04
 """Seconds by which sound may be late before that counts as a gap: EBU R 37 allows as much."""
 # Beyond this, ffmpeg takes a leap of the time stamps for a new start, as in joined broadcasts (dts_delta_threshold).
@@ -25,7 +25,7 @@ class Timeline:
     Args:
         name: what messages call the file.
         rate: Hz.
-        zero: time stamp in seconds at which the other tracks start, the picture above all; None: there are no others.
+        zero: time stamp in seconds at which the picture starts, else other tracks; None: there are no others.
         stated: duration that the container states, in seconds; None: none.
     """
 
@@ -84,12 +84,12 @@ def lateness(seconds: float, stated: float | None) -> float:
         stated: as in `Timeline`.
     """
     believed = seconds <= _LEAP or (stated is not None and seconds <= stated)
-    return seconds if seconds > _LATE and believed else 0.0
+    return seconds if seconds > _ROUNDING and believed else 0.0
 
 
 def report_start(name: str, late: float) -> None:
-    """Say that silence of so many seconds is put in front of the sound, if it is."""
-    if late:
+    """Say that silence of so many seconds is put in front of the sound, if anybody could hear that."""
+    if late > _TOLD:
         logger.warning("%s: its sound starts %.2f s after the picture: silence fills that", name, late)
 
 

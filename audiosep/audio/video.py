@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import re
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from audiosep.atomic import PendingFile
+from audiosep.audio.info import AudioInfo
 from audiosep.audio.limits import check_channels, check_rate
 from audiosep.audio.samples import Array, check_finite
 from audiosep.audio.speakers import plain
-from audiosep.audio.tracks import AudioTrack
-from audiosep.audio.video_formats import CONTAINERS, check_sound
+from audiosep.audio.video_formats import CONTAINERS, Container, check_sound
 from audiosep.audio.wav import WavFile
 from audiosep.errors import AudioError
+
+_LOCAL = ("-protocol_whitelist", "file,pipe")  # only local files, because playlists can name addresses
+_SAMPLE = 5  # seconds of a video by which it is measured where its sound comes to lie
 
 
 class VideoWriter:
@@ -26,10 +30,10 @@ class VideoWriter:
 
     Args:
         path: the file to write, in an existing folder; its suffix is one of CONTAINERS.
-        source: the video with the picture.
+        source: the video with the picture, and the sound that the new one takes the place of: it starts where that
+            one starts, and has its language and name.
         sample_rate: Hz.
         channels: 1 to 8.
-        track: the one that the new sound takes the place of, for its language and name.
         mark: of outputs, see `audio.marker`.
         overwrite: whether a file that lies there already may be replaced.
         speakers: a bit for each channel, as in `audio.speakers`; 0: not known.
@@ -41,10 +45,9 @@ class VideoWriter:
     def __init__(
         self,
         path: Path,
-        source: Path,
+        source: AudioInfo,
         sample_rate: int,
         channels: int,
-        track: AudioTrack,
         mark: str,
         *,
         overwrite: bool,
@@ -52,7 +55,7 @@ class VideoWriter:
     ) -> None:
         self.path = path
         self.clipped = 0
-        self._source, self._track, self._mark = source, track, mark
+        self._source, self._mark = source, mark
         check_rate(sample_rate)
         check_channels(channels)
         check_sound(path, channels, speakers)
@@ -109,22 +112,52 @@ class VideoWriter:
 
     def _join(self) -> None:
         container = CONTAINERS[self.path.suffix.lower()]
-        command = ["ffmpeg", "-v", "error", "-nostdin", "-y", "-protocol_whitelist", "file,pipe"]
-        command += ["-i", f"file:{self._source}", "-protocol_whitelist", "file,pipe"]
-        command += ["-i", f"file:{self._sound.temporary}", "-map", "0:V", "-map", "1:a:0", "-map", "0:s?"]
+        start = self._source.start - _begins(self._source.path)
+        if container.measured:
+            self._run(container, start, ["-t", str(_SAMPLE)])
+            pictures, sounds = _first(self._source.path), _first(self._pending.temporary)
+            if "V" in pictures and len(sounds) == 2:
+                start += self._source.start - pictures["V"] - (sounds["a"] - sounds["V"])
+        self._run(container, start)
+
+    def _run(self, container: Container, start: float, options: Sequence[str] = ()) -> None:
+        """Write the video with sound that begins `start` seconds after the source."""
+        source = self._source
+        command = ["ffmpeg", "-v", "error", "-nostdin", "-y", *_LOCAL, "-i", f"file:{source.path}"]
+        command += [*_LOCAL, "-itsoffset", f"{start:.6f}", "-i", f"file:{self._sound.temporary}"]
+        command += ["-map", "0:V", "-map", "1:a:0", "-map", "0:s?"]
         command += ["-map_metadata", "0", "-map_chapters", "0", "-c", "copy"]
         command += ["-c:a", container.codec, "-b:a", container.bitrate]
         command += ["-ar", str(rate)] if (rate := container.rate_for(self._rate)) else []
-        for key, text in (("language", self._track.language), ("title", self._track.name)):
+        for key, text in (("language", source.heard.language), ("title", source.heard.name)):
             command += ["-metadata:s:a:0", f"{key}={text}"] if text else []
         command += ["-metadata", f"encoding_tool={self._mark}"]
-        command += ["-f", container.muxer, f"file:{self._pending.temporary}"]
+        command += [*options, "-f", container.muxer, f"file:{self._pending.temporary}"]
         # Of formats such as MPEG-TS ffmpeg counts the time from the first of the streams that it uses, and the
         # reader from the first of all.
-        command += ["-map", "0:a", "-c", "copy", "-f", "null", "-"]
+        command += ["-map", "0:a", "-c", "copy", *options, "-f", "null", "-"]
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
         if done.returncode:
             reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
             if missing := re.search(r"'0:(V|a)' matches no streams", done.stderr):
                 reason = "there is no picture in it" if missing[1] == "V" else "ffmpeg finds no sound in it"
-            raise AudioError(f"ffmpeg cannot copy the picture of {self._source} ({reason}): leave out --video")
+            raise AudioError(f"ffmpeg cannot copy the picture of {source.path} ({reason}): leave out --video")
+
+
+def _begins(video: Path) -> float:
+    """Where on its time line a video begins for ffmpeg, which counts from there: seconds."""
+    command = ["ffmpeg", "-nostdin", *_LOCAL, "-i", f"file:{video}"]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
+    found = re.search(r"^  Duration: .*, start: (-?[\d.]+)", done.stderr, re.M)
+    return 0.0 if found is None else float(found[1])
+
+
+def _first(video: Path) -> dict[str, float]:
+    """Time stamps in seconds of the first picture (V) and the first decoded sound (a) of a video, where there are."""
+    command = ["ffmpeg", "-v", "error", "-nostdin", *_LOCAL, "-copyts", "-i", f"file:{video}"]
+    command += ["-map", "0:V:0", "-map", "0:a:0", "-frames:v", "1", "-frames:a", "1", "-c:v", "copy"]
+    command += ["-f", "framecrc", "-"]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
+    bases = dict(re.findall(r"^#tb (\d): 1/(\d+)", done.stdout, re.M))
+    stamps = re.findall(r"^(\d), *-?\d+, *(-?\d+),", done.stdout, re.M)
+    return {"Va"[int(stream)]: int(stamp) / int(bases[stream]) for stream, stamp in reversed(stamps)}

@@ -21,6 +21,7 @@ class Container:
         channels: most channels of the sound.
         rates: sample rates in Hz that the sound is resampled to, in order; empty: ffmpeg chooses.
         usual: whether there is one speaker layout for each number of channels.
+        measured: whether some versions of ffmpeg put the sound into another place than where they are told.
     """
 
     muxer: str
@@ -29,6 +30,7 @@ class Container:
     channels: int = 8
     rates: tuple[int, ...] = ()
     usual: bool = False
+    measured: bool = False
 
     def rate_for(self, sample_rate: int) -> int | None:
         """The rate of the sound, Hz: the same, or the next one above, else the highest; None: ffmpeg chooses."""
@@ -44,7 +46,8 @@ CONTAINERS = {
     ".m4v": Container("mp4"),
     ".mov": Container("mov"),
     ".mkv": Container("matroska"),
-    ".webm": Container("webm", "libopus", usual=True),
+    # ffmpeg 5.1 leaves the delay of Opus, 6.5 ms, out of the time stamps; later versions do not.
+    ".webm": Container("webm", "libopus", usual=True, measured=True),
     ".avi": Container("avi", "pcm_s16le"),  # avi cannot say what the encoders of compressed sound start with
     ".mpg": _MPG,
     ".mpeg": _MPG,

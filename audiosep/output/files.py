@@ -15,12 +15,12 @@ from audiosep.atomic import OldFiles, make_folder
 from audiosep.audio import FORMATS, AudioWriter, can_clip, check_format, written_rate
 from audiosep.audio.chapters import WITHOUT_CHAPTERS, Chapter
 from audiosep.audio.covers import Cover
+from audiosep.audio.info import AudioInfo
 from audiosep.audio.loudness import LoudnessMeter
 from audiosep.audio.marker import Origin, fingerprint, mark_for
 from audiosep.audio.samples import Array
 from audiosep.audio.speakers import layout_name, low_passed
 from audiosep.audio.stem_file import STEM_FILE, check_stem_file
-from audiosep.audio.tracks import AudioTrack
 from audiosep.audio.video import VideoWriter
 from audiosep.audio.video_formats import check_sound
 from audiosep.errors import AudioError
@@ -51,8 +51,8 @@ class Outputs:
         on_clip: what to do if an output would clip: "gain" multiplies all outputs by one gain, "float" writes all of
             them as floats, "clip" saturates.
         overwrite: whether existing files may be replaced.
-        video: a video whose picture is copied into each file, which has its container; None for sound alone.
-        track: of the video, the one that was separated, for its language and name.
+        video: a video whose picture is copied into each file, which has its container, and the track that was
+            separated; None for sound alone.
         loudness: of the loudest output, LUFS; None: as they are.
         peak: largest absolute sample of all outputs if it is known beforehand; then no temporary files are needed.
         tracks: names of the recordings that are written, as the tracks of the only file; empty for one file each.
@@ -88,8 +88,7 @@ class Outputs:
         bitrate: int | None = None,
         on_clip: OnClip = "gain",
         overwrite: bool = False,
-        video: Path | None = None,
-        track: AudioTrack | None = None,
+        video: AudioInfo | None = None,
         loudness: float | None = None,
         peak: float | None = None,
         tracks: Sequence[str] = (),
@@ -122,7 +121,7 @@ class Outputs:
         self._speakers, self._cover, self._bitrate = speakers, cover, bitrate
         self._chapters = () if tracks else tuple(chapters)
         self._on_clip = on_clip
-        self._video, self._track = video, track or AudioTrack(1)
+        self._video = video
         origin = None if recording is None else fingerprint(recording)
         self._marks = {
             name: mark_for(None if origin is None else Origin(origin, (works or {}).get(name))) for name in paths
@@ -260,7 +259,6 @@ class Outputs:
                 path,
                 self._video,
                 *self._shape,
-                self._track,
                 self._marks[name],
                 overwrite=self._overwrite,
                 speakers=self._speakers,

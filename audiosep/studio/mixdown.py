@@ -101,8 +101,7 @@ def write_mix(
         DependencyError: the encoder is not installed.
     """
     blocks = mixed(recording, tracks, weights)
-    picture = recording.path if video else None
-    with _outputs({name: path}, recording, format, video=picture, track=recording.info.heard) as outputs:
+    with _outputs({name: path}, recording, format, video=recording.info if video else None) as outputs:
         for block in blocks:
             outputs.write({name: block})
     return outputs.gain
