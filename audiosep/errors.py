@@ -15,6 +15,10 @@ class InputError(AudioSepError, ValueError):
     """An argument or its content cannot be processed (NaN, no samples, unknown option)."""
 
 
+class BehindTheEndError(InputError):
+    """A part of a recording begins where the recording has ended."""
+
+
 class AudioError(AudioSepError):
     """An audio file cannot be read or written."""
 

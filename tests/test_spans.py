@@ -111,6 +111,13 @@ def test_spans_that_cannot_be_heard_are_refused(separator: Separator, mixture: M
         write_audio(tmp_path / name, mix, 16000)
     with pytest.raises(QueryError, match="ends before 5-6 s"):
         separator.separate_files(tmp_path / "a.wav", Query("x", spans=[(5, 6)]), tmp_path / "out")
+    for place in (0.6, 0.9):  # in the span, and in what is around it
+        broken = mix.copy()
+        broken[0, round(place * 16000)] = np.nan
+        soundfile.write(tmp_path / "a.wav", broken.T, 16000, subtype="FLOAT")
+        with pytest.raises(InputError, match=rf"holds nan at sample \d+ \({place}"):
+            separator.separate_files(tmp_path / "a.wav", Query(spans=[(0.5, 0.7)]), tmp_path / "out")
+    write_audio(tmp_path / "a.wav", mix, 16000, overwrite=True)
     with pytest.raises(InputError, match="one by one"):
         separator.separate_files(tmp_path, Query("x", spans=[(0.1, 0.5)]), tmp_path / "out")
     with pytest.raises(QueryError, match="times of one recording"):

@@ -23,7 +23,7 @@ from audiosep.audio.samples import Array, check_finite
 from audiosep.audio.source import Unreadable
 from audiosep.audio.spool import name_of, needs_spool, place_of, spool
 from audiosep.audio.tracks import describe_choice
-from audiosep.errors import AudioError, InputError
+from audiosep.errors import AudioError, BehindTheEndError, InputError
 
 logger = logging.getLogger(__name__)
 
@@ -156,7 +156,7 @@ class AudioReader:
             if self._first:
                 first, ends = self._first / self.info.sample_rate, self.info.seconds
                 end = "" if ends is None else f", it ends at {ends:.2f} s"
-                raise InputError(f"{self.name} holds no samples from {first:.2f} s on{end}: start earlier")
+                raise BehindTheEndError(f"{self.name} holds no samples from {first:.2f} s on{end}: start earlier")
             raise InputError(f"{self.name} holds no samples: export it again")
         if self._length is None:
             self._report_missing()

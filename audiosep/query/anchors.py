@@ -16,7 +16,7 @@ from torch import Tensor
 from audiosep.audio import read_audio
 from audiosep.audio.mixture import Mixture
 from audiosep.audio.samples import Array
-from audiosep.errors import InputError, QueryError
+from audiosep.errors import BehindTheEndError, QueryError
 from audiosep.hearing.spans import Span
 from audiosep.query.own_sound import EmbeddedExample, listen
 from audiosep.query.query import Query
@@ -61,6 +61,7 @@ def find_anchors(queries: Sequence[Query], read: ReadPart, separator: Separator)
 
     Raises:
         QueryError: a span is silent, too short, or behind the end of the recording.
+        InputError: NaN or infinity in a span, or around it.
         ModelError: the model takes no examples of sounds.
     """
     return {query: _anchor(query, read, separator) for query in queries if query.anchored}
@@ -86,9 +87,9 @@ def parts_of_file(path: Path, track: str | None = None) -> ReadPart:
 
     def read(start: float, end: float) -> tuple[Array, int]:
         try:
-            return read_audio(path, start=start, seconds=end - start, track=track)
-        except InputError:  # behind the end
-            beginning, rate = read_audio(path, seconds=0.1, track=track)
+            return read_audio(path, max_seconds=None, start=start, seconds=end - start, track=track)
+        except BehindTheEndError:
+            beginning, rate = read_audio(path, max_seconds=None, seconds=0.1, track=track)
             return beginning[:, :0], rate
 
     return read
