@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -419,6 +420,17 @@ def test_mpeg_audio_is_what_ffmpeg_decodes_wherever_reading_starts(
         part = read_audio(path, start=first / rate, seconds=0.2)[0]
         np.testing.assert_allclose(part, whole[:, first : first + part.shape[1]], atol=1e-6)
     assert not capfd.readouterr().err  # of mpg123
+
+
+def test_what_is_opened_is_described_as_its_file_is(tmp_path: Path) -> None:
+    write_audio(tmp_path / "a.flac", np.zeros((2, 4800), np.float32), 48_000)
+    by_path = probe(tmp_path / "a.flac")
+    data = (tmp_path / "a.flac").read_bytes()
+    with (tmp_path / "a.flac").open("rb") as file:
+        assert probe(file) == by_path
+    assert probe(io.BytesIO(data)) == probe(data) == replace(by_path, path=Path("-"))
+    with pytest.raises(AudioError, match="the bytes object cannot be read as audio"):
+        probe(b"no recording")
 
 
 def test_a_part_of_nothing_and_of_damaged_audio_is_refused_by_name(tmp_path: Path) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import signal
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -32,6 +34,13 @@ RATE = 16000
 def clip(path: Path, level: float = 0.5, seconds: float = 0.5) -> Path:
     write_audio(path, level * np.random.default_rng(0).uniform(-1, 1, (1, int(seconds * RATE))), RATE)
     return path
+
+
+def write_nan(path: Path) -> None:
+    """Put a sample that is no number into a wav file of floats."""
+    data = bytearray(path.read_bytes())
+    data[-4:] = struct.pack("<f", np.nan)
+    path.write_bytes(data)
 
 
 @pytest.fixture
@@ -133,6 +142,18 @@ def test_an_example_counts_once_by_what_it_sounds(
     assert len(sounds.remember("bell", clips[0], separator, at=[(0.1, 0.3), (0.1, 0.3), (0, 0.2)]).examples) == 2
 
 
+def test_examples_are_opened_files_and_bytes_too(sounds: Sounds, separator: Separator, clips: list[Path]) -> None:
+    by_path = sounds.remember("kettle", clips[0], separator, at=[(0.1, 0.3), (0.2, 0.4)])
+    data = clips[0].read_bytes()
+    with clips[0].open("rb") as file:
+        opened = sounds.remember("opened", file, separator, at=[(0.1, 0.3), (0.2, 0.4)])
+    assert [(one.file, one.digest) for one in opened.examples] == [(one.file, one.digest) for one in by_path.examples]
+    assert [one.file for one in sounds.remember("bytes", data, separator).examples] == [""]
+    assert len(sounds.remember("both", [io.BytesIO(data), clips[1]], separator).examples) == 2
+    with pytest.raises(InputError, match="example 2: the BytesIO object was empty"):
+        sounds.remember("empty", [data, io.BytesIO()], separator)
+
+
 def test_bad_examples_are_all_named_and_nothing_is_remembered(
     sounds: Sounds, separator: Separator, clips: list[Path], tmp_path: Path
 ) -> None:
@@ -143,6 +164,12 @@ def test_bad_examples_are_all_named_and_nothing_is_remembered(
         sounds.remember("kettle", [*clips, silent, short, broken], separator)
     assert all(path.name in str(error.value) for path in (silent, short, broken))
     assert "kettle0" not in str(error.value)
+    write_audio(tmp_path / "silent night.wav", np.ones((1, RATE)), RATE, depth="float")
+    write_nan(tmp_path / "silent night.wav")
+    with pytest.raises(InputError, match="holds nan at sample"):  # whatever its name says
+        sounds.remember("kettle", tmp_path / "silent night.wav", separator)
+    with pytest.raises(InputError, match=r"it ends at 1\.00 s, before 5\.00 s"):
+        sounds.remember("kettle", (np.ones((1, RATE)), RATE), separator, at=[(5, 6)])
     with pytest.raises(AudioError, match=r"1 examples: there is no file none\.wav"):
         sounds.remember("kettle", [*clips, "none.wav"], separator)
     assert not sounds

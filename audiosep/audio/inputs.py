@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeGuard
 
 from audiosep.errors import AudioError, InputError, missing_file
 
@@ -13,9 +13,14 @@ AudioFile = str | Path | BinaryIO | bytes
 """A recording as a path, an opened file or the bytes of a file; "-" is standard input."""
 
 
-def is_opened(value: object) -> bool:
+def is_opened(value: object) -> TypeGuard[BinaryIO | bytes]:
     """Whether something is a file that is opened for reading, or the bytes of one."""
     return isinstance(value, bytes | bytearray | memoryview) or hasattr(value, "read")
+
+
+def is_file(value: object) -> TypeGuard[AudioFile]:
+    """Whether something is an `AudioFile`, and not an array."""
+    return isinstance(value, str | Path) or is_opened(value)
 
 
 def is_pipe(path: str | Path) -> bool:

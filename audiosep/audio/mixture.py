@@ -12,7 +12,7 @@ import numpy as np
 from audiosep.audio.arrays import as_array
 from audiosep.audio.decode import AudioReader
 from audiosep.audio.info import AudioInfo
-from audiosep.audio.inputs import is_opened
+from audiosep.audio.inputs import is_file, is_opened
 from audiosep.audio.limits import check_rate
 from audiosep.audio.samples import Array
 from audiosep.audio.spool import name_of
@@ -57,7 +57,7 @@ def load_mixture(mix: Any, sample_rate: int | None, track: int | str | None = No
             f"one recording at a time, got {len(mix)} paths: call it for each of them, or write files with "
             "Separator.separate_files([...], queries, folder)"
         )
-    if isinstance(mix, str | Path) or is_opened(mix):
+    if is_file(mix):
         if sample_rate is not None:
             raise InputError(f"sample_rate is for arrays, and {name_of(mix)} says its own: leave it out")
         with AudioReader(mix, track=track) as reader:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from pathlib import Path
 
 from audiosep.audio.ffmpeg import FFmpegSource
 from audiosep.audio.info import AudioInfo
-from audiosep.audio.inputs import check_file
+from audiosep.audio.inputs import AudioFile, check_file, is_opened
 from audiosep.audio.pyav import AvSource
 from audiosep.audio.sndfile import SoundFileSource
 from audiosep.audio.source import Source, Unreadable
+from audiosep.audio.spool import name_of, place_of, spool
 from audiosep.errors import AudioError, InputError
 
 BACKENDS: dict[str, Callable[[Path, int | str | None], Source]] = {
@@ -20,20 +23,29 @@ BACKENDS: dict[str, Callable[[Path, int | str | None], Source]] = {
 }
 
 
-def probe(path: str | Path, track: int | str | None = None) -> AudioInfo:
+def probe(path: AudioFile, track: int | str | None = None) -> AudioInfo:
     """Describe a file without decoding it.
 
     Args:
-        path: an audio file, or a video with sound.
+        path: an audio file, or a video with sound; also an opened file, which is read, or the bytes of one.
         track: number, language or name of an audio track; None: the default one.
 
     Raises:
         AudioError: no such file, a folder, or nothing that a decoder knows.
         InputError: an empty file, no such track, or `-`, which can be read only once.
     """
+    if is_opened(path):
+        with tempfile.TemporaryDirectory(prefix="audiosep-") as folder:
+            copy = Path(folder, "opened")
+            spool(path, copy, None)
+            return replace(_described(copy, track, name_of(path)), path=place_of(path))
     if str(path) == "-":
         raise InputError("standard input can be read only once: open it with AudioReader('-') and read its .info")
-    source = open_source(check_file(path), track)
+    return _described(check_file(place_of(path)), track, str(path))
+
+
+def _described(path: Path, track: int | str | None, name: str) -> AudioInfo:
+    source = open_source(path, track, name=name)
     source.close()
     return source.info
 

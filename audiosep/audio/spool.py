@@ -49,43 +49,63 @@ def spool(recording: AudioFile, target: Path, max_seconds: float | None) -> None
         InputError: it is empty, endless, a terminal, or not opened in binary mode.
         AudioError: it cannot be copied.
     """
-    if isinstance(recording, bytes | bytearray | memoryview):
-        _copy(io.BytesIO(recording), target, max_seconds)
-    elif not isinstance(recording, str | Path):
-        _copy(recording, target, max_seconds)
-    elif str(recording) != "-":
-        with Path(recording).open("rb") as pipe:
-            _copy(pipe, target, max_seconds)
-    elif sys.stdin is None or sys.stdin.isatty():
-        raise InputError("standard input is a terminal: pipe a file into it, as in `audiosep ... - < song.wav`")
-    else:
-        _copy(sys.stdin.buffer, target, max_seconds)
-    if target.stat().st_size == 0:
-        remedy = "go back to its start with seek(0)" if is_opened(recording) else "check the command that writes to it"
-        raise InputError(f"{name_of(recording)} was empty: {remedy}")
-
-
-def _copy(source: BinaryIO, target: Path, max_seconds: float | None) -> None:
-    """Copy what is opened; what has more bytes than the longest allowed recording is refused while it is read."""
-    most = math.inf if max_seconds is None else _HEADERS + max_seconds * MAX_CHANNELS * MAX_RATE * _WIDEST
-    copied = 0
     try:
         with target.open("wb") as file:
-            while data := source.read(1 << 20):
-                if not isinstance(data, bytes):
-                    raise InputError(
-                        f"an opened recording must give bytes, not {type(data).__name__}: open it with "
-                        "open(path, 'rb'), or pass await file.read() of an upload"
-                    )
-                copied += len(data)
-                if copied > most:
-                    raise InputError(
-                        f"the pipe does not end: {copied} bytes are more than {max_seconds:.0f} s of audio can "
-                        "have: raise max_seconds if that is right, or cut the recording"
-                    )
-                file.write(data)
+            if is_opened(recording):
+                _copy(recording, file, max_seconds)
+            elif str(recording) != "-":
+                with Path(recording).open("rb") as pipe:  # type: ignore[arg-type]  # a path
+                    _copy(pipe, file, max_seconds)
+            elif sys.stdin is None or sys.stdin.isatty():
+                raise InputError("standard input is a terminal: pipe a file into it, as in `audiosep ... - < song.wav`")
+            else:
+                _copy(sys.stdin.buffer, file, max_seconds)
     except OSError as error:
         raise AudioError(
             f"the pipe cannot be copied to {target.parent} ({error.strerror}): free space there, or set TMPDIR to "
             "another folder"
         ) from error
+    _check_size(recording, target.stat().st_size)
+
+
+def content_of(recording: BinaryIO | bytes) -> bytes:
+    """The bytes of an opened file from where it stands, for what is read more than once.
+
+    Args:
+        recording: `is_opened`.
+
+    Raises:
+        InputError: it is empty, or not opened in binary mode.
+    """
+    file = io.BytesIO()
+    _copy(recording, file, None)
+    _check_size(recording, file.tell())
+    return file.getvalue()
+
+
+def _check_size(recording: AudioFile, size: int) -> None:
+    """Refuse a recording of which nothing came, in bytes."""
+    if size == 0:
+        remedy = "go back to its start with seek(0)" if is_opened(recording) else "check the command that writes to it"
+        raise InputError(f"{name_of(recording)} was empty: {remedy}")
+
+
+def _copy(source: BinaryIO | bytes, target: BinaryIO, max_seconds: float | None) -> None:
+    """Copy what is opened; what has more bytes than the longest allowed recording is refused while it is read."""
+    if isinstance(source, bytes | bytearray | memoryview):
+        source = io.BytesIO(source)
+    most = math.inf if max_seconds is None else _HEADERS + max_seconds * MAX_CHANNELS * MAX_RATE * _WIDEST
+    copied = 0
+    while data := source.read(1 << 20):
+        if not isinstance(data, bytes):
+            raise InputError(
+                f"an opened recording must give bytes, not {type(data).__name__}: open it with "
+                "open(path, 'rb'), or pass await file.read() of an upload"
+            )
+        copied += len(data)
+        if copied > most:
+            raise InputError(
+                f"the pipe does not end: {copied} bytes are more than {max_seconds:.0f} s of audio can "
+                "have: raise max_seconds if that is right, or cut the recording"
+            )
+        target.write(data)

@@ -20,12 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
 import audiosep
 from audiosep import errors
-from audiosep.audio import read_audio
 from audiosep.cluster.allocation import Allocation, allocate
 from audiosep.cluster.ledger import REPORT, Ledger, file_state, open_ledger
 from audiosep.cluster.ray_session import import_ray, ray_session
@@ -46,6 +44,7 @@ from audiosep.output.output_options import OutputOptions
 from audiosep.output.plan import OutputPaths
 from audiosep.output.recordings import InputFile, find_recordings
 from audiosep.progress import Progress, says_stop
+from audiosep.query.example import example_samples
 from audiosep.query.query import Query, as_queries
 from audiosep.query.sounds import Sounds
 from audiosep.separator import Queries
@@ -197,13 +196,11 @@ def _check_names(queries: Sequence[Query]) -> None:
 def _portable(query: Query) -> Query:
     """The query with arrays in place of files and tensors, for processes that have neither the file nor the device."""
     audio, embedding = query.audio, query.embedding
-    if isinstance(audio, str | Path):
-        audio = read_audio(audio)
-    elif isinstance(audio, tuple | list) and len(audio) == 2 and np.ndim(audio[1]) == 0:
-        audio = (_array(audio[0]), int(audio[1]))
-    negative = tuple(map(_portable, query.negatives)) or None
     name = query.name if audio is None else query.label  # which may be that of the file
-    return dataclasses.replace(query, audio=_array(audio), embedding=_array(embedding), negative=negative, name=name)
+    if audio is not None:
+        audio = example_samples(audio, None)
+    negative = tuple(map(_portable, query.negatives)) or None
+    return dataclasses.replace(query, audio=audio, embedding=_array(embedding), negative=negative, name=name)
 
 
 def _array(values: Any) -> Any:

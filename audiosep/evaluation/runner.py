@@ -167,7 +167,8 @@ def _query_text(query: Query) -> str:
     """A text that is equal for equal queries, in every run."""
     audio = query.audio[0] if isinstance(query.audio, tuple) else query.audio
     arrays = [
-        x if x is None or isinstance(x, str | Path) else np.asarray(x).tobytes() for x in (audio, query.embedding)
+        x if x is None or isinstance(x, str | Path | bytes) else np.asarray(x).tobytes()
+        for x in (audio, query.embedding)
     ]
     plain = (query.text, query.weight, [_query_text(q) for q in query.negatives], arrays)
     return hashlib.sha256(repr(plain).encode()).hexdigest()

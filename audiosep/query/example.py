@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,13 +10,42 @@ from torch import Tensor
 
 from audiosep.audio import check_rate, read_audio
 from audiosep.audio.arrays import as_array
-from audiosep.errors import QueryError
+from audiosep.audio.inputs import AudioFile, is_file
+from audiosep.audio.samples import Array
+from audiosep.errors import BehindTheEndError, QueryError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-Example = str | Path | tuple["NDArray[Any] | Tensor", int]
-"""A recording: a path, or an array and its sample rate in Hz."""
+Example = AudioFile | tuple["NDArray[Any] | Tensor", int]
+"""A recording: a path, an opened file, the bytes of a file, or an array and its sample rate in Hz."""
+
+
+def example_samples(audio: Any, sample_rate: int | None, span: tuple[float, float] | None = None) -> tuple[Array, int]:
+    """An example recording as (channels, samples) and its sample rate.
+
+    Args:
+        audio: an `Example`, or an array.
+        sample_rate: Hz, of an array without one.
+        span: start and end of the part that is meant, seconds; None for all.
+
+    Raises:
+        QueryError: an array without a sample rate.
+        AudioError: a file that cannot be read.
+        InputError: an array that is no recording, or that has ended before the span.
+    """
+    start, end = span or (0.0, None)
+    if is_file(audio):
+        return read_audio(audio, start=start, seconds=None if end is None else end - start)
+    if isinstance(audio, tuple | list) and len(audio) == 2 and np.ndim(audio[1]) == 0:
+        audio, sample_rate = audio[0], check_rate(audio[1])
+    if sample_rate is None:
+        raise QueryError("an audio query given as an array needs its sample rate: Query(audio=(array, rate))")
+    array = as_array(audio)[0]
+    part = array[:, round(start * sample_rate) : None if end is None else round(end * sample_rate)]
+    if not part.shape[1]:
+        raise BehindTheEndError(f"it ends at {array.shape[1] / sample_rate:.2f} s, before {start:.2f} s: start earlier")
+    return part, sample_rate
 
 
 def example_audio(audio: Any, sample_rate: int | None, span: tuple[float, float] | None = None) -> tuple[Tensor, int]:
@@ -29,20 +57,11 @@ def example_audio(audio: Any, sample_rate: int | None, span: tuple[float, float]
         span: start and end of the part that is meant, seconds; None for all.
 
     Raises:
-        QueryError: it is silent, or an array without a sample rate.
-        AudioError: a file that cannot be read.
-        InputError: an array that is no recording.
+        QueryError: it is silent, or as `example_samples`.
+        AudioError: as `example_samples`.
+        InputError: as `example_samples`.
     """
-    start, end = span or (0.0, None)
-    if isinstance(audio, str | Path):
-        array, rate = read_audio(audio, start=start, seconds=None if end is None else end - start)
-    else:
-        if isinstance(audio, tuple | list) and len(audio) == 2 and np.ndim(audio[1]) == 0:
-            audio, sample_rate = audio[0], check_rate(audio[1])
-        if sample_rate is None:
-            raise QueryError("an audio query given as an array needs its sample rate: Query(audio=(array, rate))")
-        array, rate = as_array(audio)[0], sample_rate
-        array = array[:, round(start * rate) : None if end is None else round(end * rate)]
+    array, rate = example_samples(audio, sample_rate, span)
     if not array.any():
         raise QueryError("the example recording of an audio query is silent")
     # A plain mean would cancel a sound whose channels are in opposite phase.

@@ -16,7 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from audiosep.audio import resample
+from audiosep.audio.inputs import is_file, is_opened
 from audiosep.audio.samples import Array
+from audiosep.audio.spool import content_of, place_of
 from audiosep.audio.synthetic import tone_and_noise
 from audiosep.errors import AudioError, AudioSepError, InputError, ModelError, QueryError
 from audiosep.query.encoder import QueryEncoder
@@ -58,7 +60,7 @@ class EmbeddedExample:
     """One example of a sound.
 
     Attributes:
-        file: name of its file; "" for an array.
+        file: name of its file; "" for an array, and an opened file without a name.
         start: of the part that is meant, seconds.
         seconds: length of that part.
         embedding: (dimension,), L2-normalised.
@@ -160,10 +162,16 @@ def hear(
     found: list[EmbeddedExample] = []
     problems: list[str] = []
     unread = 0
+    contents: dict[int, bytes] = {}  # of opened files, of which several parts may be meant
     _encoder(separator)
     for number, (audio, span) in enumerate(examples, 1):
-        name = str(audio) if isinstance(audio, str | Path) else f"example {number}"
+        place = place_of(audio) if is_file(audio) else Path("-")
+        name = f"example {number}" if str(place) == "-" else str(place)
         try:
+            if is_opened(audio):
+                if id(audio) not in contents:
+                    contents[id(audio)] = content_of(audio)
+                audio = contents[id(audio)]
             waveform, rate = example_audio(audio, None, span)
             seconds = len(waveform) / rate
             if float(waveform.abs().max()) < _SILENT:
@@ -171,11 +179,11 @@ def hear(
             if seconds < _SHORT:
                 raise QueryError(f"it is too short ({seconds:.3f} s; at least {_SHORT} s)")
             at_rate = _at_rate(waveform, rate, separator)
-            file = Path(audio).name if isinstance(audio, str | Path) else ""
+            file = "" if str(place) == "-" else place.name
             heard = _embedded(separator, at_rate, file, span[0] if span else 0.0, seconds, keep_audio)
             found.append(replace(heard, digest=_digest(waveform, rate)))
         except (AudioSepError, OSError) as error:
-            reason = "it is silent" if "silent" in str(error) else str(error)
+            reason = str(error)
             problems.append(reason if name in reason else f"{name}: {reason}")
             unread += isinstance(error, AudioError | OSError)
     if problems:

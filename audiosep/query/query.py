@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections.abc import Hashable, Iterable, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from audiosep.audio.inputs import AudioFile, is_opened
+from audiosep.audio.spool import content_of, place_of
 from audiosep.errors import QueryError
 
 if TYPE_CHECKING:
@@ -27,8 +29,8 @@ class Query:
 
     Args:
         text: words, such as "piano" or "a dog barking far away".
-        audio: an example of the sound: a path, or an array of shape (samples,) or (channels, samples) at the sample
-            rate of the mixture, or (array, sample rate in Hz).
+        audio: an example of the sound: a path, an opened file, which is read at once, the bytes of one, an array of
+            shape (samples,) or (channels, samples) at the sample rate of the mixture, or (array, sample rate in Hz).
         embedding: (dimension,) computed elsewhere in the model's query space.
         negative: what to keep out: words, a Query, or several of them.
         weight: how strongly `negative` counts, >= 0.
@@ -38,12 +40,15 @@ class Query:
         negative_spans: where something can be heard that is to be kept out, in place of what is around `spans`.
 
     Raises:
+        InputError: an opened file that is empty, or not in binary mode.
         QueryError: not exactly one kind of query, empty text, a text or name that is none, a weight that is negative or
             not finite, or spans that end before they begin or stand beside `audio` or `embedding`.
     """
 
     text: str | None = None
-    audio: str | Path | NDArray[Any] | Tensor | tuple[NDArray[Any] | Tensor, int] | None = None
+    audio: AudioFile | NDArray[Any] | Tensor | tuple[NDArray[Any] | Tensor, int] | None = field(
+        default=None, repr=False
+    )
     embedding: NDArray[Any] | Tensor | Sequence[float] | None = None
     negative: str | Query | tuple[str | Query, ...] | list[str | Query] | None = None
     weight: float = 1.0
@@ -52,6 +57,8 @@ class Query:
     negative_spans: Sequence[tuple[float, float]] = ()
 
     def __post_init__(self) -> None:
+        if is_opened(self.audio):
+            self._keep_content()
         given = [k for k in ("text", "audio", "embedding") if getattr(self, k) is not None]
         for name in ("spans", "negative_spans"):
             value = getattr(self, name)
@@ -72,6 +79,13 @@ class Query:
             raise QueryError(f"the name of a query must be text, got {self.name!r}")
         if not isinstance(self.weight, Real) or not (math.isfinite(self.weight) and self.weight >= 0):
             raise QueryError(f"weight must be a finite number of at least 0, got {self.weight!r}")
+
+    def _keep_content(self) -> None:
+        """Bytes in place of an opened file, which could be read only once, and its name."""
+        place = place_of(self.audio)  # type: ignore[arg-type]  # it is opened
+        if self.name is None and str(place) != "-":
+            object.__setattr__(self, "name", place.stem)
+        object.__setattr__(self, "audio", content_of(self.audio))  # type: ignore[arg-type]  # as above
 
     @property
     def label(self) -> str:
@@ -157,7 +171,7 @@ def _meant(query: Query) -> Hashable:
     """What two queries of one sound have in common; arrays are the same if they are one object."""
     return (
         fold_name(query.text or ""),
-        Path(query.audio).absolute() if isinstance(query.audio, str | Path) else id(query.audio),
+        _same_example(query.audio),
         id(query.embedding),
         frozenset(map(_meant, query.negatives)),
         query.weight,
@@ -165,6 +179,13 @@ def _meant(query: Query) -> Hashable:
         query.spans,
         query.negative_spans,
     )
+
+
+def _same_example(audio: object) -> Hashable:
+    """Equal for the same example: by place or content, and one array only for itself."""
+    if isinstance(audio, str | Path):
+        return Path(audio).absolute()
+    return audio if isinstance(audio, bytes) else id(audio)
 
 
 def fold_name(name: str) -> str:

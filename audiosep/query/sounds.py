@@ -19,6 +19,7 @@ from weakref import WeakKeyDictionary
 import filelock
 
 from audiosep.atomic import make_folder, remove_leftovers, write_bytes
+from audiosep.audio.inputs import is_file
 from audiosep.errors import AudioSepError, InputError, ModelError, missing_file
 from audiosep.hearing.spans import checked_spans
 from audiosep.query.encoder import QueryEncoder
@@ -103,7 +104,8 @@ class Sounds(Mapping[str, OwnSound]):
 
         Args:
             name: of the sound; queries of this text are answered with it.
-            examples: recordings of the sound and little else: paths, or pairs of array and sample rate in Hz.
+            examples: recordings of the sound and little else: paths, opened files, bytes of files, or pairs of array
+                and sample rate in Hz.
             separator: whose model hears them, from `audiosep.load`.
             at: start and end, in seconds, of the parts of a single recording that are meant; each is an example.
             keep_audio: keep what was heard of them in the file, so that other models can hear it too.
@@ -295,9 +297,7 @@ def _parts(
     examples: Example | Sequence[Example], at: Sequence[tuple[float, float]]
 ) -> list[tuple[Example, tuple[float, float] | None]]:
     """Each example with the part that is meant."""
-    single = isinstance(examples, str | Path) or (
-        isinstance(examples, tuple) and len(examples) == 2 and isinstance(examples[1], Real)
-    )
+    single = is_file(examples) or (isinstance(examples, tuple) and len(examples) == 2 and isinstance(examples[1], Real))
     items: list[Example] = [examples] if single else list(examples)  # type: ignore[list-item,arg-type]
     if not items:
         raise InputError("remember a sound by at least one example")

@@ -51,7 +51,8 @@ def described(query: Query) -> list[Any]:
     audio, rate = query.audio, None
     if isinstance(audio, tuple) and len(audio) == 2:
         audio, rate = audio
-    sound = fingerprint(Path(audio)) if isinstance(audio, str | Path) else _array_digest(audio)
+    file = Path(audio) if isinstance(audio, str | Path) else audio
+    sound = fingerprint(file) if isinstance(file, Path | bytes) else _array_digest(file)
     return [
         fold_name(query.text or ""),
         sound,

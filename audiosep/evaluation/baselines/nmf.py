@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
-from audiosep.audio import read_audio, resample
-from audiosep.audio.arrays import as_array
+from audiosep.audio import resample
 from audiosep.audio.samples import Array
 from audiosep.errors import InputError, QueryError
 from audiosep.evaluation.baselines.base import (
@@ -21,6 +19,7 @@ from audiosep.evaluation.baselines.base import (
     spectrum,
     window_length,
 )
+from audiosep.query.example import example_samples
 from audiosep.query.query import Query
 
 _TINY = 1e-9
@@ -123,13 +122,8 @@ class ExampleNmf(Baseline):
 
 
 def _example(audio: Any, sample_rate: int) -> Array:
-    """(channels, samples) at `sample_rate` of a query's path, array or (array, rate)."""
-    rate = sample_rate
-    if isinstance(audio, str | Path):
-        audio, rate = read_audio(audio)
-    elif isinstance(audio, tuple):
-        audio, rate = audio
-    x, _ = as_array(audio)
+    """(channels, samples) at `sample_rate` of the example of a query."""
+    x, rate = example_samples(audio, sample_rate)
     if not x.any():
         raise InputError("the example is silent; give a recording of the sound")
     return resample(x, rate, sample_rate)
