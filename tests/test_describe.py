@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,29 @@ def test_a_sound_is_found_where_it_is() -> None:
     assert fractions[-1] == 1
     with pytest.raises(Cancelled):
         describe_recording(recording, candidates, level_tagger, RATE, most=8, separate=None, progress=lambda _: False)
+
+
+@pytest.mark.parametrize("stated", [True, False])
+def test_progress_is_told_whatever_a_file_says_of_its_length(tmp_path: Path, stated: bool) -> None:
+    candidates = Candidates(("loud", "quiet"), (0, 1), scores())
+    pytest.importorskip("av")
+    write_audio(tmp_path / "a.m4a", loud_at(6, 9), RATE)
+    assert probe(tmp_path / "a.m4a").samples is None
+    recording = recording_of(tmp_path / "a.m4a", None)
+    fractions: list[float] = []
+    describe_recording(
+        recording if stated else replace(recording, seconds=None),
+        candidates,
+        level_tagger,
+        RATE,
+        most=8,
+        separate=None,
+        progress=fractions.append,
+    )
+    assert fractions == sorted(fractions)
+    assert len(fractions) > 3
+    assert fractions[-1] == 1
+    assert (0.2 < fractions[0] < 0.8) == stated
 
 
 def test_one_name_of_a_family_is_told_and_what_it_explains_is_not() -> None:

@@ -221,8 +221,8 @@ class _Progress:
         self._rate, self._seconds = recording.sample_rate, recording.seconds
 
     def __call__(self, samples: int) -> None:
-        if self._seconds:
-            self._tell(self._first + self._share * min(1.0, samples / self._rate / self._seconds))
+        done = min(1.0, samples / self._rate / self._seconds) if self._seconds else 0.0
+        self._tell(self._first + self._share * done)
 
     def again(self) -> None:
         """The second listening begins."""

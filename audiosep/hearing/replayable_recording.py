@@ -22,7 +22,7 @@ class ReplayableRecording:
     Attributes:
         sample_rate: Hz.
         channels: number of channels.
-        seconds: length; None where only decoding can tell.
+        seconds: about its length, as the file says; None where only decoding can tell.
         blocks: gives its blocks, (channels, n) each, from its start on.
     """
 
@@ -47,8 +47,7 @@ def recording_of(mix: Any, sample_rate: int | None, track: int | str | None = No
     if isinstance(mix, str | Path) and sample_rate is None and not is_pipe(mix):
         with AudioReader(mix, track=track) as reader:
             info = reader.info
-        seconds = None if info.samples is None else info.samples / info.sample_rate
-        return ReplayableRecording(info.sample_rate, info.channels, seconds, lambda: _decoded(mix, track))
+        return ReplayableRecording(info.sample_rate, info.channels, info.seconds, lambda: _decoded(mix, track))
     mixture = load_mixture(mix, sample_rate, track)
     samples = mixture.samples
     channels, length = samples.shape
