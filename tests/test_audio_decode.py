@@ -17,7 +17,7 @@ import pytest
 import soundfile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from mutagen import aiff, flac, id3, mp4, wave
+from mutagen import aiff, apev2, flac, id3, mp4, wave
 from odd_files import Sound, container, died, renumbered
 
 from audiosep.audio import AudioReader, probe, read_audio, spool, tags, write_audio
@@ -420,6 +420,47 @@ def test_mpeg_audio_is_what_ffmpeg_decodes_wherever_reading_starts(
         part = read_audio(path, start=first / rate, seconds=0.2)[0]
         np.testing.assert_allclose(part, whole[:, first : first + part.shape[1]], atol=1e-6)
     assert not capfd.readouterr().err  # of mpg123
+
+
+def test_tags_behind_an_mp3_are_no_matter_for_the_terminal(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "a.mp3"
+    write_audio(path, tones(2, 48_000), 48_000)
+    whole = read_audio(path)[0]
+    comments = apev2.APEv2()
+    comments["Cover Art (Front)"] = apev2.APEValue(bytes(range(256)) * 400, apev2.BINARY)
+    comments.save(path)
+    np.testing.assert_array_equal(read_audio(path)[0], whole)
+    assert not capfd.readouterr().err  # of mpg123
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("codec", ["pcm_f32le", "pcm_mulaw", "pcm_s24le"])
+def test_w64_of_any_encoding_is_read_to_its_end(tmp_path: Path, codec: str) -> None:
+    soundfile.write(tmp_path / "x.wav", tones(6, 4_800).T, 48_000, subtype="FLOAT")
+    path = tmp_path / "x.w64"
+    subprocess.run(["ffmpeg", "-v", "error", "-i", tmp_path / "x.wav", "-c:a", codec, path], check=True)
+    path.write_bytes(path.read_bytes() + b"TAG".ljust(128))
+    x, _ = read_audio(path)
+    assert x.shape == (6, 4_800)
+    np.testing.assert_allclose(x, tones(6, 4_800), atol=0.03 if codec == "pcm_mulaw" else 1e-6)
+
+
+@pytest.mark.parametrize("subtype", ["DWVW_16", "DWVW_24"])
+def test_dwvw_is_read(tmp_path: Path, subtype: str) -> None:
+    soundfile.write(tmp_path / "x.aiff", tones(1, 40_000).T, 48_000, subtype=subtype)
+    whole = read_audio(tmp_path / "x.aiff")[0]
+    np.testing.assert_allclose(whole, tones(1, 40_000), atol=1e-4)
+    np.testing.assert_array_equal(read_audio(tmp_path / "x.aiff", start=0.5)[0], whole[:, 24_000:])
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("decoder", ["PyAV", "ffmpeg"])
+def test_time_stamps_of_avi_are_no_gaps(tmp_path: Path, decoder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_audio(tmp_path / "x.wav", tones(2, 96_000), 48_000)
+    command = ["ffmpeg", "-v", "error", "-i", tmp_path / "x.wav", "-c:a", "eac3", tmp_path / "x.avi"]
+    subprocess.run(command, check=True)
+    monkeypatch.setattr("audiosep.audio.probing.BACKENDS", {decoder: BACKENDS[decoder]})
+    assert read_audio(tmp_path / "x.avi")[0].shape[1] == pytest.approx(96_000, abs=1_536)
 
 
 def test_what_is_opened_is_described_as_its_file_is(tmp_path: Path) -> None:

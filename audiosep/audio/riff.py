@@ -14,7 +14,8 @@ from typing import BinaryIO
 
 from audiosep.audio.mpeg import is_coded
 
-_EXTENSIBLE = 0xFFFE
+_EXTENSIBLE, _PCM = 0xFFFE, 1
+_EXTENDED = 40  # bytes of an extensible format chunk
 _UNKNOWN = 0x7FFF0000  # what is stated from here on stands for a length that was not known
 _LARGEST = 0xFFFFFFFF
 _EMPTY = 8  # bytes that a chunk without samples may have
@@ -108,10 +109,20 @@ def _mask(form: bytes) -> int:
     return int.from_bytes(form[20:24], "little") if int.from_bytes(form[:2], "little") == _EXTENSIBLE else 0
 
 
-def w64_speakers(path: Path) -> int:
-    """The speakers of a W64 file whose format chunk comes first: a bit for each, as in `audio.speakers`; 0 for none."""
+def w64_format(path: Path) -> tuple[int, bool]:
+    """What the format chunk of a W64 file says, where it comes first.
+
+    Args:
+        path: the file.
+
+    Returns:
+        speakers: a bit for each, as in `audio.speakers`; 0 for none.
+        integers: whether its samples are; WAVE_FORMAT_EXTENSIBLE alone is looked at for others.
+    """
     with path.open("rb") as file:
-        return _mask(file.read(_W64_FORMAT + 24)[_W64_FORMAT:])
+        form = file.read(_W64_FORMAT + _EXTENDED)[_W64_FORMAT:]
+    extended = form[:2] == _EXTENSIBLE.to_bytes(2, "little")
+    return _mask(form), not extended or form[24:26] == _PCM.to_bytes(2, "little")
 
 
 def is_chunk(name: bytes) -> bool:

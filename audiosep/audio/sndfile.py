@@ -15,7 +15,7 @@ from audiosep.audio.flac_frames import last_frame
 from audiosep.audio.info import AudioInfo, clean_tags, sndfile_depth
 from audiosep.audio.mpeg import MpegLength, mpeg_length
 from audiosep.audio.ogg import OggLinks, ogg_links
-from audiosep.audio.riff import WavHeader, stated_size, unclosed, w64_speakers, wav_header
+from audiosep.audio.riff import WavHeader, stated_size, unclosed, w64_format, wav_header
 from audiosep.audio.samples import Array
 from audiosep.audio.source import Unreadable
 from audiosep.audio.speakers import USUAL, wave_order
@@ -55,7 +55,10 @@ class SoundFileSource:
         self._remark = ""
         self._order: Sequence[int] | None = None  # of the channels, where it is not that of WAVE
         self._links: list[tuple[int, int]] = []  # bytes of each, of an Ogg file that has several
-        self._file = _open(path)
+        # mpg123 writes to standard error of a file of another size than the one that its header states.
+        self._mpeg = mpeg = mpeg_length(path) if _may_be_mpeg(path) else None
+        longer = mpeg is not None and not mpeg.scattered and mpeg.end < (1 - _GAPS / 2) * path.stat().st_size
+        self._file = _open(FileView(path, end=mpeg.end) if mpeg is not None and longer else path)
         try:
             self.info = self._describe()
             choose_track(self.info.tracks, track)
@@ -77,7 +80,7 @@ class SoundFileSource:
         if file.format == "VOC":
             raise Unreadable("it would play the headers of all blocks but the first")
         if file.is_mpeg:
-            samples, estimate = self._check_mpeg(mpeg_length(path))
+            samples, estimate = self._check_mpeg(self._mpeg or mpeg_length(path))
             tags = read_id3(path, file.format) or tags
         elif file.format == "FLAC":
             if samples is None:
@@ -97,6 +100,8 @@ class SoundFileSource:
                 samples = self._check_wav(header)
                 tags.setdefault("track", header.track)
                 speakers = header.speakers if file.channels > 2 else 0
+        elif file.format == "W64":
+            samples, speakers = self._check_w64()
         elif file.subtype.startswith("ALAC") and file.channels > 2:
             raise Unreadable("it does not know the order of the channels of ALAC")
         elif sizes := unclosed(path):
@@ -105,8 +110,6 @@ class SoundFileSource:
             self._check_size(stated_size(path), path.stat().st_size)
         if file.format == "AIFF":
             tags |= read_id3(path, file.format)
-        if file.format == "W64" and file.channels > 2:
-            speakers = w64_speakers(path)
         bits = next(map(speaker_bits, layouts(path)), ())
         if len(set(bits)) == file.channels > 2:
             speakers = sum(1 << bit for bit in bits)
@@ -165,10 +168,24 @@ class SoundFileSource:
         self._check_size(header.data + header.stated, header.data + header.available)
         return int(self._file.frames)
 
+    def _check_w64(self) -> tuple[int, int]:
+        """The number of samples and the speakers."""
+        speakers, integers = w64_format(self._path)
+        if not integers:
+            raise Unreadable("it would play floats, or packets, as integers")
+        stated, size = stated_size(self._path), self._path.stat().st_size
+        if stated is not None and stated < size:  # what lies behind would be samples
+            self._replace_file(FileView(self._path, end=stated))
+        self._check_size(stated, size)
+        return int(self._file.frames), speakers if self._file.channels > 2 else 0
+
+    def _replace_file(self, view: FileView) -> None:
+        self._file.close()
+        self._file = _open(view)
+
     def _reopen(self, sizes: Mapping[int, bytes]) -> int:
         """Open a file whose header states no length with other sizes in it; the number of samples."""
-        self._file.close()
-        self._file = _open(FileView(self._path, patches=sizes))
+        self._replace_file(FileView(self._path, patches=sizes))
         self._remark = "it was never closed, and its header states no length: read to the end of the file"
         return int(self._file.frames)
 
@@ -218,10 +235,10 @@ class SoundFileSource:
 
 
 class _SoundFile(soundfile.SoundFile):  # type: ignore[misc]  # has no types
-    """A file of which MPEG audio is read on from where it stands.
+    """A file of which MPEG audio and DWVW are read on from where they stand.
 
     soundfile seeks to where it is after each read of a file in which it can (0.14), and mpg123 then decodes the next
-    frames of mp3 without the bytes that they take from those before.
+    frames of mp3 without the bytes that they take from those before. In DWVW libsndfile can seek only to the start.
     """
 
     @property
@@ -229,7 +246,7 @@ class _SoundFile(soundfile.SoundFile):  # type: ignore[misc]  # has no types
         return bool(self.subtype.startswith("MPEG_LAYER"))
 
     def seekable(self) -> bool:
-        return bool(super().seekable()) and not self.is_mpeg
+        return bool(super().seekable()) and not self.is_mpeg and not self.subtype.startswith("DWVW")
 
 
 def _open(file: Path | FileView) -> _SoundFile:
@@ -244,6 +261,13 @@ def _open(file: Path | FileView) -> _SoundFile:
     except (soundfile.LibsndfileError, TypeError) as error:
         # TypeError: soundfile takes any .raw file for headerless samples and then lacks their rate.
         raise Unreadable(_message(error)) from error
+
+
+def _may_be_mpeg(path: Path) -> bool:
+    """Whether a file begins as raw MPEG audio does, with a frame or tags."""
+    with path.open("rb") as file:
+        head = file.read(3)
+    return head == b"ID3" or (head[:1] == b"\xff" and head[1:2] >= b"\xe0")
 
 
 def _message(error: Exception) -> str:
