@@ -56,6 +56,7 @@ _PUBLIC = {
     "DependencyError": "audiosep.errors",
     "Cancelled": "audiosep.errors",
     "BatchError": "audiosep.errors",
+    "BehindTheEndError": "audiosep.errors",
 }
 
 __all__ = [
@@ -65,6 +66,7 @@ __all__ = [
     "BatchError",
     "BatchEvent",
     "BatchReport",
+    "BehindTheEndError",
     "Cancelled",
     "ConfigError",
     "DataError",
@@ -112,6 +114,7 @@ if TYPE_CHECKING:
         AudioError,
         AudioSepError,
         BatchError,
+        BehindTheEndError,
         Cancelled,
         ConfigError,
         DataError,
