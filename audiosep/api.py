@@ -18,7 +18,7 @@ from torch import Tensor
 from audiosep.audio.inputs import AudioFile
 from audiosep.audio.samples import Array
 from audiosep.errors import ConfigError, InputError, ModelError
-from audiosep.inference.devices import pick_device, pick_precision
+from audiosep.inference.devices import check_torch_defaults, pick_device, pick_precision
 from audiosep.inference.options import Engine, Options
 from audiosep.models.adapters import apply_adapter
 from audiosep.models.families import family_class
@@ -79,9 +79,11 @@ def load(
         ModelError: a model is not on this machine, damaged, or not the one the adapter was made for, `stems` has no
             stems, or a licence that restricts the use was not accepted.
         QueryError: the query encoder is damaged.
-        InputError: no such device, precision, engine or file of sounds here.
+        InputError: no such device, precision, engine or file of sounds here, or the program has changed torch's default
+            dtype or device.
         DependencyError: OpenVINO, or the package that runs a published stem model, is not installed.
     """
+    check_torch_defaults()
     own = _own_sounds(sounds)
     specialist = None
     if stems is not None:

@@ -30,7 +30,7 @@ from audiosep.hearing.description import Description
 from audiosep.hearing.replayable_recording import recording_of
 from audiosep.hearing.vocabulary import Vocabulary, vocabulary
 from audiosep.inference.backend import Backend
-from audiosep.inference.devices import free_cache
+from audiosep.inference.devices import check_torch_defaults, free_cache
 from audiosep.inference.model_windows import live_windows
 from audiosep.inference.options import Engine, Options
 from audiosep.inference.parallel import check_jobs
@@ -96,7 +96,7 @@ class Separator:
         stem_names: of the targets of `stems`; empty where there are none.
 
     Raises:
-        InputError: no such device, precision or engine here.
+        InputError: no such device, precision or engine here, or as `check_torch_defaults`.
         QueryError: the encoder gives different texts the same embedding, or damaged ones.
         DependencyError: OpenVINO is not installed.
         ModelError: the specialist has no stems.
@@ -806,6 +806,7 @@ class Separator:
 
     def _resolve(self, queries: Queries, sample_rate: int | None, read: ReadPart | None = None) -> Resolved:
         """Queries for the model; `read` reads the recording that their spans belong to."""
+        check_torch_defaults()
         encoder, items = self.encoder, as_queries(queries)
         if encoder is None:
             raise QueryError(f"{self.name} takes no queries, it has only stems ({', '.join(self.stem_names)})")

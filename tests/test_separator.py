@@ -30,6 +30,7 @@ import audiosep
 from audiosep import Options, Query, Sounds, api
 from audiosep.audio import write_audio
 from audiosep.errors import AudioError, Cancelled, DependencyError, InputError, ModelError, QueryError
+from audiosep.hearing.description import HeardSound
 from audiosep.hearing.replayable_recording import recording_of
 from audiosep.inference.devices import pick_device, pick_precision, running
 from audiosep.inference.low_precision import bf16_is_right
@@ -370,6 +371,9 @@ def test_presence(separator: Separator, encoder: FakeEncoder, mixture: Mixture) 
         (Query(embedding="words"), "an array of 16 numbers"),
         (Query(audio=(np.zeros(100, np.float32), 16000)), "silent"),
         ([1], "text or an audiosep.Query"),
+        ({"voice": "singing"}, "name='Fido'"),
+        (Path("dog.wav"), "audio='dog.wav'"),
+        (HeardSound("dog barking", 0.9, ()), "by its words, 'dog barking'"),
         (1, "text or an audiosep.Query"),
     ],
 )
@@ -500,6 +504,26 @@ def test_progress_cancels(separator: Separator, mixture: Mixture) -> None:
 def test_bad_input(separator: Separator, mix: Any, options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         separator.separate(mix, "a", **{"sample_rate": 16000, **options})
+
+
+def test_torch_with_other_defaults_is_refused(separator: Separator, mixture: Mixture) -> None:
+    calls: list[Callable[[], object]] = [
+        lambda: separator.separate(mixture(0.1), "a", sample_rate=16000),
+        lambda: separator.stems(mixture(0.1), sample_rate=16000),
+        lambda: separator.stream("a", sample_rate=16000, channels=1),
+        lambda: audiosep.load("mini"),
+    ]
+    for call in calls:
+        with torch.device("meta"), pytest.raises(InputError, match=r'with torch\.device\("cpu"\)'):
+            call()
+        torch.set_default_dtype(torch.float64)
+        try:
+            with pytest.raises(InputError, match=r"set_default_dtype\(torch\.float32\)"):
+                call()
+        finally:
+            torch.set_default_dtype(torch.float32)
+    with torch.device("meta"), torch.device("cpu"):
+        separator.separate(mixture(0.1), "a", sample_rate=16000)
 
 
 def test_a_missing_file(separator: Separator, tmp_path: Path) -> None:

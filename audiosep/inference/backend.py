@@ -13,7 +13,7 @@ from torch import Tensor
 
 from audiosep.errors import InputError, ModelError
 from audiosep.hearing.activity import ActivityMeter
-from audiosep.inference.devices import pick_device, pick_precision, windows_at_once
+from audiosep.inference.devices import check_torch_defaults, pick_device, pick_precision, windows_at_once
 from audiosep.inference.explanation import Explanation
 from audiosep.inference.forks import allow_forks
 from audiosep.inference.low_precision import bf16_problem
@@ -125,7 +125,11 @@ class Backend:
             meter: as of `Stream`.
             live: whether each block is computed at once; else a GPU may compute while further blocks are decoded and
                 written.
+
+        Raises:
+            InputError: as `check_torch_defaults`.
         """
+        check_torch_defaults()
         model = self.model.quick() if quick else self.model
         windows = windows or recording_windows(model, options.overlap)
         make_runner = partial(

@@ -19,6 +19,24 @@ _CUDNN = threading.RLock()
 _SHARE = 0.7  # of the free memory; the rest is for other programs and for fragmentation
 
 
+def check_torch_defaults() -> None:
+    """Refuse to compute while torch makes tensors of another kind than it does by itself.
+
+    Raises:
+        InputError: the program has set another default dtype than float32, or another default device than the CPU.
+    """
+    if torch.get_default_dtype() != torch.float32:
+        raise InputError(
+            f"this program has set torch's default dtype to {torch.get_default_dtype()}, in which the networks cannot "
+            "compute: call torch.set_default_dtype(torch.float32) first, and set your own again behind it"
+        )
+    if torch.get_default_device().type != "cpu":
+        raise InputError(
+            f"this program has set torch's default device to {torch.get_default_device()}, where waveforms are not: "
+            'call audiosep in a block `with torch.device("cpu"):`; the model stays on its own device'
+        )
+
+
 def pick_device(device: str | torch.device = "auto") -> torch.device:
     """The device of a name.
 

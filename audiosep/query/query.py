@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import unicodedata
-from collections.abc import Hashable, Iterable, Sequence, Set
+from collections.abc import Hashable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from numbers import Real
 from pathlib import Path
@@ -139,7 +139,15 @@ def as_query(item: str | Query) -> Query:
         return item
     if isinstance(item, str):
         return Query(text=item)
-    raise QueryError(f"a query is text or an audiosep.Query, got {type(item).__name__}")
+    raise QueryError(f"a query is text or an audiosep.Query, got {type(item).__name__}{_hint(item)}")
+
+
+def _hint(item: object) -> str:
+    """What was perhaps meant by something that is no query."""
+    if isinstance(item, Path):
+        return f": a recording of the sound is audiosep.Query(audio={str(item)!r})"
+    name = getattr(item, "name", None)  # of a sound that was described
+    return f": name it by its words, {name!r}" if isinstance(name, str) else ""
 
 
 def as_queries(queries: str | Query | Sequence[str | Query]) -> list[Query]:
@@ -158,6 +166,8 @@ def as_queries(queries: str | Query | Sequence[str | Query]) -> list[Query]:
     >>> [query.label for query in as_queries(["speech", "dog", " Speech", Query("dog", negative="rain")])]
     ['speech', 'dog', 'dog']
     """
+    if isinstance(queries, Mapping):  # a list of it would be its keys
+        raise QueryError("queries are a list: a query with a name of its own is audiosep.Query('a dog', name='Fido')")
     items = list(queries) if isinstance(queries, Iterable) and not isinstance(queries, str) else [queries]
     if not items:
         raise QueryError("say what to separate: at least one query, such as 'piano'")
