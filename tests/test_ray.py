@@ -30,7 +30,7 @@ from audiosep.cluster.allocation import Allocation, allocate
 from audiosep.cluster.jobs import RayReport, separate_with_ray
 from audiosep.cluster.ledger import REPORT, STAGING_FOLDER, Ledger, file_state, open_ledger
 from audiosep.cluster.staging import Staging, settle_all
-from audiosep.cluster.workers import ModelFacts, WorkerSettings, job_digest
+from audiosep.cluster.workers import ModelFacts, SeparationWorker, WorkerSettings, job_digest
 from audiosep.data.manifest import Clip, write_manifest
 from audiosep.errors import AudioError, AudioSepError, Cancelled, DependencyError, InputError, ModelError, QueryError
 from audiosep.inference.options import Options
@@ -301,6 +301,19 @@ def test_too_many_workers_are_refused(
 ) -> None:
     with pytest.raises(InputError, match=words):
         allocate(nodes, device, wanted, 100)
+
+
+def test_a_worker_has_no_more_threads_than_the_machine_has_cpus(mini_folder: Path, tmp_path: Path) -> None:
+    settings = WorkerSettings(
+        model=mini_folder, device="cpu", precision="fp32", engine="torch", adapter=None, queries=(Query("piano"),),
+        folder=tmp_path, output=OutputOptions(), options=Options(),
+    )  # fmt: skip
+    before = torch.get_num_threads()
+    try:
+        SeparationWorker(settings, threads=10_000)  # as for one recording and `--workers 10000`
+        assert torch.get_num_threads() <= (os.cpu_count() or 1)
+    finally:
+        torch.set_num_threads(before)
 
 
 # ---- what is refused -------------------------------------------------------------------------------------------------

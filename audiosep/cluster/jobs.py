@@ -211,8 +211,7 @@ def _inspect(ray: Any, settings: WorkerSettings, allocation: Allocation) -> Mode
     try:
         found = ray.get(ray.remote(**allocation.options)(inspect_model).remote(settings))
     except ray.exceptions.RayError as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise ModelError(f"no worker can load {settings.model} ({reason}): has it enough memory?") from error
+        raise ModelError(f"no worker can load {settings.model} ({_reason(error)}): has it enough memory?") from error
     if isinstance(found, AudioSepError):
         raise found
     facts: ModelFacts = found
@@ -292,7 +291,7 @@ class _Run:
                 if progress is not None and says_stop(progress(reached / whole)):
                     raise Cancelled("cancelled by the progress callback; nothing half-written is left")
         except ray.exceptions.RayError as error:
-            reason = f"Ray ended with an error: {error}"
+            reason = f"Ray ended with an error: {_reason(error)}"
         for index in sorted(waiting):
             self._take(self._settled(index) or {"index": index, "error": ("", reason)})
 
@@ -347,6 +346,11 @@ class _Run:
             precision=facts.precision,
             workers=self._allocation.workers,
         )
+
+
+def _reason(error: Exception) -> str:
+    """What an error of Ray says below the traceback of the worker."""
+    return str(error).strip().splitlines()[-1]
 
 
 def _outcomes(

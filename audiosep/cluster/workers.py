@@ -21,7 +21,7 @@ from audiosep.api import load
 from audiosep.cluster.staging import Record, Staging
 from audiosep.errors import AudioSepError
 from audiosep.inference.options import Engine, Options
-from audiosep.inference.threads import use_threads
+from audiosep.inference.threads import available_cpus, use_threads
 from audiosep.output.batch_report import BatchReport
 from audiosep.output.output_options import OutputOptions
 from audiosep.output.plan import works_of_outputs
@@ -155,11 +155,11 @@ class SeparationWorker:
 
     Args:
         settings: of the job.
-        threads: CPU threads.
+        threads: CPU threads; fewer where the machine has fewer CPUs than Ray was told.
     """
 
     def __init__(self, settings: WorkerSettings, threads: int) -> None:
-        use_threads(threads)
+        use_threads(min(threads, available_cpus()))
         self._settings = settings
         self._separator = settings.load()
         self._name = f"{socket.gethostname()}:{os.getpid()}"
