@@ -373,6 +373,7 @@ def test_presence(separator: Separator, encoder: FakeEncoder, mixture: Mixture) 
         ([1], "text or an audiosep.Query"),
         ({"voice": "singing"}, "name='Fido'"),
         (Path("dog.wav"), "audio='dog.wav'"),
+        (Query("a bell", negative=["rain", "Bell"]), "asked for and kept out"),
         (HeardSound("dog barking", 0.9, ()), "by its words, 'dog barking'"),
         (1, "text or an audiosep.Query"),
     ],

@@ -114,6 +114,8 @@ class Query:
         queries = tuple(as_queries(items))
         if any(query.anchored for query in queries):
             raise QueryError("a negative has no spans of its own: give the query negative_spans=[(10, 12)]")
+        if self.text is not None and fold_name(self.text) in {fold_name(one.text) for one in queries if one.text}:
+            raise QueryError(f"{self.text!r} is asked for and kept out at once: leave it out of the negatives (--not)")
         return queries
 
 
