@@ -419,6 +419,11 @@ def test_a_manifest_names_the_inputs(tmp_path: Path) -> None:
     assert read_inputs(path) == [str(folder / "0.wav"), str(folder / "1.wav")]
     assert split(["piano"], False, read_inputs(path)) == (read_inputs(path), ["piano"])
     assert split(["c.wav"], True, read_inputs(path)) == ([*read_inputs(path), "c.wav"], [])
+    parts: list[dict[str, Any]] = [{"start": 3.5}, {"channel": 0}]
+    for part in parts:
+        write_manifest(path, [clips[0], dataclasses.replace(clips[1], **part)])
+        with pytest.raises(InputError, match=rf"line 2: the clip is a part of .*1.wav \({next(iter(part))}\)"):
+            read_inputs(path)
     write_manifest(path, [dataclasses.replace(clips[0], path=str(folder / "shard.tar"), member="a.wav")])
     for text, error in [(None, "unpack it first"), ("{}", "no clip"), ("{", "no clip"), ("\n", "names no recording")]:
         if text is not None:

@@ -118,6 +118,12 @@ def _clips(lines: list[str], where: str) -> Iterator[str]:
             raise InputError(f"{where}, line {number}: path must name a recording, got {name!r}")
         if clip.get("member"):
             raise InputError(f"{where}, line {number}: {name} is an archive: unpack it first")
+        if clip.get("start") or clip.get("channel") is not None:
+            part = "start" if clip.get("start") else "channel"
+            raise InputError(
+                f"{where}, line {number}: the clip is a part of {name} ({part}), and whole recordings are separated: "
+                "cut it first, or list the recordings in a file with a path a line"
+            )
         yield name
 
 
