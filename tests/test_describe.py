@@ -296,8 +296,8 @@ def test_files_of_recordings_of_one_name_lie_in_their_folders_or_keep_the_ending
     monkeypatch.setattr("audiosep.cli.common.ModelOptions.load", lambda self, **_: shipped)
     asked: list[list[str]] = []
 
-    def describe(path: Path, queries: list[audiosep.Query], **_: Any) -> Description:
-        asked.append([query.label for query in queries])
+    def describe(path: Path, queries: list[audiosep.Query] | None, **_: Any) -> Description:
+        asked.append([query.label for query in queries or ()])
         return FOUND
 
     monkeypatch.setattr(shipped, "describe", describe)
@@ -311,8 +311,16 @@ def test_files_of_recordings_of_one_name_lie_in_their_folders_or_keep_the_ending
     assert written == ["x/t (sounds).csv", "y/t.flac (sounds).csv", "y/t.wav (sounds).csv"]
     assert asked == [["Rain", "dog"]] * 3
     same = [str(tmp_path / "in" / name) for name in ("x/t.wav", "y/t.wav")]
-    assert main(["describe", *same, "--csv", "-o", str(tmp_path / "new")]) == 2
-    assert "two folders" in capsys.readouterr().err
+    (tmp_path / "list").write_bytes("\0".join(same).encode())  # as of find -print0
+    folders = [str(tmp_path / "in" / name) for name in "xy"]
+    for number, inputs in enumerate((same, ["--manifest", str(tmp_path / "list")], [same[0], folders[1]], folders)):
+        out = tmp_path / str(number)
+        assert main(["describe", *inputs, "--csv", "-o", str(out), "--quiet"]) == 0
+        written = sorted(file.relative_to(out).as_posix() for file in out.rglob("*.csv"))
+        both = [f"y/t.{ending} (sounds).csv" for ending in ("flac", "wav")]
+        assert written == ["x/t (sounds).csv", *(["y/t (sounds).csv"] if number < 2 else both)]
+    assert main(["describe", "--csv"]) == 2
+    assert "what should be described" in capsys.readouterr().err
     assert main(["describe", same[0], "-o", str(out)]) == 2
     assert "--csv" in capsys.readouterr().err
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +15,8 @@ import typer
 
 import audiosep
 from audiosep.cli import common, outputs
+from audiosep.cli.job_options import Manifest
+from audiosep.cli.manifests import read_inputs
 from audiosep.cli.reporting import failure_entry, failure_line
 from audiosep.cli.standard_error import Terminal, progress_bar, silent_libraries
 from audiosep.errors import AudioError, AudioSepError, Cancelled, InputError, QueryError
@@ -47,19 +50,22 @@ class _Files:
     skip_existing: bool
 
     def of(self, recordings: Sequence[InputFile]) -> dict[Path, dict[str, Path]]:
-        """Recording -> kind -> its file, each of its own; recordings that differ in their ending keep it.
+        """Recording -> kind -> its file, each of its own.
+
+        Recordings of one name go into subfolders of the names that tell their folders apart; those of one folder, which
+        differ in their ending, keep it.
 
         Raises:
-            InputError: two recordings have the same name; names them.
+            InputError: names do not tell two recordings apart; names them.
         """
-        stems = {one.path: one.subfolder / ("stdin" if str(one.path) == "-" else one.path.stem) for one in recordings}
-        counts = Counter(stems.values())
-        names = {path: stem if counts[stem] == 1 else stem.with_name(path.name) for path, stem in stems.items()}
-        taken: dict[Path, Path] = {}
-        for path, name in names.items():
-            if self.kinds and name in taken:
-                raise InputError(f"{taken[name]} and {path} have the same name: describe them into two folders (--out)")
-            taken[name] = path
+        names = {one.path: one.subfolder / ("stdin" if str(one.path) == "-" else one.path.stem) for one in recordings}
+        for same in _alike(names):
+            names |= {path: folder / path.stem for path, folder in _folders_apart(same).items() if folder.parts}
+        for same in _alike(names):
+            names |= {path: names[path].with_name(path.name) for path in same}
+        if self.kinds and (alike := _alike(names)):
+            first, second, *_ = alike[0]
+            raise InputError(f"{first} and {second} have the same name: describe them into two folders (--out)")
         return {
             path: {kind: self.folder / f"{name} (sounds).{_ENDINGS[kind]}" for kind in self.kinds}
             for path, name in names.items()
@@ -77,6 +83,21 @@ class _Files:
                 f"{files[existing[0]]} exists already: choose another folder, --overwrite or --skip-existing"
             )
         return {kind: file for kind, file in files.items() if kind not in existing}
+
+
+def _alike(names: Mapping[Path, Path]) -> list[list[Path]]:
+    """The recordings of each name that several have."""
+    found = defaultdict(list)
+    for path, name in names.items():
+        found[name].append(path)
+    return [paths for paths in found.values() if len(paths) > 1]
+
+
+def _folders_apart(paths: Sequence[Path]) -> dict[Path, Path]:
+    """The folder of each path below the folder that all of them are in."""
+    folders = {path: path.absolute().parent.parts for path in paths}
+    shared = sum(1 for _ in takewhile(lambda parts: len(set(parts)) == 1, zip(*folders.values(), strict=False)))
+    return {path: Path(*parts[max(1, shared) :]) for path, parts in folders.items()}  # without the drive of Windows
 
 
 @dataclass
@@ -133,7 +154,9 @@ class _Listening:
 @app.command()
 @common.guarded
 def describe(
-    inputs: Annotated[list[str], typer.Argument(metavar="FILE...", help="Recordings, folders or - (standard input).")],
+    inputs: Annotated[
+        list[str] | None, typer.Argument(metavar="FILE", help="Recordings, folders or - (standard input).")
+    ] = None,
     sound: Annotated[
         list[str] | None,
         typer.Option("--sound", "-s", metavar="TEXT", help="A sound to look for, in words [default: any sound]."),
@@ -150,6 +173,7 @@ def describe(
     skip_existing: Annotated[
         bool, typer.Option("--skip-existing", help="Leave out recordings whose files exist; replace nothing.")
     ] = False,
+    manifest: Manifest = None,
     track: Annotated[
         str | None, typer.Option(metavar="TRACK", help="Number, language or name of the audio track.")
     ] = None,
@@ -164,10 +188,15 @@ def describe(
     audiosep describe street.wav
 
     audiosep describe film.mp4 -s "dog barking" -s rain --labels -o out/
+
+    find . -name "*.wav" -print0 | audiosep describe --manifest - --quick --csv
     """
     from audiosep.output.recordings import find_recordings
     from audiosep.query.query import as_queries
 
+    given = [*([] if manifest is None else read_inputs(manifest)), *(inputs or [])]
+    if not given:
+        raise InputError("what should be described? For example: audiosep describe FILE")
     queries = as_queries(sound) if sound else None
     kinds = tuple(kind for kind, wanted in (("csv", table), ("labels", labels), ("srt", srt)) if wanted)
     if (out is not None or skip_existing) and not kinds:
@@ -178,7 +207,7 @@ def describe(
     folder = out or Path(_FOLDER)
     if kinds:
         outputs.check_folder(folder)
-    recordings, failures = find_recordings(inputs, folder)
+    recordings, failures = find_recordings(given, folder)
     wanted = _Files(folder, kinds, overwrite, skip_existing)
     files = wanted.of(recordings)
     tasks = {path: missing for path, each in files.items() if (missing := wanted.missing(each)) or not kinds}

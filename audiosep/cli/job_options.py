@@ -64,6 +64,11 @@ ByWords = Annotated[
     bool, typer.Option("--by-words", help="Take words for vocals, drums and bass too, not the model's stems.")
 ]
 
+Manifest = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="File with inputs: from `audiosep data build`, or text with a path a line."),
+]
+
 
 @dataclass(frozen=True)
 class JobOptions:
@@ -81,10 +86,7 @@ class JobOptions:
         int,
         typer.Option(metavar="N", min=0, help="Recordings at once, as CPUs and memory allow; 0: as many as fit."),
     ] = 1
-    manifest: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="File with inputs: from `audiosep data build`, or text with a path a line."),
-    ] = None
+    manifest: Manifest = None
     ray: Annotated[
         bool,
         typer.Option("--ray", help="Use Ray: several processes or machines; skip what an earlier run finished."),

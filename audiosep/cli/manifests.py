@@ -121,7 +121,7 @@ def _clips(lines: list[str], where: str) -> Iterator[str]:
         if clip.get("start") or clip.get("channel") is not None:
             part = "start" if clip.get("start") else "channel"
             raise InputError(
-                f"{where}, line {number}: the clip is a part of {name} ({part}), and whole recordings are separated: "
+                f"{where}, line {number}: the clip is a part of {name} ({part}), and recordings are taken whole: "
                 "cut it first, or list the recordings in a file with a path a line"
             )
         yield name
