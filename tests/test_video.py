@@ -24,7 +24,7 @@ Samples = npt.NDArray[np.floating]
 pytestmark = pytest.mark.skipif(shutil.which("ffprobe") is None, reason="videos are made with ffmpeg")
 
 
-def film(path: Path, sound: Path, late: float = 0.0) -> Path:
+def film(path: Path, sound: Path, late: float = 0.0, encoder: str | None = None) -> Path:
     """A video whose sound starts about so many seconds after the picture, as far as the encoder lets it."""
     codecs = {"webm": "libvpx", "mpeg": "mpeg2video", "mpegts": "mpeg2video"}
     codec = codecs.get(CONTAINERS[path.suffix].muxer, "mpeg4")
@@ -41,7 +41,8 @@ def film(path: Path, sound: Path, late: float = 0.0) -> Path:
         "-i",
         sound,
     ]
-    command += [*(["-c:a", "pcm_s16le"] if path.suffix == ".avi" else []), "-c:v", codec, path]
+    encoder = encoder or ("pcm_s16le" if path.suffix == ".avi" else None)
+    command += [*(["-c:a", encoder] if encoder else []), "-c:v", codec, path]
     subprocess.run(command, check=True)
     return path
 
@@ -87,6 +88,24 @@ def test_new_sound_is_under_the_picture_from_its_first_sample_on(tmp_path: Path,
     first = int(np.flatnonzero(before[0])[0])  # behind silence where the sound starts late
     beginning = slice(first, first + round(0.025 * rate))
     assert np.corrcoef(before[0, beginning], after[0, delay:][beginning])[0, 1] > 0.9
+
+
+@pytest.mark.parametrize(
+    ("suffix", "encoder", "depth", "step"),
+    [(".mov", "pcm_s24le", "24", 2**-23), (".mov", "alac", "16", 2**-15), (".mkv", "flac", "16", 2**-15),
+     (".mkv", "pcm_f32le", "float", 2**-24), (".mkv", "pcm_s16le", "16", 2**-15)],
+)  # fmt: skip
+def test_lossless_sound_of_a_film_stays_so(tmp_path: Path, suffix: str, encoder: str, depth: str, step: float) -> None:
+    sound = np.random.default_rng(0).uniform(-0.5, 0.5, (2, RATE)).astype(np.float32)
+    write_audio(tmp_path / "sound.wav", sound, RATE, depth=depth)
+    source = film(tmp_path / f"film{suffix}", tmp_path / "sound.wav", 0.03, encoder)
+    before, _ = read_audio(source)
+    with Outputs({"x": tmp_path / f"made{suffix}"}, RATE, 2, video=probe(source)) as outputs:
+        outputs.write({"x": before})
+    made = probe(tmp_path / f"made{suffix}")
+    assert (made.depth, made.encoding[:4]) == (depth, "pcm_")
+    after, _ = read_audio(tmp_path / f"made{suffix}")
+    np.testing.assert_allclose(after, before, atol=step)
 
 
 def with_sound(source: AudioInfo, made: Path, rate: int, channels: int, speakers: int = 0) -> str:

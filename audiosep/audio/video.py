@@ -127,7 +127,7 @@ class VideoWriter:
         command += [*_LOCAL, "-itsoffset", f"{start:.6f}", "-i", f"file:{self._sound.temporary}"]
         command += ["-map", "0:V", "-map", "1:a:0", "-map", "0:s?"]
         command += ["-map_metadata", "0", "-map_chapters", "0", "-c", "copy"]
-        command += ["-c:a", container.codec, "-b:a", container.bitrate]
+        command += ["-c:a", container.codec_for(source), "-b:a", container.bitrate]
         command += ["-ar", str(rate)] if (rate := container.rate_for(self._rate)) else []
         for key, text in (("language", source.heard.language), ("title", source.heard.name)):
             command += ["-metadata:s:a:0", f"{key}={text}"] if text else []

@@ -6,6 +6,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from audiosep.audio.info import AudioInfo
 from audiosep.audio.speakers import is_usual, layout_name
 from audiosep.errors import AudioError, DependencyError
 
@@ -21,6 +22,7 @@ class Container:
         channels: most channels of the sound.
         rates: sample rates in Hz that the sound is resampled to, in order; empty: ffmpeg chooses.
         usual: whether there is one speaker layout for each number of channels.
+        pcm: whether it holds PCM of any depth, which then takes the place of lossless sound.
         measured: whether some versions of ffmpeg put the sound into another place than where they are told.
     """
 
@@ -30,12 +32,20 @@ class Container:
     channels: int = 8
     rates: tuple[int, ...] = ()
     usual: bool = False
+    pcm: bool = False
     measured: bool = False
+
+    def codec_for(self, source: AudioInfo) -> str:
+        """ffmpeg's encoder of the new sound of a recording: what was lossless stays so where the container has PCM."""
+        return _PCM[source.depth] if self.pcm and source.encoding.startswith(_LOSSLESS) else self.codec
 
     def rate_for(self, sample_rate: int) -> int | None:
         """The rate of the sound, Hz: the same, or the next one above, else the highest; None: ffmpeg chooses."""
         return next((rate for rate in self.rates if rate >= sample_rate), self.rates[-1]) if self.rates else None
 
+
+_LOSSLESS = ("pcm_", "flac", "alac")  # ffmpeg's names of encodings that mov and mkv hold
+_PCM = {"16": "pcm_s16le", "24": "pcm_s24le", "float": "pcm_f32le"}
 
 # Lower rates are MPEG-2's, which have another range of bit rates.
 _MPG = Container("mpeg", "mp2", "384k", channels=2, rates=(32_000, 44_100, 48_000))
@@ -44,8 +54,8 @@ _MPG = Container("mpeg", "mp2", "384k", channels=2, rates=(32_000, 44_100, 48_00
 CONTAINERS = {
     ".mp4": Container("mp4"),
     ".m4v": Container("mp4"),
-    ".mov": Container("mov"),
-    ".mkv": Container("matroska"),
+    ".mov": Container("mov", pcm=True),
+    ".mkv": Container("matroska", pcm=True),
     # ffmpeg 5.1 leaves the delay of Opus, 6.5 ms, out of the time stamps; later versions do not.
     ".webm": Container("webm", "libopus", usual=True, measured=True),
     ".avi": Container("avi", "pcm_s16le"),  # avi cannot say what the encoders of compressed sound start with
