@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -363,6 +364,24 @@ def test_the_verb_goes_on_where_it_was_stopped_and_replaces_nothing(
     assert main([*command, "--skip-existing"]) == 0
     assert main([*command, "--skip-existing", "--overwrite"]) == 2
     assert main(["describe", str(folder), "--skip-existing"]) == 2
+
+
+def test_a_warning_is_given_once_however_often_a_file_is_read(
+    shipped: Separator, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("audiosep.cli.common.ModelOptions.load", lambda self, **_: shipped)
+    cut = tmp_path / "cut.wav"
+    write_audio(cut, np.random.default_rng(0).uniform(-0.5, 0.5, (1, 32_000)), 16_000)
+    cut.write_bytes(cut.read_bytes()[:40_000])
+    shutil.copy(cut, tmp_path / "cut 2.wav")
+    places = ["--manifest", str(tmp_path / "list"), "--quick", "-s", "rain"]
+    (tmp_path / "list").write_text("cut.wav\ncut 2.wav\n")
+    assert main(["describe", *places]) == 0
+    said = capsys.readouterr().err
+    assert [said.count(f"{name}.wav ends early") for name in ("cut", "cut 2")] == [1, 1]
+    separate = ["separate", str(cut), "--at", "0.2-0.5", "-o", str(tmp_path / "out")]
+    assert main(separate) == 0
+    assert capsys.readouterr().err.count("ends early") == 1
 
 
 def test_words_that_no_recording_can_be_asked_for_are_a_wrong_command(

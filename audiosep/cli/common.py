@@ -10,6 +10,7 @@ import json
 import logging
 import re
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,6 +48,7 @@ _ARGUMENT = re.compile(
     r"|^(?P<first>batch|bitrate|end|held_back|jobs|latency|learning_rate|loudness|minutes|overlap|past|preview|shifts"
     r"|start|steps|threads|weight|workers)(?= must )"
 )
+_RECENT = 64  # warnings that are not repeated; a server runs for long
 _NOT_WRITTEN = (errno.ENOSPC, errno.EPIPE, errno.EIO)
 
 Model = Annotated[str, typer.Option("--model", "-m", metavar="NAME", help="Name, folder or hub id of the model.")]
@@ -367,11 +369,17 @@ def logs_to(target: Terminal, verbose: int, quiet: bool) -> None:
 
 
 class _Handler(logging.Handler):
-    """Writes log lines above the progress bar."""
+    """Writes log lines above the progress bar; a warning once, however often the same file is read."""
 
     def __init__(self, target: Terminal) -> None:
         super().__init__()
         self._target = target
+        self._recent: deque[str] = deque(maxlen=_RECENT)
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._target.print(f"{record.levelname.lower()}: {on_command_line(self.format(record))}")
+        line = f"{record.levelname.lower()}: {on_command_line(self.format(record))}"
+        if line in self._recent:
+            return
+        if record.levelno == logging.WARNING:
+            self._recent.append(line)
+        self._target.print(line)
