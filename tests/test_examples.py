@@ -18,7 +18,8 @@ import pytest
 from conftest import Mixture
 
 import audiosep
-from audiosep.audio import probe, write_audio
+from audiosep import Description, HeardSound, Span
+from audiosep.audio import probe, read_audio, write_audio
 from audiosep.separator import Separator
 
 ROOT = Path(__file__).parents[1]
@@ -38,6 +39,26 @@ class Segment:
     start: float
     end: float
     text: str
+
+
+def test_snippets_of_what_was_heard(examples: Separator, tmp_path: Path) -> None:
+    import snippets
+
+    rate = 8000
+    x = np.random.default_rng(0).uniform(-0.5, 0.5, (2, 10 * rate)).astype(np.float32)
+    (tmp_path / "heard" / "site A").mkdir(parents=True)
+    write_audio(tmp_path / "t.wav", x, rate, depth="24")
+    sounds = [HeardSound("owl", 0.9, (Span(0.5, 2.0), Span(9.5, 10.0))), HeardSound("a/b", 0.2, (Span(4.0, 5.0),)),
+              HeardSound("rain", 0.8, ())]  # fmt: skip
+    table = Description(tuple(sounds), 10.0).csv(str(tmp_path / "t.wav"))
+    (tmp_path / "heard" / "site A" / "t (sounds).csv").write_text(table, encoding="utf-8")
+    made = snippets.cut(tmp_path / "heard", [], tmp_path / "out")
+    names = ["t 000000.50 s owl.wav", "t 000009.50 s owl.wav", "t 000004.00 s a_b.wav"]
+    assert made == [tmp_path / "out" / "site A" / name for name in names]
+    for path, (start, end) in zip(made, ((0, 3), (8.5, 10), (3, 6)), strict=True):
+        assert probe(path).depth == "24"
+        np.testing.assert_allclose(read_audio(path)[0], x[:, round(start * rate) : round(end * rate)], atol=2**-23)
+    assert snippets.cut(tmp_path / "heard", ["a/b"], tmp_path / "few", score=0.5) == []
 
 
 def test_subtitles_of_a_video(
