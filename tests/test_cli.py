@@ -349,6 +349,15 @@ def test_stems_and_only(run: Run, song: Path, tiny_folder: Path, tmp_path: Path)
     assert len(out.splitlines()) == 2
 
 
+def test_a_list_of_sounds_in_one_query_is_told_as_such(run: Run, song: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    common = ["-m", str(tiny_folder), "-o", str(tmp_path / "out"), "--overwrite"]
+    code, _, err = run("separate", str(song), "Speech, bass guitar", *common)
+    assert (code, "-q for each" in err, '"Speech" "bass guitar"' in err) == (0, True, True)
+    for text in ("a dog barks, then a man speaks", "guitar", "guitar,"):
+        assert "for each" not in run("separate", str(song), text, *common)[2]
+    assert "for each" not in run("separate", str(song), "Speech, bass guitar", "--quiet", *common)[2]
+
+
 def test_a_bad_file_does_not_stop_the_others(run: Run, song: Path, tiny_folder: Path, tmp_path: Path) -> None:
     bad = song.parent / "bad.wav"
     bad.write_text("this is no sound")

@@ -101,6 +101,9 @@ def _run(work: _Job) -> int:
         json_lines=job.json_lines,
         explain=job.explain,
     )
+    for text, names in {} if job.quiet else _lists(work.queries or ()).items():
+        several = " ".join(f'"{name}"' for name in names)
+        terminal.print(f"{text}: taken for one sound; for each of them write {several}, or -q for each")
     plan = None if job.ray else _plan(work)
     if plan is not None and not plan.tasks:
         plan.remove_leftovers()
@@ -114,6 +117,20 @@ def _run(work: _Job) -> int:
             return common.CANCELLED
     reporter.end(report, about)
     return common.FAILED if report.failures else common.DONE
+
+
+def _lists(queries: Sequence[Query]) -> dict[str, list[str]]:
+    """Queries that seem to be several sounds with commas between them -> the names of these."""
+    from audiosep.hearing.vocabulary import vocabulary
+    from audiosep.query.stem_words import stem_of
+
+    parts = {query.text: [part.strip() for part in query.text.split(",")] for query in queries if query.text}
+    known = vocabulary().names
+    return {
+        text: names
+        for text, names in parts.items()
+        if len(names) > 1 and all(name.casefold() in known or stem_of(name) for name in names)
+    }
 
 
 def _stems_model(job: JobOptions, queries: Sequence[Query] | None, model: common.ModelOptions) -> str | None:
