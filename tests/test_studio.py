@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import dataclasses
 import io
 import json
 import logging
@@ -37,6 +39,7 @@ from starlette.requests import HTTPConnection  # noqa: E402
 
 from audiosep.studio.app import Studio  # noqa: E402
 from audiosep.studio.clients import UploadShares, client_of  # noqa: E402
+from audiosep.studio.downloads import write_download  # noqa: E402
 from audiosep.studio.interface import Interface  # noqa: E402
 from audiosep.studio.recording import safe_suffix, shown_name  # noqa: E402
 from audiosep.studio.server import address_of, is_loopback, listen_on, make_server  # noqa: E402
@@ -119,6 +122,13 @@ def separated(work: Work, session: Any, **wanted: Any) -> Any:
     session.accept("go", work.limits)
     answer(session, "go", lambda: work.separate(session, "go", wanted))
     return session.document()["finished"]["go"]["error"]
+
+
+def written(session: Any, **wanted: Any) -> Any:
+    """What the page hears of a download: {"error"} and, in "answer", the key of the file and remarks."""
+    session.accept("write", Limits())
+    answer(session, "write", lambda: write_download(session, "write", wanted))
+    return session.document()["finished"]["write"]
 
 
 @pytest.fixture
@@ -333,19 +343,19 @@ def test_a_separated_track_is_played_mixed_and_removed(make: Make, song: Path) -
     assert track["complete"]
     of = f"/studio/sessions/{session.id}"
     for part in ("mix", "rest", track["id"]):
-        assert client.get(f"{of}/view/{part}").json()["columns"] > 100
+        assert client.get(f"{of}/view/{part}?from=0&to=2&columns=800").json()["columns"] > 400
     mix, one = (
         np.frombuffer(client.get(f"{of}/samples/{part}?start=100&count=5000").content, np.float32)
         for part in ("mix", track["id"])
     )
     assert np.abs(mix - one).max() <= 2**-15  # the model gives the mixture, in 16 bits
-    key = client.post(f"{of}/files", json={"kind": "track", "track": track["id"]}).json()["key"]
+    key = written(session, kind="track", track=track["id"])["answer"]["key"]
     answered = client.get(f"{of}/files/{key}")
     assert "my%20_song_%20%28a_.._b%29.wav" in answered.headers["content-disposition"]
-    assert client.post(f"{of}/files", json={"kind": "mix", "gains": {track["id"]: -3}, "rest": 1}).status_code == 400
-    assert client.post(f"{of}/files", json={"kind": "mix", "gains": {"x": 1}, "rest": 1}).status_code == 400
-    assert client.post(f"{of}/files", json={"kind": "mix", "gains": {}, "rest": "1"}).status_code == 400
-    assert client.post(f"{of}/files", content=b"[]").status_code == 400
+    for gains, rest in (({track["id"]: -3}, 1), ({"x": 1}, 1), ({}, "1"), (None, 1)):
+        assert "reload the page" in written(session, kind="mix", gains=gains, rest=rest)["error"]
+    assert "a download is" in written(session)["error"]
+    assert client.post(f"{of}/remove", content=b"[]").status_code == 400
     assert client.get(f"{of}/samples/mix?start=-1&count=5").status_code == 400
     assert client.get(f"{of}/samples/mix?start=0&count={2**30}").status_code == 400
     assert client.get(f"{of}/samples/mix?start=99999999&count=5").content == b""
@@ -371,16 +381,15 @@ def test_downloads_are_the_files_of_the_command_line(
         *("separate", song, "piano", "-o", tmp_path / "out", "-f", format, "-m", tiny_folder, "--device", "cpu")
     )
     assert code == 0, err
-    of = f"/studio/sessions/{session.id}/files"
 
-    def written(**wanted: object) -> tuple[str, bytes]:
-        key = client.post(of, json={"format": format, **wanted}).json()["key"]
-        answered = client.get(f"{of}/{key}")
+    def downloaded(**wanted: object) -> tuple[str, bytes]:
+        key = written(session, format=format, **wanted)["answer"]["key"]
+        answered = client.get(f"/studio/sessions/{session.id}/files/{key}")
         return unquote(answered.headers["content-disposition"].split("''")[1]), answered.content
 
     theirs = {path.name: path for path in (tmp_path / "out").iterdir()}
-    alone = written(kind="track", track=track)
-    _, archived = written(kind="all")
+    alone = downloaded(kind="track", track=track)
+    _, archived = downloaded(kind="all")
     with zipfile.ZipFile(io.BytesIO(archived)) as archive:
         ours = {name: archive.read(name) for name in archive.namelist() if not name.endswith(".txt")}
     assert set(ours) == set(theirs)
@@ -396,15 +405,85 @@ def test_downloads_are_the_files_of_the_command_line(
         origin = origin_of(mine)
         assert origin is not None
         assert origin.recording == fingerprint(song)  # what was done on the page says no mark
-    assert client.post(of, json={"kind": "all", "format": ["x"]}).status_code == 400
+    assert "format" in written(session, kind="all", format=["x"])["error"]
 
 
-def test_a_mix_that_would_clip_says_how_much_softer_it_is(make: Make, song: Path) -> None:
-    studio, client = make()
-    session = opened(studio.work, song)
-    wanted = {"kind": "mix", "gains": {}, "rest": 100}
-    made = client.post(f"/studio/sessions/{session.id}/files", json=wanted).json()
+def test_a_mix_that_would_clip_says_how_much_softer_it_is(work: Work, song: Path) -> None:
+    made = written(opened(work, song), kind="mix", gains={}, rest=100)["answer"]
     assert "dB softer than set" in made["remarks"][0]
+
+
+@pytest.mark.parametrize("kind", ["track", "all", "stems", "mix"])
+def test_writing_a_download_tells_how_far_it_is_and_is_cancelled(work: Work, tmp_path: Path, kind: str) -> None:
+    if kind == "stems":
+        pytest.importorskip("av", reason="PyAV is not installed: pip install 'audiosep[formats]'")
+    song = tmp_path / "song.wav"
+    write_audio(song, np.tile(sounds.voice(4.0, RATE, 1), 7)[None].astype(np.float32), RATE)
+    session = opened(work, song)
+    assert separated(work, session, **({"stems": True} if kind == "stems" else {"text": "x"})) is None
+    wanted = {"kind": kind, "format": "flac", "track": next(iter(session.tracks)), "gains": {}, "rest": 1}
+    files = set(session.folder.rglob("*"))
+    told: list[float] = []
+    advance = session.advance
+
+    def watch(request: str, fraction: float) -> bool:
+        assert "Writing song" in session.document()["running"][0]["what"]
+        told.append(fraction)
+        return bool(advance(request, fraction))
+
+    session.advance = watch
+    assert written(session, **wanted)["error"] is None
+    assert told == sorted(told)
+    assert told[-1] == 1
+    assert len(told) > 10
+    made = set(session.folder.rglob("*")) - files
+    for at in (0.2, 0.8):  # while the largest sample is looked for, and while it is written
+        session.advance = lambda request, fraction, at=at: fraction < at
+        assert written(session, **wanted)["error"] == "cancelled"
+        assert set(session.folder.rglob("*")) - files == made  # nothing of it stays
+
+
+def test_a_download_that_another_recording_ends_is_no_error(work: Work, song: Path) -> None:
+    session = opened(work, song)
+    other = opened(work, song).recording
+    advance = session.advance
+
+    def replace(request: str, fraction: float) -> bool:
+        session.accept("open", work.limits)
+        session.replace_recording(other, "open")
+        return bool(advance(request, fraction))
+
+    session.advance = replace
+    assert written(session, kind="mix", gains={}, rest=1)["error"] == "cancelled"
+
+
+@pytest.mark.parametrize("part", ["mix", "track", "rest"])
+def test_a_part_of_a_picture_shows_what_is_there(make: Make, tmp_path: Path, part: str) -> None:
+    clicks = np.full((1, 40 * RATE), 0.1, np.float32)
+    clicks[:, 20 * RATE] = 0.9
+    write_audio(tmp_path / "clicks.wav", clicks, RATE)
+    studio, client = make()
+    session = opened(studio.work, tmp_path / "clicks.wav")
+    assert separated(studio.work, session, text="x") is None
+    (track,) = session.tracks
+    if part == "rest":  # which is all then
+        session.tracks[track] = dataclasses.replace(session.tracks[track], gain=1e9)
+    of = f"/studio/sessions/{session.id}/view/{track if part == 'track' else part}"
+    for start, end in ((0, 40), (15, 35), (19.9, 20.1), (19.99, 20.01)):
+        view = client.get(f"{of}?from={start}&to={end}&columns=500").json()
+        assert 250 <= view["columns"] <= 500 or view["step"] == 1 / RATE
+        assert 0 <= start - view["start"] < view["step"]
+        assert -1e-6 < view["start"] + view["columns"] * view["step"] - end < 1.001 * view["step"]
+        highest = np.frombuffer(base64.b64decode(view["peaks"]), np.int8).reshape(-1, 2)[:, 1]
+        place = int((20 - view["start"]) / view["step"] + 1e-6)
+        assert np.flatnonzero(highest > 100).tolist() == [place]
+        levels = np.frombuffer(base64.b64decode(view["levels"]), np.uint8).reshape(view["rows"], -1)
+        if end - start < 1:  # where a window of the spectrogram is longer than a column
+            assert abs(int(levels[:24].astype(int).sum(0).argmax()) - place) * view["step"] < 0.07
+    for wrong in ("", "?from=0&to=1", "?from=x&to=1&columns=9", "?from=nan&to=1&columns=9", "?from=0&to=1&columns=1"):
+        assert client.get(f"{of}{wrong}").status_code == 400
+    for start, end in ((2, 1), (41, 42), (1, 1)):
+        assert "there is nothing" in client.get(f"{of}?from={start}&to={end}&columns=9").json()["error"]
 
 
 def test_a_preview_comes_first_and_the_whole_takes_its_place(work: Work, tmp_path: Path) -> None:
@@ -540,7 +619,7 @@ def test_another_recording_ends_what_was_asked_of_the_one_before(work: Work, son
         session.accept("open", work.limits)
         session.drop("go")
         session.begin("open", "Opening", "opening")
-        assert session.document()["running"]["request"] == "open"
+        assert [one["request"] for one in session.document()["running"]] == ["open"]
         wanted = bool(advance(request, fraction))
         session.finish("open")
         return wanted
@@ -574,7 +653,7 @@ def test_what_a_track_answers_makes_no_second_one(work: Work, song: Path) -> Non
 
     def asked(**wanted: Any) -> Any:
         assert separated(work, session, **wanted) is None
-        return session.document()["finished"]["go"]["track"], [track.name for track in session.tracks.values()]
+        return session.document()["finished"]["go"]["answer"], [track.name for track in session.tracks.values()]
 
     assert asked(text="Dog") == (None, ["Dog"])
     (dog,) = session.tracks
@@ -623,7 +702,7 @@ def test_downloads_do_not_pile_up(make: Make, song: Path) -> None:
     session = opened(studio.work, song)
     assert separated(studio.work, session, text="x") is None
     of = f"/studio/sessions/{session.id}"
-    keys = [client.post(f"{of}/files", json={"kind": "all"}).json()["key"] for _ in range(6)]
+    keys = [written(session, kind="all")["answer"]["key"] for _ in range(6)]
     assert len(list(session.folder.rglob("*.zip"))) == 4
     assert [client.get(f"{of}/files/{key}").status_code for key in keys] == [400, 400, 200, 200, 200, 200]
 
@@ -747,15 +826,14 @@ def test_damage_of_a_recording_is_told_to_the_page(make: Make, song: Path, tmp_p
     cut = tmp_path / f"cut.{suffix}"
     write_audio(cut, *read_audio(song))
     cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
-    studio, client = make()
+    studio, _ = make()
     session = opened(studio.work, cut, cut.name)
     remarks = session.document()["recording"]["remarks"]
     assert remarks
     assert all(remark.startswith(cut.name) for remark in remarks)
     assert str(session.folder) not in "".join(remarks)
     session.recording.mix.unlink()
-    wanted = {"kind": "mix", "gains": {}, "rest": 1}
-    error = client.post(f"/studio/sessions/{session.id}/files", json=wanted).json()["error"]
+    error = written(session, kind="mix", gains={}, rest=1)["error"]
     assert "the recording" in error
     assert str(studio.work.sessions.root) not in error
 
@@ -837,11 +915,10 @@ def test_stems_become_one_file_for_dj_programs(make: Make, song: Path) -> None:
     pytest.importorskip("av", reason="PyAV is not installed: pip install 'audiosep[formats]'")
     studio, client = make()
     session = opened(studio.work, song)
-    of = f"/studio/sessions/{session.id}"
-    assert "press Four stems first" in client.post(f"{of}/files", json={"kind": "stems"}).json()["error"]
+    assert "press Four stems first" in written(session, kind="stems")["error"]
     assert separated(studio.work, session, stems=True) is None
-    key = client.post(f"{of}/files", json={"kind": "stems"}).json()["key"]
-    content = client.get(f"{of}/files/{key}").content
+    key = written(session, kind="stems")["answer"]["key"]
+    content = client.get(f"/studio/sessions/{session.id}/files/{key}").content
     assert content[4:8] == b"ftyp"
     assert b"mastering_dsp" in content
 

@@ -23,10 +23,11 @@ from torch import Tensor
 
 from audiosep import query
 from audiosep.api import load
-from audiosep.audio import read_audio, write_audio
+from audiosep.audio import AudioWriter, read_audio, write_audio
 from audiosep.models.families import FAMILIES
 from audiosep.models.separation_model import Estimate
 from audiosep.separator import Separator
+from audiosep.studio.session import Session
 from audiosep.weights.checkpoint import save_model
 
 pytest.importorskip("gradio", reason="Gradio is not installed: pip install 'audiosep[studio]'")
@@ -270,7 +271,7 @@ def test_wrong_files_are_refused_and_the_page_goes_on(client: Page, song: Path, 
     client.page.select_option(".studio-model", "held")
     client.page.fill(".studio-text", "violin")
     client.page.click(".studio-separate")
-    client.page.wait_for_function("document.querySelector('.studio-job-text').textContent.includes('violin')")
+    client.page.wait_for_function("document.querySelector('.studio-jobs').textContent.includes('violin')")
     client.page.evaluate(
         """() => {
             const dropped = new DataTransfer();
@@ -354,7 +355,7 @@ def test_marks_for_the_next_sound_stay_when_one_is_answered(client: Page, song: 
     page.click(".studio-not")
     page.fill(".studio-text", "violin")
     page.click(".studio-separate")
-    page.wait_for_function("document.querySelector('.studio-job-text').textContent.includes('violin')")
+    page.wait_for_function("document.querySelector('.studio-jobs').textContent.includes('violin')")
     page.fill(".studio-to", "3")
     page.click(".studio-this")
     HeldModel.released.set()
@@ -368,6 +369,179 @@ def test_marks_for_the_next_sound_stay_when_one_is_answered(client: Page, song: 
     page.focus(".studio-marks button")
     page.keyboard.press("Enter")
     assert page.evaluate("document.activeElement.className") == "studio-text"
+
+
+_SHOWN = "(({ start, end }) => [start, end])(document.querySelector('.studio').mixer.timeline)"
+
+
+def shown(page: Any) -> list[float]:
+    """The part of the recording that the page shows, seconds."""
+    found: list[float] = page.evaluate(_SHOWN)
+    return found
+
+
+@pytest.fixture
+def hour(tmp_path: Path) -> Path:
+    """An hour of silence with half a second of sound."""
+    path = tmp_path / "hour.flac"
+    second = np.zeros((1, 8000), np.float32)
+    with AudioWriter(path, 8000, 1) as writer:
+        for at in range(3600):
+            writer.write(second if at != 2717 else np.repeat([[0.0, 0.5]], 4000, 1).astype(np.float32))
+    return path
+
+
+def test_half_a_second_of_an_hour_is_found_and_marked(client: Page, hour: Path) -> None:
+    client.open(hour)
+    page = client.page
+    page.wait_for_function("document.querySelector('.studio').mixer.main")
+    page.locator(".studio-main").scroll_into_view_if_needed()
+    box = page.locator(".studio-main").bounding_box()
+
+    def turn(second: float, horizontal: int, vertical: int) -> None:
+        """Turn the wheel over a second."""
+        start, end = shown(page)
+        page.mouse.move(box["x"] + box["width"] * (second - start) / (end - start), box["y"] + 20)
+        page.mouse.wheel(horizontal, vertical)
+        page.wait_for_function(f"before => {_SHOWN}.join() !== before", arg=f"{start:.17g},{end:.17g}")
+
+    assert shown(page) == [0, 3600]
+    assert page.is_hidden(".studio-strip")
+    page.keyboard.down("Control")
+    while shown(page)[1] - shown(page)[0] > 2:
+        turn(2717.75, 0, -100)  # stays under the mouse
+    page.keyboard.up("Control")
+    assert page.is_visible(".studio-strip")
+    page.wait_for_function("document.querySelector('.studio').mixer.main.detail")
+    edge = page.evaluate(  # what is drawn of it, from its beginning on
+        """() => {
+            const { detail } = document.querySelector(".studio").mixer.main;
+            const loud = detail.peaks.findIndex((peak, at) => at % 2 && peak > 50);
+            return [detail.start + ((loud - 1) / 2) * detail.step, detail.step];
+        }"""
+    )
+    assert abs(edge[0] - 2717.5) <= edge[1] < 0.01
+    start, end = shown(page)
+    places = [box["x"] + box["width"] * (second - start) / (end - start) for second in (2717.5, 2718.0)]
+    page.mouse.move(places[0], box["y"] + 20)
+    page.mouse.down()
+    page.mouse.move(places[1], box["y"] + 20, steps=4)
+    page.mouse.up()
+    marked = page.evaluate("document.querySelector('.studio').mixer.selection")
+    assert np.abs(np.subtract(marked, [2717.5, 2718.0])).max() < 0.01
+    page.click(".studio-zoom-mark")
+    assert np.abs(np.subtract(shown(page), [2717.375, 2718.125])).max() < 0.02
+    place = page.locator(".studio-selection").bounding_box()
+    assert abs(place["x"] - box["x"] - box["width"] / 6) < 5
+    assert abs(place["width"] - box["width"] * 2 / 3) < 5
+    turn(2717.75, 300, 0)  # sideways
+    assert shown(page)[0] > 2717.5
+    client.load()
+    page.wait_for_function("document.querySelector('.studio').mixer.main")
+    assert shown(page)[0] > 2717.5  # also after a reload
+    page.click(".studio-zoom-all")
+    assert shown(page) == [0, 3600]
+    page.mouse.move(box["x"] + 50, box["y"] + 20)
+    page.mouse.wheel(0, 100)  # scrolls the page
+    assert shown(page) == [0, 3600]
+
+
+def test_the_view_is_zoomed_scrolled_and_marked_by_the_keyboard(client: Page, song: Path) -> None:
+    client.open(song)
+    page = client.page
+    page.wait_for_function("document.querySelector('.studio').mixer.main")
+    page.keyboard.press("z")
+    assert "Mark a stretch first" in page.inner_text(".studio-error")
+    page.keyboard.press("i")
+    for _ in range(2):
+        page.keyboard.press("ArrowRight")
+    page.keyboard.press("o")
+    assert [page.input_value(".studio-from"), page.input_value(".studio-to")] == ["0.00", "10.00"]
+    page.keyboard.press("+")
+    page.keyboard.press("=")
+    assert shown(page) == pytest.approx([7.5, 16])  # around the place of playing
+    page.keyboard.press("-")
+    assert shown(page) == pytest.approx([5, 22])
+    page.keyboard.press("z")
+    assert shown(page) == pytest.approx([0, 15])
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate(f"{_PLAYER}.position()") == pytest.approx(11.5)  # less where less is shown
+    page.focus(".studio-scroll")
+    for _ in range(3):
+        page.keyboard.press("ArrowRight")  # by half of what is shown
+    assert shown(page)[0] > 11.5
+    assert "to 0:" in page.evaluate("document.querySelector('.studio-scroll').ariaValueText")
+    page.focus(".studio-main")
+    page.keyboard.press("ArrowLeft")  # comes back to where it plays
+    start, end = shown(page)
+    assert start <= page.evaluate(f"{_PLAYER}.position()") <= end
+    page.keyboard.press("End")
+    page.wait_for_function(f"{_SHOWN}[1] === 34")
+    page.keyboard.press("0")
+    assert shown(page) == [0, 34]
+
+
+def test_two_fingers_zoom_and_mark_nothing(chromium: Any, address: str, song: Path) -> None:
+    context = chromium.new_context(viewport={"width": 360, "height": 740}, has_touch=True)
+    client = Page(context.new_page(), address)
+    client.open(song)
+    page = client.page
+    page.wait_for_function("document.querySelector('.studio').mixer.main")
+    page.locator(".studio-main").scroll_into_view_if_needed()
+    box = page.locator(".studio-main").bounding_box()
+    session = context.new_cdp_session(page)
+
+    def touch(kind: str, *shares: float) -> None:
+        points = [
+            {"x": box["x"] + box["width"] * share, "y": box["y"] + 30, "id": at} for at, share in enumerate(shares)
+        ]
+        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    touch("touchStart", 0.4)
+    touch("touchStart", 0.4, 0.6)
+    for share in (0.3, 0.2, 0.1):
+        touch("touchMove", share, 1 - share)
+    touch("touchEnd")
+    assert shown(page) == pytest.approx([34 * 0.375, 34 * 0.625], abs=0.3)  # what was under them still is
+    assert page.is_hidden(".studio-selection")
+    touch("touchStart", 0.2)
+    touch("touchMove", 0.5)
+    touch("touchEnd")
+    assert page.is_visible(".studio-selection")
+    context.close()
+    assert client.errors == []
+
+
+@pytest.mark.slow
+def test_a_download_shows_its_progress_and_is_cancelled(client: Page, song: Path, address: str) -> None:
+    client.open(song)
+    track = client.separate("piano")
+    page = client.page
+    gate, cancelled = threading.Event(), threading.Event()
+    advance = Session.advance
+
+    def slow(session: Session, request: str, fraction: float) -> bool:
+        wanted = advance(session, request, fraction)
+        if fraction > 0.5:
+            gate.wait(60)
+        if not wanted:
+            cancelled.set()
+        return wanted
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Session, "advance", slow)
+        page.select_option(".studio-format", "flac")
+        page.click(client.row(track, "get"))
+        page.wait_for_function(
+            "/Writing my song \\(piano\\).flac, 5\\d%/.test(document.querySelector('.studio-jobs').textContent)"
+        )
+        page.click(".studio-cancel")
+        page.wait_for_selector(".studio-job", state="hidden")
+        gate.set()
+        assert cancelled.wait(60)
+        assert page.inner_text(".studio-error") == ""
+        name, _ = client.download(client.row(track, "get"))
+    assert name == "my song (piano).flac"
 
 
 def test_a_server_that_is_slow_or_away_is_told(client: Page, song: Path) -> None:
@@ -432,14 +606,14 @@ def test_a_page_comes_back_after_a_reload_and_another_sees_nothing_of_it(
     client.page.select_option(".studio-model", "held")
     client.page.fill(".studio-text", "violin")
     client.page.click(".studio-separate")
-    client.page.wait_for_function("document.querySelector('.studio-job-text').textContent.includes('violin')")
+    client.page.wait_for_function("document.querySelector('.studio-jobs').textContent.includes('violin')")
     client.load()  # in the middle
     client.page.wait_for_selector(client.row(track, "track-name"))
     assert client.page.get_attribute(client.row(track, "mute"), "aria-pressed") == "true"
     assert client.page.inner_text(client.row("rest", "decibels")) == "-12 dB"
     assert client.page.input_value(".studio-to") == "2.00"
     assert client.page.inner_text(".studio-marks") == "not this 1.0-2.0 s ×"
-    client.page.wait_for_function("document.querySelector('.studio-job-text').textContent.includes('violin')")
+    client.page.wait_for_function("document.querySelector('.studio-jobs').textContent.includes('violin')")
     context = chromium.new_context()
     other = Page(context.new_page(), address)
     assert other.tracks() == []

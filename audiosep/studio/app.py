@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from audiosep.audio import FORMATS
 from audiosep.errors import AudioSepError, DependencyError, install_extra
+from audiosep.studio.downloads import write_download
 from audiosep.studio.interface import Interface
 from audiosep.studio.sessions import Sessions
 from audiosep.studio.studio_limits import Limits
@@ -135,6 +136,8 @@ class Studio:
             model = {"concurrency_id": "model", "concurrency_limit": 1}  # one worker computes
             gradio.api(self._listen, api_name="page_listen", **model, **page)
             gradio.api(self._separate, api_name="page_separate", **model, **page)
+            writing = {"concurrency_id": "write", "concurrency_limit": 2}
+            gradio.api(self._write, api_name="page_write", **writing, **page)
         blocks.queue(max_size=self._sessions.limits.queue, api_open=False)  # nothing is answered beside the queue
         return blocks
 
@@ -150,10 +153,13 @@ class Studio:
     def _separate(self, session: str, request: str, wanted: str) -> str:
         return self._computed(session, request, lambda at: self.work.separate(at, request, _object(wanted)))
 
-    def _computed(self, session: str, request: str, work: Callable[[Any], str | None]) -> str:
+    def _write(self, session: str, request: str, wanted: str) -> str:
+        return self._answer(session, request, lambda at: write_download(at, request, _object(wanted)))
+
+    def _computed(self, session: str, request: str, work: Callable[[Any], object]) -> str:
         return self.work.compute(lambda: self._answer(session, request, work))
 
-    def _answer(self, session: str, request: str, work: Callable[[Any], str | None]) -> str:
+    def _answer(self, session: str, request: str, work: Callable[[Any], object]) -> str:
         try:
             found = self._sessions.get(session)
         except AudioSepError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -14,18 +14,22 @@ from audiosep.audio import AudioReader
 from audiosep.audio.covers import read_cover
 from audiosep.audio.samples import Array
 from audiosep.audio.stem_file import STEM_FILE, STEMS, TRACKS
-from audiosep.errors import InputError
+from audiosep.errors import Cancelled, InputError
 from audiosep.hearing.description import labels_text
+from audiosep.hearing.spans import Span
 from audiosep.output.files import Outputs
 from audiosep.output.names import TEMPLATE, plan_outputs
 from audiosep.output.output_options import rest_name
+from audiosep.progress import Progress, says_stop
 from audiosep.query.query import unique_names
-from audiosep.studio.overview import Overview, overview
 from audiosep.studio.recording import Recording
 from audiosep.studio.session import Track
 
 _BLOCK = 65_536
 _LOUDEST = 100.0  # largest factor of a track
+
+Blocks = Mapping[str, Array]
+"""Output -> its next samples."""
 
 MIXED = "mix"
 """The name of the output that is the mix as it is set."""
@@ -52,7 +56,7 @@ def weights_of(rest: float, gains: Mapping[str, float], tracks: Sequence[Track])
     return {"": float(rest), **{track.id: gains.get(track.id, 0.0) - rest for track in tracks}}
 
 
-def write_track(path: Path, recording: Recording, track: Track, format: str) -> None:
+def write_track(path: Path, recording: Recording, track: Track, format: str, progress: Progress) -> None:
     """Write a track in another format than that of its file.
 
     Args:
@@ -60,15 +64,18 @@ def write_track(path: Path, recording: Recording, track: Track, format: str) -> 
         recording: of the page.
         track: which is complete.
         format: one of `audio.FORMATS`.
+        progress: called with the fraction that is done; returning False cancels.
 
     Raises:
         AudioError: it cannot be written, or the format cannot hold the channels.
         DependencyError: the encoder is not installed.
+        Cancelled: by `progress`.
     """
-    outputs = _outputs({track.name: path}, recording, format)
-    with outputs, AudioReader(track.path, _BLOCK) as reader:
-        for block in reader:
-            outputs.write({track.name: block})
+
+    def blocks() -> Iterator[Blocks]:
+        return ({track.name: block} for (block,) in _together([track.path]))
+
+    _write({track.name: path}, recording, blocks, progress, format=format)
 
 
 def write_mix(
@@ -76,6 +83,7 @@ def write_mix(
     recording: Recording,
     tracks: Sequence[Track],
     weights: Mapping[str, float],
+    progress: Progress,
     *,
     name: str = MIXED,
     format: str = "wav",
@@ -88,6 +96,7 @@ def write_mix(
         recording: of the page.
         tracks: which are complete.
         weights: as of `weights_of`.
+        progress: as for `write_track`.
         name: of the mix, for the title among its tags.
         format: one of `audio.FORMATS`; of a video that of the recording.
         video: whether to write the recording's picture with it.
@@ -99,111 +108,45 @@ def write_mix(
         InputError: a track is not complete.
         AudioError: it cannot be written, or the format cannot hold the channels.
         DependencyError: the encoder is not installed.
+        Cancelled: by `progress`.
     """
-    blocks = mixed(recording, tracks, weights)
-    with _outputs({name: path}, recording, format, video=recording.info if video else None) as outputs:
-        for block in blocks:
-            outputs.write({name: block})
-    return outputs.gain
+
+    def blocks() -> Iterator[Blocks]:
+        return ({name: block} for block in mixed(recording, tracks, weights))
+
+    return _write({name: path}, recording, blocks, progress, format=format, video=recording.info if video else None)
 
 
-def _outputs(paths: Mapping[str, Path], recording: Recording, format: str, **others: Any) -> Outputs:
-    """Files as the command line writes them: with the depth, tags, speakers and cover of the recording."""
-    info = recording.info
-    return Outputs(
-        paths,
-        info.sample_rate,
-        info.channels,
-        format=format,
-        depth=info.depth,
-        tags=info.tags,
-        speakers=info.speakers,
-        cover=read_cover(recording.path),
-        overwrite=True,
-        recording=recording.path,
-        **others,
-    )
-
-
-def mixed(
-    recording: Recording, tracks: Sequence[Track], weights: Mapping[str, float], size: int = _BLOCK
-) -> Iterator[Array]:
-    """A mix of the recording and its tracks, block by block.
-
-    Args:
-        recording: of the page.
-        tracks: which are complete where they have a weight.
-        weights: as of `weights_of`.
-        size: samples of a block.
-
-    Raises:
-        InputError: a track is not complete.
-    """
-    used = [track for track in tracks if weights[track.id]]
-    if early := [track.name for track in used if not track.complete]:
-        raise InputError(f"{early[0]!r} is a preview as yet: wait until it is complete")
-    factors = [weights[""], *(weights[track.id] / track.gain for track in used)]
-    return _sums([recording.mix, *(track.path for track in used)], factors, size)
-
-
-def write_stem_file(path: Path, recording: Recording, tracks: Sequence[Track]) -> None:
+def write_stem_file(path: Path, recording: Recording, tracks: Sequence[Track], progress: Progress) -> None:
     """Write the recording and its stems as one file for DJ programs.
 
     Args:
         path: of the file.
         recording: of the page.
         tracks: of the page.
+        progress: as for `write_track`.
 
     Raises:
         InputError: not all stems are there and complete.
         AudioError: it cannot be written.
         DependencyError: the encoder is not installed.
+        Cancelled: by `progress`.
     """
     stems = {track.name: track for track in tracks if track.origin == "stems" and track.complete}
     if missing := [name for name in STEMS if name not in stems]:
         raise InputError(f"a stem file needs the stem {missing[0]}: press Four stems first")
     paths = [recording.mix, *(stems[name].path for name in STEMS)]
     gains = [1.0, *(stems[name].gain for name in STEMS)]
-    with _outputs({STEM_FILE: path}, recording, "m4a", tracks=TRACKS) as outputs:
-        for blocks in _together(paths, _BLOCK):
-            scaled = (block / np.float32(gain) for block, gain in zip(blocks, gains, strict=True))
-            outputs.write(dict(zip(TRACKS, scaled, strict=True)))
+
+    def blocks() -> Iterator[Blocks]:
+        for together in _together(paths):
+            scaled = (block / np.float32(gain) for block, gain in zip(together, gains, strict=True))
+            yield dict(zip(TRACKS, scaled, strict=True))
+
+    _write({STEM_FILE: path}, recording, blocks, progress, format="m4a", tracks=TRACKS)
 
 
-def _together(paths: Sequence[Path], size: int) -> Iterator[tuple[Array, ...]]:
-    """The blocks of several files of one length."""
-    with ExitStack() as stack:
-        readers = [stack.enter_context(AudioReader(path, size)) for path in paths]
-        yield from zip(*readers, strict=True)
-
-
-def _sums(paths: Sequence[Path], factors: Sequence[float], size: int) -> Iterator[Array]:
-    """The weighted sum of several files of one length."""
-    for blocks in _together(paths, size):
-        total = np.zeros_like(blocks[0])
-        for factor, block in zip(factors, blocks, strict=True):
-            total += np.float32(factor) * block
-        yield total
-
-
-def view_of_rest(recording: Recording, tracks: Sequence[Track]) -> Overview:
-    """The picture of what the tracks leave of the recording.
-
-    Args:
-        recording: of the page.
-        tracks: of the page; those that are not complete are left out.
-    """
-    complete = [track for track in tracks if track.complete]
-    weights = weights_of(1.0, {}, complete)
-    return overview(
-        lambda size: mixed(recording, complete, weights, size),
-        recording.samples,
-        recording.info.sample_rate,
-        recording.view.highest,
-    )
-
-
-def write_all(path: Path, recording: Recording, tracks: Sequence[Track], format: str) -> None:
+def write_all(path: Path, recording: Recording, tracks: Sequence[Track], format: str, progress: Progress) -> None:
     """Write all tracks, what they leave, and when they sound, into one zip file.
 
     Args:
@@ -211,11 +154,13 @@ def write_all(path: Path, recording: Recording, tracks: Sequence[Track], format:
         recording: of the page.
         tracks: which are complete.
         format: one of `audio.FORMATS`.
+        progress: as for `write_track`.
 
     Raises:
         InputError: no track, or one is not complete.
         AudioError: they cannot be written, or the format cannot hold the channels.
         DependencyError: the encoder is not installed.
+        Cancelled: by `progress`.
     """
     if not tracks:
         raise InputError("there is no track yet: separate a sound first")
@@ -223,13 +168,16 @@ def write_all(path: Path, recording: Recording, tracks: Sequence[Track], format:
     rest = rest_name(unique)
     names = plan_outputs(".", [*unique, rest], file=Path(recording.name).stem, format=format)
     part = path.with_suffix(".part")
+    files = 1 if format == "wav" else 1 + len(tracks)  # tracks are wav files already
     try:
-        write_mix(part, recording, tracks, weights_of(1.0, {}, tracks), name=rest, format=format)
+        write_mix(
+            part, recording, tracks, weights_of(1.0, {}, tracks), _of(progress, 0, files), name=rest, format=format
+        )
         with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
             archive.write(part, names[rest].name)
-            for track, name in zip(tracks, unique, strict=True):
+            for number, (track, name) in enumerate(zip(tracks, unique, strict=True), 1):
                 if format != "wav":
-                    write_track(part, recording, track, format)
+                    write_track(part, recording, track, format, _of(progress, number, files))
                 archive.write(track.path if format == "wav" else part, names[name].name)
             labels = sorted((span, track.name) for track in tracks for span in track.spans)
             archive.writestr(f"{names[rest].stem} labels.txt", labels_text(labels))
@@ -238,6 +186,99 @@ def write_all(path: Path, recording: Recording, tracks: Sequence[Track], format:
         raise
     finally:
         part.unlink(missing_ok=True)
+
+
+def _of(progress: Progress, number: int, count: int) -> Progress:
+    """The progress of one of several files."""
+    return lambda fraction: progress((number + fraction) / count)
+
+
+def _write(
+    paths: Mapping[str, Path],
+    recording: Recording,
+    blocks: Callable[[], Iterator[Blocks]],
+    progress: Progress,
+    **options: Any,
+) -> float:
+    """Write files as the command line does: with the depth, tags, speakers and cover of the recording.
+
+    Their samples are read twice: for the largest, so that none clips, and to be written. It needs no temporary files,
+    and the encoder, which takes most of the time, is what the progress tells of.
+
+    Returns:
+        What all samples were multiplied by.
+    """
+    info = recording.info
+    samples = 0
+
+    def told(taken: Iterator[Blocks]) -> Iterator[Blocks]:
+        nonlocal samples
+        for one in taken:
+            samples += next(iter(one.values())).shape[1]
+            if says_stop(progress(min(1.0, samples / (2 * recording.samples)))):
+                raise Cancelled("writing the file was cancelled")
+            yield one
+
+    peak = max((float(np.abs(block).max(initial=0)) for one in told(blocks()) for block in one.values()), default=0.0)
+    with Outputs(
+        paths,
+        info.sample_rate,
+        info.channels,
+        depth=info.depth,
+        tags=info.tags,
+        speakers=info.speakers,
+        cover=read_cover(recording.path),
+        overwrite=True,
+        recording=recording.path,
+        peak=peak,
+        **options,
+    ) as outputs:
+        for one in told(blocks()):
+            outputs.write(one)
+    return outputs.gain
+
+
+def mixed(
+    recording: Recording,
+    tracks: Sequence[Track],
+    weights: Mapping[str, float],
+    size: int = _BLOCK,
+    span: Span | None = None,
+) -> Iterator[Array]:
+    """A mix of the recording and its tracks, block by block.
+
+    Args:
+        recording: of the page.
+        tracks: which are complete where they have a weight.
+        weights: as of `weights_of`.
+        size: samples of a block.
+        span: of the recording, in seconds; None for all of it.
+
+    Raises:
+        InputError: a track is not complete.
+    """
+    used = [track for track in tracks if weights[track.id]]
+    if early := [track.name for track in used if not track.complete]:
+        raise InputError(f"{early[0]!r} is a preview as yet: wait until it is complete")
+    factors = [weights[""], *(weights[track.id] / track.gain for track in used)]
+    return _sums([recording.mix, *(track.path for track in used)], factors, size, span)
+
+
+def _sums(paths: Sequence[Path], factors: Sequence[float], size: int, span: Span | None) -> Iterator[Array]:
+    """The weighted sum of several files of one length."""
+    for blocks in _together(paths, size, span):
+        total = np.zeros_like(blocks[0])
+        for factor, block in zip(factors, blocks, strict=True):
+            total += np.float32(factor) * block
+        yield total
+
+
+def _together(paths: Sequence[Path], size: int = _BLOCK, span: Span | None = None) -> Iterator[tuple[Array, ...]]:
+    """The blocks of several files of one length."""
+    start, seconds = (0.0, None) if span is None else (span.start, span.end - span.start)
+    with ExitStack() as stack:
+        readers = [stack.enter_context(AudioReader(path, size, start=start, seconds=seconds)) for path in paths]
+        yield from zip(*readers, strict=True)
 
 
 def download_name(recording: Recording, name: str, ending: str, template: str = TEMPLATE) -> str:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import mimetypes
-import secrets
 from collections.abc import Awaitable, Callable
 from importlib import resources
 from pathlib import Path
@@ -20,30 +19,20 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from audiosep.audio import FORMATS
-from audiosep.audio.stem_file import STEM_FILE
 from audiosep.errors import AudioSepError, InputError
-from audiosep.output.names import TEMPLATE
-from audiosep.query.query import unique_names
+from audiosep.hearing.spans import Span
 from audiosep.studio.clients import client_of
-from audiosep.studio.mixdown import (
-    MIXED,
-    download_name,
-    view_of_rest,
-    weights_of,
-    write_all,
-    write_mix,
-    write_stem_file,
-    write_track,
-)
-from audiosep.studio.recording import remarks
-from audiosep.studio.session import MIX, REST, Session, Track
+from audiosep.studio.session import MIX, Session
 from audiosep.studio.sessions import Sessions
-from audiosep.studio.work import Work, without_paths
+from audiosep.studio.track_views import MOST_COLUMNS, picture_of
+from audiosep.studio.work import Work
 
 PREFIX = "/studio"
 
-_ASSETS = ("mixer.js", "player.js", "drawing.js", "server.js", "mixer.css")
+_ASSETS = (
+    *("mixer.js", "player.js", "drawing.js", "jobs.js", "server.js", "timeline.js", "times.js"),
+    "mixer.css",
+)
 _MOST_SAMPLES = 2**22
 _MOST_BYTES = 2**16  # of a request that is no upload
 
@@ -88,29 +77,21 @@ def routes(work: Work, about: dict[str, object]) -> list[Route]:
 
     async def view(request: Request) -> Response:
         session, track = _session(sessions, request), request.path_params["track"]
-        if track == MIX:
-            return JSONResponse(session.opened().view.document())
-        if track == REST:
-            found = await run_in_threadpool(view_of_rest, session.opened(), list(session.tracks.values()))
-            return JSONResponse(found.document())
-        return JSONResponse(_track(session, track).view.document())
+        session.use()
+        columns = _whole(request, "columns")
+        if not 2 <= columns <= MOST_COLUMNS:
+            raise InputError(f"a picture has 2 to {MOST_COLUMNS} columns")
+        span = Span(_seconds(request, "from"), _seconds(request, "to"))
+        found = await run_in_threadpool(picture_of, session, track, span, columns)
+        return JSONResponse(found.document())
 
     async def samples(request: Request) -> Response:
         session, track = _session(sessions, request), request.path_params["track"]
         session.use()
-        path = session.opened().mix if track == MIX else _track(session, track).path
+        path = session.opened().mix if track == MIX else session.track(track).path
         start, count = (_whole(request, name) for name in ("start", "count"))
         data = await run_in_threadpool(_read, path, start, count)
         return Response(data, media_type="application/octet-stream", headers={"Cache-Control": "no-store"})
-
-    async def prepare(request: Request) -> Response:
-        session = _session(sessions, request)
-        session.use()
-        wanted = await _body(request)
-        try:
-            return JSONResponse(await run_in_threadpool(_prepare, session, wanted))
-        except AudioSepError as error:
-            raise InputError(without_paths(str(error), session)) from error
 
     async def download(request: Request) -> Response:
         session = _session(sessions, request)
@@ -136,7 +117,6 @@ def routes(work: Work, about: dict[str, object]) -> list[Route]:
         Route(f"{of}/remove", _told(remove), methods=["POST"]),
         Route(f"{of}/view/{{track}}", _told(view), methods=["GET"]),
         Route(f"{of}/samples/{{track}}", _told(samples), methods=["GET"]),
-        Route(f"{of}/files", _told(prepare), methods=["POST"]),
         Route(f"{of}/files/{{key}}", _told(download), methods=["GET"]),
     ]
 
@@ -167,12 +147,6 @@ def _session(sessions: Sessions, request: Request) -> Session:
     return sessions.get(request.path_params["session"])
 
 
-def _track(session: Session, id: str) -> Track:
-    if id not in session.tracks:
-        raise InputError("there is no such track any more: reload the page")
-    return session.tracks[id]
-
-
 async def _body(request: Request) -> dict[str, Any]:
     """The JSON object of a request."""
     if int(request.headers.get("content-length", "0")) > _MOST_BYTES:  # `Guard` takes no body without it
@@ -193,6 +167,16 @@ def _whole(request: Request, name: str) -> int:
     return int(text)
 
 
+def _seconds(request: Request, name: str) -> float:
+    try:
+        found = float(request.query_params.get(name, ""))
+    except ValueError:
+        found = math.nan
+    if not 0 <= found < math.inf:
+        raise InputError(f"{name} must be a number of seconds")
+    return found
+
+
 def _read(path: Path, start: int, count: int) -> bytes:
     """Samples of a wav file as interleaved 32-bit floats; of more than two channels their mean."""
     if count > _MOST_SAMPLES:
@@ -207,50 +191,3 @@ def _read(path: Path, start: int, count: int) -> bytes:
         block = block.mean(1, keepdims=True)
     data: bytes = block.tobytes()
     return data
-
-
-def _prepare(session: Session, wanted: dict[str, Any]) -> dict[str, object]:
-    """Make what the page wants to download: the key of the file, and remarks on it."""
-    recording, kind, format = session.opened(), wanted.get("kind"), str(wanted.get("format", "wav"))
-    if format not in FORMATS:
-        raise InputError(f"the format of a download is one of {', '.join(FORMATS)}")
-    tracks = list(session.tracks.values())
-    ending, template = format, TEMPLATE
-    if kind == "track":
-        track = _track(session, str(wanted.get("track")))
-        name = dict(zip(session.tracks, unique_names([one.name for one in tracks]), strict=True))[track.id]
-    elif kind == "all":
-        name, ending = "tracks", "zip"
-    elif kind == "stems":
-        name, ending, template = "stems", STEM_FILE, "{file}.{ext}"
-    elif kind == "mix":
-        name = MIXED
-    elif kind == "video":
-        name, ending = MIXED, recording.path.suffix[1:]
-    else:
-        raise InputError("a download is a track, all, stems, mix or video")
-    shown = download_name(recording, name, ending, template)
-    if kind == "track" and format == "wav":
-        return {"key": session.offer(track.path, shown, made=False), "remarks": []}
-    path = recording.path.parent / f"{secrets.token_hex(8)}.{ending}"
-    with remarks() as told:
-        if kind == "track":
-            write_track(path, recording, track, format)
-        elif kind == "all":
-            write_all(path, recording, tracks, format)
-        elif kind == "stems":
-            write_stem_file(path, recording, tracks)
-        else:
-            weights = weights_of(*_levels(wanted), tracks)
-            gain = write_mix(path, recording, tracks, weights, format=format, video=kind == "video")
-            if gain < 1:
-                told.append(f"the mix is {-20 * math.log10(gain):.1f} dB softer than set, so that it does not clip")
-    return {"key": session.offer(path, shown), "remarks": told}
-
-
-def _levels(wanted: dict[str, Any]) -> tuple[float, dict[str, float]]:
-    """The gain of the rest, and those of the tracks."""
-    gains, rest = wanted.get("gains"), wanted.get("rest")
-    if not isinstance(gains, dict) or not isinstance(rest, int | float):
-        raise InputError("a mix has a gain of the rest and a gain for each track: reload the page")
-    return rest, gains

@@ -95,7 +95,7 @@ class Running:
     Attributes:
         request: its name, which the page gave it.
         what: is done, in words.
-        stage: opening, listening, preview or full.
+        stage: opening, listening, preview, full or writing.
         fraction: of the stage that is done.
         began: when the stage began, by `time.monotonic`.
     """
@@ -134,6 +134,8 @@ class Session:
         recording: that is open; None before the first.
         heard: what was heard in the recording; None until that is known.
         tracks: id -> track, in the order in which they came.
+        rest: the ids of the tracks that were complete, and the picture of what they left; None before the first.
+        drawing: held while that picture is made.
         files: key -> (path, name for the user) of files to download.
     """
 
@@ -144,9 +146,11 @@ class Session:
         self.recording: Recording | None = None
         self.heard: tuple[HeardSound, ...] | None = None
         self.tracks: dict[str, Track] = {}
+        self.rest: tuple[tuple[str, ...], Overview] | None = None
+        self.drawing = threading.Lock()
         self.files: dict[str, tuple[Path, str]] = {}
-        self._running: dict[str, Running] = {}  # a recording may be opened while another request is cancelled
-        self._finished: OrderedDict[str, dict[str, str | None]] = OrderedDict()
+        self._running: dict[str, Running] = {}  # files are written, and recordings opened, beside what is computed
+        self._finished: OrderedDict[str, dict[str, object]] = OrderedDict()
         self._waiting: list[str] = []
         self._dropped: set[str] = set()
         self._made: deque[str] = deque()
@@ -174,7 +178,7 @@ class Session:
             self._waiting.append(request)
             self._used = time.monotonic()
 
-    def begin(self, request: str, what: str, stage: str) -> bool:
+    def begin(self, request: str, what: str, stage: str) -> None:
         """The turn of a request has come, or its next stage.
 
         Args:
@@ -182,15 +186,13 @@ class Session:
             what: is done, in words.
             stage: as of `Running`.
 
-        Returns:
-            Whether it is still wanted.
+        Raises:
+            Cancelled: it is not wanted any more.
         """
         with self._lock:
             if self._closed or request in self._dropped or request not in self._waiting:
-                return False
-            self._running.pop(request, None)
+                raise Cancelled("cancelled")
             self._running[request] = Running(request, what, stage)
-            return True
 
     def advance(self, request: str, fraction: float) -> bool:
         """A running request has got so far.
@@ -204,26 +206,34 @@ class Session:
         """
         with self._lock:
             running = self._running.get(request)
-            if running is None or self._closed or request in self._dropped:
+            if running is None or not self.wants(request):
                 return False
             running.fraction = fraction
             self._used = time.monotonic()
             return True
 
-    def finish(self, request: str, error: str | None = None, track: str | None = None) -> None:
+    def wants(self, request: str) -> bool:
+        """Whether a request is still wanted.
+
+        Args:
+            request: as for `accept`.
+        """
+        return not self._closed and request not in self._dropped
+
+    def finish(self, request: str, error: str | None = None, answer: object = None) -> None:
         """A request was answered.
 
         Args:
             request: as for `accept`.
             error: what was wrong, in words for the user; None for nothing.
-            track: the id of one that answered it before; None for none.
+            answer: for the page, as JSON can say it.
         """
         with self._lock:
             self._running.pop(request, None)
             if request in self._waiting:
                 self._waiting.remove(request)
             self._dropped.discard(request)
-            self._finished[request] = {"error": error, "track": track}
+            self._finished[request] = {"error": error, "answer": answer}
             while len(self._finished) > _REMEMBERED:
                 self._finished.popitem(last=False)
             self._used = time.monotonic()
@@ -252,6 +262,20 @@ class Session:
         if self.recording is None:
             raise InputError("open a recording first")
         return self.recording
+
+    def track(self, id: str) -> Track:
+        """A track.
+
+        Args:
+            id: of it.
+
+        Raises:
+            InputError: there is none, or not any more.
+        """
+        found = self.tracks.get(id)
+        if found is None:
+            raise InputError("there is no such track any more: reload the page")
+        return found
 
     def replace_recording(self, recording: Recording, request: str) -> None:
         """Show another recording; the tracks of the one before are gone, and what was asked of it ends.
@@ -345,8 +369,6 @@ class Session:
         with self._lock:
             self._seen = time.monotonic()
             recording, heard = self.recording, self.heard
-            wanted = [one for request, one in self._running.items() if request not in self._dropped]
-            running = next(reversed(wanted or list(self._running.values())), None)
             return {
                 "recording": None
                 if recording is None
@@ -369,8 +391,8 @@ class Session:
                     for sound in heard
                 ],
                 "tracks": [track.document() for track in self.tracks.values()],
-                "running": None if running is None else running.document(),
-                "waiting": list(self._waiting),
+                "running": [one.document() for name, one in self._running.items() if name not in self._dropped],
+                "waiting": [name for name in self._waiting if name not in self._running],
                 "finished": dict(self._finished),
             }
 

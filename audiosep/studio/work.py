@@ -175,7 +175,7 @@ class Work:
         track: int | None = None,
     ) -> None:
         """Show a recording whose file `take` puts where it is told."""
-        _begin(session, request, "Opening the recording", "opening")
+        session.begin(request, "Opening the recording", "opening")
         folder = session.folder / secrets.token_hex(8)
         folder.mkdir()
         path = folder / f"recording{suffix}"
@@ -217,7 +217,7 @@ class Work:
             Cancelled: by the page.
         """
         recording = session.opened()
-        _begin(session, request, "Listening for what there is", "listening")
+        session.begin(request, "Listening for what there is", "listening")
         heard = hear(self.separator(model), recording, functools.partial(session.advance, request))
         session.put_heard(heard, recording)
 
@@ -244,7 +244,7 @@ class Work:
         if stems == (query is not None):
             raise InputError("ask for the stems, or for one sound: by words, by a marked stretch, or both")
         label = "Four stems" if query is None else query.label
-        _begin(session, request, label, "preview")
+        session.begin(request, label, "preview")
         separator = self.separator(text_in(wanted, "model"))
         asked = _asked(separator, text_in(wanted, "model"), query)
         there = {track.asked: id for id, track in list(session.tracks.items()) if query or track.origin == "stems"}
@@ -267,7 +267,7 @@ class Work:
 
         try:
             for stage in stages:
-                _begin(session, request, label, stage.name)
+                session.begin(request, label, stage.name)
                 out = recording.path.parent / f"{ids[0]}-{stage.name}"
                 result = _separate(separator, recording, query, out, stage, wanted_still)
                 if not wanted_still(1.0):
@@ -305,11 +305,6 @@ def hear(separator: Separator, recording: Recording, progress: Callable[[float],
     except ModelError as error:
         logger.info("nothing is suggested: %s", error)
         return ()
-
-
-def _begin(session: Session, request: str, what: str, stage: str) -> None:
-    if not session.begin(request, what, stage):
-        raise Cancelled("cancelled")
 
 
 def _asked(separator: Separator, model: str, query: Query | None) -> list[Asked]:
@@ -370,36 +365,33 @@ def _tracks(
             presence=None if result.presence is None else result.presence.get(name),
             spans=tuple(Span(stage.start + start, stage.start + end) for start, end in heard.get(name, ())),
             complete=stage.end is None,
-            view=overview_of_file(
-                path,
-                recording.view.highest,
-                columns=max(1, round(len(recording.view.peaks) * seconds / recording.seconds)),
-            ),
+            view=overview_of_file(path, recording.view.highest),
             asked=one,
         )
         for id, one, (name, path) in zip(ids, asked, result.outputs.items(), strict=True)
     ]
 
 
-def answer(session: Session, request: str, work: Callable[[], str | None]) -> None:
+def answer(session: Session, request: str, work: Callable[[], object]) -> None:
     """Do something for a page, and tell it what became of it.
 
     Args:
         session: of the page.
         request: that was accepted.
-        work: to do; returns the id of a track that answered it before, or None.
+        work: to do; returns what the page is answered, as JSON can say it.
     """
     try:
-        track = work()
-    except Cancelled:
-        session.finish(request, CANCELLED)
-    except AudioSepError as error:
-        session.finish(request, without_paths(str(error), session))
+        found = work()
     except Exception as error:  # the page must hear of it, and the next request go on
-        logger.exception("a request of the studio failed")
-        session.finish(request, f"something went wrong ({type(error).__name__}): the log of the studio has more")
+        if isinstance(error, Cancelled) or not session.wants(request):  # its files went with its recording or page
+            session.finish(request, CANCELLED)
+        elif isinstance(error, AudioSepError):
+            session.finish(request, without_paths(str(error), session))
+        else:
+            logger.exception("a request of the studio failed")
+            session.finish(request, f"something went wrong ({type(error).__name__}): the log of the studio has more")
     else:
-        session.finish(request, track=track)
+        session.finish(request, answer=found)
 
 
 def without_paths(message: str, session: Session) -> str:

@@ -1,15 +1,24 @@
 // The page of the studio: what the user sees and does. `server.js` speaks to the server, `player.js` plays.
 
-import { decode, draw } from "./drawing.js";
+import { decode, draw, ruler } from "./drawing.js";
+import { Jobs } from "./jobs.js";
 import { MIX, Player, REST } from "./player.js";
 import { Server, uniqueName } from "./server.js";
+import { Timeline } from "./timeline.js";
+import { clock, exact, parsed, spanText } from "./times.js";
 
+const UNMARKED = "Mark a stretch first: drag over the waveform, or type where it begins and ends.";
 const SOFTEST = -40; // dB of the slider, where it means silence
 const LOUDEST = 12;
-const STEP = 5; // seconds of an arrow key
+const STEP = 5; // seconds of an arrow key, or a tenth of what is shown where that is less
+const CLOSER = 2; // factor of the buttons and keys of the zoom
+const AROUND = 0.25; // of a marked stretch that is shown on each side of it
+const SETTLED = 150; // ms without a change of what is shown, after which it is fetched more exactly
 const CLICK = 4; // pixels; a shorter drag is a click
 const SHORTEST = 0.01; // seconds of a marked stretch
 const NUDGE = 0.1; // seconds of an arrow key in a field of a stretch
+const FEWEST = 100; // columns of a picture
+const MOST = 4000;
 const KEPT = "audiosep-mixer";
 const FORMAT = "audiosep-format";
 
@@ -28,8 +37,11 @@ class Mixer {
     this.root = root;
     this.server = new Server(path);
     this.player = new Player((track, first, count) => this.server.samples(track, first, count));
+    this.timeline = new Timeline(() => this.moved());
+    this.jobs = new Jobs(this.part("jobs"), (requests) => this.cancel(requests));
     this.recording = null;
-    this.tracks = new Map(); // id -> {track, view, row}
+    this.main = null; // of the recording, what `tracks` has of each track
+    this.tracks = new Map(); // id -> {track, view of all, detail or null: of what is shown, row}
     this.heard = null;
     this.selection = null; // [start, end] seconds
     this.marks = []; // {kind: "spans" | "not", span}
@@ -61,7 +73,7 @@ class Mixer {
     addEventListener("pagehide", () => this.keep());
     this.server.watch = (state, error) => {
       if (!state) {
-        this.part("job").hidden = true;
+        this.jobs.show([], []);
         return this.fail((this.lost = error));
       }
       if (this.lost) this.lost = this.fail(); // it is there again
@@ -77,7 +89,8 @@ class Mixer {
   async show(state) {
     const { recording } = state;
     if (recording?.version !== this.recording?.version) await this.showRecording(recording);
-    if (!recording) return this.showRunning(state);
+    this.jobs.show(state.running, state.waiting);
+    if (!recording) return;
     if (state.heard && !this.heard) this.showHeard(state.heard);
     const ids = [REST, ...state.tracks.map((track) => track.id)];
     for (const id of [...this.tracks.keys()]) if (!ids.includes(id)) this.dropTrack(id);
@@ -86,28 +99,12 @@ class Mixer {
     this.part("downloads").hidden = !state.tracks.length;
     const stems = state.tracks.filter((track) => track.origin === "stems" && track.complete).map((track) => track.name);
     this.part("save-stems").hidden = !["vocals", "drums", "bass", "other"].every((name) => stems.includes(name));
-    this.showRunning(state);
-  }
-
-  showRunning(state) {
-    const { running, waiting } = state;
-    this.part("job").hidden = !running && !waiting.length;
-    const behind = waiting.filter((request) => request !== running?.request).length;
-    let text = "Waiting for its turn";
-    if (running) {
-      const stages = { preview: "first 20 seconds", full: "the whole recording", opening: "", listening: "" };
-      text = [running.what, stages[running.stage], `${Math.round(running.fraction * 100)}%`].filter(Boolean).join(", ");
-      if (running.left !== null) text += `, ${Math.ceil(running.left)} s left`;
-      if (behind) text += `; ${behind} waiting`;
-      this.part("job").querySelector("progress").value = running.fraction;
-    }
-    this.part("job-text").textContent = text;
   }
 
   async showRecording(recording) {
     this.player.close();
     for (const id of [...this.tracks.keys()]) this.dropTrack(id);
-    Object.assign(this, { recording, heard: null, selection: null, marks: [], chosen: 0 });
+    Object.assign(this, { recording, main: null, heard: null, selection: null, marks: [], chosen: 0 });
     this.part("recording").hidden = !recording;
     this.part("heard").replaceChildren();
     this.showMarks();
@@ -122,10 +119,21 @@ class Mixer {
     this.part("audio-track").value = recording.track;
     this.part("save-video").hidden = !recording.video;
     this.part("main").setAttribute("aria-valuemax", recording.seconds.toFixed(1));
+    this.part("scroll").max = recording.seconds;
+    this.timeline.open(recording.seconds);
     this.select(null);
-    await this.addRow({ id: REST, name: "the rest", origin: "", start: 0, seconds: recording.seconds, spans: [] });
-    this.main = decode(await this.server.view(MIX));
-    this.paint();
+    const whole = { start: 0, seconds: recording.seconds, spans: [] };
+    await this.addRow({ ...whole, id: REST, name: "the rest", origin: "" });
+    const track = { ...whole, id: MIX };
+    this.main = { track, detail: null, row: this.part("main"), view: await this.picture(track) };
+    this.moved();
+  }
+
+  // The picture of a track, or of a part of it in seconds of the recording, for the width that is shown.
+  async picture(track, from = track.start, to = track.start + track.seconds, seconds = this.recording.seconds) {
+    const columns = Math.ceil((this.part("main").clientWidth * (to - from)) / seconds);
+    const most = Math.max(FEWEST, Math.min(MOST, columns));
+    return decode(await this.server.view(track.id, from - track.start, to - track.start, most), track.start);
   }
 
   showHeard(heard) {
@@ -153,22 +161,20 @@ class Mixer {
     one.row.classList.toggle("studio-preview", !track.complete);
     one.row.dataset.complete = track.complete;
     this.showFormat();
-    const view = await this.server.view(track.id).catch(() => null);
+    const view = await this.picture(track).catch(() => null);
     if (!view) return; // removed meanwhile, or asked for again with the next state
-    one.view = decode(view);
-    one.drawn = track.version;
-    this.paint();
+    Object.assign(one, { view, detail: null, drawn: track.version });
+    this.moved();
   }
 
   async showRest(tracks) {
     const version = tracks.map((track) => track.version).join();
     const rest = this.tracks.get(REST);
     if (rest.version === version) return;
-    const view = await this.server.view(REST).catch(() => null);
+    const view = await this.picture(rest.track).catch(() => null);
     if (!view) return; // as above
-    rest.view = decode(view);
-    rest.version = version;
-    this.paint();
+    Object.assign(rest, { view, detail: null, version });
+    this.moved();
   }
 
   // ---- tracks --------------------------------------------------------------------------------------------------------
@@ -191,7 +197,9 @@ class Mixer {
       </div>
       <div class="studio-canvas" aria-hidden="true"><canvas></canvas><div class="studio-playhead"></div></div>`;
     row.querySelector(".studio-track-name").textContent = track.name;
-    row.querySelector(".studio-canvas").addEventListener("pointerdown", (event) => this.player.seek(this.second(event)));
+    const canvas = row.querySelector(".studio-canvas");
+    canvas.addEventListener("click", (event) => this.player.seek(this.timeline.second(event)));
+    this.timeline.listen(canvas);
     row.addEventListener("focusin", () => this.choose([...this.tracks.keys()].indexOf(track.id)));
     const mute = row.querySelector(".studio-mute");
     const solo = row.querySelector(".studio-solo");
@@ -220,7 +228,7 @@ class Mixer {
     }
     const rest = this.tracks.get(REST);
     this.tracks.delete(REST); // stays the last
-    this.tracks.set(track.id, { track, view: null, row });
+    this.tracks.set(track.id, { track, view: null, detail: null, row });
     if (rest) this.tracks.set(REST, rest);
     this.choose(this.chosen);
   }
@@ -265,7 +273,6 @@ class Mixer {
         if (event === "drop") this.open(moved.dataTransfer.files);
       });
     }
-    on("cancel", "click", () => this.try(() => this.server.post("cancel", {})));
     on("play", "click", () => this.toggle());
     on("ab", "click", () => this.compare());
     on("loop", "click", () => this.toggleLoop());
@@ -287,14 +294,14 @@ class Mixer {
     on("save-all", "click", () => this.download({ kind: "all" }));
     on("save-mix", "click", () => this.download({ kind: "mix", ...this.levels() }));
     on("save-video", "click", () => this.download({ kind: "video", ...this.levels() }));
-    this.player.ended = () => this.paint();
     this.bindMain();
+    this.bindZoom();
     this.root.addEventListener("click", (event) => {
       // After a click of the mouse, unlike one by the keyboard, the space bar plays and does not click again.
       if (event.detail > 0) event.target.closest("button")?.blur();
     });
     document.addEventListener("keydown", (event) => this.key(event));
-    new ResizeObserver(() => this.paint()).observe(this.root);
+    new ResizeObserver(() => this.moved()).observe(this.root);
   }
 
   // What is typed is judged when both fields are left, not between them, or by Enter.
@@ -324,15 +331,21 @@ class Mixer {
 
   bindMain() {
     const main = this.part("main");
+    this.timeline.listen(main);
     let from = null;
     main.addEventListener("pointerdown", (event) => {
       if (!this.recording) return;
-      from = { x: event.clientX, second: this.second(event) };
+      if (this.timeline.pinched) {
+        if (from) this.select(from.selection); // the first finger marked nothing
+        from = null;
+        return;
+      }
+      from = { x: event.clientX, second: this.timeline.second(event), selection: this.selection };
       main.setPointerCapture(event.pointerId);
     });
     main.addEventListener("pointermove", (event) => {
       if (from && Math.abs(event.clientX - from.x) >= CLICK) {
-        this.select([from.second, this.second(event)].sort((a, b) => a - b));
+        this.select([from.second, this.timeline.second(event)].sort((a, b) => a - b));
       }
     });
     main.addEventListener("pointerup", (event) => {
@@ -342,10 +355,42 @@ class Mixer {
     main.addEventListener("pointercancel", () => (from = null));
   }
 
-  second(event) {
-    const box = event.currentTarget.getBoundingClientRect();
-    const share = (event.clientX - box.left) / box.width;
-    return Math.max(0, Math.min(1, share)) * this.recording.seconds;
+  bindZoom() {
+    const on = (name, action) => this.part(name).addEventListener("click", action);
+    on("zoom-in", () => this.zoom(CLOSER));
+    on("zoom-out", () => this.zoom(1 / CLOSER));
+    on("zoom-mark", () => this.zoomMark());
+    on("zoom-all", () => this.timeline.show(0, this.recording.seconds));
+    this.part("scroll").addEventListener("input", (event) => {
+      this.timeline.show(Number(event.target.value) - this.timeline.seconds / 2);
+    });
+  }
+
+  // Around the place of playing where it is shown, else around the middle.
+  zoom(factor) {
+    const { timeline } = this;
+    const second = this.player.position();
+    timeline.zoom(factor, timeline.has(second) ? second : timeline.start + timeline.seconds / 2);
+  }
+
+  zoomMark() {
+    if (!this.selection) return this.fail(new Error(UNMARKED));
+    const [start, end] = this.selection;
+    const around = AROUND * (end - start);
+    this.timeline.show(start - around, end - start + 2 * around);
+  }
+
+  // By the keyboard, which sees where it goes.
+  seek(second) {
+    this.player.seek(second);
+    this.timeline.reveal(this.player.position());
+  }
+
+  // By the keyboard: a marked stretch begins or ends where it plays.
+  markAt(side) {
+    const second = this.player.position();
+    const [start, end] = this.selection ?? [0, this.recording.seconds];
+    this.select(side === "start" ? [second, end > second ? end : this.recording.seconds] : [start < second ? start : 0, second]);
   }
 
   key(event) {
@@ -354,6 +399,7 @@ class Mixer {
     if (event.key === "Escape" && !target.matches?.("select, .studio-text")) return this.select(null);
     if (target.matches?.("input:not([type=range]):not([type=file]), select, textarea")) return;
     const pressing = target.matches?.("button, summary, a, label");
+    const step = this.timeline.zoomed ? Math.min(STEP, this.timeline.seconds / 10) : STEP;
     const rows = [...this.tracks.values()];
     const row = rows[this.chosen]?.row;
     const actions = {
@@ -362,9 +408,17 @@ class Mixer {
       l: () => this.toggleLoop(),
       m: () => row?.querySelector(".studio-mute").click(),
       s: () => row?.querySelector(".studio-solo").click(),
-      ArrowLeft: () => this.player.seek(this.player.position() - STEP),
-      ArrowRight: () => this.player.seek(this.player.position() + STEP),
-      Home: () => this.player.seek(0),
+      i: () => this.markAt("start"),
+      o: () => this.markAt("end"),
+      z: () => this.zoomMark(),
+      "+": () => this.zoom(CLOSER),
+      "=": () => this.zoom(CLOSER), // the key of + without Shift
+      "-": () => this.zoom(1 / CLOSER),
+      0: () => this.timeline.show(0, this.recording.seconds),
+      ArrowLeft: () => this.seek(this.player.position() - step),
+      ArrowRight: () => this.seek(this.player.position() + step),
+      Home: () => this.seek(0),
+      End: () => this.seek(this.recording.seconds),
     };
     const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
     if ((key === " " && pressing) || (key.length > 1 && target.matches?.("input"))) return;
@@ -411,7 +465,7 @@ class Mixer {
     const model = this.part("model").value;
     const { listening, recording } = this;
     await this.try(async () => {
-      if (this.part("job").hidden) this.showRunning({ running: null, waiting: [""] }); // before the server has answered
+      this.jobs.expect(); // before the server has answered
       if (listening) await this.server.post("cancel", { request: listening });
       const asked = JSON.stringify({ ...wanted, model, ...(from === null ? {} : { from }) });
       const there = await this.server.ask(uniqueName(), "separate", asked);
@@ -436,8 +490,9 @@ class Mixer {
   async download(wanted) {
     let remarks = [];
     await this.try(async () => {
-      this.say("Writing the file");
-      const made = await this.server.post("files", { ...wanted, format: this.part("format").value });
+      this.jobs.expect();
+      const asked = JSON.stringify({ ...wanted, format: this.part("format").value });
+      const made = await this.server.ask(uniqueName(), "write", asked);
       remarks = made.remarks;
       const link = document.createElement("a");
       link.href = this.server.url(`files/${made.key}`);
@@ -445,6 +500,10 @@ class Mixer {
       link.click();
     });
     this.say(remarks.join("; "));
+  }
+
+  cancel(requests) {
+    return this.try(() => Promise.all(requests.map((request) => this.server.post("cancel", { request }))));
   }
 
   levels() {
@@ -470,16 +529,19 @@ class Mixer {
   select(selection) {
     this.fail();
     this.selection = selection && selection[1] - selection[0] > SHORTEST ? selection : null;
-    const box = this.part("selection");
-    box.hidden = !this.selection;
-    if (this.selection) {
-      const [start, end] = this.selection.map((second) => (100 * second) / this.recording.seconds);
-      box.style.left = `${start}%`;
-      box.style.width = `${end - start}%`;
-    }
+    this.showSelection();
     this.typing = false;
     this.stretch().forEach((field, at) => (field.value = this.selection ? exact(this.selection[at]) : ""));
     if (this.part("loop").ariaPressed === "true") this.player.setLoop(this.selection ?? [0, this.recording.seconds]);
+  }
+
+  showSelection() {
+    const box = this.part("selection");
+    box.hidden = !this.selection;
+    if (box.hidden) return;
+    const [start, end] = this.selection.map((second) => percent(this.timeline.share(second)));
+    box.style.left = `${start}%`;
+    box.style.width = `${end - start}%`;
   }
 
   typed() {
@@ -496,7 +558,7 @@ class Mixer {
 
   mark(kind) {
     if (!this.selection) {
-      return this.fail(new Error("Mark a stretch first: drag over the waveform, or type where it begins and ends."));
+      return this.fail(new Error(UNMARKED));
     }
     this.fail();
     const span = this.selection.map((second) => Math.round(second * 1000) / 1000);
@@ -524,8 +586,9 @@ class Mixer {
       const [mute, solo] = ["mute", "solo"].map((name) => row.querySelector(`.studio-${name}`).ariaPressed);
       return { id, mute, solo, gain: row.querySelector(".studio-gain").value };
     });
-    const { recording, selection, marks } = this;
-    sessionStorage.setItem(KEPT, JSON.stringify({ version: recording?.version, selection, marks, levels }));
+    const { recording, selection, marks, timeline } = this;
+    const shown = [timeline.start, timeline.seconds];
+    sessionStorage.setItem(KEPT, JSON.stringify({ version: recording?.version, selection, marks, levels, shown }));
   }
 
   restore() {
@@ -542,17 +605,62 @@ class Mixer {
     this.marks = kept.marks;
     this.showMarks();
     this.select(kept.selection);
+    this.timeline.show(...kept.shown);
   }
 
   // ---- what is drawn ----------------------------------------------------------------------------------------------------
 
+  // Other pictures are drawn with the next frame, however often this is called before.
   paint(spans = this.marks.map((mark) => mark.span)) {
-    if (!this.recording || !this.main) return;
-    const total = this.recording.seconds;
-    draw(this.part("main").querySelector("canvas"), this.main, { start: 0, seconds: total, total }, spans);
-    for (const { track, view, row } of this.tracks.values()) {
-      const place = { start: track.start, seconds: track.seconds, total };
-      draw(row.querySelector("canvas"), view, place, track.spans);
+    this.painting = spans;
+  }
+
+  draw(spans) {
+    const { main, timeline, recording } = this;
+    const canvas = (row) => row.querySelector("canvas");
+    for (const { track, view, detail, row } of [main, ...this.tracks.values()]) {
+      const views = [view, detail].filter(Boolean);
+      draw(canvas(row), views, timeline, row === main.row ? spans : track.spans);
+    }
+    ruler(this.part("ruler"), timeline, clock);
+    draw(canvas(this.part("strip")), [main.view], { start: 0, seconds: recording.seconds }, spans);
+  }
+
+  // Another part of the recording is shown, or with other pictures.
+  moved() {
+    if (!this.recording) return;
+    const { timeline } = this;
+    this.showSelection();
+    const scroll = this.part("scroll");
+    scroll.step = timeline.seconds / 2;
+    scroll.value = timeline.start + timeline.seconds / 2;
+    scroll.ariaValueText = `${clock(timeline.start, 1)} to ${clock(timeline.end, 1)}`;
+    this.part("strip").classList.toggle("studio-unused", !timeline.zoomed);
+    scroll.disabled = !timeline.zoomed;
+    const { style } = this.part("shown");
+    style.left = `${(100 * timeline.start) / timeline.total}%`;
+    style.width = `${(100 * timeline.seconds) / timeline.total}%`;
+    this.paint();
+    clearTimeout(this.settling);
+    this.settling = setTimeout(() => this.refine(), SETTLED);
+  }
+
+  // Fetches what is shown, and half of that on each side, where the pictures are too coarse.
+  async refine() {
+    if (!this.main) return;
+    const { start, seconds, end } = this.timeline;
+    for (const one of [this.main, ...this.tracks.values()]) {
+      const { track, view } = one;
+      const [first, last] = [track.start, track.start + track.seconds];
+      const [from, to] = [Math.max(first, start), Math.min(last, end)];
+      const fine = (2 * seconds) / this.part("main").clientWidth; // seconds of a column
+      const shows = (picture) => picture?.start <= from && picture.end >= to && picture.step <= fine;
+      if (!view || to <= from || shows(view) || shows(one.detail)) continue;
+      const wider = [Math.max(first, start - seconds / 2), Math.min(last, end + seconds / 2)];
+      const detail = await this.picture(track, ...wider, seconds).catch(() => null);
+      if (this.timeline.start !== start || this.timeline.seconds !== seconds) return; // another is on its way
+      if (one.view === view && detail) one.detail = detail;
+      this.paint();
     }
   }
 
@@ -560,8 +668,11 @@ class Mixer {
   tick() {
     if (this.recording) {
       const second = this.player.position();
-      const left = `${round((100 * second) / this.recording.seconds)}%`;
+      if (this.timeline.has(this.before)) this.timeline.reveal(second); // follows what plays, unless one looks elsewhere
+      this.before = second;
+      const left = `${round(percent(this.timeline.share(second)))}%`;
       for (const head of this.root.querySelectorAll(".studio-playhead")) change(head.style, "left", left);
+      change(this.part("head").style, "left", `${round((100 * second) / this.recording.seconds)}%`);
       change(this.part("time"), "textContent", `${clock(second, 1)} / ${clock(this.recording.seconds, 1)}`);
       change(this.part("play"), "textContent", this.player.playing ? "Pause" : "Play");
       change(this.part("main"), "ariaValueNow", second.toFixed(1));
@@ -571,6 +682,10 @@ class Mixer {
         const width = `${Math.round(Math.max(0, Math.min(100, (level + 60) / 0.6)))}%`;
         change(row.querySelector(".studio-level div").style, "width", width);
       }
+    }
+    if (this.painting && this.main) {
+      this.draw(this.painting);
+      this.painting = null;
     }
     requestAnimationFrame(() => this.tick());
   }
@@ -602,6 +717,11 @@ function change(owner, name, value) {
   if (owner[name] !== value) owner[name] = value;
 }
 
+// Of the width, for styles: as far outside as can be told from inside, as browsers take no larger numbers.
+function percent(share) {
+  return 100 * Math.max(-1, Math.min(2, share));
+}
+
 function round(value) {
   return Math.round(100 * value) / 100;
 }
@@ -625,26 +745,4 @@ function about(track) {
   if (track.presence !== null) parts.push(`in the recording: ${Math.round(track.presence * 100)}%`);
   if (track.spans.length) parts.push(`at ${spanText(track.spans)}`);
   return parts.filter(Boolean).join(", ");
-}
-
-function spanText(spans) {
-  const shown = spans.slice(0, 4).map(([start, end]) =>
-    end < 60 ? `${start.toFixed(1)}-${end.toFixed(1)} s` : `${clock(start, 1)}-${clock(end, 1)}`);
-  return shown.join(", ") + (spans.length > 4 ? ` and ${spans.length - 4} more` : "");
-}
-
-// Seconds as they are typed: 75.5 or 1:15.5, with a point or a comma; NaN for anything else.
-function parsed(text) {
-  const parts = text.trim().replace(",", ".").split(":");
-  return parts.reduce((sum, part) => 60 * sum + (/^\d+(\.\d*)?$/.test(part) ? Number(part) : NaN), 0);
-}
-
-function exact(seconds) {
-  return seconds < 60 ? seconds.toFixed(2) : clock(seconds, 2);
-}
-
-function clock(seconds, digits = 0) {
-  const rounded = Number(seconds.toFixed(digits));
-  const minutes = Math.floor(rounded / 60);
-  return `${minutes}:${(rounded - 60 * minutes).toFixed(digits).padStart(digits ? 3 + digits : 2, "0")}`;
 }

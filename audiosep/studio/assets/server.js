@@ -29,8 +29,9 @@ export class Server {
       Object.assign(this, before);
       const state = await this.state().catch(() => null);
       if (state) {
-        const waiting = state.waiting.filter((request) => request !== state.running?.request);
-        for (const request of waiting) await this.post("cancel", { request });
+        // What has not begun, and files for a page that has forgotten that it wanted them.
+        const writing = state.running.filter((one) => one.stage === "writing").map((one) => one.request);
+        for (const request of [...state.waiting, ...writing]) await this.post("cancel", { request });
         return state;
       }
     }
@@ -53,8 +54,7 @@ export class Server {
     }));
   }
 
-  // Ends when the request was answered, with the track that answered it before, if there is one; fails with the reason
-  // where it could not be.
+  // Ends when the request was answered, with the answer; fails with the reason where it could not be.
   async ask(request, name, ...values) {
     await this.post("requests", { request });
     const answered = new Promise((resolve, reject) => this.pending.set(request, { resolve, reject }));
@@ -79,17 +79,17 @@ export class Server {
       let state = null;
       try {
         state = await this.state();
-        for (const [request, { error, track }] of Object.entries(state.finished)) {
+        for (const [request, { error, answer }] of Object.entries(state.finished)) {
           const one = this.pending.get(request);
           this.pending.delete(request);
-          if (one) error === null ? one.resolve(track) : one.reject(new Error(error));
+          if (one) error === null ? one.resolve(answer) : one.reject(new Error(error));
         }
         await this.watch(state);
       } catch (error) {
         await this.watch(null, error);
         if (error.status === 400) return this.end(error);
       }
-      const busy = this.pending.size > 0 || state?.running;
+      const busy = this.pending.size > 0 || state?.running.length;
       await new Promise((resolve) => {
         this.wake = resolve;
         setTimeout(resolve, state === null ? LOST : busy ? BUSY : IDLE);
@@ -122,8 +122,9 @@ export class Server {
     });
   }
 
-  view(track) {
-    return call(this.url(`view/${track}`)).then(read);
+  // The picture of a part of a track, in seconds of the track.
+  view(track, from, to, columns) {
+    return call(this.url(`view/${track}?from=${from}&to=${to}&columns=${columns}`)).then(read);
   }
 
   async samples(track, start, count) {
