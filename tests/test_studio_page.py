@@ -753,6 +753,10 @@ def test_what_is_heard_is_suggested_and_separated_by_a_click(
     client.page.locator("[data-sound]").first.click()
     client.new_track()
     assert client.page.inner_text(".studio-track-name >> nth=0") == names[0]
+    # One figure says how sure it is, that of the track; the list has an order and two groups.
+    assert "%" not in client.page.inner_text(".studio-heard")
+    assert "Perhaps:" in client.page.inner_text(".studio-heard")
+    assert "% sure that the recording has it" in client.page.inner_text(".studio-track-about >> nth=0")
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ const STEP = 5; // seconds of an arrow key, or a tenth of what is shown where th
 const CLOSER = 2; // factor of the buttons and keys of the zoom
 const AROUND = 0.25; // of a marked stretch that is shown on each side of it
 const SETTLED = 150; // ms without a change of what is shown, after which it is fetched more exactly
+const SURE = 0.5; // from which on what is heard is more probable than not
 const CLICK = 4; // pixels; a shorter drag is a click
 const SHORTEST = 0.01; // seconds of a marked stretch
 const NUDGE = 0.1; // seconds of an arrow key in a field of a stretch
@@ -138,15 +139,25 @@ class Mixer {
 
   showHeard(heard) {
     this.heard = heard;
-    this.part("heard").replaceChildren(...heard.map((sound) => {
-      const chip = button(`${sound.name} ${Math.round(sound.score * 100)}%`, () => this.separate({ text: sound.name }));
-      chip.dataset.sound = sound.name;
-      chip.title = `Separate ${sound.name}: heard at ${spanText(sound.spans)}`;
-      for (const event of ["pointerenter", "focus"]) chip.addEventListener(event, () => this.paint(sound.spans));
-      for (const event of ["pointerleave", "blur"]) chip.addEventListener(event, () => this.paint());
-      return chip;
+    // How sure it is says no number here: it is of all names that it may have, before anything is separated, while that
+    // of a track is of one name, after it.
+    const groups = [["Heard:", heard.filter((sound) => sound.score >= SURE)], ["Perhaps:", heard.filter((sound) => sound.score < SURE)]];
+    this.part("heard").replaceChildren(...groups.filter(([, sounds]) => sounds.length).map(([title, sounds]) => {
+      const group = document.createElement("div");
+      group.role = "group";
+      group.ariaLabel = title;
+      group.append(title, ...sounds.map((sound) => this.chip(sound)));
+      return group;
     }));
-    this.paint();
+  }
+
+  chip(sound) {
+    const chip = button(sound.name, () => this.separate({ text: sound.name }));
+    chip.dataset.sound = sound.name;
+    chip.title = `Separate ${sound.name}: heard at ${spanText(sound.spans)}`;
+    for (const event of ["pointerenter", "focus"]) chip.addEventListener(event, () => this.paint(sound.spans));
+    for (const event of ["pointerleave", "blur"]) chip.addEventListener(event, () => this.paint());
+    return chip;
   }
 
   async showTrack(track) {
@@ -742,7 +753,7 @@ function press(pressed) {
 
 function about(track) {
   const parts = [track.complete ? "" : "preview", track.origin === "stems" ? "stem" : ""];
-  if (track.presence !== null) parts.push(`in the recording: ${Math.round(track.presence * 100)}%`);
+  if (track.presence !== null) parts.push(`${Math.round(track.presence * 100)}% sure that the recording has it`);
   if (track.spans.length) parts.push(`at ${spanText(track.spans)}`);
   return parts.filter(Boolean).join(", ");
 }
