@@ -437,7 +437,7 @@ def test_writing_a_download_tells_how_far_it_is_and_is_cancelled(work: Work, tmp
     assert told[-1] == 1
     assert len(told) > 10
     made = set(session.folder.rglob("*")) - files
-    for at in (0.2, 0.8):  # while the largest sample is looked for, and while it is written
+    for at in (0.04, 0.8):  # while the largest sample is looked for, and while it is written
         session.advance = lambda request, fraction, at=at: fraction < at
         assert written(session, **wanted)["error"] == "cancelled"
         assert set(session.folder.rglob("*")) - files == made  # nothing of it stays

@@ -26,6 +26,7 @@ from audiosep.studio.recording import Recording
 from audiosep.studio.session import Track
 
 _BLOCK = 65_536
+_LOOKING = 0.1  # share of the work that looking for the largest sample is
 _LOUDEST = 100.0  # largest factor of a track
 
 Blocks = Mapping[str, Array]
@@ -209,17 +210,17 @@ def _write(
         What all samples were multiplied by.
     """
     info = recording.info
-    samples = 0
 
-    def told(taken: Iterator[Blocks]) -> Iterator[Blocks]:
-        nonlocal samples
-        for one in taken:
+    def told(first: float, share: float) -> Iterator[Blocks]:
+        samples = 0
+        for one in blocks():
             samples += next(iter(one.values())).shape[1]
-            if says_stop(progress(min(1.0, samples / (2 * recording.samples)))):
+            if says_stop(progress(first + share * min(1.0, samples / recording.samples))):
                 raise Cancelled("writing the file was cancelled")
             yield one
 
-    peak = max((float(np.abs(block).max(initial=0)) for one in told(blocks()) for block in one.values()), default=0.0)
+    loudest = (float(np.abs(block).max(initial=0)) for one in told(0.0, _LOOKING) for block in one.values())
+    peak = max(loudest, default=0.0)
     with Outputs(
         paths,
         info.sample_rate,
@@ -233,7 +234,7 @@ def _write(
         peak=peak,
         **options,
     ) as outputs:
-        for one in told(blocks()):
+        for one in told(_LOOKING, 1 - _LOOKING):
             outputs.write(one)
     return outputs.gain
 

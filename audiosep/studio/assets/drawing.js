@@ -67,7 +67,9 @@ function wave(paint, view, first, last, left, wide, middle, colour) {
     const low = view.peaks[2 * column] / 127;
     const high = view.peaks[2 * column + 1] / 127;
     const top = middle * (1 - high);
-    paint.fillRect(left + (column - first) * step, top, Math.max(1, step), Math.max(1, middle * (high - low)));
+    const from = Math.floor(left + (column - first) * step); // whole pixels: parts of them would be paler, in bands
+    const to = Math.floor(left + (column - first + 1) * step);
+    paint.fillRect(from, top, Math.max(1, to - from), Math.max(1, middle * (high - low)));
   }
 }
 

@@ -1,7 +1,10 @@
 // The rows that say what is going on: each request that is answered, with Cancel, and how many wait for their turn.
 
+import { clock } from "./times.js";
+
 const STAGES = { preview: "first 20 seconds", full: "the whole recording" };
 const WAITING = "waiting";
+const LONG = 100; // seconds from which on minutes are told
 
 export class Jobs {
   // cancel(requests): tells the server
@@ -18,7 +21,9 @@ export class Jobs {
 
   show(running, waiting) {
     const wanted = new Map();
-    for (const one of running) wanted.set(one.request, { text: label(one), fraction: one.fraction, requests: [one.request] });
+    for (const one of running) {
+      wanted.set(one.request, { text: label(one), fraction: one.fraction, requests: [one.request] });
+    }
     if (waiting.length) {
       const text = running.length || waiting.length > 1 ? `${waiting.length} waiting` : "Waiting for its turn";
       wanted.set(WAITING, { text, fraction: null, requests: waiting });
@@ -56,6 +61,6 @@ export class Jobs {
 }
 
 function label(one) {
-  const left = one.left === null ? "" : `${Math.ceil(one.left)} s left`;
+  const left = one.left === null ? "" : one.left < LONG ? `${Math.ceil(one.left)} s left` : `${clock(one.left)} left`;
   return [one.what, STAGES[one.stage], `${Math.round(one.fraction * 100)}%`, left].filter(Boolean).join(", ");
 }

@@ -7,12 +7,14 @@ import { Server, uniqueName } from "./server.js";
 import { Timeline } from "./timeline.js";
 import { clock, exact, parsed, spanText } from "./times.js";
 
+const NOTHING = { running: [], waiting: [] };
 const UNMARKED = "Mark a stretch first: drag over the waveform, or type where it begins and ends.";
 const SOFTEST = -40; // dB of the slider, where it means silence
 const LOUDEST = 12;
 const STEP = 5; // seconds of an arrow key, or a tenth of what is shown where that is less
 const CLOSER = 2; // factor of the buttons and keys of the zoom
 const AROUND = 0.25; // of a marked stretch that is shown on each side of it
+const SAID = 20000; // ms for which a message is shown
 const SETTLED = 150; // ms without a change of what is shown, after which it is fetched more exactly
 const SURE = 0.5; // from which on what is heard is more probable than not
 const CLICK = 4; // pixels; a shorter drag is a click
@@ -47,6 +49,8 @@ class Mixer {
     this.selection = null; // [start, end] seconds
     this.marks = []; // {kind: "spans" | "not", span}
     this.chosen = 0;
+    this.state = NOTHING; // of the requests, as the server said last
+    this.uploading = null;
     this.listening = null; // the request that finds what is heard
     this.typing = false; // whether a field of a stretch has been changed and is not judged yet
   }
@@ -69,12 +73,13 @@ class Mixer {
       await this.show(state);
       this.restore();
     } catch (error) {
-      this.fail(error);
+      this.part("file").disabled = true; // there is nowhere to open one
+      return this.fail(error);
     }
     addEventListener("pagehide", () => this.keep());
     this.server.watch = (state, error) => {
       if (!state) {
-        this.jobs.show([], []);
+        this.showJobs(NOTHING);
         return this.fail((this.lost = error));
       }
       if (this.lost) this.lost = this.fail(); // it is there again
@@ -90,7 +95,7 @@ class Mixer {
   async show(state) {
     const { recording } = state;
     if (recording?.version !== this.recording?.version) await this.showRecording(recording);
-    this.jobs.show(state.running, state.waiting);
+    this.showJobs(state);
     if (!recording) return;
     if (state.heard && !this.heard) this.showHeard(state.heard);
     const ids = [REST, ...state.tracks.map((track) => track.id)];
@@ -100,6 +105,11 @@ class Mixer {
     this.part("downloads").hidden = !state.tracks.length;
     const stems = state.tracks.filter((track) => track.origin === "stems" && track.complete).map((track) => track.name);
     this.part("save-stems").hidden = !["vocals", "drums", "bass", "other"].every((name) => stems.includes(name));
+  }
+
+  showJobs(state = this.state) {
+    this.state = state;
+    this.jobs.show([...(this.uploading ? [this.uploading.job] : []), ...state.running], state.waiting);
   }
 
   async showRecording(recording) {
@@ -141,8 +151,10 @@ class Mixer {
     this.heard = heard;
     // How sure it is says no number here: it is of all names that it may have, before anything is separated, while that
     // of a track is of one name, after it.
-    const groups = [["Heard:", heard.filter((sound) => sound.score >= SURE)], ["Perhaps:", heard.filter((sound) => sound.score < SURE)]];
-    this.part("heard").replaceChildren(...groups.filter(([, sounds]) => sounds.length).map(([title, sounds]) => {
+    const groups = { "Heard:": [], "Perhaps:": [] };
+    for (const sound of heard) groups[sound.score >= SURE ? "Heard:" : "Perhaps:"].push(sound);
+    const shown = Object.entries(groups).filter(([, sounds]) => sounds.length);
+    this.part("heard").replaceChildren(...shown.map(([title, sounds]) => {
       const group = document.createElement("div");
       group.role = "group";
       group.ariaLabel = title;
@@ -401,7 +413,8 @@ class Mixer {
   markAt(side) {
     const second = this.player.position();
     const [start, end] = this.selection ?? [0, this.recording.seconds];
-    this.select(side === "start" ? [second, end > second ? end : this.recording.seconds] : [start < second ? start : 0, second]);
+    if (side === "start") this.select([second, end > second ? end : this.recording.seconds]);
+    else this.select([start < second ? start : 0, second]);
   }
 
   key(event) {
@@ -441,17 +454,35 @@ class Mixer {
 
   async open(files) {
     const [file, ...others] = files;
-    if (!file) return;
+    this.part("file").value = ""; // so that the same one can be chosen again
+    if (!file || this.part("file").disabled) return;
     const { limits } = this.server.about;
     await this.try(async () => {
       if (file.size > limits.upload_bytes) throw new Error(`${file.name} is larger than the studio takes.`);
-      const path = await this.server.upload(file, (done) => this.say(`Uploading ${file.name}: ${Math.round(done * 100)}%`));
-      this.say("");
+      const path = await this.upload(file);
       await this.server.ask(uniqueName(), "open", path, file.name);
       this.listen();
     });
     this.say(others.length ? `One recording at a time: of ${others.length + 1} files only ${file.name} was taken.` : "");
-    this.part("file").value = "";
+  }
+
+  // One at a time: a file that is chosen meanwhile takes its place.
+  async upload(file) {
+    this.uploading?.stop();
+    const controller = new AbortController();
+    const job = { request: uniqueName(), what: `Uploading ${file.name}`, stage: "", fraction: 0, left: null };
+    const mine = (this.uploading = { job, stop: () => controller.abort() });
+    const tell = (fraction) => {
+      job.fraction = fraction;
+      this.showJobs();
+    };
+    try {
+      tell(0);
+      return await this.server.upload(file, tell, controller.signal);
+    } finally {
+      if (this.uploading === mine) this.uploading = null;
+      this.showJobs();
+    }
   }
 
   // Opens the recording again with another of its audio tracks.
@@ -514,6 +545,7 @@ class Mixer {
   }
 
   cancel(requests) {
+    if (requests.includes(this.uploading?.job.request)) return this.uploading.stop();
     return this.try(() => Promise.all(requests.map((request) => this.server.post("cancel", { request }))));
   }
 
@@ -684,7 +716,8 @@ class Mixer {
       const left = `${round(percent(this.timeline.share(second)))}%`;
       for (const head of this.root.querySelectorAll(".studio-playhead")) change(head.style, "left", left);
       change(this.part("head").style, "left", `${round((100 * second) / this.recording.seconds)}%`);
-      change(this.part("time"), "textContent", `${clock(second, 1)} / ${clock(this.recording.seconds, 1)}`);
+      const end = this.player.late ? "loading" : clock(this.recording.seconds, 1);
+      change(this.part("time"), "textContent", `${clock(second, 1)} / ${end}`);
       change(this.part("play"), "textContent", this.player.playing ? "Pause" : "Play");
       change(this.part("main"), "ariaValueNow", second.toFixed(1));
       change(this.part("main"), "ariaValueText", clock(second, 1));
@@ -714,8 +747,11 @@ class Mixer {
     this.server.wake();
   }
 
+  // For a while: it lies over what is below it.
   say(text) {
     this.part("status").textContent = text;
+    clearTimeout(this.saying);
+    this.saying = setTimeout(() => (this.part("status").textContent = ""), SAID);
   }
 
   // Without an error none is shown any more.

@@ -22,7 +22,6 @@ export class Player {
     this.loop = null; // [first, last] sample
     this.at = 0; // sample, while nothing plays
     this.timeline = [];
-    this.ended = () => {};
   }
 
   open(recording) {
@@ -109,6 +108,15 @@ export class Player {
     return (current.from + passed) / this.rate;
   }
 
+  // Whether it waits for samples to play.
+  get late() {
+    const last = this.timeline.at(-1);
+    if (!this.playing || !this.context) return false;
+    if (!last) return true;
+    const over = this.context.currentTime > last.when + last.count / this.rate;
+    return over && (this.loop !== null || last.from + last.count < this.length);
+  }
+
   seek(seconds) {
     const from = Math.max(0, Math.min(this.length - 1, Math.round(seconds * this.rate)));
     this.at = from;
@@ -170,7 +178,6 @@ export class Player {
   #finish() {
     this.pause();
     this.at = 0;
-    this.ended();
   }
 
   #stop() {

@@ -103,8 +103,8 @@ export class Server {
     this.pending.clear();
   }
 
-  // The path of an uploaded file on the server.
-  upload(file, progress) {
+  // The path of an uploaded file on the server. signal: of an AbortController, with which it fails as cancelled.
+  upload(file, progress, signal) {
     return new Promise((resolve, reject) => {
       const form = new FormData();
       form.append("files", file, uniqueName()); // two pages may upload the same file
@@ -113,6 +113,8 @@ export class Server {
       request.responseType = "json";
       request.upload.onprogress = (event) => event.lengthComputable && progress(event.loaded / event.total);
       request.onerror = () => reject(new Error("The upload failed: is the studio still running?"));
+      request.onabort = () => reject(new Error("cancelled"));
+      signal.addEventListener("abort", () => request.abort());
       request.onload = () => {
         if (request.status === 200) resolve(request.response[0]);
         else if (request.status === 413) reject(new Error("The file is larger than the studio takes."));
