@@ -194,9 +194,7 @@ def clicks(seconds: float, seed: int) -> None:
                 page.fill(".studio-text", dice.choice(_SOUNDS))
                 page.click(".studio-separate")
             elif what == "key":
-                page.keyboard.press(
-                    dice.choice(["Space", "m", "s", "a", "l", "1", "2", "9", "ArrowLeft", "ArrowRight"])
-                )
+                page.keyboard.press(dice.choice([*"msal129+-0zio", "Space", "ArrowLeft", "ArrowRight"]))
             elif what == "drag" and page.is_visible(".studio-main"):
                 _drag(page, dice)
             elif what == "button":
