@@ -5,10 +5,13 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from audiosep.audio.info import AudioInfo
 from audiosep.audio.speakers import is_usual, layout_name
 from audiosep.errors import AudioError, DependencyError
+
+if TYPE_CHECKING:  # it knows covers, whose package takes longer to import than a wrong command to be refused
+    from audiosep.audio.info import AudioInfo
 
 
 @dataclass(frozen=True)
