@@ -31,11 +31,12 @@ SOUNDS = (
 # Linux starts VmHWM at a new program, and ru_maxrss, on some kernels, at the peak of the parent.
 CHILD = """
 import sys
-from audiosep.cli import main
+from audiosep.cli import command
 from audiosep.inference.memory import peak_memory
-code = main(sys.argv[1:])
-print(peak_memory())
-sys.exit(code)
+try:
+    command()
+finally:
+    print(peak_memory())
 """
 
 

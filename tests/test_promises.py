@@ -141,11 +141,14 @@ print(peak_memory())
 
 EMBEDDED = """
 import sys
-from audiosep.cli import main
+from audiosep.cli import command
 from audiosep.inference.memory import peak_memory
 options = ["--device", "cpu", "--threads", "2", "--quiet"]  # each thread has memory of its own
-assert main([*sys.argv[4:], sys.argv[2], "--out", sys.argv[3], *options]) == 0
-print(peak_memory())
+sys.argv[1:] = [*sys.argv[4:], sys.argv[2], "--out", sys.argv[3], *options]
+try:
+    command()
+finally:
+    print(peak_memory())
 """
 
 

@@ -12,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from mutagen import File, id3
+from mutagen.aiff import AIFF
+from mutagen.mp3 import MP3
+from mutagen.wave import WAVE
 
 from audiosep.audio.stem_file import STEM_FILE
 
@@ -46,10 +49,12 @@ def read_chapters(path: Path) -> tuple[Chapter, ...]:
     Returns:
         Nothing where there are none, or the file cannot be read.
     """
-    try:
-        found = _by_id3(path) or _by_pyav(path)
-    except ImportError:
-        found = _by_program(path)
+    found = _by_id3(path)
+    if found is None:
+        try:
+            found = _by_pyav(path)
+        except ImportError:
+            found = _by_program(path)
     return tuple(sorted(found, key=lambda chapter: chapter.start))
 
 
@@ -117,15 +122,22 @@ def _milliseconds(seconds: float) -> int:
     return round(1000 * seconds)
 
 
-def _by_id3(path: Path) -> list[Chapter]:
-    """Those of ID3v2, where ffmpeg takes the names of frames for titles of chapters that have none."""
+def _by_id3(path: Path) -> list[Chapter] | None:
+    """Those of ID3v2, where ffmpeg takes the names of frames for titles of chapters that have none.
+
+    Returns:
+        None where the file may have others.
+    """
     try:
         with path.open("rb") as file:
             first = file.read(3) == b"ID3"
-        tags: Any = id3.ID3(path) if first else getattr(File(path), "tags", None)  # of wav and aiff, in a chunk
+        known = None if first else File(path)
+        tags: Any = id3.ID3(path) if first else getattr(known, "tags", None)  # of wav and aiff, in a chunk
     except Exception:  # damaged tags raise anything
-        return []
+        return None
     frames: list[Any] = tags.getall("CHAP") if isinstance(tags, id3.ID3) else []
+    if not frames and not isinstance(known, WAVE | AIFF | MP3):  # these have no others
+        return None
     return [Chapter(frame.start_time / 1000, frame.end_time / 1000, _title(frame)) for frame in frames]
 
 

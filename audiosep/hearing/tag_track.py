@@ -94,7 +94,8 @@ class TagTrack:
         self._length -= count * self._hop
         self._given += count
         values = torch.full((count, len(self._scores.offsets)), NOTHING)
-        sounding = torch.nonzero(windows.abs().amax((1, 2)) > _SILENT)[:, 0]
+        loudest = torch.maximum(windows.amax((1, 2)), -windows.amin((1, 2)))  # without a copy of what windows share
+        sounding = torch.nonzero(loudest > _SILENT)[:, 0]
         for some in sounding.split(_BATCH) if len(sounding) else ():
             values[some] = self._scores.of(self._tagger(windows[some]))
         return values.numpy()

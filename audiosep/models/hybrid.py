@@ -309,7 +309,9 @@ class Hybrid(MaskModel):
         """See `SeparationModel.tags`."""
         if not self.config.tags:
             return None
-        energies = self.energies(mean_power_of(waveforms.float(), self.n_fft, self.hop))
+        # One after the other: transforms need many times the memory of what they say.
+        powers = (mean_power_of(one, self.n_fft, self.hop) for one in waveforms.float().split(1))
+        energies = torch.cat([self.energies(power) for power in powers])
         tags: Tensor = self.listener.tags(self.listener.pooled(energies))
         return tags.float()
 

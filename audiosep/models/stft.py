@@ -159,5 +159,5 @@ def mean_power_of(x: Tensor, n_fft: int, hop: int) -> Tensor:
     first, *others = x.unbind(-2)
     total = power(stft(first, n_fft, hop))
     for channel in others:
-        total = total + power(stft(channel, n_fft, hop))
+        total += power(stft(channel, n_fft, hop))
     return total / x.shape[-2]
