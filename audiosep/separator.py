@@ -382,7 +382,7 @@ class Separator:
         return describe_recording(
             recording,
             chosen,
-            self._open().tags,
+            self._open().hear,
             self.sample_rate,
             most=most,
             separate=None if quick else separate,
@@ -667,7 +667,7 @@ class Separator:
         elif resolved is None:
             meter = ActivityMeter(len(self.model.stem_names), sample_rate)
         else:
-            meter = activity_meter(resolved, self.prototypes, backend.tags, self.sample_rate, sample_rate)
+            meter = activity_meter(resolved, self.prototypes, backend.hear, self.sample_rate, sample_rate)
         return backend.open_stream(
             self.model.stem_names if resolved is None else resolved.names,
             None if resolved is None else resolved.embeddings,

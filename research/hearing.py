@@ -34,6 +34,7 @@ from audiosep.hearing.spans import Hysteresis, Span, spans_of
 from audiosep.hearing.tag_track import TagTrack
 from audiosep.hearing.vocabulary import vocabulary
 from audiosep.metrics import si_sdr
+from audiosep.models.refinement import Heard
 from audiosep.query.query import Query
 from audiosep.separator import Separator
 from research.pages import put
@@ -353,12 +354,12 @@ def _features(
     assert scores is not None
 
     @torch.inference_mode()
-    def tagger(windows: Tensor) -> Tensor:
-        logits = separator.model.tags(windows)
-        assert logits is not None
-        return logits
+    def listen(windows: Tensor) -> Heard:
+        heard = separator.model.heard(windows)
+        assert heard is not None
+        return heard
 
-    meter = ActivityMeter(len(labels), rate, TagTrack(tagger, scores, rate, HOP), list(range(len(labels))))
+    meter = ActivityMeter(len(labels), rate, TagTrack(listen, scores, rate, HOP), list(range(len(labels))))
     out = separator.separate(mix, [Query(label) for label in labels], sample_rate=rate)
     meter.hear(mix)
     meter.measure(mix, np.stack(list(out.values())))

@@ -22,6 +22,7 @@ from torch import Tensor
 from audiosep.api import load
 from audiosep.data.corpus import Corpus
 from audiosep.data.validation_recipe import RecipeEntry, ValidationRecipe
+from audiosep.models.refinement import Heard
 from audiosep.query.prototypes import excerpt
 from audiosep.separator import Separator
 from research.pages import put
@@ -51,9 +52,9 @@ def named(separator: Separator, corpus: Corpus, entries: Sequence[RecipeEntry]) 
     for place in track(places, "listening", console=Console(stderr=True)):
         heard = excerpt(corpus.audio(place), corpus.sample_rate)
         embeddings.append(encoder.audio([heard], corpus.sample_rate)[0])
-        tagged = separator.model.tags(heard[None, None])
+        tagged = separator.model.heard(heard[None, None])
         assert tagged is not None
-        logits.append(tagged[0])
+        logits.append(tagged.tags[0])
     texts = encoder.text(labels)
     recalled = [prototypes.recall(text) for text in texts]
     tags = prototypes.tag_scores(torch.stack([one.tags for one in recalled if one.tags is not None]))
@@ -61,7 +62,7 @@ def named(separator: Separator, corpus: Corpus, entries: Sequence[RecipeEntry]) 
     scores = {
         "word": _standard(torch.stack(embeddings) @ texts.T),
         "word and recordings": _standard(torch.stack(embeddings) @ torch.stack([one.query for one in recalled]).T),
-        "tagger": _standard(tags.of(torch.stack(logits))),
+        "tagger": _standard(tags.of(Heard(torch.stack(embeddings), torch.stack(logits)))),
     }
     scores["recordings and tagger"] = scores["word and recordings"] + scores["tagger"]
     truth = torch.tensor([labels.index(own[corpus.clips[place].id]) for place in places])

@@ -52,8 +52,8 @@ def hear(corpus: Corpus, separator: Separator) -> tuple[Recordings, list[Clip]]:
             heard = excerpt(waveform, corpus.sample_rate)
             clips.append(corpus.clips[number])
             embeddings.append(separator.encoder.audio([heard], corpus.sample_rate)[0])
-            tags.append(separator.model.tags(heard[None, None]))
-    known = [tag for tag in tags if tag is not None]
+            tags.append(separator.model.heard(heard[None, None]))
+    known = [one.tags for one in tags if one is not None]
     labels = tuple(clip.label for clip in clips)
     return Recordings(labels, torch.stack(embeddings), torch.cat(known) if known else None), clips
 

@@ -26,17 +26,20 @@ from audiosep.hearing.activity import ActivityMeter
 from audiosep.hearing.describing import Candidates, describe_recording
 from audiosep.hearing.description import strip
 from audiosep.hearing.replayable_recording import recording_of
-from audiosep.hearing.tag_track import NOTHING, TagScores, TagTrack
+from audiosep.hearing.tag_track import NOTHING, SoundScores, TagScores, TagTrack
 from audiosep.hearing.vocabulary import vocabulary
+from audiosep.models.refinement import Heard
 
 EXAMPLES = Path(__file__).parents[1] / "examples" / "audio"
 RATE = 4000
 
 
-def level_tagger(windows: Tensor) -> Tensor:
-    """Two tags: how loud a window is, and its opposite."""
+def hear_level(windows: Tensor) -> Heard:
+    """Two tags: how loud a window is, and its opposite; and an embedding that turns with the level."""
     level = 10 * torch.log10(windows.square().mean((1, 2)))
-    return torch.stack([level + 30, -30 - level], 1)
+    return Heard(
+        torch.stack([torch.cos(level / 20), torch.sin(level / 20)], 1), torch.stack([level + 30, -30 - level], 1)
+    )
 
 
 def scores(names: int = 2) -> TagScores:
@@ -53,23 +56,52 @@ def loud_at(start: float, end: float, seconds: float = 20.0) -> np.ndarray:
 
 
 @settings(deadline=None, max_examples=25)
-@given(st.integers(1, 6 * RATE), st.lists(st.integers(100, 9000), min_size=1, max_size=8))
-def test_scores_do_not_depend_on_the_blocks(length: int, sizes: list[int]) -> None:
+@given(st.integers(1, 9 * RATE), st.lists(st.integers(100, 9000), min_size=1, max_size=8), st.sampled_from([1.0, 3.0]))
+def test_scores_do_not_depend_on_the_blocks(length: int, sizes: list[int], window: float) -> None:
     mix = np.random.default_rng(0).standard_normal((2, length)).astype(np.float32)
-    whole = TagTrack(level_tagger, scores(), RATE, 0.25)
+    mix *= np.linspace(0.01, 1, length, dtype=np.float32)  # each window has a level of its own
+    whole = TagTrack(hear_level, scores(), RATE, 0.25, window)
     expected = np.concatenate([whole.push(mix), whole.finish()])
-    track = TagTrack(level_tagger, scores(), RATE, 0.25)
+    track = TagTrack(hear_level, scores(), RATE, 0.25, window)
     found, done = [], 0
     while done < length:
         size = sizes[len(found) % len(sizes)]
         found.append(track.push(mix[:, done : done + size]))
         done += size
     np.testing.assert_allclose(np.concatenate([*found, track.finish()]), expected, atol=1e-4)
-    assert len(expected) == max(1, (length - RATE) // (RATE // 4) + 1)
+    assert len(expected) == 1 + max(0, -(-(length - round(window * RATE)) // (RATE // 4)))
+
+
+def test_all_of_a_recording_is_in_windows() -> None:
+    heard: list[Tensor] = []
+
+    def listen(windows: Tensor) -> Heard:
+        heard.extend(windows[:, 0])
+        return hear_level(windows)
+
+    for seconds in (0.4, 1.5, 3.0, 4.0, 5.7):
+        heard.clear()
+        length = round(seconds * RATE)
+        track = TagTrack(listen, scores(), RATE, 1.0, 3.0)
+        track.push(np.arange(1, 1 + length, dtype=np.float32)[None])
+        track.finish()
+        count = 1 + max(0, -(-(length - 3 * RATE) // RATE))
+        assert [int(window[0]) for window in heard] == [1 + k * RATE for k in range(count)]
+        assert heard[-1].max() == length
+        assert {len(window) for window in heard[:-1]} <= {3 * RATE}
+
+
+def test_likeness_to_recordings_counts_less_that_of_what_is_most_alike() -> None:
+    recordings = torch.tensor([[1.0, 0.0], [0.6, 0.8]])
+    chosen = SoundScores(scores(), recordings, recordings)
+    heard = Heard(torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]]), torch.zeros(3, 2))
+    likeness = torch.tensor([[1.0, 0.6], [0.6, 1.0], [0.0, 0.8]])
+    assert chosen.count == 2
+    torch.testing.assert_close(chosen.of(heard), 16 * (likeness - likeness.amax(1, keepdim=True)))
 
 
 def test_silent_windows_are_not_heard() -> None:
-    track = TagTrack(level_tagger, scores(), RATE, 0.5)
+    track = TagTrack(hear_level, scores(), RATE, 0.5)
     assert (np.concatenate([track.push(np.zeros((1, 5 * RATE), np.float32)), track.finish()]) == NOTHING).all()
 
 
@@ -78,7 +110,7 @@ def test_a_sound_is_found_where_it_is() -> None:
     recording = recording_of(loud_at(6, 9), RATE)
     fractions: list[float] = []
     found = describe_recording(
-        recording, candidates, level_tagger, RATE, most=8, separate=None, progress=fractions.append
+        recording, candidates, hear_level, RATE, most=8, separate=None, progress=fractions.append
     )
     spans = {sound.name: sound.spans for sound in found}
     (loud,) = spans["loud"]
@@ -87,7 +119,7 @@ def test_a_sound_is_found_where_it_is() -> None:
     assert fractions == sorted(fractions)
     assert fractions[-1] == 1
     with pytest.raises(Cancelled):
-        describe_recording(recording, candidates, level_tagger, RATE, most=8, separate=None, progress=lambda _: False)
+        describe_recording(recording, candidates, hear_level, RATE, most=8, separate=None, progress=lambda _: False)
 
 
 @pytest.mark.parametrize("stated", [True, False])
@@ -101,7 +133,7 @@ def test_progress_is_told_whatever_a_file_says_of_its_length(tmp_path: Path, sta
     describe_recording(
         recording if stated else replace(recording, seconds=None),
         candidates,
-        level_tagger,
+        hear_level,
         RATE,
         most=8,
         separate=None,
@@ -122,7 +154,7 @@ def test_one_name_of_a_family_is_told_and_what_it_explains_is_not() -> None:
         chosen = Candidates(
             candidates.names, candidates.families, TagScores(candidates.scores.weights, torch.tensor(offsets)), spill
         )
-        found = describe_recording(recording, chosen, level_tagger, RATE, most=8, separate=None)
+        found = describe_recording(recording, chosen, hear_level, RATE, most=8, separate=None)
         return [sound.name for sound in found]
 
     assert names([0, 0, 5], spill) == ["dog", "wolf"]  # the special name of the two

@@ -17,19 +17,20 @@ from audiosep.hearing.activity import Activity
 from audiosep.hearing.description import Description, HeardSound
 from audiosep.hearing.replayable_recording import ReplayableRecording
 from audiosep.hearing.spans import Hysteresis, Span, SpanTracker
-from audiosep.hearing.tag_track import WINDOW, TagFunction, TagScores, TagTrack
+from audiosep.hearing.tag_track import WINDOW, Listen, Scores, TagTrack
 from audiosep.progress import Progress, says_stop
 
-_HOP = 0.25  # seconds between two values of the tagger
-_LONG = 5  # values that the score of a sound is a mean of, at its best place
+_HOP = 0.25  # seconds between two scores
+_LONGER, _LONGER_HOP = 3.0, 1.0  # seconds of windows that tell better what it is, though not when
+_LONG = 5  # values that the score of a sound is a mean of, at its best place; of longer windows the best one counts
 _EXPLAINED = 0.25  # of what one sound does to the score of another
 _GENERAL = 0.3  # how much less the score of a special name may be than that of its family
 # Score -> how sure: logistic regressions on held-back mixtures, for the vocabulary and for words of the user's
 # own (`python -m research.hearing --fit`).
-_SURE = (0.55, -2.8)
-_SURE_OF_WORDS = (0.33, -1.8)
-_RULE = Hysteresis(on=-1.0, off=-2.5, gap=0.6, least=_HOP, reach=2.0)
-_RULE_OF_WORDS = Hysteresis(on=2.5, off=1.5, gap=0.6, least=_HOP, reach=2.0)
+_SURE = (0.44, -1.7)
+_SURE_OF_WORDS = (0.26, -0.43)
+_RULE = Hysteresis(on=-5.5, off=-7.0, gap=0.6, least=_HOP, reach=2.0)
+_RULE_OF_WORDS = Hysteresis(on=-1.5, off=-2.5, gap=0.6, least=_HOP, reach=2.0)
 LEAST = 0.06  # how sure a sound of the vocabulary must be to be listed
 _SHORTEST = 0.05  # seconds of a recording in which a sound can be told
 _TAGGING = 0.3  # share of the work that the first listening is, for the progress
@@ -42,14 +43,14 @@ class Candidates:
     Attributes:
         names: of sounds.
         families: of each name the number of its family, of which one name is listed; the first one is the general one.
-        scores: of the tagger's logits for each name.
+        scores: of what is heard, for each name.
         spill: (names, names), how much of the score of one is what another does to it; None for words of the user's
             own, which are all listed, however low their scores.
     """
 
     names: tuple[str, ...]
     families: tuple[int, ...]
-    scores: TagScores
+    scores: Scores
     spill: NDArray[np.float32] | None = None
 
 
@@ -67,7 +68,7 @@ class Separating(Protocol):
 def describe_recording(
     recording: ReplayableRecording,
     candidates: Candidates,
-    tagger: TagFunction,
+    listen: Listen,
     rate: int,
     *,
     most: int,
@@ -79,18 +80,18 @@ def describe_recording(
     Args:
         recording: to listen to.
         candidates: what may be heard.
-        tagger: of the model.
-        rate: of the tagger, Hz.
+        listen: of the model.
+        rate: of the model, Hz.
         most: how many sounds of the vocabulary are listed.
         separate: opens a stream that separates sounds by their names, which tells where they begin and end to
-            hundredths of a second; None for what the tagger says, to half a second.
+            hundredths of a second; None for what is heard, to half a second.
         progress: called with the fraction that is done; returning False cancels.
 
     Raises:
         Cancelled: by `progress`.
     """
     tell = _Progress(progress, recording, 1.0 if separate is None else _TAGGING)
-    tracker = CandidateTracker(candidates, TagTrack(tagger, candidates.scores, rate, _HOP))
+    tracker = CandidateTracker(candidates, listen, rate)
     down = StreamResampler(recording.sample_rate, rate, recording.channels)
     samples = 0
     for block in recording.blocks():
@@ -126,21 +127,26 @@ class CandidateTracker:
 
     Args:
         candidates: what may be heard.
-        track: of their scores.
+        listen: of the model.
+        rate: of the model, Hz.
     """
 
-    def __init__(self, candidates: Candidates, track: TagTrack) -> None:
-        self._candidates, self._track = candidates, track
+    def __init__(self, candidates: Candidates, listen: Listen, rate: int) -> None:
+        self._candidates = candidates
+        self._track = TagTrack(listen, candidates.scores, rate, _HOP)
+        self._longer = TagTrack(listen, candidates.scores, rate, _LONGER_HOP, _LONGER)
         self._members = [
             np.flatnonzero(np.array(candidates.families) == f) for f in range(max(candidates.families) + 1)
         ]
         self._tracker = SpanTracker(len(self._members), _HOP, _RULE_OF_WORDS if candidates.spill is None else _RULE)
         self._best = np.full(len(candidates.names), -np.inf, np.float32)
+        self._best_longer = self._best.copy()
         self._last = np.zeros((0, len(candidates.names)), np.float32)
 
     def push(self, low: Array) -> None:
-        """Take a block, (channels, n) at the rate of the tagger."""
+        """Take a block, (channels, n) at the rate of the model."""
         self._take(self._track.push(low))
+        self._take_longer(self._longer.push(low))
 
     def finish(self, seconds: float, most: int) -> list[HeardSound]:
         """End the recording.
@@ -150,8 +156,10 @@ class CandidateTracker:
             most: how many sounds of the vocabulary are listed.
         """
         self._take(self._track.finish())
+        self._take_longer(self._longer.finish())
         if not np.isfinite(self._best).all() and len(self._last):  # shorter than what scores are a mean of
             self._best = self._last.mean(0)
+        self._best = np.float32(0.5) * (self._best + self._best_longer)
         found = self._tracker.finish()
         listed = self._listed(most) if self._candidates.spill is not None else list(enumerate(self._best.tolist()))
         sounds = []
@@ -193,6 +201,10 @@ class CandidateTracker:
             sums = np.cumsum(np.pad(whole, ((1, 0), (0, 0))), 0, dtype=np.float64)
             self._best = np.maximum(self._best, ((sums[_LONG:] - sums[:-_LONG]) / _LONG).max(0)).astype(np.float32)
         self._last = whole[-(_LONG - 1) :]
+
+    def _take_longer(self, values: Array) -> None:
+        if len(values):
+            self._best_longer = np.maximum(self._best_longer, values.max(0))
 
     def _sure(self, score: float) -> float:
         slope, constant = _SURE_OF_WORDS if self._candidates.spill is None else _SURE

@@ -1,4 +1,4 @@
-"""What the tagger of a model hears over time: windows of a second, heard one by one.
+"""What the listener of a model hears over time: windows of a second or more, heard one by one.
 
 A tagger that was trained on whole recordings says little at single positions of its map, because its layers compare
 each position with the recording. Heard by itself, a second is a short recording. On mixtures of held-back sounds that
@@ -9,19 +9,38 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-TagFunction = Callable[[Tensor], Tensor]
-"""(windows, channels, samples) at the model's rate -> (windows, tags) logits, on the CPU."""
+from audiosep.models.refinement import Heard
+
+Listen = Callable[[Tensor], Heard]
+"""(windows, channels, samples) at the model's rate -> what is heard in each, on the CPU."""
 
 WINDOW = 1.0  # seconds
 NOTHING = -20.0  # score of a silent window
 _SILENT = 1e-4  # peak
 _BATCH = 8  # windows
+# What the likeness to recordings counts beside the tags: chosen on held-back mixtures, of 5 to 40 (docs/describe.md).
+_LIKENESS = 16.0
+
+
+class Scores(Protocol):
+    """How clearly some sounds are heard.
+
+    Attributes:
+        count: of the sounds.
+    """
+
+    @property
+    def count(self) -> int: ...
+
+    def of(self, heard: Heard) -> Tensor:
+        """(recordings, sounds) scores."""
 
 
 @dataclass(frozen=True)
@@ -39,25 +58,56 @@ class TagScores:
     offsets: Tensor
     classes: Tensor | None = None
 
-    def of(self, logits: Tensor) -> Tensor:
-        """(..., tags) logits -> (..., sounds) scores; without `classes` about 0 for other sounds."""
-        scores = logits @ self.weights.T - self.offsets
-        return scores if self.classes is None else 0.5 * (scores + logits[..., self.classes].amax(-1))
+    @property
+    def count(self) -> int:
+        """See `Scores`."""
+        return len(self.offsets)
+
+    def of(self, heard: Heard) -> Tensor:
+        """(recordings, sounds) scores; without `classes` about 0 for other sounds."""
+        scores = heard.tags @ self.weights.T - self.offsets
+        return scores if self.classes is None else 0.5 * (scores + heard.tags[..., self.classes].amax(-1))
+
+
+@dataclass(frozen=True)
+class SoundScores:
+    """How much tags say for some sounds, and how alike recordings of them are.
+
+    Attributes:
+        tags: of the same sounds.
+        recordings: (sounds, dimension), L2-normalised, what recordings of them were like.
+        known: (labels, dimension), the same of all sounds that are known.
+    """
+
+    tags: TagScores
+    recordings: Tensor
+    known: Tensor
+
+    @property
+    def count(self) -> int:
+        """See `Scores`."""
+        return self.tags.count
+
+    def of(self, heard: Heard) -> Tensor:
+        """(recordings, sounds) scores: likeness counts less that of the known sound that is most alike."""
+        most = (heard.embedding @ self.known.T).amax(-1, keepdim=True)
+        return self.tags.of(heard) + _LIKENESS * (heard.embedding @ self.recordings.T - most)
 
 
 class TagTrack:
-    """Scores of sounds in a recording that arrives in blocks; value k is that of the second from k * hop on.
+    """Scores of sounds in a recording that arrives in blocks; value k is that of the window from k * hop on.
 
     Args:
-        tagger: of the model.
+        listen: of the model.
         scores: of the sounds.
         rate: of the model, Hz.
         hop: seconds between two values.
+        window: seconds.
     """
 
-    def __init__(self, tagger: TagFunction, scores: TagScores, rate: int, hop: float) -> None:
-        self._tagger, self._scores = tagger, scores
-        self._size, self._hop = round(WINDOW * rate), round(hop * rate)
+    def __init__(self, listen: Listen, scores: Scores, rate: int, hop: float, window: float = WINDOW) -> None:
+        self._listen, self._scores = listen, scores
+        self._size, self._hop, self._least = round(window * rate), round(hop * rate), round(WINDOW * rate)
         self._waiting: list[NDArray[np.float32]] = []
         self._length = 0
         self._given = 0
@@ -79,13 +129,23 @@ class TagTrack:
         return self._take(count)
 
     def finish(self) -> NDArray[np.float32]:
-        """(values, sounds), the rest; a recording of less than a second is repeated to a second."""
+        """End the recording.
+
+        Returns:
+            (values, sounds), the rest; the last window ends with the recording and may be shorter. A recording of less
+            than a second is repeated to a second.
+        """
         if not self._given and 0 < self._length < self._size:
             whole = np.concatenate(self._waiting, 1)
+            self._size = max(self._length, self._least)
             self._waiting = [np.tile(whole, -(-self._size // self._length))[:, : self._size]]
             self._length = self._size
         count = (self._length - self._size) // self._hop + 1
-        return self._take(count) if count > 0 else self._empty()
+        values = self._take(count) if count > 0 else self._empty()
+        if not self._given or self._length <= self._size - self._hop:  # all is heard
+            return values
+        self._size = self._length
+        return np.concatenate([values, self._take(1)])
 
     def _take(self, count: int) -> NDArray[np.float32]:
         whole = torch.from_numpy(np.concatenate(self._waiting, 1))
@@ -93,15 +153,15 @@ class TagTrack:
         self._waiting = [whole[:, count * self._hop :].numpy().copy()]
         self._length -= count * self._hop
         self._given += count
-        values = torch.full((count, len(self._scores.offsets)), NOTHING)
+        values = torch.full((count, self._scores.count), NOTHING)
         loudest = torch.maximum(windows.amax((1, 2)), -windows.amin((1, 2)))  # without a copy of what windows share
         sounding = torch.nonzero(loudest > _SILENT)[:, 0]
         for some in sounding.split(_BATCH) if len(sounding) else ():
-            values[some] = self._scores.of(self._tagger(windows[some]))
+            values[some] = self._scores.of(self._listen(windows[some]))
         return values.numpy()
 
     def _empty(self) -> NDArray[np.float32]:
-        return np.zeros((0, len(self._scores.offsets)), np.float32)
+        return np.zeros((0, self._scores.count), np.float32)
 
 
 def at_frames(values: NDArray[np.float32], hop: float, frames: int, step: float) -> NDArray[np.float32]:

@@ -25,6 +25,7 @@ from audiosep.inference.window_runner import WindowRunner
 from audiosep.inference.window_threads import MOST, WindowThreads
 from audiosep.inference.windows import Windows
 from audiosep.models.query_ways import Ways
+from audiosep.models.refinement import Heard
 from audiosep.models.separation_model import SeparationModel
 
 logger = logging.getLogger(__name__)
@@ -168,18 +169,18 @@ class Backend:
         return own_threads and model.small_windows and torch.get_num_threads() > 1 and has_threads_here()
 
     @torch.inference_mode()
-    def tags(self, windows: Tensor) -> Tensor:
-        """What the tagger of the network hears in recordings, whatever the engine.
+    def hear(self, windows: Tensor) -> Heard:
+        """What the listener of the network hears in recordings, whatever the engine.
 
         Args:
             windows: (windows, channels, samples) at the model's rate.
 
         Returns:
-            (windows, tags) logits, on the CPU.
+            What is heard in each, on the CPU.
         """
-        logits = self.network.tags(windows.to(self.device))
-        assert logits is not None  # callers know that it has one
-        return logits.float().cpu()
+        heard = self.network.heard(windows.to(self.device))
+        assert heard is not None  # callers know that it has one
+        return Heard(heard.embedding.float().cpu(), heard.tags.float().cpu())
 
     def _windows_at_once(self, make_runner: Callable[[], WindowRunner], channels: int, size: int) -> int:
         """Windows that the device computes at once; measured for each new number of targets and channels."""

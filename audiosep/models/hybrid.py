@@ -305,15 +305,14 @@ class Hybrid(MaskModel):
         """See `SeparationModel.tag_names`."""
         return self.attention.names if self.config.tags else None
 
-    def tags(self, waveforms: Tensor) -> Tensor | None:
-        """See `SeparationModel.tags`."""
+    def heard(self, waveforms: Tensor) -> Heard | None:
+        """See `SeparationModel.heard`."""
         if not self.config.tags:
             return None
         # One after the other: transforms need many times the memory of what they say.
         powers = (mean_power_of(one, self.n_fft, self.hop) for one in waveforms.float().split(1))
         energies = torch.cat([self.energies(power) for power in powers])
-        tags: Tensor = self.listener.tags(self.listener.pooled(energies))
-        return tags.float()
+        return self._heard(self.listener.pooled(energies))
 
     def decode(
         self,
@@ -356,8 +355,7 @@ class Hybrid(MaskModel):
     @torch.no_grad()
     def hear(self, mask: Tensor, energies: Tensor) -> Heard:
         """What the listener hears in energies under masks, (queries, bands, frames) each."""
-        pooled = self.listener.pooled(mask.float().square() * energies)
-        return Heard(self.listener.embed_pooled(pooled), self.listener.tags(pooled).float())
+        return self._heard(self.listener.pooled(mask.float().square() * energies))
 
     # ---- internals -------------------------------------------------------------------------------------------------
 
@@ -430,7 +428,9 @@ class Hybrid(MaskModel):
     def _mixture(self, features: Features) -> Heard:
         """What the listener hears in whole mixtures."""
         assert features.listener is not None
-        pooled = features.listener.local.float().mean((2, 3))
+        return self._heard(features.listener.local.float().mean((2, 3)))
+
+    def _heard(self, pooled: Tensor) -> Heard:
         return Heard(self.listener.embed_pooled(pooled), self.listener.tags(pooled).float())
 
     def _condition(

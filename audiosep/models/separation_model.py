@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from audiosep.models.query_ways import Ways
+from audiosep.models.refinement import Heard
 
 
 @dataclass
@@ -120,14 +121,11 @@ class SeparationModel(nn.Module):
         """(tags, dimension): text embeddings of the tags of `tags`; None for a model without."""
         return None
 
-    def tags(self, waveforms: Tensor) -> Tensor | None:
-        """Logits of what a tagger hears in recordings; None for a model without one.
+    def heard(self, waveforms: Tensor) -> Heard | None:
+        """What a listener hears in recordings; None for a model without one.
 
         Args:
             waveforms: (batch, channels, samples) at the model's sample rate.
-
-        Returns:
-            (batch, tags).
         """
         return None
 

@@ -263,8 +263,8 @@ def _embedded(
 
 @torch.inference_mode()
 def _tags(separator: Separator, waveform: Tensor) -> Tensor:
-    tags = separator.model.tags(waveform[None, None].to(separator.device))
-    return torch.zeros(0) if tags is None else tags[0].float().cpu().clone()
+    heard = separator.model.heard(waveform[None, None].to(separator.device))
+    return torch.zeros(0) if heard is None else heard.tags[0].float().cpu().clone()
 
 
 def _encoder(separator: Separator) -> QueryEncoder:

@@ -8,7 +8,7 @@ import torch
 
 from audiosep.hearing.activity import HOP, ActivityMeter
 from audiosep.hearing.describing import Candidates
-from audiosep.hearing.tag_track import TagFunction, TagScores, TagTrack
+from audiosep.hearing.tag_track import Listen, SoundScores, TagScores, TagTrack
 from audiosep.hearing.vocabulary import Vocabulary
 from audiosep.query.prototypes import Prototypes
 from audiosep.query.resolve import Resolved
@@ -25,34 +25,37 @@ def candidates_of(resolved: Resolved, prototypes: Prototypes, known: Vocabulary 
     Returns:
         The candidates; None where the tagger cannot score all of them.
     """
-    scores, places = _scored(resolved, prototypes)
-    if scores is None or None in places:
+    tags, places = _scored(resolved, prototypes)
+    if tags is None or None in places:
         return None
+    recordings = torch.stack([one.memory for one in resolved.recalled if one is not None])
+    scores = SoundScores(tags, recordings, prototypes.sounds.recordings)
     if known is None:
         return Candidates(resolved.names, tuple(range(len(resolved.names))), scores)
     longest = max(map(len, known.members))
     classes = torch.tensor([(*members, *members[:1] * (longest - len(members))) for members in known.members])
-    spill = prototypes.spill(scores.weights).numpy()
-    return Candidates(known.names, known.families, replace(scores, classes=classes), spill)
+    spill = prototypes.spill(tags.weights).numpy()
+    scores = replace(scores, tags=replace(tags, classes=classes))
+    return Candidates(known.names, known.families, scores, spill)
 
 
 def activity_meter(
-    resolved: Resolved, prototypes: Prototypes | None, tagger: TagFunction, tagger_rate: int, sample_rate: int
+    resolved: Resolved, prototypes: Prototypes | None, listen: Listen, rate: int, sample_rate: int
 ) -> ActivityMeter:
     """Measures when the targets of queries sound, by their energy and, where the tagger knows them, by its scores.
 
     Args:
         resolved: the queries.
         prototypes: of the encoder; None without.
-        tagger: of the model.
-        tagger_rate: that it hears at, Hz.
+        listen: of the model.
+        rate: of the model, Hz.
         sample_rate: of the recording, Hz.
     """
     count = len(resolved.names)
     scores, places = (None, []) if prototypes is None else _scored(resolved, prototypes)
     if scores is None:
         return ActivityMeter(count, sample_rate)
-    return ActivityMeter(count, sample_rate, TagTrack(tagger, scores, tagger_rate, HOP), places)
+    return ActivityMeter(count, sample_rate, TagTrack(listen, scores, rate, HOP), places)
 
 
 def _scored(resolved: Resolved, prototypes: Prototypes) -> tuple[TagScores | None, list[int | None]]:
