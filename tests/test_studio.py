@@ -26,6 +26,8 @@ from doubles import FakeEncoder, IdentityModel, TinyModel
 from odd_files import Sound, container, tones
 
 from audiosep.audio import AudioWriter, probe, read_audio, write_audio
+from audiosep.audio.broadcast import Broadcast, read_broadcast
+from audiosep.audio.chapters import Chapter, read_chapters
 from audiosep.audio.marker import fingerprint, origin_of
 from audiosep.errors import AudioSepError, Cancelled, InputError
 from audiosep.inference import threads
@@ -371,7 +373,7 @@ def test_downloads_are_the_files_of_the_command_line(
         pytest.importorskip("av", reason="PyAV is not installed: pip install 'audiosep[formats]'")
     song = tmp_path / f"{'long ' * 40}.flac"
     tags = {"title": "Song", "artist": "Band"}
-    with AudioWriter(song, RATE, 1, tags=tags) as writer:
+    with AudioWriter(song, RATE, 1, tags=tags, chapters=(Chapter(0, 1, "Verse"), Chapter(1, 2, "Chorus"))) as writer:
         writer.write(sounds.voice(2.0, RATE, 1)[None].astype(np.float32))
     studio, client = make()
     session = opened(studio.work, song, song.name)
@@ -402,10 +404,24 @@ def test_downloads_are_the_files_of_the_command_line(
             assert getattr(infos[0], field) == getattr(infos[1], field)
         tags = [{**info.tags, "software": ""} for info in infos]
         assert tags[0] == tags[1]
+        assert read_chapters(mine) == read_chapters(theirs[name])
+        assert len(read_chapters(mine)) == (0 if format == "wav" else 2)
         origin = origin_of(mine)
         assert origin is not None
         assert origin.recording == fingerprint(song)  # what was done on the page says no mark
     assert "format" in written(session, kind="all", format=["x"])["error"]
+
+
+def test_a_mix_lies_where_its_recording_lies_on_the_time_line_of_a_day(work: Work, tmp_path: Path) -> None:
+    song = tmp_path / "take.wav"
+    broadcast = Broadcast(bytes(602), b"", 36_000 * RATE, RATE)
+    with AudioWriter(song, RATE, 1, broadcast=broadcast) as writer:
+        writer.write(sounds.voice(2.0, RATE, 1)[None].astype(np.float32))
+    session = opened(work, song)
+    made = written(session, kind="mix", gains={}, rest=1)["answer"]
+    found = read_broadcast(session.files[made["key"]][0], RATE)
+    assert found is not None
+    assert found.reference == 36_000 * RATE
 
 
 def test_a_mix_that_would_clip_says_how_much_softer_it_is(work: Work, song: Path) -> None:

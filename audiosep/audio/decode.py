@@ -12,6 +12,7 @@ from types import TracebackType
 
 import numpy as np
 
+from audiosep.audio.broadcast import Broadcast, read_broadcast
 from audiosep.audio.chapters import Chapter, read_chapters, within
 from audiosep.audio.covers import Cover, read_cover
 from audiosep.audio.info import AudioInfo
@@ -128,6 +129,12 @@ class AudioReader:
         if self._length is not None:
             end = min(end, start + self._length / self.info.sample_rate)
         return within(read_chapters(self._path), start, end)
+
+    @property
+    def broadcast(self) -> Broadcast | None:
+        """What Broadcast Wave says of the part that is read; of a pipe, only until `close`."""
+        found = read_broadcast(self._path, self.info.sample_rate)
+        return None if found is None else found.from_sample(self._first)
 
     def close(self) -> None:
         """Release the file. Idempotent."""

@@ -16,6 +16,7 @@ from mutagen import MutagenError
 from audiosep.atomic import PendingFile
 from audiosep.audio.av_encoder import AacEncoder
 from audiosep.audio.bitrates import with_bitrate
+from audiosep.audio.broadcast import Broadcast
 from audiosep.audio.chapters import Chapter
 from audiosep.audio.covers import Cover
 from audiosep.audio.formats import FORMATS, check_format, format_of, written_depth, written_rate
@@ -58,6 +59,7 @@ class AudioWriter:
         tracks: names of the tracks of a stem file, which is m4a with the metadata of one; blocks have the channels of
             all tracks, one behind the other.
         chapters: in order; wav files have none.
+        broadcast: of Broadcast Wave files, which sound in this one from its first sample on; wav files alone have it.
 
     Attributes:
         file_rate: sample rate of the file, Hz: `sample_rate`, or what it is resampled to where the format lacks it.
@@ -84,6 +86,7 @@ class AudioWriter:
         bitrate: int | None = None,
         tracks: Sequence[str] = (),
         chapters: Sequence[Chapter] = (),
+        broadcast: Broadcast | None = None,
     ) -> None:
         self.path = Path(path)
         self.format = format or format_of(path)
@@ -98,7 +101,7 @@ class AudioWriter:
         self._resampler = StreamResampler(self.sample_rate, self.file_rate, self._rows)
         self._order = list(vorbis_order(channels)) if FORMATS[self.format].vorbis and channels > 2 else None
         self._cover, self._speakers, self._tracks = cover, speakers, tuple(tracks)
-        self._tags, self._chapters = clean_tags(tags or {}), tuple(chapters)
+        self._tags, self._chapters, self._broadcast = clean_tags(tags or {}), tuple(chapters), broadcast
         self._closed = False
         self._pending = (
             PendingStdout()
@@ -119,7 +122,8 @@ class AudioWriter:
         options = FORMATS[self.format].encoder
         if options is None:
             assert self.depth is not None
-            return WavFile(file, *shape, self.depth, tags, self._speakers)
+            chunks = b"" if self._broadcast is None else self._broadcast.chunks(*shape, self.depth)
+            return WavFile(file, *shape, self.depth, tags, self._speakers, chunks)
         if self.depth is not None:
             options = {**options, "subtype": f"PCM_{self.depth}"}
         if bitrate is not None:

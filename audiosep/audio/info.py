@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from audiosep.audio.broadcast import Broadcast
 from audiosep.audio.chapters import Chapter
 from audiosep.audio.covers import Cover
 from audiosep.audio.tracks import AudioTrack
@@ -72,6 +73,7 @@ class AudioInfo:
         start: of the sound, in seconds on the time line of the file, which need not begin at 0.
         cover: the picture that the file carries, where it was looked for (`AudioReader.cover`).
         chapters: of the recording, where they were looked for (`AudioReader.chapters`).
+        broadcast: what Broadcast Wave says, where it was looked for (`AudioReader.broadcast`).
     """
 
     path: Path
@@ -90,6 +92,7 @@ class AudioInfo:
     start: float = 0.0
     cover: Cover | None = field(default=None, repr=False)
     chapters: tuple[Chapter, ...] = ()
+    broadcast: Broadcast | None = field(default=None, repr=False)
 
     @property
     def heard(self) -> AudioTrack:

@@ -62,7 +62,7 @@ def load_mixture(mix: Any, sample_rate: int | None, track: int | str | None = No
             raise InputError(f"sample_rate is for arrays, and {name_of(mix)} says its own: leave it out")
         with AudioReader(mix, track=track) as reader:
             samples = np.concatenate(list(reader), axis=1)
-            info = replace(reader.info, cover=reader.cover, chapters=reader.chapters)
+            info = replace(reader.info, cover=reader.cover, chapters=reader.chapters, broadcast=reader.broadcast)
         nameless = "audio" if is_opened(mix) else "stdin"
         file = nameless if str(info.path) == "-" else info.path.stem
         return Mixture(samples, info.sample_rate, lambda array: array, file, info)

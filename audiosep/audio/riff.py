@@ -175,7 +175,7 @@ def find_chunk(file: BinaryIO, position: int, wanted: bytes, form: str) -> tuple
         file: the file.
         position: of the first chunk.
         wanted: the name of the one to find.
-        form: how name and size are stated, for struct: ">4sI" (AIFF) or ">4sq" (CAF, which has no padding).
+        form: of name and size, for struct: ">4sI" (AIFF), "<4sI" (WAV), or ">4sq" (CAF, which pads nothing).
 
     Returns:
         position: where its content starts; 0 where there is none.
@@ -190,7 +190,7 @@ def find_chunk(file: BinaryIO, position: int, wanted: bytes, form: str) -> tuple
             return position, int(size)
         if not is_chunk(name):
             break
-        position += max(0, size + size % 2 if form == ">4sI" else size)
+        position += max(0, size if form == ">4sq" else size + size % 2)
     return 0, 0
 
 

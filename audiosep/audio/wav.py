@@ -33,6 +33,7 @@ class WavFile:
         depth: "16", "24" or "float".
         tags: by the names of AudioInfo.tags.
         speakers: dwChannelMask; 0: not known.
+        chunks: further ones, whole.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class WavFile:
         depth: str,
         tags: Mapping[str, str] | None = None,
         speakers: int = 0,
+        chunks: bytes = b"",
     ) -> None:
         self._file = file
         self._width = {"16": 2, "24": 3, "float": 4}[depth] * channels
@@ -50,10 +52,11 @@ class WavFile:
         code = _FLOAT if depth == "float" else _PCM
         form = _format_chunk(code, sample_rate, channels, self._width, speakers)
         self._fact = 12 + 8 + _DS64_BYTES + len(form) + 8
-        chunks = b"JUNK" + struct.pack("<I", _DS64_BYTES) + bytes(_DS64_BYTES) + form
-        chunks += b"fact" + struct.pack("<II", 4, 0) + riff_info(tags or {}) + b"data" + bytes(4)
-        self._header = 12 + len(chunks)
-        file.write(b"RIFF" + bytes(4) + b"WAVE" + chunks)
+        front = b"JUNK" + struct.pack("<I", _DS64_BYTES) + bytes(_DS64_BYTES) + form
+        # The tags first: the mark of an output must lie near the start of the file.
+        front += b"fact" + struct.pack("<II", 4, 0) + riff_info(tags or {}) + chunks + b"data" + bytes(4)
+        self._header = 12 + len(front)
+        file.write(b"RIFF" + bytes(4) + b"WAVE" + front)
 
     def write(self, frames: npt.NDArray[np.int16] | npt.NDArray[np.int32] | npt.NDArray[np.float32]) -> None:
         """Append samples.

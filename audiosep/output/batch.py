@@ -146,6 +146,7 @@ def _separate(
             speakers=0 if output.mono else info.speakers,
             cover=reader.cover,
             chapters=reader.chapters,
+            broadcast=reader.broadcast,
             bitrate=output.bitrate,
             on_clip=output.on_clip,
             overwrite=output.overwrite,

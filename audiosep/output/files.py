@@ -13,6 +13,7 @@ import numpy as np
 
 from audiosep.atomic import OldFiles, make_folder
 from audiosep.audio import FORMATS, AudioWriter, can_clip, check_format, written_rate
+from audiosep.audio.broadcast import Broadcast
 from audiosep.audio.chapters import WITHOUT_CHAPTERS, Chapter
 from audiosep.audio.covers import Cover
 from audiosep.audio.info import AudioInfo
@@ -47,6 +48,7 @@ class Outputs:
         speakers: as in `audio.AudioWriter`.
         cover: as in `audio.AudioWriter`.
         chapters: as in `audio.AudioWriter`; stem files have none.
+        broadcast: as in `audio.AudioWriter`.
         bitrate: as in `audio.AudioWriter`.
         on_clip: what to do if an output would clip: "gain" multiplies all outputs by one gain, "float" writes all of
             them as floats, "clip" saturates.
@@ -85,6 +87,7 @@ class Outputs:
         speakers: int = 0,
         cover: Cover | None = None,
         chapters: Sequence[Chapter] = (),
+        broadcast: Broadcast | None = None,
         bitrate: int | None = None,
         on_clip: OnClip = "gain",
         overwrite: bool = False,
@@ -119,6 +122,7 @@ class Outputs:
         self._shape = (sample_rate, channels)
         self._format, self._tags, self._overwrite = format, dict(tags or {}), overwrite
         self._speakers, self._cover, self._bitrate = speakers, cover, bitrate
+        self._broadcast = broadcast
         self._chapters = () if tracks else tuple(chapters)
         self._on_clip = on_clip
         self._video = video
@@ -278,6 +282,7 @@ class Outputs:
             bitrate=self._bitrate,
             tracks=self._tracks,
             chapters=self._chapters,
+            broadcast=self._broadcast,
         )
 
 

@@ -130,8 +130,8 @@ class Separation(Mapping[str, AnyArray], Generic[AnyArray]):
     ) -> list[Path]:
         """Write every target, and what is left, to files: all of them or none.
 
-        Sample depth, tags, cover, chapters and speaker layout follow the input file; arrays are written as floats where
-        the format has them.
+        Sample depth, tags, cover, chapters, speaker layout and Broadcast Wave follow the input file; arrays are written
+        as floats where the format has them.
 
         Args:
             out_dir: folder, made if needed.
@@ -169,6 +169,7 @@ class Separation(Mapping[str, AnyArray], Generic[AnyArray]):
             speakers=0 if self.info is None else self.info.speakers,
             cover=None if self.info is None else self.info.cover,
             chapters=() if self.info is None else self.info.chapters,
+            broadcast=None if self.info is None else self.info.broadcast,
             bitrate=bitrate,
             on_clip=output.on_clip,
             overwrite=output.overwrite,

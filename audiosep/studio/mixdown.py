@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from audiosep.audio import AudioReader
+from audiosep.audio.broadcast import read_broadcast
+from audiosep.audio.chapters import read_chapters, within
 from audiosep.audio.covers import read_cover
 from audiosep.audio.samples import Array
 from audiosep.audio.stem_file import STEM_FILE, STEMS, TRACKS
@@ -201,7 +203,7 @@ def _write(
     progress: Progress,
     **options: Any,
 ) -> float:
-    """Write files as the command line does: with the depth, tags, speakers and cover of the recording.
+    """Write files as the command line does: with what files of audio have of the recording beside its sound.
 
     Their samples are read twice: for the largest, so that none clips, and to be written. It needs no temporary files,
     and the encoder, which takes most of the time, is what the progress tells of.
@@ -229,6 +231,8 @@ def _write(
         tags=info.tags,
         speakers=info.speakers,
         cover=read_cover(recording.path),
+        chapters=within(read_chapters(recording.path), 0.0, recording.seconds),
+        broadcast=read_broadcast(recording.path, info.sample_rate),
         overwrite=True,
         recording=recording.path,
         peak=peak,
