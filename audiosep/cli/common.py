@@ -20,7 +20,7 @@ import typer
 
 from audiosep.cli import discard_output
 from audiosep.cli.choices import choice, device
-from audiosep.cli.standard_error import Terminal
+from audiosep.cli.standard_error import Terminal, silent_libraries
 from audiosep.errors import (
     AudioSepError,
     Cancelled,
@@ -201,7 +201,8 @@ def application(help: str | None = None) -> typer.Typer:
 def guarded(verb: Verb) -> Callable[..., None]:
     """Make a function a verb of typer.
 
-    What it returns or raises becomes the exit code; with --json an error is also written as JSON. A parameter whose
+    What it returns or raises becomes the exit code; with --json an error is also written as JSON. What C libraries
+    write to standard error is seen with --verbose alone, also the last words of one that crashes. A parameter whose
     type is a dataclass stands for one option per field. A field of the type Annotated[C, {name: option, ...}], where C
     is another dataclass, stands for these options of C's fields, with the types and defaults that they have in C.
     """
@@ -219,11 +220,13 @@ def guarded(verb: Verb) -> Callable[..., None]:
     @functools.wraps(verb)
     def run(**given: Any) -> None:
         write = emit if given.get("as_json") else emit_line if given.get("json_lines") else None
+        silent = not given.get("verbose")
         try:
             given = {name: _at_home(value) for name, value in given.items()}
             for name, group in groups.items():
                 given[name] = _build(group, given)
-            code = verb(**given)
+            with silent_libraries(silent):
+                code = verb(**given)
             if sys.stdout is not None:
                 sys.stdout.flush()
         except KeyboardInterrupt:

@@ -18,7 +18,7 @@ from audiosep.cli import common, outputs
 from audiosep.cli.job_options import Manifest
 from audiosep.cli.manifests import read_inputs
 from audiosep.cli.reporting import failure_entry, failure_line
-from audiosep.cli.standard_error import Terminal, progress_bar, silent_libraries
+from audiosep.cli.standard_error import Terminal, progress_bar
 from audiosep.errors import AudioError, AudioSepError, Cancelled, InputError, QueryError
 
 if TYPE_CHECKING:
@@ -221,7 +221,7 @@ def describe(
         return listening.end(chosen.model)
     separator = chosen.load()
     try:
-        with silent_libraries(quiet), progress_bar(terminal, "Listening", quiet) as bar:
+        with progress_bar(terminal, "Listening", quiet) as bar:
             for number, (path, written) in enumerate(tasks.items()):
                 bar.describe(f"{number + 1} of {len(tasks)}: {path.name}")
                 try:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from audiosep.cli import common, outputs
 from audiosep.cli.job_options import JobOptions
 from audiosep.cli.reporting import Reporter
-from audiosep.cli.standard_error import Terminal, progress_bar, silent_libraries
+from audiosep.cli.standard_error import Terminal, progress_bar
 from audiosep.errors import InputError, ModelError
 from audiosep.inference.options import Options
 from audiosep.weights.catalogue import expand_home
@@ -84,9 +84,7 @@ def run(
         if model.adapter is not None:
             raise InputError(f"--adapter changes --model, but {stems_model} gives the stems: leave one of them out")
         model, stems_model = replace(model, model=stems_model), None  # the model of the words has nothing to do
-    work = _Job(inputs, queries, job, model, stems_model, configured)
-    with silent_libraries(job.quiet):
-        return _run(work)
+    return _run(_Job(inputs, queries, job, model, stems_model, configured))
 
 
 def _run(work: _Job) -> int:

@@ -118,13 +118,16 @@ def progress_bar(target: Terminal, label: str, quiet: bool, *, lines: bool = Fal
 
 
 @contextmanager
-def silent_libraries(quiet: bool) -> Iterator[None]:
-    """With --quiet: keep what C libraries such as libmpg123 write to standard error from the terminal.
+def silent_libraries(wanted: bool) -> Iterator[None]:
+    """Keep what C libraries such as libmpg123 write to standard error from the terminal.
 
     Python's own messages go on to where they went before.
+
+    Args:
+        wanted: whether it is kept from there.
     """
     try:
-        shared = quiet and sys.stderr.fileno() == 2
+        shared = wanted and sys.stderr.fileno() == 2
     except (AttributeError, OSError, ValueError):  # no standard error, or one of Python alone
         shared = False
     if not shared:
