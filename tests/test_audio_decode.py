@@ -453,6 +453,36 @@ def test_dwvw_is_read(tmp_path: Path, subtype: str) -> None:
     np.testing.assert_array_equal(read_audio(tmp_path / "x.aiff", start=0.5)[0], whole[:, 24_000:])
 
 
+@pytest.mark.parametrize("subtype", ["ALAC_16", "ALAC_24"])
+@pytest.mark.parametrize("channels", [3, 6])
+def test_alac_of_several_channels_in_caf_is_read_to_its_end(tmp_path: Path, subtype: str, channels: int) -> None:
+    path = tmp_path / "x.caf"
+    soundfile.write(path, tones(channels, 40_000).T, 48_000, subtype=subtype)  # the last packet is not whole
+    assert read_audio(path)[0].shape == (channels, 40_000)
+    # libsndfile does not know the order of the channels in a packet, which is another one.
+    there = soundfile.read(path)[0].T
+    assert {channel.tobytes() for channel in read_audio(path)[0]} == {x.astype(np.float32).tobytes() for x in there}
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("decoder", ["PyAV", "ffmpeg"])
+@pytest.mark.parametrize(
+    ("name", "codec"), [("x.avi", "adpcm_ms"), ("x.avi", "adpcm_ima_wav"), ("x.avi", "wmav2"), ("x.wav", "flac")]
+)
+def test_a_length_that_ffmpeg_guesses_is_not_missed(
+    tmp_path: Path, name: str, codec: str, decoder: str, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    write_audio(tmp_path / "in.wav", noise(2, 96_000), 48_000)
+    command = ["ffmpeg", "-v", "error", "-i", tmp_path / "in.wav", "-c:a", codec, tmp_path / name]
+    subprocess.run(command, check=True)
+    data = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(data.replace(b"fact", b"void"))  # as other programs write wav, and pipes
+    only(monkeypatch, decoder)
+    assert read_audio(tmp_path / name)[0].shape[1] == pytest.approx(96_000, abs=4_096)
+    assert caplog.text == ""
+
+
 @needs_ffmpeg
 @pytest.mark.parametrize("decoder", ["PyAV", "ffmpeg"])
 def test_time_stamps_of_avi_are_no_gaps(tmp_path: Path, decoder: str, monkeypatch: pytest.MonkeyPatch) -> None:

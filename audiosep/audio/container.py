@@ -13,13 +13,14 @@ import numpy as np
 
 from audiosep.audio.mpeg import mpeg_length
 from audiosep.audio.ogg import ogg_links
-from audiosep.audio.riff import stated_size
+from audiosep.audio.riff import stated_size, states_samples
 from audiosep.audio.samples import Array
 
 logger = logging.getLogger(__name__)
 
-# Of these ffmpeg guesses the length by the bit rate of the first frames.
-_GUESSED = frozenset(("aac", "loas", "ac3", "eac3", "dts", "truehd", "mlp", "amr", "adx", "g729", "gsm"))
+# Of these ffmpeg guesses the length: by the bit rate of the first frames, or of avi by a size of packets that only some
+# encodings have (of ADPCM three times too much).
+_GUESSED = frozenset(("aac", "loas", "ac3", "eac3", "dts", "truehd", "mlp", "amr", "adx", "g729", "gsm", "avi"))
 _TRANSPORT = (188, 192, 204)  # bytes of a packet of MPEG-TS
 _PACKET = 2**16 + 6  # bytes: the longest packet of a program stream
 _SOUND_AND_PICTURE = (0xBD, *range(0xC0, 0xF0))
@@ -105,11 +106,8 @@ def stated_length(path: Path, formats: Collection[str], lengths: Lengths) -> Sta
     elif "mpeg" in formats:
         cut = _ends_within_packet(path, size)
     else:
-        whole = stated_size(path)
-        if whole is None and "avi" in formats:  # as out of a pipe: the length of its sound is not stated either
-            return Stated(None, cut=False)
-        cut = (whole or 0) > size + 1
-    if _GUESSED & set(formats):
+        cut = (stated_size(path) or 0) > size + 1
+    if _GUESSED & set(formats) or ("wav" in formats and not states_samples(path)):
         return Stated(None, cut)
     if lengths.stream is not None:
         return Stated(lengths.stream + lengths.late, cut)

@@ -45,6 +45,7 @@ class AvSource:
     def __init__(self, path: Path, track: int | str | None = None) -> None:
         try:
             import av
+            from av.codec.context import Flags2
             from av.error import FFmpegError
         except ImportError as error:
             raise Unreadable(f"not installed ({install_extra('formats')})") from error
@@ -70,6 +71,9 @@ class AvSource:
             if self._stream.codec_context is None:
                 raise Unreadable("its encoding is unknown")
             self._pcm = self._stream.codec_context.name.startswith("pcm_")
+            if (self._container.format.name, self._stream.codec_context.name) == ("caf", "alac"):
+                # CAF says how many samples the last packet is short of a whole one; PyAV 18.1 leaves out as many more.
+                self._stream.codec_context.flags2 |= Flags2.skip_manual
             if self._pcm and not all(map(in_wave_order, layouts(path))):
                 # PyAV 18.1 frees such a layout twice, which ends the process; other encodings have their own order.
                 raise Unreadable("it cannot hold the order of its channels")

@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from audiosep.audio.mpeg import is_coded
 
-_EXTENSIBLE, _PCM = 0xFFFE, 1
+_EXTENSIBLE, _FLOAT, _PCM = 0xFFFE, 3, 1
 _EXTENDED = 40  # bytes of an extensible format chunk
 _UNKNOWN = 0x7FFF0000  # what is stated from here on stands for a length that was not known
 _LARGEST = 0xFFFFFFFF
@@ -123,6 +123,22 @@ def w64_format(path: Path) -> tuple[int, bool]:
         form = file.read(_W64_FORMAT + _EXTENDED)[_W64_FORMAT:]
     extended = form[:2] == _EXTENSIBLE.to_bytes(2, "little")
     return _mask(form), not extended or form[24:26] == _PCM.to_bytes(2, "little")
+
+
+def states_samples(path: Path) -> bool:
+    """Whether a WAV file says how many samples it has: in a chunk `fact`, or by the size of its data if they are PCM.
+
+    Args:
+        path: the file.
+    """
+    with path.open("rb") as file:
+        form, _ = find_chunk(file, 12, b"fmt ", "<4sI")
+        file.seek(form)
+        code = int.from_bytes(file.read(2), "little")
+        fact, _ = find_chunk(file, 12, b"fact", "<4sI")
+        file.seek(fact)
+        count = int.from_bytes(file.read(4), "little") if fact else 0
+    return code in (_PCM, _FLOAT, _EXTENSIBLE) or 0 < count < _LARGEST
 
 
 def is_chunk(name: bytes) -> bool:
