@@ -17,6 +17,7 @@ from audiosep.audio.chapters import Chapter, read_chapters
 from audiosep.audio.loudness import LoudnessMeter
 from audiosep.audio.preview import representative_start
 from audiosep.cli import main
+from audiosep.cli.reporting import _remarks, entry
 from audiosep.cli.times import seconds
 from audiosep.errors import InputError
 from audiosep.output.batch_report import FileResult
@@ -95,6 +96,8 @@ def test_the_loudest_output_has_the_loudness_and_all_one_gain(separator: Separat
         loudness.append(meter.loudness)
     assert max(loudness) == pytest.approx(-23, abs=0.01)
     assert result.loudness == pytest.approx(-23, abs=0.01)
+    assert result.loudness_shortfall == pytest.approx(0, abs=0.01)
+    assert not [remark for remark in _remarks(result) if "too low" in remark]
 
 
 def test_loudness_that_would_clip_is_not_reached(separator: Separator, song: Path) -> None:
@@ -102,6 +105,9 @@ def test_loudness_that_would_clip_is_not_reached(separator: Separator, song: Pat
     result, parts = separated(separator, song, loudness=0.0, format="flac")
     assert result.loudness is not None
     assert result.loudness < -1
+    assert result.loudness_shortfall == -result.loudness
+    assert [remark for remark in _remarks(result) if f"{-result.loudness:.1f} LU too low: more would clip" in remark]
+    assert entry(result, explain=False)["loudness_shortfall"] == result.loudness_shortfall
     assert 0.99 < max(np.abs(part).max() for part in parts.values()) <= 1
 
 
@@ -111,7 +117,7 @@ def test_what_is_too_short_for_a_loudness_keeps_its_level(
     pytest.importorskip("pyloudnorm")
     write_audio(tmp_path / "short.wav", mixture(0.2), RATE)
     result, _ = separated(separator, tmp_path / "short.wav", loudness=-16.0)
-    assert (result.gain, result.loudness) == (1.0, None)
+    assert (result.gain, result.loudness, result.loudness_shortfall) == (1.0, None, None)
     assert "the level stays as it is" in caplog.text
 
 

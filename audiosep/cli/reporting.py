@@ -149,7 +149,9 @@ def _remarks(result: FileResult) -> Iterator[str]:
     if unsure := {name: found.presence.max(initial=0) for name, found in nowhere.items() if name not in silent}:
         yield f"not surely heard: {', '.join(f'{name} ({most:.0%} at the most)' for name, most in unsure.items())}"
     if result.loudness is not None:
-        yield f"all outputs were multiplied by {result.gain:.4f}, which makes {result.loudness:.1f} LUFS"
+        below = round(result.loudness_shortfall or 0.0, 1)
+        why = f", {below} LU too low: more would clip (as wav, --on-clip float reaches it)" if below else ""
+        yield f"all outputs were multiplied by {result.gain:.4f}, which makes {result.loudness:.1f} LUFS{why}"
     elif result.gain != 1.0:
         yield f"all outputs were multiplied by {result.gain:.4f} so that none clips (--on-clip float keeps the level)"
     if result.clipped:
@@ -202,6 +204,7 @@ def entry(result: FileResult, *, explain: bool) -> dict[str, Any]:
         "gain": result.gain,
         "clipped": result.clipped,
         "loudness": result.loudness,
+        "loudness_shortfall": result.loudness_shortfall,
         "samples": result.samples,
         "sample_rate": result.sample_rate,
         "channels": result.channels,

@@ -33,7 +33,9 @@ from audiosep.separator import Separator
 ATTEMPTS = 3
 """How many workers may die while they separate one recording, before it counts as failed."""
 
-RESULT_FIELDS = ("presence", "gain", "clipped", "loudness", "samples", "sample_rate", "channels")
+RESULT_FIELDS = (
+    *("presence", "gain", "clipped", "loudness", "loudness_shortfall", "samples", "sample_rate", "channels"),
+)
 """Fields of a `FileResult` that a record contains."""
 
 

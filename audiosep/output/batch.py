@@ -187,6 +187,7 @@ def _separate(
         explanation={name: answer for name, answer in stream.explanation.items() if name in rows},
         activity=activity,
         labels=task.labels,
+        loudness_shortfall=outputs.loudness_shortfall,
     )
 
 

@@ -45,6 +45,8 @@ class FileResult(FinishedFile):
         explanation: as of `Separation`.
         activity: as of `Separation`; empty for results of Ray.
         labels: name of an output -> the label file beside it, where they were asked for.
+        loudness_shortfall: LU that `loudness` stays below what was asked for, because more would clip; 0 where it is
+            reached, None where `loudness` is.
     """
 
     presence: dict[str, float] | None
@@ -57,6 +59,7 @@ class FileResult(FinishedFile):
     explanation: dict[str, Explanation] = field(default_factory=dict)
     activity: dict[str, Activity] = field(default_factory=dict)
     labels: dict[str, Path] = field(default_factory=dict)
+    loudness_shortfall: float | None = None
 
 
 @dataclass(frozen=True)

@@ -67,6 +67,7 @@ class Outputs:
         clipped: samples that were saturated.
         samples: of each file, per channel.
         loudness: of the loudest file as it is written, LUFS; None unless it was asked for, and for silence.
+        loudness_shortfall: LU that this stays below what was asked for, because more would clip; None as it.
         depth: of the files, "float" also where `on_clip` made it so.
 
     Raises:
@@ -113,6 +114,7 @@ class Outputs:
                 raise AudioError(f"{path} exists already: choose another folder or template, or overwrite=True")
         self.gain, self.clipped, self.samples, self.depth = 1.0, 0, 0, depth
         self.loudness: float | None = None
+        self.loudness_shortfall: float | None = None
         self._wanted_loudness = loudness
         self._paths, self._tracks = dict(paths), tuple(tracks)
         # File -> the recordings in it.
@@ -241,8 +243,9 @@ class Outputs:
                 self.gain = float(np.nextafter(np.float32(1 / self._peak), np.float32(0)))
             done = "written as floats" if self._on_clip == "float" else f"multiplied by {self.gain:.6f}"
             logger.info("%s or an output beside it would clip: all are %s", next(iter(self._paths.values())), done)
-        if loudest > -math.inf:
+        if self._wanted_loudness is not None and loudest > -math.inf:
             self.loudness = round(loudest + 20 * math.log10(self.gain), 2)
+            self.loudness_shortfall = round(max(0.0, self._wanted_loudness - self.loudness), 2)
         if self._kept and self.gain != 1:
             logger.warning(
                 "%s stays as it is, perhaps with another gain than the %.4f of what is made beside it "
