@@ -405,6 +405,15 @@ def test_wrong_options_are_wrong_usage(run: Run, song: Path, words: tuple[str, .
     assert "Usage: audiosep separate" in err
 
 
+def test_a_file_whose_name_begins_with_a_dash_is_no_option(
+    run: Run, song: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(song.parent)
+    song.rename("-dash.wav")
+    code, _, err = run("separate", "-dash.wav", "piano")
+    assert (code, "write ./-dash.wav for the file" in err) == (2, True)
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [

@@ -534,6 +534,10 @@ def test_saving_arrays_as_floats(mixture: Mixture, tmp_path: Path) -> None:
         Separation({"a": x}, x, 16000).save(tmp_path)
     with pytest.raises(InputError, match="unknown format"):
         Separation({"a": x}, x, 16000).save(tmp_path, format="doc")
+    with pytest.raises(InputError, match="would be a folder"):
+        Separation({"a": x}, x, 16000).save(tmp_path / "a.wav")
+    (tmp_path / "album.wav").mkdir()
+    assert Separation({"a": x}, x, 16000).save(tmp_path / "album.wav")
 
 
 def test_outputs_appear_together_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

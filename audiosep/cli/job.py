@@ -213,10 +213,13 @@ def _check_out(
     Raises:
         InputError: names what to give instead.
     """
+    from audiosep.output.names import check_out
+
     if job.as_json and job.json_lines:
         raise InputError("--json writes one document and --json-lines many: choose one")
     if job.out != "-":
         outputs.check_folder(Path(job.out))
+        check_out(Path(job.out))
         return
     if sys.stdout is not None and sys.stdout.isatty():
         raise InputError("--out - would write sound to the terminal: pipe it into a player or a file, or name a folder")

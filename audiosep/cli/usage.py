@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -80,10 +81,10 @@ def part_of(command: Any, arguments: Sequence[str]) -> Any:
 
 
 def _check_dashes(command: Any, arguments: Sequence[str]) -> None:
-    """Refuse a long option behind a single dash: the parser would take -out for -o ut.
+    """Refuse a long option behind a single dash, which the parser would take for -o ut, and the name of a file as such.
 
     Raises:
-        InputError: names the option with two dashes.
+        InputError: names the option with two dashes, or the file as no option.
     """
     options = {
         name: parameter
@@ -100,6 +101,10 @@ def _check_dashes(command: Any, arguments: Sequence[str]) -> None:
         if not is_value and re.match(r"-[a-z]{3}", word) and close:
             raise InputError(f"there is no option {word.partition('=')[0]}: did you mean {' or '.join(close)}?")
         option = options.get(word)
+        if not is_value and option is None and re.match(r"-[^-]", word) and Path(word).exists():
+            raise InputError(
+                f"{word} is taken for options, as its name begins with a dash: write ./{word} for the file"
+            )
         is_value = not (is_value or option is None or option.is_flag or option.count)
 
 

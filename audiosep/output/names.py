@@ -54,6 +54,22 @@ def check_template(template: str, format: str | None) -> None:
         _with_extension(template, format)
 
 
+def check_out(folder: Path) -> None:
+    """Refuse a folder of outputs that is not there and has the name of a recording.
+
+    Args:
+        folder: that would be made.
+
+    Raises:
+        InputError: it is meant for a file.
+    """
+    if folder.suffix.lower() in SUFFIXES | set(CONTAINERS) and not folder.is_dir():
+        raise InputError(
+            f"{folder} would be a folder, though its name is that of a file: name a folder; the files in it are named "
+            f"by the template, such as {TEMPLATE!r}"
+        )
+
+
 def plan_outputs(
     folder: str | Path,
     names: Sequence[str],

@@ -13,10 +13,12 @@ from audiosep.audio.bitrates import bitrate_range
 from audiosep.audio.formats import FORMATS, written_depth
 from audiosep.audio.limits import MAX_SECONDS, check_rate
 from audiosep.audio.stem_file import SONG, STEM_FILE, STEMS, TRACKS
+from audiosep.audio.video_formats import CONTAINERS
 from audiosep.errors import InputError, did_you_mean
 from audiosep.output.names import TEMPLATE, check_template
 
 OnClip = Literal["gain", "float", "clip"]
+_AAC = ("aac", "adts", "m4b", "m4r")
 
 
 @dataclass(frozen=True)
@@ -231,6 +233,10 @@ def _format_named(text: str) -> str:
     if name != STEM_FILE:
         known = ", ".join("m4a (AAC)" if format == "m4a" else format for format in FORMATS)
         hint = did_you_mean(name, [*FORMATS, STEM_FILE])
+        if f".{name}" in CONTAINERS:
+            hint = "; a video keeps its own format with video=True, and m4a is mp4 without a picture"
+        elif name in _AAC:
+            hint = "; did you mean 'm4a'?"
         raise InputError(f"unknown format {name!r}; use {known}, or {STEM_FILE} for stems{hint}")
     return name
 

@@ -18,7 +18,7 @@ from audiosep.audio.marker import fingerprint, origin_of
 from audiosep.audio.video_formats import check_video
 from audiosep.errors import AudioError, AudioSepError, InputError
 from audiosep.output.batch_report import BatchReport, FinishedFile
-from audiosep.output.names import STDOUT, earlier_outputs, folded_names, plan_outputs
+from audiosep.output.names import STDOUT, check_out, earlier_outputs, folded_names, plan_outputs
 from audiosep.output.output_options import OutputOptions
 from audiosep.output.recordings import InputFile, find_recordings
 
@@ -94,6 +94,7 @@ def plan_batch(
         InputError: something that no file could be separated with.
     """
     folder = Path(out_dir)
+    check_out(folder)
     targets = output.written_targets(list(works))
     rest = output.written_rest(targets, stems=stems, stdout=folder == STDOUT)
     written = output.written(targets, rest)

@@ -14,7 +14,7 @@ from audiosep.audio.stem_file import SONG
 from audiosep.hearing.activity import Activity
 from audiosep.inference.explanation import Explanation
 from audiosep.output.files import Outputs
-from audiosep.output.names import plan_outputs
+from audiosep.output.names import check_out, plan_outputs
 from audiosep.output.output_options import OnClip, OutputOptions, rest_name
 from audiosep.output.plan import works_of_outputs
 from audiosep.output.within_spans import remainder, remainder_within
@@ -146,10 +146,11 @@ class Separation(Mapping[str, AnyArray], Generic[AnyArray]):
             The files, targets first; a stem file alone.
 
         Raises:
-            InputError: an impossible option.
+            InputError: an impossible option, or a folder with the name of a file.
             AudioError: a file exists or cannot be written, or the format cannot hold the channels or the bit rate.
             DependencyError: m4a files need PyAV.
         """
+        check_out(Path(out_dir))
         output = OutputOptions(format, template, residual, on_clip=on_clip, overwrite=overwrite, bitrate=bitrate)
         arrays = {name: as_array(target)[0] for name, target in self.items()}
         if residual and not self.complete:
