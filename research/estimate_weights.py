@@ -33,9 +33,9 @@ from audiosep.inference.devices import running
 from audiosep.models.hybrid import Hybrid
 from audiosep.models.query_ways import WEIGHTS
 from audiosep.models.refinement import Decoded
-from audiosep.models.stft import istft, mean_power_of, stft
-from audiosep.query.resolve import resolve
+from audiosep.models.stft import istft, stft
 from audiosep.separator import Separator
+from research.known_queries import encoded, known_query
 
 Values = NDArray[np.float64]
 
@@ -108,17 +108,14 @@ def compared(separator: Separator, mix: Tensor, target: Tensor, text: str) -> Co
         target: (samples,).
         text: names the target.
     """
-    model = separator.model
-    assert isinstance(model, Hybrid)
-    assert separator.encoder is not None
-    resolved = resolve([text], separator.encoder, prototypes=separator.prototypes)
-    (ways,) = resolved.ways("balanced", model.stem_names)
-    if ways is None or ways.stem is not None:
+    query = known_query(separator, text)
+    if query is None or query[1].stem is not None:
         return None
+    resolved, ways = query
     with running(separator.device, separator.precision):
-        features = model.encode(model.energies(mean_power_of(mix[None, None], model.n_fft, model.hop)))
-        runs = model.estimates(features, resolved.embeddings, resolved.negatives, torch.zeros(1).long(), ways)
-    waveforms = torch.cat([_waveform(model, run, mix) for run in runs]).double()
+        queries = encoded(separator, mix, resolved)
+        runs = queries.estimates(ways)
+    waveforms = torch.cat([_waveform(queries.network, run, mix) for run in runs]).double()
     target = F.normalize(target.double(), dim=0)
     products, right = waveforms @ waveforms.T, waveforms @ target
     evidence = torch.cat([ways.evidence(run) for run in runs]).double()

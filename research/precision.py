@@ -16,6 +16,7 @@ import torch
 from audiosep.api import load
 from audiosep.errors import ModelError
 from audiosep.inference.devices import running
+from audiosep.models.estimates import MixtureQueries
 from audiosep.models.hybrid import Hybrid
 
 _PRECISIONS = ("fp32", "bf16")
@@ -34,7 +35,7 @@ def work(model: Hybrid) -> dict[str, Callable[[], object]]:
     nothing, owner = torch.zeros_like(query), torch.arange(1)
     return {
         "stems": lambda: model.decode_stems(model.encode(energies)),
-        "query": lambda: model.estimate(model.encode(energies), query, nothing, owner),
+        "query": lambda: MixtureQueries(model, model.encode(energies), query, nothing, owner).estimate(),
     }
 
 

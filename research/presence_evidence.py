@@ -26,10 +26,8 @@ from audiosep.data.corpus import Corpus
 from audiosep.data.validation_recipe import Excerpt, RecipeAudio, ValidationRecipe
 from audiosep.errors import ConfigError
 from audiosep.metrics import roc_auc
-from audiosep.models.hybrid import Hybrid
-from audiosep.models.stft import mean_power_of
-from audiosep.query.resolve import resolve
 from audiosep.separator import Separator
+from research.known_queries import encoded, known_query
 from research.presence import pairs_of
 from research.presence_calibration import absent
 
@@ -50,16 +48,12 @@ def evidence(separator: Separator, mix: Tensor, text: str) -> Values | None:
         mix: (samples,) at the model's rate.
         text: names the sound.
     """
-    model = separator.model
-    assert isinstance(model, Hybrid)
-    assert separator.encoder is not None
-    resolved = resolve([text], separator.encoder, prototypes=separator.prototypes)
-    (ways,) = resolved.ways("balanced", model.stem_names)
-    if ways is None:
+    if (query := known_query(separator, text)) is None:
         return None
-    features = model.encode(model.energies(mean_power_of(mix[None, None], model.n_fft, model.hop)))
-    decoded, _ = model.estimate_by_ways(features, resolved.embeddings, resolved.negatives, torch.zeros(1).long(), ways)
-    found: Values = model.evidence(features, decoded, ways.among)[0].double().numpy()
+    resolved, ways = query
+    queries = encoded(separator, mix, resolved)
+    decoded, _ = queries.estimate_by_ways(ways)
+    found: Values = queries.evidence(decoded, ways.among)[0].double().numpy()
     return found
 
 

@@ -12,16 +12,17 @@ from doubles import PLAIN
 from safetensors.torch import save_file
 
 from audiosep.errors import ConfigError, ModelError
-from audiosep.models import hybrid, mask_model, refinement
+from audiosep.models import estimates, mask_model
 from audiosep.models.bands import Bands
 from audiosep.models.blocks import ResidualBlock, fold, unfold
+from audiosep.models.estimates import DecodeAll, Score
 from audiosep.models.film import Condition, Film, FilmNorm
 from audiosep.models.hybrid import Hybrid
 from audiosep.models.hybrid_config import HybridConfig
 from audiosep.models.listener import Listener, ListenerConfig
 from audiosep.models.mask_model import Masks
 from audiosep.models.masks import share_out
-from audiosep.models.refinement import Decode, DecodeAll, Decoded, Hear, Score
+from audiosep.models.refinement import Decode, Decoded, Hear
 from audiosep.models.stft import istft, power, stft
 from audiosep.separator import Separator
 from audiosep.training.engine.dead_channels import DeadChannels
@@ -215,9 +216,13 @@ def test_stems_are_the_same_in_a_pass_of_their_own_and_beside_queries(model: Hyb
 def test_presence_knows_the_level_of_the_output_but_does_not_change_it(model: Hybrid) -> None:
     energies, mask = torch.rand(2, 48, 20), torch.full((2, 48, 20), 0.5, requires_grad=True)
     similarity = torch.zeros(2, 2, 5, 3)
-    logits = model._presence(mask, energies, similarity)
-    assert not torch.equal(logits, model._presence(mask * 0.1, energies, similarity))
-    torch.testing.assert_close(logits, model._presence(mask, energies * 7, similarity), msg="not the mixture's level")
+
+    def presence(mask: torch.Tensor, energies: torch.Tensor) -> torch.Tensor:
+        return model.described(mask, energies, embedding(2), similarity).presence
+
+    logits = presence(mask, energies)
+    assert not torch.equal(logits, presence(mask * 0.1, energies))
+    torch.testing.assert_close(logits, presence(mask, energies * 7), msg="not the mixture's level")
     assert torch.autograd.grad(logits.sum(), mask, allow_unused=True)[0] is None
 
 
@@ -285,12 +290,14 @@ def test_runs_at_once_are_what_they_are_one_by_one(monkeypatch: pytest.MonkeyPat
     model = Hybrid(dataclasses.replace(REFINED, mix_temperature=0.2, tags=True)).eval()
     given = mixture(), embedding(6)[:3], 0.5 * embedding(6)[3:]
 
+    mixed = estimates.decode_mixed
+
     def one_by_one(decode: Decode, _: DecodeAll, hear: Hear, score: Score, refinements: int) -> Decoded:
-        return refinement.decode_mixed(decode, lambda runs: [decode(run) for run in runs], hear, score, refinements)
+        return mixed(decode, lambda runs: [decode(run) for run in runs], hear, score, refinements)
 
     with torch.no_grad():
         at_once = model(*given)
-        monkeypatch.setattr(hybrid, "decode_mixed", one_by_one)
+        monkeypatch.setattr(estimates, "decode_mixed", one_by_one)
         single = model(*given)
     torch.testing.assert_close(at_once.waveforms, single.waveforms)
     torch.testing.assert_close(at_once.presence, single.presence)

@@ -15,13 +15,14 @@ from doubles import FakeEncoder
 
 from audiosep import Options, Query
 from audiosep.errors import ModelError
+from audiosep.models.estimates import MixtureQueries, swapped
 from audiosep.models.hybrid import Hybrid
 from audiosep.models.hybrid_config import HybridConfig
 from audiosep.models.known_sounds import Among, Beside, KnownSounds
 from audiosep.models.listener import ListenerConfig
 from audiosep.models.masks import share_out
 from audiosep.models.query_ways import Ways
-from audiosep.models.refinement import Decoded, Heard, residual_mask, swapped
+from audiosep.models.refinement import Decoded, Heard, residual_mask
 from audiosep.models.stft import mean_power_of
 from audiosep.query import load_prototypes
 from audiosep.query.prototypes import PROTOTYPES, Prototypes, Recordings, excerpt
@@ -284,11 +285,8 @@ def test_what_a_sound_beside_leaves_is_one_more_first_estimate(hybrid: Hybrid) -
     features = hybrid.encode(hybrid.energies(mean_power_of(mix, hybrid.n_fft, hybrid.hop)))
     owner, queries, zeros = torch.arange(2), query.expand(2, -1), torch.zeros(2, 512)
     left = residual_mask(hybrid.decode(features, other[1].expand(2, -1), zeros, owner).mask)
-    start = replace(hybrid.decode(features, queries, zeros, owner), mask=left, left=None)
-    heard = hybrid.hear(left, features.energies)
-    start = replace(start, heard=heard)
-    start = replace(start, presence=hybrid._presence(left, features.energies, start.similarity,
-                                                     (heard.embedding * query).sum(-1, keepdim=True)))  # fmt: skip
+    similarity = hybrid.decode(features, queries, zeros, owner).similarity
+    start = hybrid.described(left, features.energies, queries, similarity)
     third = hybrid.decode(features, queries, zeros, owner, previous=start).mask
     found = hybrid.bands.expand(third)[:, None]
     bare = []  # without what is said of the presence
@@ -313,7 +311,7 @@ def test_where_a_stem_is_named_its_mask_is_an_estimate_and_a_first_one(hybrid: H
     asked_for = (features, query.expand(2, -1), torch.zeros(2, 512), torch.arange(2))
     stem = share_out(hybrid.decode_stems(features))[:, hybrid.stem_names.index("drums")]
     first = hybrid.decode(*asked_for)
-    start = hybrid._described(stem, features.energies, query.expand(2, -1), first.similarity)
+    start = hybrid.described(stem, features.energies, query.expand(2, -1), first.similarity)
     masks = [hybrid.decode(*asked_for, previous=previous).mask for previous in (first, start)]
     given = from_mask(hybrid, mix, hybrid.bands.expand((stem + masks[0] + masks[1]) / 3)[:, None])
     inner = slice(2 * hybrid.n_fft, -2 * hybrid.n_fft)  # the ends are padded in another way
@@ -355,21 +353,22 @@ def test_estimates_at_once_are_what_they_are_one_by_one(hybrid: Hybrid, stem: st
         others = ways.beside.loudest(ways.among.known, tags)  # type: ignore[union-attr]
         nothing = torch.zeros_like(negatives)
         masks = [residual_mask(hybrid.decode(features, other, nothing, owner).mask) for other in others]
-    first = [own, *(hybrid._described(mask, energies, F.normalize(queries, dim=-1), own.similarity) for mask in masks)]
-    found = hybrid._first_estimates(features, queries, negatives, owner, ways)
+    first = [own, *(hybrid.described(mask, energies, F.normalize(queries, dim=-1), own.similarity) for mask in masks)]
+    asked_for = MixtureQueries(hybrid, features, queries, negatives, owner)
+    found = asked_for.first_estimates(ways)
     assert len(found) == len(first) == (2 if stem else 4)
     for run, single in zip(found, map(compared, first), strict=True):
         runs_are_close(run, single)
     before = found if stem else [found[0], swapped(found[0]), *found[1:]]
     refined = [compared(hybrid.decode(features, queries, negatives, owner, previous=run)) for run in before]
-    for run, single in zip(hybrid._decode_all(features, queries, negatives, owner, before), refined, strict=True):
+    for run, single in zip(asked_for.decode_all(before), refined, strict=True):
         runs_are_close(run, single)
     # In the order of their names, each by its own score.
     mixed = [*refined, *(found[1:] if stem else [])]
-    for run, single in zip(hybrid.estimates(features, queries, negatives, owner, ways), mixed, strict=True):
+    for run, single in zip(asked_for.estimates(ways), mixed, strict=True):
         runs_are_close(run, single)
     weights = torch.stack([ways.score(run) for run in mixed]).softmax(0)
-    best, shares = hybrid.estimate_by_ways(features, queries, negatives, owner, ways)
+    best, shares = asked_for.estimate_by_ways(ways)
     assert shares is not None
     assert shares.shape == (batch, len(ways.names))
     torch.testing.assert_close(shares, weights.T, atol=1e-4, rtol=1e-3)
@@ -409,14 +408,15 @@ def test_a_sound_that_is_probably_absent_is_turned_down_by_both_presences(hybrid
     found = hybrid(mix, query, nothing, [ways])
     assert found.presence is not None
     features = hybrid.encode(hybrid.energies(mean_power_of(mix, hybrid.n_fft, hybrid.hop)))
-    network = hybrid.estimate_by_ways(features, query, nothing, torch.zeros(1).long(), ways)[0].presence.sigmoid()
+    asked_for = MixtureQueries(hybrid, features, query, nothing, torch.zeros(1).long())
+    network = asked_for.estimate_by_ways(ways)[0].presence.sigmoid()
     by_others = ways.among.loudness(torch.logit(found.presence))
     hybrid.config = replace(hybrid.config, presence_exponent=0.0)
     louder = hybrid(mix, query, nothing, [ways]).waveforms  # by the network's presence no more
     torch.testing.assert_close(found.waveforms, louder * network**2, rtol=1e-4, atol=1e-6)
     hybrid.config = replace(hybrid.config, mask_floor=0.0)
     bare = hybrid(mix, query, nothing, [ways]).waveforms / by_others[..., None, None]
-    mask = hybrid.estimate_by_ways(features, query, nothing, torch.zeros(1).long(), ways)[0].mask
+    mask = asked_for.estimate_by_ways(ways)[0].mask
     inner = slice(2 * hybrid.n_fft, -2 * hybrid.n_fft)  # the ends are padded in another way
     given = from_mask(hybrid, mix, hybrid.bands.expand(mask)[:, None])
     torch.testing.assert_close(bare[:, 0, :, inner], given[..., inner], atol=2e-4, rtol=1e-3)

@@ -9,20 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from audiosep.models.refinement import (
-    Decoded,
-    Heard,
-    decode_mixed,
-    decode_refined,
-    joined,
-    mean_of,
-    of_owners,
-    parted,
-    refined_all,
-    refined_query,
-    similarity_score,
-    swapped,
-)
+from audiosep.models.estimates import decode_mixed, joined, mean_of, parted, refined_all, similarity_score, swapped
+from audiosep.models.refinement import Decoded, Heard, decode_refined, of_owners, refined_query
 
 A, B, C = torch.eye(8)[:3]
 FRAMES = 6

@@ -4,7 +4,8 @@ A U-Net (Ronneberger et al., 2015) of residual blocks reads level-normalised log
 all queries of a mixture share it; the decoder is modulated (FiLM) by a query embedding and by the listener's local
 features, or by one learned embedding for the stems. Its output is a magnitude mask on frequency bands.
 
-The decoder then runs again with what the listener makes of its estimate and of the residual (`models.refinement`).
+The decoder then runs again with what the listener makes of its estimate and of the residual (`models.refinement`), and
+several estimates are compared and mixed (`models.estimates`).
 """
 
 from __future__ import annotations
@@ -22,30 +23,15 @@ from torch import Tensor, nn
 from audiosep.models.attention import Attention, ListenerFeatures
 from audiosep.models.bands import Bands
 from audiosep.models.blocks import MOMENTUM, ResidualBlock, fold, residual_blocks, unfold
+from audiosep.models.estimates import MixtureQueries
 from audiosep.models.film import Condition, FilmNorm
 from audiosep.models.hybrid_config import HybridConfig
 from audiosep.models.interpolation import interpolated
-from audiosep.models.known_sounds import Among
 from audiosep.models.mask_model import MaskModel, Masks, query_groups
 from audiosep.models.masks import real_mask, share_out
+from audiosep.models.presence import presence_inputs
 from audiosep.models.query_ways import Ways
-from audiosep.models.refinement import (
-    TINY,
-    Decoded,
-    Heard,
-    decode_mixed,
-    decode_refined,
-    joined,
-    mean_of,
-    of_owners,
-    parted,
-    refined_all,
-    refined_query,
-    residual_mask,
-    share_of,
-    similarity_score,
-    swapped,
-)
+from audiosep.models.refinement import Decoded, Heard, decode_refined, of_owners, refined_query
 from audiosep.models.stft import mean_power_of
 from audiosep.models.towers import build_tower
 
@@ -150,18 +136,18 @@ class Hybrid(MaskModel):
         for some, kept_out in query_groups(embeddings, negatives, 1 if ways else None):
             batch, count = power.shape[0], some.shape[0]
             owner = torch.arange(batch, device=some.device).repeat_interleave(count)
-            queries = some.repeat(batch, 1), kept_out.repeat(batch, 1), owner
+            queries = MixtureQueries(self, features, some.repeat(batch, 1), kept_out.repeat(batch, 1), owner)
             weights = None
             if (way := next(several, None)) is None:
-                decoded = self.estimate(features, *queries)
+                decoded = queries.estimate()
             else:
-                decoded, weights = self.estimate_by_ways(features, *queries, way)
+                decoded, weights = queries.estimate_by_ways(way)
             mask = self.applied_mask(decoded)
             if way is None:
                 scale, shift = self.config.presence_calibration
                 presence = torch.sigmoid(scale * decoded.presence.float() + shift)
             else:
-                logits = way.among.presence(self.evidence(features, decoded, way.among))
+                logits = way.among.presence(queries.evidence(decoded, way.among))
                 presence = torch.sigmoid(logits)
                 mask = mask * way.among.loudness(logits)[:, None, None]
             mask, presence = (part.unflatten(0, (batch, count)) for part in (mask, presence))
@@ -238,68 +224,6 @@ class Hybrid(MaskModel):
 
         return decode_refined(run, self.config.refinements if refinements is None else refinements)
 
-    def estimate(self, features: Features, embeddings: Tensor, negatives: Tensor, owner: Tensor) -> Decoded:
-        """What inference uses: the last run, or a mean over all runs (`HybridConfig.mix_temperature`)."""
-        config = self.config
-        if config.mix_temperature is None:
-            return self.refine(features, embeddings, negatives, owner)
-
-        def run(previous: Decoded | None) -> Decoded:
-            return self.decode(features, embeddings, negatives, owner, previous=previous)
-
-        run_all = partial(self._decode_all, features, embeddings, negatives, owner)
-        hear = partial(self.hear, energies=of_owners(features.energies, owner))
-        score = similarity_score(hear, embeddings, config.mix_temperature)
-        return decode_mixed(run, run_all, hear, score, config.refinements)
-
-    def estimate_by_ways(
-        self, features: Features, embeddings: Tensor, negatives: Tensor, owner: Tensor, ways: Ways
-    ) -> tuple[Decoded, Tensor | None]:
-        """What inference uses where estimates can be compared: the mean over the ways.
-
-        Args:
-            features: of the mixtures.
-            embeddings: (batch, dimension), the query, the same for every mixture.
-            negatives: (batch, dimension).
-            owner: (batch,) the mixtures.
-            ways: of the query.
-
-        Returns:
-            The estimate, and the weights of the ways, (batch, ways); None for a model that mixes no masks.
-        """
-        if self.config.mix_temperature is None:
-            return self.refine(features, embeddings, negatives, owner), None
-        runs = self.estimates(features, embeddings, negatives, owner, ways)
-        return mean_of(runs, ways.score, like=runs[0])
-
-    def estimates(
-        self, features: Features, embeddings: Tensor, negatives: Tensor, owner: Tensor, ways: Ways
-    ) -> list[Decoded]:
-        """The estimates of a query that are compared, in the order of `Ways.names`; arguments as in `estimate_by_ways`.
-
-        Of each it is known what the listener hears in what it leaves.
-        """
-        first, kept = self._first_estimates(features, embeddings, negatives, owner, ways), list[Decoded]()
-        if ways.stem is None:
-            first.insert(1, swapped(first[0]))
-        else:
-            kept = first[1:]
-        decode_all = partial(self._decode_all, features, embeddings, negatives, owner)
-        return [*refined_all(decode_all, self.config.refinements, first), *kept]
-
-    def evidence(self, features: Features, decoded: Decoded, among: Among) -> Tensor:
-        """(batch, 5): what says that a sound is in each mixture, see `Among.evidence`.
-
-        Args:
-            features: of the mixtures.
-            decoded: the estimate of the sound.
-            among: the sound among those that are known.
-        """
-        share = share_of(decoded.mask, features.energies)
-        heard = self.hear(decoded.mask, features.energies), self._mixture(features)
-        with torch.autocast(share.device.type, enabled=False):  # small differences of large numbers
-            return among.evidence(decoded.presence.float(), share, *heard)
-
     @property
     def tag_names(self) -> Tensor | None:
         """See `SeparationModel.tag_names`."""
@@ -343,8 +267,8 @@ class Hybrid(MaskModel):
         if previous is not None:
             hear = partial(self.hear, energies=energies)
             positive, negative = refined_query(previous, hear, energies, query, negative)
-        mask, stems, similarity = self._run(features, positive, negative, owner, keep, songs)
-        return self._described(mask, energies, query, similarity if previous is None else previous.similarity, stems)
+        mask, stems, similarity = self.decode_masks(features, positive, negative, owner, keep, songs)
+        return self.described(mask, energies, query, similarity if previous is None else previous.similarity, stems)
 
     def decode_stems(self, features: Features) -> Tensor:
         """(batch, stems, bands, frames) masks before what is left over is shared out."""
@@ -357,44 +281,12 @@ class Hybrid(MaskModel):
         """What the listener hears in energies under masks, (queries, bands, frames) each."""
         return self._heard(self.listener.pooled(mask.float().square() * energies))
 
-    # ---- internals -------------------------------------------------------------------------------------------------
+    def hear_mixtures(self, features: Features) -> Heard:
+        """What the listener hears in whole mixtures."""
+        assert features.listener is not None
+        return self._heard(features.listener.local.float().mean((2, 3)))
 
-    def _first_estimates(
-        self, features: Features, embeddings: Tensor, negatives: Tensor, owner: Tensor, ways: Ways
-    ) -> list[Decoded]:
-        """That of a query and those of its ways, but for what the first leaves; arguments as in `estimate_by_ways`."""
-        query, nothing = F.normalize(embeddings.float(), dim=-1), torch.zeros_like(negatives)
-        queries, kept_out = [query], [negatives]
-        if ways.beside is not None:
-            others = ways.beside.loudest(ways.among.known, self._mixture(features).tags)
-            queries, kept_out = [query, *others], [negatives, *(nothing for _ in others)]
-        at_once = torch.cat(queries), torch.cat(kept_out), owner.repeat(len(queries))
-        masks, _, similarity = self._run(features, *at_once)
-        assert similarity is not None  # estimates are compared by a listener
-        own, *without = masks.chunk(len(queries))
-        estimates = [own, *map(residual_mask, without)]
-        if ways.stem is not None:
-            estimates.append(share_out(self.decode_stems(features))[:, self.stem_names.index(ways.stem)])
-        count = len(estimates)
-        energies = of_owners(features.energies, owner.repeat(count))
-        similarities = similarity[: len(query)].repeat(count, 1, 1, 1)
-        runs = self._described(torch.cat(estimates), energies, query.repeat(count, 1), similarities)
-        return parted(self._compared(runs, energies), count)
-
-    def _decode_all(
-        self, features: Features, embeddings: Tensor, negatives: Tensor, owner: Tensor, previous: Sequence[Decoded]
-    ) -> list[Decoded]:
-        """A run of the decoder after each of some runs, all at once; other arguments as in `decode`."""
-        count = len(previous)
-        queries = embeddings.repeat(count, 1), negatives.repeat(count, 1), owner.repeat(count)
-        runs = self.decode(features, *queries, previous=joined(previous))
-        return parted(self._compared(runs, of_owners(features.energies, queries[-1])), count)
-
-    def _compared(self, run: Decoded, energies: Tensor) -> Decoded:
-        """A run that knows what the listener hears in what it leaves of energies, (queries, bands, frames)."""
-        return replace(run, left=self.hear(residual_mask(run.mask), energies))
-
-    def _run(
+    def decode_masks(
         self,
         features: Features,
         positive: Tensor,
@@ -415,7 +307,7 @@ class Hybrid(MaskModel):
         stems = self._masks(self.stem_out(stem_maps), frames)
         return self._masks(self.out(maps), frames)[:, 0], stems, similarity
 
-    def _described(
+    def described(
         self, mask: Tensor, energies: Tensor, query: Tensor, similarity: Tensor | None, stems: Tensor | None = None
     ) -> Decoded:
         """A run's mask with what the listener makes of it, and how sure it is that the sound is there."""
@@ -423,12 +315,11 @@ class Hybrid(MaskModel):
         if self.config.relisten:
             heard = self.hear(mask, energies)
             likeness = (heard.embedding * query).sum(-1, keepdim=True)
-        return Decoded(mask, self._presence(mask, energies, similarity, likeness), stems, similarity, heard)
+        with torch.autocast(mask.device.type, enabled=False):
+            presence: Tensor = self.presence(presence_inputs(mask, energies, similarity, likeness))[:, 0]
+        return Decoded(mask, presence, stems, similarity, heard)
 
-    def _mixture(self, features: Features) -> Heard:
-        """What the listener hears in whole mixtures."""
-        assert features.listener is not None
-        return self._heard(features.listener.local.float().mean((2, 3)))
+    # ---- internals -------------------------------------------------------------------------------------------------
 
     def _heard(self, pooled: Tensor) -> Heard:
         return Heard(self.listener.embed_pooled(pooled), self.listener.tags(pooled).float())
@@ -483,32 +374,6 @@ class Hybrid(MaskModel):
         """Folded outputs -> (batch, maps, bands, frames)."""
         maps = unfold(x, self.config.patch)[:, :, :frames, : self.bands.count]
         return real_mask(maps).transpose(2, 3)
-
-    def _presence(
-        self, mask: Tensor, energies: Tensor, similarity: Tensor | None, likeness: Tensor | None = None
-    ) -> Tensor:
-        """Logits (queries,) from how much a mask lets through, and how similar to the query that and the mixture are.
-
-        Args:
-            mask: (queries, bands, frames).
-            energies: of the mixtures, the same shape.
-            similarity: of the listener's local features to the query, see `Attention`.
-            likeness: (queries, 1) similarity of the estimate's embedding to the query.
-        """
-        with torch.autocast(mask.device.type, enabled=False):
-            kept = (mask.detach().float().square() * energies).sum(1)
-            whole = energies.sum(1)
-            share = kept.sum(1) / (whole.sum(1) + TINY)
-            frames = kept / (whole + 0.01 * whole.mean(1, keepdim=True) + TINY)
-            parts = [torch.log10(share + 1e-4)[:, None], frames.mean(1)[:, None], frames.amax(1)[:, None]]
-            if similarity is not None:
-                # Whether a sound is there does not depend on what else is to be kept out.
-                similarity = torch.cat([similarity[:, :1], torch.zeros_like(similarity[:, :1]), similarity[:, 2:]], 1)
-                parts += [similarity.float().mean((2, 3)), similarity.float().amax((2, 3))]
-            if likeness is not None:
-                parts.append(4 * likeness.float())
-            logits: Tensor = self.presence(torch.cat(parts, 1))[:, 0]
-        return logits
 
 
 def _head(inputs: int, outputs: int) -> nn.Conv2d:
