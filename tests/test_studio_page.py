@@ -397,7 +397,7 @@ def hour(tmp_path: Path) -> Path:
 def test_half_a_second_of_an_hour_is_found_and_marked(client: Page, hour: Path) -> None:
     client.open(hour)
     page = client.page
-    page.wait_for_function("document.querySelector('.studio').mixer.main")
+    page.wait_for_function("document.querySelector('.studio').mixer.pictures.main")
     page.locator(".studio-main").scroll_into_view_if_needed()
     box = page.locator(".studio-main").bounding_box()
 
@@ -415,10 +415,10 @@ def test_half_a_second_of_an_hour_is_found_and_marked(client: Page, hour: Path) 
         turn(2717.75, 0, -100)  # stays under the mouse
     page.keyboard.up("Control")
     assert page.is_visible(".studio-strip")
-    page.wait_for_function("document.querySelector('.studio').mixer.main.detail?.step < 0.01")
+    page.wait_for_function("document.querySelector('.studio').mixer.pictures.main.detail?.step < 0.01")
     edge = page.evaluate(  # what is drawn of it, from its beginning on
         """() => {
-            const { detail } = document.querySelector(".studio").mixer.main;
+            const { detail } = document.querySelector(".studio").mixer.pictures.main;
             const loud = detail.peaks.findIndex((peak, at) => at % 2 && peak > 50);
             return [detail.start + ((loud - 1) / 2) * detail.step, detail.step];
         }"""
@@ -430,7 +430,7 @@ def test_half_a_second_of_an_hour_is_found_and_marked(client: Page, hour: Path) 
     page.mouse.down()
     page.mouse.move(places[1], box["y"] + 20, steps=4)
     page.mouse.up()
-    marked = page.evaluate("document.querySelector('.studio').mixer.selection")
+    marked = page.evaluate("document.querySelector('.studio').mixer.marking.selection")
     assert np.abs(np.subtract(marked, [2717.5, 2718.0])).max() < 0.01
     page.click(".studio-zoom-mark")
     assert np.abs(np.subtract(shown(page), [2717.375, 2718.125])).max() < 0.02
@@ -440,7 +440,7 @@ def test_half_a_second_of_an_hour_is_found_and_marked(client: Page, hour: Path) 
     turn(2717.75, 300, 0)  # sideways
     assert shown(page)[0] > 2717.5
     client.load()
-    page.wait_for_function("document.querySelector('.studio').mixer.main")
+    page.wait_for_function("document.querySelector('.studio').mixer.pictures.main")
     assert shown(page)[0] > 2717.5  # also after a reload
     page.click(".studio-zoom-all")
     assert shown(page) == [0, 3600]
@@ -452,7 +452,7 @@ def test_half_a_second_of_an_hour_is_found_and_marked(client: Page, hour: Path) 
 def test_the_view_is_zoomed_scrolled_and_marked_by_the_keyboard(client: Page, song: Path) -> None:
     client.open(song)
     page = client.page
-    page.wait_for_function("document.querySelector('.studio').mixer.main")
+    page.wait_for_function("document.querySelector('.studio').mixer.pictures.main")
     page.keyboard.press("z")
     assert "Mark a stretch first" in page.inner_text(".studio-error")
     page.keyboard.press("i")
@@ -489,7 +489,7 @@ def test_two_fingers_zoom_and_mark_nothing(chromium: Any, address: str, song: Pa
     client = Page(context.new_page(), address)
     client.open(song)
     page = client.page
-    page.wait_for_function("document.querySelector('.studio').mixer.main")
+    page.wait_for_function("document.querySelector('.studio').mixer.pictures.main")
     page.locator(".studio-main").scroll_into_view_if_needed()
     box = page.locator(".studio-main").bounding_box()
     session = context.new_cdp_session(page)

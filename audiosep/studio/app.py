@@ -29,7 +29,7 @@ _GRADIO_SESSIONS = 32
 
 _START = """
 const at = (name) => new URL(`studio/assets/${name}`, new URL(".", document.baseURI)).href;
-import(at("mixer.js")).then((mixer) => mixer.start(element, at("mixer.css"), upload));
+import(at("mixer.js")).then((mixer) => mixer.start(element, at("mixer.css")));
 """
 _ABOUT = "The page needs JavaScript."
 

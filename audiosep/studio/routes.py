@@ -9,7 +9,7 @@ import math
 import mimetypes
 from collections.abc import Awaitable, Callable
 from importlib import resources
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 from urllib.parse import quote
 
@@ -29,10 +29,7 @@ from audiosep.studio.work import Work
 
 PREFIX = "/studio"
 
-_ASSETS = (
-    *("mixer.js", "player.js", "drawing.js", "jobs.js", "server.js", "timeline.js", "times.js"),
-    "mixer.css",
-)
+_KINDS = {".js": "text/javascript", ".css": "text/css"}
 _MOST_SAMPLES = 2**22
 _MOST_BYTES = 2**16  # of a request that is no upload
 
@@ -124,11 +121,11 @@ def routes(work: Work, about: dict[str, object]) -> list[Route]:
 async def _asset(request: Request) -> Response:
     """A script or style sheet of the page."""
     name = request.path_params["name"]
-    if name not in _ASSETS:
+    assets = {file.name: file for file in resources.files("audiosep.studio").joinpath("assets").iterdir()}
+    kind = _KINDS.get(PurePath(name).suffix)
+    if kind is None or name not in assets:
         return Response(status_code=404)
-    content = resources.files("audiosep.studio").joinpath("assets", name).read_bytes()
-    kind = "text/javascript" if name.endswith(".js") else "text/css"
-    return Response(content, media_type=kind, headers={"Cache-Control": "no-cache"})
+    return Response(assets[name].read_bytes(), media_type=kind, headers={"Cache-Control": "no-cache"})
 
 
 def _told(endpoint: Endpoint) -> Endpoint:

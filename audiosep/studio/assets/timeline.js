@@ -46,9 +46,10 @@ export class Timeline {
     if (!this.has(second)) this.show(second - this.seconds / 10);
   }
 
-  // Where a second is, as a share of the width: below 0 and above 1 outside.
-  share(second) {
-    return (second - this.start) / this.seconds;
+  // Where a second is, in percent of the width: as far outside as can be told from inside, as browsers take no larger
+  // numbers.
+  percent(second) {
+    return 100 * Math.max(-1, Math.min(2, (second - this.start) / this.seconds));
   }
 
   // The second under a pointer, of those that are shown.
