@@ -3,8 +3,8 @@
     python -m research.naming recipe.json manifest.jsonl --cache cache/ --into docs/recall.md
 
 The recordings are the targets of a group of a recipe, without speech and music, each alone. Every label is compared
-with them: by its word, by word and recordings (`query.prototypes`), by the tagger, which is what `describe` does, and
-by the sum of the last two. Scores of each label are standardised over the recordings, because some fit everything.
+with them: by its word, by word and recordings (`query.prototypes`), by the tagger, and by the sum of the last
+two. Scores of each label are standardised over the recordings, because some fit everything.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from audiosep.api import load
 from audiosep.data.corpus import Corpus
 from audiosep.data.validation_recipe import RecipeEntry, ValidationRecipe
 from audiosep.models.refinement import Heard
-from audiosep.query.prototypes import excerpt
+from audiosep.query.example import excerpt
 from audiosep.separator import Separator
 from research.pages import put
 

@@ -23,7 +23,8 @@ from audiosep.atomic import write_text
 from audiosep.data.corpus import Corpus
 from audiosep.data.manifest import Clip
 from audiosep.errors import ModelError
-from audiosep.query.prototypes import PROTOTYPES, Prototypes, Recordings, excerpt
+from audiosep.query.example import excerpt
+from audiosep.query.prototypes import PROTOTYPES, Prototypes, Recordings
 from audiosep.separator import Separator
 
 _SILENT = 1e-3  # peak below which a clip is left out

@@ -25,7 +25,8 @@ from audiosep.models.query_ways import Ways
 from audiosep.models.refinement import Decoded, Heard, residual_mask
 from audiosep.models.stft import mean_power_of
 from audiosep.query import load_prototypes
-from audiosep.query.prototypes import PROTOTYPES, Prototypes, Recordings, excerpt
+from audiosep.query.example import excerpt
+from audiosep.query.prototypes import PROTOTYPES, Prototypes, Recordings
 from audiosep.separator import Separator
 
 DIMENSION, TAGS = 16, 5

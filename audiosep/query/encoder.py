@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 
 from audiosep.audio import resample
+from audiosep.audio.synthetic import tone_and_noise
 from audiosep.errors import QueryError
 
 CANARY = ("a dog barking", "an electric guitar solo")
+SAME = 0.99  # least cosine of two embeddings of one sound by one encoder on different machines
 
 
 @runtime_checkable
@@ -114,3 +116,14 @@ def canary(encoder: QueryEncoder) -> None:
             f"the text encoder {encoder.name!r} gives the same embedding for {CANARY[0]!r} and {CANARY[1]!r}: "
             "its tokenizer or weights are missing or damaged; install or convert them again"
         )
+
+
+def encoder_probe(encoder: QueryEncoder) -> Tensor:
+    """(2, dimension): what an encoder makes of a fixed sound and of a fixed text.
+
+    Args:
+        encoder: whose weights are to be recognised.
+    """
+    rate = 32000
+    sound = torch.from_numpy(tone_and_noise(rate, rate)[0])
+    return torch.cat([encoder.audio([sound], rate), encoder.text(CANARY[:1])]).detach().float().cpu()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from audiosep.audio import check_rate, read_audio
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 Example = AudioFile | tuple["NDArray[Any] | Tensor", int]
 """A recording: a path, an opened file, the bytes of a file, or an array and its sample rate in Hz."""
+
+_SHORT, _LONG, _GAP = 3.0, 10.0, 0.3  # seconds, see `excerpt`
 
 
 def example_samples(audio: Any, sample_rate: int | None, span: tuple[float, float] | None = None) -> tuple[Array, int]:
@@ -68,3 +71,24 @@ def example_audio(audio: Any, sample_rate: int | None, span: tuple[float, float]
     loudest = array[np.square(array).sum(1).argmax()]
     signs = np.where(array @ loudest < 0, -1, 1).astype(np.float32)
     return torch.from_numpy((array * signs[:, None]).mean(0)), rate
+
+
+def excerpt(waveform: Tensor, sample_rate: int) -> Tensor:
+    """What of a recording is embedded: its loudest ten seconds, or a short sound several times with gaps.
+
+    A tower hears silence that is padded to a short sound as a part of it.
+
+    Args:
+        waveform: (samples,) mono.
+        sample_rate: Hz.
+    """
+    shortest, longest, gap = (int(seconds * sample_rate) for seconds in (_SHORT, _LONG, _GAP))
+    if len(waveform) > longest:
+        energy = F.pad(waveform.double().square().cumsum(0), (1, 0))
+        starts = torch.arange(0, len(waveform) - longest + 1, sample_rate // 10)
+        start = int(starts[(energy[starts + longest] - energy[starts]).argmax()])
+        return waveform[start : start + longest]
+    if 0 < len(waveform) < shortest:
+        once = F.pad(waveform, (0, min(gap, len(waveform))))
+        return once.repeat(-(-shortest // len(once)))
+    return waveform

@@ -21,9 +21,9 @@ from audiosep.audio.samples import Array
 from audiosep.audio.spool import content_of, place_of
 from audiosep.audio.synthetic import tone_and_noise
 from audiosep.errors import AudioError, AudioSepError, InputError, ModelError, QueryError
-from audiosep.query.encoder import QueryEncoder
-from audiosep.query.example import Example, example_audio
-from audiosep.query.prototypes import SAME, Prototypes, Recalled, encoder_probe, excerpt
+from audiosep.query.encoder import SAME, QueryEncoder, encoder_probe
+from audiosep.query.example import Example, example_audio, excerpt
+from audiosep.query.prototypes import Prototypes, Recalled
 
 if TYPE_CHECKING:
     from audiosep.separator import Separator
@@ -38,7 +38,7 @@ class Listening:
     """What a model makes of a fixed sound and text, by which its weights are recognised.
 
     Attributes:
-        probe: (2, dimension), see `prototypes.encoder_probe`.
+        probe: (2, dimension), see `encoder_probe`.
         tags: (tags,) logits of the tagger; (0,) without one.
     """
 

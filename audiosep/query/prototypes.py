@@ -23,13 +23,12 @@ from safetensors.torch import save
 from torch import Tensor
 
 from audiosep.atomic import write_bytes
-from audiosep.audio.synthetic import tone_and_noise
 from audiosep.errors import ModelError
 from audiosep.hearing.tag_track import TagScores
 from audiosep.inference.options import Quality
 from audiosep.models.known_sounds import Among, Beside, KnownSounds
 from audiosep.models.query_ways import Ways
-from audiosep.query.encoder import CANARY, QueryEncoder
+from audiosep.query.encoder import SAME, QueryEncoder, encoder_probe
 
 PROTOTYPES = "prototypes.safetensors"
 _TEMPERATURE = 0.05  # of the softmax over labels; 0.02 to 0.08 are alike
@@ -45,8 +44,6 @@ _NEGLIGIBLE = 0.001  # share below which a label is not listed
 _BESIDE = {"fast": 0, "balanced": 1, "best": 3}  # sounds that are taken away, one at a time, at a quality
 # Another sound is one that is as unlike the queried one by its name, by its recordings, and by its tags.
 _OTHER_TEXT, _OTHER_RECORDINGS, _OTHER_TAGS = 0.55, 0.75, 0.5
-_SHORT, _LONG, _GAP = 3.0, 10.0, 0.3  # seconds, see `excerpt`
-SAME = 0.99  # least cosine of two embeddings of one sound by one encoder on different machines
 
 
 @dataclass(frozen=True)
@@ -351,38 +348,6 @@ class Prototypes:
         order = share.argsort(descending=True, stable=True)
         least = int((share[order].cumsum(0) < 1 - _NEGLIGIBLE).sum()) + 1
         return tuple((self.labels[k], float(share[k]), int(self.counts[k])) for k in order[:least].tolist())
-
-
-def excerpt(waveform: Tensor, sample_rate: int) -> Tensor:
-    """What of a recording is embedded: its loudest ten seconds, or a short sound several times with gaps.
-
-    A tower hears silence that is padded to a short sound as a part of it.
-
-    Args:
-        waveform: (samples,) mono.
-        sample_rate: Hz.
-    """
-    shortest, longest, gap = (int(seconds * sample_rate) for seconds in (_SHORT, _LONG, _GAP))
-    if len(waveform) > longest:
-        energy = F.pad(waveform.double().square().cumsum(0), (1, 0))
-        starts = torch.arange(0, len(waveform) - longest + 1, sample_rate // 10)
-        start = int(starts[(energy[starts + longest] - energy[starts]).argmax()])
-        return waveform[start : start + longest]
-    if 0 < len(waveform) < shortest:
-        once = F.pad(waveform, (0, min(gap, len(waveform))))
-        return once.repeat(-(-shortest // len(once)))
-    return waveform
-
-
-def encoder_probe(encoder: QueryEncoder) -> Tensor:
-    """(2, dimension): what an encoder makes of a fixed sound and of a fixed text.
-
-    Args:
-        encoder: whose weights are to be recognised.
-    """
-    rate = 32000
-    sound = torch.from_numpy(tone_and_noise(rate, rate)[0])
-    return torch.cat([encoder.audio([sound], rate), encoder.text(CANARY[:1])]).detach().float().cpu()
 
 
 def _packed(parts: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -15,8 +15,9 @@ from audiosep.errors import AudioError, AudioSepError, InputError
 from audiosep.output.names import plan_outputs
 from audiosep.output.output_options import OutputOptions
 from audiosep.studio.recording import safe_suffix, shown_name
+from audiosep.studio.stages import SEPARATING
 from audiosep.studio.studio_limits import check_upload
-from audiosep.studio.work import SEPARATING, Answer, Work
+from audiosep.studio.work import Answer, Work
 
 logger = logging.getLogger(__name__)
 

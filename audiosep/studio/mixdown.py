@@ -25,7 +25,7 @@ from audiosep.output.output_options import rest_name
 from audiosep.progress import Progress, says_stop
 from audiosep.query.query import unique_names
 from audiosep.studio.recording import Recording
-from audiosep.studio.session import Track
+from audiosep.studio.track import Track
 
 _BLOCK = 65_536
 _LOOKING = 0.1  # share of the work that looking for the largest sample is

@@ -22,8 +22,9 @@ from starlette.routing import Route
 from audiosep.errors import AudioSepError, InputError
 from audiosep.hearing.spans import Span
 from audiosep.studio.clients import client_of
-from audiosep.studio.session import MIX, Session
+from audiosep.studio.session import Session
 from audiosep.studio.sessions import Sessions
+from audiosep.studio.track import MIX
 from audiosep.studio.track_views import MOST_COLUMNS, picture_of
 from audiosep.studio.work import Work
 

@@ -10,7 +10,8 @@ from audiosep.hearing.spans import Span
 from audiosep.studio.mixdown import mixed, weights_of
 from audiosep.studio.overview import Overview, overview, overview_of_file
 from audiosep.studio.recording import Recording
-from audiosep.studio.session import MIX, REST, Session, Track
+from audiosep.studio.session import Session
+from audiosep.studio.track import MIX, REST, Track
 
 MOST_COLUMNS = 4000
 """That a page may ask for."""

@@ -8,60 +8,30 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from audiosep.errors import AudioSepError, Cancelled, InputError, ModelError
-from audiosep.hearing.spans import Span
 from audiosep.inference.devices import free_cache
-from audiosep.inference.options import Options
 from audiosep.inference.threads import threads_for, use_threads
-from audiosep.output.output_options import OutputOptions
-from audiosep.query.query import Query, fold_name
-from audiosep.studio.overview import overview_of_file
-from audiosep.studio.recording import PREVIEW, Recording, open_recording, safe_suffix
-from audiosep.studio.session import CANCELLED, Asked, Session, Track
+from audiosep.studio.recording import Recording, open_recording, safe_suffix
+from audiosep.studio.session import CANCELLED, Session
 from audiosep.studio.sessions import Sessions
+from audiosep.studio.stages import asked_of, separate_stage, stages_of, tracks_of
 from audiosep.studio.studio_limits import Limits
 from audiosep.studio.wanted import Message, number_in, query_of, text_in
 
 if TYPE_CHECKING:
     from audiosep.hearing.description import HeardSound
-    from audiosep.output.batch_report import FileResult
     from audiosep.separator import Separator
 
 logger = logging.getLogger(__name__)
 
-SEPARATING = Options(stem_head=True)
-"""As the command line separates: words such as drums are answered by the stems of a model."""
-
-PREVIEWING = Options(stem_head=True, quality="fast")
-"""For a first impression, which comes sooner."""
-
-_SHORT = 1.5  # recordings of up to so many previews are separated at once
 _MOST_HEARD = 10
 
 Answer = TypeVar("Answer")
-
-
-@dataclass(frozen=True)
-class _Stage:
-    """A part of a recording that is separated.
-
-    Attributes:
-        name: preview or full.
-        start: second at which it begins.
-        end: second at which it ends; None for that of the recording.
-        options: of the separation.
-    """
-
-    name: str
-    start: float
-    end: float | None
-    options: Options
 
 
 class Work:
@@ -246,7 +216,7 @@ class Work:
         label = "Four stems" if query is None else query.label
         session.begin(request, label, "preview")
         separator = self.separator(text_in(wanted, "model"))
-        asked = _asked(separator, text_in(wanted, "model"), query)
+        asked = asked_of(separator, text_in(wanted, "model"), query)
         there = {track.asked: id for id, track in list(session.tracks.items()) if query or track.origin == "stems"}
         if asked and all(one in there for one in asked):
             return there[asked[0]]
@@ -255,10 +225,6 @@ class Work:
             raise InputError(f"a page has up to {self.limits.tracks} tracks: remove some")
         ids = [secrets.token_hex(8) for _ in names]
         origin = "stems" if query is None else "spans" if query.anchored else "words"
-        stages = [_Stage("full", 0.0, None, SEPARATING)]
-        if recording.seconds > _SHORT * PREVIEW:
-            start = min(max(0.0, start), recording.seconds - PREVIEW)
-            stages.insert(0, _Stage("preview", start, start + PREVIEW, PREVIEWING))
         made: list[str] = []
 
         def wanted_still(fraction: float) -> bool:
@@ -266,13 +232,13 @@ class Work:
             return session.advance(request, fraction) and kept
 
         try:
-            for stage in stages:
+            for stage in stages_of(recording, start):
                 session.begin(request, label, stage.name)
                 out = recording.path.parent / f"{ids[0]}-{stage.name}"
-                result = _separate(separator, recording, query, out, stage, wanted_still)
+                result = separate_stage(separator, recording, query, out, stage, wanted_still)
                 if not wanted_still(1.0):
                     raise Cancelled("cancelled")
-                for track in _tracks(result, ids, asked, origin, separator.name, stage, recording):
+                for track in tracks_of(result, ids, asked, origin, separator.name, stage, recording):
                     if made and track.id not in session.tracks:
                         track.path.unlink(missing_ok=True)
                     else:
@@ -305,71 +271,6 @@ def hear(separator: Separator, recording: Recording, progress: Callable[[float],
     except ModelError as error:
         logger.info("nothing is suggested: %s", error)
         return ()
-
-
-def _asked(separator: Separator, model: str, query: Query | None) -> list[Asked]:
-    """What the tracks of a request answer; words that name a stem ask for it as the request for the stems does."""
-    if query is None:
-        return [(model, stem) for stem in separator.stem_names]
-    if stem := separator.stems_for([query]).get(query.label):
-        return [(model, stem)]
-    return [(model, fold_name(query.text or ""), query.spans, query.negative_spans)]
-
-
-def _separate(
-    separator: Separator,
-    recording: Recording,
-    query: Query | None,
-    out: Path,
-    stage: _Stage,
-    progress: Callable[[float], bool],
-) -> FileResult:
-    """Separate a recording, or a part of it, to files; those of the whole are those of the command line."""
-    info = recording.info
-    track = str(info.track) if len(info.tracks) > 1 else None
-    report = separator.separate_files(
-        recording.path,
-        None if query is None else [query],
-        out,
-        output=OutputOptions(residual=False, start=stage.start, end=stage.end, track=track),
-        options=stage.options,
-        progress=progress,
-    )
-    for error in report.failures.values():
-        raise error
-    return report.results[0]
-
-
-def _tracks(
-    result: FileResult,
-    ids: Sequence[str],
-    asked: Sequence[Asked],
-    origin: str,
-    model: str,
-    stage: _Stage,
-    recording: Recording,
-) -> list[Track]:
-    """The tracks of a separated file."""
-    seconds = result.samples / result.sample_rate
-    heard = {name: one.spans for name, one in result.activity.items()}  # in seconds of the file
-    return [
-        Track(
-            id=id,
-            name=name,
-            origin=origin,
-            model=model,
-            path=path,
-            start=stage.start,
-            seconds=seconds,
-            gain=result.gain,
-            presence=None if result.presence is None else result.presence.get(name),
-            spans=tuple(Span(stage.start + start, stage.start + end) for start, end in heard.get(name, ())),
-            complete=stage.end is None,
-            view=overview_of_file(path, recording.view.highest),
-            asked=one,
-        )
-        for id, one, (name, path) in zip(ids, asked, result.outputs.items(), strict=True)
-    ]
 
 
 def answer(session: Session, request: str, work: Callable[[], object]) -> None:
