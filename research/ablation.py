@@ -24,8 +24,8 @@ from typing import Any
 
 from audiosep.atomic import write_text
 from audiosep.errors import AudioSepError, ConfigError, InputError, TrainingError
-from audiosep.training.engine.run_log import read_log
 from audiosep.training.run_config import merge
+from research.finished_runs import last_validation
 from research.pages import find_place, put
 
 MINUTES = 8.0
@@ -148,15 +148,10 @@ def result(folder: Path, variant: Variant) -> dict[str, Any] | None:
     Returns:
         Its numbers with "steps", "items" and "parameters"; None if the run is not finished.
     """
-    log = folder / variant.name / "log.jsonl"
-    lines = read_log(log) if log.is_file() else []
-    validations = [line for line in lines if line["event"] == "validation"]
-    if not validations:
+    if (found := last_validation(folder / variant.name)) is None:
         return None
-    items = [line["items"] for line in lines if line["event"] == "train"]
     about = json.loads((folder / variant.name / "config.json").read_text(encoding="utf-8"))
-    facts = {"steps": validations[-1]["step"], "items": items[-1] if items else 0, "parameters": about["parameters"]}
-    return validations[-1] | facts
+    return found | {"parameters": about["parameters"]}
 
 
 def table(folder: Path) -> str:

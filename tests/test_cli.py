@@ -27,7 +27,7 @@ from audiosep import cli
 from audiosep.audio import read_audio, write_audio
 from audiosep.cli.doctor import OPTIONAL
 from audiosep.cli.manifests import read_inputs
-from audiosep.cli.separate import build, read_embedding, split
+from audiosep.cli.query_options import build, read_embedding, split
 from audiosep.errors import InputError, QueryError
 from audiosep.weights import catalogue
 

@@ -24,7 +24,7 @@ from audiosep.audio.covers import Cover
 from audiosep.audio.marker import Origin, fingerprint, is_marked, mark_for, origin_of
 from audiosep.cli import main
 from audiosep.cli.common import ModelOptions, on_command_line
-from audiosep.cli.separate import build, split
+from audiosep.cli.query_options import build, split
 from audiosep.errors import Cancelled, InputError
 from audiosep.inference.options import Options
 from audiosep.inference.parallel import check_jobs, free_memory, jobs_that_fit

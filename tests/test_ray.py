@@ -25,7 +25,7 @@ from audiosep import Query, load
 from audiosep.audio import write_audio
 from audiosep.cli import main
 from audiosep.cli.manifests import read_inputs
-from audiosep.cli.separate import split
+from audiosep.cli.query_options import split
 from audiosep.cluster.allocation import Allocation, allocate
 from audiosep.cluster.jobs import RayReport, separate_with_ray
 from audiosep.cluster.ledger import REPORT, STAGING_FOLDER, Ledger, file_state, open_ledger

@@ -59,11 +59,6 @@ _OPTIONS = {
 }
 """The fields of `Options`."""
 
-
-ByWords = Annotated[
-    bool, typer.Option("--by-words", help="Take words for vocals, drums and bass too, not the model's stems.")
-]
-
 Manifest = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="File with inputs: from `audiosep data build`, or text with a path a line."),

@@ -7,11 +7,9 @@ from typing import Annotated
 
 import typer
 
-from audiosep.cli import command_line, common, job
-from audiosep.cli.job_options import ByWords, RemoveOptions
-from audiosep.cli.manifests import read_inputs
-from audiosep.cli.separate import At, Embedding, Like, Negative, NotAt, Places, Weight, build, split
-from audiosep.cli.times import spans
+from audiosep.cli import common, job
+from audiosep.cli.job_options import RemoveOptions
+from audiosep.cli.query_options import QueryOptions
 
 app = common.application()
 
@@ -27,17 +25,11 @@ def remove(
         list[str] | None,
         typer.Option("--query", "-q", metavar="TEXT", help="A sound to remove; every argument is then an input."),
     ] = None,
-    like: Like = None,
-    embedding: Embedding = None,
-    negative: Negative = None,
-    weight: Weight = 1.0,
-    by_words: ByWords = False,
-    at: At = None,
-    not_at: NotAt = None,
+    *,
+    wanted: QueryOptions,
     everywhere: Annotated[
         bool, typer.Option("--everywhere", help="Also where the sound was not heard, what the model takes for it.")
     ] = False,
-    *,
     options: RemoveOptions,
     chosen: common.ModelOptions,
 ) -> int:
@@ -53,10 +45,6 @@ def remove(
 
     audiosep remove - wind -o - < in.wav > out.wav
     """
-    listed = [] if options.manifest is None else read_inputs(options.manifest)
-    places = Places(tuple(spans(at, "--at")), tuple(spans(not_at, "--not-at")))
-    inputs_only = bool(query or like or embedding)
-    inputs, texts = split(arguments or [], inputs_only, listed, command=command_line.get(), places=places)
-    queries = build([*texts, *(query or [])], like or [], embedding or [], negative or [], weight, places)
+    inputs, queries = wanted.asked(arguments, query, options.manifest)
     options = replace(options, output=replace(options.output, rest_only=True, everywhere=everywhere))
-    return job.run(inputs, queries, options, chosen, by_words=by_words)
+    return job.run(inputs, queries, options, chosen, by_words=wanted.by_words)

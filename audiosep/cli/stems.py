@@ -9,7 +9,7 @@ import typer
 from audiosep.cli import command_line, common, job
 from audiosep.cli.job_options import JobOptions
 from audiosep.cli.manifests import read_inputs
-from audiosep.cli.separate import corrected, exists
+from audiosep.cli.query_options import corrected, exists
 from audiosep.errors import InputError
 from audiosep.query.stem_words import stem_of
 from audiosep.weights.stem_models import SIX

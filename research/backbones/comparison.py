@@ -27,8 +27,8 @@ from audiosep.data.corpus import Corpus
 from audiosep.data.manifest import read_manifest, write_manifest
 from audiosep.data.recipe_drawing import draw_recipe
 from audiosep.errors import ConfigError, TrainingError
-from audiosep.training.engine.run_log import read_log
 from research.backbones.entries import RATE, Entry, build, parameters
+from research.finished_runs import last_validation
 
 VALIDATION = 280  # mixtures
 
@@ -153,14 +153,8 @@ def trained(entry: Entry, folder: Path) -> dict[str, Any] | None:
         entry: the network.
         folder: of the comparison.
     """
-    log = folder / entry.family / "log.jsonl"
-    lines = read_log(log) if log.is_file() else []
-    validations = [line for line in lines if line["event"] == "validation"]
-    if not validations:
-        return None
-    items = [line["items"] for line in lines if line["event"] == "train"]
-    facts = {"steps": validations[-1]["step"], "items": items[-1] if items else 0}
-    return validations[-1] | facts | {"parameters": parameters(build(entry.compared))}
+    found = last_validation(folder / entry.family)
+    return None if found is None else found | {"parameters": parameters(build(entry.compared))}
 
 
 def measure(entry: Entry, folder: Path) -> FullSize:
