@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from audiosep.audio import check_rate
-from audiosep.audio.inputs import AudioFile, is_pipe
+from audiosep.audio.inputs import AudioFile
 from audiosep.audio.limits import check_channels
 from audiosep.audio.mixture import Mixture, load_mixture
 from audiosep.audio.samples import Array
@@ -44,7 +44,7 @@ from audiosep.output.output_options import OutputOptions
 from audiosep.output.plan import Plan, plan_batch
 from audiosep.output.separation import Separation
 from audiosep.progress import Progress, says_stop
-from audiosep.query.anchors import ReadPart, find_anchors, parts_of_file, parts_of_mixture
+from audiosep.query.anchors import ReadPart, find_anchors, parts_of_mixture, parts_of_plan
 from audiosep.query.encoder import QueryEncoder, Releasable, canary
 from audiosep.query.own_sound import OwnSound
 from audiosep.query.prototypes import Prototypes
@@ -529,7 +529,7 @@ class Separator:
             Cancelled: as `separate_files`.
         """
         check_jobs(jobs, self.device.type)
-        read = None if queries is None else self._parts_of(plan, queries, output)
+        read = None if queries is None else parts_of_plan(plan, as_queries(queries), output.track)
         request = self._request(queries, None, options, files=True, read=read)
         if isinstance(self.encoder, Releasable):
             self.encoder.release()  # its queries are embedded, and some are larger than the model
@@ -814,22 +814,6 @@ class Separator:
             check_capable(query, self.capabilities, self.name)
         anchors = {} if read is None else find_anchors(items, read, self)
         return resolve(items, encoder, sample_rate, self.prototypes, self.own_names(items), anchors)
-
-    @staticmethod
-    def _parts_of(plan: Plan, queries: Queries, output: OutputOptions) -> ReadPart | None:
-        """Reads the recording of a plan, where a query has spans of it.
-
-        Raises:
-            InputError: several recordings, or a pipe.
-        """
-        if not any(query.anchored for query in as_queries(queries)) or not plan.tasks:
-            return None
-        if len(plan.tasks) > 1:
-            raise InputError(f"spans are times of one recording, got {len(plan.tasks)}: separate them one by one")
-        path = plan.tasks[0].input
-        if is_pipe(path):
-            raise InputError("spans need a recording that can be read twice: save standard input to a file first")
-        return parts_of_file(path, output.track)
 
     def own_names(self, queries: Queries) -> dict[str, OwnSound]:
         """The user's own sounds that queries and their negatives name.

@@ -14,10 +14,12 @@ import numpy as np
 from torch import Tensor
 
 from audiosep.audio import read_audio
+from audiosep.audio.inputs import is_pipe
 from audiosep.audio.mixture import Mixture
 from audiosep.audio.samples import Array
-from audiosep.errors import BehindTheEndError, QueryError
+from audiosep.errors import BehindTheEndError, InputError, QueryError
 from audiosep.hearing.spans import Span
+from audiosep.output.plan import Plan
 from audiosep.query.own_sound import EmbeddedExample, listen
 from audiosep.query.query import Query
 
@@ -93,6 +95,27 @@ def parts_of_file(path: Path, track: str | None = None) -> ReadPart:
             return beginning[:, :0], rate
 
     return read
+
+
+def parts_of_plan(plan: Plan, queries: Sequence[Query], track: str | None) -> ReadPart | None:
+    """Reads parts of the recording of a plan; None where no query has spans of it.
+
+    Args:
+        plan: of files.
+        queries: that are asked of them.
+        track: of the audio, as in `OutputOptions`.
+
+    Raises:
+        InputError: several recordings, or a pipe.
+    """
+    if not any(query.anchored for query in queries) or not plan.tasks:
+        return None
+    if len(plan.tasks) > 1:
+        raise InputError(f"spans are times of one recording, got {len(plan.tasks)}: separate them one by one")
+    path = plan.tasks[0].input
+    if is_pipe(path):
+        raise InputError("spans need a recording that can be read twice: save standard input to a file first")
+    return parts_of_file(path, track)
 
 
 def _anchor(query: Query, read: ReadPart, separator: Separator) -> Anchor:
