@@ -8,6 +8,7 @@ import io
 import json
 import logging
 import os
+import shutil
 import threading
 import time
 import zipfile
@@ -43,7 +44,7 @@ from audiosep.studio.app import Studio  # noqa: E402
 from audiosep.studio.clients import UploadShares, client_of  # noqa: E402
 from audiosep.studio.downloads import write_download  # noqa: E402
 from audiosep.studio.interface import Interface  # noqa: E402
-from audiosep.studio.recording import safe_suffix, shown_name  # noqa: E402
+from audiosep.studio.recording import Recording, open_recording, safe_suffix, shown_name  # noqa: E402
 from audiosep.studio.server import address_of, is_loopback, listen_on, make_server  # noqa: E402
 from audiosep.studio.sessions import Sessions  # noqa: E402
 from audiosep.studio.studio_limits import Limits, check_upload  # noqa: E402
@@ -457,6 +458,36 @@ def test_writing_a_download_tells_how_far_it_is_and_is_cancelled(work: Work, tmp
         session.advance = lambda request, fraction, at=at: fraction < at
         assert written(session, **wanted)["error"] == "cancelled"
         assert set(session.folder.rglob("*")) - files == made  # nothing of it stays
+
+
+@pytest.mark.parametrize("first", ["earlier", "later"])
+def test_of_two_recordings_that_are_opened_at_once_the_later_one_stays(
+    work: Work, song: Path, monkeypatch: pytest.MonkeyPatch, first: str
+) -> None:
+    session = work.sessions.create("here")
+    uploads = {name: work.sessions.uploads / name / "song.wav" for name in ("earlier", "later")}
+    for name, upload in uploads.items():
+        upload.parent.mkdir()
+        shutil.copy(song, upload)
+        session.accept(name, work.limits)
+
+    def opening(name: str) -> None:
+        answer(session, name, lambda: work.open(session, name, uploads[name], name))
+
+    def interrupted(path: Path, name: str, *others: Any) -> Recording:
+        if name == first:
+            return open_recording(path, name, *others)
+        found = None if first == "earlier" else open_recording(path, name, *others)
+        opening(first)
+        assert session.opened().name == first
+        return found or open_recording(path, name, *others)
+
+    monkeypatch.setattr("audiosep.studio.work.open_recording", interrupted)
+    opening("later" if first == "earlier" else "earlier")
+    finished = session.document()["finished"]
+    assert [finished[name]["error"] for name in uploads] == [None if first == "earlier" else "cancelled", None]
+    assert session.opened().name == "later"
+    assert list(session.folder.iterdir()) == [session.opened().path.parent]
 
 
 def test_a_download_that_another_recording_ends_is_no_error(work: Work, song: Path) -> None:

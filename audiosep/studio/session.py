@@ -222,15 +222,20 @@ class Session:
         Args:
             recording: in a folder of this session.
             request: that opened it; those accepted before it end, as one accepted later may open yet another.
+
+        Raises:
+            Cancelled: it is not wanted any more.
         """
         with self._lock:
+            if not self.wants(request):
+                raise Cancelled("cancelled")
             for one in self._waiting[: self._waiting.index(request)]:
                 self.drop(one)
-            before = [path for path in self.folder.iterdir() if path != recording.path.parent]
+            before = self.recording
             self.recording, self.heard, self.tracks, self.files = recording, None, {}, {}
             self._made.clear()
-        for path in before:
-            shutil.rmtree(path, ignore_errors=True)
+        if before is not None:  # nothing else: the folder of a recording that is being opened stands beside it
+            shutil.rmtree(before.path.parent, ignore_errors=True)
 
     def put(self, track: Track, recording: Recording) -> None:
         """Show a track, in the place of its preview or of a track that it makes superfluous, whose files are deleted.

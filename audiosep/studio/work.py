@@ -152,10 +152,10 @@ class Work:
         try:
             take(path)
             recording = open_recording(path, name, self.limits, functools.partial(session.advance, request), track)
+            session.replace_recording(recording, request)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
-        session.replace_recording(recording, request)
 
     def _uploaded(self, path: Path) -> Path:
         """An uploaded file: nothing but a regular file below the folder of uploads.
