@@ -336,6 +336,8 @@ class Separator:
         *,
         sample_rate: int | None = None,
         track: int | str | None = None,
+        start: float = 0.0,
+        end: float | None = None,
         most: int = 8,
         quick: bool = False,
         progress: Progress | None = None,
@@ -348,6 +350,8 @@ class Separator:
                 vocabulary, which is AudioSet's in readable words.
             sample_rate: as in `separate`, Hz.
             track: as in `separate`.
+            start: seconds of the recording to leave out at its start; the times of spans are those of the recording.
+            end: where to end, in seconds of the recording; None: at its end.
             most: how many sounds of the vocabulary are listed.
             quick: whether spans may be half a second wrong. Otherwise what is heard is also separated, which takes
                 most of the time.
@@ -358,7 +362,7 @@ class Separator:
 
         Raises:
             ModelError: the model has no tagger, or the separator is closed.
-            InputError: as in `separate`, or `most` is no number of sounds.
+            InputError: as in `separate`, or `most` is no number of sounds, or no part is from `start` to `end`.
             QueryError: a candidate without words.
             AudioError: as in `separate`.
             Cancelled: by `progress`.
@@ -369,7 +373,7 @@ class Separator:
         queries = as_queries(vocabulary().names if candidates is None else candidates)
         if wordless := [query.label for query in queries if query.text is None or query.anchored]:
             raise QueryError(f"candidates are words, and {wordless[0]!r} has none: name the sound")
-        recording = recording_of(mix, sample_rate, track)
+        recording = recording_of(mix, sample_rate, track, start=start, end=end)
         chosen = self._candidates(queries, known, recording.sample_rate)
         named = dict(zip(chosen.names, queries, strict=True))
 
@@ -379,7 +383,7 @@ class Separator:
             resolved = self._resolve(wanted, recording.sample_rate)
             return self._open_stream(resolved, recording.sample_rate, recording.channels, Options(quality="fast"))
 
-        return describe_recording(
+        found = describe_recording(
             recording,
             chosen,
             self._open().hear,
@@ -388,6 +392,7 @@ class Separator:
             separate=None if quick else separate,
             progress=progress,
         )
+        return found.of_part(start)
 
     def _candidates(self, queries: Sequence[Query], known: Vocabulary | None, sample_rate: int) -> Candidates:
         """Queries as the tagger scores them; `known` where they are the names of the vocabulary.

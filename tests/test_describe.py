@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -264,6 +265,26 @@ def test_the_shipped_model_hears_speech_and_a_guitar(shipped: Separator) -> None
     assert not words[1].spans
 
 
+def test_a_part_is_described_in_times_of_the_recording(shipped: Separator, tmp_path: Path) -> None:
+    mix, rate = read_audio(EXAMPLES / "reading.flac")
+    write_audio(tmp_path / "part.wav", mix[:, 4 * rate : 8 * rate], rate, depth="float")
+    alone = shipped.describe(tmp_path / "part.wav")
+    found = shipped.describe(EXAMPLES / "reading.flac", start=4, end=8)
+    assert (found.start, found.seconds) == (4, 4)
+    assert [(one.name, one.score) for one in found] == [(one.name, one.score) for one in alone]
+    for one, expected in zip(found, alone, strict=True):
+        assert np.subtract(one.spans, 4) == pytest.approx(np.asarray(expected.spans), abs=2e-3)
+    assert shipped.describe(mix, sample_rate=rate, start=4, end=8) == found
+    fractions: list[float] = []
+    shipped.describe(EXAMPLES / "reading.flac", start=9, quick=True, progress=fractions.append)
+    assert fractions[0] == 1  # of the part
+    for part in ({"start": 20.0}, {"start": 3, "end": 2}, {"start": -1}, {"end": float("nan")}):
+        with pytest.raises(InputError, match=r"start|end"):
+            shipped.describe(EXAMPLES / "reading.flac", quick=True, **part)
+    with pytest.raises(InputError, match="start earlier"):
+        shipped.describe(mix, sample_rate=rate, start=20, quick=True)
+
+
 def test_candidates_are_separated_by_their_words_and_not_by_their_names(
     shipped: Separator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -317,6 +338,7 @@ def test_the_verb_writes_a_table_files_and_json(
     assert "exists already" in capsys.readouterr().err
     assert main(["describe", str(street), str(tmp_path / "absent.wav"), "--json", "--quiet"]) == 1
     document = json.loads(capsys.readouterr().out)
+    assert (document["results"][0]["start"], document["results"][0]["length"]) == (0, 4000)
     assert document["results"][0]["sounds"][0] == {
         "name": "dog barking", "score": 0.9, "spans": [[1.25, 2.0], [3661.5, 3662.0]],
     }  # fmt: skip
@@ -396,6 +418,79 @@ def test_the_verb_goes_on_where_it_was_stopped_and_replaces_nothing(
     assert main([*command, "--skip-existing"]) == 0
     assert main([*command, "--skip-existing", "--overwrite"]) == 2
     assert main(["describe", str(folder), "--skip-existing"]) == 2
+
+
+def test_the_verb_describes_a_part_in_a_strip_of_its_own(
+    shipped: Separator, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("audiosep.cli.common.ModelOptions.load", lambda self, **_: shipped)
+    asked: list[dict[str, Any]] = []
+    part = Description((HeardSound("rain", 0.5, (Span(3620.0, 3640.0),)),), 40.0, 3600.0)
+    monkeypatch.setattr(shipped, "describe", lambda *_, **given: asked.append(given) or part)
+    command = ["describe", str(EXAMPLES / "song.flac"), "--quiet"]
+    assert main([*command, "--start", "1:00:00", "--end", "1:00:40"]) == 0
+    assert (asked[0]["start"], asked[0]["end"]) == (3600, 3640)
+    said = capsys.readouterr().out
+    assert "40.0 s from 3600 s on" in said
+    assert f"{'·' * 24}{'█' * 24}  3620.00-3640.00" in said
+    assert main([*command, "--start", "9", "--end", "3"]) == 2
+    assert "--end must lie behind the start" in capsys.readouterr().err
+
+
+def test_several_recordings_at_once_are_told_in_their_order(
+    shipped: Separator, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[int | None] = []
+    monkeypatch.setattr(
+        "audiosep.cli.common.ModelOptions.load", lambda self, **_: (threads.append(self.threads), shipped)[1]
+    )
+    monkeypatch.setattr("audiosep.inference.parallel.free_memory", lambda: None)
+    both, stopped = threading.Barrier(2, timeout=60), threading.Event()
+
+    def describe(path: Path, *_: Any, progress: Any, **__: Any) -> Description:
+        if path.name in ("a.wav", "b.wav"):
+            both.wait()  # one alone would wait for ever
+        if path.name == "a.wav":
+            while stop and not stopped.wait(0.01):
+                progress(0.5)
+        elif path.name == "b.wav":
+            stopped.set()
+        elif path.name == "c.wav" and stop:
+            raise KeyboardInterrupt
+        return FOUND
+
+    monkeypatch.setattr(shipped, "describe", describe)
+    for name in "abc":
+        write_audio(tmp_path / f"{name}.wav", np.zeros((1, 100)), 16000)
+    command = [
+        "describe",
+        *(str(tmp_path / f"{name}.wav") for name in "abc"),
+        "--jobs",
+        "2",
+        "--threads",
+        "4",
+        "--json",
+    ]
+    stop = False
+    assert main(command) == 0
+    assert [Path(one["input"]).name for one in json.loads(capsys.readouterr().out)["results"]] == [
+        "a.wav", "b.wav", "c.wav",
+    ]  # fmt: skip
+    assert threads == [2]
+    stop = True
+    assert main([*command, "--csv", "-o", str(tmp_path / "out")]) == 130
+    document = json.loads(capsys.readouterr().out)
+    named = [Path(one["input"]).name for one in document["results"]]
+    assert {"b.wav"} <= set(named) <= {"a.wav", "b.wav"}
+    assert {file.name for file in (tmp_path / "out").iterdir()} == {f"{name[0]} (sounds).csv" for name in named}
+
+
+def test_a_model_that_describes_nothing_is_refused_once(
+    separator: Separator, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("audiosep.cli.common.ModelOptions.load", lambda self, **_: separator)
+    assert main(["describe", *(str(EXAMPLES / f"{name}.flac") for name in ("song", "speech"))]) == 1
+    assert capsys.readouterr().err.count("no tagger") == 1
 
 
 def test_a_warning_is_given_once_however_often_a_file_is_read(

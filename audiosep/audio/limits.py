@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from numbers import Integral, Real
 
 from audiosep.errors import InputError
@@ -70,3 +71,20 @@ def check_duration(seconds: float, max_seconds: float | None) -> None:
             f"the recording lasts at least {seconds:.0f} s, more than the limit of {max_seconds:g} s: "
             "raise max_seconds if that is right, or cut the recording"
         )
+
+
+def check_part(start: float, end: float | None) -> None:
+    """Refuse a part of a recording that cannot be.
+
+    Args:
+        start: seconds of the recording to leave out at its start.
+        end: where the part ends, in seconds of the recording; None: at its end.
+
+    Raises:
+        InputError: no number of seconds, or the end does not lie behind the start.
+    """
+    for name, value in (("start", start), ("end", end)):
+        if value is not None and (not isinstance(value, int | float) or not 0 <= value < math.inf):
+            raise InputError(f"{name} must be a number of seconds of at least 0, got {value!r}")
+    if end is not None and end <= start:
+        raise InputError(f"end must lie behind the start ({start:g} s), got {end:g} s")

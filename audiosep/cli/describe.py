@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
@@ -15,16 +16,21 @@ import typer
 
 import audiosep
 from audiosep.cli import common, outputs
-from audiosep.cli.job_options import Manifest
+from audiosep.cli.job_options import End, Jobs, Manifest, Start
 from audiosep.cli.manifests import read_inputs
 from audiosep.cli.reporting import failure_entry, failure_line
-from audiosep.cli.standard_error import Terminal, progress_bar
-from audiosep.errors import AudioError, AudioSepError, Cancelled, InputError, QueryError
+from audiosep.cli.several import load_for
+from audiosep.cli.standard_error import Bar, Terminal, progress_bar
+from audiosep.errors import AudioError, AudioSepError, Cancelled, InputError, ModelError, QueryError
 
 if TYPE_CHECKING:
     from audiosep.hearing.description import Description
     from audiosep.output.recordings import InputFile
+    from audiosep.progress import Progress
 
+    Describe = Callable[[Path, Progress], Description]
+
+logger = logging.getLogger(__name__)
 app = common.application()
 
 _STRIP = 48  # characters
@@ -107,7 +113,8 @@ class _Listening:
     Attributes:
         terminal: standard error.
         as_json: whether a document is written at the end, in place of tables.
-        skipped: recordings whose files exist, for the document.
+        files: of each recording, kind -> its file.
+        tasks: recording -> kind -> its file, for those that are to be written.
         failures: path -> why it was not described.
         results: of recordings, for the document.
         began: when, in seconds.
@@ -115,10 +122,59 @@ class _Listening:
 
     terminal: Terminal
     as_json: bool
-    skipped: list[dict[str, Any]]
+    files: Mapping[Path, Mapping[str, Path]]
+    tasks: Mapping[Path, Mapping[str, Path]]
     failures: dict[Path, Exception]
     results: list[dict[str, Any]] = field(default_factory=list)
     began: float = field(default_factory=time.perf_counter)
+
+    @property
+    def skipped(self) -> list[dict[str, Any]]:
+        """Recordings whose files exist, for the document."""
+        left = [path for path in self.files if path not in self.tasks]
+        return [{"input": str(path), "outputs": _paths(self.files[path])} for path in left]
+
+    def run(self, describe: Describe, lengths: Sequence[float], jobs: int, bar: Bar) -> None:
+        """Describe recordings and write their files; what is found is told in the order of the recordings.
+
+        Args:
+            describe: a recording, while it tells its progress.
+            lengths: of the recordings, in seconds.
+            jobs: recordings at once.
+            bar: gets the progress of all of them.
+
+        Raises:
+            QueryError: a sound that no recording can be asked for.
+            ModelError: the model describes nothing.
+        """
+        from audiosep.inference.parallel import Meter, in_order
+
+        paths, meter = list(self.tasks), Meter(bar, lengths)
+
+        def compute(number: int) -> Description | Exception:
+            path = paths[number]
+            bar.describe(f"{number + 1} of {len(paths)}: {path.name}")
+            try:
+                found = describe(path, lambda fraction: meter.at(number, fraction * lengths[number]))
+                _write(path, found, self.tasks[path])
+            except (Cancelled, QueryError, ModelError):
+                raise
+            except Exception as error:  # whatever it is, the other recordings are described
+                logger.info("%s failed: %s", path, error, exc_info=not isinstance(error, AudioSepError))
+                return error
+            return found
+
+        in_order(compute, len(paths), jobs, lambda number, found: self._take(paths[number], found), meter)
+
+    def _take(self, path: Path, found: Description | Exception) -> None:
+        """Tell what was found in a recording; why nothing was, is told at the end."""
+        if isinstance(found, Exception):
+            self.failures[path] = found
+            return
+        self.results.append(_result(path, found, self.files[path]))
+        if not self.as_json:
+            for line in (_table(path, found), *map(str, self.tasks[path].values())):
+                common.say(line)
 
     def end(self, model: str, error: Cancelled | None = None) -> int:
         """Write the failures and the document.
@@ -177,6 +233,9 @@ def describe(
     track: Annotated[
         str | None, typer.Option(metavar="TRACK", help="Number, language or name of the audio track.")
     ] = None,
+    start: Start = 0.0,
+    end: End = None,
+    jobs: Jobs = 1,
     as_json: common.AsJson = False,
     quiet: common.Quiet = False,
     verbose: common.Verbose = 0,
@@ -189,8 +248,13 @@ def describe(
 
     audiosep describe film.mp4 -s "dog barking" -s rain --labels -o out/
 
+    audiosep describe night.wav --start 1:02:00 --end 1:10:00
+
     find . -name "*.wav" -print0 | audiosep describe --manifest - --quick --csv
     """
+    from audiosep.inference.parallel import check_jobs
+    from audiosep.output.batch import seconds_of
+    from audiosep.output.output_options import OutputOptions
     from audiosep.output.recordings import find_recordings
     from audiosep.query.query import as_queries
 
@@ -198,6 +262,7 @@ def describe(
     if not given:
         raise InputError("what should be described? For example: audiosep describe FILE")
     queries = as_queries(sound) if sound else None
+    part = OutputOptions(start=start, end=end)
     kinds = tuple(kind for kind, wanted in (("csv", table), ("labels", labels), ("srt", srt)) if wanted)
     if (out is not None or skip_existing) and not kinds:
         option = "--skip-existing" if out is None else "--out"
@@ -213,25 +278,23 @@ def describe(
     tasks = {path: missing for path, each in files.items() if (missing := wanted.missing(each)) or not kinds}
     terminal = Terminal()
     common.logs_to(terminal, verbose, quiet)
-    skipped = [{"input": str(path), "outputs": _paths(files[path])} for path in files if path not in tasks]
-    if skipped and not quiet:
-        terminal.print(f"{len(skipped)} of {len(files)} recordings have their files already")
-    listening = _Listening(terminal, as_json, skipped, failures)
+    listening = _Listening(terminal, as_json, files, tasks, failures)
+    if listening.skipped and not quiet:
+        terminal.print(f"{len(listening.skipped)} of {len(files)} recordings have their files already")
     if not tasks:
         return listening.end(chosen.model)
-    separator = chosen.load()
+    separator, fitting = load_for(jobs, chosen)
+    check_jobs(fitting, separator.device.type)
+
+    def hear(path: Path, progress: Progress) -> Description:
+        return separator.describe(
+            path, queries, most=most, quick=quick, track=track, start=start, end=end, progress=progress
+        )
+
     try:
         with progress_bar(terminal, "Listening", quiet) as bar:
-            for number, (path, written) in enumerate(tasks.items()):
-                bar.describe(f"{number + 1} of {len(tasks)}: {path.name}")
-                try:
-                    found = separator.describe(path, queries, most=most, quick=quick, track=track, progress=bar)
-                    _write(path, found, written, show=not as_json)
-                    listening.results.append(_result(path, found, files[path]))
-                except QueryError:  # a sound that no recording can be asked for
-                    raise
-                except (AudioSepError, OSError) as error:
-                    failures[path] = error
+            seen = terminal.is_terminal and not quiet
+            listening.run(hear, [seconds_of(path, part) if seen else 1.0 for path in tasks], fitting, bar)
     except KeyboardInterrupt:
         done = f"cancelled; {len(listening.results)} of {len(tasks)} recordings are finished"
         return listening.end(
@@ -240,24 +303,21 @@ def describe(
     return listening.end(separator.name)
 
 
-def _write(path: Path, found: Description, files: Mapping[str, Path], *, show: bool) -> None:
-    """Write the files of a recording, and its table and their paths to standard output."""
+def _write(path: Path, found: Description, files: Mapping[str, Path]) -> None:
+    """Write the files of a recording."""
     from audiosep.atomic import make_folder, write_text
 
     for kind, file in files.items():
         make_folder(file.parent, AudioError)
         text = found.csv(str(path)) if kind == "csv" else found.labels() if kind == "labels" else found.srt()
         write_text(file, text)
-    if show:
-        common.say(_table(path, found))
-        for file in files.values():
-            common.say(str(file))
 
 
 def _result(path: Path, found: Description, files: Mapping[str, Path]) -> dict[str, Any]:
     """The entry of a recording in the document."""
     return {
         "input": str(path),
+        "start": found.start,
         "length": round(found.seconds, 3),
         "sounds": [
             {"name": one.name, "score": one.score, "spans": [list(span) for span in one.spans]} for one in found
@@ -273,15 +333,18 @@ def _paths(files: Mapping[str, Path]) -> dict[str, str]:
 def _table(path: Path, found: Description) -> str:
     """A line for each sound: how sure, its name, a strip of time, its first spans."""
     from audiosep.hearing.description import strip
+    from audiosep.hearing.spans import Span
 
     encoding = getattr(sys.stdout, "encoding", None) or ""
     marks = "·█" if encoding.lower().startswith("utf") else ".#"
     names = [" ".join(sound.name.split()) for sound in found]
     width = max(map(len, names), default=0)
-    lines = [f"{path.name}, {found.seconds:.1f} s" + ("" if found else ": nothing was heard")]
+    part = f" from {found.start:g} s on" if found.start else ""
+    lines = [f"{path.name}, {found.seconds:.1f} s{part}" + ("" if found else ": nothing was heard")]
     for name, sound in zip(names, found, strict=True):
         shown = ", ".join(f"{start:.2f}-{end:.2f}" for start, end in sound.spans[:_SPANS])
         more = f" and {len(sound.spans) - _SPANS} more" if len(sound.spans) > _SPANS else ""
-        times = strip(sound.spans, found.seconds, _STRIP, marks)
+        within = [Span(a - found.start, b - found.start) for a, b in sound.spans]
+        times = strip(within, found.seconds, _STRIP, marks)
         lines.append(f"{sound.score:5.0%}  {name:{width}}  {times}  {shown or 'nowhere for sure'}{more}")
     return "\n".join(lines)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from audiosep.cli import common, outputs
 from audiosep.cli.job_options import JobOptions
 from audiosep.cli.reporting import Reporter
+from audiosep.cli.several import load_for
 from audiosep.cli.standard_error import Terminal, progress_bar
 from audiosep.errors import InputError, ModelError
 from audiosep.inference.options import Options
@@ -254,9 +255,8 @@ def _check_ray(job: JobOptions, model: common.ModelOptions) -> None:
 def _here(work: _Job, plan: Plan | None, reporter: Reporter, terminal: Terminal) -> tuple[BatchReport, dict[str, Any]]:
     """Separate in this process; the report, and the head of the JSON document."""
     job = work.job
-    jobs, threads = _shares(work)
     with common.stems_of_configuration(work.configured):
-        separator = replace(work.model, threads=threads).load(stems=work.stems_model)
+        separator, jobs = load_for(job.jobs, work.model, stems=work.stems_model)
     began = time.perf_counter()
     stems = separator.stems_for(work.queries) if work.queries is not None and job.options.stem_head else {}
     if stems and not job.quiet:
@@ -267,8 +267,6 @@ def _here(work: _Job, plan: Plan | None, reporter: Reporter, terminal: Terminal)
     holding = separator.stems_holding(work.queries) if work.queries is not None and job.options.stem_head else {}
     for name, stem in {} if job.quiet else holding.items():
         terminal.print(f"{name}: separated from the stem {stem} (--by-words: from the recording)")
-    if job.jobs == 0 and separator.device.type != "cpu":
-        jobs = 1
     plan = plan or separator.plan_files(work.inputs, work.queries, job.out, job.output, job.options)
     reporter.begin(plan.skipped, plan.failures, len(plan.tasks))
     with progress_bar(terminal, "Separating", job.quiet) as reporter.bar:
@@ -289,25 +287,6 @@ def _here(work: _Job, plan: Plan | None, reporter: Reporter, terminal: Terminal)
         "jobs": jobs,
         "seconds": round(time.perf_counter() - began, 3),
     }
-
-
-def _shares(work: _Job) -> tuple[int, int | None]:
-    """How many recordings are separated at once, and the CPU threads of each; None for as many as there may be."""
-    from audiosep.inference.parallel import jobs_that_fit
-    from audiosep.inference.threads import available_cpus
-    from audiosep.models.families import family_class
-    from audiosep.weights.catalogue import locate
-    from audiosep.weights.model_config import read_config
-
-    if work.job.jobs == 1:
-        return 1, work.model.threads
-    cpus = work.model.threads or available_cpus()
-    each = 0
-    for model in filter(None, (work.model.model, work.stems_model)):
-        config = read_config(locate(model))
-        each = max(each, family_class(config["family"]).job_bytes(config["model"]) or 0)
-    jobs = jobs_that_fit(work.job.jobs, cpus, job_bytes=each or None)
-    return jobs, max(1, cpus // jobs)
 
 
 def _with_ray(work: _Job, reporter: Reporter, terminal: Terminal) -> tuple[RayReport, dict[str, Any]]:

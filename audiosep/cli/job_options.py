@@ -65,6 +65,14 @@ Manifest = Annotated[
 ]
 
 
+Jobs = Annotated[
+    int,
+    typer.Option(metavar="N", min=0, help="Recordings at once, as CPUs and memory allow; 0: as many as fit."),
+]
+Start = Annotated[float, _OUTPUT["start"]]
+End = Annotated[float | None, _OUTPUT["end"]]
+
+
 @dataclass(frozen=True)
 class JobOptions:
     """The options of `separate`, `remove` and `stems`; what they mean in the library: `OutputOptions` and `Options`."""
@@ -77,10 +85,7 @@ class JobOptions:
     ] = "separated"
     output: Annotated[OutputOptions, _OUTPUT] = OutputOptions()
     options: Annotated[Options, _OPTIONS] = Options()
-    jobs: Annotated[
-        int,
-        typer.Option(metavar="N", min=0, help="Recordings at once, as CPUs and memory allow; 0: as many as fit."),
-    ] = 1
+    jobs: Jobs = 1
     manifest: Manifest = None
     ray: Annotated[
         bool,

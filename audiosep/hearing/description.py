@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import overload
 
 from audiosep.hearing.spans import Span
@@ -32,11 +32,13 @@ class Description(Sequence[HeardSound]):
 
     Attributes:
         sounds: as above.
-        seconds: length of the recording.
+        seconds: length of the recording, or of the part of it that was listened to.
+        start: where this part starts, in seconds of the recording.
     """
 
     sounds: tuple[HeardSound, ...]
     seconds: float
+    start: float = 0.0
 
     @overload
     def __getitem__(self, index: int) -> HeardSound: ...
@@ -50,6 +52,18 @@ class Description(Sequence[HeardSound]):
 
     def __len__(self) -> int:
         return len(self.sounds)
+
+    def of_part(self, start: float) -> Description:
+        """The description of a part of a recording, in times of the recording.
+
+        Args:
+            start: of the part, seconds.
+        """
+        sounds = [
+            replace(sound, spans=tuple(Span(round(a + start, 3), round(b + start, 3)) for a, b in sound.spans))
+            for sound in self
+        ]
+        return Description(tuple(sounds), self.seconds, start)
 
     @property
     def events(self) -> list[tuple[Span, str]]:

@@ -1,11 +1,19 @@
-"""How many recordings to separate at once."""
+"""Several recordings at once: how many, their outcomes in order, and how far all of them are."""
 
 from __future__ import annotations
 
+import math
+import threading
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
-from audiosep.errors import InputError
+from audiosep.errors import Cancelled, InputError
 from audiosep.inference.threads import available_cpus
+from audiosep.progress import Progress, says_stop
+
+Outcome = TypeVar("Outcome")
 
 # Of a recording beside the first, with mini: 200 MB for stereo and one query, more for more of them.
 _BYTES = 400 * 2**20
@@ -66,3 +74,96 @@ def free_memory(root: Path = Path("/")) -> int | None:
         return free if limit == "max" else max(0, min(free, int(limit) - used))
     except (OSError, ValueError):
         return free
+
+
+def in_order(
+    compute: Callable[[int], Outcome],
+    count: int,
+    jobs: int,
+    take: Callable[[int, Outcome], object],
+    meter: Meter,
+) -> None:
+    """Compute the outcomes of recordings, and hand them over in their order.
+
+    Where a computation raises, or the user presses Ctrl-C, the others are stopped, and what is finished is handed over.
+
+    Args:
+        compute: number -> outcome; called in threads where there are several jobs.
+        count: of recordings.
+        jobs: that are computed at once.
+        take: gets each number and outcome, in the calling thread.
+        meter: of their progress, which `compute` tells.
+
+    Raises:
+        Cancelled: by the meter.
+    """
+    finished: dict[int, Outcome] = {}
+
+    def keep(number: int) -> Outcome:
+        outcome = finished[number] = compute(number)
+        meter.at(number, math.inf)
+        return outcome
+
+    outcomes = _outcomes(keep, count, jobs, meter)
+    try:
+        for number, outcome in enumerate(outcomes):
+            del finished[number]
+            take(number, outcome)
+    except BaseException:
+        outcomes.close()
+        for number in sorted(finished):  # before those in front of them
+            take(number, finished[number])
+        raise
+
+
+def _outcomes(compute: Callable[[int], Outcome], count: int, jobs: int, meter: Meter) -> Generator[Outcome]:
+    if jobs == 1:
+        yield from map(compute, range(count))
+        return
+    with ThreadPoolExecutor(jobs, thread_name_prefix="audiosep-job") as pool:
+        running: list[Future[Outcome]] = [pool.submit(compute, number) for number in range(count)]
+        try:
+            for future in running:
+                yield future.result()
+        finally:  # also when the user presses Ctrl-C
+            meter.stop()
+            for future in running:
+                future.cancel()
+
+
+class Meter:
+    """The fraction of a whole batch, from seconds of each recording.
+
+    Args:
+        progress: gets the fraction, never less than before; returning False cancels.
+        seconds: of each recording.
+    """
+
+    def __init__(self, progress: Progress | None, seconds: Sequence[float]) -> None:
+        self._progress = progress
+        self._seconds, self._whole = seconds, sum(seconds)
+        self._done = [0.0] * len(seconds)
+        self._reached = 0.0
+        self._stopped = False
+        self._lock = threading.Lock()
+
+    def at(self, index: int, seconds: float) -> None:
+        """A recording has come to `seconds`.
+
+        Raises:
+            Cancelled: by the callback, or the batch was stopped.
+        """
+        if self._stopped:
+            raise Cancelled("cancelled; nothing half-written is left")
+        if self._progress is None:
+            return
+        with self._lock:
+            self._done[index] = max(self._done[index], min(seconds, self._seconds[index]))
+            self._reached = max(self._reached, min(1.0, sum(self._done) / self._whole))
+            if says_stop(self._progress(self._reached)):
+                self._stopped = True
+                raise Cancelled("cancelled by the progress callback; nothing half-written is left")
+
+    def stop(self) -> None:
+        """Cancel the recordings that are being computed."""
+        self._stopped = True

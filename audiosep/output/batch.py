@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from audiosep.audio.stem_file import SONG
 from audiosep.errors import AudioSepError, Cancelled
 from audiosep.hearing.description import labels_text
 from audiosep.hearing.spans import Span
+from audiosep.inference.parallel import Meter, in_order
 from audiosep.inference.routed_stream import AnyStream
 from audiosep.output.batch_report import BatchEvent, BatchReport, FileResult, Watch
 from audiosep.output.files import Outputs
@@ -26,7 +25,7 @@ from audiosep.output.output_options import OutputOptions
 from audiosep.output.plan import FileTask, Plan
 from audiosep.output.shaping import Shaper, stretch_of
 from audiosep.output.within_spans import WaitingTargets, remainder, remainder_within
-from audiosep.progress import Progress, says_stop
+from audiosep.progress import Progress
 
 logger = logging.getLogger(__name__)
 
@@ -63,38 +62,28 @@ def run_batch(
         Cancelled: by `progress`. Files that were finished before stay, nothing else does.
     """
     report = plan.report()
-    meter = _Meter(progress, [_seconds(task.input, output) for task in plan.tasks] if progress else [])
+    meter = Meter(progress, [seconds_of(task.input, output) for task in plan.tasks] if progress else [])
     tell = _teller(watch, len(plan.tasks))
-
-    finished: dict[int, FileResult] = {}
 
     def separate(index: int) -> FileResult | Exception:
         task = plan.tasks[index]
         tell(index, task, None)
-        outcome: FileResult | Exception
         try:
-            outcome = finished[index] = _separate(open_stream, task, plan, output, partial(meter.at, index))
+            return _separate(open_stream, task, plan, output, partial(meter.at, index))
         except Cancelled:
             raise
         except Exception as error:
             logger.info("%s failed: %s", task.input, error, exc_info=not isinstance(error, AudioSepError))
-            outcome = error
-        meter.at(index, math.inf)
-        return outcome
+            return error
 
     plan.remove_leftovers()
-    outcomes = _in_order(separate, len(plan.tasks), jobs, meter)
+
+    def take(index: int, outcome: FileResult | Exception) -> None:
+        _record(report, plan.tasks[index], outcome)
+        tell(index, plan.tasks[index], outcome)
+
     with _no_empty_folders(plan.tasks):
-        try:
-            for index, outcome in enumerate(outcomes):
-                finished.pop(index, None)
-                _record(report, plan.tasks[index], outcome)
-                tell(index, plan.tasks[index], outcome)
-        except BaseException:
-            outcomes.close()
-            for index in sorted(finished):  # before those in front of them
-                tell(index, plan.tasks[index], finished[index])
-            raise
+        in_order(separate, len(plan.tasks), jobs, take, meter)
     return report
 
 
@@ -212,24 +201,6 @@ def _waiting(
     return contextlib.closing(WaitingTargets(folder, len(stream.names), stream.channels))
 
 
-def _in_order(
-    separate: Callable[[int], FileResult | Exception], count: int, jobs: int, meter: _Meter
-) -> Generator[FileResult | Exception]:
-    """The outcomes of all recordings in their order, `jobs` of them computed at once."""
-    if jobs == 1:
-        yield from map(separate, range(count))
-        return
-    with ThreadPoolExecutor(jobs, thread_name_prefix="audiosep-job") as pool:
-        running: list[Future[FileResult | Exception]] = [pool.submit(separate, index) for index in range(count)]
-        try:
-            for future in running:
-                yield future.result()
-        finally:  # also when the user presses Ctrl-C
-            meter.stop()
-            for future in running:
-                future.cancel()
-
-
 @contextlib.contextmanager
 def _no_empty_folders(tasks: Sequence[FileTask]) -> Iterator[None]:
     """Delete the folders that were made for outputs and have got none."""
@@ -255,45 +226,7 @@ def _teller(watch: Watch | None, total: int) -> Callable[[int, FileTask, FileRes
     return tell
 
 
-class _Meter:
-    """The fraction of a whole batch, from seconds of each recording.
-
-    Args:
-        progress: gets the fraction, never less than before; returning False cancels.
-        seconds: of each recording.
-    """
-
-    def __init__(self, progress: Progress | None, seconds: Sequence[float]) -> None:
-        self._progress = progress
-        self._seconds, self._whole = seconds, sum(seconds)
-        self._done = [0.0] * len(seconds)
-        self._reached = 0.0
-        self._stopped = False
-        self._lock = threading.Lock()
-
-    def at(self, index: int, seconds: float) -> None:
-        """A recording has come to `seconds`.
-
-        Raises:
-            Cancelled: by the callback, or the batch was stopped.
-        """
-        if self._stopped:
-            raise Cancelled("cancelled; nothing half-written is left")
-        if self._progress is None:
-            return
-        with self._lock:
-            self._done[index] = max(self._done[index], min(seconds, self._seconds[index]))
-            self._reached = max(self._reached, min(1.0, sum(self._done) / self._whole))
-            if says_stop(self._progress(self._reached)):
-                self._stopped = True
-                raise Cancelled("cancelled by the progress callback; nothing half-written is left")
-
-    def stop(self) -> None:
-        """Cancel the recordings that are being separated."""
-        self._stopped = True
-
-
-def _seconds(path: Path, output: OutputOptions) -> float:
+def seconds_of(path: Path, output: OutputOptions) -> float:
     """Roughly how much of a recording is separated; one that cannot be read fails later, where it is reported."""
     try:
         whole = _UNKNOWN_LENGTH if str(path) == "-" else probe(path).seconds or _UNKNOWN_LENGTH

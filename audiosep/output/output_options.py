@@ -11,7 +11,7 @@ from typing import Literal, get_args
 
 from audiosep.audio.bitrates import bitrate_range
 from audiosep.audio.formats import FORMATS, written_depth
-from audiosep.audio.limits import MAX_SECONDS, check_rate
+from audiosep.audio.limits import MAX_SECONDS, check_part, check_rate
 from audiosep.audio.stem_file import SONG, STEM_FILE, STEMS, TRACKS
 from audiosep.audio.video_formats import CONTAINERS
 from audiosep.errors import InputError, did_you_mean
@@ -129,13 +129,11 @@ class OutputOptions:
             raise InputError(f"{self.format} has {low} to {high} kbit/s, not {bitrate} (bitrate=)")
 
     def _check_stretch(self) -> None:
-        for name, least in (("start", 0.0), ("end", 0.0), ("preview", 0.1)):
-            value: float | None = getattr(self, name)
-            if value is not None and (not isinstance(value, int | float) or not least <= value < math.inf):
-                raise InputError(f"{name} must be a number of seconds of at least {least:g}, got {value!r}")
-        if self.end is not None and self.end <= self.start:
-            raise InputError(f"end must lie behind the start ({self.start:g} s), got {self.end:g} s")
-        if self.preview is not None and (self.start or self.end is not None):
+        check_part(self.start, self.end)
+        length = self.preview
+        if length is not None and (not isinstance(length, int | float) or not 0.1 <= length < math.inf):
+            raise InputError(f"preview must be a number of seconds of at least 0.1, got {length!r}")
+        if length is not None and (self.start or self.end is not None):
             raise InputError("preview chooses the stretch itself: leave out start and end")
         if self.video and (self.start or self.end is not None or self.preview is not None):
             raise InputError("videos keep their length: leave out start, end and preview")
