@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 import threading
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ from audiosep.cli import main
 from audiosep.errors import Cancelled, InputError, ModelError, QueryError
 from audiosep.hearing.activity import ActivityMeter
 from audiosep.hearing.describing import Candidates, describe_recording
-from audiosep.hearing.description import strip
+from audiosep.hearing.description import labels_text, strip
 from audiosep.hearing.replayable_recording import recording_of
 from audiosep.hearing.tag_track import NOTHING, SoundScores, TagScores, TagTrack
 from audiosep.hearing.vocabulary import vocabulary
@@ -234,7 +236,10 @@ def test_formats_of_descriptions() -> None:
     assert FOUND.labels() == (
         "0.000\t4000.000\train, heavy\n1.250\t2.000\tdog barking\n3661.500\t3662.000\tdog barking\n"
     )
-    assert FOUND.srt().startswith("1\n00:00:00,000 --> 01:06:40,000\nrain, heavy\n\n2\n00:00:01,250 --> 00:00:02,000\n")
+    assert FOUND.srt().startswith(
+        "1\n00:00:00,000 --> 00:00:01,250\nrain, heavy\n\n"
+        "2\n00:00:01,250 --> 00:00:02,000\nrain, heavy\ndog barking\n\n3\n"
+    )
     assert "01:01:01,500 --> 01:01:02,000" in FOUND.srt()
     rows = list(csv.DictReader(FOUND.csv().splitlines()))
     assert [(row["name"], row["start"]) for row in rows] == [
@@ -242,6 +247,42 @@ def test_formats_of_descriptions() -> None:
     ]  # fmt: skip
     assert FOUND[0].name == "dog barking"
     assert [sound.name for sound in FOUND[1:]] == ["rain, heavy", "cat"]
+
+
+def test_files_are_in_the_order_of_starts_then_of_ends_then_of_scores() -> None:
+    spans = {"speech": [(0, 9)], "music": [(0, 9), (12, 13)], "a siren": [(0, 9)], "rain": [(0, 4)]}
+    sounds = [HeardSound(name, 0.5, tuple(Span(*span) for span in each)) for name, each in spans.items()]
+    found = Description(tuple(sounds), 20.0)
+    assert [name for _, name in found.events] == ["rain", "speech", "music", "a siren", "music"]
+    assert [line.split("\t")[2] for line in found.labels().splitlines()] == [name for _, name in found.events]
+    blocks = found.srt().split("\n\n")
+    assert [block.splitlines()[2:] for block in blocks] == [
+        ["rain", "speech", "music", "a siren"], ["speech", "music", "a siren"], ["music"],
+    ]  # fmt: skip
+    assert labels_text([(Span(1, 2), "b"), (Span(0, 2), "c"), (Span(1, 2), "a")]) == (
+        "0.000\t2.000\tc\n1.000\t2.000\tb\n1.000\t2.000\ta\n"
+    )
+
+
+NAMED_SPANS = st.tuples(st.sampled_from(["dog", "a\n\nb", "c --> d"]), st.integers(0, 30), st.integers(1, 9))
+
+
+@settings(deadline=None)
+@given(st.lists(NAMED_SPANS, max_size=12))
+def test_subtitles_do_not_overlap_and_show_every_span(spans: list[tuple[str, int, int]]) -> None:
+    sounds = [HeardSound(name, 0.5, (Span(start / 7, (start + length) / 7),)) for name, start, length in spans]
+    text = Description(tuple(sounds), 10.0).srt()
+    cues = [
+        re.fullmatch(r"(\d+)\n00:00:(\d\d,\d{3}) --> 00:00:(\d\d,\d{3})\n([^\n]+(?:\n[^\n]+)*)\n?", block)
+        for block in text.split("\n\n")
+        if text
+    ]
+    assert [cue[1] for cue in cues if cue] == [str(number) for number in range(1, len(cues) + 1)]
+    times = [(float(cue[2].replace(",", ".")), float(cue[3].replace(",", "."))) for cue in cues if cue]
+    assert all(start < end for start, end in times)
+    assert all(before[1] <= after[0] for before, after in pairwise(times))
+    shown = sum((end - start) * len(cue[4].split("\n")) for (start, end), cue in zip(times, cues, strict=True) if cue)
+    assert shown == pytest.approx(sum(length / 7 for _, _, length in spans), abs=0.05)
 
 
 @given(st.floats(0, 10), st.floats(0.01, 10), st.integers(1, 60))

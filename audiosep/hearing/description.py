@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import overload
 
 from audiosep.hearing.spans import Span
@@ -67,23 +69,39 @@ class Description(Sequence[HeardSound]):
 
     @property
     def events(self) -> list[tuple[Span, str]]:
-        """Every span with the name of its sound, in the order of time."""
-        return sorted((span, sound.name) for sound in self for span in sound.spans)
+        """Every span with the name of its sound, in the order of `in_time`; equal spans with the surest sound first."""
+        return in_time((span, sound.name) for sound in self for span in sound.spans)
 
     def labels(self) -> str:
-        """The spans as a label file of Audacity: start, end and name in columns with tabs between them."""
+        """The spans as a label file of Audacity: start, end and name in columns, in the order of `events`."""
         return labels_text(self.events)
 
     def srt(self) -> str:
-        """The spans as subtitles in the format SubRip."""
+        """The spans as subtitles in the format SubRip: each shows all sounds of its time, a line each.
+
+        Subtitles do not overlap: players may show the last one alone, and in MP4 files it ends the one before.
+        """
         blocks = [
-            f"{number}\n{_srt_time(span.start)} --> {_srt_time(span.end)}\n{name}\n"
-            for number, (span, name) in enumerate(self.events, 1)
+            f"{number}\n{_srt_time(span.start)} --> {_srt_time(span.end)}\n" + "".join(f"{_line(n)}\n" for n in names)
+            for number, (span, names) in enumerate(self._together(), 1)
         ]
         return "\n".join(blocks)
 
+    def _together(self) -> Iterator[tuple[Span, list[str]]]:
+        """The stretches between two borders of spans, with the names of what sounds, the first to begin in front."""
+        events = deque(self.events)
+        sounding: list[tuple[Span, str]] = []
+        for start, end in pairwise(sorted({border for span, _ in events for border in span})):
+            sounding = [event for event in sounding if event[0].end > start]
+            while events and events[0][0].start <= start:
+                sounding.append(events.popleft())
+            if sounding:
+                yield Span(start, end), [name for _, name in sounding]
+
     def csv(self, file: str | None = None) -> str:
-        """The spans as a table: name, score, start, end; a sound without spans has a row without times.
+        """The spans as a table: name, score, start, end; by sound, the surest first, and each in the order of time.
+
+        A sound without spans has a row without times.
 
         Args:
             file: the recording, for a first column of that name, so that tables can be joined; None: no such column.
@@ -98,13 +116,23 @@ class Description(Sequence[HeardSound]):
         return text.getvalue()
 
 
-def labels_text(events: Sequence[tuple[Span, str]]) -> str:
-    """A label file of Audacity.
+def in_time(events: Iterable[tuple[Span, str]]) -> list[tuple[Span, str]]:
+    """Spans with their names by start, then by end; equal spans stay in their order."""
+    return sorted(events, key=lambda event: event[0])
+
+
+def labels_text(events: Iterable[tuple[Span, str]]) -> str:
+    """A label file of Audacity, in the order of `in_time`.
 
     Args:
         events: spans with their names.
     """
-    return "".join(f"{start:.3f}\t{end:.3f}\t{' '.join(name.split())}\n" for (start, end), name in events)
+    return "".join(f"{start:.3f}\t{end:.3f}\t{_line(name)}\n" for (start, end), name in in_time(events))
+
+
+def _line(name: str) -> str:
+    """A name in one line, and in one column."""
+    return " ".join(name.split())
 
 
 def strip(spans: Sequence[Span], seconds: float, width: int, marks: str = "·█") -> str:

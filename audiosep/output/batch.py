@@ -161,8 +161,7 @@ def _separate(
         if path.exists() and not output.overwrite:  # of an earlier run, and perhaps edited
             continue
         mine = [target for target in activity if name in (target, plan.rest) or output.tracks]
-        events = [(span, target) for target in mine for span in activity[target].spans]
-        write_text(path, labels_text(sorted(events)))
+        write_text(path, labels_text((span, target) for target in mine for span in activity[target].spans))
     return FileResult(
         input=task.input,
         outputs=task.outputs,

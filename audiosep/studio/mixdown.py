@@ -182,8 +182,8 @@ def write_all(path: Path, recording: Recording, tracks: Sequence[Track], format:
                 if format != "wav":
                     write_track(part, recording, track, format, _of(progress, number, files))
                 archive.write(track.path if format == "wav" else part, names[name].name)
-            labels = sorted((span, track.name) for track in tracks for span in track.spans)
-            archive.writestr(f"{names[rest].stem} labels.txt", labels_text(labels))
+            labels = labels_text((span, track.name) for track in tracks for span in track.spans)
+            archive.writestr(f"{names[rest].stem} labels.txt", labels)
     except BaseException:
         path.unlink(missing_ok=True)
         raise
