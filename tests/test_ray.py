@@ -30,9 +30,11 @@ from audiosep.cluster.allocation import Allocation, allocate
 from audiosep.cluster.jobs import RayReport, separate_with_ray
 from audiosep.cluster.ledger import REPORT, STAGING_FOLDER, Ledger, file_state, open_ledger
 from audiosep.cluster.staging import Staging, settle_all
-from audiosep.cluster.workers import ModelFacts, SeparationWorker, WorkerSettings, job_digest
+from audiosep.cluster.workers import ModelFacts, SeparationWorker, WorkerSettings, job_digest, packed, unpacked
 from audiosep.data.manifest import Clip, write_manifest
 from audiosep.errors import AudioError, AudioSepError, Cancelled, DependencyError, InputError, ModelError, QueryError
+from audiosep.hearing.activity import Activity
+from audiosep.hearing.spans import Span
 from audiosep.inference.options import Options
 from audiosep.output.output_options import OutputOptions
 
@@ -336,6 +338,53 @@ def test_what_several_processes_cannot_do(tmp_path: Path, song: Path) -> None:
         separate_with_ray(song, "piano", tmp_path, workers=0)
 
 
+def test_what_cannot_be_done_is_said_before_ray_is_started(
+    tmp_path: Path, song: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("ray")
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setattr("ray.init", None)
+    options: dict[str, Any] = {"model": tiny_folder, "device": "cpu"}
+    for error, words, wrong in [
+        (ModelError, "no model", {"model": tmp_path / "no model"}),
+        (ModelError, "no model", {"stems": tmp_path / "no model"}),
+        (AudioError, "there is no file .*typo", {"adapter": tmp_path / "typo.safetensors"}),
+        (InputError, "unknown device", {"device": "typo"}),
+        (InputError, "fp16", {"precision": "fp16"}),
+        (InputError, "cannot be the only output", {"output": OutputOptions(only="drums")}),
+    ]:
+        with pytest.raises(error, match=words):
+            separate_with_ray(song, "piano", tmp_path / "out", **{**options, **wrong})
+        assert not (tmp_path / "out").exists()
+    begun: list[Any] = []
+    absent, empty = tmp_path / "absent.wav", tmp_path / "empty.wav"
+    empty.touch()
+    report = separate_with_ray(
+        [absent, empty], "piano", tmp_path / "out", **options, begin=lambda found, total: begun.append((found, total))
+    )
+    assert list(report.failures) == [absent, empty]
+    ((found, total),) = begun
+    assert (found.failures, total) == (report.failures, 0)
+    assert [failure["input"] for failure in entries(report)["failures"]] == [str(absent), str(empty)]
+
+
+def test_records_keep_the_activity_of_targets_and_reports_do_not(tmp_path: Path, song: Path) -> None:
+    curve = np.random.default_rng(0).uniform(-99, 0, 7).astype(np.float32)
+    activity = Activity((Span(0.1, 0.3),), (Span(0.0, 0.4),), 0.1, curve, -curve)
+    made = record(song, "job", piano="piano.wav") | {"activity": {"piano": json.loads(json.dumps(packed(activity)))}}
+    again = unpacked(made["activity"]["piano"])
+    assert (again.spans, again.extent, again.step) == (activity.spans, activity.extent, activity.step)
+    assert np.array_equal(again.energy, curve)
+    assert np.array_equal(again.presence, -curve)
+    assert again.energy.dtype == np.float32
+    staging = Staging(tmp_path / "hidden" / "0", tmp_path)
+    make(staging, made)
+    assert staging.settle() == made
+    (entry,) = run(tmp_path / "out", "first", made)["results"]
+    assert "activity" not in entry
+
+
 def test_jobs_with_different_outputs_have_different_digests() -> None:
     settings = WorkerSettings(
         model="mini", device="cpu", precision="auto", engine="torch", adapter=None, queries=(Query("piano"),),
@@ -553,6 +602,9 @@ def test_killed_workers_change_no_output(
         mine = told[result.input]
         assert (mine.samples, mine.sample_rate, mine.channels) == (result.samples, RATE, result.channels)
         assert mine.presence == pytest.approx(result.presence)
+        assert {n: one.spans for n, one in mine.activity.items()} == {n: a.spans for n, a in result.activity.items()}
+        for name, one in result.activity.items():
+            assert mine.activity[name].energy == pytest.approx(one.energy)
         assert {n: p.relative_to(tmp_path / "out") for n, p in mine.outputs.items()} == {
             n: p.relative_to(tmp_path / "plain") for n, p in result.outputs.items()
         }
@@ -642,6 +694,7 @@ def test_the_command_starts_a_cluster_of_its_own_and_ends_it(album: Path, mini_f
     assert [result["input"] for result in document["results"]] == ["album/1.wav"]
     assert [failure["input"] for failure in document["failures"]] == ["album/bad.wav"]
     assert document["results"][0]["outputs"]["piano"] == "separated/1 (piano).wav"
+    assert list(document["results"][0]["activity"]) == ["piano"]
     assert (document["skipped"], document["report"]) == ([], f"separated/{REPORT}")
     assert set(files(tmp_path / "separated")) == {"1 (piano).wav", "1 (without piano).wav", REPORT}
     here = [word for word in words if word not in ("--ray", "--workers", "2")]

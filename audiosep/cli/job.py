@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -295,8 +295,7 @@ def _with_ray(work: _Job, reporter: Reporter, terminal: Terminal) -> tuple[RayRe
 
     job, model = work.job, work.model
     began = time.perf_counter()
-    # Ray reports the death of a worker on standard output, which is for paths or JSON.
-    with progress_bar(terminal, "Separating", job.quiet) as bar, contextlib.redirect_stdout(sys.stderr):
+    with progress_bar(terminal, "Separating", job.quiet) as reporter.bar, _diverted_output() as told:
         report = separate_with_ray(
             work.inputs,
             work.queries,
@@ -311,14 +310,10 @@ def _with_ray(work: _Job, reporter: Reporter, terminal: Terminal) -> tuple[RayRe
             options=job.options,
             workers=job.workers,
             cluster=job.cluster,
-            progress=bar,
+            begin=told(lambda found, total: reporter.begin(found.skipped, found.failures, total)),
+            progress=told(reporter.progress) if reporter.needs_progress else None,
+            watch=told(reporter.watch),
         )
-    if report.skipped and not job.quiet:
-        terminal.print(f"{len(report.skipped)} files were finished by an earlier run")
-    for result in report.results:
-        reporter.outcome(result.input, result)
-    for path, error in report.failures.items():
-        reporter.outcome(path, error)
     return report, {
         "model": report.model,
         "device": report.device,
@@ -328,3 +323,23 @@ def _with_ray(work: _Job, reporter: Reporter, terminal: Terminal) -> tuple[RayRe
         "seconds": round(time.perf_counter() - began, 3),
         "report": str(report.path),
     }
+
+
+@contextlib.contextmanager
+def _diverted_output() -> Iterator[Callable[[Callable[..., None]], Callable[..., None]]]:
+    """Send standard output to standard error: Ray reports the death of a worker there, where paths or JSON go.
+
+    Yields:
+        What makes a function of ours write to standard output nevertheless.
+    """
+    stdout = sys.stdout
+
+    def told(tell: Callable[..., None]) -> Callable[..., None]:
+        def tell_there(*given: Any) -> None:
+            with contextlib.redirect_stdout(stdout):
+                tell(*given)
+
+        return tell_there
+
+    with contextlib.redirect_stdout(sys.stderr):
+        yield told

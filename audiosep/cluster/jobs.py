@@ -15,7 +15,7 @@ import json
 import logging
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,14 @@ from torch import Tensor
 
 import audiosep
 from audiosep import errors
+from audiosep.audio.inputs import check_file
 from audiosep.cluster.allocation import Allocation, allocate
+from audiosep.cluster.checks import check_here, check_names, check_places, is_readable
 from audiosep.cluster.ledger import REPORT, Ledger, file_state, open_ledger
-from audiosep.cluster.ray_session import import_ray, ray_session
+from audiosep.cluster.ray_session import import_ray, is_of_this_machine, ray_session
 from audiosep.cluster.staging import Record, Staging
 from audiosep.cluster.workers import (
+    ACTIVITY,
     ATTEMPTS,
     RESULT_FIELDS,
     ModelFacts,
@@ -36,17 +39,17 @@ from audiosep.cluster.workers import (
     WorkerSettings,
     inspect_model,
     job_digest,
+    unpacked,
 )
-from audiosep.errors import AudioError, AudioSepError, Cancelled, InputError, ModelError
+from audiosep.errors import AudioError, AudioSepError, Cancelled, ModelError
 from audiosep.inference.options import Engine, Options
-from audiosep.output.batch_report import BatchReport, FileResult, FinishedFile
+from audiosep.output.batch_report import BatchEvent, BatchReport, FileResult, FinishedFile, Watch
 from audiosep.output.output_options import OutputOptions
 from audiosep.output.plan import OutputPaths
 from audiosep.output.recordings import InputFile, find_recordings
 from audiosep.progress import Progress, says_stop
 from audiosep.query.example import example_samples
 from audiosep.query.query import Query, as_queries
-from audiosep.query.sounds import Sounds
 from audiosep.separator import Queries
 from audiosep.weights.catalogue import MODELS, expand_home
 
@@ -90,7 +93,9 @@ def separate_with_ray(
     options: Options = Options(),
     workers: int | None = None,
     cluster: str | None = None,
+    begin: Callable[[BatchReport, int], object] | None = None,
     progress: Progress | None = None,
+    watch: Watch | None = None,
 ) -> RayReport:
     """Separate files and folders to files with Ray; what an earlier run finished in that folder is not done again.
 
@@ -112,7 +117,10 @@ def separate_with_ray(
         workers: processes; by default one for each GPU, or where there is none or it is not wanted, for each two CPUs.
         cluster: address of a running Ray cluster, or "auto"; by default $RAY_ADDRESS, else this machine alone. If this
             process is connected to a cluster already, that is used.
+        begin: called with the recordings that are not separated, because they are finished or have failed already,
+            and with the number of the others.
         progress: called with the fraction of the whole job; returning False cancels.
+        watch: called when a recording is finished or has failed.
 
     Returns:
         What became of each file; the same stands as JSON in the folder.
@@ -125,12 +133,10 @@ def separate_with_ray(
         Cancelled: by `progress`. Files that were finished before stay, nothing else does.
     """
     folder = Path(out_dir)
-    _check(inputs, folder, device, workers)
-    if output.labels:
-        raise InputError("workers write no label files: separate without Ray, or leave labels out")
-    import_ray()
+    check_places(inputs, folder, device, workers, output)
+    package = import_ray()
     if queries is not None:
-        _check_names(as_queries(queries))
+        check_names(as_queries(queries))
     settings = WorkerSettings(
         model=_place(model),
         device=device,
@@ -143,9 +149,18 @@ def separate_with_ray(
         options=options,
         stems=None if stems is None else _place(stems),
     )
-    recordings, failures = find_recordings(inputs, folder)
+    found, failures = find_recordings(inputs, folder)
+    recordings = [recording for recording in found if is_readable(recording.path, failures)]
+    if settings.adapter is not None:
+        check_file(settings.adapter)
+    if is_of_this_machine(package, cluster):
+        check_here(settings)
     job = None
     with open_ledger(folder.resolve(), overwrite=output.overwrite) as ledger:
+        if not recordings:
+            job = _Run(ledger, folder, settings, _unknown(settings), Allocation(0, 0, 0), [], failures, begin)
+            job.close()
+            return job.report()
         try:
             with ray_session(cluster, workers) as ray:
                 nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
@@ -153,8 +168,8 @@ def separate_with_ray(
                 facts = _inspect(ray, settings, allocation)
                 for text in facts.warnings:
                     logger.warning("%s", text)
-                job = _Run(ledger, folder, settings, facts, allocation, recordings, failures)
-                job.run(ray, progress)
+                job = _Run(ledger, folder, settings, facts, allocation, recordings, failures, begin)
+                job.run(ray, progress, watch)
         finally:
             if job is not None:  # now that no worker is left
                 job.close()
@@ -168,29 +183,9 @@ def _place(model: str | Path) -> str | Path:
     return folder.resolve() if folder.is_dir() and not named else model
 
 
-def _check(inputs: str | Path | Sequence[str | Path], folder: Path, device: str, workers: int | None) -> None:
-    """Refuse what several processes cannot do."""
-    items = [Path(item) for item in ([inputs] if isinstance(inputs, str | Path) else inputs)]
-    if Path("-") in [folder, *items]:
-        raise InputError("workers cannot use standard input and output: name files, and a folder for the outputs")
-    if device.startswith("cuda:"):
-        raise InputError(f"Ray gives each worker a GPU of its own: use device 'cuda', not {device!r}")
-    if workers is not None and workers < 1:
-        raise InputError(f"workers must be at least 1, got {workers}")
-
-
-def _check_names(queries: Sequence[Query]) -> None:
-    """Refuse sounds with names of the user's own, whose file other machines do not have, and spans of a recording."""
-    known = Sounds()
-    for query in queries:
-        if query.anchored:
-            raise InputError("spans are times of one recording: separate it without Ray")
-        if query.text is not None and query.text in known:
-            raise InputError(
-                f"{query.text!r} is a name of your own, which Ray's workers do not know: give a recording of the sound "
-                "instead (--like FILE), or separate without Ray"
-            )
-        _check_names(query.negatives)
+def _unknown(settings: WorkerSettings) -> ModelFacts:
+    """What is known of a model that nobody has loaded."""
+    return ModelFacts(Path(settings.model).name, settings.device, settings.precision, {}, None, "")
 
 
 def _portable(query: Query) -> Query:
@@ -230,6 +225,7 @@ class _Run:
         allocation: Allocation,
         recordings: Sequence[InputFile],
         failures: dict[Path, Exception],
+        begin: Callable[[BatchReport, int], object] | None,
     ) -> None:
         self._ledger, self._shown = ledger, shown
         self._settings, self._facts, self._allocation = settings, facts, allocation
@@ -240,6 +236,8 @@ class _Run:
         self._skipped: list[FinishedFile] = []
         self._paths: dict[int, Path] = {}
         self._tasks = list(self._plan(recordings))
+        if begin is not None:
+            begin(BatchReport(failures=dict(failures), skipped=self._skipped), len(self._tasks))
 
     def _plan(self, recordings: Sequence[InputFile]) -> Iterator[dict[str, Any]]:
         """The tasks of the workers."""
@@ -273,27 +271,33 @@ class _Run:
             }
             yield {"index": index, "staging": str(self._staging(index).folder), "record": record}
 
-    def run(self, ray: Any, progress: Progress | None) -> None:
+    def run(self, ray: Any, progress: Progress | None, watch: Watch | None) -> None:
         """Separate the recordings that are not finished.
 
         Raises:
             Cancelled: by `progress`.
         """
+
+        def take(outcome: dict[str, Any]) -> None:
+            path, result = self._take(outcome)
+            waiting.discard(outcome["index"])
+            if watch is not None:
+                watch(BatchEvent(path, len(sizes) - len(waiting), len(sizes), result))
+
         sizes = {task["index"]: (task["record"]["source"] or [1])[0] or 1 for task in self._tasks}
         waiting, reached, whole = set(sizes), 0, sum(sizes.values())
         settings = dataclasses.replace(self._settings, queries=self._facts.queries)
         reason = "the cluster lost this recording: run again"
         try:
             for outcome in _outcomes(ray, self._allocation, settings, self._tasks) if self._tasks else ():
-                self._take(outcome)
-                waiting.discard(outcome["index"])
+                take(outcome)
                 reached += sizes[outcome["index"]]
                 if progress is not None and says_stop(progress(reached / whole)):
                     raise Cancelled("cancelled by the progress callback; nothing half-written is left")
         except ray.exceptions.RayError as error:
             reason = f"Ray ended with an error: {_reason(error)}"
         for index in sorted(waiting):
-            self._take(self._settled(index) or {"index": index, "error": ("", reason)})
+            take(self._settled(index) or {"index": index, "error": ("", reason)})
 
     def _settled(self, index: int) -> dict[str, Any] | None:
         """The outcome of a recording that a worker finished before it was lost; None where none did."""
@@ -306,7 +310,7 @@ class _Run:
     def _staging(self, index: int) -> Staging:
         return self._ledger.staging(f"{self._run}-{index}")
 
-    def _take(self, outcome: dict[str, Any]) -> None:
+    def _take(self, outcome: dict[str, Any]) -> tuple[Path, FileResult | Exception]:
         """Record the result of a recording."""
         path = self._paths[outcome["index"]]
         for text in outcome.get("warnings", ()):
@@ -314,8 +318,9 @@ class _Run:
         if "error" in outcome:
             self._failures[path] = _error(*outcome["error"])
             logger.info("%s failed: %s", path, self._failures[path])
-        else:
-            self._results.append(_result(path, outcome["record"], self._shown))
+            return path, self._failures[path]
+        self._results.append(_result(path, outcome["record"], self._shown))
+        return path, self._results[-1]
 
     def close(self) -> None:
         """Write the report and delete unfinished outputs."""
@@ -376,7 +381,8 @@ def _outcomes(
 
 def _result(path: Path, record: Record, folder: Path) -> FileResult:
     outputs = {name: folder / output for name, output in record["outputs"].items()}
-    return FileResult(path, outputs, **{name: record[name] for name in RESULT_FIELDS})
+    activity = {name: unpacked(values) for name, values in record.get(ACTIVITY, {}).items()}  # none of earlier runs
+    return FileResult(path, outputs, **{name: record[name] for name in RESULT_FIELDS}, activity=activity)
 
 
 def _error(kind: str, message: str) -> AudioSepError:

@@ -11,6 +11,7 @@ from typing import Any
 
 from audiosep.atomic import make_folder, write_text
 from audiosep.cluster.staging import Record, Staging, settle_all
+from audiosep.cluster.workers import ACTIVITY
 from audiosep.errors import AudioError, InputError
 
 logger = logging.getLogger(__name__)
@@ -39,7 +40,7 @@ class Ledger:
         self.place = folder / STAGING_FOLDER
         self._records: dict[tuple[str, str], Record] = {}
         self._owner: dict[str, tuple[str, str]] = {}
-        for record in [*self._reported(), *settle_all(self.place, folder, overwrite=overwrite).values()]:
+        for record in [*self._reported(), *self._settled().values()]:
             self._add(record)
 
     def done(self, path: Path, job: str) -> Record | None:
@@ -73,7 +74,7 @@ class Ledger:
             document: first entries of the report.
             failures: of this run.
         """
-        settled = settle_all(self.place, self.folder, overwrite=self._overwrite)
+        settled = self._settled()
         results = [record for name, record in settled.items() if name.startswith(run)]
         for record in settled.values():
             self._add(record)
@@ -87,6 +88,14 @@ class Ledger:
         write_text(self.folder / REPORT, json.dumps(document, indent=2))
         for name in settled:
             self.staging(name).clear()
+
+    def _settled(self) -> dict[str, Record]:
+        """The records of `settle_all` without the activity of targets, which is long and needs no next run."""
+        found = settle_all(self.place, self.folder, overwrite=self._overwrite)
+        return {
+            staging: {name: value for name, value in record.items() if name != ACTIVITY}
+            for staging, record in found.items()
+        }
 
     def _add(self, record: Record) -> None:
         """Add a record, and drop the records whose outputs it has replaced."""

@@ -15,6 +15,7 @@ from audiosep.inference.threads import available_cpus
 
 logger = logging.getLogger(__name__)
 
+_LOCAL = "local"
 _STARTS = 3
 _OBJECT_STORE_BYTES = 128 * 2**20  # only tasks and file names pass through Ray
 
@@ -31,6 +32,16 @@ def import_ray() -> Any:
     except ImportError as error:
         raise DependencyError(f"--ray needs Ray ({error}): {install_extra('ray')}") from error
     return ray
+
+
+def is_of_this_machine(ray: Any, cluster: str | None) -> bool:
+    """Whether `ray_session` starts a cluster of this machine alone.
+
+    Args:
+        ray: the package.
+        cluster: as in `separate_with_ray`.
+    """
+    return not ray.is_initialized() and _address(cluster) == _LOCAL
 
 
 @contextlib.contextmanager
@@ -50,9 +61,9 @@ def ray_session(cluster: str | None, workers: int | None) -> Iterator[Any]:
         if ray.is_initialized():
             yield ray
             return
-        address = cluster or os.environ.get("RAY_ADDRESS") or "local"
+        address = _address(cluster)
         with _own_signals():
-            if address == "local":
+            if address == _LOCAL:
                 _start(ray, workers or 1)
             else:
                 _connect(ray, address)
@@ -60,6 +71,10 @@ def ray_session(cluster: str | None, workers: int | None) -> Iterator[Any]:
             yield ray
         finally:
             ray.shutdown()
+
+
+def _address(cluster: str | None) -> str:
+    return cluster or os.environ.get("RAY_ADDRESS") or _LOCAL
 
 
 def _connect(ray: Any, address: str) -> None:
@@ -73,7 +88,7 @@ def _start(ray: Any, workers: int) -> None:
     for attempt in range(1, _STARTS + 1):
         try:
             ray.init(
-                address="local",
+                address=_LOCAL,
                 num_cpus=max(available_cpus(), workers),
                 object_store_memory=_OBJECT_STORE_BYTES,
                 include_dashboard=False,

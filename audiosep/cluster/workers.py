@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import dataclasses
 import hashlib
@@ -20,6 +21,8 @@ import numpy as np
 from audiosep.api import load
 from audiosep.cluster.staging import Record, Staging
 from audiosep.errors import AudioSepError
+from audiosep.hearing.activity import Activity
+from audiosep.hearing.spans import Span
 from audiosep.inference.options import Engine, Options
 from audiosep.inference.threads import available_cpus, use_threads
 from audiosep.output.batch_report import BatchReport
@@ -36,7 +39,13 @@ ATTEMPTS = 3
 RESULT_FIELDS = (
     *("presence", "gain", "clipped", "loudness", "loudness_shortfall", "samples", "sample_rate", "channels"),
 )
-"""Fields of a `FileResult` that a record contains."""
+"""Fields of a `FileResult` that a record contains as they are."""
+
+ACTIVITY = "activity"
+"""Key of a record: name of a target -> its `packed` activity."""
+
+
+_CURVES = ("energy", "presence")
 
 
 @dataclass(frozen=True)
@@ -201,8 +210,22 @@ class SeparationWorker:
                 raise error
             (result,) = report.results
             record |= {name: getattr(result, name) for name in RESULT_FIELDS}
+            record[ACTIVITY] = {name: packed(activity) for name, activity in result.activity.items()}
             record["seconds"] = round(time.perf_counter() - began, 3)
             return staging.commit(work, result.outputs, record, overwrite=overwrite)
+
+
+def packed(activity: Activity) -> dict[str, Any]:
+    """When a target sounds, for JSON: its curves as base64 of little-endian float32."""
+    curves = {name: base64.b64encode(getattr(activity, name).astype("<f4").tobytes()).decode() for name in _CURVES}
+    return {"spans": activity.spans, "extent": activity.extent, "step": activity.step, **curves}
+
+
+def unpacked(values: Mapping[str, Any]) -> Activity:
+    """The activity of what `packed` made."""
+    spans, extent = (tuple(Span(*span) for span in values[name]) for name in ("spans", "extent"))
+    energy, presence = (np.frombuffer(base64.b64decode(values[name]), "<f4").astype(np.float32) for name in _CURVES)
+    return Activity(spans, extent, values["step"], energy, presence)
 
 
 @contextlib.contextmanager

@@ -43,7 +43,7 @@ class FileResult(FinishedFile):
         sample_rate: of each output, Hz; a format that lacks it has the next one.
         channels: of each output.
         explanation: as of `Separation`.
-        activity: as of `Separation`; empty for results of Ray.
+        activity: as of `Separation`; empty for what an earlier run with Ray has separated.
         labels: name of an output -> the label file beside it, where they were asked for.
         loudness_shortfall: LU that `loudness` stays below what was asked for, because more would clip; 0 where it is
             reached, None where `loudness` is.
