@@ -19,7 +19,7 @@ from tensorboard.backend.event_processing import event_accumulator
 from audiosep import query
 from audiosep.cli.finetune import app
 from audiosep.data.manifest import Clip, read_manifest, write_manifest
-from audiosep.errors import ConfigError, DataError, ModelError
+from audiosep.errors import ConfigError, DataError, DependencyError, ModelError
 from audiosep.metrics import si_sdr
 from audiosep.models.adapters import AdapterConfig
 from audiosep.models.hybrid import Hybrid
@@ -332,7 +332,13 @@ def test_a_run_goes_on_from_its_own_base_only(sounds, quick, base, tmp_path):
 def test_known_sounds_are_read_before_the_training(sounds, quick, base, tmp_path):
     with pytest.raises(DataError, match="nowhere"):
         finetune(sounds, base, known=tmp_path / "nowhere", config=quick, run_dir=tmp_path / "run")
-    assert not (tmp_path / "run/checkpoints").exists()
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_tracker_that_is_not_installed_is_said_before_recordings_are_read(quick, base, tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(DependencyError, match="pip install wandb"):
+        finetune(tmp_path / "nowhere", base, config=replace(quick, trackers=("wandb",)), run_dir=tmp_path / "run")
 
 
 @pytest.mark.parametrize("wrong", [{"device": "gpu"}, {"precision": "fp8"}])

@@ -423,7 +423,7 @@ def test_command_line(tmp_path: Path, capsys) -> None:
     assert list(data["sets"]["songs"]) == ["oracle-irm", "best-gain", "mixture", "silence"]
 
 
-def test_command_line_errors(tmp_path: Path, capsys) -> None:
+def test_command_line_errors(tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = songs(tmp_path / "songs", 1)
     common = ["--results", str(tmp_path / "out"), "--workers", "0", "--quiet"]
     assert main(["evaluate", "-m", "mixture"]) == 2
@@ -433,8 +433,31 @@ def test_command_line_errors(tmp_path: Path, capsys) -> None:
     assert main(["evaluate", "-m", "mixture", "-s", f"dnr={folder}", *common]) == 1
     assert "tt/1002/mix.wav" in capsys.readouterr().err
     assert main(["evaluate", "-m", "mixture", "-s", f"folder={folder}", "--measure", "loud", *common]) == 2
-    assert main(["evaluate", "-m", "nowhere", "-s", f"folder={folder}", *common]) == 1
-    assert "not evaluated: nowhere" in capsys.readouterr().err
+    monkeypatch.setattr("audiosep.evaluation.runner.run", None)  # all of it is said before anything is evaluated
+    for wrong, code, says in [
+        (["-m", "nowhere"], 1, "no model and no folder 'nowhere'"),
+        (["-m", "nowhere:stems"], 1, "no model and no folder 'nowhere'"),
+        (["--measure", "clap"], 2, "with --clap"),
+        (["--measure", "clap", "--clap", "nowhere"], 1, "no model and no folder 'nowhere'"),
+        (["--clap", "mini"], 2, "add --measure clap"),
+        (["--device", "cuda:99"], 2, "no device 'cuda:99'"),
+        (["--results", str(folder / "song 0" / "mix.wav")], 2, "is a file: name a folder"),
+    ]:
+        assert main(["evaluate", "-m", "mixture", "-s", f"folder={folder}", *common, *wrong]) == code, wrong
+        assert says in capsys.readouterr().err
+
+
+def test_models_of_a_kind_that_are_not_here_are_told_at_the_start(
+    tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AUDIOSEP_HOME", str(tmp_path))
+    folder = songs(tmp_path / "songs", 1)
+    common = ["--results", str(tmp_path / "out"), "--workers", "0"]
+    assert main(["evaluate", "-m", "networks", "-s", f"folder={folder}", *common]) == 1
+    said = capsys.readouterr()
+    assert "warning: htdemucs is left out" in said.err
+    assert "not evaluated: htdemucs: " in said.err
+    assert "mixture" in said.out
 
 
 def test_listing_shows_every_set_and_baseline(capsys) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import Run
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -25,7 +26,8 @@ from audiosep.training.engine import distributed
 from audiosep.training.engine.curves import draw_curves
 from audiosep.training.engine.muon import Muon, is_matrix, orthogonal
 from audiosep.training.engine.run_log import RunLog, read_log
-from audiosep.training.engine.run_state import latest_checkpoint
+from audiosep.training.engine.run_state import TRAINER, latest_checkpoint
+from audiosep.training.engine.runtime import check_start
 from audiosep.training.engine.schedule import Clock, due, learning_rate, progress
 from audiosep.training.engine.trackers import comparison_samples, log_samples
 from audiosep.training.engine.trainer import Trainer
@@ -389,3 +391,16 @@ def test_mixed_precision_on_a_gpu_learns_and_resumes(tmp_path, precision):
     assert whole.keys() == parts.keys()
     assert whole[30] < whole[1]
     assert parts[16] < parts[1]
+
+
+def test_weights_to_begin_with_are_looked_for_before_data_are_read_and_not_by_a_run_that_goes_on(
+    tmp_path: Path, run: Run
+) -> None:
+    config = {"task": "separation", "trainer": {"steps": 1, "init": str(tmp_path / "nowhere"), "device": "cpu"}}
+    (tmp_path / "run.json").write_text(json.dumps(config))
+    code, _, err = run("train", tmp_path / "run.json", "-o", tmp_path / "run")
+    assert (code, "no weights here" in err) == (1, True), err
+    checkpoint = tmp_path / "run" / "checkpoints" / "step-00000001"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / TRAINER).touch()
+    check_start(TrainerConfig(steps=1, init=str(tmp_path / "nowhere"), device="cpu"), tmp_path / "run")

@@ -83,6 +83,7 @@ def evaluate(
         return common.DONE
     if not model or not sets:
         raise InputError("say at least one --model and one --set; `audiosep evaluate --list` shows what there is")
+    outputs.check_folder(results, "--results")
     if markdown is not None:
         outputs.check_file(markdown, ".md")
     if html is not None:
@@ -116,17 +117,23 @@ def _report(
 ) -> EvaluationReport:
     from audiosep.evaluation.evaluation_report import EvaluationReport
     from audiosep.evaluation.runner import run
-    from audiosep.evaluation.scores import Scorer
+    from audiosep.evaluation.scores import check_measures
     from audiosep.evaluation.sets import load_set
+    from audiosep.evaluation.systems import check_system
+    from audiosep.inference.devices import pick_device
     from audiosep.weights.baseline_names import FLOORS, KINDS
     from audiosep.weights.stem_models import STEM_MODELS
 
     terminal = Terminal()
     common.logs_to(terminal, verbose, quiet)
-    # An error now, not after hours, for a measure that is unknown or whose package is missing.
-    Scorer([group for group in settings.measures if group != "clap"])
-    benchmarks = [load_set(text, limit=limit, seed=settings.seed) for text in sets]
     kinds = {**KINDS, "networks": tuple(entry.name for entry in STEM_MODELS)}
+    # Errors now, not after hours. Of a kind, those that are not on this machine are left out with a warning.
+    for name in model:
+        if name not in kinds:
+            check_system(name)
+    pick_device(settings.device)
+    check_measures(settings.measures, settings.clap)
+    benchmarks = [load_set(text, limit=limit, seed=settings.seed) for text in sets]
     systems = [name for given in model for name in kinds.get(given, (given,))]
     with progress_bar(terminal, "evaluating", quiet, lines=True) as advance:
         evaluated = run(

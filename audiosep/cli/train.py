@@ -44,6 +44,7 @@ def train(
     With several GPUs: accelerate launch -m audiosep train CONFIG. Ctrl-C writes a checkpoint and stops.
     """
     from audiosep.training.engine.run_log import without_labels
+    from audiosep.training.engine.runtime import check_start
     from audiosep.training.engine.step_memory import step_memory
     from audiosep.training.engine.throughput import measure_throughput
     from audiosep.training.engine.trainer import Trainer
@@ -53,6 +54,7 @@ def train(
     run_config = read_run_config(config, overrides or (), preset)
     run_dir = out or Path("runs") / config.stem
     outputs.check_fresh_folder(run_dir, "--out")
+    check_start(run_config.trainer, run_dir)
     task = build_task(run_config)
     if check:
         memory = step_memory(task, run_config.trainer)

@@ -86,6 +86,7 @@ def run(
         try:
             version = identity(name)
         except AudioSepError as error:
+            logger.warning("%s is left out: %s", name, error)
             outcome.failures.append((name, "", "", str(error)))
             continue
         wanted[name] = [

@@ -18,8 +18,33 @@ from audiosep.evaluation.benchmarks import Scene, Target
 from audiosep.evaluation.external_scores import bss_eval, bss_eval_v4, import_package, museval_metrics, speech
 from audiosep.evaluation.measures import GROUPS
 from audiosep.query.encoder import QueryEncoder
+from audiosep.weights.catalogue import locate
+from audiosep.weights.model_config import read_config
 
+_CLAP = "clap"
+_NO_CLAP = "the measures 'clap' need a query encoder: name a model that has one with --clap"
 _PACKAGES = {"bss": ("fast_bss_eval",), "museval": ("museval",), "speech": ("pesq", "pystoi")}
+
+
+def check_measures(groups: Sequence[str], clap: str | None) -> None:
+    """Refuse measures that cannot be computed, without loading anything.
+
+    Args:
+        groups: as for `Scorer`.
+        clap: the model whose query encoder scores the group `clap`; None without.
+
+    Raises:
+        ConfigError: an unknown group, `clap` without a model, or a model without that group.
+        DependencyError: a group's package is not installed.
+        ModelError: the model is not on this machine.
+    """
+    Scorer([group for group in groups if group != _CLAP])
+    if clap is None and _CLAP in groups:
+        raise ConfigError(_NO_CLAP)
+    if clap is not None and _CLAP not in groups:
+        raise ConfigError("--clap names the model of the measures 'clap': add --measure clap, or leave it out")
+    if clap is not None and read_config(locate(clap))["query"] is None:
+        raise ConfigError(f"{clap} has no query encoder for the measures 'clap': name a model that takes words")
 
 
 class Scorer:
@@ -39,8 +64,8 @@ class Scorer:
         unknown = sorted(set(groups) - set(GROUPS))
         if unknown:
             raise ConfigError(f"unknown measures {unknown[0]!r}; there are {', '.join(GROUPS)}")
-        if "clap" in self.groups and encoder is None:
-            raise ConfigError("the measures 'clap' need a query encoder: name a model that has one with --clap")
+        if _CLAP in self.groups and encoder is None:
+            raise ConfigError(_NO_CLAP)
         self.encoder = encoder
         for name in (name for group in self.groups for name in _PACKAGES.get(group, ())):
             import_package(name) if name != "museval" else museval_metrics()

@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -22,6 +23,7 @@ from audiosep.separator import Queries, Separator
 from audiosep.weights.baseline_names import FLOORS
 from audiosep.weights.catalogue import locate
 from audiosep.weights.digest import folder_digest
+from audiosep.weights.model_config import read_config
 
 _STEMS = ":stems"
 _LIVE = re.compile(r":live=(?P<latency>[0-9.]+)(?:,past=(?P<past>[0-9.]+))?(?:,(?P<effort>thorough|quick))?$")
@@ -185,6 +187,19 @@ def load_system(name: str, device: str = "auto", precision: str = "auto", engine
     return ModelSystem(separator) if separator.encoder is not None else StemsSystem(separator)
 
 
+def check_system(name: str) -> None:
+    """Refuse a system that is not on this machine, without loading it.
+
+    Args:
+        name: as in `load_system`.
+
+    Raises:
+        ModelError: no such model on this machine, or a folder that is none.
+    """
+    if name not in BASELINES:
+        read_config(_folder_of(name))
+
+
 def identity(name: str) -> str:
     """A text that changes when the estimates of a system may: the version of a baseline, the files of a model.
 
@@ -193,8 +208,11 @@ def identity(name: str) -> str:
     """
     if name in BASELINES:
         return f"{name} {audiosep.__version__}"
-    folder = locate(_LIVE.sub("", name.removesuffix(_STEMS)))
-    return hashlib.sha256(f"{name} {folder_digest(folder)}".encode()).hexdigest()
+    return hashlib.sha256(f"{name} {folder_digest(_folder_of(name))}".encode()).hexdigest()
+
+
+def _folder_of(name: str) -> Path:
+    return locate(_LIVE.sub("", name.removesuffix(_STEMS)))
 
 
 def query_for(system: SeparationSystem, target: Target) -> Query | None:

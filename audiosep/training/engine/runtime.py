@@ -17,8 +17,10 @@ import torch
 from torch import nn
 
 from audiosep.errors import ConfigError, DependencyError, install_extra
+from audiosep.training.engine.run_state import latest_checkpoint
 from audiosep.training.engine.trackers import check_trackers
 from audiosep.training.engine.trainer_config import TrainerConfig, resolve_device
+from audiosep.training.engine.warm_start import find_weights
 
 try:
     from accelerate import Accelerator
@@ -28,7 +30,8 @@ except ImportError as error:
     raise DependencyError(f"training needs accelerate: {install_extra('train')}") from error
 
 __all__ = [
-    "Prefetcher", "accelerator", "compile_parts", "denormals_flushed", "send_to_device", "step_seed", "stopping",
+    "Prefetcher", "accelerator", "check_start", "compile_parts", "denormals_flushed", "send_to_device", "step_seed",
+    "stopping",
 ]  # fmt: skip
 
 logger = logging.getLogger(__name__)
@@ -116,6 +119,22 @@ class Prefetcher:
             batch = self._make(index)
         self._stream.synchronize()
         return batch
+
+
+def check_start(config: TrainerConfig, run_dir: Path) -> None:
+    """Refuse what a run would stop at, before its data are read.
+
+    Args:
+        config: the run's.
+        run_dir: the run folder.
+
+    Raises:
+        DependencyError: a tracker is not installed.
+        ModelError: there are no weights to begin with.
+    """
+    check_trackers(config.trackers)
+    if config.init and latest_checkpoint(run_dir / "checkpoints") is None:
+        find_weights(Path(config.init))
 
 
 def accelerator(config: TrainerConfig, run_dir: Path) -> Any:

@@ -45,7 +45,7 @@ def check_trackers(names: Iterable[str]) -> None:
     """
     for name in names:
         if importlib.util.find_spec(name) is None:
-            raise DependencyError(f"trainer.trackers: {name} is not installed: pip install {name}")
+            raise DependencyError(f"the tracker {name} is not installed: pip install {name}")
 
 
 def start_trackers(accelerator: Any, run_dir: Path, config: dict[str, Any]) -> None:

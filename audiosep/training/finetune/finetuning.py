@@ -33,6 +33,7 @@ from audiosep.query.encoder import QueryEncoder
 from audiosep.query.mini import MiniEncoder
 from audiosep.training.caption_table import CaptionTable
 from audiosep.training.engine.run_state import latest_checkpoint
+from audiosep.training.engine.runtime import check_start
 from audiosep.training.engine.trainer import Trainer
 from audiosep.training.engine.trainer_config import TrainerConfig
 from audiosep.training.finetune.finetune_task import FinetuneOptions, FinetuneTask
@@ -174,11 +175,13 @@ def finetune(
     Raises:
         DataError: too few recordings; the message says what to add.
         ModelError: no such base, or one that takes no words, or a folder of other files where the model goes.
+        DependencyError: a tracker is not installed.
         ConfigError: an impossible configuration, or a run folder of other recordings or another base.
     """
     config, sounds = config or FinetuneConfig(), Path(sounds)
     run_dir = Path(run_dir) if run_dir is not None else Path("runs") / f"finetune-{sounds.stem}"
     target = Path(out) if out is not None else default_output(sounds, config.full)
+    check_start(config.trainer(), run_dir)
     if config.full:
         check_model_place(target)
     folder = locate(base)
@@ -188,6 +191,7 @@ def finetune(
             f"{base} has only stems and takes no words to be taught: start from a model that does, as 'mini'"
         )
     clips = gather_clips(sounds, noise, config.held_back, config.on_error)
+    known_clips = [] if known is None else read_user_clips(Path(known), config.on_error)
     run_dir.mkdir(parents=True, exist_ok=True)
     _begin_run(run_dir, clips, folder / WEIGHTS)
     corpus = Corpus(clips, run_dir / "cache", model.sample_rate, on_error=config.on_error)
@@ -200,7 +204,7 @@ def finetune(
     save = _saver(trained, config, name, labels, facts, encoder)
     task = FinetuneTask(trained, model, encoder, corpus, config.options, config.seed, save)
     # Read now, so that nothing is wrong with them after the training.
-    known_scores = None if known is None else _known_scores(Path(known), run_dir, task, config.on_error)
+    known_scores = None if known is None else _known_scores(known_clips, run_dir, task, config.on_error)
     before = task.validate(task.base)
     logger.info("before: SI-SDRi %.2f dB on held-back clips", before["val/si_sdri"])
     parameters = sum(p.numel() for p in trainable_parameters(trained))
@@ -284,9 +288,9 @@ def _publish(best: Path, target: Path, base: Path, model: SeparationModel, full:
     return tuned.eval()
 
 
-def _known_scores(known: Path, run_dir: Path, task: FinetuneTask, on_error: OnError) -> HeldBackScores:
+def _known_scores(known: Sequence[Clip], run_dir: Path, task: FinetuneTask, on_error: OnError) -> HeldBackScores:
     """Measure on all recordings of `known`."""
-    clips = [dataclasses.replace(clip, split="val") for clip in read_user_clips(known, on_error)]
+    clips = [dataclasses.replace(clip, split="val") for clip in known]
     corpus = Corpus(clips, run_dir / "cache", task.corpus.sample_rate, on_error=on_error)
     captions = CaptionTable.build({text for clip in clips for text in clip.texts}, task.encoder)
     labels, options = {clip.label for clip in clips}, task.options
