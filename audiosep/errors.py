@@ -67,6 +67,20 @@ def did_you_mean(text: str, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
+def counted(count: int, noun: str, plural: str | None = None) -> str:
+    """A number of things, for messages.
+
+    Args:
+        count: how many.
+        noun: what one of them is.
+        plural: what several are; None: the noun and an s.
+
+    >>> counted(1, "file"), counted(2, "query", "queries")
+    ('1 file', '2 queries')
+    """
+    return f"{count} {noun if count == 1 else plural or f'{noun}s'}"
+
+
 def install_extra(extra: str) -> str:
     """How to install an optional part of this package, for messages.
 
@@ -120,7 +134,7 @@ class BatchError(AudioSepError):
         self.successes = list(successes)
         lines = [f"  {path}: {error}" for path, error in self.failures.items()]
         total = len(self.failures) + len(self.successes)
-        super().__init__("\n".join([f"{len(self.failures)} of {total} files failed:", *lines]))
+        super().__init__("\n".join([f"{len(self.failures)} of {counted(total, 'file')} failed:", *lines]))
 
     def __reduce__(self) -> tuple[type[BatchError], tuple[dict[Path, Exception], list[Path]]]:
         """What pickle needs: the error comes back whole from another process."""

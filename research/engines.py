@@ -27,7 +27,7 @@ from audiosep.api import load
 from audiosep.audio import read_audio
 from audiosep.audio.resampling import resample
 from audiosep.audio.synthetic import tone_and_noise
-from audiosep.errors import InputError
+from audiosep.errors import InputError, counted
 from audiosep.export.onnx import export
 from audiosep.inference.devices import running
 from audiosep.inference.openvino import compile_graph
@@ -199,7 +199,7 @@ def main(arguments: list[str] | None = None) -> None:
     scores = compare_engines(separator, sound, options.query, options.runs)
     ours = scores[0].seconds
     seconds = separator.model.window / rate
-    lines = [f"{separator.name}, one window of {seconds:.1f} s, query {options.query!r}, {threads} threads"]
+    lines = [f"{separator.name}, one window of {seconds:.1f} s, query {options.query!r}, {counted(threads, 'thread')}"]
     for score in scores:
         spread = f"({1000 * score.fastest:.0f} to {1000 * score.slowest:.0f})"
         quality = "" if score is scores[0] else f"  {score.snr_db:5.1f} dB"

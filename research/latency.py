@@ -18,7 +18,7 @@ from pathlib import Path
 
 from audiosep.audio.synthetic import tone_and_noise
 from audiosep.bench.pictures import rows_figure
-from audiosep.errors import AudioSepError, InputError
+from audiosep.errors import AudioSepError, InputError, counted
 from audiosep.evaluation.benchmarks import Benchmark
 from audiosep.evaluation.item_evaluation import EvaluationSettings
 from audiosep.evaluation.runner import run
@@ -157,7 +157,8 @@ def table(costs: Sequence[Cost], benchmark: Benchmark, threads: int) -> str:
             *(f"{cost.quality.groups[name]['si_sdri'].mean:.2f}" for name in groups),
         ]
         lines.append(" | ".join(cells))
-    notes = [f"{len(benchmark.items)} mixtures ({benchmark.description}), {threads} threads.", "SI-SDRi: 95% interval."]
+    mixtures = f"{counted(len(benchmark.items), 'mixture')} ({benchmark.description})"
+    notes = [f"{mixtures}, {counted(threads, 'thread')}.", "SI-SDRi: 95% interval."]
     notes += [f"{name}: {benchmark.groups[name]}." for name in groups if name in benchmark.groups]
     return "\n".join([*(f"| {line} |" for line in lines), "", *textwrap.wrap(" ".join(notes), 120)]) + "\n"
 

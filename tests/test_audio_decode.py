@@ -735,7 +735,7 @@ def test_the_next_decoder_goes_on_where_one_gives_up(tmp_path: Path, caplog: pyt
     with caplog.at_level(logging.WARNING):
         back, _ = read_audio(path)
     assert "PyAV reads on" in caplog.text
-    assert "gaps of 0." in caplog.text
+    assert "gaps of 0." in caplog.text or "gap of 0." in caplog.text
     assert back.shape[1] == 200_000
     whole = np.round(x * 2**23) / 2**23
     np.testing.assert_array_equal(back[:, :90_000], whole[:, :90_000])

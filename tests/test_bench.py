@@ -315,7 +315,7 @@ def test_peers_beside_each_other(
     systems = [line[0] for line in lines]
     assert systems[0] == "system"
     assert systems.count("test_bench:half") == 2
-    assert {"mini, fast, cpu torch fp32, 1 threads", "mini, best, cpu torch fp32, 1 threads"} <= set(systems)
+    assert {"mini, fast, cpu torch fp32, 1 thread", "mini, best, cpu torch fp32, 1 thread"} <= set(systems)
     mix, rate = read_audio(song_folder / "mixture.wav")
     level = scores({"vocals": mix}, rate, find_recording(song_folder).references)
     assert "test_bench:half: " in said

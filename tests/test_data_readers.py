@@ -39,7 +39,7 @@ def test_folders(tmp_path, caplog):
     ]
     assert {c.source_rate for c in clips} == {corpora.RATE}
     assert lengths(clips) == [len(X)] * 4
-    assert "left out: 1 recordings directly in" in caplog.text
+    assert "left out: 1 recording directly in" in caplog.text
     corpora.write(tmp_path / " _/1.wav", X)
     with pytest.raises(DataError, match=r"1\.wav: label is empty"):
         layouts.read_clips(tmp_path)

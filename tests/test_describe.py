@@ -445,7 +445,7 @@ def test_the_verb_goes_on_where_it_was_stopped_and_replaces_nothing(
     document = json.loads(said.out)
     assert document["error"]["type"] == "Cancelled"
     assert [Path(one["input"]).name for one in document["results"]] == ["a.wav", "b.wav"]
-    assert "2 of 3 recordings are finished (--skip-existing" in said.err
+    assert "2 of 3 recordings finished (--skip-existing" in said.err
     (out / "a (sounds).csv").write_text("mine")
     (out / "a (sounds).srt").unlink()
     stop = ""

@@ -400,7 +400,7 @@ def test_what_was_made_otherwise_is_not_taken_for_what_is_asked(
     code, _, err = run(*command, "--skip-existing")
     assert (code, "was made with other options or by another model" in err, "--overwrite" in err) == (1, True, True)
     code, _, err = run(*command, *first, "--skip-existing")
-    assert (code, "1 recording has its outputs already" in err) == (0, True)
+    assert (code, "outputs of 1 recording exist already" in err) == (0, True)
 
 
 def test_python_and_the_command_line_know_each_others_outputs(
@@ -412,7 +412,7 @@ def test_python_and_the_command_line_know_each_others_outputs(
     for sounds in (["piano"], ["dog", "--not", "rain", "--weight", "2"]):
         command = ("separate", songs, *sounds, "-o", tmp_path / "out", "-m", tiny_folder, "--no-residual")
         code, _, err = run(*command, "--skip-existing")
-        assert (code, "3 recordings have their outputs already" in err) == (0, True), err
+        assert (code, "outputs of 3 recordings exist already" in err) == (0, True), err
 
 
 @pytest.mark.parametrize(
@@ -567,11 +567,11 @@ def test_a_cancelled_job_says_what_is_done_and_leaves_no_empty_folder(
     stop = 1
     command = ("separate", songs, "piano", "-m", tiny_folder)
     code, out, err = run(*command, "-o", tmp_path / "none" / "deep")
-    assert (code, out, "0 of 3 recordings are finished" in err) == (130, "", True)
+    assert (code, out, "0 of 3 recordings finished" in err) == (130, "", True)
     assert not (tmp_path / "none").exists()
     stop = 3
     code, out, err = run(*command, "-o", tmp_path / "two", "--json")
-    assert (code, "2 of 3 recordings are finished" in err) == (130, True)
+    assert (code, "2 of 3 recordings finished" in err) == (130, True)
     document = json.loads(out)
     assert (document["error"]["type"], len(document["results"])) == ("Cancelled", 2)
 

@@ -132,7 +132,7 @@ def test_an_example_counts_once_by_what_it_sounds(
     once = sounds.remember("kettle", clips[:2], separator)
     assert not caplog.records
     again = sounds.remember("kettle", [clips[0], tmp_path / "same.flac", clips[2]], separator, keep_audio=True)
-    assert "2 of 3 examples sound exactly as others of 'kettle' do, and count once" in caplog.text
+    assert "'kettle': 2 of 3 examples, exact copies of others, count once" in caplog.text
     assert [one.file for one in again.examples] == ["kettle0.wav", "kettle1.wav", "kettle2.wav"]
     assert [bool(one.audio) for one in again.examples] == [True, False, True]
     assert torch.equal(again.examples[0].embedding, once.examples[0].embedding.half().float())
@@ -170,7 +170,7 @@ def test_bad_examples_are_all_named_and_nothing_is_remembered(
         sounds.remember("kettle", tmp_path / "silent night.wav", separator)
     with pytest.raises(InputError, match=r"it ends at 1\.00 s, before 5\.00 s"):
         sounds.remember("kettle", (np.ones((1, RATE)), RATE), separator, at=[(5, 6)])
-    with pytest.raises(AudioError, match=r"1 examples: there is no file none\.wav"):
+    with pytest.raises(AudioError, match=r"1 example: there is no file none\.wav"):
         sounds.remember("kettle", [*clips, "none.wav"], separator)
     assert not sounds
 
@@ -374,7 +374,7 @@ def test_the_command(
     assert main(["remember", "Our Bell", str(clips[2]), "--at", "0.1-0.4", "--keep-audio", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["examples"] == 1
     assert main(["sounds", "list"]) == 0
-    assert capsys.readouterr().out.splitlines() == ["dog  2 examples", "Our Bell  1 examples"]
+    assert capsys.readouterr().out.splitlines() == ["dog  2 examples", "Our Bell  1 example"]
     assert main(["sounds", "show", "our bell", "--json"]) == 0
     (example,) = json.loads(capsys.readouterr().out)["examples"]
     assert (example["file"], example["start"], example["seconds"]) == ("kettle2.wav", 0.1, 0.3)
@@ -387,7 +387,7 @@ def test_the_command(
     write_audio(tmp_path / "kettle0 (dog).wav", np.full((1, RATE), 0.1, np.float32), RATE, tags={"software": MARK})
     assert main(["remember", "kettles", str(tmp_path)]) == 0
     told = capsys.readouterr().err
-    assert "1 outputs of audiosep are left out" in told
+    assert "left out: 1 output of audiosep, such as" in told
     assert "'kettles' is remembered: 3 examples" in told
     assert main(["remember", "x", str(tmp_path / "none.wav")]) == 1
     assert "there is no file" in capsys.readouterr().err

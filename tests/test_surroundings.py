@@ -205,7 +205,7 @@ def test_other_signals_leave_nothing_half_written_either(
     before = signal.signal(number, lambda *_: None)  # nohup has set it to be ignored, which is left so
     code, _, err = run("separate", folder / NAMES[0], "piano", "-o", out, "-m", tiny_folder, "--json-lines")
     signal.signal(number, before)
-    assert (code, "0 of 1 recordings are finished" in err) == (130, True), err
+    assert (code, "0 of 1 recording finished" in err) == (130, True), err
     assert not out.exists()
 
 

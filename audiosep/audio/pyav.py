@@ -25,7 +25,7 @@ from audiosep.audio.speakers import layout_mask
 from audiosep.audio.tags import mp4_tempo
 from audiosep.audio.timeline import Timeline, lateness
 from audiosep.audio.tracks import AudioTrack, choose_track
-from audiosep.errors import install_extra
+from audiosep.errors import counted, install_extra
 
 logger = logging.getLogger(__name__)
 
@@ -171,9 +171,9 @@ class AvSource:
         if self._damaged:
             seconds = position / self.info.sample_rate
             logger.warning(
-                "%s is damaged: left out %d packets that do not decode, read %.2f s",
+                "%s is damaged: left out undecodable %s, read %.2f s",
                 self.name,
-                self._damaged,
+                counted(self._damaged, "packet"),
                 seconds,
             )
 

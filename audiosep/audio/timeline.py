@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Sequence
 
+from audiosep.errors import counted
+
 logger = logging.getLogger(__name__)
 
 _ROUNDING = 0.0015  # seconds, of the two time stamps of a difference: Matroska has milliseconds
@@ -102,9 +104,9 @@ def report_gaps(name: str, gaps: Sequence[tuple[float, float]]) -> None:
     """
     if gaps:
         logger.warning(
-            "%s: its sound has %d gaps of %.2f s in all, the first at %.2f s: silence fills them",
+            "%s: its sound has %s of %.2f s in all, the first at %.2f s, filled with silence",
             name,
-            len(gaps),
+            counted(len(gaps), "gap"),
             sum(duration for _, duration in gaps),
             gaps[0][0],
         )

@@ -12,7 +12,7 @@ import torch
 
 from audiosep import metrics
 from audiosep.audio import is_recording, read_audio
-from audiosep.errors import InputError
+from audiosep.errors import InputError, counted
 
 _MIXTURES = ("mix", "mixture")
 
@@ -47,7 +47,8 @@ def find_recording(place: Path) -> BenchRecording:
     if len(mixtures) != 1 or len(files) < 2:
         raise InputError(
             f"{place}: a folder must hold one mix.wav or mixture.wav and the true sounds beside it, such as vocals.wav "
-            f"(any format); there are {len(mixtures)} mixtures and {len(files) - len(mixtures)} other recordings"
+            f"(any format); there are {counted(len(mixtures), 'mixture')} and "
+            f"{counted(len(files) - len(mixtures), 'other recording')}"
         )
     return BenchRecording(mixtures[0], {path.stem: path for path in files if path not in mixtures})
 

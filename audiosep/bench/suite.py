@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from audiosep.bench.case import Case, CaseFacts, CaseRunner, Findings, Times
 from audiosep.bench.comparison import OtherImplementation, names_callable, peer_case
 from audiosep.bench.object_process import ObjectProcess
-from audiosep.errors import InputError
+from audiosep.errors import InputError, counted
 from audiosep.inference.environment import environment
 from audiosep.inference.options import Engine, Options, Quality
 from audiosep.weights.catalogue import locate
@@ -92,8 +92,7 @@ class Measurement:
     @property
     def task(self) -> str:
         """What was separated: "stems", "1 query", "2 queries" ..."""
-        count = 0 if self.case.queries is None else len(self.case.queries)
-        return {0: "stems", 1: "1 query"}.get(count, f"{count} queries")
+        return counted(len(self.case.queries), "query", "queries") if self.case.queries else "stems"
 
     @property
     def real_time_factor(self) -> float:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from audiosep.bench.suite import Measurement
+from audiosep.errors import counted
 
 HEAD = ("system", "task", "recording", "separate, s", "times real time", "peak memory, MB", "SI-SDR, dB")
 
@@ -66,7 +67,8 @@ def system_label(measured: Measurement) -> str:
     """The model of a case and how it computes, in one line."""
     facts = measured.facts
     quality = "" if measured.case.queries is None else f", {measured.case.quality}"
-    return f"{facts.model}{quality}, {facts.device} {facts.engine} {facts.precision}, {facts.threads} threads"
+    threads = counted(facts.threads, "thread")
+    return f"{facts.model}{quality}, {facts.device} {facts.engine} {facts.precision}, {threads}"
 
 
 def text(found: Sequence[TableRow]) -> str:

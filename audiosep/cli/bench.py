@@ -13,7 +13,7 @@ import typer
 from audiosep.audio.limits import MAX_SECONDS
 from audiosep.cli import common
 from audiosep.cli.standard_error import Terminal, progress_bar
-from audiosep.errors import InputError
+from audiosep.errors import InputError, counted
 from audiosep.inference.options import Engine, Options, Quality
 from audiosep.inference.threads import check_threads
 
@@ -157,10 +157,11 @@ def document(measured: Measurement) -> dict[str, Any]:
 def describe(measured: Measurement) -> str:
     """A measurement as text."""
     case, facts, findings, factor = measured.case, measured.facts, measured.findings, measured.real_time_factor
+    threads = counted(facts.threads, "thread")
     rows = {
-        "model": f"{facts.model} on {facts.device} by {facts.engine}, {facts.precision}, {facts.threads} threads",
+        "model": f"{facts.model} on {facts.device} by {facts.engine}, {facts.precision}, {threads}",
         "task": f"{measured.task}: {', '.join(case.queries)}; {case.quality}" if case.queries else measured.task,
-        "recording": f"{facts.audio_seconds:.1f} s, {facts.sample_rate} Hz, {facts.channels} channels",
+        "recording": f"{facts.audio_seconds:.1f} s, {facts.sample_rate} Hz, {counted(facts.channels, 'channel')}",
         "start": f"{facts.start_seconds:.2f} s from a fresh process to the loaded model",
         "first sample": f"{facts.first_sample_seconds:.2f} s later, {facts.latency_seconds:.2f} s behind the input",
         "file to files": f"{_spread(measured.total)} s, median (least to largest) of {measured.runs}",

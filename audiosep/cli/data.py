@@ -12,7 +12,7 @@ import typer
 from audiosep.audio.limits import MAX_RATE, MIN_RATE
 from audiosep.cli import common, outputs
 from audiosep.cli.standard_error import Terminal, progress_bar
-from audiosep.errors import Cancelled, InputError
+from audiosep.errors import Cancelled, InputError, counted
 
 if TYPE_CHECKING:
     from audiosep.data.check import ManifestReport
@@ -128,7 +128,7 @@ def extend(
         common.emit(summary | {"splits": _splits(found.clips)})
     elif not quiet:
         _list("left out", [f"{name}: {reason}" for name, reason in found.left_out.items()])
-        print(f"{len(added)} clips added, {sum(clip.seconds for clip in added) / 3600:.2f} h")
+        print(f"{counted(len(added), 'clip')} added, {sum(clip.seconds for clip in added) / 3600:.2f} h")
         print(out)
 
 
@@ -219,7 +219,8 @@ def recipe(
     if as_json:
         common.emit({"recipe": str(out), "entries": len(drawn.entries), "groups": dict(groups)})
     elif not quiet:
-        print(f"{len(drawn.entries)} mixtures: " + ", ".join(f"{name} {count}" for name, count in groups.items()))
+        mixtures = counted(len(drawn.entries), "mixture")
+        print(f"{mixtures}: " + ", ".join(f"{name} {count}" for name, count in groups.items()))
         print(out)
 
 
@@ -256,7 +257,7 @@ def captions(
     if as_json:
         common.emit({"captions": str(out), "texts": len(table.captions), "dimension": table.embeddings.shape[1]})
     elif not quiet:
-        print(f"{len(table.captions)} texts")
+        print(counted(len(table.captions), "text"))
         print(out)
 
 
@@ -275,7 +276,7 @@ def _splits(clips: Sequence[Clip]) -> dict[str, tuple[int, float]]:
 
 def _print(report: ManifestReport, labels: int, audio: bool) -> None:
     families = sorted({family for hours in report.hours.values() for family in hours})
-    print(f"{report.clips} clips, {report.seconds / 3600:.2f} h, {len(report.labels)} labels")
+    print(f"{counted(report.clips, 'clip')}, {report.seconds / 3600:.2f} h, {counted(len(report.labels), 'label')}")
     print("hours   " + "".join(f"{family:>14}" for family in families))
     for name, hours in report.hours.items():
         print(f"{name:8}" + "".join(f"{hours.get(family, 0.0):14.2f}" for family in families))

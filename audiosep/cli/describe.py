@@ -21,7 +21,7 @@ from audiosep.cli.manifests import read_inputs
 from audiosep.cli.reporting import failure_entry, failure_line
 from audiosep.cli.several import load_for
 from audiosep.cli.standard_error import Bar, Terminal, progress_bar
-from audiosep.errors import AudioError, AudioSepError, Cancelled, InputError, ModelError, QueryError
+from audiosep.errors import AudioError, AudioSepError, Cancelled, InputError, ModelError, QueryError, counted
 
 if TYPE_CHECKING:
     from audiosep.hearing.description import Description
@@ -280,7 +280,7 @@ def describe(
     common.logs_to(terminal, verbose, quiet)
     listening = _Listening(terminal, as_json, files, tasks, failures)
     if listening.skipped and not quiet:
-        terminal.print(f"{len(listening.skipped)} of {len(files)} recordings have their files already")
+        terminal.print(f"files of {len(listening.skipped)} of {counted(len(files), 'recording')} exist already")
     if not tasks:
         return listening.end(chosen.model)
     separator, fitting = load_for(jobs, chosen)
@@ -296,7 +296,7 @@ def describe(
             seen = terminal.is_terminal and not quiet
             listening.run(hear, [seconds_of(path, part) if seen else 1.0 for path in tasks], fitting, bar)
     except KeyboardInterrupt:
-        done = f"cancelled; {len(listening.results)} of {len(tasks)} recordings are finished"
+        done = f"cancelled; {len(listening.results)} of {counted(len(tasks), 'recording')} finished"
         return listening.end(
             separator.name, Cancelled(f"{done} (--skip-existing goes on with the others)" if kinds else done)
         )

@@ -18,7 +18,7 @@ import typer
 
 import audiosep
 from audiosep.cli import common
-from audiosep.errors import AudioSepError, ModelError, install_extra
+from audiosep.errors import AudioSepError, ModelError, counted, install_extra
 
 app = common.application()
 
@@ -114,7 +114,7 @@ def _torch() -> Check:
     from audiosep.inference.threads import available_cpus, use_threads
 
     build = f"CUDA {torch.version.cuda}" if torch.version.cuda else "no CUDA"
-    threads = f"{use_threads()} threads of {available_cpus()} CPUs"
+    threads = f"{counted(use_threads(), 'thread')} of {counted(available_cpus(), 'CPU')}"
     return Check("torch", "ok", f"{torch.__version__} ({build}), {threads}")
 
 

@@ -11,7 +11,7 @@ import typer
 from audiosep.cli import common, outputs
 from audiosep.cli.choices import DEVICES, choice
 from audiosep.cli.standard_error import Terminal
-from audiosep.errors import InputError
+from audiosep.errors import InputError, counted
 
 if TYPE_CHECKING:
     from audiosep.training.finetune.finetuning import FinetuneReport
@@ -124,7 +124,8 @@ def _output(out: Path | None, sounds: Path, full: bool) -> Path:
 
 
 def _show(report: FinetuneReport) -> None:
-    print(f"trained {report.parameters / 1e6:.2f} M parameters, {report.steps} steps, {report.minutes:.1f} minutes")
+    steps = counted(report.steps, "step")
+    print(f"trained {report.parameters / 1e6:.2f} M parameters, {steps}, {report.minutes:.1f} minutes")
     print(f"{'held-back mixtures of two sounds at 0 dB':44} {'before':>9} {'after':>9}")
     rows = [("", report.before, report.after), ("known: ", report.known_before, report.known_after)]
     for prefix, before, after in rows:

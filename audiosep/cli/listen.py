@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from audiosep.cli import common, outputs
+from audiosep.errors import counted
 
 app = common.application("Listening tests by ITU-R BS.1534 (MUSHRA).")
 
@@ -44,7 +45,7 @@ def make(
     if as_json:
         common.emit({"page": str(out), "key": str(key_path(out))} | describe(key))
         return
-    print(f"{out}: {len(key.trials)} items; give it to the listeners")
+    print(f"{out}: {counted(len(key.trials), 'item')}; give it to the listeners")
     print(f"{key_path(out)}: which version is which; keep it")
 
 

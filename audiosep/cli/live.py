@@ -18,7 +18,7 @@ from audiosep.audio.limits import MAX_CHANNELS, MAX_RATE, MIN_RATE
 from audiosep.cli import common
 from audiosep.cli.choices import choice
 from audiosep.cli.standard_error import Terminal
-from audiosep.errors import InputError
+from audiosep.errors import InputError, counted
 from audiosep.query.stem_words import stem_of
 
 if TYPE_CHECKING:
@@ -226,8 +226,8 @@ def _summary(statistics: LiveStatistics) -> str:
         f"{statistics.received / statistics.sample_rate:.1f} s",
         f"real-time factor {'-' if factor is None else f'{factor:.3f}'}",
         f"latency {statistics.latency / statistics.sample_rate:.3f} s",
-        f"{statistics.dropped} of {statistics.blocks} blocks dropped",
+        f"{statistics.dropped} of {counted(statistics.blocks, 'block')} dropped",
     ]
     parts += [f"{statistics.missed / statistics.sample_rate:.2f} s played as silence"] if statistics.missed else []
-    parts += [f"{statistics.clipped} samples clipped"] if statistics.clipped else []
+    parts += [f"{counted(statistics.clipped, 'sample')} clipped"] if statistics.clipped else []
     return ", ".join(parts)

@@ -10,6 +10,7 @@ import typer
 from audiosep.cli import common
 from audiosep.cli.standard_error import Terminal
 from audiosep.cli.times import spans
+from audiosep.errors import counted
 
 app = common.application()
 
@@ -59,7 +60,7 @@ def remember(
     if not quiet:
         more = "was added to" if len(sound.examples) > before else "had these examples already"
         done = more if before else "is remembered"
-        terminal.print(f"{sound.name!r} {done}: {len(sound.examples)} examples")
+        terminal.print(f"{sound.name!r} {done}: {counted(len(sound.examples), 'example')}")
         if hides:
             terminal.print(
                 f"{separator.name} knows {sound.name!r} itself: from now on your examples answer instead "

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import audiosep
 from audiosep.cli import common
 from audiosep.cli.standard_error import Bar, Terminal
-from audiosep.errors import Cancelled
+from audiosep.errors import Cancelled, counted
 from audiosep.output.batch_report import BatchEvent, BatchReport, FileResult, FinishedFile
 
 if TYPE_CHECKING:
@@ -66,8 +66,7 @@ class Reporter:
         for one in skipped:
             self._line({"event": "skipped", **_finished(one)})
         if skipped and not self._quiet and not self._json_lines:
-            count = "1 recording has its" if len(skipped) == 1 else f"{len(skipped)} recordings have their"
-            self._terminal.print(f"{count} outputs already")
+            self._terminal.print(f"outputs of {counted(len(skipped), 'recording')} exist already")
         for path, error in failures.items():
             self.outcome(path, error)
 
@@ -118,13 +117,13 @@ class Reporter:
         if self._as_json:
             common.emit(document(report, about, explain=self._explain))
         if report.failures:
-            self._terminal.print(f"audiosep: {len(report.failures)} of {sum(counts.values())} files failed")
+            self._terminal.print(f"audiosep: {len(report.failures)} of {counted(sum(counts.values()), 'file')} failed")
 
     def cancelled(self) -> None:
         """The user has cancelled the job: say what is done."""
         done = len(self.report.results)
         error = Cancelled(
-            f"cancelled; {done} of {self.total} recordings are finished, and no half-written file is left "
+            f"cancelled; {done} of {counted(self.total, 'recording')} finished, and no half-written file is left "
             "(--skip-existing goes on with the others)"
         )
         self._terminal.print(f"audiosep: {error}")
@@ -155,15 +154,17 @@ def _remarks(result: FileResult) -> Iterator[str]:
     elif result.gain != 1.0:
         yield f"all outputs were multiplied by {result.gain:.4f} so that none clips (--on-clip float keeps the level)"
     if result.clipped:
-        yield f"{result.clipped} samples were saturated (--on-clip gain or float avoids it)"
+        yield f"saturated: {counted(result.clipped, 'sample')} (--on-clip gain or float avoids it)"
 
 
 def explained(result: FileResult) -> Iterator[str]:
     """The prototypes and estimates behind each text query of a recording, a line for each."""
     for name, explanation in result.explanation.items():
-        labels = [f"{label} {share:.0%} ({count} recordings)" for label, share, count in explanation.labels[:_LABELS]]
+        known = [(label, share, counted(count, "recording")) for label, share, count in explanation.labels[:_LABELS]]
+        labels = [f"{label} {share:.0%} ({recordings})" for label, share, recordings in known]
         if explanation.own:
-            labels = [f"your own sound {label!r} ({count} examples)" for label, _, count in explanation.labels]
+            own = [(label, counted(count, "example")) for label, _, count in explanation.labels]
+            labels = [f"your own sound {label!r} ({examples})" for label, examples in own]
         ways = [f"{way} {weight:.0%}" for way, weight in explanation.ways.items()]
         yield f"{name}: from {', '.join(labels)}" + (f"; estimates: {', '.join(ways)}" if ways else "")
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from audiosep.cli import common
-from audiosep.errors import InputError
+from audiosep.errors import InputError, counted
 
 if TYPE_CHECKING:
     from audiosep.query.own_sound import OwnSound
@@ -28,7 +28,7 @@ def list_sounds(sounds: common.SoundsFile = None, as_json: common.AsJson = False
         common.emit(entries)
         return
     for entry in entries:
-        common.say(f"{entry['name']}  {len(entry['examples'])} examples")
+        common.say(f"{entry['name']}  {counted(len(entry['examples']), 'example')}")
 
 
 @app.command()

@@ -10,6 +10,7 @@ import typer
 
 from audiosep.cli import common, outputs
 from audiosep.cli.standard_error import Terminal
+from audiosep.errors import counted
 
 app = common.application()
 
@@ -76,7 +77,7 @@ def train(
         common.emit(dataclasses.asdict(result))
     else:
         ended = "stopped" if result.interrupted else "finished"
-        print(f"{ended} after {result.step} steps, {result.minutes:.1f} minutes: {run_dir}")
+        print(f"{ended} after {counted(result.step, 'step')}, {result.minutes:.1f} minutes: {run_dir}")
         for name, value in sorted(without_labels(result.metrics).items()):
             print(f"  {name:32} {value:8.3f}")
     return common.CANCELLED if result.interrupted else common.DONE

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from audiosep.audio.samples import Array
 from audiosep.data.clip_audio import ClipKeys, decode_many
 from audiosep.data.manifest import Clip
-from audiosep.errors import AudioError
+from audiosep.errors import AudioError, counted
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +88,7 @@ class Cache:
     def _decode_missing(self, missing: dict[str, Clip]) -> dict[str, AudioError]:
         if not missing:
             return {}
-        log.info("decoding %d clips into %s", len(missing), self.folder)
+        log.info("decoding %s into %s", counted(len(missing), "clip"), self.folder)
         keys, todo = list(missing), list(missing.values())
         errors: dict[str, AudioError] = {}
         # A unique name: a process that died may have left another part.

@@ -15,7 +15,7 @@ from audiosep.data.manifest import STEMS, Clip
 from audiosep.data.queries import STEM_CAPTIONS
 from audiosep.data.reading import SPLIT_NAMES, OnError, audio_files, collect, label_of, label_text, probed
 from audiosep.data.text_files import read_json, read_text
-from audiosep.errors import AudioError, ConfigError, DataError, InputError
+from audiosep.errors import AudioError, ConfigError, DataError, InputError, counted
 from audiosep.weights.configs import from_dict
 
 log = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ def read_folders(folder: str | Path, on_error: OnError = "raise") -> list[Clip]:
     if not files:
         raise DataError(f"{folder}: no audio in subfolders; expected {folder.name}/<label>/*.wav")
     if loose := len(found) - len(files):
-        log.warning("left out: %d recordings directly in %s, in no folder that names their sound", loose, folder)
+        log.warning("left out: %s directly in %s, where no folder names the sound", counted(loose, "recording"), folder)
 
     def clip(path: Path) -> Clip:
         parts = path.relative_to(folder).parts

@@ -13,7 +13,7 @@ from audiosep.audio import AudioInfo, is_recording, probe
 from audiosep.audio.limits import check_channels, check_rate
 from audiosep.data.manifest import Clip, Split
 from audiosep.data.text_files import read_text
-from audiosep.errors import AudioError, AudioSepError, DataError, InputError, missing_file
+from audiosep.errors import AudioError, AudioSepError, DataError, InputError, counted, missing_file
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +105,7 @@ def _check_header(clip: Clip, info: AudioInfo) -> None:
         raise AudioError(f"{clip.path} holds no samples: export it again")
     if clip.channel is not None and clip.channel >= info.channels:
         raise AudioError(
-            f"{clip.path} has {info.channels} channels, counted from 0: there is no channel {clip.channel}"
+            f"{clip.path} has {counted(info.channels, 'channel')}, counted from 0: there is no channel {clip.channel}"
         )
     if info.samples is not None:
         length = info.samples / info.sample_rate

@@ -23,7 +23,7 @@ from audiosep.data.corpus import Corpus
 from audiosep.data.labels import label_table
 from audiosep.data.manifest import STEMS, Clip
 from audiosep.data.validation_recipe import Excerpt, RecipeAudio, RecipeEntry, ValidationRecipe
-from audiosep.errors import DataError
+from audiosep.errors import DataError, counted
 from audiosep.weights.configs import from_dict, to_dict
 
 SECONDS = 5.0
@@ -66,8 +66,8 @@ class _Drawer:
         self.zero = [clip for clip in corpus.clips if clip.split == "zero"]
         if (labels := len({clip.label for clip in self.val})) < 2:
             raise DataError(
-                f"the held-back clips (split val) have {labels} labels, and a recipe mixes two: build the manifest "
-                "from more recordings of more sounds, and let --split hold some back"
+                f"the held-back clips (split val) have {counted(labels, 'label')}, and a recipe mixes two: build the "
+                "manifest from more recordings of more sounds, and let --split hold some back"
             )
         test = [clip for clip in corpus.clips if clip.split == "test" and self.audio.seconds(clip.id) >= _SHORTEST]
         own = sorted({clip.family for clip in self.val} - set(SOUND_FAMILIES))

@@ -11,6 +11,7 @@ from string import Template
 from typing import Any
 
 from audiosep.audio import read_audio
+from audiosep.errors import counted
 from audiosep.evaluation.baselines import BASELINES, baseline_class
 from audiosep.evaluation.benchmarks import Benchmark
 from audiosep.evaluation.item_evaluation import EvaluationSettings, Row, example_file, slug
@@ -51,7 +52,7 @@ class EvaluationReport:
         """The whole report as Markdown, without pictures and sound."""
         parts = [f"# {self.title}"]
         for benchmark in self.benchmarks:
-            parts += [f"## {benchmark.name}", f"{benchmark.description}. {len(benchmark.items)} items."]
+            parts += [f"## {benchmark.name}", f"{benchmark.description}. {counted(len(benchmark.items), 'item')}."]
             parts += [table.markdown() for table in self._tables(benchmark)]
         parts += ["## Systems", *(f"- **{name}**: {about}" for name, about in self.abouts().items())]
         parts += ["## Measures", *(f"- **{MEASURES[m].title}**: {MEASURES[m].definition}" for m in self.measures())]
@@ -70,7 +71,7 @@ class EvaluationReport:
         parts = []
         for benchmark in self.benchmarks:
             parts += [f"<h2>{escape(benchmark.name)}</h2>"]
-            parts += [f"<p>{escape(benchmark.description)}. {len(benchmark.items)} items.</p>"]
+            parts += [f"<p>{escape(benchmark.description)}. {counted(len(benchmark.items), 'item')}.</p>"]
             parts += [table.html() for table in self._tables(benchmark)]
             summaries = self.summaries[benchmark.name]
             parts += [system_chart(summaries, self._rows(benchmark)), *map(label_chart, summaries)]

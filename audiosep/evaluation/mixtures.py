@@ -14,7 +14,7 @@ from audiosep.data.clip_audio import ShardReader, mono_clip
 from audiosep.data.labels import label_table
 from audiosep.data.layouts import read_clips
 from audiosep.data.manifest import SPLITS, Clip, read_manifest
-from audiosep.errors import DataError
+from audiosep.errors import DataError, counted
 from audiosep.evaluation.benchmarks import Benchmark, Item, Scene, Target
 from audiosep.query.query import Query
 
@@ -106,8 +106,9 @@ def read_manifest_mixtures(
             rate=rate,
         )
         items.append(_item(index, plan, queried))
-    what = f"{mixtures} mixtures of {sources} clips of {root.name} ({split}), within {level:g} dB, "
-    return Benchmark(root.stem, tuple(items), f"{what}{absent:.0%} with a query for an absent sound, seed {seed}", root)
+    what = f"{counted(mixtures, 'mixture')} of {sources} clips of {root.name} ({split})"
+    how = f"within {level:g} dB, {absent:.0%} with a query for an absent sound, seed {seed}"
+    return Benchmark(root.stem, tuple(items), f"{what}, {how}", root)
 
 
 def render(plan: MixturePlan) -> Scene:
@@ -127,7 +128,7 @@ def render(plan: MixturePlan) -> Scene:
 
 def _item(index: int, plan: MixturePlan, queried: Clip) -> Item:
     target = Target("target", Query(text=plan.text), queried.label, (queried.stem,) if queried.stem else ())
-    group = "absent" if plan.absent else f"{len(plan.clips)} sources"
+    group = "absent" if plan.absent else counted(len(plan.clips), "source")
     version = repr((plan.gains, plan.seconds, plan.rate, [clip.id for clip in plan.clips]))
     return Item(f"{index:05d}", (target,), partial(render, plan), group, version, {"family": queried.family})
 

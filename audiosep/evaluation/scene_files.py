@@ -11,7 +11,7 @@ import numpy as np
 
 from audiosep.audio import read_audio, resample
 from audiosep.audio.samples import Array
-from audiosep.errors import DataError
+from audiosep.errors import DataError, counted
 from audiosep.evaluation.benchmarks import Scene
 
 
@@ -136,9 +136,9 @@ def _read(source: SourceFile, rate: int | None, mono: bool) -> tuple[Array, int]
 def _fit(x: Array, samples: int, channels: int, name: str) -> Array:
     # 0.1 s at 44.1 kHz: codecs and editors add or drop a frame; a larger difference means another recording.
     if abs(x.shape[-1] - samples) > 4410:
-        raise DataError(f"{name} has {x.shape[-1]} samples, its mixture {samples}: not the same recording")
+        raise DataError(f"{name} has {counted(x.shape[-1], 'sample')}, its mixture {samples}: not the same recording")
     if len(x) not in (1, channels):
-        raise DataError(f"{name} has {len(x)} channels, its mixture {channels}")
+        raise DataError(f"{name} has {counted(len(x), 'channel')}, its mixture {channels}")
     cut = np.pad(x[:, :samples], ((0, 0), (0, max(0, samples - x.shape[-1]))))
     return np.ascontiguousarray(np.broadcast_to(cut, (channels, samples)))
 

@@ -27,7 +27,7 @@ from audiosep.audio.limits import check_channels, check_rate
 from audiosep.audio.polyphase import live_resampler
 from audiosep.audio.resampling import StreamResampler
 from audiosep.audio.samples import Array
-from audiosep.errors import InputError
+from audiosep.errors import InputError, counted
 from audiosep.hearing.activity import Activity, ActivityMeter
 from audiosep.inference.explanation import Explanation
 from audiosep.inference.overlap_add import OverlapAdd, Shifts
@@ -191,7 +191,7 @@ class Stream:
             raise InputError("this stream is finished: open a new one for the next recording")
         mix, self._restore = as_array(block, empty=True)
         if mix.shape[0] != self.channels:
-            raise InputError(f"this stream has {self.channels} channels, got a block of shape {mix.shape}")
+            raise InputError(f"this stream has {counted(self.channels, 'channel')}, got a block of shape {mix.shape}")
         mix = mix.copy()  # the caller may write its next block into the same memory
         self.received += mix.shape[1]
         self._waiting.append(mix)

@@ -8,7 +8,7 @@ import statistics
 import time
 from pathlib import Path
 
-from audiosep.errors import InputError
+from audiosep.errors import InputError, counted
 
 logger = logging.getLogger(__name__)
 
@@ -117,5 +117,5 @@ def use_threads(count: int | None = None) -> int:
 
     count = threads_for(torch.get_num_threads()) if count is None else check_threads(count)
     torch.set_num_threads(count)
-    logger.info("%d threads of %d CPUs", count, available_cpus())
+    logger.info("%s of %s", counted(count, "thread"), counted(available_cpus(), "CPU"))
     return torch.get_num_threads()

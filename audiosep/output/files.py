@@ -24,7 +24,7 @@ from audiosep.audio.speakers import layout_name, low_passed
 from audiosep.audio.stem_file import STEM_FILE, check_stem_file
 from audiosep.audio.video import VideoWriter
 from audiosep.audio.video_formats import check_sound
-from audiosep.errors import AudioError
+from audiosep.errors import AudioError, counted
 from audiosep.output.names import STDOUT
 from audiosep.output.output_options import OnClip
 from audiosep.output.sample_spool import SampleSpool
@@ -294,7 +294,10 @@ def _warn_of_chapters(format: str, chapters: Sequence[Chapter]) -> None:
     if chapters and format in WITHOUT_CHAPTERS:
         kept = ", ".join(name for name in FORMATS if name not in WITHOUT_CHAPTERS)
         logger.warning(
-            "%s has no place for the %d chapters of the recording: %s keep them", format, len(chapters), kept
+            "%s has no place for chapters, and the recording has %s: %s keep them",
+            format,
+            counted(len(chapters), "chapter"),
+            kept,
         )
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from audiosep.audio.formats import SUFFIXES, WITHOUT_SOUND, is_recording
 from audiosep.audio.inputs import is_opened
 from audiosep.audio.marker import UNMARKED, is_marked
-from audiosep.errors import InputError
+from audiosep.errors import InputError, counted
 
 logger = logging.getLogger(__name__)
 
@@ -119,9 +119,9 @@ def recordings_in(folder: Path, outputs: Path | None = None) -> list[Path]:
     ours += sorted(unmarked)
     if ours:
         logger.warning(
-            "%s: %d outputs of audiosep are left out, such as %s (name them to take them)",
+            "%s: left out: %s of audiosep, such as %s (name them to take them)",
             folder,
-            len(ours),
+            counted(len(ours), "output"),
             ours[0],
         )
     if left_out:

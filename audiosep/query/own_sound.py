@@ -20,7 +20,7 @@ from audiosep.audio.inputs import is_file, is_opened
 from audiosep.audio.samples import Array
 from audiosep.audio.spool import content_of, place_of
 from audiosep.audio.synthetic import tone_and_noise
-from audiosep.errors import AudioError, AudioSepError, InputError, ModelError, QueryError
+from audiosep.errors import AudioError, AudioSepError, InputError, ModelError, QueryError, counted
 from audiosep.query.encoder import SAME, QueryEncoder, encoder_probe
 from audiosep.query.example import Example, example_audio, excerpt
 from audiosep.query.prototypes import Prototypes, Recalled
@@ -187,7 +187,7 @@ def hear(
             problems.append(reason if name in reason else f"{name}: {reason}")
             unread += isinstance(error, AudioError | OSError)
     if problems:
-        message = f"nothing was remembered, because of {len(problems)} examples: " + "; ".join(problems)
+        message = f"nothing was remembered, because of {counted(len(problems), 'example')}: " + "; ".join(problems)
         raise AudioError(message) if unread == len(problems) else InputError(message)
     return tuple(found)
 

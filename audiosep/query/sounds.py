@@ -20,7 +20,7 @@ import filelock
 
 from audiosep.atomic import make_folder, remove_leftovers, write_bytes
 from audiosep.audio.inputs import is_file
-from audiosep.errors import AudioSepError, InputError, ModelError, missing_file
+from audiosep.errors import AudioSepError, InputError, ModelError, counted, missing_file
 from audiosep.hearing.spans import checked_spans
 from audiosep.query.encoder import QueryEncoder
 from audiosep.query.example import Example
@@ -136,7 +136,7 @@ class Sounds(Mapping[str, OwnSound]):
             sounds[key] = sound = OwnSound(title, before, now, listening).with_examples(heard)
         if repeated := len(before) + len(heard) - len(sound.examples):
             logger.warning(
-                "%d of %d examples sound exactly as others of %r do, and count once", repeated, len(heard), title
+                "%r: %d of %s, exact copies of others, count once", title, repeated, counted(len(heard), "example")
             )
         return sound
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from audiosep.errors import counted
 from audiosep.training.engine.runtime import step_seed
 from audiosep.training.engine.task import Task, set_train_mode
 from audiosep.training.engine.trainer_config import TrainerConfig
@@ -32,7 +33,7 @@ class StepMemory:
         total = (self.state + self.activations) / 1e9
         return (
             f"{total:.2f} GB a step: {self.state / 1e9:.2f} GB weights, gradients, optimizer and average, "
-            f"{self.activations / 1e9:.2f} GB activations for {self.items} queries"
+            f"{self.activations / 1e9:.2f} GB activations for {counted(self.items, 'query', 'queries')}"
         )
 
 
