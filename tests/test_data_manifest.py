@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
+import numpy as np
 import pytest
 
+from audiosep.audio import write_audio
+from audiosep.cli.manifests import read_inputs
 from audiosep.data.manifest import Clip, read_manifest, write_manifest
+from audiosep.data.readers import read_audiosep, read_csv
 from audiosep.errors import DataError
 
 
@@ -68,3 +73,26 @@ def test_nothing_is_written_when_two_clips_share_an_id(tmp_path):
     with pytest.raises(DataError, match="'a'"):
         write_manifest(tmp_path / "m.jsonl", [Clip("a", "x.wav", "x"), Clip("a", "y.wav", "y")])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_paths_in_manifests_and_tables_may_start_in_the_home_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    folder = tmp_path / "lists"
+    folder.mkdir()
+    audio = tmp_path / "a.wav"
+    write_audio(audio, np.full((1, 8000), 0.1, np.float32), 16000)
+    (folder / "m.jsonl").write_text(json.dumps({"id": "a", "path": "~/a.wav", "label": "dog"}))
+    (folder / "t.csv").write_text("path,label\n~/a.wav,dog\n")
+    (folder / "t.json").write_text(json.dumps({"data": [{"wav": "~/a.wav", "caption": "dog"}]}))
+    (folder / "list.txt").write_text("~/a.wav\n")
+    (folder / "m.m3u").write_text("#EXTM3U\n~/a.wav\n")
+    for clips in (read_manifest(folder / "m.jsonl"), read_csv(folder / "t.csv"), read_audiosep(folder / "t.json")):
+        assert [clip.path for clip in clips] == [str(audio)]
+    for name in ("list.txt", "m.m3u"):
+        assert read_inputs(folder / name) == [str(audio)]
+    (folder / "~x.wav").touch()
+    (folder / "list.txt").write_text("~x.wav\n")
+    assert read_inputs(folder / "list.txt") == [str(folder / "~x.wav")]

@@ -210,3 +210,15 @@ def test_the_documentation_has_every_option_of_a_task_with_its_default(task):
     for field in fields:
         if isinstance(field.default, bool | int | float | str):
             assert rows[field.name] == (str(field.default).lower() or "none"), field.name
+
+
+def test_texts_with_a_tilde_are_paths_in_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    path = tmp_path / "run.json"
+    content = {"task": "separation", "trainer": {"steps": 1, "init": "~/base"}, "data": {"manifest": "~/m.jsonl"}}
+    path.write_text(json.dumps(content | {"options": {"labels": ["~/a", "a~b"]}}))
+    config = run_config.read_run_config(path, ["data.cache=~/cache"])
+    assert config.trainer.init == str(tmp_path / "base")
+    assert config.task_options["data"] == {"manifest": str(tmp_path / "m.jsonl"), "cache": str(tmp_path / "cache")}
+    assert config.task_options["options"] == {"labels": [str(tmp_path / "a"), "a~b"]}

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from audiosep.audio.formats import is_recording
 from audiosep.errors import InputError, missing_file
+from audiosep.weights.catalogue import expand_home
 
 _TABLES = (".csv", ".tsv")
 _DELIMITERS = ";,\t"
@@ -156,7 +157,7 @@ def _is_comment(line: str, folder: Path) -> bool:
 
 
 def _located(name: str, folder: Path) -> str:
-    """The path of a name that may be a URL, be in quotes or in the code page of Windows, or have escapes of URLs."""
+    """The path of a name that may be a URL, be in quotes, in the code page of Windows or below "~", or have escapes."""
     from urllib.parse import unquote
 
     if name.strip().startswith("file://"):
@@ -164,7 +165,8 @@ def _located(name: str, folder: Path) -> str:
 
         return url2pathname(name.strip().removeprefix("file://").removeprefix("localhost"))
     windows = re.sub("[\udc80-\udcff]+", _on_windows, name)
-    others = (name, name.strip(), name.strip().strip("\"'"), unquote(name), windows, windows.strip())
+    bare = name.strip().strip("\"'")
+    others = (name, name.strip(), bare, unquote(name), windows, windows.strip(), str(expand_home(bare)))
     # Not Path.exists, which may raise.
     return next((one for one in dict.fromkeys(others) if one and os.path.exists(folder / one)), name)  # noqa: PTH110
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from audiosep.atomic import write_text
-from audiosep.data.text_files import read_text
+from audiosep.data.text_files import named_in, read_text
 from audiosep.errors import ConfigError, DataError
 from audiosep.weights.configs import from_dict, to_dict
 
@@ -91,7 +91,7 @@ class Clip:
 
 
 def read_manifest(path: str | Path) -> list[Clip]:
-    """Read a manifest; relative audio paths are joined to the manifest's folder.
+    """Read a manifest; relative audio paths start at the manifest's folder, and "~" is the home folder.
 
     Args:
         path: the manifest file.
@@ -116,7 +116,7 @@ def read_manifest(path: str | Path) -> list[Clip]:
         if clip.id in seen:
             raise DataError(f"{path}, line {number}: id {clip.id!r} is already used in line {seen[clip.id]}")
         seen[clip.id] = number
-        clips.append(dataclasses.replace(clip, path=str(path.parent / clip.path)))
+        clips.append(dataclasses.replace(clip, path=str(named_in(path, clip.path))))
     return clips
 
 

@@ -14,7 +14,7 @@ from audiosep.audio import is_recording
 from audiosep.data.manifest import STEMS, Clip
 from audiosep.data.queries import STEM_CAPTIONS
 from audiosep.data.reading import SPLIT_NAMES, OnError, audio_files, collect, label_of, label_text, probed
-from audiosep.data.text_files import read_json, read_text
+from audiosep.data.text_files import named_in, read_json, read_text
 from audiosep.errors import AudioError, ConfigError, DataError, InputError, counted
 from audiosep.weights.configs import from_dict
 
@@ -137,17 +137,16 @@ def read_audiosep(path: str | Path, on_error: OnError = "raise") -> list[Clip]:
         number, (wav, caption) = row
         if not isinstance(wav, str) or not wav.strip():
             raise DataError(f"{path}, item {number}: wav must be the path of a recording, got {wav!r}")
-        audio = Path(wav)
         captions = [caption] if isinstance(caption, str) else caption
         texts = isinstance(captions, list) and captions and all(isinstance(text, str) for text in captions)
         if not texts or not captions[0].strip():
             raise DataError(f"{path}, item {number}: caption must be a text or a list of texts, got {caption!r}")
         return probed(
-            path.parent / audio,
+            named_in(path, wav),
             id=f"{path.stem}-{number:06d}",
             label=label_text(captions[0]),
             captions=captions,
-            group=f"file:{audio.as_posix()}",
+            group=f"file:{Path(wav).as_posix()}",
         )
 
     return collect(list(enumerate(pairs)), clip, on_error)
@@ -191,9 +190,9 @@ def read_csv(path: str | Path, on_error: OnError = "raise") -> list[Clip]:
             values = _cells(row)
             given = from_dict(Clip, {"id": f"{path.stem}-{number:06d}"} | values)
             known = {f.name: getattr(given, f.name) for f in fields(Clip) if f.name in values or f.name == "id"}
-            audio = Path(known.pop("path"))
+            audio = known.pop("path")
             known["label"] = label_text(given.label)
-            return probed(path.parent / audio, **({"group": f"file:{audio.as_posix()}"} | known))
+            return probed(named_in(path, audio), **({"group": f"file:{Path(audio).as_posix()}"} | known))
         except (ConfigError, DataError) as error:
             raise DataError(f"{path}, line {table.line_num}: {error}") from error
         except (AudioError, InputError) as error:

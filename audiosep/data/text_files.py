@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from audiosep.errors import DataError
+from audiosep.weights.catalogue import expand_home
 
 
 def read_text(path: Path) -> str:
@@ -39,3 +40,13 @@ def read_json(path: Path) -> Any:
         return json.loads(read_text(path))
     except json.JSONDecodeError as error:
         raise DataError(f"{path} is not JSON: {error}") from error
+
+
+def named_in(file: Path, name: str) -> Path:
+    """The path that a file names: a relative one starts at its folder, and "~" is the home folder.
+
+    Args:
+        file: a manifest or a table.
+        name: of a recording, as it is written there.
+    """
+    return file.parent / expand_home(name)

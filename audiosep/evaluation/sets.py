@@ -37,12 +37,12 @@ def read_validation(root: Path, *, cache: str = "", recipe: str = "") -> Benchma
     """The validation recipe of the embedded model: `root` is the manifest of its corpus, `cache` the decoded audio."""
     from audiosep.evaluation.validation_set import benchmark
 
-    place = expand_home(recipe or str(resources.files("audiosep.evaluation") / "recipes" / "val.json"))
+    place = Path(recipe or str(resources.files("audiosep.evaluation") / "recipes" / "val.json"))
     if not place.is_file():
         raise DataError(f"validation: no recipe at {place}; name one with recipe=FILE")
     if not root.is_file():
         raise VALIDATION.missing(f"no manifest {root.name}", root.parent)
-    return replace(benchmark(place, root, expand_home(cache or root.parent / "cache")), groups=VALIDATION_GROUPS)
+    return replace(benchmark(place, root, Path(cache or root.parent / "cache")), groups=VALIDATION_GROUPS)
 
 
 VALIDATION_GROUPS = {
@@ -146,7 +146,10 @@ def _typed(name: str, given: Mapping[str, str]) -> dict[str, Any]:
             raise ConfigError(f"{name} has no option {key!r}; it has {', '.join(known) or 'none'}")
         kind = type(known[key])
         try:
-            out[key] = value.lower() in ("yes", "true", "1") if kind is bool else kind(value)
+            if kind is str:  # some are paths
+                out[key] = str(expand_home(value)) if value.startswith("~") else value
+            else:
+                out[key] = value.lower() in ("yes", "true", "1") if kind is bool else kind(value)
         except ValueError as error:
             raise ConfigError(f"{name}: {key}={value!r} is not of type {kind.__name__}") from error
     return out

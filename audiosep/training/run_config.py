@@ -22,6 +22,7 @@ from audiosep.training.engine.task import Task
 from audiosep.training.engine.trainer_config import TrainerConfig
 from audiosep.training.separation.presets import preset
 from audiosep.weights import configs
+from audiosep.weights.catalogue import expand_home
 
 TASKS = {
     "separation": "audiosep.training.separation.separation_task:SeparationTask",
@@ -86,7 +87,7 @@ def parse_run_config(data: Mapping[str, Any], size: str | None = None) -> RunCon
     Raises:
         ConfigError: an unknown task or key, or an impossible value.
     """
-    rest = dict(data)
+    rest = _at_home(dict(data))
     task, file_size = rest.pop("task", None), rest.pop("preset", None)
     size = size or file_size
     if task not in TASKS:
@@ -174,6 +175,15 @@ def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]
         both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
         result[key] = merge(result[key], value) if both else value
     return result
+
+
+def _at_home(value: Any) -> Any:
+    """The same with the home folder for "~" in front of texts, which are paths: no shell has read them."""
+    if isinstance(value, Mapping):
+        return {key: _at_home(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_at_home(item) for item in value]
+    return str(expand_home(value)) if isinstance(value, str) and value.startswith("~") else value
 
 
 def _strings(value: Any) -> Iterator[str]:
