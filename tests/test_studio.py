@@ -8,6 +8,7 @@ import io
 import json
 import logging
 import os
+import re
 import shutil
 import threading
 import time
@@ -291,7 +292,8 @@ def test_programs_name_uploads_only(make: Make, tmp_path: Path, song: Path, monk
         for path in ("/etc/passwd", song, link, other.recording.mix, "http://203.0.113.1/song.wav", "https://x/y"):
             data = {"data": [{"path": str(path), "meta": {"_type": "gradio.FileData"}}]}
             event = client.post(call, json=data).json()["event_id"]
-            assert "event: error" in client.get(f"{call}/{event}").text, path
+            told = client.get(f"{call}/{event}").text
+            assert re.search(r"event: error\ndata: .*(no such upload|fetches nothing)", told), (path, told)
     assert fetched == []
 
 
@@ -977,3 +979,22 @@ def test_tools_of_the_model_context_protocol_are_those_for_programs(make: Make) 
     assert {name.rpartition("_")[2] for name in tools} == {"separate", "stems", "describe"}
     public = client.get("/gradio_api/info").json()["named_endpoints"]
     assert set(public) == {"/separate", "/stems", "/describe"}
+
+
+def test_what_is_refused_to_a_program_is_a_line_of_the_log_without_a_traceback(
+    make: Make, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    _, client = make()
+    call = "/gradio_api/call/describe"
+    with client:
+        (upload,) = client.post("/gradio_api/upload", files={"files": ("Zoë.wav", b"no sound")}).json()
+        for place in ("http://example.com/a.wav", upload, "/etc/passwd"):
+            data = {"data": [{"path": place, "meta": {"_type": "gradio.FileData"}}]}
+            event = client.post(call, json=data).json()["event_id"]
+            assert "event: error" in client.get(f"{call}/{event}").text
+    said = [record.getMessage() for record in caplog.records]
+    assert "refused: an address in the place of an upload" in said
+    assert "refused: a file that was not uploaded" in said
+    assert any(line.startswith("refused: the file is a text") for line in said)
+    assert "Traceback" not in capfd.readouterr().err
+    assert "Zoë" not in caplog.text

@@ -7,6 +7,7 @@ import importlib.util
 import json
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -128,7 +129,8 @@ class Studio:
                 container=False,
                 elem_id="studio",
             )
-            Interface(self.work, gradio.Error).offer(gradio)
+            # What is refused is no defect of this program, of which the log would need a traceback.
+            Interface(self.work, partial(gradio.Error, print_exception=False)).offer(gradio)
             page = {"api_visibility": "undocumented"}
             opening = {"concurrency_id": "open", "concurrency_limit": 2}
             gradio.api(self._open, api_name="page_open", **opening, **page)

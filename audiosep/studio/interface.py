@@ -29,10 +29,10 @@ class Interface:
 
     Args:
         work: of the studio.
-        error: what Gradio tells a program of a failure.
+        error: makes of a message what Gradio tells a program of a failure.
     """
 
-    def __init__(self, work: Work, error: type[Exception]) -> None:
+    def __init__(self, work: Work, error: Callable[[str], Exception]) -> None:
         self._work = work
         self._error = error
 
@@ -55,12 +55,20 @@ class Interface:
             run.click(self.describe, file, heard, api_name="describe", **one_at_a_time)
 
     def _uploaded_only(self, take: Callable[[Any], Awaitable[Any]]) -> Callable[[Any], Awaitable[Any]]:
-        """How Gradio takes a file of a request, without fetching it from an address."""
+        """How Gradio takes a file of a request, if it was uploaded, and without fetching it from an address.
+
+        Gradio itself checks that in applications alone that it has launched, and this one is mounted.
+        """
 
         async def taken(place: Any) -> Any:
             if isinstance(place, str) and "://" in place:
+                logger.warning("refused: an address in the place of an upload")
                 raise self._error("upload the recording: the studio fetches nothing from other servers")
-            return await take(place)
+            try:
+                return await take(str(self._work.uploaded(Path(place))))
+            except InputError as error:
+                logger.warning("refused: a file that was not uploaded")
+                raise self._error(str(error)) from None
 
         return taken
 
@@ -137,6 +145,7 @@ class Interface:
             check_upload(path, self._work.limits)
             yield path
         except (AudioError, InputError) as error:
+            logger.warning("refused: %s", error)
             raise type(error)(str(error).replace(str(path), shown_name(upload.name))) from error
         finally:
             shutil.rmtree(folder, ignore_errors=True)

@@ -108,7 +108,7 @@ class Work:
             AudioError: no recording.
             Cancelled: by the page.
         """
-        source = self._uploaded(upload)
+        source = self.uploaded(upload)
 
         def take(path: Path) -> None:
             try:
@@ -157,8 +157,11 @@ class Work:
             shutil.rmtree(folder, ignore_errors=True)
             raise
 
-    def _uploaded(self, path: Path) -> Path:
+    def uploaded(self, path: Path) -> Path:
         """An uploaded file: nothing but a regular file below the folder of uploads.
+
+        Args:
+            path: as a page or a program names it.
 
         Raises:
             InputError: something else.
