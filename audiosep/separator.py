@@ -543,7 +543,7 @@ class Separator:
             return self._open_request(request, rate, channels, options)
 
         with self._giving_back():
-            return run_batch(open_stream, plan, output, jobs=jobs, progress=progress, watch=watch)
+            return run_batch(open_stream, plan, output, request.sounds, jobs=jobs, progress=progress, watch=watch)
 
     def asked(self, queries: Queries, options: Options, *, files: bool = True) -> list[Query]:
         """The queries that are answered: each sound once, and two words for a stem that answers them are one sound.
@@ -749,6 +749,7 @@ class Separator:
             file=mixture.file,
             info=mixture.info,
             works=None if mixture.info is None else self._works(request.queries, options),
+            sounds=request.sounds,
         )
 
     # ---- queries ---------------------------------------------------------------------------------------------------

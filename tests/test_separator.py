@@ -27,8 +27,8 @@ from doubles import STEMS, FakeEncoder, IdentityModel, TinyConfig, TinyModel
 from torch import Tensor
 
 import audiosep
-from audiosep import Options, Query, Sounds, api
-from audiosep.audio import write_audio
+from audiosep import Options, OutputOptions, Query, Sounds, api
+from audiosep.audio import read_audio, write_audio
 from audiosep.errors import AudioError, Cancelled, DependencyError, InputError, ModelError, QueryError
 from audiosep.hearing.description import HeardSound
 from audiosep.hearing.replayable_recording import recording_of
@@ -1054,3 +1054,34 @@ def test_mistakes_of_calls_get_messages_that_fit(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ModelError, match="folder repet here is no model of audiosep, and repet is a baseline"):
         audiosep.load("repet")
+
+
+def test_one_sound_under_several_names_is_taken_out_once(
+    separator: Separator, mixture: Mixture, tmp_path: Path
+) -> None:
+    mix = mixture(1.0, 16000, 1)
+    one = separator.separate(mix, "piano", sample_rate=16000)
+    names = [Query("piano", name="keys"), Query("piano", name="grand"), Query("piano", negative="rain", name="dry")]
+    out = separator.separate(mix, names, sample_rate=16000)
+    assert list(out) == ["keys", "grand", "dry"]
+    np.testing.assert_array_equal(out["keys"], out["grand"])
+    np.testing.assert_array_equal(out.residual, mix - (out["keys"] + out["dry"]))
+    write_audio(tmp_path / "mix.wav", mix, 16000, depth="float")
+    for output in (OutputOptions(), OutputOptions(everywhere=False, rest_only=True)):
+        alone, both = (
+            separator.separate_files(
+                tmp_path / "mix.wav", queries, tmp_path / f"{output.rest_only} {number}", output=output
+            )
+            for number, queries in enumerate(("piano", names[:2]))
+        )
+        left, also = ([*report.results[0].outputs.values()][-1] for report in (alone, both))
+        assert (left.stem, also.stem) == ("mix (without piano)", "mix (without keys, grand)")
+        np.testing.assert_allclose(read_audio(left)[0], read_audio(also)[0], atol=1e-6)
+    np.testing.assert_array_equal(one.residual, mix - one["piano"])
+    songs = [Query("vocals", name="her"), Query("singing", name="him"), "drums"]
+    options = Options(stem_head=True)
+    (result,) = separator.separate_files(tmp_path / "mix.wav", songs, tmp_path / "stems", options=options).results
+    assert list(result.outputs) == ["her", "him", "drums", "without her, him, drums"]
+    her, him, drums, rest = (read_audio(path)[0] for path in result.outputs.values())
+    np.testing.assert_array_equal(her, him)
+    np.testing.assert_allclose(rest, mix - her - drums, atol=1e-6)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from audiosep.output.names import STDOUT
 from audiosep.output.output_options import OutputOptions
 from audiosep.output.plan import FileTask, Plan
 from audiosep.output.shaping import Shaper, stretch_of
-from audiosep.output.within_spans import WaitingTargets, remainder, remainder_within
+from audiosep.output.within_spans import WaitingTargets, each_once, remainder, remainder_within
 from audiosep.progress import Progress
 
 logger = logging.getLogger(__name__)
@@ -40,6 +40,7 @@ def run_batch(
     open_stream: OpenStream,
     plan: Plan,
     output: OutputOptions,
+    sounds: Mapping[str, str],
     *,
     jobs: int = 1,
     progress: Progress | None = None,
@@ -51,6 +52,7 @@ def run_batch(
         open_stream: opens the stream of a recording.
         plan: what is separated to which files.
         output: what is written.
+        sounds: name of a target -> that of the first target that is the same sound.
         jobs: recordings that are separated at once.
         progress: called with the fraction of all samples of the batch; returning False cancels.
         watch: called when a recording begins and when it is finished; the latter in the order of the plan.
@@ -69,7 +71,7 @@ def run_batch(
         task = plan.tasks[index]
         tell(index, task, None)
         try:
-            return _separate(open_stream, task, plan, output, partial(meter.at, index))
+            return _separate(open_stream, task, plan, output, sounds, partial(meter.at, index))
         except Cancelled:
             raise
         except Exception as error:
@@ -99,6 +101,7 @@ def _separate(
     task: FileTask,
     plan: Plan,
     output: OutputOptions,
+    sounds: Mapping[str, str],
     progress: Callable[[float], None],
 ) -> FileResult:
     """Separate one recording into its files."""
@@ -118,9 +121,10 @@ def _separate(
             if output.tracks:
                 blocks[SONG] = mix
             if plan.rest is not None and start is not None:
-                blocks[plan.rest] = remainder_within(mix, blocks, extents, info.sample_rate, start)
+                taken = each_once(blocks, sounds)
+                blocks[plan.rest] = remainder_within(mix, taken, extents, info.sample_rate, start)
             elif plan.rest is not None:
-                blocks[plan.rest] = remainder(mix, list(blocks.values()))
+                blocks[plan.rest] = remainder(mix, list(each_once(blocks, sounds).values()))
             return shaper.push({name: blocks[name] for name in written_names})
 
         within = plan.rest is not None and not output.everywhere

@@ -17,7 +17,7 @@ from audiosep.output.files import Outputs
 from audiosep.output.names import check_out, plan_outputs
 from audiosep.output.output_options import OnClip, OutputOptions, rest_name
 from audiosep.output.plan import works_of_outputs
-from audiosep.output.within_spans import remainder, remainder_within
+from audiosep.output.within_spans import each_once, remainder, remainder_within
 
 _BLOCK = 65_536
 
@@ -41,6 +41,7 @@ class Separation(Mapping[str, AnyArray], Generic[AnyArray]):
         file: stem of the input's file name, for the names of outputs.
         info: what is known about the input file; None for arrays.
         works: what is written -> name of each target -> a digest of what was asked of it; None for arrays.
+        sounds: name of a target -> that of the first target that is the same sound.
 
     Attributes:
         mix: as above.
@@ -66,6 +67,7 @@ class Separation(Mapping[str, AnyArray], Generic[AnyArray]):
         file: str = "audio",
         info: AudioInfo | None = None,
         works: Callable[[OutputOptions], Mapping[str, str]] | None = None,
+        sounds: Mapping[str, str] | None = None,
     ) -> None:
         self._targets: dict[str, AnyArray] = dict(targets)
         self.mix: AnyArray = mix
@@ -77,6 +79,7 @@ class Separation(Mapping[str, AnyArray], Generic[AnyArray]):
         self.file = file
         self.info = info
         self._works = works
+        self._sounds = dict(sounds or {})
 
     def __getitem__(self, name: str) -> AnyArray:
         return self._targets[name]
@@ -94,13 +97,13 @@ class Separation(Mapping[str, AnyArray], Generic[AnyArray]):
 
     @property
     def residual(self) -> AnyArray:
-        """The mixture minus the sum of all targets.
+        """The mixture minus the sum of all targets; one sound under several names counts once.
 
         Queries are independent: where two name overlapping sounds ("speech", "male speech"), their sum contains the
         common part twice, and the residual contains its negative. It is computed each time, as `rest` is, of what the
         mixture and the targets are then: change copies of these.
         """
-        return remainder(self.mix, list(self.values()))
+        return remainder(self.mix, list(each_once(self._targets, self._sounds).values()))
 
     def rest(self, name: str, *, everywhere: bool = True) -> AnyArray:
         """The mixture minus one target.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -14,6 +15,8 @@ from audiosep.audio.arrays import AnyArray
 from audiosep.audio.samples import Array
 from audiosep.hearing.spans import Span
 from audiosep.output.sample_spool import SampleSpool
+
+Target = TypeVar("Target")
 
 EDGE = 0.05  # seconds over which a target fades in and out at the borders of a span
 
@@ -53,6 +56,19 @@ class WaitingTargets:
     def close(self) -> None:
         """Delete what waits."""
         self._spool.close()
+
+
+def each_once(targets: Mapping[str, Target], sounds: Mapping[str, str]) -> dict[str, Target]:
+    """One target of each sound, as what is left of a mixture loses a sound once, whatever names it has.
+
+    Args:
+        targets: by their names.
+        sounds: name -> that of the first target that is the same sound; others are sounds of their own.
+    """
+    first: dict[str, str] = {}
+    for name in targets:
+        first.setdefault(sounds.get(name, name), name)
+    return {name: targets[name] for name in first.values()}
 
 
 def remainder(mix: AnyArray, targets: Sequence[AnyArray]) -> AnyArray:

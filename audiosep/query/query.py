@@ -157,7 +157,7 @@ def as_queries(queries: str | Query | Sequence[str | Query]) -> list[Query]:
 
     A sound that is named again is left out, as what is left of the mixture would lose it twice: the same words as
     `fold_name` compares them, or the same example, with the same negatives and spans. Different names, which queries
-    were given, make different targets.
+    were given, make different targets, of which what is left of the mixture loses one.
 
     Args:
         queries: one or several.
@@ -175,19 +175,22 @@ def as_queries(queries: str | Query | Sequence[str | Query]) -> list[Query]:
         raise QueryError("say what to separate: at least one query, such as 'piano'")
     once: dict[Hashable, Query] = {}
     for query in map(as_query, items):
-        once.setdefault(_meant(query), query)
+        once.setdefault((meaning(query), query.name), query)
     return list(once.values())
 
 
-def _meant(query: Query) -> Hashable:
-    """What two queries of one sound have in common; arrays are the same if they are one object."""
+def meaning(query: Query) -> Hashable:
+    """What two queries of one sound have in common, whatever their names; arrays are the same if they are one object.
+
+    Args:
+        query: with its negatives.
+    """
     return (
         fold_name(query.text or ""),
         _same_example(query.audio),
         id(query.embedding),
-        frozenset(map(_meant, query.negatives)),
+        frozenset(map(meaning, query.negatives)),
         query.weight,
-        query.name,
         query.spans,
         query.negative_spans,
     )

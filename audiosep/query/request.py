@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
-from audiosep.query.query import Query
+from audiosep.query.query import Query, meaning
 from audiosep.query.resolve import Resolved
 
 
@@ -39,6 +39,13 @@ class Request:
     stems: Mapping[str, str]
     groups: tuple[QueryGroup, ...] = ()
     queries: Sequence[Query] | None = None
+
+    @property
+    def sounds(self) -> dict[str, str]:
+        """Name of each target -> that of the first target that is the same sound, which may have another name."""
+        first: dict[Hashable, str] = {}
+        asked = zip(self.names, self.queries, strict=True) if self.queries is not None else ()
+        return {name: first.setdefault(self.stems.get(name) or meaning(query), name) for name, query in asked}
 
     @property
     def all_stems(self) -> bool:
