@@ -17,7 +17,7 @@ import shutil
 import stat
 import sys
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -232,6 +232,22 @@ class OldFiles:
                 old.unlink(missing_ok=True)  # two links to one file do not replace each other
             except OSError as problem:
                 logger.warning("%s is still there as %s (%s): rename or delete it by hand", path, old, problem)
+
+
+@contextlib.contextmanager
+def no_empty_folders(folders: Iterable[Path]) -> Iterator[None]:
+    """Delete folders that the block has made and put nothing into.
+
+    Args:
+        folders: that may be made, with those above them.
+    """
+    missing = {place for folder in folders for place in (folder, *folder.parents) if not place.exists()}
+    try:
+        yield
+    finally:
+        for place in sorted(missing, key=lambda place: len(place.parts), reverse=True):
+            with contextlib.suppress(OSError):  # it was not made, or has files
+                place.rmdir()
 
 
 def make_folder(folder: Path, error: type[AudioSepError] = AudioSepError) -> None:

@@ -684,6 +684,14 @@ def test_a_closed_output_pipe_is_reported_as_such(tmp_path: Path, tiny_folder: P
     assert b"BrokenPipe" not in err
 
 
+def test_a_reader_that_has_all_it_wants_is_no_error(tmp_path: Path) -> None:
+    listing = process("evaluate", "--list")
+    assert listing.stdout is not None
+    listing.stdout.close()
+    assert listing.stderr is not None
+    assert (listing.stderr.read(), listing.wait(timeout=120)) == (b"", 1)
+
+
 def test_a_text_too_long_for_a_name_is_a_query() -> None:
     assert split(["a.wav", 100 * "very long "], False) == (["a.wav"], [100 * "very long "])
 

@@ -526,6 +526,20 @@ def test_several_recordings_at_once_are_told_in_their_order(
     assert {file.name for file in (tmp_path / "out").iterdir()} == {f"{name[0]} (sounds).csv" for name in named}
 
 
+def test_recordings_that_cannot_be_described_leave_no_empty_folder(
+    shipped: Separator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("audiosep.cli.common.ModelOptions.load", lambda self, **_: shipped)
+    monkeypatch.setattr(shipped, "describe", lambda *_, **__: FOUND)
+
+    def full(file: Path, text: str) -> None:
+        raise OSError(28, "No space left on device", str(file))
+
+    monkeypatch.setattr("audiosep.atomic.write_text", full)
+    assert main(["describe", str(EXAMPLES / "song.flac"), "--csv", "-o", str(tmp_path / "a" / "b"), "--quiet"]) == 1
+    assert not (tmp_path / "a").exists()
+
+
 def test_a_model_that_describes_nothing_is_refused_once(
     separator: Separator, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

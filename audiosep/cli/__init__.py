@@ -187,7 +187,7 @@ def _unknown(verb: str) -> str:
         hint = f"did you mean {close[0]!r}?"
     elif verb.startswith("-"):
         hint = "the verb comes first, then its options: audiosep VERB --help lists them"
-    elif Path(verb).exists():
+    elif verb and Path(verb).exists():
         hint = f"to separate a file: audiosep separate {verb!r} QUERY"
     else:
         hint = f"the verbs are: {', '.join(VERBS)}"

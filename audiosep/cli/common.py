@@ -237,7 +237,8 @@ def guarded(verb: Verb) -> Callable[..., None]:
             if error.errno not in _NOT_WRITTEN or error.filename is not None:  # of a file, not of standard output
                 raise
             discard_output()
-            code = report(_not_written(error), None)
+            closed = isinstance(error, BrokenPipeError)  # as by `| head`, which has all that it wants
+            code = FAILED if closed else report(_not_written(error), None)
         raise typer.Exit(code or DONE)
 
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # what typer makes the options of
@@ -358,6 +359,8 @@ def say(text: str) -> None:
 
 
 def _not_written(error: OSError) -> AudioSepError:
+    if isinstance(error, BrokenPipeError):
+        return AudioSepError("stopped: the program that reads standard output has ended")
     return AudioSepError(f"standard output cannot be written: {error.strerror}")
 
 

@@ -147,6 +147,7 @@ class _Listening:
             QueryError: a sound that no recording can be asked for.
             ModelError: the model describes nothing.
         """
+        from audiosep.atomic import no_empty_folders
         from audiosep.inference.parallel import Meter, in_order
 
         paths, meter = list(self.tasks), Meter(bar, lengths)
@@ -164,7 +165,8 @@ class _Listening:
                 return error
             return found
 
-        in_order(compute, len(paths), jobs, lambda number, found: self._take(paths[number], found), meter)
+        with no_empty_folders({file.parent for files in self.tasks.values() for file in files.values()}):
+            in_order(compute, len(paths), jobs, lambda number, found: self._take(paths[number], found), meter)
 
     def _take(self, path: Path, found: Description | Exception) -> None:
         """Tell what was found in a recording; why nothing was, is told at the end."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
-from audiosep.atomic import write_text
+from audiosep.atomic import no_empty_folders, write_text
 from audiosep.audio import AudioReader, probe
 from audiosep.audio.samples import Array
 from audiosep.audio.stem_file import SONG
@@ -84,7 +84,8 @@ def run_batch(
         _record(report, plan.tasks[index], outcome)
         tell(index, plan.tasks[index], outcome)
 
-    with _no_empty_folders(plan.tasks):
+    folders = {path.parent for task in plan.tasks for path in task.outputs.values() if path != STDOUT}
+    with no_empty_folders(folders):
         in_order(separate, len(plan.tasks), jobs, take, meter)
     return report
 
@@ -202,19 +203,6 @@ def _waiting(
     path = next(iter(task.outputs.values()))
     folder = None if path == STDOUT else path.parent
     return contextlib.closing(WaitingTargets(folder, len(stream.names), stream.channels))
-
-
-@contextlib.contextmanager
-def _no_empty_folders(tasks: Sequence[FileTask]) -> Iterator[None]:
-    """Delete the folders that were made for outputs and have got none."""
-    folders = {path.parent for task in tasks for path in task.outputs.values() if path != STDOUT}
-    missing = {place for folder in folders for place in (folder, *folder.parents) if not place.exists()}
-    try:
-        yield
-    finally:
-        for place in sorted(missing, key=lambda place: len(place.parts), reverse=True):
-            with contextlib.suppress(OSError):  # it was not made, or has files
-                place.rmdir()
 
 
 def _teller(watch: Watch | None, total: int) -> Callable[[int, FileTask, FileResult | Exception | None], None]:
