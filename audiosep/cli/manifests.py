@@ -166,7 +166,7 @@ def _located(name: str, folder: Path) -> str:
         return url2pathname(name.strip().removeprefix("file://").removeprefix("localhost"))
     windows = re.sub("[\udc80-\udcff]+", _on_windows, name)
     bare = name.strip().strip("\"'")
-    others = (name, name.strip(), bare, unquote(name), windows, windows.strip(), str(expand_home(bare)))
+    others = (name, name.strip(), bare, unquote(name), windows, windows.strip(), bare and str(expand_home(bare)))
     # Not Path.exists, which may raise.
     return next((one for one in dict.fromkeys(others) if one and os.path.exists(folder / one)), name)  # noqa: PTH110
 
