@@ -30,8 +30,8 @@ from audiosep.api import load
 from audiosep.data.corpus import Corpus
 from audiosep.evaluation.hearing import Counts, event_counts, segment_counts, top_counts
 from audiosep.hearing.activity import HOP, SILENT_LEVEL, ActivityMeter
+from audiosep.hearing.score_track import ScoreTrack
 from audiosep.hearing.spans import Hysteresis, Span, spans_of
-from audiosep.hearing.tag_track import TagTrack
 from audiosep.hearing.vocabulary import vocabulary
 from audiosep.metrics import si_sdr
 from audiosep.models.refinement import Heard
@@ -359,7 +359,7 @@ def _features(
         assert heard is not None
         return heard
 
-    meter = ActivityMeter(len(labels), rate, TagTrack(listen, scores, rate, HOP), list(range(len(labels))))
+    meter = ActivityMeter(len(labels), rate, ScoreTrack(listen, scores, rate, HOP), list(range(len(labels))))
     out = separator.separate(mix, [Query(label) for label in labels], sample_rate=rate)
     meter.hear(mix)
     meter.measure(mix, np.stack(list(out.values())))

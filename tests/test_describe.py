@@ -29,7 +29,7 @@ from audiosep.hearing.activity import ActivityMeter
 from audiosep.hearing.describing import Candidates, describe_recording
 from audiosep.hearing.description import labels_text, strip
 from audiosep.hearing.replayable_recording import recording_of
-from audiosep.hearing.tag_track import NOTHING, SoundScores, TagScores, TagTrack
+from audiosep.hearing.score_track import NOTHING, ScoreTrack, SoundScores, TagScores
 from audiosep.hearing.vocabulary import vocabulary
 from audiosep.models.refinement import Heard
 
@@ -63,9 +63,9 @@ def loud_at(start: float, end: float, seconds: float = 20.0) -> np.ndarray:
 def test_scores_do_not_depend_on_the_blocks(length: int, sizes: list[int], window: float) -> None:
     mix = np.random.default_rng(0).standard_normal((2, length)).astype(np.float32)
     mix *= np.linspace(0.01, 1, length, dtype=np.float32)  # each window has a level of its own
-    whole = TagTrack(hear_level, scores(), RATE, 0.25, window)
+    whole = ScoreTrack(hear_level, scores(), RATE, 0.25, window)
     expected = np.concatenate([whole.push(mix), whole.finish()])
-    track = TagTrack(hear_level, scores(), RATE, 0.25, window)
+    track = ScoreTrack(hear_level, scores(), RATE, 0.25, window)
     found, done = [], 0
     while done < length:
         size = sizes[len(found) % len(sizes)]
@@ -85,7 +85,7 @@ def test_all_of_a_recording_is_in_windows() -> None:
     for seconds in (0.4, 1.5, 3.0, 4.0, 5.7):
         heard.clear()
         length = round(seconds * RATE)
-        track = TagTrack(listen, scores(), RATE, 1.0, 3.0)
+        track = ScoreTrack(listen, scores(), RATE, 1.0, 3.0)
         track.push(np.arange(1, 1 + length, dtype=np.float32)[None])
         track.finish()
         count = 1 + max(0, -(-(length - 3 * RATE) // RATE))
@@ -104,7 +104,7 @@ def test_likeness_to_recordings_counts_less_that_of_what_is_most_alike() -> None
 
 
 def test_silent_windows_are_not_heard() -> None:
-    track = TagTrack(hear_level, scores(), RATE, 0.5)
+    track = ScoreTrack(hear_level, scores(), RATE, 0.5)
     assert (np.concatenate([track.push(np.zeros((1, 5 * RATE), np.float32)), track.finish()]) == NOTHING).all()
 
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from audiosep.hearing.score_track import ScoreTrack, at_frames
 from audiosep.hearing.spans import Hysteresis, Span, spans_of
-from audiosep.hearing.tag_track import TagTrack, at_frames
 
 Curve = NDArray[np.float32]
 
@@ -70,7 +70,7 @@ class ActivityMeter:
     """
 
     def __init__(
-        self, targets: int, sample_rate: int, tags: TagTrack | None = None, scored: Sequence[int | None] = ()
+        self, targets: int, sample_rate: int, tags: ScoreTrack | None = None, scored: Sequence[int | None] = ()
     ) -> None:
         self._size = max(1, round(_FRAME * sample_rate))
         self._step = self._size / sample_rate

@@ -16,8 +16,8 @@ from audiosep.errors import Cancelled
 from audiosep.hearing.activity import Activity
 from audiosep.hearing.description import Description, HeardSound
 from audiosep.hearing.replayable_recording import ReplayableRecording
+from audiosep.hearing.score_track import WINDOW, Listen, Scores, ScoreTrack
 from audiosep.hearing.spans import Hysteresis, Span, SpanTracker
-from audiosep.hearing.tag_track import WINDOW, Listen, Scores, TagTrack
 from audiosep.progress import Progress, says_stop
 
 _HOP = 0.25  # seconds between two scores
@@ -133,8 +133,8 @@ class CandidateTracker:
 
     def __init__(self, candidates: Candidates, listen: Listen, rate: int) -> None:
         self._candidates = candidates
-        self._track = TagTrack(listen, candidates.scores, rate, _HOP)
-        self._longer = TagTrack(listen, candidates.scores, rate, _LONGER_HOP, _LONGER)
+        self._track = ScoreTrack(listen, candidates.scores, rate, _HOP)
+        self._longer = ScoreTrack(listen, candidates.scores, rate, _LONGER_HOP, _LONGER)
         self._members = [
             np.flatnonzero(np.array(candidates.families) == f) for f in range(max(candidates.families) + 1)
         ]

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from audiosep.atomic import write_bytes
 from audiosep.errors import ModelError
-from audiosep.hearing.tag_track import TagScores
+from audiosep.hearing.score_track import TagScores
 from audiosep.inference.options import Quality
 from audiosep.models.known_sounds import Among, Beside, KnownSounds
 from audiosep.models.query_ways import Ways

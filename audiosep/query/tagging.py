@@ -8,7 +8,7 @@ import torch
 
 from audiosep.hearing.activity import HOP, ActivityMeter
 from audiosep.hearing.describing import Candidates
-from audiosep.hearing.tag_track import Listen, SoundScores, TagScores, TagTrack
+from audiosep.hearing.score_track import Listen, ScoreTrack, SoundScores, TagScores
 from audiosep.hearing.vocabulary import Vocabulary
 from audiosep.query.prototypes import Prototypes
 from audiosep.query.resolve import Resolved
@@ -55,7 +55,7 @@ def activity_meter(
     scores, places = (None, []) if prototypes is None else _scored(resolved, prototypes)
     if scores is None:
         return ActivityMeter(count, sample_rate)
-    return ActivityMeter(count, sample_rate, TagTrack(listen, scores, rate, HOP), places)
+    return ActivityMeter(count, sample_rate, ScoreTrack(listen, scores, rate, HOP), places)
 
 
 def _scored(resolved: Resolved, prototypes: Prototypes) -> tuple[TagScores | None, list[int | None]]:

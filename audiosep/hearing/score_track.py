@@ -94,7 +94,7 @@ class SoundScores:
         return self.tags.of(heard) + _LIKENESS * (heard.embedding @ self.recordings.T - most)
 
 
-class TagTrack:
+class ScoreTrack:
     """Scores of sounds in a recording that arrives in blocks; value k is that of the window from k * hop on.
 
     Args:
@@ -165,7 +165,7 @@ class TagTrack:
 
 
 def at_frames(values: NDArray[np.float32], hop: float, frames: int, step: float) -> NDArray[np.float32]:
-    """Values of a `TagTrack` at the frames of another curve, by linear interpolation.
+    """Values of a `ScoreTrack` at the frames of another curve, by linear interpolation.
 
     Args:
         values: (values,).
