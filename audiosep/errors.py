@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -106,7 +107,8 @@ def missing_file(path: str | Path, kind: str = "file") -> str:
     """What to say of a path at which there is nothing.
 
     Args:
-        path: as it was given; also an address, of which `Path` drops a slash, or one behind a folder.
+        path: as it was given; also an address, of which `Path` drops a slash, or one behind a folder. What is there may
+            also be of another kind.
         kind: what should be there: a file or a folder.
 
     >>> missing_file(Path("https://example.com/a.mp3"))
@@ -114,6 +116,9 @@ def missing_file(path: str | Path, kind: str = "file") -> str:
     """
     if address := address_in(path):
         return f"{address} is an address, and nothing is fetched: download it first, and name the {kind}"
+    with contextlib.suppress(OSError):  # of a name that is too long
+        if Path(path).exists():
+            return f"{path} is a {'folder' if Path(path).is_dir() else 'file'}: name the {kind}"
     return f"there is no {kind} {path}: check the spelling and the folder"
 
 

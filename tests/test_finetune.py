@@ -289,6 +289,9 @@ def test_too_few_recordings_are_refused_with_what_to_add(sounds, base, tmp_path)
         gather_clips(sounds, (), 0.2)
     with pytest.raises(DataError, match="there is no folder"):
         finetune(tmp_path / "nothing", base, run_dir=tmp_path / "run")
+    (tmp_path / "one.wav").touch()
+    with pytest.raises(DataError, match=r"one\.wav is a file: name the folder"):
+        finetune(tmp_path / "one.wav", base, run_dir=tmp_path / "run")
     with pytest.raises(ModelError):
         finetune(sounds, tmp_path / "no model", run_dir=tmp_path / "run")
     with pytest.raises(ConfigError, match="held_back"):
