@@ -68,7 +68,7 @@ def test_a_grown_manifest_decodes_only_its_new_clips(tmp_path, caplog):
     first = Corpus([clip(p) for p in paths[:2]], tmp_path / "c", 16000)
     Corpus([clip(p) for p in paths[:2]], tmp_path / "c", 16000)
     second = Corpus([clip(p) for p in reversed(paths)], tmp_path / "c", 16000)
-    assert [r.getMessage().split(" into")[0] for r in caplog.records] == ["decoding 2 clips", "decoding 1 clips"]
+    assert [r.getMessage().split(" into")[0] for r in caplog.records] == ["decoding 2 clips", "decoding 1 clip"]
     assert torch.equal(first.audio(0), second.audio(second.index("0.wav")))
     corpora.write(paths[0], corpora.wave(9, 0.4, 16000))  # a changed file is decoded again
     assert Corpus([clip(paths[0])], tmp_path / "c", 16000).lengths.tolist() == [6400]

@@ -20,6 +20,7 @@ from audiosep.data.recipe_drawing import draw_recipe
 from audiosep.data.validation_recipe import ValidationRecipe
 from audiosep.errors import ConfigError
 from audiosep.models.hybrid import Hybrid
+from audiosep.models.refinement import Heard
 from research import ladder, naming, own_names, presence_calibration, presence_evidence, prototypes
 
 EXAMPLES = Path(__file__).parents[1] / "examples" / "audio"
@@ -163,10 +164,11 @@ def test_naming_of_a_recipe(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def tags(model: Hybrid, waveforms: Tensor) -> Tensor:
-        return waveforms.square().mean((1, 2)).log()[:, None] * torch.arange(1.0, 5.0) + torch.arange(4.0)
+    def heard(model: Hybrid, waveforms: Tensor) -> Heard:
+        tags = waveforms.square().mean((1, 2)).log()[:, None] * torch.arange(1.0, 5.0) + torch.arange(4.0)
+        return Heard(torch.zeros(len(tags), 512), tags)
 
-    monkeypatch.setattr(Hybrid, "tags", tags)
+    monkeypatch.setattr(Hybrid, "heard", heard)
     monkeypatch.setattr(Hybrid, "tag_names", torch.eye(512)[:4])
     model = Path(shutil.copytree(mini_folder, tmp_path / "model"))
     made = ["--cache", str(tmp_path / "cache"), "--model", str(model), "--into", str(model)]
