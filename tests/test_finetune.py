@@ -19,11 +19,12 @@ from tensorboard.backend.event_processing import event_accumulator
 from audiosep import query
 from audiosep.cli.finetune import app
 from audiosep.data.manifest import Clip, read_manifest, write_manifest
-from audiosep.errors import ConfigError, DataError, DependencyError, ModelError
+from audiosep.errors import ConfigError, DataError, DependencyError, ModelError, TrainingError
 from audiosep.metrics import si_sdr
 from audiosep.models.adapters import AdapterConfig
 from audiosep.models.hybrid import Hybrid
 from audiosep.models.hybrid_config import HybridConfig
+from audiosep.training.engine.runtime import only_process
 from audiosep.training.finetune import finetuning
 from audiosep.training.finetune.finetune_task import FinetuneOptions
 from audiosep.training.finetune.finetuning import FinetuneConfig, FinetuneReport, finetune
@@ -105,6 +106,13 @@ def test_an_adapter_improves_the_model(sounds, quick, base, tmp_path):
         return float(si_sdr(torch.from_numpy(out)[None], wanted[None]))
 
     assert quality(adapter=tmp_path / "mine.safetensors") > quality() + 3
+
+
+def test_a_run_in_which_another_process_trains_stays_as_it_is(sounds, quick, base, tmp_path):
+    (tmp_path / "run").mkdir()
+    with only_process(tmp_path / "run"), pytest.raises(TrainingError, match="another process trains in"):
+        finetune(sounds, base, tmp_path / "x.safetensors", config=quick, run_dir=tmp_path / "run")
+    assert not (tmp_path / "run" / "manifest.jsonl").exists()
 
 
 @pytest.mark.slow

@@ -27,7 +27,7 @@ from audiosep.training.engine.curves import draw_curves
 from audiosep.training.engine.muon import Muon, is_matrix, orthogonal
 from audiosep.training.engine.run_log import RunLog, read_log
 from audiosep.training.engine.run_state import TRAINER, latest_checkpoint
-from audiosep.training.engine.runtime import check_start
+from audiosep.training.engine.runtime import check_start, only_process
 from audiosep.training.engine.schedule import Clock, due, learning_rate, progress
 from audiosep.training.engine.trackers import comparison_samples, log_samples
 from audiosep.training.engine.trainer import Trainer
@@ -105,6 +105,38 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path, precisi
     for folder in ("model/model.safetensors", "checkpoints/step-00000012/model.safetensors"):
         a, b = load_file(tmp_path / "whole" / folder), load_file(tmp_path / "parts" / folder)
         assert all(torch.equal(a[k], b[k]) for k in a)
+
+
+@pytest.mark.parametrize("ends", ["by a signal", "with the last step"])
+def test_what_ends_a_process_within_a_validation_loses_no_step(tmp_path, monkeypatch, ends):
+    """What stops a run leaves little time, and a validation may take minutes."""
+    signalled, task = ends == "by a signal", TinyTask()
+    train = task.loss
+
+    def loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        if signalled:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return train(model, batch)
+
+    def killed(model: nn.Module) -> dict[str, float]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(task, "loss", loss)
+    monkeypatch.setattr(task, "validate", killed)
+    config = replace(CONFIG, checkpoint_steps=None, validate_steps=1 if signalled else None)
+    with pytest.raises(KeyboardInterrupt):
+        Trainer(task, config, tmp_path).fit()
+    assert latest_checkpoint(tmp_path / "checkpoints") == tmp_path / f"checkpoints/step-{1 if signalled else 12:08d}"
+    resumed = Trainer(TinyTask(), config, tmp_path).fit()
+    assert resumed.step == 12
+    assert resumed.metrics
+
+
+def test_two_processes_do_not_train_in_one_run_folder(tmp_path):
+    with only_process(tmp_path), pytest.raises(TrainingError, match="another process trains in"):
+        Trainer(TinyTask(), CONFIG, tmp_path).fit()
+    assert not (tmp_path / "log.jsonl").exists()
+    assert Trainer(TinyTask(), CONFIG, tmp_path).fit().step == 12
 
 
 def test_muon_orthogonalises_steps_of_matrices_and_leaves_vectors_to_adamw():

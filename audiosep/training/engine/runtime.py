@@ -1,4 +1,4 @@
-"""Accelerate, prefetching of batches, signals, denormals, compilation and seeds of a run."""
+"""Accelerate, lock of the run folder, prefetching of batches, signals, denormals, compilation and seeds of a run."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ from types import FrameType
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 from torch import nn
 
-from audiosep.errors import ConfigError, DependencyError, install_extra
+from audiosep.atomic import make_folder
+from audiosep.errors import ConfigError, DependencyError, TrainingError, install_extra
 from audiosep.training.engine.run_state import latest_checkpoint
 from audiosep.training.engine.trackers import check_trackers
 from audiosep.training.engine.trainer_config import TrainerConfig, resolve_device
@@ -30,8 +32,8 @@ except ImportError as error:
     raise DependencyError(f"training needs accelerate: {install_extra('train')}") from error
 
 __all__ = [
-    "Prefetcher", "accelerator", "check_start", "compile_parts", "denormals_flushed", "send_to_device", "step_seed",
-    "stopping",
+    "Prefetcher", "accelerator", "check_start", "compile_parts", "denormals_flushed", "only_process", "send_to_device",
+    "step_seed", "stopping",
 ]  # fmt: skip
 
 logger = logging.getLogger(__name__)
@@ -137,6 +139,31 @@ def check_start(config: TrainerConfig, run_dir: Path) -> None:
         find_weights(Path(config.init))
 
 
+@contextmanager
+def only_process(run_dir: Path) -> Iterator[None]:
+    """Keep a run folder to this process in the block; two that train in one would mix their checkpoints and logs.
+
+    Args:
+        run_dir: the run folder.
+
+    Raises:
+        TrainingError: another process has it.
+    """
+    lock = FileLock(run_dir / ".lock", blocking=False)  # the operating system releases that of a process that died
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise TrainingError(
+            f"another process trains in {run_dir}: wait for it or stop it, or name another run folder"
+        ) from error
+    except (OSError, NotImplementedError) as error:
+        logger.warning("%s cannot be locked (%s): make sure that no other process trains there", run_dir, error)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def accelerator(config: TrainerConfig, run_dir: Path) -> Any:
     """Make the `accelerate.Accelerator` of a run: device, precision, processes and trackers.
 
@@ -148,7 +175,7 @@ def accelerator(config: TrainerConfig, run_dir: Path) -> Any:
         DependencyError: a tracker is not installed.
     """
     check_trackers(config.trackers)
-    run_dir.mkdir(parents=True, exist_ok=True)
+    make_folder(run_dir)
     device = resolve_device(config.device)
     precision = {"fp32": "no"}.get(config.precision, config.precision)
     # Accelerate keeps one state a process; a second run in the same process may differ in precision or device.

@@ -30,6 +30,7 @@ from audiosep.training.engine.runtime import (
     accelerator,
     compile_parts,
     denormals_flushed,
+    only_process,
     send_to_device,
     step_seed,
     stopping,
@@ -92,7 +93,7 @@ class Trainer:
         self.main: bool = self.accelerator.is_main_process
         self.model = task.model
         self.validator = Validator(task, self.accelerator)
-        self._stop = False
+        self._asked = self._stop = False  # by a signal to this process; by one to any of the processes
         self._saved = (-1, -1)  # step and validated step of the newest checkpoint
         self._drawn = time.monotonic()
         self._metrics: dict[str, float] = {}
@@ -107,10 +108,11 @@ class Trainer:
 
         Raises:
             ConfigError: the configuration does not fit the task or the checkpoint in the run folder.
-            TrainingError: the gradient was not finite 20 times in a row, or the device ran out of memory.
+            TrainingError: another process trains in the run folder, the gradient was not finite 20 times in a row, or
+                the device ran out of memory.
         """
-        self._prepare()
-        with denormals_flushed(self.device):
+        with only_process(self.run_dir) if self.main else contextlib.nullcontext(), denormals_flushed(self.device):
+            self._prepare()
             self._loop()
             return self._finish()
 
@@ -128,6 +130,8 @@ class Trainer:
                         f"or choose a smaller preset ({str(error).splitlines()[0]})"
                     ) from error
                 if self._due("validate", before):
+                    if self._stop:  # what stops the run may not wait until a validation is over
+                        self._checkpoint()
                     self._validate()
                 if self._due("checkpoint", before):
                     self._checkpoint()
@@ -215,9 +219,8 @@ class Trainer:
         self._update(norm)
         if self.adversary is not None:
             self.adversary.update(rate)
-        minutes, stop = state.minutes + (clock() - started) / 60, self._stop
-        (state.minutes,) = distributed.agree([minutes], self.device)
-        self._stop = distributed.any_rank(stop, self.device) or self._stop
+        (state.minutes,) = distributed.agree([state.minutes + (clock() - started) / 60], self.device)
+        self._stop = distributed.any_rank(self._asked, self.device)
         if state.step % config.log_every == 0:
             self._log_step(rate, float(norm))
 
@@ -328,6 +331,8 @@ class Trainer:
         """Validate, write the last checkpoint and export, unless an earlier process of the run did."""
         state, interrupted = self.progress, not self._finished()
         if not interrupted and state.validated != state.step:
+            if self._saved[0] != state.step:
+                self._checkpoint()  # signals are no longer waited for
             self._validate()
         if not self._metrics and state.validated == state.step:
             self._metrics = last_validation(self.run_dir / "log.jsonl")
@@ -351,5 +356,5 @@ class Trainer:
 
     def _request_stop(self) -> bool:
         """End the run after the current step; returns whether that was already requested."""
-        before, self._stop = self._stop, True
+        before, self._asked = self._asked, True
         return before

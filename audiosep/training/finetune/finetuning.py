@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from audiosep.atomic import fill_folder, write_bytes, write_text
+from audiosep.atomic import fill_folder, make_folder, write_bytes, write_text
 from audiosep.data.corpus import Corpus
 from audiosep.data.manifest import Clip, manifest_text
 from audiosep.data.reading import OnError
@@ -33,7 +33,7 @@ from audiosep.query.encoder import QueryEncoder
 from audiosep.query.mini import MiniEncoder
 from audiosep.training.caption_table import CaptionTable
 from audiosep.training.engine.run_state import latest_checkpoint
-from audiosep.training.engine.runtime import check_start
+from audiosep.training.engine.runtime import check_start, only_process
 from audiosep.training.engine.trainer import Trainer
 from audiosep.training.engine.trainer_config import TrainerConfig
 from audiosep.training.finetune.finetune_task import FinetuneOptions, FinetuneTask
@@ -177,6 +177,7 @@ def finetune(
         ModelError: no such base, or one that takes no words, or a folder of other files where the model goes.
         DependencyError: a tracker is not installed.
         ConfigError: an impossible configuration, or a run folder of other recordings or another base.
+        TrainingError: another process trains in the run folder.
     """
     config, sounds = config or FinetuneConfig(), Path(sounds)
     run_dir = Path(run_dir) if run_dir is not None else Path("runs") / f"finetune-{sounds.stem}"
@@ -192,8 +193,9 @@ def finetune(
         )
     clips = gather_clips(sounds, noise, config.held_back, config.on_error)
     known_clips = [] if known is None else read_user_clips(Path(known), config.on_error)
-    run_dir.mkdir(parents=True, exist_ok=True)
-    _begin_run(run_dir, clips, folder / WEIGHTS)
+    make_folder(run_dir)
+    with only_process(run_dir):
+        _begin_run(run_dir, clips, folder / WEIGHTS)
     corpus = Corpus(clips, run_dir / "cache", model.sample_rate, on_error=config.on_error)
     encoder = load_encoder(facts["query"], folder)
 
