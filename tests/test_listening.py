@@ -110,6 +110,22 @@ def test_wrong_folders_are_named(tmp_path: Path) -> None:
     assert not (tmp_path / "x.html").exists()
 
 
+def test_a_page_with_other_sound_is_another_test(tmp_path: Path) -> None:
+    """Ratings of one page are never taken for those of another, and the key that they need is not replaced."""
+    folder, page = systems(tmp_path / "in"), tmp_path / "x.html"
+    key = make_test(folder, page)
+    assert make_test(folder, page) == key
+    written = page.read_bytes()
+    soundfile.write(folder / "ours" / "dog.wav", 0.5 * sounds.voice(1.5, RATE, 0), RATE, subtype="FLOAT")
+    with pytest.raises(DataError, match=r"x\.key\.json is the key of another test"):
+        make_test(folder, page)
+    assert (page.read_bytes(), Key.load(key_path(page))) == (written, key)
+    other = make_test(folder, tmp_path / "y.html")
+    assert other.test != key.test
+    with pytest.raises(DataError, match="ratings of the test"):
+        read_ratings([rate_all(key, tmp_path / "a.json", "a", GOOD)], other)
+
+
 def rate_all(key: Key, path: Path, listener: str, values: dict[str, float], noise: float = 0.0) -> Path:
     """What the page would save for a listener who rates each system so."""
     random = np.random.default_rng(abs(hash(listener)) % 1000)
@@ -149,6 +165,13 @@ def test_analysis_of_made_up_listeners(tmp_path: Path) -> None:
     assert "| ours | 80.0 | 78.0 to 82.0 | 80.0 | 79.0 to 81.0 | 5 |" in found.markdown()
     assert "Excluded: careless: rated the hidden reference below 90 in 100% of the items." in found.markdown()
     json.dumps(found.data(), allow_nan=False)
+
+
+def test_nothing_is_analysed_without_listeners(tmp_path: Path) -> None:
+    key = make_test(systems(tmp_path / "in"), tmp_path / "x.html")
+    careless = rate_all(key, tmp_path / "a.json", "careless", GOOD | {REFERENCE: 60.0})
+    with pytest.raises(DataError, match=r"every listener is excluded, ask others:\n  careless: rated the hidden"):
+        analyse(read_ratings([careless], key))
 
 
 def test_one_listener_has_no_interval(tmp_path: Path) -> None:
@@ -213,6 +236,12 @@ def test_command_line(tmp_path: Path, capsys) -> None:
     assert capsys.readouterr().out.strip() == table.read_text().strip()
     assert main(["listen", "analyse", made["key"], str(page)]) == 1
     assert "not ratings" in capsys.readouterr().err
+    assert main(["listen", "analyse", made["key"], str(tmp_path / "d.json")]) == 1
+    assert f"there is no file {tmp_path / 'd.json'}" in capsys.readouterr().err
+    before = Path(files[0]).read_bytes()
+    assert main(["listen", "analyse", made["key"], *files, "--markdown", files[0]]) == 2
+    assert Path(files[0]).read_bytes() == before
+    assert main(["listen", "make", str(tmp_path / "in"), "-o", str(tmp_path / "test.txt")]) == 2
 
 
 # Listens at the loudspeaker: everything that is connected to the destination also goes into an analyser.

@@ -41,6 +41,7 @@ def make(
     """
     from audiosep.evaluation.listening import describe, key_path, make_test
 
+    outputs.check_file(out, ".html", ".htm")
     key = make_test(folder, out, title=title, seconds=seconds, mid_anchor=mid_anchor)
     if as_json:
         common.emit({"page": str(out), "key": str(key_path(out))} | describe(key))
@@ -69,6 +70,8 @@ def analyse(
     from audiosep.evaluation import ratings as analysis
     from audiosep.evaluation.listening import Key, read_ratings
 
+    if markdown is not None:
+        outputs.check_file(markdown, ".md", inputs=[key, *ratings])
     found = analysis.analyse(read_ratings(ratings, Key.load(key)))
     if markdown is not None:
         write_text(markdown, found.markdown())

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from audiosep.errors import DataError
+from audiosep.errors import DataError, missing_file
 from audiosep.weights.catalogue import expand_home
 
 
@@ -21,6 +21,8 @@ def read_text(path: Path) -> str:
     """
     try:
         return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise DataError(missing_file(path)) from error
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:

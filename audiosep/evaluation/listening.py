@@ -117,7 +117,8 @@ def make_test(
         The key, which is also written.
 
     Raises:
-        DataError: a missing file, files of different lengths, rates or channels, or more than 12 versions.
+        DataError: a missing file, files of different lengths, rates or channels, more than 12 versions, or the key of
+            another test in the place of this one's.
     """
     references = sorted(path for path in (folder / REFERENCE).glob("*") if is_recording(path))
     systems = sorted(path.name for path in folder.glob("*") if path.is_dir() and path.name != REFERENCE)
@@ -126,24 +127,31 @@ def make_test(
     count = 2 + mid_anchor + len(systems)
     if count > MOST_SIGNALS:
         raise DataError(f"{count} versions of an item are too many to rate: BS.1534 allows {MOST_SIGNALS}")
-    test = hashlib.sha256("\n".join([title, *systems, *(path.name for path in references)]).encode()).hexdigest()[:10]
-    trials, data = [], []
+    items: dict[str, dict[str, str]] = {}  # item -> system -> FLAC
     for path in references:
         audio, rate = _versions(folder, path, systems, seconds, mid_anchor)
-        signals = {name: _hash_id(test, path.stem, name) for name in audio}
-        trials.append(
-            Trial(_hash_id(test, path.stem), path.stem, tuple(Signal(s, name) for name, s in signals.items()))
-        )
+        items[path.stem] = {name: _flac(x, rate) for name, x in audio.items()}
+    # Of the sound too: a page with other sound is another test, whose ratings must not be taken for this one's.
+    test = hashlib.sha256(json.dumps([title, items]).encode()).hexdigest()[:10]
+    trials, data = [], []
+    for item, versions in items.items():
+        signals = {name: _hash_id(test, item, name) for name in versions}
+        trials.append(Trial(_hash_id(test, item), item, tuple(Signal(s, name) for name, s in signals.items())))
         # Sorted by id, so that the order in the page says nothing about the systems.
-        encoded = sorted((signals[name], _flac(x, rate)) for name, x in audio.items())
-        entries = [{"id": name, "audio": text} for name, text in encoded]
-        data.append({"id": trials[-1].id, "reference": _flac(audio[REFERENCE], rate), "signals": entries})
+        entries = [{"id": i, "audio": text} for i, text in sorted((signals[n], text) for n, text in versions.items())]
+        data.append({"id": trials[-1].id, "reference": versions[REFERENCE], "signals": entries})
     key = Key(test, tuple(trials))
+    place = key_path(page)
+    if place.is_file() and Key.load(place) != key:
+        raise DataError(
+            f"{place} is the key of another test, without which its ratings cannot be read: "
+            "choose another name for the page, or delete that file"
+        )
     document = json.dumps({"id": test, "trials": sorted(data, key=lambda trial: str(trial["id"]))})
     template = (resources.files("audiosep.evaluation") / "templates" / "listening.html").read_text(encoding="utf-8")
     filled = Template(template).substitute(title=html.escape(title), data=document.replace("</", "<\\/"))
     write_text(page, filled)
-    key.save(key_path(page))
+    key.save(place)
     return key
 
 
@@ -191,19 +199,22 @@ def read_ratings(paths: Sequence[Path], key: Key) -> dict[str, dict[tuple[str, s
     ratings: dict[str, dict[tuple[str, str], float]] = {}
     for path in paths:
         try:
-            data = json.loads(path.read_text(encoding="utf-8"))
+            data = read_json(path)
             listener, test = str(data["listener"]), data["test"]
             given = {(t["trial"], signal): float(v) for t in data["trials"] for signal, v in t["ratings"].items()}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DataError(f"{path}: not ratings of a listening test: {error!r}") from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            reason = str(error) if isinstance(error, DataError) else "name the files that the page saved"
+            raise DataError(f"{path}: not ratings of a listening test: {reason}") from error
         if test != key.test:
-            raise DataError(f"{path}: ratings of the test {test!r}, the key is of {key.test!r}")
+            raise DataError(
+                f"{path}: ratings of the test {test!r}, the key is of {key.test!r}: name the key of its page"
+            )
         if listener in ratings:
             raise DataError(f"{path}: the listener {listener!r} is in two files; keep one, or rename one of them")
         if set(given) != set(names):
             raise DataError(f"{path}: {len(set(names) - set(given))} of {len(names)} ratings are missing")
         if not all(0 <= value <= 100 for value in given.values()):
-            raise DataError(f"{path}: a rating is not between 0 and 100")
+            raise DataError(f"{path}: a rating is not between 0 and 100: save it again from the page")
         ratings[listener] = {names[place]: value for place, value in given.items()}
     if not ratings:
         raise DataError("no ratings given: name the files that the page saves")

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import t as student
 
+from audiosep.errors import DataError
 from audiosep.evaluation.listening import MID_ANCHOR, REFERENCE
 
 Ratings = Mapping[str, Mapping[tuple[str, str], float]]
@@ -75,9 +76,15 @@ def analyse(ratings: Ratings) -> ListeningResult:
 
     Args:
         ratings: listener -> (item, system) -> 0 to 100.
+
+    Raises:
+        DataError: every listener is excluded.
     """
     excluded = screen(ratings)
     kept = {listener: given for listener, given in ratings.items() if listener not in excluded}
+    if not kept:
+        reasons = "".join(f"\n  {listener}: {reason}" for listener, reason in excluded.items())
+        raise DataError(f"every listener is excluded, ask others:{reasons}")
     items = sorted({item for given in ratings.values() for item, _ in given})
     return ListeningResult(_summaries(kept, items), {item: _summaries(kept, [item]) for item in items}, excluded)
 

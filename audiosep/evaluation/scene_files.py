@@ -22,7 +22,7 @@ class SetLayout:
     Attributes:
         title: name of the set.
         tree: its files, one a line.
-        owner: where its owner publishes it.
+        owner: where its owner publishes it; "you" for files that users make.
     """
 
     title: str
@@ -40,7 +40,7 @@ class SetLayout:
             An error that also names the expected files and where to get them.
         """
         tree = "\n".join(f"  {line}" for line in self.tree.strip().splitlines())
-        source = "yours to make" if self.owner == "you" else f"published at {self.owner}"
+        source = "as files of your own" if self.owner == "you" else f"published at {self.owner}"
         return DataError(f"{self.title}: {problem} in {root}; expected\n{tree}\n{source}")
 
 
