@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import corpora
 import numpy as np
@@ -163,3 +164,17 @@ def test_a_batch_is_written_as_audio_files(tmp_path, capsys):
         assert (len(target), rate) == (8000, 16000)
         assert (np.abs(target).max() == 0) == row["absent"]
     assert {p.name for p in (tmp_path / "out").iterdir()} > {"00.wav", "01.wav", "02.wav"}
+
+
+def test_files_of_a_batch_have_names_in_any_script(tmp_path, capsys):
+    labels = ("été", "日本 語", "a/b: " + "long " * 70)
+    clips = [replace(clip, label=label, captions=()) for clip, label in zip(
+        corpora.make_clips(tmp_path / "a", takes=1)[:3], labels, strict=True
+    )]  # fmt: skip
+    write_manifest(tmp_path / "m.jsonl", [replace(clip, family="event", stem=None, song=None) for clip in clips])
+    arguments = ["--cache", str(tmp_path / "c"), "-o", str(tmp_path / "out"), "--sample-rate", "16000", "--json"]
+    assert main(["data", "draw", str(tmp_path / "m.jsonl"), *arguments]) == 0
+    shown = {row["query"]: row["file"] for row in json.loads(capsys.readouterr().out)["queries"]}
+    for query, part in (("été", "(été)"), ("日本 語", "(日本 語)"), (labels[2].strip(), "(a_b_ long")):
+        assert part in shown[query]
+        assert (tmp_path / "out" / shown[query]).is_file()

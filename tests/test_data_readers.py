@@ -13,6 +13,7 @@ import sounds
 from audiosep.data import layouts, readers
 from audiosep.data.clip_audio import decode_many
 from audiosep.data.manifest import Clip
+from audiosep.data.shards import group_of
 from audiosep.errors import AudioError, DataError
 
 X = sounds.voice(0.6, corpora.RATE)
@@ -162,6 +163,7 @@ def test_shards(tmp_path):
         ("song0/bass.flac", "bass", "music"),
     ]
     assert [c.group for c in clips] == ["speaker:ann+speaker:bob", "song:song0"]
+    assert group_of({"speaker": "李 明,Ana Gómez-Ruiz "}) == "speaker:李-明+speaker:ana-gómez-ruiz"
     assert lengths(clips) == [len(X)] * 2
     (tmp_path / "index.jsonl").write_text(json.dumps({"id": "e2", "shard": "s-0.tar", "label": "x"}))
     with pytest.raises(DataError, match=r"s-0.tar has no member for 'e2'"):

@@ -42,6 +42,8 @@ def test_conflicts_are_mutual_and_need_something_in_common():
     assert TABLE.conflict("drum kit", "snare drum")
     assert not TABLE.conflict("dog barking", "rain")
     assert tokens("The sounds of DOGS playing") == {"dog"}
+    assert tokens("Été à Genève") == {"été", "à", "genève"}
+    assert not mentions("I can't hear it", "été")
     assert mentions("a small dog barking far away", "dog barking")
     assert not mentions("a dog", "dog barking")
 

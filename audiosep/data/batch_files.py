@@ -9,9 +9,12 @@ from typing import Any
 
 import torch
 
+from audiosep.atomic import make_folder
 from audiosep.audio import write_audio
 from audiosep.data.mixing import Mixer
 from audiosep.data.sampling import Sampler
+
+_LONGEST = 50  # characters of a query in the name of a file, which has at most 255 bytes
 
 
 def write_batch(sampler: Sampler, step: int, folder: Path) -> dict[str, Any]:
@@ -33,7 +36,7 @@ def write_batch(sampler: Sampler, step: int, folder: Path) -> dict[str, Any]:
     planned = time.perf_counter()
     batch = mixer.render(plan)
     done = time.perf_counter()
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     rate = sampler.corpus.sample_rate
     sources = batch.sources if batch.sources.ndim == 4 else batch.sources[:, :, None]
     names = [[sampler.corpus.clips[s.clip].label for s in mixture.sources] for mixture in plan.mixtures]
@@ -43,7 +46,8 @@ def write_batch(sampler: Sampler, step: int, folder: Path) -> dict[str, Any]:
     for q, query in enumerate(plan.queries):
         stem = f"{query.mixture:02d}-{q}"
         target = torch.einsum("s,sct->ct", batch.membership[q], sources[query.mixture])
-        file = f"{stem} ({re.sub(r'[^a-z0-9 ]', '', query.caption)}).wav"
+        sound = re.sub(r"[^\w ]", "_", query.caption)[:_LONGEST]
+        file = f"{stem} ({sound}).wav"
         write_audio(folder / file, target.cpu().numpy(), rate, overwrite=True)
         row = {"file": file, "query": query.caption, "negative": query.negative, "absent": not query.members}
         queries.append(row | {"mixture": names[query.mixture]})

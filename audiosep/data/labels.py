@@ -86,7 +86,7 @@ def tokens(text: str) -> frozenset[str]:
     Args:
         text: a label or a caption.
     """
-    words = re.findall(r"[a-z0-9]+", text.lower())
+    words = re.findall(r"[^\W_]+", text.lower())
     return frozenset(_singular(word) for word in words if word not in _STOP)
 
 

@@ -94,5 +94,6 @@ def group_of(row: Mapping[str, Any]) -> str:
     for key in ("song", "speaker", "origin", "source"):
         if row.get(key):
             names = str(row[key]).split(",") if key == "speaker" else [str(row[key])]
-            return "+".join(f"{key}:{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')}" for name in names)
+            words = [re.findall(r"[^\W_]+", name.lower()) for name in names]
+            return "+".join(f"{key}:{'-'.join(parts)}" for parts in words)
     return ""
