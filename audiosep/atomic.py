@@ -143,6 +143,24 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 @contextlib.contextmanager
+def writing(path: str | Path) -> Iterator[None]:
+    """Errors of the disk in the block say what could not be written; Python's own often do not name it.
+
+    Args:
+        path: the file or folder that the block writes to.
+
+    Raises:
+        AudioSepError: the disk is full or cannot be written to.
+    """
+    try:
+        yield
+    except OSError as problem:
+        if problem.errno not in _DISK_ERRORS:  # not about this place, such as an input that cannot be read
+            raise
+        raise AudioSepError(_cannot_write(Path(path), problem)) from problem
+
+
+@contextlib.contextmanager
 def fill_folder(path: str | Path) -> Iterator[Path]:
     """A new folder to fill, which takes the place of `path` when the block ends well and is deleted when it does not.
 
@@ -167,15 +185,12 @@ def fill_folder(path: str | Path) -> Iterator[Path]:
     except OSError as problem:
         raise AudioSepError(_cannot_write(path, problem)) from problem
     try:
-        yield temporary
-        _flush(temporary)
-        if path.exists():
-            path.rename(old)
-        temporary.rename(path)
-    except OSError as problem:
-        if problem.errno not in _DISK_ERRORS:  # not about this folder, such as an input that cannot be read
-            raise
-        raise AudioSepError(_cannot_write(path, problem)) from problem
+        with writing(path):
+            yield temporary
+            _flush(temporary)
+            if path.exists():
+                path.rename(old)
+            temporary.rename(path)
     finally:
         if old.exists() and not path.exists():
             old.rename(path)

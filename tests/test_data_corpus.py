@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import corpora
 import numpy as np
@@ -14,7 +16,7 @@ import torch
 from audiosep.data.cache import Cache
 from audiosep.data.corpus import Corpus
 from audiosep.data.manifest import Clip, write_manifest
-from audiosep.errors import DataError
+from audiosep.errors import AudioSepError, DataError
 
 
 def clip(path, **values) -> Clip:
@@ -102,6 +104,31 @@ def test_broken_files_are_all_named_and_skipped_only_on_request(tmp_path, caplog
     assert "nan.wav" in caplog.text
     with pytest.raises(DataError, match="no clips"):
         Corpus(bad, tmp_path / "c", 16000, on_error="skip")
+
+
+def test_a_clip_behind_the_end_names_its_file_once(tmp_path):
+    late = clip(corpora.write(tmp_path / "good.wav", corpora.wave(0, 0.3, 16000)), start=9.0)
+    with pytest.raises(DataError) as error:
+        Corpus([late], tmp_path / "c", 16000)
+    assert str(error.value).count("good.wav") == 1
+
+
+def test_a_full_disk_is_named_and_leaves_nothing(tmp_path, monkeypatch):
+    """Python's own error names no file, so that the command line took it for one of standard output."""
+    clips = [clip(corpora.write(tmp_path / "good.wav", corpora.wave(0, 0.3, 16000)))]
+
+    def full(*args: object, **options: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    for part, name in ((np, "save"), (Path, "write_text")):
+        with monkeypatch.context() as patch:
+            patch.setattr(part, name, full)
+            with pytest.raises(AudioSepError, match=rf"{tmp_path / 'c'} cannot be written: No space left"):
+                Corpus(clips, tmp_path / "c", 16000)
+        assert [path.suffix for path in (tmp_path / "c").iterdir()] in ([], [".lock"])
+    assert len(Corpus(clips, tmp_path / "c", 16000)) == 1
+    with pytest.raises(AudioSepError, match="cannot be made"):
+        Corpus(clips, clips[0].path, 16000)
 
 
 def test_a_manifest_file_and_its_splits(tmp_path):

@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from audiosep.atomic import make_folder
 from audiosep.convert.renaming import rename
 from audiosep.errors import ModelError
 from audiosep.weights.catalogue import expand_home
@@ -61,7 +62,7 @@ def write_clap(state: Mapping[str, Tensor], folder: Path, tokenizer: str | Path 
     model = ClapModel(ClapConfig(**sizes, architectures=["ClapModel"]))
     ours = {key: value for key, value in model.state_dict().items() if not key.endswith(COMPUTED)}
     weights = rename(_split(state), {laion_name(key): key for key in ours}, ours, UNUSED)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     model.config.save_pretrained(folder)
     tensors = {key: value.contiguous() for key, value in (model.state_dict() | weights).items()}
     try:

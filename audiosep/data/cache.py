@@ -15,6 +15,7 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
+from audiosep.atomic import make_folder, writing
 from audiosep.audio.samples import Array
 from audiosep.data.clip_audio import ClipKeys, decode_many
 from audiosep.data.manifest import Clip
@@ -55,11 +56,14 @@ class Cache:
     Args:
         folder: holds the parts; created if it does not exist.
         sample_rate: of the decoded audio, Hz; a folder may hold several rates.
+
+    Raises:
+        AudioSepError: the folder cannot be made.
     """
 
     def __init__(self, folder: str | Path, sample_rate: int) -> None:
         self.folder = Path(folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         self.sample_rate = sample_rate
         self.parts: list[NDArray[np.int16]] = []
         self.levels: list[NDArray[np.float32]] = []
@@ -76,6 +80,9 @@ class Cache:
 
         Returns:
             id -> error of the clips that cannot be decoded.
+
+        Raises:
+            AudioSepError: the disk is full.
         """
         wanted = {self._key(clip): clip for clip in clips}
         if wanted.keys() <= self._index.keys():
@@ -94,12 +101,15 @@ class Cache:
         # A unique name: a process that died may have left another part.
         pending = self.folder / f"{self.sample_rate}-{time.time_ns():x}-{os.getpid()}.part"
         try:
-            with pending.open("xb") as file:
-                rows, levels = self._write(file, keys, todo, decode_many(todo, self.sample_rate), errors)
-            if rows:
-                self._commit(pending, rows, levels)
+            with writing(self.folder):
+                with pending.open("xb") as file:
+                    rows, levels = self._write(file, keys, todo, decode_many(todo, self.sample_rate), errors)
+                if rows:
+                    self._commit(pending, rows, levels)
         finally:
-            pending.unlink(missing_ok=True)
+            if not pending.with_suffix(".json").is_file():  # a full disk, or an interruption
+                for suffix in (".part", ".npy", ".i16"):
+                    pending.with_suffix(suffix).unlink(missing_ok=True)
         return errors
 
     def find(self, clip: Clip) -> CachedClip:

@@ -10,7 +10,7 @@ from pathlib import Path
 from audiosep.audio import read_audio, resample
 from audiosep.audio.samples import Array
 from audiosep.data.manifest import Clip
-from audiosep.errors import AudioError, InputError
+from audiosep.errors import AudioError, BehindTheEndError, InputError
 
 
 class ShardReader:
@@ -116,6 +116,8 @@ def decode_clip(clip: Clip, shards: ShardReader) -> tuple[Array, int]:
     seconds = clip.seconds if clip.seconds > 0 else None
     try:
         x, rate = read_audio(path, max_seconds=None, start=clip.start, seconds=seconds, name=clip.place)
+    except BehindTheEndError as error:  # names the file itself
+        raise AudioError(str(error)) from error
     except InputError as error:
         raise AudioError(f"{clip.place}: {error}") from error
     if clip.channel is None:

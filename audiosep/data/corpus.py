@@ -52,7 +52,8 @@ class Corpus:
         if errors and on_error == "raise":
             listing = "\n".join(f"  {error}" for error in list(errors.values())[:20])
             raise DataError(
-                f'{len(errors)} broken files; repair or leave them out (--skip-broken, on_error="skip"):\n{listing}'
+                f"{len(errors)} broken files; repair them, or take their rows out of the manifest "
+                f"(--skip-broken of finetune leaves them out):\n{listing}"
             )
         for error in errors.values():
             log.warning("left out: %s", error)

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from audiosep.atomic import write_text
+from audiosep.atomic import write_text, writing
 from audiosep.audio.samples import Array
 from audiosep.data.check import sample_hash
 from audiosep.data.clip_audio import ClipKeys, decode_many
@@ -182,5 +182,5 @@ class _Record:
         found = {self._key(clip): reason}
         self._reasons |= found
         if self._path is not None:
-            with self._path.open("a", encoding="utf-8") as file:
+            with writing(self._path), self._path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(found) + "\n")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from audiosep.atomic import write_bytes
 from audiosep.audio import is_recording
 from audiosep.data import datasets, readers, reading, shards, song_datasets
 from audiosep.data.manifest import STEMS, Clip
@@ -72,8 +73,7 @@ def _audio_of(cell: Mapping[str, Any], target: Path) -> Path:
         return Path(name)
     path = target.with_suffix(Path(name).suffix or ".wav")
     if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(cell["bytes"])
+        write_bytes(path, cell["bytes"])
     return path
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from audiosep.atomic import make_folder
 from audiosep.audio import write_audio
 from audiosep.audio.samples import Array
 from audiosep.evaluation.benchmarks import Item, Scene, Target
@@ -190,7 +191,7 @@ def _keep_example(
     folder: Path, system: str, scene: Scene, targets: Sequence[Target], estimates: Mapping[str, Array]
 ) -> None:
     """Write mixture, true targets and estimates, cut to where the first target is loudest, with one gain."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     loud = scene.reference(targets[0]) if scene.present(targets[0]) else scene.mix
     cut = loudest_cut(loud, round(EXAMPLE_SECONDS * scene.sample_rate))
     truths = {target.name: scene.reference(target) for target in targets}

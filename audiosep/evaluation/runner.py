@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from audiosep.atomic import write_bytes
+from audiosep.atomic import make_folder, write_bytes, writing
 from audiosep.errors import AudioSepError, DataError
 from audiosep.evaluation.benchmarks import Benchmark
 from audiosep.evaluation.item_evaluation import (
@@ -75,7 +75,7 @@ def run(
     settings = settings or EvaluationSettings()
     if len({b.name for b in benchmarks}) < len(benchmarks):
         raise DataError("two test sets have the same name; evaluate them in two runs")
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     path = folder / "results.jsonl"
     done = read_results(path)
     outcome = EvaluationResults(
@@ -176,7 +176,7 @@ def _query_text(query: Query) -> str:
 
 
 def _append(path: Path, row: Row) -> None:
-    with path.open("a", encoding="utf-8") as file:
+    with writing(path), path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from audiosep.atomic import write_text
+from audiosep.atomic import make_folder, write_text
 from audiosep.errors import ConfigError
 from audiosep.models.audio_tower import AudioTower
 from audiosep.models.joint_space import DIMENSION
@@ -93,7 +93,7 @@ def export_text_tower(tower: TextTower, tokenizer: Any, folder: Path) -> None:
         tokenizer: its `tokenizers.Tokenizer`.
         folder: made if missing.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     save_state(folder / TEXT_WEIGHTS, tower.state_dict())
     write_text(folder / TEXT_CONFIG, json.dumps(configs.to_dict(tower.config), indent=2) + "\n")
     tokenizer.save(str(folder / TOKENIZER))

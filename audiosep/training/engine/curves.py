@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from audiosep.atomic import writing
 from audiosep.errors import install_extra
 from audiosep.training.engine.run_log import read_log
 
@@ -48,7 +49,8 @@ def draw_curves(log: Path, picture: Path) -> bool:
             axes.plot(*zip(*points, strict=True), label=name, marker="." if len(points) < 40 else None)
         if len(lines) > 1 or "/" in next(iter(lines)):  # one of "val" or "loss" is named by the title
             axes.legend(fontsize="x-small")
-    figure.savefig(picture, dpi=80)
+    with writing(picture):
+        figure.savefig(picture, dpi=80)
     return True
 
 

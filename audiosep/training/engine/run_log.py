@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from audiosep.atomic import write_text
+from audiosep.atomic import write_text, writing
 from audiosep.training.engine import distributed
 
 logger = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ class RunLog:
 
     def write(self, event: str, step: int, values: Mapping[str, Any]) -> None:
         """Append a line."""
-        with self.path.open("a", encoding="utf-8") as file:
+        with writing(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"event": event, "step": step, **values}) + "\n")
 
 

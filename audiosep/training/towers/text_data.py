@@ -20,7 +20,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from audiosep.atomic import write_text
+from audiosep.atomic import make_folder, write_text
 from audiosep.data.phrases import (
     Lexicon,
     PhraseConfig,
@@ -122,7 +122,7 @@ def prepare(config: TextDataConfig, vocabulary: int, *, to_train: bool = True) -
         DataError: the folder was made for another vocabulary size.
     """
     folder = Path(config.folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     if not (folder / "tokenizer.json").is_file():
         _write_texts(config, vocabulary, folder)
     phrases = (folder / "phrases.txt").read_text(encoding="utf-8").splitlines()
