@@ -14,7 +14,9 @@ from audiosep.errors import AudioSepError, InputError
 from audiosep.evaluation.runner import read_results
 from audiosep.evaluation.sets import load_set
 from audiosep.evaluation.systems import LiveSystem, identity, load_system
+from audiosep.models.adapters import Adapter, AdapterConfig
 from audiosep.query.query import Query
+from audiosep.weights.checkpoint import load_model
 from research import latency
 from research.latency import main, speed
 from research.pages import put
@@ -61,6 +63,23 @@ def test_a_live_stream_is_a_system(tiny_folder: Path, songs: str, mode: str, opt
 def test_each_mode_has_results_of_its_own(tiny_folder: Path) -> None:
     names = [str(tiny_folder), *(f"{tiny_folder}:live={mode}" for mode in ("0.1", "0.2", "0.2,past=1", "0.2,quick"))]
     assert len({identity(name) for name in names}) == len(names)
+
+
+def test_a_model_with_an_adapter_is_a_system_of_its_own(tiny_folder: Path, tmp_path: Path) -> None:
+    network, _ = load_model(tiny_folder)
+    file = tmp_path / "mine.safetensors"
+    Adapter(network).save(file, base="tiny")
+    before = identity(f"{tiny_folder}+{file}")
+    assert before != identity(str(tiny_folder))
+    system = load_system(f"{tiny_folder}+{file}:live=0.1", "cpu", "fp32")
+    assert isinstance(system, LiveSystem)
+    assert system.separator.name.endswith(" + mine")
+    Adapter(network, AdapterConfig(rank=2)).save(file, base="tiny")
+    assert identity(f"{tiny_folder}+{file}") != before
+    with pytest.raises(InputError, match=rf"as tiny\+{file}"):
+        identity(str(file))
+    with pytest.raises(InputError, match="there is no adapter"):
+        identity("mini+none.safetensors")
 
 
 def test_the_table_and_the_picture(

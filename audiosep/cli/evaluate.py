@@ -26,7 +26,8 @@ def evaluate(
             "--model",
             "-m",
             metavar="NAME",
-            help="A model, MODEL:stems, MODEL:live=SECONDS, a baseline, or oracles, classical, networks; repeatable.",
+            help="A model, MODEL+ADAPTER.safetensors, MODEL:stems, MODEL:live=SECONDS, a baseline, or oracles, "
+            "classical, networks; repeatable.",
         ),
     ] = None,
     sets: Annotated[

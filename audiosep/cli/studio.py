@@ -56,7 +56,7 @@ def studio(
 
     audiosep studio
 
-    audiosep studio --also my_sounds/adapter.safetensors --port 0
+    audiosep studio --also my_sounds.safetensors --port 0
 
     audiosep studio --stems-model htdemucs
 

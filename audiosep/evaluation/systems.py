@@ -13,16 +13,17 @@ import numpy as np
 
 import audiosep
 from audiosep.api import load
-from audiosep.errors import InputError
+from audiosep.errors import InputError, missing_file
 from audiosep.evaluation.baselines import BASELINES, load_baseline
 from audiosep.evaluation.benchmarks import Target
 from audiosep.inference.options import Engine
+from audiosep.models.adapter_file import base_of
 from audiosep.output.separation import Separation
 from audiosep.query.query import Query, as_queries
 from audiosep.separator import Queries, Separator
 from audiosep.weights.baseline_names import FLOORS
 from audiosep.weights.catalogue import locate
-from audiosep.weights.digest import folder_digest
+from audiosep.weights.digest import folder_digest, model_digest
 from audiosep.weights.model_config import read_config
 
 _STEMS = ":stems"
@@ -163,7 +164,8 @@ def load_system(name: str, device: str = "auto", precision: str = "auto", engine
     """Load a system for evaluation.
 
     Args:
-        name: as in `audiosep.load`, or a baseline's; `MODEL:stems` for the fixed stems of a model that has queries too,
+        name: as in `audiosep.load`, or a baseline's; `MODEL+ADAPTER.safetensors` for a model with an adapter;
+            `MODEL:stems` for the fixed stems of a model that has queries too,
             `MODEL:live=SECONDS` for a live stream with this latency, `MODEL:live=SECONDS,past=SECONDS` for one whose
             windows reach this far into the past; a further `,thorough` or `,quick` sets `thorough` of the stream.
         device: of a model, as in `audiosep.load`.
@@ -176,14 +178,14 @@ def load_system(name: str, device: str = "auto", precision: str = "auto", engine
     """
     if name in BASELINES:
         return load_baseline(name)
+    model, adapter = _model_of(name)
+    separator = load(model, device, precision, adapter, engine=engine, sounds=False)
     if name.endswith(_STEMS):
-        return StemsSystem(load(name.removesuffix(_STEMS), device, precision, engine=engine, sounds=False))
+        return StemsSystem(separator)
     if live := _LIVE.search(name):
         past = None if live["past"] is None else float(live["past"])
         thorough = None if live["effort"] is None else live["effort"] == "thorough"
-        separator = load(name[: live.start()], device, precision, engine=engine, sounds=False)
         return LiveSystem(separator, float(live["latency"]), past, thorough)
-    separator = load(name, device, precision, engine=engine, sounds=False)
     return ModelSystem(separator) if separator.encoder is not None else StemsSystem(separator)
 
 
@@ -195,9 +197,10 @@ def check_system(name: str) -> None:
 
     Raises:
         ModelError: no such model on this machine, or a folder that is none.
+        InputError: as `identity`.
     """
     if name not in BASELINES:
-        read_config(_folder_of(name))
+        read_config(locate(_model_of(name)[0]))
 
 
 def identity(name: str) -> str:
@@ -205,14 +208,28 @@ def identity(name: str) -> str:
 
     Raises:
         ModelError: no such model on this machine.
+        InputError: no such adapter, or one without its model.
     """
     if name in BASELINES:
         return f"{name} {audiosep.__version__}"
-    return hashlib.sha256(f"{name} {folder_digest(_folder_of(name))}".encode()).hexdigest()
+    model, adapter = _model_of(name)
+    folder = locate(model)
+    files = folder_digest(folder) if adapter is None else model_digest(folder, adapter)
+    return hashlib.sha256(f"{name} {files}".encode()).hexdigest()
 
 
-def _folder_of(name: str) -> Path:
-    return locate(_LIVE.sub("", name.removesuffix(_STEMS)))
+def _model_of(name: str) -> tuple[str, Path | None]:
+    """The model of a system, and its adapter."""
+    text = _LIVE.sub("", name.removesuffix(_STEMS))
+    model, _, adapter = text.rpartition("+")
+    if not adapter.endswith(".safetensors"):
+        return text, None
+    if not Path(adapter).is_file():
+        raise InputError(missing_file(adapter, "adapter"))
+    if not model:
+        base = base_of(Path(adapter)) or "MODEL"
+        raise InputError(f"{adapter} is no model: give it behind that of which it is an adapter, as {base}+{adapter}")
+    return model, Path(adapter)
 
 
 def query_for(system: SeparationSystem, target: Target) -> Query | None:
