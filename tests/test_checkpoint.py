@@ -80,6 +80,7 @@ def spoil_config(folder: Path, **changes: object) -> None:
     [
         ({"family": "unheard-of"}, "unknown family 'unheard-of'"),
         ({"family": "remove"}, "does not describe an audiosep model"),
+        ({"trainer": {}}, r"is the folder of a training run: what it has trained is in .*best$"),
         ({"format": 2}, "update audiosep"),
         ({"model": {"sample_rate": 16000, "wings": 2}}, "unknown key 'wings'"),
         ({"model": {"sample_rate": "fast"}}, "model.sample_rate"),

@@ -24,6 +24,7 @@ from audiosep.metrics import si_sdr
 from audiosep.models.adapters import AdapterConfig
 from audiosep.models.hybrid import Hybrid
 from audiosep.models.hybrid_config import HybridConfig
+from audiosep.training.engine.run_log import without_labels
 from audiosep.training.engine.runtime import only_process
 from audiosep.training.finetune import finetuning
 from audiosep.training.finetune.finetune_task import FinetuneOptions
@@ -91,6 +92,8 @@ def test_an_adapter_improves_the_model(sounds, quick, base, tmp_path):
     assert report.labels == ["kettle", "tin whistle"]
     assert report.after["val/si_sdri"] > report.before["val/si_sdri"] + 3
     assert report.after["val/better"] >= 0.9
+    assert {"val/si_sdri", "val/better"} < without_labels(report.after).keys()
+    assert not any("kettle" in name for name in without_labels(report.after))
     with safe_open(out, framework="pt") as file:
         assert json.loads(file.metadata()["about"])["labels"] == report.labels
 
@@ -189,7 +192,9 @@ def load_words(folder: Path) -> torch.Tensor:
 
 def test_the_command_passes_its_flags_on_and_shows_the_gain(tmp_path, capsys, monkeypatch):
     seen = {}
-    scores = {"val/si_sdri": 1.0, "val/better": 0.5}, {"val/si_sdri": 5.0, "val/better": 1.0}
+    before = {"val/label/kettle/si_sdri": 1.5, "val/label/kettle/better": 0.25, "val/si_sdri": 1.0, "val/better": 0.5}
+    after = {"val/label/kettle/si_sdri": 6.5, "val/label/kettle/better": 0.75, "val/si_sdri": 5.0, "val/better": 1.0}
+    scores = before, after
     report = FinetuneReport("my.safetensors", False, ["kettle"], 1000, 40, 2.0, *scores, *scores)
 
     def stub(sounds, base, out, **options):
@@ -220,8 +225,13 @@ def test_the_command_passes_its_flags_on_and_shows_the_gain(tmp_path, capsys, mo
     assert config.skip_broken
     shown = capsys.readouterr().out
     assert "written: my.safetensors" in shown
-    assert "1.00" in shown
-    assert "5.00" in shown
+    rows = [line.split() for line in shown.splitlines()[2:6]]
+    assert rows == [
+        ["all", "1.00", "dB", "5.00", "dB", "50%", "100%"],
+        ["kettle", "1.50", "dB", "6.50", "dB", "25%", "75%"],
+        ["all", "known", "1.00", "dB", "5.00", "dB", "50%", "100%"],
+        ["known:", "kettle", "1.50", "dB", "6.50", "dB", "25%", "75%"],
+    ]
     monkeypatch.setattr("audiosep.training.finetune.finetuning.finetune", lambda *a, **k: replace(report, out=None))
     with pytest.raises(SystemExit) as done:
         app([*arguments, "--json"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -126,14 +127,16 @@ def _output(out: Path | None, sounds: Path, full: bool) -> Path:
 def _show(report: FinetuneReport) -> None:
     steps = counted(report.steps, "step")
     print(f"trained {report.parameters / 1e6:.2f} M parameters, {steps}, {report.minutes:.1f} minutes")
-    print(f"{'held-back mixtures of two sounds at 0 dB':44} {'before':>9} {'after':>9}")
-    rows = [("", report.before, report.after), ("known: ", report.known_before, report.known_after)]
-    for prefix, before, after in rows:
-        for name in sorted(before):
-            if name.endswith(("si_sdri", "better")):
-                unit = "dB" if name.endswith("si_sdri") else "  "
-                label = prefix + name.removeprefix("val/").replace("si_sdri", "SI-SDRi").replace("/", " ")
-                print(f"{label:44} {before[name]:6.2f} {unit} {after.get(name, float('nan')):6.2f} {unit}")
+    head = "held-back mixtures of two sounds at 0 dB"
+    print(f"{head:44} {'SI-SDRi before':>16} {'after':>8} {'improved':>9} {'after':>6}")
+    new, known = (report.before, report.after), (report.known_before, report.known_after)
+    for all_labels, prefix, (before, after) in (("all", "", new), ("all known", "known: ", known)):
+        for name in sorted((n for n in before if n.endswith("/si_sdri")), key=lambda n: ("/label/" in n, n)):
+            place = name.removesuffix("/si_sdri")
+            label = prefix + place.removeprefix("val/label/") if "/label/" in name else all_labels
+            gains = [values.get(name, math.nan) for values in (before, after)]
+            better = [values.get(f"{place}/better", math.nan) for values in (before, after)]
+            print(f"{label:44} {gains[0]:13.2f} dB {gains[1]:5.2f} dB {better[0]:9.0%} {better[1]:6.0%}")
     if report.interrupted:
         print("stopped: the same command resumes")
     elif report.out is None:

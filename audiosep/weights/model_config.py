@@ -32,6 +32,8 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise ModelError(f"{path} cannot be read ({error}); install or convert the model again") from error
     known = isinstance(config, dict) and {"format", "family", "model"} <= set(config)
+    if isinstance(config, dict) and "trainer" in config:
+        raise ModelError(f"{folder} is the folder of a training run: what it has trained is in {Path(folder) / 'best'}")
     if not known:
         raise ModelError(f"{path} does not describe an audiosep model: it needs 'format', 'family' and 'model'")
     if config["format"] != FORMAT:

@@ -114,7 +114,8 @@ def summary(scores: Sequence[QueryScore]) -> dict[str, float]:
         scores: one for each query.
 
     Returns:
-        "val/<label>/si_sdri" and "val/si_sdri" (dB), the same for "sdri", and "better", the share above 0 dB SI-SDRi.
+        "val/label/<label>/si_sdri" and "val/si_sdri" (dB), the same for "sdri", and for "better", the share above 0 dB
+        SI-SDRi.
     """
     groups: Mapping[str, list[QueryScore]] = defaultdict(list)
     for score in scores:
@@ -124,5 +125,9 @@ def summary(scores: Sequence[QueryScore]) -> dict[str, float]:
         means["si_sdri"][label] = sum(s.si_sdri for s in mine) / len(mine)
         means["sdri"][label] = sum(s.sdri for s in mine) / len(mine)
         means["better"][label] = sum(s.si_sdri > 0 for s in mine) / len(mine)
-    flat = {f"val/{label.replace('/', ' ')}/{kind}": v for kind, values in means.items() for label, v in values.items()}
+    flat = {
+        f"val/label/{label.replace('/', ' ')}/{kind}": v
+        for kind, values in means.items()
+        for label, v in values.items()
+    }
     return flat | {f"val/{kind}": sum(values.values()) / len(values) for kind, values in means.items() if values}
