@@ -155,7 +155,7 @@ def test_overrides():
 def test_files_that_are_no_json_are_refused(tmp_path):
     (tmp_path / "a.json").write_text("{")
     (tmp_path / "b.json").write_text("{}", encoding="utf-16")
-    for name, match in (("a.json", "not JSON"), ("b.json", "not text in UTF-8"), ("c.json", "cannot be read")):
+    for name, match in (("a.json", "not JSON"), ("b.json", "not text in UTF-8"), ("c.json", "there is no file")):
         with pytest.raises(ConfigError, match=match):
             run_config.read_run_config(tmp_path / name)
     data = '{"task": "text", "trainer": {"steps": 1}}'

@@ -67,7 +67,7 @@ class _Drawer:
         if (labels := len({clip.label for clip in self.val})) < 2:
             raise DataError(
                 f"the held-back clips (split val) have {counted(labels, 'label')}, and a recipe mixes two: build the "
-                "manifest from more recordings of more sounds, and let --split hold some back"
+                "manifest from more recordings of more sounds, or give clips of other sounds the split val in it"
             )
         test = [clip for clip in corpus.clips if clip.split == "test" and self.audio.seconds(clip.id) >= _SHORTEST]
         own = sorted({clip.family for clip in self.val} - set(SOUND_FAMILIES))
