@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from audiosep.audio import read_audio
 from audiosep.bench.bench_recordings import scores
 from audiosep.bench.case import Case, Findings, Times, case_recording
 from audiosep.bench.object_process import memory_peaks
-from audiosep.errors import InputError
+from audiosep.evaluation.functions import find_callable
 from audiosep.inference.threads import use_threads
 
 
@@ -61,11 +60,6 @@ class OtherImplementation:
         return Findings(*peaks, scores(self._targets, self._rate, references) if named else {})
 
 
-def names_callable(name: str) -> bool:
-    """Whether a name is "module:callable", and not a model or its folder."""
-    return ":" in name and not Path(name).exists()
-
-
 def peer_case(case: Case, name: str) -> Case:
     """The work of a case for another model or implementation, as it is by default.
 
@@ -75,22 +69,3 @@ def peer_case(case: Case, name: str) -> Case:
     """
     device = "cpu" if case.engine == "openvino" else case.device
     return replace(case, model=name, device=device, precision=Case.precision, engine=Case.engine)
-
-
-def find_callable(reference: str) -> Callable[..., Any]:
-    """The object that "module:callable" names.
-
-    Raises:
-        InputError: it cannot be imported, or is not callable.
-    """
-    module, _, name = reference.partition(":")
-    try:
-        found: Any = importlib.import_module(module)
-        for part in name.split("."):
-            found = getattr(found, part)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(f"--against {reference}: {error}; name it as module:callable") from error
-    if not callable(found):
-        raise InputError(f"--against {reference}: is a {type(found).__name__}, not callable")
-    call: Callable[..., Any] = found
-    return call

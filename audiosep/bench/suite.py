@@ -16,9 +16,10 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from audiosep.bench.case import Case, CaseFacts, CaseRunner, Findings, Times
-from audiosep.bench.comparison import OtherImplementation, names_callable, peer_case
+from audiosep.bench.comparison import OtherImplementation, peer_case
 from audiosep.bench.object_process import ObjectProcess
 from audiosep.errors import InputError, counted
+from audiosep.evaluation.functions import names_callable
 from audiosep.inference.environment import environment
 from audiosep.inference.options import Engine, Options, Quality
 from audiosep.weights.catalogue import locate

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,8 +27,8 @@ def evaluate(
             "--model",
             "-m",
             metavar="NAME",
-            help="A model, MODEL+ADAPTER.safetensors, MODEL:stems, MODEL:live=SECONDS, a baseline, or oracles, "
-            "classical, networks; repeatable.",
+            help="A model, MODEL+ADAPTER.safetensors, MODEL:stems, MODEL:live=SECONDS, a function of your own as "
+            "MODULE:FUNCTION, a baseline, or oracles, classical, networks; repeatable.",
         ),
     ] = None,
     sets: Annotated[
@@ -128,6 +129,7 @@ def _report(
     terminal = Terminal()
     common.logs_to(terminal, verbose, quiet)
     kinds = {**KINDS, "networks": tuple(entry.name for entry in STEM_MODELS)}
+    sys.path.insert(0, str(Path.cwd()))  # a module may lie in the current folder, as for python -m
     # Errors now, not after hours. Of a kind, those that are not on this machine are left out with a warning.
     for name in model:
         if name not in kinds:

@@ -16,6 +16,7 @@ from audiosep.api import load
 from audiosep.errors import InputError, missing_file
 from audiosep.evaluation.baselines import BASELINES, load_baseline
 from audiosep.evaluation.benchmarks import Target
+from audiosep.evaluation.functions import FunctionSystem, callable_digest, find_callable, names_callable
 from audiosep.inference.options import Engine
 from audiosep.models.adapter_file import base_of
 from audiosep.output.separation import Separation
@@ -167,7 +168,8 @@ def load_system(name: str, device: str = "auto", precision: str = "auto", engine
         name: as in `audiosep.load`, or a baseline's; `MODEL+ADAPTER.safetensors` for a model with an adapter;
             `MODEL:stems` for the fixed stems of a model that has queries too,
             `MODEL:live=SECONDS` for a live stream with this latency, `MODEL:live=SECONDS,past=SECONDS` for one whose
-            windows reach this far into the past; a further `,thorough` or `,quick` sets `thorough` of the stream.
+            windows reach this far into the past; a further `,thorough` or `,quick` sets `thorough` of the stream;
+            `MODULE:FUNCTION` for a function, see `FunctionSystem`.
         device: of a model, as in `audiosep.load`.
         precision: of a model, as in `audiosep.load`.
         engine: of a model, as in `audiosep.load`.
@@ -178,6 +180,8 @@ def load_system(name: str, device: str = "auto", precision: str = "auto", engine
     """
     if name in BASELINES:
         return load_baseline(name)
+    if _is_function(name):
+        return FunctionSystem(name)
     model, adapter = _model_of(name)
     separator = load(model, device, precision, adapter, engine=engine, sounds=False)
     if name.endswith(_STEMS):
@@ -199,7 +203,9 @@ def check_system(name: str) -> None:
         ModelError: no such model on this machine, or a folder that is none.
         InputError: as `identity`.
     """
-    if name not in BASELINES:
+    if _is_function(name):
+        find_callable(name)
+    elif name not in BASELINES:
         read_config(locate(_model_of(name)[0]))
 
 
@@ -212,10 +218,16 @@ def identity(name: str) -> str:
     """
     if name in BASELINES:
         return f"{name} {audiosep.__version__}"
+    if _is_function(name):
+        return callable_digest(name)
     model, adapter = _model_of(name)
     folder = locate(model)
     files = folder_digest(folder) if adapter is None else model_digest(folder, adapter)
     return hashlib.sha256(f"{name} {files}".encode()).hexdigest()
+
+
+def _is_function(name: str) -> bool:
+    return names_callable(_LIVE.sub("", name.removesuffix(_STEMS)))
 
 
 def _model_of(name: str) -> tuple[str, Path | None]:
