@@ -549,18 +549,21 @@ def test_a_download_shows_its_progress_and_is_cancelled(client: Page, song: Path
 
 def test_a_server_that_is_slow_or_away_is_told(client: Page, song: Path) -> None:
     client.open(song)
-    page = client.page
+    page, state = client.page, re.compile(r"/studio/sessions/[^/]+$")
     page.wait_for_selector(".studio-job", state="hidden")
     held: list[Any] = []
     page.route("**/requests", lambda route: held.append(route))
     page.fill(".studio-text", "piano")
     page.click(".studio-separate")
     page.wait_for_selector(".studio-job", state="visible")
+    with page.expect_response(lambda answer: bool(state.search(answer.url))):
+        pass  # which does not say yet that it waits
+    assert page.inner_text(".studio-job-text") == "Waiting for its turn"
     held.pop().continue_()
     page.unroute("**/requests")
     client.new_track()
     page.wait_for_function("document.querySelector('.studio-status').textContent === 'piano is there.'")
-    state = re.compile(r"/studio/sessions/[^/]+$")
+    page.wait_for_selector(".studio-job", state="hidden")
     page.route(state, lambda route: route.abort())
     page.wait_for_function("document.querySelector('.studio-error').textContent.includes('does not answer')")
     page.unroute(state)

@@ -12,14 +12,25 @@ export class Jobs {
     this.list = list;
     this.cancel = cancel;
     this.rows = new Map(); // request -> its row, which stays while it changes, so that no click is lost
+    this.expected = new Set(); // requests that the server does not know yet, and may not for a while
+    this.said = [[], []]; // what was shown last
   }
 
   // A request is on its way to the server.
-  expect() {
-    if (!this.rows.size) this.show([], [""]);
+  expect(request) {
+    this.expected.add(request);
+    this.show(...this.said);
   }
 
-  show(running, waiting) {
+  // It is answered, or has failed.
+  forget(request) {
+    if (this.expected.delete(request)) this.show(...this.said);
+  }
+
+  show(running, known) {
+    this.said = [running, known];
+    for (const request of [...running.map((one) => one.request), ...known]) this.expected.delete(request);
+    const waiting = [...known, ...this.expected];
     const wanted = new Map();
     for (const one of running) {
       wanted.set(one.request, { text: label(one), fraction: one.fraction, requests: [one.request] });

@@ -261,11 +261,10 @@ class Mixer {
     const from = this.player.playing || this.player.at ? this.player.position() : null;
     const model = this.part("model").value;
     const { listening, recording } = this;
-    await this.try(async () => {
-      this.jobs.expect(); // before the server has answered
+    await this.expect(async (request) => {
       if (listening) await this.server.post("cancel", { request: listening });
       const asked = JSON.stringify({ ...wanted, model, ...(from === null ? {} : { from }) });
-      const there = await this.server.ask(uniqueName(), "separate", asked);
+      const there = await this.server.ask(request, "separate", asked);
       if (this.recording !== recording) return;
       if (this.tracks.get(there)) this.messages.say(`There is a track of this already: ${this.tracks.point(there)}.`);
       else this.messages.say(wanted.stems ? "The stems are there." : `${wanted.text.trim() || "The sound"} is there.`);
@@ -278,10 +277,9 @@ class Mixer {
 
   async download(wanted) {
     let remarks = [];
-    await this.try(async () => {
-      this.jobs.expect();
+    await this.expect(async (request) => {
       const asked = JSON.stringify({ ...wanted, format: this.part("format").value });
-      const made = await this.server.ask(uniqueName(), "write", asked);
+      const made = await this.server.ask(request, "write", asked);
       remarks = made.remarks;
       const link = document.createElement("a");
       link.href = this.server.url(`files/${made.key}`);
@@ -294,6 +292,14 @@ class Mixer {
   cancel(requests) {
     if (requests.includes(this.uploading?.job.request)) return this.uploading.stop();
     return this.try(() => Promise.all(requests.map((request) => this.server.post("cancel", { request }))));
+  }
+
+  // As `try`, of a request that is shown to wait before the server has answered.
+  async expect(action) {
+    const request = uniqueName();
+    this.jobs.expect(request);
+    await this.try(() => action(request));
+    this.jobs.forget(request);
   }
 
   // Does what is asked, and says what was wrong with it.
