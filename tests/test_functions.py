@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +45,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixt
     name = f"mine_{abs(hash(request.node.nodeid)) % 10**9}"
     (tmp_path / f"{name}.py").write_text(MINE)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("sys.path", [*sys.path])
     return name
 
 
@@ -101,5 +102,9 @@ def test_a_function_is_evaluated(module: str, tmp_path: Path, capsys: pytest.Cap
     text = capsys.readouterr().out
     assert not json.loads(text)["failures"]
     assert f"{module}:half" in text
-    assert main(["evaluate", "-m", f"{module}:nothing", *options]) != 0
-    assert "name a function as module:function" in capsys.readouterr().err
+    (tmp_path / "broken.py").write_text("def separate(:\n")
+    for wrong, reason in ((f"{module}:nothing", "has no attribute 'nothing'"), ("broken:separate", "SyntaxError")):
+        assert main(["evaluate", "-m", wrong, *options]) != 0
+        assert reason in (said := capsys.readouterr().err)
+        assert "name a function that can be imported" in said
+        assert "Traceback" not in said

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_args
 
@@ -72,8 +71,6 @@ def bench(
     common.logs_to(terminal, 0, quiet)
     peers = _values(against)
     texts = tuple(one.label for one in as_queries(query)) if query else ()
-    if peers:
-        sys.path.insert(0, str(Path.cwd()))  # the module may lie in the current folder, as for python -m
     cases = grid(
         _values(model, "mini"),
         devices=[name.lower() for name in _values(device, "auto")],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -129,7 +128,6 @@ def _report(
     terminal = Terminal()
     common.logs_to(terminal, verbose, quiet)
     kinds = {**KINDS, "networks": tuple(entry.name for entry in STEM_MODELS)}
-    sys.path.insert(0, str(Path.cwd()))  # a module may lie in the current folder, as for python -m
     # Errors now, not after hours. Of a kind, those that are not on this machine are left out with a warning.
     for name in model:
         if name not in kinds:

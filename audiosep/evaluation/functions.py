@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import inspect
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -66,18 +67,22 @@ def names_callable(name: str) -> bool:
 
 
 def find_callable(reference: str) -> Callable[..., Any]:
-    """The object that "module:function" names.
+    """The object that "module:function" names; the module may lie in the current folder.
 
     Raises:
         InputError: it cannot be imported, or is not callable.
     """
     module, _, name = reference.partition(":")
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.append(here)  # at the end, where its files hide no installed module
     try:
         found: Any = importlib.import_module(module)
         for part in name.split("."):
             found = getattr(found, part)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(f"{reference}: {error}; name a function as module:function") from error
+    except Exception as error:  # a module of the user's own may raise anything
+        raise InputError(
+            f"{reference}: {type(error).__name__}: {error}; name a function that can be imported as module:function"
+        ) from error
     if not callable(found):
         raise InputError(f"{reference} is a {type(found).__name__}, not callable")
     call: Callable[..., Any] = found

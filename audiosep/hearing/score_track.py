@@ -25,7 +25,7 @@ WINDOW = 1.0  # seconds
 NOTHING = -20.0  # score of a silent window
 _SILENT = 1e-4  # peak
 _BATCH = 8  # windows
-# What the likeness to recordings counts beside the tags: chosen on held-back mixtures, of 5 to 40 (docs/describe.md).
+# What the likeness to recordings counts beside the tags: chosen on held-back mixtures, of 5 to 40 (research/mini.md).
 _LIKENESS = 16.0
 
 
