@@ -82,11 +82,29 @@ def test_the_command_line_builds_and_checks(tmp_path, capsys):
     clips = read_manifest(manifest)
     assert {clip.family for clip in clips} == {"mine"}
     assert 2 <= sum(clip.split == "val" for clip in clips) <= 7
-    assert main(["data", "check", str(manifest), "--json"]) == 1  # the same twelve sounds under three labels
+    assert main(["data", "check", str(manifest), "--json"]) == 0  # the same twelve sounds under three labels, together
     report = json.loads(capsys.readouterr().out)
     assert len(report["duplicates"]) == 12
     assert main(["data", "check", str(manifest), "--no-audio"]) == 0
     assert "36 clips" in capsys.readouterr().out
+
+
+def test_a_recording_under_two_labels_stays_in_one_split(tmp_path, capsys):
+    for number in range(40):
+        corpora.write(tmp_path / f"sounds/{'abcd'[number % 4]}/{number}.wav", corpora.wave(number, 1.0, 8000))
+    for copy in ("e/first", "f/second", "a/third"):
+        for number in range(8):
+            (target := tmp_path / f"sounds/{copy}-{number}.wav").parent.mkdir(exist_ok=True)
+            target.write_bytes((tmp_path / f"sounds/{'abcd'[number % 4]}/{number}.wav").read_bytes())
+    manifest = tmp_path / "manifest.jsonl"
+    assert main(["data", "build", str(tmp_path / "sounds"), "-o", str(manifest), "--quiet"]) == 0
+    clips = {clip.id: clip for clip in read_manifest(manifest)}
+    groups = {clips[name].group.partition("+")[2] for name in ("a/0.wav", "e/first-0.wav", "f/second-0.wav")}
+    assert len(groups) == 1
+    assert groups != {""}
+    assert "+" not in clips["b/9.wav"].group
+    assert {clip.split for clip in clips.values()} == {"train", "val"}
+    assert main(["data", "check", str(manifest), "--quiet"]) == 0
 
 
 def test_the_command_line_names_broken_files(tmp_path, capsys):
@@ -164,6 +182,15 @@ def test_a_batch_is_written_as_audio_files(tmp_path, capsys):
         assert (len(target), rate) == (8000, 16000)
         assert (np.abs(target).max() == 0) == row["absent"]
     assert {p.name for p in (tmp_path / "out").iterdir()} > {"00.wav", "01.wav", "02.wav"}
+    again = ["--sample-rate", "16000", "--json", "--seed", "1"]
+    assert main(["data", "draw", str(tmp_path / "m.jsonl"), *arguments, *again]) == 0
+    listed = {row["file"] for row in json.loads(capsys.readouterr().out)["queries"]}
+    left = {p.name for p in (tmp_path / "out").iterdir() if "-" in p.name and "(example)" not in p.name}
+    assert left == listed  # nothing of the batch before
+    (tmp_path / "out/notes.txt").write_text("mine")
+    assert main(["data", "draw", str(tmp_path / "m.jsonl"), *arguments, *again]) == 2
+    assert "holds other files (notes.txt)" in capsys.readouterr().err
+    assert (tmp_path / "out/00.wav").is_file()
 
 
 def test_files_of_a_batch_have_names_in_any_script(tmp_path, capsys):

@@ -41,6 +41,12 @@ def test_folders(tmp_path, caplog):
     assert {c.source_rate for c in clips} == {corpora.RATE}
     assert lengths(clips) == [len(X)] * 4
     assert "left out: 1 recording directly in" in caplog.text
+    assert "no recordings in" not in caplog.text
+    (tmp_path / "a bell/notes").mkdir(parents=True)
+    (tmp_path / "a bell/notes/list.txt").write_text("to record")
+    (tmp_path / ".cache").mkdir()
+    layouts.read_clips(tmp_path)
+    assert f"no recordings in 1 folder of {tmp_path}: a bell\n" in caplog.text
     corpora.write(tmp_path / " _/1.wav", X)
     with pytest.raises(DataError, match=r"1\.wav: label is empty"):
         layouts.read_clips(tmp_path)

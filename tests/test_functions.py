@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -79,6 +80,12 @@ def test_what_is_no_function_is_refused(name: str) -> None:
     if ":" in name:
         with pytest.raises(InputError, match=name):
             check_system(name)
+
+
+@pytest.mark.parametrize("name", ["mini:stem", "mini:live", "mini:live=", "mini+own.safetensors:stem"])
+def test_a_misspelt_use_of_a_model_is_told_as_such(name: str) -> None:
+    with pytest.raises(InputError, match=f"{re.escape(name.partition(':')[0])}:stems or .*:live=SECONDS, not as"):
+        check_system(name)
 
 
 def test_results_of_a_function_count_until_its_file_changes(module: str, tmp_path: Path) -> None:

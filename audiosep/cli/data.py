@@ -57,6 +57,7 @@ def build(
     quiet: common.Quiet = False,
 ) -> None:
     """Write the manifest of recordings in any known layout."""
+    from audiosep.data.equal_files import join_equal_files
     from audiosep.data.layouts import read_sources
     from audiosep.data.manifest import write_manifest
     from audiosep.data.splits import split_sources
@@ -64,7 +65,10 @@ def build(
     common.logs_to(Terminal(), 0, quiet)
     outputs.check_file(out, ".jsonl", inputs=_indices(sources))
     parts = read_sources(sources, kind, family, "skip" if skip else "raise")
-    clips, held_out = split_sources(parts, zero) if split else ([clip for part in parts for clip in part], ())
+    if split:
+        clips, held_out = split_sources(join_equal_files(parts), zero)
+    else:
+        clips, held_out = [clip for part in parts for clip in part], ()
     write_manifest(out, clips)
     if as_json:
         common.emit({"manifest": str(out), "clips": len(clips), "zero": list(held_out), "splits": _splits(clips)})

@@ -52,6 +52,10 @@ def read_folders(folder: str | Path, on_error: OnError = "raise") -> list[Clip]:
         raise DataError(f"{folder}: no audio in subfolders; expected {folder.name}/<label>/*.wav")
     if loose := len(found) - len(files):
         log.warning("left out: %s directly in %s, where no folder names the sound", counted(loose, "recording"), folder)
+    named = {path.relative_to(folder).parts[0] for path in files}
+    folders = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    if empty := [name for name in folders if name not in named]:
+        log.warning("no recordings in %s of %s: %s", counted(len(empty), "folder"), folder, ", ".join(empty[:10]))
 
     def clip(path: Path) -> Clip:
         parts = path.relative_to(folder).parts

@@ -23,7 +23,7 @@ from audiosep.output.separation import Separation
 from audiosep.query.query import Query, as_queries
 from audiosep.separator import Queries, Separator
 from audiosep.weights.baseline_names import FLOORS
-from audiosep.weights.catalogue import locate
+from audiosep.weights.catalogue import MODELS, locate
 from audiosep.weights.digest import folder_digest, model_digest
 from audiosep.weights.model_config import read_config
 
@@ -227,7 +227,14 @@ def identity(name: str) -> str:
 
 
 def _is_function(name: str) -> bool:
-    return names_callable(_LIVE.sub("", name.removesuffix(_STEMS)))
+    text = _LIVE.sub("", name.removesuffix(_STEMS))
+    if not names_callable(text):
+        return False
+    model, _, way = text.partition(":")
+    base = model.partition("+")[0]
+    if base in MODELS or Path(base, "config.json").is_file():
+        raise InputError(f"{model} can be used as {model}:stems or {model}:live=SECONDS, not as {model}:{way}")
+    return True
 
 
 def _model_of(name: str) -> tuple[str, Path | None]:

@@ -1,0 +1,52 @@
+"""Files with the same bytes under several names, as collections from the web have them."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+from audiosep.data.manifest import Clip
+from audiosep.weights.digest import content_digest
+
+
+def join_equal_files(sources: Sequence[Sequence[Clip]]) -> list[list[Clip]]:
+    """Put the clips of files with the same bytes into one group, whatever their labels are.
+
+    One recording in two splits would be trained on and judged by. Only files of equal size are read; members of tar
+    shards are left as they are.
+
+    Args:
+        sources: the clips of each source.
+
+    Returns:
+        The same clips in the same order, those of equal files with the file's digest as a further name of their group.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    sizes: dict[int, set[str]] = defaultdict(set)
+    for source in sources:
+        for clip in source:
+            if clip.member is None:
+                sizes[Path(clip.path).stat().st_size].add(clip.path)
+    digests: dict[bytes, list[str]] = defaultdict(list)
+    for paths in sizes.values():
+        if len(paths) > 1:
+            for path in sorted(paths):
+                digests[content_digest(Path(path))].append(path)
+    names = {
+        path: f"bytes:{hashlib.sha256(digest).hexdigest()[:16]}"
+        for digest, paths in digests.items()
+        if len(paths) > 1
+        for path in paths
+    }
+
+    def joined(clip: Clip) -> Clip:
+        if clip.member is not None or clip.path not in names:
+            return clip
+        return dataclasses.replace(clip, group="+".join(filter(None, (clip.group, names[clip.path]))))
+
+    return [[joined(clip) for clip in source] for source in sources]
