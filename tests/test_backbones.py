@@ -310,3 +310,14 @@ def test_the_least_and_the_largest_sizes_work(family: str, changes: dict[str, An
     with torch.inference_mode():
         out = model.stems(mix) if model.stem_names else model(mix, queries(1))
     assert torch.isfinite(out.waveforms).all()
+
+
+def test_an_estimate_does_not_depend_on_those_beside_it() -> None:
+    network = build("skip_filtering", iterations=8, tolerance=1e-9).eval()
+    with torch.no_grad():
+        for weight in network.decoder.parameters():
+            weight.mul_(0.5)
+        mixes = torch.stack([0.01 * sources(4000)[0].sum(0), sources(4000)[0].sum(0)])
+        together, alone = network.stems(mixes).waveforms, [network.stems(mix[None]).waveforms[0] for mix in mixes]
+    for row, mine in zip(together, alone, strict=True):
+        torch.testing.assert_close(row, mine, atol=1e-6, rtol=1e-4)

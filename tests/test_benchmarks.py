@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ import soundfile
 import sounds
 
 from audiosep.data.labels import label_table
-from audiosep.data.manifest import Clip, write_manifest
+from audiosep.data.manifest import Clip, read_manifest, write_manifest
 from audiosep.errors import ConfigError, DataError
 from audiosep.evaluation.benchmarks import Benchmark, Item, Scene, Target
 from audiosep.evaluation.scene_files import SourceFile, read_scene
@@ -387,6 +388,11 @@ def test_manifest_mixtures_are_seeded_and_never_mix_like_with_like(tmp_path: Pat
     assert [item.version for item in first.items] == [item.version for item in again.items]
     assert [item.version for item in first.items] != [item.version for item in other.items]
     np.testing.assert_array_equal(first.items[7].load().mix, again.items[7].load().mix)
+    recorded = Path(read_manifest(tmp_path / "manifest.jsonl")[0].path)
+    os.utime(recorded, (0, 0))
+    changed = [a.version != b.version for a, b in zip(first.items, load_set(text).items, strict=True)]
+    assert any(changed)
+    assert not all(changed)  # those without this recording keep their scores
     groups = {item.group for item in first.items}
     assert groups == {"absent", "2 sources", "3 sources", "4 sources", "5 sources"}
     for item in first.items[:12]:

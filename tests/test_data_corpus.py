@@ -140,3 +140,13 @@ def test_a_manifest_file_and_its_splits(tmp_path):
     corpus = Corpus(tmp_path / "m.jsonl", tmp_path / "c", 16000, splits=("val",))
     assert [c.id for c in corpus.clips] == ["val.wav"]
     assert corpus.lengths.tolist() == [4800]
+
+
+def test_every_clip_of_a_broken_file_is_left_out(tmp_path):
+    good = corpora.write(tmp_path / "good.wav", corpora.wave(0, 0.3, 16000))
+    bad = tmp_path / "bad.wav"
+    bad.write_bytes(b"RIFF")
+    clips = [clip(good), clip(bad, id="one"), clip(bad, id="two")]
+    assert [c.id for c in Corpus(clips, tmp_path / "c", 16000, on_error="skip").clips] == ["good.wav"]
+    with pytest.raises(DataError, match="2 broken files"):
+        Corpus(clips, tmp_path / "c", 16000)

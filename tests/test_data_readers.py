@@ -14,6 +14,7 @@ from audiosep.data import layouts, readers
 from audiosep.data.clip_audio import decode_many
 from audiosep.data.manifest import Clip
 from audiosep.data.shards import group_of
+from audiosep.data.splits import groups
 from audiosep.errors import AudioError, DataError
 
 X = sounds.voice(0.6, corpora.RATE)
@@ -47,6 +48,16 @@ def test_folders(tmp_path, caplog):
     (tmp_path / ".cache").mkdir()
     layouts.read_clips(tmp_path)
     assert f"no recordings in 1 folder of {tmp_path}: a bell\n" in caplog.text
+
+
+def test_a_plus_in_a_name_joins_no_groups(tmp_path):
+    for number in range(12):
+        corpora.write(tmp_path / f"drum+bass/{number}.wav", X)
+    clips = layouts.read_clips(tmp_path)
+    assert len(set(groups(clips).values())) == 12
+
+
+def test_folders_with_the_name_of_nothing_are_refused(tmp_path):
     corpora.write(tmp_path / " _/1.wav", X)
     with pytest.raises(DataError, match=r"1\.wav: label is empty"):
         layouts.read_clips(tmp_path)
@@ -204,6 +215,16 @@ def test_huggingface(tmp_path, caption):
     ]  # fmt: skip
     assert clips[1].captions == (("a cat",) if caption else ())
     assert lengths(clips) == [len(X)] * 4
+    stored["bytes"] = corpora.encode(X[::-1].copy(), 16000, "y.opus")
+    unnamed = {**values, "label": [1, -1]} if caption else values
+    again = datasets.Dataset.from_dict(unnamed, features=datasets.Features(features))
+    again = again.cast_column("audio", datasets.Audio(decode=False))
+    datasets.DatasetDict({"train": again, "test": again}).save_to_disk(str(tmp_path / "set"))
+    before = [x.copy() for x in decode_many(clips, 16000)]
+    renewed = layouts.read_clips(tmp_path / "set")  # another sound in a row takes the place of the old one
+    after = list(decode_many(renewed, 16000))
+    assert [np.allclose(a, b, atol=0.05) for a, b in zip(before, after, strict=True)] == [True, False, True, False]
+    assert renewed[1].label == ("a cat" if caption else "my cat")  # a missing label is not the last one's
     rows.rename_column("audio", "sound").save_to_disk(str(tmp_path / "other"))
     with pytest.raises(DataError, match=r"the columns sound, label.*expected 'audio'"):
         layouts.read_clips(tmp_path / "other")

@@ -8,6 +8,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import corpora
 import numpy as np
 import pytest
 import soundfile
@@ -411,3 +412,31 @@ def test_the_example_makes_folders_of_sounds(sounds, tmp_path):
     noise, known = example.companions(tmp_path / "c", tmp_path / "manifest.jsonl", ["kettle"])
     assert {clip.label for clip in read_manifest(known)} == {"tin whistle"}
     assert read_manifest(noise) == []
+
+
+def test_a_recording_of_two_sounds_stays_in_one_split():
+    both = [Clip(f"day/{label}", "day.wav", label, group="day", seconds=10.0) for label in ("kettle", "cat")]
+    others = [
+        Clip(f"{label}{i}", f"{label}{i}.wav", label, seconds=5.0) for label in ("kettle", "cat") for i in range(3)
+    ]
+    for name in ("day", "night", "noon", "dusk"):
+        clips = hold_back([replace(clip, group=name if clip.group else "") for clip in both + others], 0.25)
+        assert len({clip.split for clip in clips if clip.group}) == 1
+        for label in ("kettle", "cat"):
+            assert {clip.split for clip in clips if clip.label == label} == {"train", "val"}
+
+
+def test_the_beginning_of_an_only_recording_is_trained_on_for_all_its_sounds():
+    shared = [Clip(f"day/{label}", "day.wav", label, group="day", seconds=20.0) for label in ("kettle", "cat")]
+    clips = hold_back([*shared, *(Clip(f"cat{i}", f"cat{i}.wav", "cat", seconds=5.0) for i in range(3))], 0.25)
+    assert sorted((clip.label, clip.split) for clip in clips if clip.group) == [
+        ("cat", "train"), ("cat", "val"), ("kettle", "train"), ("kettle", "val")
+    ]  # fmt: skip
+
+
+def test_sounds_that_cannot_be_mixed_are_named_before_the_training(base, quick, tmp_path):
+    for label in ("garden bell", "church bell"):
+        for number in range(4):
+            corpora.write(tmp_path / f"bells/{label}/{number}.wav", corpora.wave(number, 3.0, corpora.RATE))
+    with pytest.raises(DataError, match="no mixture of held-back recordings can be asked for church bell or garden"):
+        finetune(tmp_path / "bells", base, tmp_path / "out", config=quick, run_dir=tmp_path / "run")

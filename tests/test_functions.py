@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -115,3 +116,23 @@ def test_a_function_is_evaluated(module: str, tmp_path: Path, capsys: pytest.Cap
         assert reason in (said := capsys.readouterr().err)
         assert "name a function that can be imported" in said
         assert "Traceback" not in said
+
+
+def test_a_system_that_ends_its_process_does_not_end_the_evaluation(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [*sys.path])
+    name = f"killed_{os.getpid()}"
+    (tmp_path / f"{name}.py").write_text("import os\n\n\ndef ends(mix, queries, sample_rate):\n    os._exit(1)\n")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    rng = np.random.default_rng(0)
+    (folder := tmp_path / "songs" / "1").mkdir(parents=True)
+    parts = {part: 0.1 * rng.standard_normal(RATE) for part in ("vocals", "drums")}
+    for part, samples in (parts | {"mix": sum(parts.values())}).items():
+        soundfile.write(folder / f"{part}.wav", samples, RATE)
+    options = ["--set", f"folder={tmp_path / 'songs'}", "--results", str(tmp_path / "results"), "--workers", "1"]
+    assert main(["evaluate", "-m", f"{name}:ends", "-m", "mixture", *options, "--json", "--quiet"]) != 0
+    report = json.loads(capsys.readouterr().out)
+    assert "ended by the system" in json.dumps(report["failures"])
+    assert "mixture" in json.dumps(report)

@@ -93,7 +93,9 @@ def test_anchors_are_within_the_recommendation(cutoff: float, checks: tuple[int,
     assert response[checks[1] :].max() < -50
     filtered = low_pass(impulse, rate, cutoff)
     assert int(np.argmax(filtered)) == rate // 2  # no delay
-    np.testing.assert_array_equal(low_pass(impulse, 7000, 3500.0), impulse)
+    assert np.abs(np.fft.rfft(low_pass(impulse, 8000, 3500.0)[0]))[-1] < 1e-2
+    with pytest.raises(DataError, match=r"7000 Hz are too low for an anchor of 3\.5 kHz: take recordings of 8000 Hz"):
+        low_pass(impulse, 7000, 3500.0)
 
 
 def test_wrong_folders_are_named(tmp_path: Path) -> None:

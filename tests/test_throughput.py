@@ -10,9 +10,11 @@ import pytest
 import torch
 from test_run_config import config  # noqa: F401 - a fixture
 from test_trainer import CONFIG, TinyTask
+from torch import nn
 
-from audiosep.errors import TrainingError
+from audiosep.errors import ConfigError, TrainingError
 from audiosep.training.engine import runtime, throughput
+from audiosep.training.engine.adversary import Adversary
 from audiosep.training.engine.runtime import Prefetcher
 from audiosep.training.engine.throughput import Throughput, measure_throughput
 
@@ -49,6 +51,23 @@ def test_the_network_alone_gets_the_batches_of_the_measured_steps(accumulation):
     assert task.modes == {True}
     assert task.validations == 0
     assert all(p.grad is None for p in task.model.parameters())
+
+
+def test_a_task_is_prepared_and_its_adversary_trained():
+    task = Recorded()
+    task.prepare, task.devices = lambda device: task.devices.append(device.type), []
+    task.adversary, calls = nn.Linear(1, 1), []
+
+    def adversary_loss(batch):
+        calls.append(len(batch[0]))
+        return task.adversary.weight.sum(), {}
+
+    task.adversary_loss = adversary_loss
+    measure_throughput(task, CONFIG, 2)
+    assert task.devices == ["cpu"]
+    assert len(calls) == 4
+    with pytest.raises(ConfigError, match="bf16 or fp32"):
+        Adversary(task, replace(CONFIG, precision="fp16"), None)
 
 
 def test_a_signal_ends_the_measurement_with_an_error():

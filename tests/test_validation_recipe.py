@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -149,6 +150,16 @@ def test_items_of_the_benchmark_are_the_entries_of_the_recipe(
     monkeypatch.setattr("audiosep.evaluation.validation_set._OPEN", {})
     items = benchmark(folder / "recipe.json", folder / "manifest.jsonl", folder / "cache").items
     assert [item.id for item in items] == [entry.id for entry in recipe.entries]
+    place = Path(RecipeAudio(corpus).clip(recipe.entries[0].sources[0].clip).path)
+    status = place.stat()
+    try:
+        os.utime(place, (status.st_atime, status.st_mtime + 10))
+        again = benchmark(folder / "recipe.json", folder / "manifest.jsonl", folder / "cache").items
+    finally:
+        os.utime(place, ns=(status.st_atime_ns, status.st_mtime_ns))
+    changed = [a.version != b.version for a, b in zip(items, again, strict=True)]
+    assert changed[0]
+    assert not all(changed)
     chosen = {item.group: (item, entry) for item, entry in zip(items, recipe.entries, strict=True)}
     for group, (item, entry) in chosen.items():
         scene, target = item.load(), item.targets[0]
@@ -175,6 +186,26 @@ def test_summary_by_group_and_family() -> None:
     assert found["val/presence_auc"] == 0.75
     assert found["val/label/dog/si_sdri"] == -2.0
     assert found["val/label/man/better"] == 1.0
+    silent = {"group": "a", "family": "event", "label": "rain", "si_sdri": float("nan"), "sdri": float("nan")}
+    assert summary([*rows, silent]) == found  # there is nothing to be separated well or badly
+
+
+def test_songs_are_cut_where_their_stems_sound(tmp_path: Path) -> None:
+    clips = []
+    for stem in ("vocals", "drums"):
+        x = 0.3 * np.tile(wave(len(stem), 4.0, RATE), 15)
+        x[: 35 * RATE if stem == "vocals" else 0] = 0
+        path = write(tmp_path / f"song/{stem}.wav", x)
+        clips.append(Clip(stem, str(path), stem, seconds=60.0, family="music", song="song", stem=stem, split="val"))
+    path = write(tmp_path / "song/bass.wav", 0 * x)
+    clips.append(Clip("bass", str(path), "bass", seconds=60.0, family="music", song="song", stem="bass", split="val"))
+    for number in range(3):
+        path = write(tmp_path / f"{number}.wav", wave(number, 3.0, RATE))
+        clips.append(Clip(f"{number}", str(path), ["kettle", "rain", "bell"][number], seconds=3.0, split="val"))
+    for seed in range(3):
+        songs = [e for e in draw_recipe(Corpus(clips, tmp_path / "c", RATE), seed).entries if e.group == "e"]
+        assert [entry.label for entry in songs] == ["vocals", "drums"]
+        assert songs[0].sources[0].start > 25.0
 
 
 def test_the_packaged_recipe_has_all_groups() -> None:

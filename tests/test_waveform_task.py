@@ -24,6 +24,7 @@ from audiosep.training.caption_table import CaptionTable
 from audiosep.training.engine.run_log import read_log
 from audiosep.training.engine.trainer import Trainer
 from audiosep.training.engine.trainer_config import TrainerConfig
+from audiosep.training.run_config import build_task, read_run_config
 from audiosep.training.separation.waveform_task import WaveformTask
 from audiosep.weights.checkpoint import load_model
 
@@ -239,3 +240,24 @@ def test_a_discriminator_learns_to_tell_estimates_from_targets(data: dict[str, s
     assert mine.batch(1, 0, 1).adversarial is False
     with pytest.raises(ConfigError, match="adversary: weight"):
         task(data, UNET, options={"adversary": {"weight": 0.0}})
+
+
+def test_a_batch_with_nothing_to_compare_is_no_error(data: dict[str, str], tmp_path: Path) -> None:
+    sampling = {"mixtures": 2, "seconds": 0.3, "songs": 0.0, "mixed_songs": 0.0}
+    config = configuration(data, SVOICE, sampling=sampling, options={**GAN, "words": 1.0})
+    (tmp_path / "svoice.json").write_text(json.dumps(config))
+    assert main(["train", str(tmp_path / "svoice.json"), "-o", str(tmp_path / "run"), "--quiet"]) == 0
+    lines = [line for line in read_log(tmp_path / "run/log.jsonl") if line["event"] == "train"]
+    assert [line["loss"] for line in lines] == [0.0, 0.0, 0.0]
+    assert [line["grad_norm"] for line in lines] == [0.0, 0.0, 0.0]
+
+
+def test_the_seed_decides_the_weights_that_are_drawn(data: dict[str, str], tmp_path: Path) -> None:
+    drawn = []
+    for number, seed in enumerate((3, 4, 3)):
+        (tmp_path / f"{number}.json").write_text(json.dumps(configuration(data, UNET, seed=seed)))
+        torch.randn(number + 1)  # what the program drew before does not count
+        weights = build_task(read_run_config(tmp_path / f"{number}.json")).model.state_dict()
+        drawn.append(torch.cat([w.flatten() for w in weights.values() if w.is_floating_point()]))
+    assert torch.equal(drawn[0], drawn[2])
+    assert not torch.equal(drawn[0], drawn[1])

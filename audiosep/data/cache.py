@@ -90,7 +90,9 @@ class Cache:
         # The operating system releases the lock of a process that died.
         with FileLock(self.folder / f"{self.sample_rate}.lock"):
             self._refresh()
-            return self._decode_missing({key: clip for key, clip in wanted.items() if key not in self._index})
+            errors = self._decode_missing({key: clip for key, clip in wanted.items() if key not in self._index})
+        broken = {key: errors[clip.id] for key, clip in wanted.items() if clip.id in errors}
+        return {clip.id: broken[key] for clip in clips if (key := self._key(clip)) in broken}  # of every clip of a file
 
     def _decode_missing(self, missing: dict[str, Clip]) -> dict[str, AudioError]:
         if not missing:

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from audiosep.data.manifest import Clip, Split
-from audiosep.data.reading import OnError, audio_files, collect, expect_files, probed
+from audiosep.data.reading import OnError, audio_files, collect, expect_files, group_name, probed
 
 _DNR_PARTS: dict[str, Split] = {"tr": "train", "cv": "val", "tt": "test"}
 _DNR_STEMS = {
@@ -52,7 +52,7 @@ def read_sisec_speech(folder: str | Path, on_error: OnError = "raise") -> list[C
             label=f"{match[3]} speech",
             captions=(f"a {adult} speaking", "speech"),
             family="speech",
-            group=f"speaker:{match[1]}",
+            group=group_name("speaker", match[1]),
             split=split,
         )
 
@@ -89,7 +89,7 @@ def read_dnr(folder: str | Path, on_error: OnError = "raise") -> list[Clip]:
             label=label,
             captions=captions,
             family=family,
-            group=f"mixture:{path.parent.relative_to(folder).as_posix()}",
+            group=group_name("mixture", path.parent.relative_to(folder).as_posix()),
             split=_DNR_PARTS.get(path.parent.parent.name, "train"),
         )
 

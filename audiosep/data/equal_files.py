@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
 from audiosep.data.manifest import Clip
-from audiosep.weights.digest import content_digest
+from audiosep.weights.digest import file_sha256
 
 
 def join_equal_files(sources: Sequence[Sequence[Clip]]) -> list[list[Clip]]:
@@ -32,17 +31,12 @@ def join_equal_files(sources: Sequence[Sequence[Clip]]) -> list[list[Clip]]:
         for clip in source:
             if clip.member is None:
                 sizes[Path(clip.path).stat().st_size].add(clip.path)
-    digests: dict[bytes, list[str]] = defaultdict(list)
+    digests: dict[str, list[str]] = defaultdict(list)
     for paths in sizes.values():
         if len(paths) > 1:
             for path in sorted(paths):
-                digests[content_digest(Path(path))].append(path)
-    names = {
-        path: f"bytes:{hashlib.sha256(digest).hexdigest()[:16]}"
-        for digest, paths in digests.items()
-        if len(paths) > 1
-        for path in paths
-    }
+                digests[file_sha256(Path(path))].append(path)
+    names = {path: f"bytes:{digest[:16]}" for digest, paths in digests.items() if len(paths) > 1 for path in paths}
 
     def joined(clip: Clip) -> Clip:
         if clip.member is not None or clip.path not in names:

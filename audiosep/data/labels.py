@@ -18,7 +18,7 @@ _STOP = frozenset(
         r"\w+",
         """a an the of in on at and or with to for from by over under sound sounds noise someone somebody person people
         man woman playing played being recording loud soft distant small large hit hits hitting ambience solo synth
-        toy""",
+        toy my our your his her their its this that""",
     )
 )
 

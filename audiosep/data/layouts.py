@@ -56,7 +56,11 @@ def read_huggingface(folder: str | Path, on_error: OnError = "raise") -> list[Cl
             texts = row.get("caption") or []
             captions = [texts] if isinstance(texts, str) else list(texts)
             value = row.get("label")
-            text = str(names[value] if names is not None and isinstance(value, int) else value or captions[0])
+            if names is not None and isinstance(value, int):
+                value = names[value] if value >= 0 else None  # -1 is a label that is missing
+            if value is None and not captions:
+                raise DataError(f"{folder}: {identity} has neither a label nor a caption: name its sound, or filter it")
+            text = str(captions[0] if value is None else value)
             path = _audio_of(row["audio"], Path(folder) / "audio" / identity)
             split = reading.SPLIT_NAMES.get(prefix, "train")
             values = {"label": reading.label_of(text), "captions": captions, "group": f"row:{identity}"}
@@ -72,7 +76,8 @@ def _audio_of(cell: Mapping[str, Any], target: Path) -> Path:
     if cell.get("bytes") is None:
         return Path(name)
     path = target.with_suffix(Path(name).suffix or ".wav")
-    if not path.is_file():
+    # A dataset that was saved again may have another sound in this row.
+    if not path.is_file() or path.stat().st_size != len(cell["bytes"]) or path.read_bytes() != cell["bytes"]:
         write_bytes(path, cell["bytes"])
     return path
 

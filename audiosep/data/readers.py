@@ -13,7 +13,16 @@ from typing import Any
 from audiosep.audio import is_recording
 from audiosep.data.manifest import STEMS, Clip
 from audiosep.data.queries import STEM_CAPTIONS
-from audiosep.data.reading import SPLIT_NAMES, OnError, audio_files, collect, label_of, label_text, probed
+from audiosep.data.reading import (
+    SPLIT_NAMES,
+    OnError,
+    audio_files,
+    collect,
+    group_name,
+    label_of,
+    label_text,
+    probed,
+)
 from audiosep.data.text_files import named_in, read_json, read_text
 from audiosep.errors import AudioError, ConfigError, DataError, InputError, counted
 from audiosep.weights.configs import from_dict
@@ -61,7 +70,7 @@ def read_folders(folder: str | Path, on_error: OnError = "raise") -> list[Clip]:
         parts = path.relative_to(folder).parts
         label = label_of(parts[0])
         group = "/".join(parts[:-1]) if len(parts) > 2 else path.relative_to(folder).as_posix()
-        return probed(path, id=path.relative_to(folder).as_posix(), label=label, group=f"file:{group}")
+        return probed(path, id=path.relative_to(folder).as_posix(), label=label, group=group_name("file", group))
 
     return collect(files, clip, on_error)
 
@@ -107,7 +116,7 @@ def read_songs(folder: str | Path, on_error: OnError = "raise") -> list[Clip]:
             family="music",
             stem=name if name in STEMS else "other",
             song=song,
-            group=f"song:{song}",
+            group=group_name("song", song),
             split=SPLIT_NAMES.get(path.parent.relative_to(folder).parts[0].lower(), "train"),
         )
 
@@ -150,7 +159,7 @@ def read_audiosep(path: str | Path, on_error: OnError = "raise") -> list[Clip]:
             id=f"{path.stem}-{number:06d}",
             label=label_text(captions[0]),
             captions=captions,
-            group=f"file:{Path(wav).as_posix()}",
+            group=group_name("file", Path(wav).as_posix()),
         )
 
     return collect(list(enumerate(pairs)), clip, on_error)
@@ -196,7 +205,7 @@ def read_csv(path: str | Path, on_error: OnError = "raise") -> list[Clip]:
             known = {f.name: getattr(given, f.name) for f in fields(Clip) if f.name in values or f.name == "id"}
             audio = known.pop("path")
             known["label"] = label_text(given.label)
-            return probed(named_in(path, audio), **({"group": f"file:{Path(audio).as_posix()}"} | known))
+            return probed(named_in(path, audio), **({"group": group_name("file", Path(audio).as_posix())} | known))
         except (ConfigError, DataError) as error:
             raise DataError(f"{path}, line {table.line_num}: {error}") from error
         except (AudioError, InputError) as error:

@@ -71,6 +71,16 @@ def audio_files(folder: Path) -> list[Path]:
     return sorted(p for p in folder.rglob("*") if is_recording(p))
 
 
+def group_name(kind: str, name: str) -> str:
+    """A group that is named by a file, a folder or a song; a "+" in it does not join groups (`splits.groups`).
+
+    Args:
+        kind: what the name is of, such as "file".
+        name: of any characters.
+    """
+    return f"{kind}:{name.replace('+', '%2B')}"
+
+
 def probed(path: Path, **values: Any) -> Clip:
     """A clip of a file, with the length and sample rate of the file unless they are given.
 

@@ -121,16 +121,23 @@ class _Drawer:
         return entries
 
     def songs(self) -> list[RecipeEntry]:
-        """Group e: the stems of each song at their recorded balance, all from the same time."""
+        """Group e: the stems of each song at their recorded balance, from a time when as many sound as can."""
         entries = []
         for song in sorted({clip.song for clip in self.val if clip.song}):
             clips = [clip for clip in self.val if clip.song == song]
             length = min(self.audio.seconds(clip.id) for clip in clips)
-            start = round(float(self.rng.uniform(0, max(0.0, length - SONG_SECONDS))), 3)
+            start, heard = 0.0, [False] * len(clips)
+            for _ in range(_EXCERPT_TRIES):
+                tried = round(float(self.rng.uniform(0, max(0.0, length - SONG_SECONDS))), 3)
+                there = [self._rms(clip, tried, SONG_SECONDS) > _AUDIBLE_RMS for clip in clips]
+                if sum(there) > sum(heard):
+                    start, heard = tried, there
+                if all(there):
+                    break
             sources = tuple(Excerpt(clip.id, start, clip.gain_db) for clip in clips)
             for stem in STEMS:
                 target = tuple(i for i, clip in enumerate(clips) if clip.stem == stem)
-                if target:
+                if any(heard[i] for i in target):  # silence cannot be separated well or badly
                     name = f"e-{song}-{stem}"
                     entries.append(RecipeEntry(name, "e", "stems", stem, stem, SONG_SECONDS, sources, target))
         return entries
@@ -192,10 +199,13 @@ class _Drawer:
         length = self.audio.seconds(clip.id)
         for _ in range(_EXCERPT_TRIES):
             start = round(float(self.rng.uniform(0, max(0.0, length - SECONDS))), 3)
-            rms = float(self.audio.excerpt(Excerpt(clip.id, start, 0.0), SECONDS).square().mean().sqrt())
+            rms = self._rms(clip, start, SECONDS)
             if rms > _AUDIBLE_RMS:
                 break
         return Excerpt(clip.id, start, round(level_db - 20 * float(np.log10(max(rms, 1e-4))), 3))
+
+    def _rms(self, clip: Clip, start: float, seconds: float) -> float:
+        return float(self.audio.excerpt(Excerpt(clip.id, start, 0.0), seconds).square().mean().sqrt())
 
     def _text(self, clip: Clip) -> str:
         return clip.texts[self.rng.integers(len(clip.texts))]

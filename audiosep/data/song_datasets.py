@@ -9,7 +9,16 @@ from pathlib import Path
 from audiosep.audio import is_recording
 from audiosep.data.manifest import STEMS, Clip, Split
 from audiosep.data.queries import STEM_CAPTIONS
-from audiosep.data.reading import SPLIT_NAMES, OnError, audio_files, collect, expect_files, label_of, probed
+from audiosep.data.reading import (
+    SPLIT_NAMES,
+    OnError,
+    audio_files,
+    collect,
+    expect_files,
+    group_name,
+    label_of,
+    probed,
+)
 from audiosep.errors import DataError
 
 _URMP = {
@@ -253,7 +262,8 @@ def read_medleydb(folder: str | Path, on_error: OnError = "raise", *, bleed: boo
         path, song, label = row
         stem = _stem_of(label)
         captions = STEM_CAPTIONS[stem] if label == stem else ()
-        return _of_song(folder, path, label, captions, stem, song, "train", group=f"artist:{song.partition('_')[0]}")
+        artist = group_name("artist", song.partition("_")[0])
+        return _of_song(folder, path, label, captions, stem, song, "train", group=artist)
 
     return collect(rows, clip, on_error)
 
@@ -288,7 +298,7 @@ def _voice_on_the_right(
         split: Split = "train" if training is None or group in training else "test"
         captions = STEM_CAPTIONS[stem]
         return _of_song(
-            folder, path, label, captions, stem, path.stem, split, group=f"{whose}:{group}", channel=channel
+            folder, path, label, captions, stem, path.stem, split, group=group_name(whose, group), channel=channel
         )
 
     rows = [(path, group, stem, channel) for path, group in files for stem, channel in (("vocals", 1), ("other", 0))]
@@ -317,7 +327,7 @@ def _of_song(
         family="music",
         stem=stem,
         song=song,
-        group=group or f"song:{song}",
+        group=group or group_name("song", song),
         split=split,
         channel=channel,
     )

@@ -12,6 +12,7 @@ from audiosep.data.manifest import Clip, Split
 
 HELD_BACK = 0.10  # share of the seconds of a family
 MOST_HELD_BACK = 0.20
+_UNKNOWN_SECONDS = 5.0  # of a clip of tar shards whose index does not say how long it is
 ZERO_LABELS = 20
 ZERO_CLIPS = 8  # least number of clips of a zero-shot label
 # Zero-shot labels that would hold out clips of other families (speech, instruments, songs) are not chosen.
@@ -111,8 +112,9 @@ def held_back_groups(clips: Sequence[Clip]) -> frozenset[str]:
     total: dict[str, float] = defaultdict(float)
     for clip in clips:
         name = of[clip.id]
-        seconds[name][clip.family] += clip.seconds
-        total[clip.family] += clip.seconds
+        length = clip.seconds or _UNKNOWN_SECONDS
+        seconds[name][clip.family] += length
+        total[clip.family] += length
         left[clip.label] += clip.label not in labels[name]
         labels[name].add(clip.label)
     order = sorted(seconds, key=lambda name: (zlib.crc32(name.encode()), name))

@@ -19,6 +19,7 @@ from audiosep.evaluation.measures import MEASURES
 from audiosep.evaluation.report_parts import definitions, label_chart, player, system_chart
 from audiosep.evaluation.runner import EvaluationResults
 from audiosep.evaluation.summary import SystemSummary, summarise
+from audiosep.evaluation.systems import is_function, model_of
 from audiosep.evaluation.tables import HIDDEN, Table, benchmark_tables
 from audiosep.inference.environment import environment
 from audiosep.output.spectrogram import spectrogram
@@ -160,8 +161,12 @@ def machine(settings: EvaluationSettings) -> dict[str, str]:
 def _about(name: str) -> str:
     if name in BASELINES:
         return baseline_class(name).about
-    known = MODELS.get(name.partition(":")[0])
-    return known.description if known else "a model in a folder"
+    if is_function(name):
+        return "a function of the user's own"
+    model, adapter = model_of(name)
+    known = MODELS.get(model)
+    about = known.description if known else "a model in a folder"
+    return about if adapter is None else f"{about}, with the adapter {adapter.name}"
 
 
 def _joined(parts: Sequence[str]) -> str:

@@ -120,7 +120,7 @@ class EvaluationFailure:
 
     Attributes:
         message: the error.
-        fatal: the system could not be loaded, so that all its items would fail.
+        fatal: the system cannot be evaluated: it could not be loaded, or it ended the process.
     """
 
     message: str

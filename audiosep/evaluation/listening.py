@@ -117,8 +117,8 @@ def make_test(
         The key, which is also written.
 
     Raises:
-        DataError: a missing file, files of different lengths, rates or channels, more than 12 versions, or the key of
-            another test in the place of this one's.
+        DataError: a missing file, files of different lengths, rates or channels, a sample rate too low for an anchor,
+            more than 12 versions, or the key of another test in the place of this one's.
     """
     references = sorted(path for path in (folder / REFERENCE).glob("*") if is_recording(path))
     systems = sorted(path.name for path in folder.glob("*") if path.is_dir() and path.name != REFERENCE)
@@ -173,9 +173,15 @@ def low_pass(x: Array, sample_rate: int, cutoff: float) -> Array:
 
     Returns:
         (channels, samples).
+
+    Raises:
+        DataError: the sample rate is too low for it.
     """
-    if cutoff + 500 >= sample_rate / 2:
-        return x
+    if cutoff + 500 > sample_rate / 2:
+        raise DataError(
+            f"recordings of {sample_rate} Hz are too low for an anchor of {cutoff / 1000:g} kHz: take recordings of "
+            f"{2 * cutoff + 1000:g} Hz or more" + (", or leave out --mid-anchor" if cutoff > 3500 else "")
+        )
     taps, beta = kaiserord(60.0, 500 / (sample_rate / 2))
     kernel = firwin(taps | 1, cutoff + 250, window=("kaiser", beta), fs=sample_rate)
     filtered: Array = fftconvolve(x, kernel[None], mode="same", axes=-1).astype(np.float32)

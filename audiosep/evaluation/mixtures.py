@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from audiosep.audio.samples import Array
-from audiosep.data.clip_audio import ShardReader, mono_clip
+from audiosep.data.clip_audio import ClipKeys, ShardReader, mono_clip
 from audiosep.data.labels import label_table
 from audiosep.data.layouts import read_clips
 from audiosep.data.manifest import SPLITS, Clip, read_manifest
@@ -89,7 +89,7 @@ def read_manifest_mixtures(
             f"{root}: the {len(clips)} clips in {split} have too few labels for mixtures of {most}; "
             "take split=any or fewer sources"
         )
-    items = []
+    items, key = [], ClipKeys()
     for index in range(mixtures):
         random = np.random.default_rng([seed, index])
         count = int(random.integers(least, most + 1))
@@ -105,7 +105,7 @@ def read_manifest_mixtures(
             seconds=seconds,
             rate=rate,
         )
-        items.append(_item(index, plan, queried))
+        items.append(_item(index, plan, queried, key))
     what = f"{counted(mixtures, 'mixture')} of {sources} clips of {root.name} ({split})"
     how = f"within {level:g} dB, {absent:.0%} with a query for an absent sound, seed {seed}"
     return Benchmark(root.stem, tuple(items), f"{what}, {how}", root)
@@ -126,10 +126,10 @@ def render(plan: MixturePlan) -> Scene:
     return Scene(mix * scale, {name: x * scale for name, x in sources.items()}, plan.rate)
 
 
-def _item(index: int, plan: MixturePlan, queried: Clip) -> Item:
+def _item(index: int, plan: MixturePlan, queried: Clip, key: ClipKeys) -> Item:
     target = Target("target", Query(text=plan.text), queried.label, (queried.stem,) if queried.stem else ())
     group = "absent" if plan.absent else counted(len(plan.clips), "source")
-    version = repr((plan.gains, plan.seconds, plan.rate, [clip.id for clip in plan.clips]))
+    version = repr((plan.gains, plan.seconds, plan.rate, plan.seed, [key(clip) for clip in plan.clips]))
     return Item(f"{index:05d}", (target,), partial(render, plan), group, version, {"family": queried.family})
 
 

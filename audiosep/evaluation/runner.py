@@ -12,6 +12,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing import get_context
@@ -213,6 +214,9 @@ def _as_completed(
                 return
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 yield running.pop(future), future.result()
+    except BrokenProcessPool:  # whose memory was not enough, mostly
+        ended = "a worker process was ended by the system, mostly for want of memory: take fewer --workers"
+        yield tasks[0], EvaluationFailure(ended, fatal=True)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 

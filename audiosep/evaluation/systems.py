@@ -180,9 +180,9 @@ def load_system(name: str, device: str = "auto", precision: str = "auto", engine
     """
     if name in BASELINES:
         return load_baseline(name)
-    if _is_function(name):
+    if is_function(name):
         return FunctionSystem(name)
-    model, adapter = _model_of(name)
+    model, adapter = model_of(name)
     separator = load(model, device, precision, adapter, engine=engine, sounds=False)
     if name.endswith(_STEMS):
         return StemsSystem(separator)
@@ -203,10 +203,10 @@ def check_system(name: str) -> None:
         ModelError: no such model on this machine, or a folder that is none.
         InputError: as `identity`.
     """
-    if _is_function(name):
+    if is_function(name):
         find_callable(name)
     elif name not in BASELINES:
-        read_config(locate(_model_of(name)[0]))
+        read_config(locate(model_of(name)[0]))
 
 
 def identity(name: str) -> str:
@@ -218,15 +218,23 @@ def identity(name: str) -> str:
     """
     if name in BASELINES:
         return f"{name} {audiosep.__version__}"
-    if _is_function(name):
+    if is_function(name):
         return callable_digest(name)
-    model, adapter = _model_of(name)
+    model, adapter = model_of(name)
     folder = locate(model)
     files = folder_digest(folder) if adapter is None else model_digest(folder, adapter)
     return hashlib.sha256(f"{name} {files}".encode()).hexdigest()
 
 
-def _is_function(name: str) -> bool:
+def is_function(name: str) -> bool:
+    """Whether a system is a function, "module:function".
+
+    Args:
+        name: as in `load_system`.
+
+    Raises:
+        InputError: a model, used in a way that there is not.
+    """
     text = _LIVE.sub("", name.removesuffix(_STEMS))
     if not names_callable(text):
         return False
@@ -237,8 +245,15 @@ def _is_function(name: str) -> bool:
     return True
 
 
-def _model_of(name: str) -> tuple[str, Path | None]:
-    """The model of a system, and its adapter."""
+def model_of(name: str) -> tuple[str, Path | None]:
+    """The model of a system, and its adapter, None for none.
+
+    Args:
+        name: as in `load_system`, of neither a baseline nor a function.
+
+    Raises:
+        InputError: no such adapter, or one without its model.
+    """
     text = _LIVE.sub("", name.removesuffix(_STEMS))
     model, _, adapter = text.rpartition("+")
     if not adapter.endswith(".safetensors"):

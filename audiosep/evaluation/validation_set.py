@@ -7,10 +7,13 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from audiosep.data.clip_audio import ClipKeys
 from audiosep.data.corpus import Corpus
+from audiosep.data.manifest import read_manifest
 from audiosep.data.validation_recipe import RecipeAudio, RecipeEntry, ValidationRecipe
 from audiosep.evaluation.benchmarks import Benchmark, Item, Scene, Target
 from audiosep.query.query import Query
+from audiosep.weights.configs import to_dict
 
 
 def benchmark(path: str | Path, manifest: str | Path, cache: str | Path) -> Benchmark:
@@ -20,11 +23,20 @@ def benchmark(path: str | Path, manifest: str | Path, cache: str | Path) -> Benc
         path: the recipe.
         manifest: of the corpus that it was drawn from.
         cache: folder of the decoded audio of that corpus.
+
+    Raises:
+        DataError: no such recipe or manifest.
     """
     recipe = ValidationRecipe.load(path)
-    version = f"{zlib.crc32(Path(path).read_bytes()):08x}"
     places = (str(manifest), str(cache))
-    items = tuple(_item(recipe, entry, version, places) for entry in recipe.entries)
+    clips, key = {clip.id: clip for clip in read_manifest(manifest)}, ClipKeys()
+
+    def version(entry: RecipeEntry) -> str:
+        parts = [*entry.sources, *([entry.example] if entry.example else [])]
+        audio = [key(clips[part.clip]) for part in parts if part.clip in clips]
+        return f"{zlib.crc32(repr((to_dict(entry), recipe.sample_rate, audio)).encode()):08x}"
+
+    items = tuple(_item(recipe, entry, version(entry), places) for entry in recipe.entries)
     return Benchmark("validation", items, "held-back clips of the training corpus, see docs/mini.md", Path(path))
 
 

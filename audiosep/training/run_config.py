@@ -8,13 +8,14 @@ default values for a memory size; values in the file take precedence.
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from audiosep.data.text_files import read_json
 from audiosep.errors import ConfigError, DataError
@@ -23,6 +24,7 @@ from audiosep.training.engine.trainer_config import TrainerConfig
 from audiosep.training.separation.presets import preset
 from audiosep.weights import configs
 from audiosep.weights.catalogue import expand_home
+from audiosep.weights.digest import file_sha256
 
 TASKS = {
     "separation": "audiosep.training.separation.separation_task:SeparationTask",
@@ -112,6 +114,7 @@ def build_task(config: RunConfig) -> Task:
     Raises:
         ConfigError: the task's part of the configuration is wrong.
     """
+    torch.manual_seed(config.trainer.seed)  # of the weights that are drawn
     module, name = TASKS[config.task].split(":")
     task: Task = getattr(importlib.import_module(module), name).from_config(config.task_options)
     return task
@@ -128,12 +131,6 @@ def provenance(config: RunConfig) -> dict[str, Any]:
     """
     files = {text: file_sha256(Path(text)) for text in _strings(config.task_options) if _is_file(text)}
     return {"task": config.task, **config.task_options, "files": files}
-
-
-def file_sha256(path: Path) -> str:
-    """Compute the sha256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def set_value(data: dict[str, Any], text: str) -> None:

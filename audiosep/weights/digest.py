@@ -57,5 +57,14 @@ def content_digest(path: Path) -> bytes:
     status = path.stat()
     if status.st_size > _LARGE_FILE:
         return repr((status.st_size, status.st_mtime_ns)).encode()
+    return bytes.fromhex(file_sha256(path))
+
+
+def file_sha256(path: Path) -> str:
+    """The sha256 of a file, 64 hexadecimal digits.
+
+    Args:
+        path: of the file, of any size.
+    """
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
+        return hashlib.file_digest(file, "sha256").hexdigest()

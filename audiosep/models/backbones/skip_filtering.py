@@ -65,13 +65,18 @@ class SkipFiltering(MaskBackbone):
         h = self.encoder(x[..., :read])[0] + x[..., :read].repeat(1, 1, 2)
         h = self.film(h, request, axis=2)
         h = self.decoder(h)[0]
+        # Each item stops by itself: what is estimated of one does not depend on those beside it. A trace keeps the
+        # number of runs that it saw, so it sees all.
+        whole = bool(torch.jit.is_tracing())  # type: ignore[attr-defined, no-untyped-call]
+        changing = h.new_ones(len(h), 1, 1, dtype=torch.bool)
         for _ in range(self.config.iterations - 1):
             again = self.decoder(h)[0]
-            change = (again - h).square().mean()
-            h = again
-            # A trace keeps the number of runs that it saw, so it sees all.
-            if not torch.jit.is_tracing() and change < self.config.tolerance:  # type: ignore[attr-defined, no-untyped-call]
-                break
+            change = (again - h).square().mean((1, 2), keepdim=True)
+            h = torch.where(changing, again, h)
+            if not whole:
+                changing = changing & (change >= self.config.tolerance)
+                if not changing.any():
+                    break
         out: Tensor = self.filters(request, h + x[..., : 2 * read], x)
         return out
 

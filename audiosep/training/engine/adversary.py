@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from audiosep.errors import ConfigError
 from audiosep.training.engine.optimizer import build_optimizer
 from audiosep.training.engine.task import Task
 from audiosep.training.engine.trainer_config import TrainerConfig
@@ -23,11 +24,16 @@ class Adversary:
         config: the run's, whose optimizer and learning rate it shares.
         accelerator: the run's `accelerate.Accelerator`.
         saved: what `state` gave, to go on from there.
+
+    Raises:
+        ConfigError: a training in fp16, whose scale of gradients belongs to one optimizer.
     """
 
     def __init__(
         self, task: Task, config: TrainerConfig, accelerator: Any, saved: Mapping[str, Any] | None = None
     ) -> None:
+        if config.precision == "fp16":
+            raise ConfigError("trainer.precision: a training against a discriminator takes bf16 or fp32, not fp16")
         self._accelerator, self._parts = accelerator, config.accumulation
         self.network: nn.Module = task.adversary  # type: ignore[attr-defined]  # optional, see `Task`
         self.network.to(accelerator.device)
@@ -65,8 +71,7 @@ class Adversary:
         parameters = list(self.network.parameters())
         if any(p.grad is not None for p in parameters):
             norm = self._accelerator.clip_grad_norm_(parameters, LARGEST_GRADIENT_NORM)
-            # With fp16 the scaler itself skips the step, and has to see it to lower its scale.
-            if bool(torch.isfinite(norm)) or self._accelerator.scaler is not None:
+            if bool(torch.isfinite(norm)):
                 self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor, nn
 
 
@@ -21,7 +22,7 @@ class Task(Protocol):
     `model.train()`, for parts that stay frozen), `prepare(device)` (called once before the first batch, with the
     device of the training), `adversary` (a second network that is trained against the model, or None) with
     `adversary_loss(batch) -> (loss, numbers)` (its loss on what the model has just made of a batch; a loss without a
-    gradient while it does not take part).
+    gradient while it does not take part, on all processes alike).
     """
 
     model: nn.Module
@@ -72,4 +73,16 @@ class StepModule(nn.Module):
         self._loss = task.loss
 
     def forward(self, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
-        return self._loss(self.model, batch)
+        loss, metrics = self._loss(self.model, batch)
+        if not loss.requires_grad:  # a batch may have nothing that the model is trained on, such as no song
+            loss = loss + nothing_of(self.model)
+        return loss, metrics
+
+
+def nothing_of(network: nn.Module) -> Tensor:
+    """A zero whose gradient is zero for all trained weights, so that `backward` and DDP have something to go through.
+
+    Args:
+        network: with at least one weight.
+    """
+    return torch.stack([0.0 * weight.sum() for weight in network.parameters() if weight.requires_grad]).sum()

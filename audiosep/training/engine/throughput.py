@@ -17,7 +17,7 @@ from torch import nn
 from audiosep.errors import TrainingError
 from audiosep.training.engine.run_log import read_log
 from audiosep.training.engine.runtime import denormals_flushed, send_to_device, step_seed
-from audiosep.training.engine.task import Task, set_train_mode
+from audiosep.training.engine.task import StepModule, Task, set_train_mode
 from audiosep.training.engine.trainer import Trainer
 from audiosep.training.engine.trainer_config import TrainerConfig, resolve_device
 
@@ -70,8 +70,9 @@ class _TrainingOnly:
     def __init__(self, task: Task) -> None:
         self.model: nn.Module = task.model
         self.batch, self.loss = task.batch, task.loss
-        if hasattr(task, "train_mode"):
-            self.train_mode = task.train_mode
+        for name in ("train_mode", "prepare", "adversary", "adversary_loss"):
+            if hasattr(task, name):
+                setattr(self, name, getattr(task, name))
 
     def validate(self, model: nn.Module) -> dict[str, float]:
         return {}
@@ -109,7 +110,7 @@ def measure_throughput(task: Task, config: TrainerConfig, steps: int) -> Through
 
 def _network_alone(task: Task, config: TrainerConfig, indices: range) -> tuple[float, float]:
     """Time the forward and backward passes of all batches, and the making of the batches, seconds."""
-    device, model = resolve_device(config.device), task.model
+    device, model, step = resolve_device(config.device), task.model, StepModule(task)
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(config.precision)
     rendering = network = 0.0
     with denormals_flushed(device):
@@ -126,7 +127,7 @@ def _network_alone(task: Task, config: TrainerConfig, indices: range) -> tuple[f
             for index, batch in zip(some, batches, strict=True):
                 torch.manual_seed(step_seed(config.seed, index, 0))
                 with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
-                    loss = task.loss(model, batch)[0]
+                    loss = step(batch)[0]
                 loss.backward()
                 model.zero_grad(set_to_none=True)
             _synchronise(device)

@@ -298,6 +298,8 @@ class Trainer:
             if patience:
                 raise ConfigError(problem)
             logger.warning("%s; there will be no best/", problem)
+        elif metrics and not math.isfinite(metrics[monitor]):
+            logger.warning("trainer.monitor: %s is %s and counts as no improvement", monitor, metrics[monitor])
         return metrics.get(monitor, math.nan)
 
     def _draw(self, every: float = 0.0) -> None:

@@ -41,7 +41,7 @@ from audiosep.training.finetune.held_back import HeldBackScores
 from audiosep.training.finetune.user_clips import TARGET, gather_clips, read_user_clips
 from audiosep.weights.catalogue import locate
 from audiosep.weights.checkpoint import WEIGHTS, load_model, save_model
-from audiosep.weights.digest import content_digest
+from audiosep.weights.digest import file_sha256
 from audiosep.weights.model_config import check_model_place
 
 logger = logging.getLogger(__name__)
@@ -194,21 +194,20 @@ def finetune(
     clips = gather_clips(sounds, noise, config.held_back, config.on_error)
     known_clips = [] if known is None else read_user_clips(Path(known), config.on_error)
     make_folder(run_dir)
-    with only_process(run_dir):
-        _begin_run(run_dir, clips, folder / WEIGHTS)
-    corpus = Corpus(clips, run_dir / "cache", model.sample_rate, on_error=config.on_error)
-    encoder = load_encoder(facts["query"], folder)
-
-    torch.manual_seed(config.seed)
-    trained = copy.deepcopy(model)
     name = str(facts.get("name") or folder.name)
     labels = sorted({clip.label for clip in clips if clip.family == TARGET})
-    save = _saver(trained, config, name, labels, facts, encoder)
-    task = FinetuneTask(trained, model, encoder, corpus, config.options, config.seed, save)
-    # Read now, so that nothing is wrong with them after the training.
-    known_scores = None if known is None else _known_scores(known_clips, run_dir, task, config.on_error)
-    before = task.validate(task.base)
-    logger.info("before: SI-SDRi %.2f dB on held-back clips", before["val/si_sdri"])
+    with only_process(run_dir):
+        _begin_run(run_dir, clips, folder / WEIGHTS)
+        corpus = Corpus(clips, run_dir / "cache", model.sample_rate, on_error=config.on_error)
+        encoder = load_encoder(facts["query"], folder)
+        torch.manual_seed(config.seed)
+        trained = copy.deepcopy(model)
+        save = _saver(trained, config, name, labels, facts, encoder)
+        task = FinetuneTask(trained, model, encoder, corpus, config.options, config.seed, save)
+        # Read now, so that nothing is wrong with them after the training.
+        known_scores = None if known is None else _known_scores(known_clips, run_dir, task, config.on_error)
+        before = task.validate(task.base)
+        logger.info("before: SI-SDRi %.2f dB on held-back clips", before["val/si_sdri"])
     parameters = sum(p.numel() for p in trainable_parameters(trained))
     result = Trainer(task, config.trainer(), run_dir).fit()
 
@@ -240,7 +239,7 @@ def _begin_run(run_dir: Path, clips: Sequence[Clip], base: Path) -> None:
     manifest = run_dir / "manifest.jsonl"
     made_from = {
         manifest: (manifest_text(manifest, clips), "on other recordings, or on other shares of them"),
-        run_dir / "base.sha256": (f"{content_digest(base).hex()}\n", "from the weights of another model"),
+        run_dir / "base.sha256": (f"{file_sha256(base)}\n", "from the weights of another model"),
     }
     for path, (text, difference) in made_from.items():
         if latest_checkpoint(run_dir / "checkpoints") and path.is_file() and read_text(path) != text:

@@ -15,6 +15,7 @@ from audiosep.data.augment import AugmentConfig
 from audiosep.data.corpus import Corpus
 from audiosep.data.mixing import Mixer, MixtureBatch
 from audiosep.data.sampling import Sampler, SamplingConfig
+from audiosep.errors import DataError
 from audiosep.training.caption_table import CaptionTable
 from audiosep.training.engine import distributed
 from audiosep.training.engine.trackers import Sample, comparison_samples
@@ -43,7 +44,7 @@ class HeldBackScores:
         seed: of the draw.
 
     Raises:
-        DataError: fewer than two labels are held back.
+        DataError: fewer than two labels are held back, or no mixture of them can be asked for one that is measured.
     """
 
     def __init__(
@@ -64,6 +65,13 @@ class HeldBackScores:
         self._sample_rate = corpus.sample_rate
         self._batches = [mixer.render(sampler.plan(number)) for number in range(batches)]
         self._embeddings = [captions[batch.captions] for batch in self._batches]
+        if not any(label in self.labels for batch in self._batches for label in batch.labels):
+            held = sorted({clip.label for clip in corpus.clips if clip.split == "val"})
+            raise DataError(
+                f"no mixture of held-back recordings can be asked for {' or '.join(sorted(self.labels))}: held back "
+                f"are {', '.join(held)}, and sounds whose names share a word are not mixed with each other; add more "
+                "or longer recordings, other names, or --noise"
+            )
 
     @torch.no_grad()
     def __call__(self, model: nn.Module) -> dict[str, float]:

@@ -8,16 +8,19 @@ import zlib
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from audiosep.audio import is_recording
 from audiosep.data.manifest import Clip, read_manifest
 from audiosep.data.readers import read_folders
-from audiosep.data.reading import OnError, collect, probed
+from audiosep.data.reading import OnError, collect, group_name, probed
+from audiosep.data.splits import groups
 from audiosep.errors import DataError
 
 logger = logging.getLogger(__name__)
 
 TARGET, NOISE = "target", "noise"  # families of the clips
+_Place = Literal["train", "val", "cut"]  # of a group: "cut" is the beginning for training, the end held back
 MIN_HELD_BACK_SECONDS = 2.0  # of a recording that is cut into a part to train on and a part to hold back
 
 
@@ -55,10 +58,11 @@ def gather_clips(
 
 
 def hold_back(clips: Sequence[Clip], share: float) -> list[Clip]:
-    """Give each clip its split, by whole groups (files) of each label.
+    """Give each clip its split, by whole groups (files), also where clips of a group have different labels.
 
-    The groups are ordered by their names' crc32; at least one of each label is held back. The only file of a label is
-    cut in time instead: its end is held back.
+    The groups of a label are ordered by their names' crc32; at least one of each label is held back. The only file of a
+    label is cut in time instead: its end is held back. Labels with fewer groups come first, so that they keep some of
+    either kind.
 
     Args:
         clips: the clips.
@@ -67,22 +71,30 @@ def hold_back(clips: Sequence[Clip], share: float) -> list[Clip]:
     Returns:
         The clips with the split "train" or "val".
     """
-    groups: dict[str, dict[str, list[Clip]]] = defaultdict(lambda: defaultdict(list))
+    of = groups(
+        [clip if clip.group else dataclasses.replace(clip, group=group_name("path", clip.path)) for clip in clips]
+    )
+    names: dict[str, set[str]] = defaultdict(set)
     for clip in clips:
-        groups[clip.label][clip.group or clip.path].append(clip)
-    result: list[Clip] = []
-    for label, members in sorted(groups.items()):
-        order = sorted(members, key=lambda name: (zlib.crc32(name.encode()), name))
-        count = max(1, round(share * len(order)))
+        names[clip.label].add(of[clip.id])
+    places: dict[str, _Place] = {}
+    for label in sorted(names, key=lambda label: (len(names[label]), label)):
+        order = sorted(names[label], key=lambda name: (zlib.crc32(name.encode()), name))
         if len(order) == 1:
-            pieces = [piece for clip in members[order[0]] for piece in _cut(clip, share)]
-            if all(piece.split == "train" for piece in pieces):
-                logger.warning("%s: one short recording only; it is used for training and not for validation", label)
-            result += pieces
+            places.setdefault(order[0], "cut")
             continue
-        for position, name in enumerate(order):
-            split = "val" if position < count else "train"
-            result += [dataclasses.replace(clip, split=split) for clip in members[name]]  # type: ignore[arg-type]
+        wanted = max(1, round(share * len(order))) - sum(places.get(name) == "val" for name in order)
+        for name in order:
+            if name not in places:
+                places[name] = "val" if wanted > 0 else "train"
+                wanted -= 1
+    result: list[Clip] = []
+    for clip in sorted(clips, key=lambda clip: clip.label):
+        place = places[of[clip.id]]
+        result += _cut(clip, share) if place == "cut" else [dataclasses.replace(clip, split=place)]
+    for label in sorted(names):
+        if all(clip.split == "train" for clip in result if clip.label == label):
+            logger.warning("%s: too few or too short recordings to hold one back; all are used for training", label)
     return result
 
 
@@ -116,7 +128,12 @@ def _read_noise(path: Path, on_error: OnError) -> list[Clip]:
         files = sorted(p for p in path.rglob("*") if is_recording(p))
 
         def clip(file: Path) -> Clip:
-            return probed(file, id=file.relative_to(path).as_posix(), label="background noise", group=str(file))
+            return probed(
+                file,
+                id=file.relative_to(path).as_posix(),
+                label="background noise",
+                group=group_name("file", str(file)),
+            )
 
         return collect(files, clip, on_error)
     return read_user_clips(path, on_error)

@@ -28,7 +28,8 @@ class AdversaryConfig:
 
     Attributes:
         weight: of the loss of estimates that it recognises as such.
-        after: steps without it, in which the separator learns by the other losses.
+        after: batches without it (of one process; steps, where `trainer.accumulation` is 1), in which the separator
+            learns by the other losses.
         widths: channels of its layers, each of which halves bins and frames.
         n_fft: FFT length, samples.
         hop: samples between frames.

@@ -129,9 +129,10 @@ class WeightedLosses:
         with torch.autocast(signals[0].device.type, enabled=False):
             inputs = [signal.float() for signal in signals]
             for name, weight, options in self._terms:
-                value = self._losses[name](*inputs, **options).reshape(total.shape[0], -1).mean(1)
+                value = self._losses[name](*inputs, **options)
+                value = value.flatten(1).mean(1) if value.ndim > 1 else value
                 total = total + weight * value
-                parts[name] = value.detach().mean()
+                parts[name] = value.detach().sum() / max(1, len(value))  # a batch may have no query
         return total, parts
 
 

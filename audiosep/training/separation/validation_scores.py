@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -141,7 +142,7 @@ def summary(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
     """Compute means by group, by family and label of group a, by stem, and the presence AUC of a against c.
 
     Args:
-        rows: one for each entry.
+        rows: one for each entry; gains that are not finite, those of targets without a sound, do not count.
 
     Returns:
         "val/<group or family>/si_sdri", "val/e/<stem>/si_sdri" and "val/label/<label>/si_sdri" (dB), the same for
@@ -156,12 +157,13 @@ def summary(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
     sets |= {f"e/{name}": [r for r in stems if r["label"] == name] for name in sorted({r["label"] for r in stems})}
     sets |= {f"label/{name}": [r for r in first if r["label"] == name] for name in sorted({r["label"] for r in first})}
     for name, mine in sets.items():
-        gains = np.array([r["si_sdri"] for r in mine if "si_sdri" in r])
+        scored = [r for r in mine if math.isfinite(r.get("si_sdri", math.nan))]
+        gains = np.array([r["si_sdri"] for r in scored])
         if len(gains):
             out[f"val/{name}/si_sdri"] = float(gains.mean())
             out[f"val/{name}/si_sdri_median"] = float(np.median(gains))
             out[f"val/{name}/better"] = float((gains > 0).mean())
-            out[f"val/{name}/sdri"] = float(np.mean([r["sdri"] for r in mine if "sdri" in r]))
+            out[f"val/{name}/sdri"] = float(np.mean([r["sdri"] for r in scored]))
         levels = [r["level_db"] for r in mine if "level_db" in r]
         if levels:
             out[f"val/{name}/level_db"] = float(np.median(levels))

@@ -23,6 +23,7 @@ from audiosep.models.separation_model import SeparationModel
 from audiosep.query.mini import MiniEncoder
 from audiosep.training.caption_table import CaptionTable
 from audiosep.training.data_config import open_corpus
+from audiosep.training.engine.task import nothing_of
 from audiosep.training.engine.trackers import Sample
 from audiosep.training.separation.bandwidth import band_limited
 from audiosep.training.separation.discriminator import PatchDiscriminator, deception, discrimination
@@ -146,8 +147,10 @@ class WaveformTask:
     def adversary_loss(self, batch: WaveformBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the discriminator's loss on the estimates that `loss` has just made of the batch."""
         judged, self._judged = self._judged, []
-        if self.adversary is None or not judged:
+        if self.adversary is None or not batch.adversarial:
             return batch.mixtures.sources.new_zeros(()), {}
+        if not judged:  # the other processes may have something to judge
+            return nothing_of(self.adversary), {}
         losses = [discrimination(self.adversary, one.stages[-1], one.target, one.mix) for one in judged]
         loss = torch.stack(losses).mean()
         return loss, {"discrimination": loss.detach()}

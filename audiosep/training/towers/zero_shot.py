@@ -52,10 +52,10 @@ class ZeroShotAccuracy:
         self.splits: dict[str, LabelledClips] = {}
         for split in ("val", "zero"):
             rows = [i for i, clip in enumerate(corpus.clips) if clip.split == split]
-            rows = rows[:: max(1, len(rows) // count)]
             if not rows:
                 continue
             labels = sorted({normalise_caption(corpus.clips[i].label) for i in rows})
+            rows = rows[:: max(1, len(rows) // count)]
             waveforms = [_middle(corpus.audio(i), CLIP_SECONDS * corpus.sample_rate) for i in rows]
             truth = [labels.index(normalise_caption(corpus.clips[i].label)) for i in rows]
             self.splits[split] = LabelledClips(waveforms, labels, truth)
