@@ -29,9 +29,10 @@ check: $(VENV)/.test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Strict: a warning fails the build. The variable silences an announcement that the theme prints.
+# Strict: a warning fails the build (with --quiet none would be counted). The variable silences an announcement that the
+# theme prints.
 docs: $(VENV)/.test
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

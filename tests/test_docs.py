@@ -18,6 +18,7 @@ from test_imports import LAYERS
 import audiosep
 from audiosep.cli import VERBS
 from audiosep.weights import catalogue
+from research.root_pages import on_page_markdown
 
 EXTRAS = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"])
 OPTION = re.compile(r"(?<![\w./=-])--?[A-Za-z][\w-]*")
@@ -40,10 +41,24 @@ def commands(page: Path, start: str) -> list[str]:
     return [re.split(r" [|#<>] |  +#| && |; ", rest + " ")[0].strip() for rest in found]
 
 
+def relative_links(text: str) -> list[str]:
+    """Files that a text links to."""
+    text = re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S)
+    return re.findall(r"\]\((?!https?:|#)([^)#]+)[^)]*\)", text)
+
+
 @pages
 def test_relative_links_lead_somewhere(page: Path) -> None:
-    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
-    for link in re.findall(r"\]\((?!https?:|#)([^)#]+)[^)]*\)", text):
+    for link in relative_links(page.read_text(encoding="utf-8")):
+        assert (page.parent / link).is_file(), link
+
+
+@pytest.mark.parametrize("name", ["changelog", "contributing"])
+def test_links_of_pages_of_the_root_lead_somewhere_in_the_site(name: str) -> None:
+    page = ROOT / "docs" / f"{name}.md"
+    text = on_page_markdown(page.read_text(encoding="utf-8"))
+    assert text.startswith(f"# {name.capitalize()}\n")
+    for link in relative_links(text):
         assert (page.parent / link).is_file(), link
 
 
