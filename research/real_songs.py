@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -77,7 +77,10 @@ def read_song(clones: Clones, repo: str) -> tuple[dict[str, Array], int]:
     return {stem: (samples / peak).astype(np.float32) for stem, samples in stems.items()}, rates.pop()
 
 
-def gains(separator: Separator, stems: Mapping[str, Array], rate: int) -> list[tuple[str, float, float, float | None]]:
+Row = tuple[str, float, float, float | None]
+
+
+def gains(separator: Separator, stems: Mapping[str, Array], rate: int) -> list[Row]:
     """SI-SDRs of a song.
 
     Args:
@@ -101,18 +104,23 @@ def gains(separator: Separator, stems: Mapping[str, Array], rate: int) -> list[t
     return rows
 
 
-def table(separator: Separator, clones: Clones) -> str:
-    """All songs as a Markdown table, with the means of the last columns."""
+def table(rows: Iterable[tuple[str, Row]]) -> str:
+    """Songs as a Markdown table, with the mean of all stems, and both means of those that were also asked for by name.
+
+    Args:
+        rows: repositories, and rows of `gains`.
+    """
     lines = ["| song | stem | mixture, dB | stems: gain | its name as a query: gain |", "|---|---|---:|---:|---:|"]
     by_stems: list[float] = []
-    by_words: list[float] = []
-    for repo in track(SONGS, "songs", console=Console(stderr=True)):
-        for stem, before, gain, by_word in gains(separator, *read_song(clones, repo)):
-            by_stems.append(gain)
-            by_words += [] if by_word is None else [by_word]
-            asked = "" if by_word is None else f"{by_word:.1f}"
-            lines.append(f"| {repo} | {stem} | {before:.1f} | {gain:.1f} | {asked} |")
-    lines.append(f"| mean | | | {np.mean(by_stems):.1f} | {np.mean(by_words):.1f} |")
+    by_both: list[tuple[float, float]] = []
+    for repo, (stem, before, gain, by_word) in rows:
+        by_stems.append(gain)
+        by_both += [] if by_word is None else [(gain, by_word)]
+        asked = "" if by_word is None else f"{by_word:.1f}"
+        lines.append(f"| {repo} | {stem} | {before:.1f} | {gain:.1f} | {asked} |")
+    lines.append(f"| mean of all | | | {np.mean(by_stems):.1f} | |")
+    named, asked_for = np.mean(by_both, 0)
+    lines.append(f"| mean of those with a name | | | {named:.1f} | {asked_for:.1f} |")
     return "\n".join(lines) + "\n"
 
 
@@ -129,7 +137,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--into", type=Path, help="page that gets the table, at <!-- real songs -->")
     options = parser.parse_args(arguments)
     with Clones(options.clones) as clones:
-        text = table(load(options.model, "cpu", sounds=False), clones)
+        separator = load(options.model, "cpu", sounds=False)
+        songs = track(SONGS, "songs", console=Console(stderr=True))
+        text = table((repo, row) for repo in songs for row in gains(separator, *read_song(clones, repo)))
     print(text, end="")
     if options.into:
         put(text, options.into, "real songs")

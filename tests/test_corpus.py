@@ -246,6 +246,16 @@ def test_real_songs_are_the_sum_of_their_files(tmp_path: Path, monkeypatch: pyte
     assert np.corrcoef(stems["drums"][0], drums)[0, 1] > 0.9999
 
 
+def test_means_of_real_songs_are_of_the_same_stems() -> None:
+    rows = [("ann/song", ("drums", -8.0, 4.0, 5.0)), ("ann/song", ("bass", -6.0, 2.0, 4.0))]
+    text = real_songs.table([*rows, ("ann/song", ("other", 3.0, -3.0, None))])
+    assert text.splitlines()[-3:] == [
+        "| ann/song | other | 3.0 | -3.0 |  |",
+        "| mean of all | | | 1.0 | |",
+        "| mean of those with a name | | | 3.0 | 4.5 |",
+    ]
+
+
 def test_missing_and_changed_files_are_named(tree: tuple[Path, list[Source]], tmp_path: Path) -> None:
     clones, rows = tree
     knock, rain, note, drums = rows[0], rows[3], rows[4], rows[8]
