@@ -32,8 +32,10 @@ from audiosep.errors import InputError, QueryError
 from audiosep.weights import catalogue
 
 ROOT = Path(__file__).parents[1]
-# Verbs whose options docs/cli.md lists one by one; the others leave them to --help.
-OPTION_BY_OPTION = ("separate", "stems", "convert", "models", "doctor", "live", "export", "bench")
+# Verbs whose options docs/cli.md lists one by one; the others leave them to --help, or to `separate`.
+OPTION_BY_OPTION = (
+    *("separate", "convert", "models", "doctor", "live", "export", "bench", "studio", "listen", "evaluate"),
+)
 
 
 @pytest.fixture
@@ -71,18 +73,36 @@ def test_every_verb_explains_itself_and_is_documented(run: Run, verb: str) -> No
     code, out, _ = run(verb, "--help")
     assert code == 0
     assert f"Usage: audiosep {verb}" in out
+    section = section_of(verb)
+    for name in options_of(verb) if verb in OPTION_BY_OPTION else ():
+        assert re.search(rf"(?<![\w-]){name}(?![\w-])", section), f"docs/cli.md: {verb} lacks {name}"
+
+
+@pytest.mark.parametrize(("verb", "own"), [("stems", {"--only"}), ("remove", set())])
+def test_the_options_of_separate_are_those_of_other_verbs_but_for_those_that_are_named(
+    verb: str, own: set[str]
+) -> None:
+    section = section_of(verb)
+    named = re.search(r"options are\s+those\s+of\s+`separate`, but for (.*?)\.\s", section, re.S)
+    assert named, f"docs/cli.md: {verb}"
+    assert set(re.findall(r"`(--[\w-]+)", named[1])) | own == options_of(verb) ^ options_of("separate")
+    assert all(f"`{name} " in section for name in own)
+
+
+def section_of(verb: str) -> str:
+    """What docs/cli.md says of a verb."""
     text = (ROOT / "docs" / "cli.md").read_text()
     section = re.search(rf"^## {verb}$(.*?)(?=^## |\Z)", text, re.M | re.S)
     assert section, f"docs/cli.md has no section {verb!r}"
-    if verb not in OPTION_BY_OPTION:
-        return
-    module = importlib.import_module(f"audiosep.cli.{verb}")
-    command = typer.main.get_command(module.app)
-    for one in getattr(command, "commands", {"": command}).values():
-        names = [name for parameter in one.params for name in [*parameter.opts, *parameter.secondary_opts]]
-        for name in names:
-            if name.startswith("--") and name != "--help":
-                assert re.search(rf"(?<![\w-]){name}(?![\w-])", section[1]), f"docs/cli.md: {verb} lacks {name}"
+    return section[1]
+
+
+def options_of(verb: str) -> set[str]:
+    """The long options of a verb, or of all its parts."""
+    command = typer.main.get_command(importlib.import_module(f"audiosep.cli.{verb}").app)
+    parts = getattr(command, "commands", {"": command}).values()
+    names = [name for one in parts for parameter in one.params for name in [*parameter.opts, *parameter.secondary_opts]]
+    return {name for name in names if name.startswith("--")} - {"--help"}
 
 
 def test_help_explains_a_verb_or_a_part_of_it(run: Run) -> None:
