@@ -643,6 +643,25 @@ def test_cancelling_several_at_once_leaves_nothing_half_written(
     assert len(made) % 2 == 0
 
 
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_what_the_progress_callback_raises_reaches_who_called_the_batch(
+    separator: Separator, songs: Path, tmp_path: Path, jobs: int
+) -> None:
+    told: list[BatchEvent] = []
+
+    def broken(fraction: float) -> None:
+        if fraction > 0.5:  # after the first recording
+            raise BrokenPipeError("nobody listens")
+
+    with pytest.raises(BrokenPipeError, match="nobody listens"):
+        separator.separate_files(songs, "piano", tmp_path / "out", jobs=jobs, progress=broken, watch=told.append)
+    outcomes = [event.outcome for event in told if event.outcome is not None]
+    assert all(isinstance(outcome, FileResult) for outcome in outcomes)
+    assert names(tmp_path / "out") == sorted(
+        path.name for outcome in outcomes if isinstance(outcome, FileResult) for path in outcome.outputs.values()
+    )
+
+
 def test_jobs_fit_into_cpus_and_memory(tmp_path: Path) -> None:
     assert jobs_that_fit(4, cpus=2, free=2**40) == 2
     assert jobs_that_fit(4, cpus=8, free=2**30) == 1

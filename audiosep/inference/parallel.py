@@ -96,6 +96,7 @@ def in_order(
 
     Raises:
         Cancelled: by the meter.
+        Exception: what the meter's callback raises.
     """
     finished: dict[int, Outcome] = {}
 
@@ -109,10 +110,12 @@ def in_order(
         for number, outcome in enumerate(outcomes):
             del finished[number]
             take(number, outcome)
-    except BaseException:
+    except BaseException as stopped:
         outcomes.close()
         for number in sorted(finished):  # before those in front of them
             take(number, finished[number])
+        if isinstance(stopped, Cancelled) and meter.failure is not None:
+            raise meter.failure from None
         raise
 
 
@@ -137,6 +140,9 @@ class Meter:
     Args:
         progress: gets the fraction, never less than before; returning False cancels.
         seconds: of each recording.
+
+    Attributes:
+        failure: what the callback has raised, for who called the batch; None where it has raised nothing.
     """
 
     def __init__(self, progress: Progress | None, seconds: Sequence[float]) -> None:
@@ -146,12 +152,13 @@ class Meter:
         self._reached = 0.0
         self._stopped = False
         self._lock = threading.Lock()
+        self.failure: Exception | None = None
 
     def at(self, index: int, seconds: float) -> None:
         """A recording has come to `seconds`.
 
         Raises:
-            Cancelled: by the callback, or the batch was stopped.
+            Cancelled: by the callback, also where that fails: no recording is to blame for it. Or the batch was stopped.
         """
         if self._stopped:
             raise Cancelled("cancelled; nothing half-written is left")
@@ -160,7 +167,12 @@ class Meter:
         with self._lock:
             self._done[index] = max(self._done[index], min(seconds, self._seconds[index]))
             self._reached = max(self._reached, min(1.0, sum(self._done) / self._whole))
-            if says_stop(self._progress(self._reached)):
+            try:
+                stopped = says_stop(self._progress(self._reached))
+            except Exception as error:
+                self._stopped, self.failure = True, error
+                raise Cancelled("the progress callback has failed; nothing half-written is left") from error
+            if stopped:
                 self._stopped = True
                 raise Cancelled("cancelled by the progress callback; nothing half-written is left")
 
