@@ -5,15 +5,16 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 from audiosep.atomic import no_empty_folders, write_text
-from audiosep.audio import AudioReader, probe
+from audiosep.audio import AudioInfo, AudioReader, probe
 from audiosep.audio.samples import Array
 from audiosep.audio.stem_file import SONG
 from audiosep.errors import AudioSepError, Cancelled
+from audiosep.hearing.activity import Activity
 from audiosep.hearing.description import labels_text
 from audiosep.hearing.spans import Span
 from audiosep.inference.parallel import Meter, in_order
@@ -110,74 +111,121 @@ def _separate(
     with AudioReader(
         task.input, _BLOCK, max_seconds=output.max_seconds, track=output.track, start=start, seconds=seconds
     ) as reader:
-        info = reader.info
-        stream = open_stream(info.sample_rate, info.channels)
-        written_names = output.tracks or tuple(task.outputs)
-        shaper = Shaper(written_names, info.sample_rate, info.channels, output)
-        rows = {name: stream.names.index(name) for name in plan.targets}
-
-        def written(mix: Array, separated: Array, start: int | None = None) -> dict[str, Array]:
-            """Output or track -> (channels, n) samples; with `start` the rest is touched within extents alone."""
-            blocks = {name: separated[row] for name, row in rows.items()}
-            if output.tracks:
-                blocks[SONG] = mix
-            if plan.rest is not None and start is not None:
-                taken = each_once(blocks, sounds)
-                blocks[plan.rest] = remainder_within(mix, taken, extents, info.sample_rate, start)
-            elif plan.rest is not None:
-                blocks[plan.rest] = remainder(mix, list(each_once(blocks, sounds).values()))
-            return shaper.push({name: blocks[name] for name in written_names})
-
+        stream = open_stream(reader.info.sample_rate, reader.info.channels)
+        written = _Written(output.tracks or tuple(task.outputs), plan, stream.names, sounds, reader.info, output)
         within = plan.rest is not None and not output.everywhere
-        extents: dict[str, tuple[Span, ...]] = {}
-        with Outputs(
-            task.outputs,
-            shaper.sample_rate,
-            shaper.channels,
-            format=output.encoding,
-            depth=info.depth,
-            tags=info.tags,
-            speakers=0 if output.mono else info.speakers,
-            cover=reader.cover,
-            chapters=reader.chapters,
-            broadcast=reader.broadcast,
-            bitrate=output.bitrate,
-            on_clip=output.on_clip,
-            overwrite=output.overwrite,
-            loudness=output.loudness,
-            video=info if output.video else None,
-            tracks=output.tracks,
-            recording=task.input,
-            works=plan.works,
-            kept=task.kept,
-        ) as outputs:
+        with _open_outputs(task, plan, output, reader, written.shaper) as outputs:
             with _waiting(task, stream, within) as waiting:
                 for separated in _separated(stream, reader, progress):
                     if waiting is None:
-                        outputs.write(written(stream.mix, separated))
+                        outputs.write(written.blocks(stream.mix, separated))
                     else:
                         waiting.write(stream.mix, separated)
-                activity = {name: stream.activity[name] for name in rows}
+                activity = {name: stream.activity[name] for name in plan.targets}
                 extents = {name: one.extent for name, one in activity.items()}
-                for start, mix, separated in waiting.read() if waiting is not None else ():
-                    outputs.write(written(mix, separated, start))
-            outputs.write(shaper.finish())
+                for first, mix, separated in waiting.read() if waiting is not None else ():
+                    outputs.write(written.blocks(mix, separated, extents, first))
+            outputs.write(written.shaper.finish())
     for name, path in task.labels.items():
         if path.exists() and not output.overwrite:  # of an earlier run, and perhaps edited
             continue
         mine = [target for target in activity if name in (target, plan.rest) or output.tracks]
         write_text(path, labels_text((span, target) for target in mine for span in activity[target].spans))
+    return _result(task, stream, outputs, written.shaper, activity)
+
+
+class _Written:
+    """What is written of a recording and its separated targets.
+
+    Args:
+        names: of the outputs, or of the tracks of a stem file.
+        plan: of the batch.
+        separated: names of the targets that are separated.
+        sounds: as in `run_batch`.
+        info: of the recording.
+        output: what is written.
+
+    Attributes:
+        shaper: gives the outputs their sample rate and channels.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        plan: Plan,
+        separated: Sequence[str],
+        sounds: Mapping[str, str],
+        info: AudioInfo,
+        output: OutputOptions,
+    ) -> None:
+        self._names, self._rest, self._sounds = names, plan.rest, sounds
+        self._rows = {name: separated.index(name) for name in plan.targets}
+        self._song, self._sample_rate = bool(output.tracks), info.sample_rate
+        self.shaper = Shaper(names, info.sample_rate, info.channels, output)
+
+    def blocks(
+        self, mix: Array, separated: Array, extents: Mapping[str, Sequence[Span]] | None = None, start: int = 0
+    ) -> dict[str, Array]:
+        """Take a block of the recording, give back what is ready of each output.
+
+        Args:
+            mix: (channels, samples) of the recording.
+            separated: (targets, channels, samples).
+            extents: name of a target -> where it is taken out of what is left; None: everywhere.
+            start: number of the first sample within the recording.
+        """
+        targets = {name: separated[row] for name, row in self._rows.items()}
+        blocks = {**targets, SONG: mix} if self._song else dict(targets)
+        if self._rest is not None:
+            taken = each_once(targets, self._sounds)
+            if extents is None:
+                blocks[self._rest] = remainder(mix, list(taken.values()))
+            else:
+                blocks[self._rest] = remainder_within(mix, taken, extents, self._sample_rate, start)
+        return self.shaper.push({name: blocks[name] for name in self._names})
+
+
+def _open_outputs(task: FileTask, plan: Plan, output: OutputOptions, reader: AudioReader, shaper: Shaper) -> Outputs:
+    """The files of a recording, which have what it has beside its samples."""
+    info = reader.info
+    return Outputs(
+        task.outputs,
+        shaper.sample_rate,
+        shaper.channels,
+        format=output.encoding,
+        depth=info.depth,
+        tags=info.tags,
+        speakers=0 if output.mono else info.speakers,
+        cover=reader.cover,
+        chapters=reader.chapters,
+        broadcast=reader.broadcast,
+        bitrate=output.bitrate,
+        on_clip=output.on_clip,
+        overwrite=output.overwrite,
+        loudness=output.loudness,
+        video=info if output.video else None,
+        tracks=output.tracks,
+        recording=task.input,
+        works=plan.works,
+        kept=task.kept,
+    )
+
+
+def _result(
+    task: FileTask, stream: AnyStream, outputs: Outputs, shaper: Shaper, activity: dict[str, Activity]
+) -> FileResult:
+    """What became of a recording whose outputs are in their places."""
     return FileResult(
         input=task.input,
         outputs=task.outputs,
-        presence=stream.presence and {name: p for name, p in stream.presence.items() if name in rows},
+        presence=stream.presence and {name: p for name, p in stream.presence.items() if name in activity},
         gain=outputs.gain,
         clipped=outputs.clipped,
         loudness=outputs.loudness,
         samples=outputs.samples,
         sample_rate=shaper.sample_rate,
         channels=shaper.channels,
-        explanation={name: answer for name, answer in stream.explanation.items() if name in rows},
+        explanation={name: answer for name, answer in stream.explanation.items() if name in activity},
         activity=activity,
         labels=task.labels,
         loudness_shortfall=outputs.loudness_shortfall,
