@@ -386,6 +386,20 @@ def test_the_verb_writes_a_table_files_and_json(
     assert [failure["input"] for failure in document["failures"]] == [str(tmp_path / "absent.wav")]
 
 
+def test_the_files_of_a_recording_are_written_together_or_not_at_all(
+    shipped: Separator, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("audiosep.cli.common.ModelOptions.load", lambda self, **_: shipped)
+    monkeypatch.setattr(shipped, "describe", lambda *_, **__: FOUND)
+    write_audio(tmp_path / "street.wav", np.zeros((1, 100)), 16000)
+    out = tmp_path / "out"
+    (out / "street (sounds).srt").mkdir(parents=True)
+    words = ["--csv", "--labels", "--srt", "--overwrite", "--out", str(out), "--quiet"]
+    assert main(["describe", str(tmp_path / "street.wav"), *words]) == 1
+    assert "choose another name" in capsys.readouterr().err
+    assert [path.name for path in out.iterdir()] == ["street (sounds).srt"]
+
+
 def test_files_of_recordings_of_one_name_lie_in_their_folders_or_keep_the_ending(
     shipped: Separator, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 from pathlib import Path
 
 import numpy as np
@@ -199,3 +200,29 @@ def test_labels_are_written_beside_each_target_and_never_over_files(
         wav.unlink()
     report = separator.separate_files(tmp_path / "mix.wav", ["dog", "cat"], tmp_path / "out", output=output)
     assert "exists already" in str(report.failures[tmp_path / "mix.wav"])
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_recording_whose_labels_cannot_be_written_has_no_outputs_either(
+    separator: Separator, mixture: Mixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overwrite: bool
+) -> None:
+    write_audio(tmp_path / "mix.wav", mixture(1.0, 16000, 1), 16000)
+    output = OutputOptions(labels=True, overwrite=overwrite)
+    with monkeypatch.context() as patch:
+
+        def full(events: object) -> str:
+            raise OSError(errno.ENOSPC, "no space left")
+
+        patch.setattr("audiosep.output.batch.labels_text", full)
+        report = separator.separate_files(tmp_path / "mix.wav", "dog", tmp_path / "out", output=output)
+    assert [*report.failures] == [tmp_path / "mix.wav"]
+    assert not (tmp_path / "out").exists()
+    separator.separate_files(tmp_path / "mix.wav", "dog", tmp_path / "out", output=output).raise_for_failures()
+    assert (tmp_path / "out" / "mix (dog).txt").is_file()
+    if overwrite:
+        (tmp_path / "out" / "mix (dog).txt").unlink()
+        (tmp_path / "out" / "mix (dog).txt").mkdir()
+        before = (tmp_path / "out" / "mix (dog).wav").stat()
+        report = separator.separate_files(tmp_path / "mix.wav", "dog", tmp_path / "out", output=output)
+        assert "choose another name" in str(report.failures[tmp_path / "mix.wav"])
+        assert (tmp_path / "out" / "mix (dog).wav").stat() == before

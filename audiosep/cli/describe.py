@@ -21,7 +21,7 @@ from audiosep.cli.manifests import read_inputs
 from audiosep.cli.reporting import failure_entry, failure_line
 from audiosep.cli.several import load_for
 from audiosep.cli.standard_error import Bar, Terminal, progress_bar
-from audiosep.errors import AudioError, AudioSepError, Cancelled, InputError, ModelError, QueryError, counted
+from audiosep.errors import AudioSepError, Cancelled, InputError, ModelError, QueryError, counted
 
 if TYPE_CHECKING:
     from audiosep.hearing.description import Description
@@ -116,6 +116,7 @@ class _Listening:
         files: of each recording, kind -> its file.
         tasks: recording -> kind -> its file, for those that are to be written.
         failures: path -> why it was not described.
+        overwrite: whether files that exist are replaced.
         results: of recordings, for the document.
         began: when, in seconds.
     """
@@ -125,6 +126,7 @@ class _Listening:
     files: Mapping[Path, Mapping[str, Path]]
     tasks: Mapping[Path, Mapping[str, Path]]
     failures: dict[Path, Exception]
+    overwrite: bool
     results: list[dict[str, Any]] = field(default_factory=list)
     began: float = field(default_factory=time.perf_counter)
 
@@ -157,7 +159,7 @@ class _Listening:
             bar.describe(f"{number + 1} of {len(paths)}: {path.name}")
             try:
                 found = describe(path, lambda fraction: meter.at(number, fraction * lengths[number]))
-                _write(path, found, self.tasks[path])
+                _write(path, found, self.tasks[path], overwrite=self.overwrite)
             except (Cancelled, QueryError, ModelError):
                 raise
             except Exception as error:  # whatever it is, the other recordings are described
@@ -280,7 +282,7 @@ def describe(
     tasks = {path: missing for path, each in files.items() if (missing := wanted.missing(each)) or not kinds}
     terminal = Terminal()
     common.logs_to(terminal, verbose, quiet)
-    listening = _Listening(terminal, as_json, files, tasks, failures)
+    listening = _Listening(terminal, as_json, files, tasks, failures, overwrite)
     if listening.skipped and not quiet:
         terminal.print(f"files of {len(listening.skipped)} of {counted(len(files), 'recording')} exist already")
     if not tasks:
@@ -305,14 +307,13 @@ def describe(
     return listening.end(separator.name)
 
 
-def _write(path: Path, found: Description, files: Mapping[str, Path]) -> None:
-    """Write the files of a recording."""
-    from audiosep.atomic import make_folder, write_text
+def _write(path: Path, found: Description, files: Mapping[str, Path], *, overwrite: bool) -> None:
+    """Write the files of a recording: all of them or none."""
+    from audiosep.output.text_files import text_files
 
-    for kind, file in files.items():
-        make_folder(file.parent, AudioError)
-        text = found.csv(str(path)) if kind == "csv" else found.labels() if kind == "labels" else found.srt()
-        write_text(file, text)
+    with text_files(files, overwrite=overwrite) as write:
+        for kind in files:
+            write(kind, found.csv(str(path)) if kind == "csv" else found.labels() if kind == "labels" else found.srt())
 
 
 def _result(path: Path, found: Description, files: Mapping[str, Path]) -> dict[str, Any]:

@@ -158,7 +158,8 @@ class Meter:
         """A recording has come to `seconds`.
 
         Raises:
-            Cancelled: by the callback, also where that fails: no recording is to blame for it. Or the batch was stopped.
+            Cancelled: by the callback, also where that fails, for which no recording is to blame; or the batch was
+                stopped.
         """
         if self._stopped:
             raise Cancelled("cancelled; nothing half-written is left")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from audiosep.atomic import no_empty_folders, write_text
+from audiosep.atomic import no_empty_folders
 from audiosep.audio import AudioInfo, AudioReader, probe
 from audiosep.audio.samples import Array
 from audiosep.audio.stem_file import SONG
@@ -25,6 +25,7 @@ from audiosep.output.names import STDOUT
 from audiosep.output.output_options import OutputOptions
 from audiosep.output.plan import FileTask, Plan
 from audiosep.output.shaping import Shaper, stretch_of
+from audiosep.output.text_files import text_files
 from audiosep.output.within_spans import WaitingTargets, each_once, remainder, remainder_within
 from audiosep.progress import Progress
 
@@ -114,7 +115,11 @@ def _separate(
         stream = open_stream(reader.info.sample_rate, reader.info.channels)
         written = _Written(output.tracks or tuple(task.outputs), plan, stream.names, sounds, reader.info, output)
         within = plan.rest is not None and not output.everywhere
-        with _open_outputs(task, plan, output, reader, written.shaper) as outputs:
+        labels = {name: path for name, path in task.labels.items() if output.overwrite or not path.exists()}
+        with (  # labels of an earlier run are perhaps edited
+            text_files(labels, overwrite=output.overwrite) as label,
+            _open_outputs(task, plan, output, reader, written.shaper) as outputs,
+        ):
             with _waiting(task, stream, within) as waiting:
                 for separated in _separated(stream, reader, progress):
                     if waiting is None:
@@ -126,11 +131,9 @@ def _separate(
                 for first, mix, separated in waiting.read() if waiting is not None else ():
                     outputs.write(written.blocks(mix, separated, extents, first))
             outputs.write(written.shaper.finish())
-    for name, path in task.labels.items():
-        if path.exists() and not output.overwrite:  # of an earlier run, and perhaps edited
-            continue
-        mine = [target for target in activity if name in (target, plan.rest) or output.tracks]
-        write_text(path, labels_text((span, target) for target in mine for span in activity[target].spans))
+            for name in labels:
+                mine = [target for target in activity if name in (target, plan.rest) or output.tracks]
+                label(name, labels_text((span, target) for target in mine for span in activity[target].spans))
     return _result(task, stream, outputs, written.shaper, activity)
 
 
