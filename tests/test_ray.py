@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -26,11 +27,20 @@ from audiosep.audio import write_audio
 from audiosep.cli import main
 from audiosep.cli.manifests import read_inputs
 from audiosep.cli.query_options import split
+from audiosep.cluster import jobs
 from audiosep.cluster.allocation import Allocation, allocate
 from audiosep.cluster.jobs import RayReport, separate_with_ray
 from audiosep.cluster.ledger import REPORT, STAGING_FOLDER, Ledger, file_state, open_ledger
 from audiosep.cluster.staging import Staging, settle_all
-from audiosep.cluster.workers import ModelFacts, SeparationWorker, WorkerSettings, job_digest, packed, unpacked
+from audiosep.cluster.workers import (
+    ModelFacts,
+    SeparationWorker,
+    WorkerSettings,
+    inspect_model,
+    job_digest,
+    packed,
+    unpacked,
+)
 from audiosep.data.manifest import Clip, write_manifest
 from audiosep.errors import AudioError, AudioSepError, Cancelled, DependencyError, InputError, ModelError, QueryError
 from audiosep.hearing.activity import Activity
@@ -125,7 +135,8 @@ def test_nothing_is_replaced_unless_allowed(tmp_path: Path) -> None:
     (tmp_path / "song.wav").write_text("theirs")
     staging = Staging(tmp_path / "hidden" / "0", tmp_path)
     with pytest.raises(AudioError, match=r"song\.wav exists already"):
-        staging.check_free(RECORD, overwrite=False)
+        staging.check_free(RECORD, ["residual"], overwrite=False)
+    staging.check_free(RECORD, ["piano"], overwrite=False)
     with pytest.raises(AudioError, match=r"song\.wav has appeared meanwhile"):
         make(staging)
     assert (tmp_path / "song.wav").read_text() == "theirs"
@@ -139,12 +150,27 @@ def test_nothing_is_replaced_unless_allowed(tmp_path: Path) -> None:
         make(staging, overwrite=True)
 
 
+def test_outputs_of_a_damaged_record_are_made_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    staging = Staging(tmp_path / "hidden" / "0", tmp_path)
+    (staging.folder / "done").mkdir(parents=True)
+    (staging.folder / "done" / "0").write_text("half")
+    (staging.folder / "done" / "record.json").touch()  # as after a power cut
+    assert settle_all(tmp_path / "hidden", tmp_path) == {}
+    assert "is damaged" in caplog.text
+    make(staging)
+    assert contents(tmp_path)["song.wav"] == "new residual"
+
+
 def test_outputs_that_cannot_be_moved_stay_for_the_next_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     staging = Staging(tmp_path / "hidden" / "0", tmp_path)
 
+    replace = Path.replace
+
     def refuse(self: Path, target: Path) -> Path:
+        if target.is_relative_to(staging.folder):
+            return replace(self, target)
         raise OSError("read-only file system")
 
     monkeypatch.setattr(Path, "replace", refuse)
@@ -318,6 +344,37 @@ def test_a_worker_has_no_more_threads_than_the_machine_has_cpus(mini_folder: Pat
         torch.set_num_threads(before)
 
 
+def test_only_the_outputs_that_are_missing_are_made(
+    mini_folder: Path, tmp_path: Path, mixture: Mixture, one_thread: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def outcomes(ray: Any, allocation: Any, settings: WorkerSettings, tasks: list[dict[str, Any]]) -> Iterator[Any]:
+        worker = SeparationWorker(settings, 1)
+        for task in tasks:
+            (outcome,) = worker({"task": [json.dumps(task)]})["outcome"]
+            yield json.loads(outcome)
+
+    nodes = [{"Alive": True, "Resources": {"CPU": 1}}]
+    ray = SimpleNamespace(nodes=lambda: nodes, exceptions=SimpleNamespace(RayError=RuntimeError))
+    monkeypatch.setattr(jobs, "import_ray", lambda: ray)
+    monkeypatch.setattr(jobs, "is_of_this_machine", lambda *_: False)
+    monkeypatch.setattr(jobs, "ray_session", lambda *_: contextlib.nullcontext(ray))
+    monkeypatch.setattr(jobs, "_inspect", lambda ray, settings, allocation: inspect_model(settings))
+    monkeypatch.setattr(jobs, "_outcomes", outcomes)
+    write_audio(tmp_path / "song.wav", mixture(0.5, RATE, 1), RATE)
+    out, output = tmp_path / "out", OutputOptions(skip_existing=True)
+    options: dict[str, Any] = {"model": mini_folder, "device": "cpu", "output": output}
+    separate_with_ray(tmp_path / "song.wav", "piano", out, **options).raise_for_failures()
+    first = files(out)
+    (out / "song (without piano).wav").unlink()
+    (out / REPORT).unlink()  # as for outputs of a run without Ray
+    report = separate_with_ray(tmp_path / "song.wav", "piano", out, **options)
+    report.raise_for_failures()
+    assert [set(result.outputs) for result in report.results] == [{"piano", "without piano"}]
+    second = files(out)
+    assert second.keys() == first.keys()
+    assert [name for name in first if first[name] == second[name]] == ["song (piano).wav"]
+
+
 # ---- what is refused -------------------------------------------------------------------------------------------------
 
 
@@ -392,7 +449,7 @@ def test_jobs_with_different_outputs_have_different_digests() -> None:
     )  # fmt: skip
     about = ModelFacts("mini", "cpu", "fp32", {"piano": "0", "residual": "1"}, settings.queries, "weights")
     example = (np.ones((1, 8), np.float32), RATE)
-    jobs = [
+    different = [
         (settings, about),
         (settings, dataclasses.replace(about, weights="other weights")),
         (settings, dataclasses.replace(about, works={"piano": "0"})),
@@ -424,7 +481,7 @@ def test_jobs_with_different_outputs_have_different_digests() -> None:
             for name, value in [("format", "flac"), ("on_clip", "clip"), ("template", "{stem}"), ("track", "2")]
         ),
     ]
-    assert len({job_digest(*job) for job in jobs}) == len(jobs)
+    assert len({job_digest(*job) for job in different}) == len(different)
     elsewhere = dataclasses.replace(
         settings,
         device="cuda",

@@ -253,11 +253,11 @@ class _Run:
                 continue
             try:
                 paths = plan.of(recording)
-                whole = self._settings.output.skip_existing and plan.kept(recording.path, paths) is None
+                kept = plan.kept(recording.path, paths) if self._settings.output.skip_existing else frozenset()
             except AudioSepError as error:
                 self._failures[recording.path] = error
                 continue
-            if whole:
+            if kept is None:
                 shown = {name: self._shown / path.relative_to(folder) for name, path in paths.items()}
                 self._skipped.append(FinishedFile(recording.path, shown))
                 continue
@@ -269,7 +269,8 @@ class _Run:
                 "job": job,
                 "source": file_state(path),
             }
-            yield {"index": index, "staging": str(self._staging(index).folder), "record": record}
+            staging = str(self._staging(index).folder)
+            yield {"index": index, "staging": staging, "record": record, "kept": sorted(kept)}
 
     def run(self, ray: Any, progress: Progress | None, watch: Watch | None) -> None:
         """Separate the recordings that are not finished.

@@ -14,11 +14,11 @@ import contextlib
 import json
 import logging
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from audiosep.atomic import make_folder
+from audiosep.atomic import make_folder, write_text
 from audiosep.errors import AudioError, AudioSepError
 
 logger = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ class Staging:
 
         Args:
             work: the folder of the attempt.
-            made: name -> file, for each of the record's outputs.
+            made: name -> file, for those of the record's outputs that are not in their places already.
             record: of the recording.
             overwrite: whether existing files may be replaced.
 
@@ -85,25 +85,32 @@ class Staging:
 
         Raises:
             AudioError: the folder cannot be written to; or as `settle`.
+            AudioSepError: the disk is full.
         """
         try:
             # Not with audiosep.atomic: the files exist already, and the rename of their folder marks them as complete.
             for number, name in enumerate(record["outputs"]):
-                made[name].rename(work / str(number))
-            (work / _RECORD).write_text(json.dumps(record), encoding="utf-8")
+                if name in made:
+                    made[name].rename(work / str(number))
+            write_text(work / _RECORD, json.dumps(record))  # on the disk before the folder says that it is complete
             work.rename(self._done)
         except OSError as error:
             raise AudioError(f"{self._root} cannot be written to ({error}): free some space") from error
         self.settle(overwrite=overwrite)
         return record
 
-    def check_free(self, record: Record, *, overwrite: bool) -> None:
+    def check_free(self, record: Record, made: Iterable[str], *, overwrite: bool) -> None:
         """Check that no output would replace a file against `overwrite`.
+
+        Args:
+            record: of the recording.
+            made: names of the outputs that will be made.
+            overwrite: whether existing files may be replaced.
 
         Raises:
             AudioError: names the file.
         """
-        for path in record["outputs"].values():
+        for path in (record["outputs"][name] for name in made):
             if not _is_free(self._root / path, overwrite):
                 raise AudioError(
                     f"{self._root / path} exists already: choose another folder or template, or overwrite=True"
@@ -125,6 +132,10 @@ class Staging:
         try:
             record: Record = json.loads((self._done / _RECORD).read_text(encoding="utf-8"))
         except FileNotFoundError:
+            return None
+        except ValueError:  # cut off by a power cut, as its outputs may be
+            logger.warning("%s: the record of its outputs is damaged: the recording is separated again", self._done)
+            shutil.rmtree(self._done, ignore_errors=True)
             return None
         places = {self._done / str(number): self._root / path for number, path in enumerate(record["outputs"].values())}
         waiting = {made: target for made, target in places.items() if made.exists()}  # the others were moved

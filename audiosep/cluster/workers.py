@@ -202,7 +202,8 @@ class SeparationWorker:
         overwrite = self._settings.output.overwrite
         if done := staging.settle(overwrite=overwrite):
             return done
-        staging.check_free(record, overwrite=overwrite)
+        made = [name for name in record["outputs"] if name not in task["kept"]]  # the others stay as they are
+        staging.check_free(record, made, overwrite=overwrite)
         began = time.perf_counter()
         with staging.attempt(ATTEMPTS) as work:
             report = self._settings.separate(self._separator, [Path(record["input"])], work, "{stem}.part.{ext}")
@@ -212,7 +213,7 @@ class SeparationWorker:
             record |= {name: getattr(result, name) for name in RESULT_FIELDS}
             record[ACTIVITY] = {name: packed(activity) for name, activity in result.activity.items()}
             record["seconds"] = round(time.perf_counter() - began, 3)
-            return staging.commit(work, result.outputs, record, overwrite=overwrite)
+            return staging.commit(work, {name: result.outputs[name] for name in made}, record, overwrite=overwrite)
 
 
 def packed(activity: Activity) -> dict[str, Any]:
