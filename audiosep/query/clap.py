@@ -160,17 +160,22 @@ class ClapEncoder:
         with self._lock:
             if self._text is None:
                 self._text = self._tower("ClapTextModelWithProjection")
-                canary(self)
+                try:
+                    canary(self)
+                except BaseException:
+                    self._text = None  # the next query checks it again
+                    raise
             return self._text
 
     def _audio_tower(self) -> nn.Module:
         with self._lock:
             if self._audio is None:
-                self._audio = self._tower("ClapAudioModelWithProjection")
+                tower = self._tower("ClapAudioModelWithProjection")
                 with _explained(self._label, self._remedy):
                     from transformers import AutoFeatureExtractor
 
                     self._extractor = AutoFeatureExtractor.from_pretrained(**self._place)
+                self._audio = tower
             return self._audio
 
     def _embed(self, tower: nn.Module, waveform: Tensor, sample_rate: int) -> Tensor:
