@@ -145,8 +145,9 @@ class Separator:
     @property
     def encoder(self) -> QueryEncoder | None:
         """The query encoder; None for a model that has only stems."""
+        encoder = self._encoder  # before the check, as another thread may close the separator
         self._open()
-        return self._encoder
+        return encoder
 
     @property
     def device(self) -> torch.device:
@@ -186,14 +187,14 @@ class Separator:
             after = Backend(before.network, *wanted, before.engine)
             if self._encoder is not None:
                 self._encoder.to(after.device)
+            if self.specialist is not None:
+                self.specialist.to(device)  # in the precision that it was made for; it goes back by itself
         except BaseException:
             before.network.to(before.device)  # some of the weights may have been moved
             if self._encoder is not None:
                 self._encoder.to(before.device)
             raise
         self._backend, self._wanted = after, wanted
-        if self.specialist is not None:
-            self.specialist.to(device)  # in the precision that it was made for
         free_cache(before.device)
         self._log_place()
         return self
@@ -536,8 +537,8 @@ class Separator:
         check_jobs(jobs, self.device.type)
         read = None if queries is None else parts_of_plan(plan, as_queries(queries), output.track)
         request = self._request(queries, None, options, files=True, read=read)
-        if isinstance(self.encoder, Releasable):
-            self.encoder.release()  # its queries are embedded, and some are larger than the model
+        if isinstance(encoder := self.encoder, Releasable):
+            encoder.release()  # its queries are embedded, and some are larger than the model
 
         def open_stream(rate: int, channels: int) -> AnyStream:
             return self._open_request(request, rate, channels, options)
@@ -644,10 +645,11 @@ class Separator:
         Raises:
             ModelError: the separator is closed, or does not work in this forked process.
         """
-        if self._backend is None:
+        backend = self._backend  # once: another thread may close the separator
+        if backend is None:
             raise ModelError(f"this separator ({self.name}) is closed: load the model again with audiosep.load")
-        self._backend.check_process()
-        return self._backend
+        backend.check_process()
+        return backend
 
     def _log_place(self) -> None:
         engine = "" if self.engine == "torch" else f" by {self.engine}"
@@ -666,15 +668,15 @@ class Separator:
     ) -> Stream:
         """A stream of the queries' targets, or of the stems; see `Backend.open_stream`."""
         backend = self._open()
-        stems = () if options.stem_head is False else self.model.stem_names
+        stems = () if options.stem_head is False else backend.model.stem_names
         if live:
             meter = None
         elif resolved is None:
-            meter = ActivityMeter(len(self.model.stem_names), sample_rate)
+            meter = ActivityMeter(len(backend.model.stem_names), sample_rate)
         else:
             meter = activity_meter(resolved, self.prototypes, backend.hear, self.sample_rate, sample_rate)
         return backend.open_stream(
-            self.model.stem_names if resolved is None else resolved.names,
+            backend.model.stem_names if resolved is None else resolved.names,
             None if resolved is None else resolved.embeddings,
             None if resolved is None else resolved.negatives,
             () if resolved is None or live else resolved.ways(options.quality, stems),

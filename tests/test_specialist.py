@@ -165,6 +165,20 @@ def test_loading_and_closing(tiny_folder: Path, specialist_folder: Path, mixture
         separator.stems(mix, sample_rate=RATE)
 
 
+def test_what_the_specialist_cannot_do_leaves_both_where_they_were(
+    both: Separator, specialist: Separator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> Separator:
+        raise torch.OutOfMemoryError("does not fit")
+
+    monkeypatch.setattr(specialist, "to", full)
+    before = both.precision
+    assert before == "fp32"
+    with pytest.raises(torch.OutOfMemoryError):
+        both.to("cpu", "bf16")
+    assert both.precision == before
+
+
 # ---- the command line ------------------------------------------------------------------------------------------------
 
 
