@@ -240,6 +240,13 @@ def test_of_a_long_latency_little_is_looked_ahead() -> None:
     assert windows.fade == 4
 
 
+@pytest.mark.parametrize("samples", [343_981, 400_000, 601_004])
+def test_the_last_of_whole_windows_is_whole_wherever_that_starts(samples: int) -> None:
+    windows = Windows.plan(343_980, 0, hop=1024, overlap=0.25, whole=True)
+    assert windows.last_span(1, samples) == (samples - 343_980, samples)
+    assert windows.last_span(0, 1000) == (0, 1000)
+
+
 def test_impossible_windows_are_refused() -> None:
     with pytest.raises(InputError, match="overlap must be"):
         Windows.plan(64, 8, hop=4, overlap=1.0)

@@ -34,7 +34,7 @@ class Windows:
             window is filled. The part before the signal is the mirror image of its beginning.
         mirror: samples by which a live window is extended at its newest end, with the mirror image of that end: a frame
             that is cut off there would hold a click.
-        whole: whether the last window has the full length, too, where the signal has it.
+        whole: whether the last window has the full length, too, where the signal has it; it may start off the grid.
 
     Raises:
         InputError: windows that do not advance, or not by multiples of the grid.
@@ -80,8 +80,11 @@ class Windows:
             index: of the window.
             samples: length of the signal.
         """
-        least = self.size if self.lead or self.whole else self.size // 3
-        return min(self.span(index)[0], max(0, _ceil(samples - least, self.grid))), samples
+        start = self.span(index)[0]
+        if self.whole:  # off the grid, as a window of less would be padded
+            return min(start, max(0, samples - self.size)), samples
+        least = self.size if self.lead else self.size // 3
+        return min(start, max(0, _ceil(samples - least, self.grid))), samples
 
     @classmethod
     def plan(

@@ -49,7 +49,7 @@ class SeparationModel(nn.Module):
             the context.
         mixes_ways: whether it takes several ways to an estimate of one sound.
         whole_windows: whether it is best, or only right, for windows of the full length; the last window of a
-            recording then reaches further back instead of being shorter.
+            recording then reaches further back instead of being shorter, and may start off the grid.
         needs_fp32: whether its layers are only known to be right in fp32.
         small_windows: whether a window needs so little memory that a CPU may compute several side by side.
     """
