@@ -9,11 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from audiosep.audio import check_rate, read_audio
+from audiosep.audio import read_audio
 from audiosep.audio.arrays import as_array
 from audiosep.audio.inputs import AudioFile, is_file
 from audiosep.audio.samples import Array
 from audiosep.errors import BehindTheEndError, QueryError
+from audiosep.query.query import with_rate
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -40,8 +41,8 @@ def example_samples(audio: Any, sample_rate: int | None, span: tuple[float, floa
     start, end = span or (0.0, None)
     if is_file(audio):
         return read_audio(audio, start=start, seconds=None if end is None else end - start)
-    if isinstance(audio, tuple | list) and len(audio) == 2 and np.ndim(audio[1]) == 0:
-        audio, sample_rate = audio[0], check_rate(audio[1])
+    audio, rate = with_rate(audio)
+    sample_rate = rate or sample_rate
     if sample_rate is None:
         raise QueryError("an audio query given as an array needs its sample rate: Query(audio=(array, rate))")
     array = as_array(audio)[0]

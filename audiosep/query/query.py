@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from audiosep.audio.inputs import AudioFile, is_opened
+from audiosep.audio.limits import check_rate
 from audiosep.audio.spool import content_of, place_of
 from audiosep.errors import QueryError
 
@@ -194,6 +195,23 @@ def meaning(query: Query) -> Hashable:
         query.spans,
         query.negative_spans,
     )
+
+
+def with_rate(audio: Any) -> tuple[Any, int | None]:
+    """An example and its sample rate, Hz; None for one that comes without.
+
+    Args:
+        audio: of a query.
+
+    Raises:
+        InputError: an impossible sample rate.
+    """
+    if isinstance(audio, tuple | list) and len(audio) == 2:
+        import numpy as np  # as for spans
+
+        if np.ndim(audio[1]) == 0:  # else these are two channels
+            return audio[0], check_rate(audio[1])
+    return audio, None
 
 
 def _same_example(audio: object) -> Hashable:

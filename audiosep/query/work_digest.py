@@ -12,7 +12,7 @@ from typing import Any
 from audiosep.audio.marker import fingerprint
 from audiosep.inference.options import Options
 from audiosep.output.output_options import OutputOptions
-from audiosep.query.query import Query, fold_name, unique_names
+from audiosep.query.query import Query, fold_name, unique_names, with_rate
 
 # What changes samples and does not show in the name of a file.
 _OUTPUT = ("on_clip", "start", "end", "preview", "rate", "mono", "loudness", "bitrate", "track", "everywhere")
@@ -48,9 +48,7 @@ def described(query: Query) -> list[Any]:
     Args:
         query: with its negatives.
     """
-    audio, rate = query.audio, None
-    if isinstance(audio, tuple) and len(audio) == 2:
-        audio, rate = audio
+    audio, rate = with_rate(query.audio)
     file = Path(audio) if isinstance(audio, str | Path) else audio
     sound = fingerprint(file) if isinstance(file, Path | bytes) else _array_digest(file)
     return [
@@ -81,7 +79,7 @@ def _array_digest(values: Any) -> str | None:
     try:
         array = np.asarray(values.detach().float().cpu() if hasattr(values, "detach") else values, np.float32)
     except (TypeError, ValueError):  # no numbers: refused where the query is answered
-        return None
+        return repr(values)
     return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
 
 
