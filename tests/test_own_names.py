@@ -175,6 +175,17 @@ def test_bad_examples_are_all_named_and_nothing_is_remembered(
     assert not sounds
 
 
+def test_a_damaged_model_is_no_fault_of_the_examples(
+    sounds: Sounds, separator: Separator, clips: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def damaged(*_: object) -> torch.Tensor:
+        raise ModelError("the weights are incomplete")
+
+    monkeypatch.setattr(FakeEncoder, "audio", damaged)
+    with pytest.raises(ModelError, match=r"^the weights are incomplete"):
+        sounds.remember("kettle", clips, separator)
+
+
 def test_another_model_needs_the_audio_of_the_examples(sounds: Sounds, separator: Separator, clips: list[Path]) -> None:
     sounds.remember("kettle", clips, separator)
     sounds.remember("bell", clips, separator, keep_audio=True)

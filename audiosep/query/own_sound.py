@@ -155,7 +155,7 @@ def hear(
         keep_audio: whether what was heard is kept.
 
     Raises:
-        ModelError: the separator takes no examples of sounds.
+        ModelError: the separator takes no examples of sounds, or its weights are damaged.
         InputError: examples that are silent, too short or cannot be read; all of them are named.
         AudioError: none of these could be read.
     """
@@ -182,6 +182,8 @@ def hear(
             file = "" if str(place) == "-" else place.name
             heard = _embedded(separator, at_rate, file, span[0] if span else 0.0, seconds, keep_audio)
             found.append(replace(heard, digest=_digest(waveform, rate)))
+        except ModelError:  # no fault of the example
+            raise
         except (AudioSepError, OSError) as error:
             reason = str(error)
             problems.append(reason if name in reason else f"{name}: {reason}")
