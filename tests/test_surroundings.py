@@ -42,7 +42,7 @@ def read(folder: Path, content: bytes, name: str = "list.txt") -> list[str]:
 # ---- manifests -------------------------------------------------------------------------------------------------------
 
 
-def test_lists_of_other_programs(folder: Path) -> None:
+def test_lists_of_other_programs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert read(folder, "\0".join(NAMES).encode() + b"\0") == NAMES  # find -print0
     assert read(folder, "".join(f"./{name}\r\n" for name in NAMES).encode("utf-16")) == NAMES  # a Windows shell
     assert read(folder, "\n\n".join(NAMES).encode("utf-8-sig")) == NAMES
@@ -57,8 +57,12 @@ def test_lists_of_other_programs(folder: Path) -> None:
     quoted = f"# my; songs\n\"{NAMES[0]}\"\n#1 missing.wav\n'{NAMES[1]}'\n"
     assert read(folder, quoted.encode()) == [NAMES[0], "#1 missing.wav", NAMES[1]]
     assert read(folder, f"  {NAMES[0]}  \n".encode()) == [NAMES[0]]
-    with pytest.raises(InputError, match="is a recording and no list"):
-        read_inputs(folder / NAMES[0])
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", lambda self: pytest.fail("it may be larger than the memory"))
+        with pytest.raises(InputError, match="is a recording and no list"):
+            read_inputs(folder / NAMES[0])
+    with pytest.raises(InputError, match="there is no file"):
+        read_inputs(folder / "missing.wav")
     with pytest.raises(InputError, match="no list of paths"):
         read(folder, b"\0/\0\x01\x02RIFF")
     assert read(folder, b"caf\xe9.wav\n") == [os.fsdecode(b"caf\xe9.wav")]  # a name that is no UTF-8

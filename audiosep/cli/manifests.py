@@ -35,13 +35,14 @@ def read_inputs(path: Path) -> list[str]:
     """
     where = f"--manifest {path}"
     try:
+        if is_recording(path):  # perhaps more than fits into memory
+            path.stat()  # of one that is missing that is told
+            raise InputError(f"{where}: is a recording and no list: name it without --manifest")
         content = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
     except FileNotFoundError as error:
         raise InputError(f"--manifest: {missing_file(path)}") from error
     except OSError as error:
         raise InputError(f"{where}: cannot be read ({error.strerror})") from error
-    if is_recording(path):
-        raise InputError(f"{where}: is a recording and no list: name it without --manifest")
     text = _decoded(content, table=path.suffix.lower() in _TABLES)
     folder = Path() if str(path) == "-" else path.parent
     if text.lstrip().startswith(("<?xml", "<playlist")):
