@@ -45,7 +45,7 @@ def jobs_that_fit(wanted: int, cpus: int | None = None, free: int | None = None,
         job_bytes: memory of a recording beside the first, in bytes; None for that of a small model.
 
     >>> jobs_that_fit(0, cpus=8, free=2 * 2**30)
-    5
+    4
     """
     cpus = available_cpus() if cpus is None else cpus
     free = free_memory() if free is None else free
