@@ -212,6 +212,9 @@ def test_a_client_uploads_its_share_and_no_more(make: Make) -> None:
     answers = [client.post(path, content=b"x" * 100_000) for _ in range(3)]
     assert [answer.status_code == 429 for answer in answers] == [False, False, True]
     assert "larger --max-upload" in answers[2].text
+    _, client = make(limits=Limits(upload_bytes=2**17, client_uploads=2))
+    answers = [client.post(path, files={"files": ("a.wav", b"x" * 10)}) for _ in range(5)]
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 200, 429]  # small ones fill the disk, too
     assert client.post("/studio/sessions", content=b"{}").status_code == 200  # what is no upload is not counted
 
 
@@ -248,7 +251,10 @@ def test_the_address_has_the_token_where_others_reach_it() -> None:
         listen_on("127.0.0.1", port)
     listening.close()
     assert is_loopback("127.0.0.2")
+    assert is_loopback("::1")
+    assert is_loopback("localhost")
     assert not is_loopback("0.0.0.0")
+    assert not is_loopback("127.lan.example")
 
 
 def test_nothing_outside_is_read(make: Make, song: Path, tmp_path: Path) -> None:

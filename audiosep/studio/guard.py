@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Iterable
 from http.cookies import CookieError, SimpleCookie
@@ -19,7 +20,8 @@ LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 _COOKIE = "audiosep_studio"
 _FORM = 2**20  # bytes of a request around an uploaded file
-_SMALL = 2**16  # bytes of a request that is no upload worth counting
+_SMALL = 2**16  # bytes of a request that is not counted, unless it is an upload, which counts for so many at least
+_UPLOAD = re.compile("/upload/*$")  # where Gradio takes files, which it keeps
 # Parts of Gradio that reach other servers, or tell of other users.
 _CLOSED = ("/proxy=", "/monitoring", "/reset", "/vibe", "/watchfn")
 _POLICY = (
@@ -101,9 +103,10 @@ class Guard:
         if not length.isdecimal() or int(length) > self._most:
             return PlainTextResponse(f"uploads have up to {self._most - _FORM} bytes", 413)
         unknown = None if self._token is None else self._unknown(scope, headers, self._token)
-        if unknown is not None or int(length) <= _SMALL:
+        if unknown is not None or (int(length) <= _SMALL and not _UPLOAD.search(path)):
             return unknown
-        over = self._shares.take(client_of(HTTPConnection(scope)), int(length))
+        # The smallest file takes a block of the disk, and a folder.
+        over = self._shares.take(client_of(HTTPConnection(scope)), max(int(length), _SMALL))
         return None if over is None else PlainTextResponse(over, 429)
 
     @staticmethod

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import ipaddress
 import socket
 from typing import TYPE_CHECKING
 
@@ -41,8 +42,11 @@ def listen_on(host: str, port: int) -> socket.socket:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only programs on this machine reach an address."""
-    return host in LOOPBACK or host.startswith("127.")
+    """Whether only programs on this machine reach an address; of names only that of this machine is known."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host in LOOPBACK
 
 
 def address_of(listening: socket.socket, host: str, token: str | None) -> str:
