@@ -371,9 +371,7 @@ class Separator:
         if not isinstance(most, int) or isinstance(most, bool) or most < 1:
             raise InputError(f"most is a number of sounds of at least 1, got {most!r}")
         known = vocabulary() if candidates is None else None
-        queries = as_queries(vocabulary().names if candidates is None else candidates)
-        if wordless := [query.label for query in queries if query.text is None or query.anchored]:
-            raise QueryError(f"candidates are words, and {wordless[0]!r} has none: name the sound")
+        queries = _words(vocabulary().names if candidates is None else candidates)
         recording = recording_of(mix, sample_rate, track, start=start, end=end)
         chosen = self._candidates(queries, known, recording.sample_rate)
         named = dict(zip(chosen.names, queries, strict=True))
@@ -394,6 +392,19 @@ class Separator:
             progress=progress,
         )
         return found.of_part(start)
+
+    def check_candidates(self, candidates: Queries | None) -> None:
+        """Refuse what no recording could be described with.
+
+        Args:
+            candidates: as in `describe`.
+
+        Raises:
+            ModelError: the model has no tagger, or the separator is closed.
+            QueryError: a candidate without words, or one that the model cannot take.
+        """
+        # Of the vocabulary one name says as much as all.
+        self._candidates(_words(vocabulary().names[:1] if candidates is None else candidates), None, self.sample_rate)
 
     def _candidates(self, queries: Sequence[Query], known: Vocabulary | None, sample_rate: int) -> Candidates:
         """Queries as the tagger scores them; `known` where they are the names of the vocabulary.
@@ -840,3 +851,15 @@ class Separator:
         items = as_queries(queries)
         texts = [query.text for item in items for query in (item, *item.negatives) if query.text is not None]
         return self.sounds.heard_by(self, texts)
+
+
+def _words(candidates: Queries) -> list[Query]:
+    """Candidates as queries.
+
+    Raises:
+        QueryError: one without words.
+    """
+    queries = as_queries(candidates)
+    if wordless := [query.label for query in queries if query.text is None or query.anchored]:
+        raise QueryError(f"candidates are words, and {wordless[0]!r} has none: name the sound")
+    return queries

@@ -386,6 +386,54 @@ def test_the_verb_writes_a_table_files_and_json(
     assert [failure["input"] for failure in document["failures"]] == [str(tmp_path / "absent.wav")]
 
 
+def test_a_recording_that_the_model_cannot_take_ends_nothing(
+    shipped: Separator, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("audiosep.cli.common.ModelOptions.load", lambda self, **_: shipped)
+
+    def describe(path: Path, *_: Any, **__: Any) -> Description:
+        if path.name == "b.wav":
+            raise ModelError("the model gives no finite output")
+        return FOUND
+
+    monkeypatch.setattr(shipped, "describe", describe)
+    for name in "abc":
+        write_audio(tmp_path / f"{name}.wav", np.zeros((1, 100)), 16000)
+    assert main(["describe", *(str(tmp_path / f"{name}.wav") for name in "abc"), "--json", "--quiet"]) == 1
+    document = json.loads(capsys.readouterr().out)
+    assert [Path(one["input"]).name for one in document["results"]] == ["a.wav", "c.wav"]
+    assert [one["type"] for one in document["failures"]] == ["ModelError"]
+
+
+def test_a_model_that_describes_nothing_is_told_once(
+    separator: Separator, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("audiosep.cli.common.ModelOptions.load", lambda self, **_: separator)
+    for name in "ab":
+        write_audio(tmp_path / f"{name}.wav", np.zeros((1, 100)), 16000)
+    for words in ((), ("-s", "dog")):
+        assert main(["describe", str(tmp_path / "a.wav"), str(tmp_path / "b.wav"), "--json", *words]) == 1
+        said = capsys.readouterr()
+        assert json.loads(said.out)["error"]["type"] == "ModelError"
+        assert said.err.count("no tagger") == 1
+
+
+def test_files_have_names_that_every_file_system_takes(
+    shipped: Separator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("audiosep.cli.common.ModelOptions.load", lambda self, **_: shipped)
+    monkeypatch.setattr(shipped, "describe", lambda *_, **__: FOUND)
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    out.mkdir()
+    for name in ("Song.wav", "song.flac", "what?.wav", f"{'x' * 247}.wav"):
+        write_audio(folder / name, np.zeros((1, 100)), 16000)
+    assert main(["describe", str(folder), "--csv", "-o", str(out), "--quiet"]) == 0
+    written = {path.name for path in out.iterdir()}
+    shortened = f"{'x' * 242} (sounds).csv"
+    assert written == {"Song.wav (sounds).csv", "song.flac (sounds).csv", "what_ (sounds).csv", shortened}
+
+
 def test_the_files_of_a_recording_are_written_together_or_not_at_all(
     shipped: Separator, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

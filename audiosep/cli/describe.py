@@ -21,7 +21,7 @@ from audiosep.cli.manifests import read_inputs
 from audiosep.cli.reporting import failure_entry, failure_line
 from audiosep.cli.several import load_for
 from audiosep.cli.standard_error import Bar, Terminal, progress_bar
-from audiosep.errors import AudioSepError, Cancelled, InputError, ModelError, QueryError, counted
+from audiosep.errors import AudioSepError, Cancelled, InputError, counted
 
 if TYPE_CHECKING:
     from audiosep.hearing.description import Description
@@ -36,6 +36,7 @@ app = common.application()
 _STRIP = 48  # characters
 _SPANS = 4  # that the table shows of a sound
 _FOLDER = "described"
+_OUTPUT = "sounds"
 _ENDINGS = {"csv": "csv", "labels": "txt", "srt": "srt"}
 
 
@@ -65,17 +66,27 @@ class _Files:
             InputError: names do not tell two recordings apart; names them.
         """
         names = {one.path: one.subfolder / ("stdin" if str(one.path) == "-" else one.path.stem) for one in recordings}
-        for same in _alike(names):
+        for same in self._alike(names):
             names |= {path: folder / path.stem for path, folder in _folders_apart(same).items() if folder.parts}
-        for same in _alike(names):
+        for same in self._alike(names):
             names |= {path: names[path].with_name(path.name) for path in same}
-        if self.kinds and (alike := _alike(names)):
+        if self.kinds and (alike := self._alike(names)):
             first, second, *_ = alike[0]
             raise InputError(f"{first} and {second} have the same name: describe them into two folders (--out)")
-        return {
-            path: {kind: self.folder / f"{name} (sounds).{_ENDINGS[kind]}" for kind in self.kinds}
-            for path, name in names.items()
-        }
+        return {path: {kind: self._file(name, kind) for kind in self.kinds} for path, name in names.items()}
+
+    def _file(self, name: Path, kind: str) -> Path:
+        """The file of a kind, named as outputs of recordings are, so that every file system takes it."""
+        from audiosep.output.names import plan_outputs
+
+        return plan_outputs(self.folder / name.parent, [_OUTPUT], file=name.name, format=_ENDINGS[kind])[_OUTPUT]
+
+    def _alike(self, names: Mapping[Path, Path]) -> list[list[Path]]:
+        """The recordings of each file that several have, also where case does not count."""
+        found = defaultdict(list)
+        for path, name in names.items():
+            found[str(self._file(name, next(iter(_ENDINGS)))).casefold()].append(path)
+        return [paths for paths in found.values() if len(paths) > 1]
 
     def missing(self, files: Mapping[str, Path]) -> dict[str, Path]:
         """Those files of a recording that are to be written.
@@ -89,14 +100,6 @@ class _Files:
                 f"{files[existing[0]]} exists already: choose another folder, --overwrite or --skip-existing"
             )
         return {kind: file for kind, file in files.items() if kind not in existing}
-
-
-def _alike(names: Mapping[Path, Path]) -> list[list[Path]]:
-    """The recordings of each name that several have."""
-    found = defaultdict(list)
-    for path, name in names.items():
-        found[name].append(path)
-    return [paths for paths in found.values() if len(paths) > 1]
 
 
 def _folders_apart(paths: Sequence[Path]) -> dict[Path, Path]:
@@ -144,10 +147,6 @@ class _Listening:
             lengths: of the recordings, in seconds.
             jobs: recordings at once.
             bar: gets the progress of all of them.
-
-        Raises:
-            QueryError: a sound that no recording can be asked for.
-            ModelError: the model describes nothing.
         """
         from audiosep.atomic import no_empty_folders
         from audiosep.inference.parallel import Meter, in_order
@@ -160,7 +159,7 @@ class _Listening:
             try:
                 found = describe(path, lambda fraction: meter.at(number, fraction * lengths[number]))
                 _write(path, found, self.tasks[path], overwrite=self.overwrite)
-            except (Cancelled, QueryError, ModelError):
+            except Cancelled:
                 raise
             except Exception as error:  # whatever it is, the other recordings are described
                 logger.info("%s failed: %s", path, error, exc_info=not isinstance(error, AudioSepError))
@@ -289,6 +288,7 @@ def describe(
         return listening.end(chosen.model)
     separator, fitting = load_for(jobs, chosen)
     check_jobs(fitting, separator.device.type)
+    separator.check_candidates(queries)
 
     def hear(path: Path, progress: Progress) -> Description:
         return separator.describe(
