@@ -7,7 +7,6 @@ import inspect
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypedDict, Unpack, overload
 
@@ -30,6 +29,7 @@ from audiosep.separator import Queries, Separator
 from audiosep.weights.catalogue import locate
 from audiosep.weights.checkpoint import load_model
 from audiosep.weights.licences import check_use
+from audiosep.weights.loaded_files import LoadedFiles
 from audiosep.weights.model_config import CONFIG, read_config
 
 _KEPT = 2  # models that `separate` and `stems` keep loaded
@@ -92,6 +92,8 @@ def load(
         specialist = load(stems, place, "auto" if needs_fp32 else precision, sounds=False)
     folder = locate(model)
     check_use(model, folder)
+    source = (folder.resolve(), None if adapter is None else Path(adapter).resolve())
+    files = LoadedFiles.of(*source)
     network, config = load_model(folder)
     name = str(config.get("name") or folder.name)
     if adapter is not None:
@@ -114,7 +116,8 @@ def load(
         prototypes=prototypes,
         sounds=own,
         specialist=specialist,
-        source=(folder.resolve(), None if adapter is None else Path(adapter).resolve()),
+        source=source,
+        files=files,
     )
 
 
@@ -239,8 +242,7 @@ def stems(
 
 # ---- models that stay loaded -----------------------------------------------------------------------------------------
 
-_Stamp = tuple[tuple[str, int, int], ...]
-_models: OrderedDict[tuple[str, ...], tuple[_Stamp, Separator]] = OrderedDict()  # the last used is the last
+_models: OrderedDict[tuple[str, ...], tuple[LoadedFiles, Separator]] = OrderedDict()  # the last used is the last
 _lock = threading.Lock()
 
 
@@ -280,10 +282,10 @@ def _loaded(model: str | Path | Separator, loading: LoadOptions) -> Separator:
     given |= {"device": device, "precision": pick_precision(given["precision"], device)}
     key = (str(folder), *map(str, given.values()))
     with _lock:
-        stamp = _stamp((folder, given["stems"]), given["adapter"])
-        if key not in _models or _models[key][0] != stamp:
+        files = LoadedFiles.of(folder, given["stems"], given["adapter"])
+        if key not in _models or _models[key][0] != files:
             _models.pop(key, None)  # its memory is free before another model is loaded
-            _models[key] = (stamp, load(model, **loading))
+            _models[key] = (files, load(model, **loading))
         _models.move_to_end(key)
         while len(_models) > _KEPT:
             _models.popitem(last=False)
@@ -301,12 +303,3 @@ def _check_keywords(loading: LoadOptions) -> None:
             options = {field.name for field in dataclasses.fields(Options)}
             remedy = f"pass options=Options({name}=...)" if name in options else f"load takes {', '.join(_DEFAULTS)}"
             raise TypeError(f"unexpected keyword argument {name!r}: {remedy}")
-
-
-def _stamp(folders: Iterable[Path | None], adapter: Path | None) -> _Stamp:
-    """Path, size in bytes and time of change in ns of each file that models are loaded from."""
-    found = [path for folder in folders if folder is not None for path in sorted(folder.rglob("*"))]
-    files = [path for path in found if path.suffix in (".json", ".safetensors")]
-    if adapter is not None:
-        files.append(adapter)
-    return tuple((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files if path.is_file())

@@ -56,6 +56,7 @@ from audiosep.query.stem_words import same_stem, stems_holding, stems_named
 from audiosep.query.tagging import activity_meter, candidates_of
 from audiosep.query.work_digest import works_of
 from audiosep.weights.digest import beside, model_digest
+from audiosep.weights.loaded_files import LoadedFiles
 
 __all__ = ["Queries", "Separator"]
 
@@ -85,6 +86,7 @@ class Separator:
         specialist: another separator, whose stems are given instead of the model's, and which answers queries that name
             one of them; live streams do without it. None for none.
         source: the folder that the model was loaded from, and the file of its adapter or None; None for others.
+        files: those of `source`, as they were before the model was loaded; None where there are none.
 
     Attributes:
         name: as above.
@@ -115,12 +117,13 @@ class Separator:
         sounds: Sounds | None = None,
         specialist: Separator | None = None,
         source: tuple[Path, Path | None] | None = None,
+        files: LoadedFiles | None = None,
     ) -> None:
         if specialist is not None:
             specialist._check_stems()
         self.name = name
         self.specialist = specialist
-        self._source = source
+        self._source, self._files = source, files
         self.prototypes = prototypes
         self.sounds = sounds
         self._wanted = (device, precision)
@@ -507,11 +510,17 @@ class Separator:
 
     @cached_property
     def digest(self) -> str:
-        """A digest of the weights, 64 hexadecimal digits; of the name where they were not loaded from files."""
+        """A digest of the weights, 64 hexadecimal digits; of the name where they were not loaded from files.
+
+        Raises:
+            ModelError: the files have changed since they were loaded.
+        """
         if self._source is None:
             own = hashlib.sha256(self.name.encode()).hexdigest()
         else:
             own = model_digest(*self._source)
+            if self._files is not None:  # not earlier, so that no digest is of other weights than those that compute
+                self._files.check(self.name)
         return beside(own, None if self.specialist is None else self.specialist.digest)
 
     def separate_planned(

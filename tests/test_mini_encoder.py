@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import shutil
 import subprocess
 import sys
 import weakref
@@ -137,6 +138,25 @@ def test_a_released_text_tower_is_read_again(shared_folder: Path) -> None:
     assert tower() is None
     assert torch.equal(held.text(TEXTS), before)
     assert isinstance(held.tower.words, PackedTable)
+
+
+def test_nothing_is_read_of_a_model_that_was_replaced_since_it_was_loaded(shared_folder: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(shared_folder, tmp_path / "model"))
+    separator = load(folder, device="cpu")
+    other = load(folder, device="cpu")
+    expected = other.digest
+    assert isinstance(separator.encoder, MiniEncoder)
+    before = separator.encoder.text(TEXTS)
+    weights = folder / "clap.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")  # as a download of another version
+    assert torch.equal(separator.encoder.text(TEXTS), before)
+    separator.encoder.release()
+    with pytest.raises(ModelError, match="has changed since"):
+        separator.encoder.text(TEXTS)
+    with pytest.raises(ModelError, match="has changed since"):
+        _ = separator.digest
+    assert other.digest == expected
+    assert load(folder, device="cpu").digest != expected
 
 
 def test_a_text_tower_that_is_in_no_folder_stays(mini: MiniEncoder) -> None:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from audiosep.errors import DependencyError, ModelError, QueryError
 from audiosep.query.encoder import canary, example_at_rate
 from audiosep.weights import configs
+from audiosep.weights.loaded_files import LoadedFiles
 
 _TEXTS, _PIECES = 32, 4  # in a batch
 _FILES = ("*.json", "*.txt", "*.safetensors")  # of a repository; nothing that could be a pickle
@@ -65,6 +66,7 @@ class ClapEncoder:
         if not local:
             folder = _cached(str(model), revision, download)
         self._label = str(model)
+        self._files = LoadedFiles.of(folder)
         self._remedy = "convert or install the model again" if local else f"`{_fetch(model, revision)}` fetches it anew"
         self._place: dict[str, Any] = {"pretrained_model_name_or_path": str(folder), "local_files_only": True}
         with _explained(self._label, self._remedy):
@@ -192,7 +194,12 @@ class ClapEncoder:
         return F.normalize(total, dim=-1)
 
     def _tower(self, class_name: str) -> nn.Module:
-        """One tower with its projection; all of its weights must be in the checkpoint."""
+        """One tower with its projection; all of its weights must be in the checkpoint.
+
+        Raises:
+            ModelError: they are not, or the files are not those that the encoder was made of.
+        """
+        self._files.check(self._label)
         with _explained(self._label, self._remedy):
             import transformers
 

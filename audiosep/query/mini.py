@@ -22,6 +22,7 @@ from audiosep.query.encoder import canary, example_at_rate
 from audiosep.query.tokenizer import WordPieces
 from audiosep.weights import configs
 from audiosep.weights.checkpoint import SkipRandomWeights, load_into, load_model, load_state, save_state
+from audiosep.weights.loaded_files import LoadedFiles
 
 WEIGHTS, TOKENIZER = "clap.safetensors", "tokenizer.json"
 _TABLE = "text.words.weight"
@@ -99,6 +100,7 @@ class MiniEncoder:
             ModelError: a file is missing, damaged or does not fit the configuration.
         """
         shape = configs.from_dict(MiniConfig, config, "query")
+        loaded = LoadedFiles.of(folder / WEIGHTS)
         # Training goes on from an encoder with weights of its own; nobody trains the one that a separator holds.
         parts = _read_parts(shape, folder, packed=network is not None)
         if shape.listener is None:
@@ -106,6 +108,7 @@ class MiniEncoder:
         words = WordPieces.read(folder / TOKENIZER, shape.text.vocabulary)
 
         def read_tower() -> TextTower:
+            loaded.check(shape.name)
             return _read_parts(shape, folder, packed=True)["text"]  # type: ignore[return-value]  # of a ModuleDict
 
         again = None if network is None else read_tower
