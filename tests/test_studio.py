@@ -987,6 +987,36 @@ def test_tools_of_the_model_context_protocol_are_those_for_programs(make: Make) 
     assert set(public) == {"/separate", "/stems", "/describe"}
 
 
+def test_what_programs_send_is_checked_while_it_is_decoded(work: Work, song: Path, tmp_path: Path) -> None:
+    upload = work.sessions.uploads / "1" / "song.flac"
+    upload.parent.mkdir()
+    read, rate = read_audio(song)
+    write_audio(upload, read, rate)
+    data = bytearray(upload.read_bytes())
+    data[21] &= 0xF0  # flac without its number of samples, as out of a pipe
+    data[22:26] = bytes(4)
+    upload.write_bytes(data)
+    assert not probe(upload).seconds
+    work.sessions.limits = dataclasses.replace(work.limits, decoded_bytes=1000)
+    interface = Interface(work, RuntimeError)
+    for ask in (interface.stems, interface.describe, lambda file: interface.separate(file, "dog")):
+        with pytest.raises(RuntimeError, match="when it is decoded"):
+            ask(str(upload))
+    assert [path.name for path in work.sessions.uploads.iterdir()] == ["1"]
+
+
+def test_what_a_job_works_on_is_not_swept(work: Work) -> None:
+    folders = [work.sessions.uploads / name for name in ("old", "used")]
+    for folder in folders:
+        folder.mkdir()
+        os.utime(folder, (0, 0))
+    with work.sessions.keeping(folders[1]):
+        work.sessions.sweep()
+        assert [folder.exists() for folder in folders] == [False, True]
+    work.sessions.sweep()
+    assert not folders[1].exists()
+
+
 def test_what_is_refused_to_a_program_is_a_line_of_the_log_without_a_traceback(
     make: Make, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:

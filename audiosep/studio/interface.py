@@ -11,10 +11,11 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from audiosep.audio import AudioReader
 from audiosep.errors import AudioError, AudioSepError, InputError
 from audiosep.output.names import plan_outputs
 from audiosep.output.output_options import OutputOptions
-from audiosep.studio.recording import safe_suffix, shown_name
+from audiosep.studio.recording import checked_blocks, safe_suffix, shown_name
 from audiosep.studio.stages import SEPARATING
 from audiosep.studio.studio_limits import check_upload
 from audiosep.studio.work import Answer, Work
@@ -120,13 +121,13 @@ class Interface:
     def _separated(self, file: str, names: list[str] | None) -> list[str]:
         out = self._work.sessions.uploads / secrets.token_hex(8)  # from which Gradio serves, and which is swept
         output = OutputOptions(max_seconds=self._work.limits.seconds)
-        with self._taken(file) as path:
+        with self._work.sessions.keeping(out), self._taken(file) as path:
             report = self._work.separator().separate_files(path, names, out, output=output, options=SEPARATING)
             for error in report.failures.values():
                 raise error
-        outputs = report.results[0].outputs
-        named = plan_outputs(out, list(outputs), file=Path(file).stem, format="wav")
-        return [str(outputs[name].rename(place)) for name, place in named.items()]
+            outputs = report.results[0].outputs
+            named = plan_outputs(out, list(outputs), file=Path(file).stem, format="wav")
+            return [str(outputs[name].rename(place)) for name, place in named.items()]
 
     @contextlib.contextmanager
     def _taken(self, file: str | None) -> Iterator[Path]:
@@ -142,13 +143,27 @@ class Interface:
             except OSError:
                 raise InputError("there is no such upload: upload the file again") from None
             logger.info("upload %s: %d bytes", folder.name, path.stat().st_size)
-            check_upload(path, self._work.limits)
-            yield path
+            self._check(path)
+            with self._work.sessions.keeping(folder):
+                yield path
         except (AudioError, InputError) as error:
             logger.warning("refused: %s", error)
             raise type(error)(str(error).replace(str(path), shown_name(upload.name))) from error
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+    def _check(self, path: Path) -> None:
+        """Refuse an upload that a page would refuse.
+
+        Raises:
+            InputError: too large or long, also when it is decoded, or nothing that can be separated.
+            AudioError: no recording.
+        """
+        limits = self._work.limits
+        info = check_upload(path, limits)
+        with AudioReader(path, max_seconds=limits.seconds, track=info.track) as reader:
+            for _ in checked_blocks(reader, limits):
+                pass
 
     def _told(self, work: Callable[[], Answer]) -> Answer:
         """The answer, or an error without the place of the files on this machine."""

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from audiosep.audio import SUFFIXES, AudioInfo, AudioReader, AudioWriter
 from audiosep.audio.preview import representative_start
+from audiosep.audio.samples import Array
 from audiosep.audio.video_formats import CONTAINERS
 from audiosep.errors import AudioError, Cancelled, InputError
 from audiosep.studio.overview import Overview, overview_of_file
@@ -112,8 +113,7 @@ def open_recording(
             with AudioReader(path, max_seconds=limits.seconds, name=label, track=info.track) as reader:
                 info = replace(reader.info, path=path)
                 with AudioWriter(mix, info.sample_rate, info.channels, "float") as writer:
-                    for block in reader:
-                        check_decoded(writer.samples + block.shape[1], info.channels, limits)
+                    for block in checked_blocks(reader, limits):
                         writer.write(block)
                         if not progress(min(0.9, writer.samples / max(1.0, expected))):
                             raise Cancelled("opening the recording was cancelled")
@@ -124,6 +124,24 @@ def open_recording(
     start = representative_start(mix, PREVIEW) if samples > 1.5 * PREVIEW * info.sample_rate else 0.0
     progress(1.0)
     return Recording(name, path, mix, info, samples, start, view, tuple(map(told, found)))
+
+
+def checked_blocks(reader: AudioReader, limits: Limits) -> Iterator[Array]:
+    """The blocks of a recording, (channels, n) each, as long as it is not too large: its header may not say.
+
+    Args:
+        reader: of the recording.
+        limits: of the studio.
+
+    Raises:
+        InputError: too large when it is decoded.
+        AudioError: the recording cannot be read.
+    """
+    samples = 0
+    for block in reader:
+        samples += block.shape[1]
+        check_decoded(samples, reader.info.channels, limits)
+        yield block
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ import shutil
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from audiosep.errors import InputError
@@ -38,6 +39,7 @@ class Sessions:
         self.uploads = self.root / "uploads"
         self.uploads.mkdir()
         self._sessions: dict[str, Session] = {}
+        self._in_use: set[Path] = set()
         self._lock = threading.Lock()
         self._ended = threading.Event()
 
@@ -79,6 +81,21 @@ class Sessions:
             )
         return session
 
+    @contextlib.contextmanager
+    def keeping(self, folder: Path) -> Iterator[None]:
+        """Leave a folder where it is while a job works on it, which may take longer than files are kept.
+
+        Args:
+            folder: below `uploads`, which need not exist yet.
+        """
+        with self._lock:
+            self._in_use.add(folder)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._in_use.discard(folder)
+
     def sweep(self) -> None:
         """Delete what nobody uses any more."""
         with self._lock:
@@ -92,7 +109,9 @@ class Sessions:
             session.close()
         for path in orphans:
             shutil.rmtree(path, ignore_errors=True)
-        for path in _listed(self.uploads):
+        with self._lock:
+            waiting = [path for path in _listed(self.uploads) if path not in self._in_use]
+        for path in waiting:
             with contextlib.suppress(FileNotFoundError):  # it has just been opened
                 if time.time() - path.stat().st_mtime > self.limits.idle:
                     shutil.rmtree(path, ignore_errors=True)
