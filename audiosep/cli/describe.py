@@ -309,7 +309,7 @@ def describe(
 
 def _write(path: Path, found: Description, files: Mapping[str, Path], *, overwrite: bool) -> None:
     """Write the files of a recording: all of them or none."""
-    from audiosep.output.text_files import text_files
+    from audiosep.output.texts import text_files
 
     with text_files(files, overwrite=overwrite) as write:
         for kind in files:

@@ -25,7 +25,7 @@ from audiosep.output.names import STDOUT
 from audiosep.output.output_options import OutputOptions
 from audiosep.output.plan import FileTask, Plan
 from audiosep.output.shaping import Shaper, stretch_of
-from audiosep.output.text_files import text_files
+from audiosep.output.texts import text_files
 from audiosep.output.within_spans import WaitingTargets, each_once, remainder, remainder_within
 from audiosep.progress import Progress
 
