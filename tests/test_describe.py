@@ -22,6 +22,7 @@ from torch import Tensor
 
 import audiosep
 from audiosep import Description, HeardSound, Separator, Span
+from audiosep.atomic import PendingFile
 from audiosep.audio import probe, read_audio, write_audio
 from audiosep.cli import main
 from audiosep.errors import Cancelled, InputError, ModelError, QueryError
@@ -405,19 +406,6 @@ def test_a_recording_that_the_model_cannot_take_ends_nothing(
     assert [one["type"] for one in document["failures"]] == ["ModelError"]
 
 
-def test_a_model_that_describes_nothing_is_told_once(
-    separator: Separator, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("audiosep.cli.common.ModelOptions.load", lambda self, **_: separator)
-    for name in "ab":
-        write_audio(tmp_path / f"{name}.wav", np.zeros((1, 100)), 16000)
-    for words in ((), ("-s", "dog")):
-        assert main(["describe", str(tmp_path / "a.wav"), str(tmp_path / "b.wav"), "--json", *words]) == 1
-        said = capsys.readouterr()
-        assert json.loads(said.out)["error"]["type"] == "ModelError"
-        assert said.err.count("no tagger") == 1
-
-
 def test_files_have_names_that_every_file_system_takes(
     shipped: Separator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -594,10 +582,10 @@ def test_recordings_that_cannot_be_described_leave_no_empty_folder(
     monkeypatch.setattr("audiosep.cli.common.ModelOptions.load", lambda self, **_: shipped)
     monkeypatch.setattr(shipped, "describe", lambda *_, **__: FOUND)
 
-    def full(file: Path, text: str) -> None:
-        raise OSError(28, "No space left on device", str(file))
+    def full(file: PendingFile) -> None:
+        raise OSError(28, "No space left on device", str(file.path))
 
-    monkeypatch.setattr("audiosep.atomic.write_text", full)
+    monkeypatch.setattr(PendingFile, "commit", full)
     assert main(["describe", str(EXAMPLES / "song.flac"), "--csv", "-o", str(tmp_path / "a" / "b"), "--quiet"]) == 1
     assert not (tmp_path / "a").exists()
 
