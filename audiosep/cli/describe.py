@@ -258,6 +258,7 @@ def describe(
     from audiosep.inference.parallel import check_jobs
     from audiosep.output.batch import seconds_of
     from audiosep.output.output_options import OutputOptions
+    from audiosep.output.readable import is_readable
     from audiosep.output.recordings import find_recordings
     from audiosep.query.query import as_queries
 
@@ -275,7 +276,8 @@ def describe(
     folder = out or Path(_FOLDER)
     if kinds:
         outputs.check_folder(folder)
-    recordings, failures = find_recordings(given, folder)
+    found, failures = find_recordings(given, folder)
+    recordings = [recording for recording in found if is_readable(recording.path, failures)]
     wanted = _Files(folder, kinds, overwrite, skip_existing)
     files = wanted.of(recordings)
     tasks = {path: missing for path, each in files.items() if (missing := wanted.missing(each)) or not kinds}

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from audiosep.audio.inputs import check_file, is_pipe
 from audiosep.cluster.workers import WorkerSettings
-from audiosep.errors import AudioSepError, InputError
+from audiosep.errors import InputError
 from audiosep.inference.devices import pick_device, pick_precision
 from audiosep.output.output_options import OutputOptions
 from audiosep.query.query import Query, unique_names
@@ -40,22 +39,6 @@ def check_places(
         raise InputError(f"workers must be at least 1, got {workers}")
     if output.labels:
         raise InputError("workers write no label files: separate without Ray, or leave labels out")
-
-
-def is_readable(path: Path, failures: dict[Path, Exception]) -> bool:
-    """Whether a recording is there.
-
-    Args:
-        path: of it.
-        failures: get the error where it is not.
-    """
-    try:
-        if not is_pipe(path):
-            check_file(path)
-    except AudioSepError as error:
-        failures[path] = error
-        return False
-    return True
 
 
 def check_here(settings: WorkerSettings) -> None:

@@ -26,7 +26,7 @@ import audiosep
 from audiosep import errors
 from audiosep.audio.inputs import check_file
 from audiosep.cluster.allocation import Allocation, allocate
-from audiosep.cluster.checks import check_here, check_names, check_places, is_readable
+from audiosep.cluster.checks import check_here, check_names, check_places
 from audiosep.cluster.ledger import REPORT, Ledger, file_state, open_ledger
 from audiosep.cluster.ray_session import import_ray, is_of_this_machine, ray_session
 from audiosep.cluster.staging import Record, Staging
@@ -46,6 +46,7 @@ from audiosep.inference.options import Engine, Options
 from audiosep.output.batch_report import BatchEvent, BatchReport, FileResult, FinishedFile, Watch
 from audiosep.output.output_options import OutputOptions
 from audiosep.output.plan import OutputPaths
+from audiosep.output.readable import is_readable
 from audiosep.output.recordings import InputFile, find_recordings
 from audiosep.progress import Progress, says_stop
 from audiosep.query.example import example_samples
