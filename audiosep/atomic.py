@@ -3,7 +3,7 @@
 What is written lies under a hidden name, `.audiosep-*.part`, in the folder where it belongs, and is renamed when it is
 complete. If writing fails or is interrupted, it is deleted and an earlier file or folder of that name stays. Only a
 process that is killed leaves a `.part` behind; `remove_leftovers` deletes those. Files that are in use are locked, so
-that no other process takes them for leftovers.
+that no other process takes them for leftovers; where a file system has no locks, leftovers stay.
 """
 
 from __future__ import annotations
@@ -227,7 +227,7 @@ class OldFiles:
                 path.rename(old)
             if sys.platform != "win32":  # where an open file could not be renamed back
                 with contextlib.suppress(PermissionError):
-                    self._in_use.append(old.open("rb"))
+                    self._in_use.append(_open_for_lock(old))
                     _lock(self._in_use[-1])
         except OSError as problem:
             raise self._error(f"{path} cannot be replaced ({problem.strerror}): choose another folder") from problem
@@ -303,30 +303,39 @@ def _new_file(path: Path) -> tuple[Path, BinaryIO]:
         temporary = _hidden(path)
         # Not tempfile: its files are private to the user, and these should have the usual permissions.
         file = temporary.open("x+b")
-        if _lock(file) and temporary.exists():  # else another process took it for a leftover before it was locked
+        # Else another process took it for a leftover before it was locked.
+        if _lock(file) is not False and temporary.exists():
             return temporary, file
         file.close()
 
 
 def _is_left_over(path: Path) -> bool:
-    """Whether no process uses a file. Where there are no locks, in Windows, files in use cannot be deleted anyway."""
+    """Whether it is certain that no process uses a file. In Windows files in use cannot be deleted anyway."""
     try:
-        with path.open("rb") as file:
-            return _lock(file)
+        with _open_for_lock(path) as file:
+            return _lock(file) is True
     except OSError:
         return False
 
 
-def _lock(file: BinaryIO) -> bool:
-    """Lock an open file, where the system and the file system have locks; False if another process holds the lock."""
+def _open_for_lock(path: Path) -> BinaryIO:
+    """Open a file for writing, as NFS wants for a lock; one that is only for reading, for reading."""
+    try:
+        return path.open("r+b")
+    except PermissionError:
+        return path.open("rb")
+
+
+def _lock(file: BinaryIO) -> bool | None:
+    """Lock an open file; False if another process holds the lock, None if the file system cannot lock it."""
     if sys.platform == "win32":
         return True
     try:
         fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    except OSError:  # a file system without locks
-        return True
+    except OSError:
+        return None
     return True
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import subprocess
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from audiosep.atomic import PendingFile, fill_folder, remove_leftovers, write_bytes, write_text
+from audiosep.atomic import OldFiles, PendingFile, fill_folder, remove_leftovers, write_bytes, write_text
 from audiosep.errors import AudioError, AudioSepError
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX limits and permissions")
@@ -174,7 +175,7 @@ def test_leftovers_of_killed_processes_are_deleted(tmp_path: Path) -> None:
     code = """
 import os, sys
 from pathlib import Path
-from audiosep.atomic import PendingFile, fill_folder
+from audiosep.atomic import OldFiles, PendingFile, fill_folder
 pending = PendingFile(Path("file"), overwrite=False, durable=False)
 with fill_folder("folder") as folder:
     (folder / "a").write_text("a")
@@ -189,3 +190,37 @@ with fill_folder("folder") as folder:
     assert left.is_dir()
     remove_leftovers(tmp_path, folders=True)
     assert content(tmp_path) == {"kept": ""}
+
+
+@posix
+@pytest.mark.parametrize("locks", ["of files open for writing", "none"])
+def test_files_in_use_are_no_leftovers_on_network_disks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, locks: str
+) -> None:
+    import fcntl
+
+    flock = fcntl.flock
+
+    def refusing(descriptor: int, operation: int) -> None:
+        if locks == "none":
+            raise OSError(errno.ENOLCK, "No locks available")
+        if fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:  # as NFS does
+            raise OSError(errno.EBADF, "Bad file descriptor")
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", refusing)
+    write_text(tmp_path / "file", "old")
+    kept, pending = OldFiles(), PendingFile(tmp_path / "file", overwrite=True, durable=False)
+    kept.keep(tmp_path / "file")
+    remove_leftovers(tmp_path)
+    pending.commit()
+    kept.settle(back=True)
+    assert content(tmp_path) == {"file": "old"}
+
+
+@posix
+def test_leftovers_that_are_only_for_reading_are_deleted(tmp_path: Path) -> None:
+    write_text(tmp_path / ".audiosep-0.old", "")
+    (tmp_path / ".audiosep-0.old").chmod(0o444)
+    remove_leftovers(tmp_path)
+    assert list(tmp_path.iterdir()) == []
