@@ -3,7 +3,8 @@
 What is written lies under a hidden name, `.audiosep-*.part`, in the folder where it belongs, and is renamed when it is
 complete. If writing fails or is interrupted, it is deleted and an earlier file or folder of that name stays. Only a
 process that is killed leaves a `.part` behind; `remove_leftovers` deletes those. Files that are in use are locked, so
-that no other process takes them for leftovers; where a file system has no locks, leftovers stay.
+that no other process takes them for leftovers; where a file system has no locks, leftovers stay. Symbolic links stay,
+and what they point to is written.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class PendingFile:
     It is deleted by `discard`, and also when the object or the interpreter goes away without `commit`.
 
     Args:
-        path: the target, in an existing folder.
+        path: the target, in an existing folder. Of a symbolic link, what it points to is the target.
         overwrite: whether a file that exists already may be replaced.
         durable: flush the content to the disk before it replaces the target, so that the target is whole also after a
             power cut. This waits for the disk.
@@ -59,11 +60,11 @@ class PendingFile:
         durable: bool,
         error: type[AudioSepError] = AudioSepError,
     ) -> None:
-        self.path = path
+        self.path = linked(path)
         self._overwrite, self._durable, self._error = overwrite, durable, error
         self._check_target()
         try:
-            temporary, self.file = _new_file(path)
+            temporary, self.file = _new_file(self.path)
         except OSError as problem:
             raise error(_cannot_write(path, problem)) from problem
         self._discard = weakref.finalize(self, _delete, self.file, temporary)
@@ -167,7 +168,7 @@ def fill_folder(path: str | Path) -> Iterator[Path]:
     A folder that exists at `path` is deleted after the new one is in its place; the new one has none of its files.
 
     Args:
-        path: the folder to make or replace; missing folders above it are made.
+        path: the folder to make or replace, or a symbolic link to it; missing folders above it are made.
 
     Yields:
         The folder to fill.
@@ -175,7 +176,7 @@ def fill_folder(path: str | Path) -> Iterator[Path]:
     Raises:
         AudioSepError: the disk is full, or the folder above `path` is not writable.
     """
-    path = Path(path)
+    path = linked(Path(path))
     make_folder(path.parent)
     if path.exists() and not path.is_dir():
         raise AudioSepError(f"{path} is a file, but a folder goes there: choose another name")
@@ -219,11 +220,12 @@ class OldFiles:
         Raises:
             AudioSepError: it cannot be renamed.
         """
+        path = linked(path)
         old = self._kept[path] = _hidden(path, "old")  # first, so that an interruption loses no file
         try:
             try:
-                os.link(path, old, follow_symlinks=False)
-            except (OSError, NotImplementedError):
+                os.link(path, old)
+            except OSError:
                 path.rename(old)
             if sys.platform != "win32":  # where an open file could not be renamed back
                 with contextlib.suppress(PermissionError):
@@ -265,6 +267,16 @@ def no_empty_folders(folders: Iterable[Path]) -> Iterator[None]:
                 place.rmdir()
 
 
+def linked(path: Path) -> Path:
+    """What a symbolic link points to, and any other path as it is.
+
+    Args:
+        path: of a file or folder that need not exist.
+    """
+    # Not Path.is_symlink, which raises of names that are too long; what opens the path says that.
+    return Path(os.path.realpath(path)) if os.path.islink(path) else path  # noqa: PTH114
+
+
 def make_folder(folder: Path, error: type[AudioSepError] = AudioSepError) -> None:
     """Make a folder where there is none, with those above it.
 
@@ -290,10 +302,10 @@ def remove_leftovers(folder: Path, *, folders: bool = False) -> None:
     """
     with contextlib.suppress(OSError):  # the folder is missing, or another process was quicker
         for path in folder.glob(".audiosep-*"):
-            if path.is_dir():
+            if path.is_dir() and not path.is_symlink():
                 if folders and path.suffix == ".part":
                     shutil.rmtree(path, ignore_errors=True)
-            elif path.suffix in (".part", ".old") and _is_left_over(path):
+            elif path.suffix in (".part", ".old") and (path.is_symlink() or _is_left_over(path)):
                 path.unlink(missing_ok=True)
 
 

@@ -219,6 +219,44 @@ def test_files_in_use_are_no_leftovers_on_network_disks(
 
 
 @posix
+@pytest.mark.parametrize("there", [True, False])
+def test_what_a_link_points_to_is_written(tmp_path: Path, there: bool) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    links = {kind: tmp_path / kind for kind in ("file", "folder")}
+    for kind, link in links.items():
+        link.symlink_to(disk / kind)
+    if there:
+        write_text(disk / "file", "old")
+        (disk / "folder").mkdir()
+        with pytest.raises(AudioSepError, match="exists already"):
+            PendingFile(links["file"], overwrite=False, durable=False)
+    write_text(links["file"], "new")
+    with fill_folder(links["folder"]) as folder:
+        (folder / "a").write_text("new")
+    assert all(link.is_symlink() for link in links.values())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["disk", "file", "folder"]
+    assert sorted(path.name for path in disk.iterdir()) == ["file", "folder"]
+    assert (disk / "file").read_text() == "new"
+    assert content(disk / "folder") == {"a": "new"}
+
+
+@posix
+def test_links_that_lead_in_a_circle_are_an_error(tmp_path: Path) -> None:
+    (tmp_path / "circle").symlink_to("circle")
+    with pytest.raises(AudioSepError, match="choose another name"):
+        write_text(tmp_path / "circle", "text")
+
+
+@posix
+def test_links_that_are_left_over_are_deleted(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / ".audiosep-0.part").symlink_to("folder")
+    remove_leftovers(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+@posix
 def test_leftovers_that_are_only_for_reading_are_deleted(tmp_path: Path) -> None:
     write_text(tmp_path / ".audiosep-0.old", "")
     (tmp_path / ".audiosep-0.old").chmod(0o444)

@@ -593,6 +593,37 @@ def test_replaced_together_or_not_at_all(
     assert all(probe(tmp_path / f"{name}.wav").samples == 100 for name in "abc")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a right there")
+@pytest.mark.parametrize("fails", [True, False])
+def test_a_link_stays_and_what_it_points_to_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    out, disk = tmp_path / "out", tmp_path / "disk"
+    out.mkdir()
+    disk.mkdir()
+    (disk / "a.wav").write_text("old a")
+    (out / "a.wav").symlink_to(disk / "a.wav")
+    commit = PendingFile.commit
+
+    def full(self: PendingFile) -> None:
+        if fails and self.path.name == "b.wav":
+            raise AudioError("no space left")
+        commit(self)
+
+    monkeypatch.setattr(PendingFile, "commit", full)
+    outputs = Outputs({name: out / f"{name}.wav" for name in "ab"}, 16000, 1, overwrite=True)
+    outputs.write({name: np.zeros((1, 100), np.float32) for name in "ab"})
+    if fails:
+        with pytest.raises(AudioError, match="no space"):
+            outputs.close()
+        assert (disk / "a.wav").read_text() == "old a"
+    else:
+        outputs.close()
+        assert probe(disk / "a.wav").samples == 100
+    assert (out / "a.wav").is_symlink()
+    assert names(tmp_path) == (["disk/a.wav", "out/a.wav"] + ([] if fails else ["out/b.wav"]))
+
+
 def test_an_old_file_that_cannot_be_put_back_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -11,7 +11,7 @@ from types import TracebackType
 
 import numpy as np
 
-from audiosep.atomic import OldFiles, make_folder
+from audiosep.atomic import OldFiles, linked, make_folder
 from audiosep.audio import FORMATS, AudioWriter, can_clip, check_format, written_rate
 from audiosep.audio.broadcast import Broadcast
 from audiosep.audio.chapters import WITHOUT_CHAPTERS, Chapter
@@ -209,7 +209,7 @@ class Outputs:
                 if self._overwrite and writer.path.is_file():
                     old_files.keep(writer.path)
                 writer.close()
-                placed.append(writer.path)
+                placed.append(linked(writer.path))
                 self.clipped += writer.clipped
             finished = True
         finally:

@@ -12,7 +12,7 @@ from itertools import chain, count
 from pathlib import Path
 from typing import NoReturn
 
-from audiosep.atomic import remove_leftovers
+from audiosep.atomic import linked, remove_leftovers
 from audiosep.audio.inputs import check_file, is_pipe
 from audiosep.audio.marker import fingerprint, origin_of
 from audiosep.audio.video_formats import check_video
@@ -69,7 +69,7 @@ class Plan:
     def remove_leftovers(self) -> None:
         """Delete what killed processes left in the folders of the outputs."""
         outputs = [one.outputs for one in self.tasks] + [one.outputs for one in self.skipped]
-        for folder in {path.parent for paths in outputs for path in paths.values() if path != STDOUT}:
+        for folder in {linked(path).parent for paths in outputs for path in paths.values() if path != STDOUT}:
             remove_leftovers(folder)
 
 

@@ -18,7 +18,7 @@ from weakref import WeakKeyDictionary
 
 import filelock
 
-from audiosep.atomic import make_folder, remove_leftovers, write_bytes
+from audiosep.atomic import linked, make_folder, remove_leftovers, write_bytes
 from audiosep.audio.inputs import is_file
 from audiosep.errors import AudioSepError, InputError, ModelError, counted, missing_file
 from audiosep.hearing.spans import checked_spans
@@ -283,7 +283,7 @@ class Sounds(Mapping[str, OwnSound]):
         try:
             lock = filelock.FileLock(path.with_name(f"{path.name}.lock"), timeout=_WAIT)
             with lock:
-                remove_leftovers(path.parent)
+                remove_leftovers(linked(path).parent)
                 sounds = self._read()
                 yield sounds
                 write_bytes(path, packed(sounds.values()))
