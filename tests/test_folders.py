@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
@@ -14,7 +15,7 @@ from conftest import Mixture
 from audiosep import OutputOptions
 from audiosep.audio import FORMATS, write_audio
 from audiosep.cli import main
-from audiosep.errors import InputError
+from audiosep.errors import AudioError, InputError
 from audiosep.output.recordings import find_recordings
 from audiosep.separator import Separator
 
@@ -58,6 +59,40 @@ def test_videos_are_seen_and_other_files_are_named(tmp_path: Path, caplog: pytes
         assert found(folder) == ["a.MKV", "b.mov", "c.ac3", "d.amr"]
     assert "left out by their suffix: 1 .mid, 1 .ts" in caplog.text
     assert ".jpg" not in caplog.text
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a right there")
+def test_links_that_lead_in_a_circle_are_one_failure(separator: Separator, tmp_path: Path, mixture: Mixture) -> None:
+    write_audio(tmp_path / "song.wav", mixture(0.2, 16000, 1), 16000)
+    (tmp_path / "loop.wav").symlink_to("loop.wav")
+    inputs = [tmp_path / "loop.wav", tmp_path / "song.wav"]
+    report = separator.separate_files(inputs, "piano", tmp_path / "out")
+    assert [result.input.name for result in report.results] == ["song.wav"]
+    assert [(path.name, type(error)) for path, error in report.failures.items()] == [("loop.wav", AudioError)]
+    (tmp_path / "away").symlink_to("away")
+    (error,) = separator.separate_files(inputs[1:], "piano", tmp_path / "away").failures.values()
+    assert "cannot be made" in str(error)
+
+
+def test_a_folder_of_outputs_that_may_not_be_read_is_one_failure(
+    separator: Separator, tmp_path: Path, mixture: Mixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a/one.wav", "b/two.wav"):
+        (tmp_path / "in" / name).parent.mkdir(parents=True)
+        write_audio(tmp_path / "in" / name, mixture(0.2, 16000, 1), 16000)
+    exists = Path.exists
+
+    def refused(path: Path) -> bool:  # as where the folder has no permissions; root has all
+        if path.parent == tmp_path / "out" / "a":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return exists(path)
+
+    monkeypatch.setattr(Path, "exists", refused)
+    report = separator.separate_files(tmp_path / "in", "piano", tmp_path / "out")
+    assert [result.input.name for result in report.results] == ["two.wav"]
+    (error,) = report.failures.values()
+    assert isinstance(error, AudioError)
+    assert "Permission denied" in str(error)
 
 
 def test_a_nul_in_a_name_is_one_failure(tmp_path: Path) -> None:

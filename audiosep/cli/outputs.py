@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 import stat
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -50,7 +51,7 @@ def check_file(out: Path, *suffixes: str, inputs: Iterable[Path] = ()) -> None:
         raise InputError(f"{out} is no name for what is written: let it end in {' or '.join(suffixes)}")
     if out.is_dir():
         raise InputError(f"{out} is a folder: name a file")
-    if any(out.resolve() == path.resolve() for path in inputs):
+    if os.path.realpath(out) in map(os.path.realpath, inputs):
         raise InputError(f"{out} is read, and would be overwritten: name another file")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -127,6 +128,9 @@ def plan_batch(
         except AudioSepError as error:
             failures[recording.path] = error
             continue
+        except OSError as error:  # of a folder of outputs whose files this user may not see
+            failures[recording.path] = AudioError(f"{error.filename} ({error.strerror}): choose another folder")
+            continue
         plan.tasks.append(FileTask(recording.path, outputs, labels, kept))
     if by_name := [one for one in plan.skipped if not all(map(paths.origin_of, one.outputs.values()))]:
         logger.warning(
@@ -159,7 +163,7 @@ class OutputPaths:
         taken: Iterable[Path] = (),
     ) -> None:
         self._folder, self._works, self._output = folder, works, output
-        self._originals = {recording.path.resolve() for recording in recordings}
+        self._originals = {os.path.realpath(recording.path) for recording in recordings}
         self._taken = set(map(_folded, taken))
         self._reached: dict[str, int] = {}  # number of the last recording of a name: thousands may share one
         self._passed: dict[str, list[int]] = defaultdict(list)  # numbers of a name that others have had in earlier runs
@@ -201,7 +205,7 @@ class OutputPaths:
         if folder == STDOUT:
             return paths
         for path in paths.values():
-            if path.resolve() in self._originals:
+            if os.path.realpath(path) in self._originals:
                 raise AudioError(f"{path} is an input of this job and would be overwritten: choose another folder")
         self._taken.update(map(_folded, paths.values()))
         return paths

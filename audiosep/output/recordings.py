@@ -50,9 +50,9 @@ def find_recordings(
     Raises:
         InputError: an empty name, or outputs would be written among the recordings of a folder.
     """
-    recordings: dict[Path, InputFile] = {}
+    recordings: dict[str, InputFile] = {}
     failures: dict[Path, Exception] = {}
-    outputs = Path(out_dir).resolve()
+    outputs = Path(os.path.realpath(out_dir))  # Path.resolve raises where links lead in a circle
     items = [inputs] if isinstance(inputs, str | Path) else list(inputs)
     if is_opened(inputs) or any(map(is_opened, items)):
         raise InputError("inputs are paths, and these are opened files or bytes: give them to audiosep.separate")
@@ -69,7 +69,7 @@ def find_recordings(
             if not found:
                 failures[path] = without_recordings(path)
         for recording in found:
-            recordings.setdefault(recording.path.resolve(), recording)
+            recordings.setdefault(os.path.realpath(recording.path), recording)
     return list(recordings.values()), failures
 
 
@@ -85,7 +85,7 @@ def _search(folder: Path, outputs: Path) -> list[InputFile]:
     Raises:
         InputError: outputs would be written among the recordings, where a later run would take them for recordings.
     """
-    root = folder.resolve()
+    root = Path(os.path.realpath(folder))
     inside = outputs != root and outputs.is_relative_to(root)
     files = recordings_in(folder, outputs if inside else None)
     found = [InputFile(file, file.parent.relative_to(folder)) for file in files]
