@@ -24,6 +24,7 @@ from audiosep.audio import AudioReader, probe, read_audio, spool, tags, write_au
 from audiosep.audio.info import AudioInfo, ffmpeg_depth
 from audiosep.audio.mpeg import mpeg_length
 from audiosep.audio.probing import BACKENDS
+from audiosep.audio.sndfile import SoundFileSource
 from audiosep.audio.source import Unreadable
 from audiosep.audio.speakers import FLAC_SPEAKERS
 from audiosep.errors import AudioError, InputError
@@ -668,6 +669,36 @@ def test_a_file_that_ends_early_is_read_to_its_end(
     caplog.clear()
     count(tmp_path / f"x.{extension}")
     assert caplog.text == ""
+
+
+@pytest.mark.parametrize(("start", "seconds", "short"), [(0.0, 2.0, True), (0.5, 9.0, True), (0.5, 0.5, False)])
+def test_a_part_that_the_file_lacks_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, start: float, seconds: float, short: bool
+) -> None:
+    write_audio(tmp_path / "x.wav", noise(1, 3 * RATE), RATE)
+    data = (tmp_path / "x.wav").read_bytes()
+    (tmp_path / "cut.wav").write_bytes(data[: len(data) - 2 * 2 * RATE])
+    with caplog.at_level(logging.WARNING):
+        assert read_audio(tmp_path / "cut.wav", start=start, seconds=seconds)[0].shape[1] == round((1 - start) * RATE)
+    assert ("ends early: 1.00 of 3.00 s" in caplog.text) == short
+    caplog.clear()
+    assert read_audio(tmp_path / "x.wav", start=start, seconds=9.0)[0].shape[1] == round((3 - start) * RATE)
+    assert caplog.text == ""
+
+
+def test_a_part_is_read_on_by_the_next_decoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    x = noise(1, 3 * RATE)
+    write_audio(tmp_path / "x.wav", x, RATE, depth="float")
+
+    class Short(SoundFileSource):
+        def blocks(self) -> Iterator[np.ndarray]:
+            yield from (block[:, : RATE // 4] for block in [next(super().blocks())])
+
+    monkeypatch.setitem(BACKENDS, "soundfile", Short)
+    monkeypatch.setitem(BACKENDS, "PyAV", SoundFileSource)
+    np.testing.assert_array_equal(
+        read_audio(tmp_path / "x.wav", start=0.5, seconds=2.0)[0], x[:, RATE // 2 :][:, : 2 * RATE]
+    )
 
 
 @pytest.mark.parametrize("kept", [4, 5, 6, 12, 17, 20, 26])

@@ -36,8 +36,8 @@ class AudioReader:
 
     If a decoder fails within the file, or ends before the length that the file states, the next one continues from
     there; where none finds more, a warning in the log says how many seconds are missing, and another one where a
-    second file is joined to the first. Sound that starts later than
-    the picture of a video, or has gaps, is brought to its place by silence, with a warning.
+    second file is joined to the first. Of a part that is the same up to its end. Sound that starts later than the
+    picture of a video, or has gaps, is brought to its place by silence, with a warning.
 
     Args:
         path: an audio file, a video with sound, a named pipe, or `-` for standard input; also an opened file, or the
@@ -151,7 +151,7 @@ class AudioReader:
                     self.samples += block.shape[1]
                     check_duration(self.samples / self.info.sample_rate, self.max_seconds)
                     yield block
-                if self._length is not None or not self._missing or self._source.cut:
+                if self.samples == self._length or not self._missing or self._source.cut:
                     break
                 tried.add(self._source.info.backend)
                 if not self._read_on(tried):
@@ -165,7 +165,7 @@ class AudioReader:
                 end = "" if ends is None else f", it ends at {ends:.2f} s"
                 raise BehindTheEndError(f"{self.name} holds no samples from {first:.2f} s on{end}: start earlier")
             raise InputError(f"{self.name} holds no samples: export it again")
-        if self._length is None:
+        if self.samples != self._length:
             self._report_missing()
 
     @property
