@@ -7,6 +7,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -669,6 +670,22 @@ def test_a_file_that_ends_early_is_read_to_its_end(
     caplog.clear()
     count(tmp_path / f"x.{extension}")
     assert caplog.text == ""
+
+
+@pytest.mark.parametrize(
+    ("start", "seconds"), [(-1, None), (np.nan, None), (np.inf, None), (0, 0), (0.5, -0.5), (0, np.nan), (0, np.inf)]
+)
+def test_an_impossible_part_is_refused_before_anything_is_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: float, seconds: float | None
+) -> None:
+    write_audio(tmp_path / "x.wav", noise(1, RATE), RATE)
+    data = (tmp_path / "x.wav").read_bytes()
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    with pytest.raises(InputError, match=r"must be a number of seconds|must lie behind"):
+        AudioReader(data, start=start, seconds=seconds)
+    assert not list((tmp_path / "temporary").iterdir())
+    assert read_audio(data, start=np.float32(0.25), seconds=np.float32(0.5))[0].shape[1] == RATE // 2
 
 
 @pytest.mark.parametrize(("start", "seconds", "short"), [(0.0, 2.0, True), (0.5, 9.0, True), (0.5, 0.5, False)])

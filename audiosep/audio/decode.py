@@ -18,7 +18,7 @@ from audiosep.audio.covers import Cover, read_cover
 from audiosep.audio.info import AudioInfo
 from audiosep.audio.inputs import AudioFile, check_file
 from audiosep.audio.joined import bytes_behind
-from audiosep.audio.limits import MAX_SECONDS, check_channels, check_duration, check_rate
+from audiosep.audio.limits import MAX_SECONDS, check_channels, check_duration, check_part, check_rate
 from audiosep.audio.probing import open_source
 from audiosep.audio.samples import Array, check_finite
 from audiosep.audio.source import Unreadable
@@ -52,8 +52,8 @@ class AudioReader:
 
     Raises:
         AudioError: no such file, or no decoder reads it.
-        InputError: no samples, no such track, too long, more than 8 channels, a sample rate outside 4 to 192 kHz, NaN
-            or infinity.
+        InputError: an impossible part, no samples, no such track, too long, more than 8 channels, a sample rate outside
+            4 to 192 kHz, NaN or infinity.
     """
 
     def __init__(
@@ -69,6 +69,7 @@ class AudioReader:
     ) -> None:
         if block < 1:
             raise InputError(f"a block must have at least one sample, got {block}")
+        check_part(start, None if seconds is None else start + seconds)
         self.block = block
         self.name = name or name_of(path)
         self.max_seconds = max_seconds

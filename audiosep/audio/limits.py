@@ -84,7 +84,7 @@ def check_part(start: float, end: float | None) -> None:
         InputError: no number of seconds, or the end does not lie behind the start.
     """
     for name, value in (("start", start), ("end", end)):
-        if value is not None and (not isinstance(value, int | float) or not 0 <= value < math.inf):
+        if value is not None and (not isinstance(value, Real) or not 0 <= value < math.inf):
             raise InputError(f"{name} must be a number of seconds of at least 0, got {value!r}")
     if end is not None and end <= start:
         raise InputError(f"end must lie behind the start ({start:g} s), got {end:g} s")
