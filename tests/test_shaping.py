@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,7 @@ from audiosep.audio.preview import representative_start
 from audiosep.cli import main
 from audiosep.cli.reporting import _remarks, entry
 from audiosep.cli.times import seconds
+from audiosep.cluster.checks import is_readable
 from audiosep.errors import InputError
 from audiosep.output.batch_report import FileResult
 from audiosep.separator import Separator
@@ -136,6 +139,21 @@ def test_a_preview_from_the_command_line(separator: Separator, song: Path) -> No
     report = separator.separate_files("-", "piano", song.parent / "o", output=OutputOptions(preview=1.0))
     (error,) = report.failures.values()
     assert "standard input" in str(error)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no named pipes")
+def test_what_would_be_read_twice_is_no_pipe(separator: Separator, song: Path) -> None:
+    os.mkfifo(pipe := song.parent / "pipe.mp4")
+    for output in (OutputOptions(preview=1.0), OutputOptions(video=True)):
+        with pipe.open("rb+", buffering=0) as feeder:  # so that reading would give what is in it, and then wait
+            feeder.write(bytes(1_000))
+            report = separator.separate_files(pipe, "piano", song.parent / "o", output=output, progress=lambda _: True)
+            assert len(os.read(feeder.fileno(), 2_000)) == 1_000
+        (error,) = report.failures.values()
+        assert "a pipe" in str(error)
+    failures: dict[Path, Exception] = {}
+    assert not is_readable(pipe, failures)  # by the workers of Ray
+    assert "a pipe" in str(failures[pipe])
 
 
 def test_times_of_the_command_line(tiny_folder: Path, song: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from audiosep.audio.inputs import is_pipe
 from audiosep.audio.speakers import is_usual, layout_name
 from audiosep.errors import AudioError, DependencyError
 
@@ -78,13 +79,15 @@ def check_video(path: Path) -> None:
         path: of the recording.
 
     Raises:
-        AudioError: its suffix is not one of CONTAINERS.
+        AudioError: its suffix is not one of CONTAINERS, or it is a pipe.
         DependencyError: there is no ffmpeg.
     """
     if path.suffix.lower() not in CONTAINERS:
         raise AudioError(
             f"{path} is no video whose picture could be copied ({' '.join(CONTAINERS)}): leave out video=True"
         )
+    if is_pipe(path):
+        raise AudioError(f"{path} is a pipe, whose sound and picture would be read one after the other: name a file")
     if shutil.which("ffmpeg") is None:
         raise DependencyError("copying the picture needs ffmpeg on the PATH: install it, or leave out --video")
 

@@ -151,7 +151,7 @@ def separate_with_ray(
         stems=None if stems is None else _place(stems),
     )
     found, failures = find_recordings(inputs, folder)
-    recordings = [recording for recording in found if is_readable(recording.path, failures)]
+    recordings = [recording for recording in found if is_readable(recording.path, failures, pipes=False)]
     if settings.adapter is not None:
         check_file(settings.adapter)
     if is_of_this_machine(package, cluster):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from audiosep.atomic import no_empty_folders
 from audiosep.audio import AudioInfo, AudioReader, probe
+from audiosep.audio.inputs import is_pipe
 from audiosep.audio.samples import Array
 from audiosep.audio.stem_file import SONG
 from audiosep.errors import AudioSepError, Cancelled
@@ -271,7 +272,7 @@ def _teller(watch: Watch | None, total: int) -> Callable[[int, FileTask, FileRes
 def seconds_of(path: Path, output: OutputOptions) -> float:
     """Roughly how much of a recording is separated; one that cannot be read fails later, where it is reported."""
     try:
-        whole = _UNKNOWN_LENGTH if str(path) == "-" else probe(path).seconds or _UNKNOWN_LENGTH
+        whole = _UNKNOWN_LENGTH if is_pipe(path) else probe(path).seconds or _UNKNOWN_LENGTH
     except Exception:  # whatever it is, it must not keep the other recordings from being separated
         return 1.0
     if output.preview is not None:

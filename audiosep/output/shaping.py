@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from audiosep.audio import StreamResampler
+from audiosep.audio.inputs import is_pipe
 from audiosep.audio.preview import representative_start
 from audiosep.audio.samples import Array
+from audiosep.audio.spool import name_of
 from audiosep.errors import InputError
 from audiosep.output.output_options import OutputOptions
 
@@ -52,17 +54,17 @@ def stretch_of(path: Path, output: OutputOptions) -> tuple[float, float | None]:
     """The part of a recording that is separated.
 
     Args:
-        path: of the recording; `-` for standard input.
+        path: of the recording; `-` for standard input, or a named pipe.
         output: what is wanted.
 
     Returns:
         Where it starts, and its length, in seconds; None to the end.
 
     Raises:
-        InputError: a preview of standard input.
+        InputError: a preview of a pipe.
     """
     if output.preview is None:
         return output.start, None if output.end is None else output.end - output.start
-    if str(path) == "-":
-        raise InputError("a preview of standard input would read it twice: give start and end instead")
+    if is_pipe(path):
+        raise InputError(f"a preview would read {name_of(path)} twice, which is a pipe: give start and end instead")
     return representative_start(path, output.preview, track=output.track), output.preview
