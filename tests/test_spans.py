@@ -129,14 +129,14 @@ def test_spans_that_cannot_be_heard_are_refused(separator: Separator, mixture: M
 
 
 def test_gains_are_one_within_spans_and_have_edges_inside_of_them() -> None:
-    gain = span_gain([Span(0.0, 0.5), Span(1.0, 1.06)], 1000, 0, 1500)
+    gain = span_gain([Span(0.0, 0.5), Span(1.0, 1.06)], 1000, 0, 1500, 1500)
     assert gain[:450].min() == 1
     assert 0 < gain[475] < 1
     assert not gain[500:1001].any()
     assert 0.9 < gain[1030] <= 1
     assert not gain[1060:].any()
     assert np.abs(np.diff(gain)).max() < 0.04
-    blocks = [span_gain([Span(0.0, 0.5), Span(1.0, 1.06)], 1000, start, 500) for start in (0, 500, 1000)]
+    blocks = [span_gain([Span(0.0, 0.5), Span(1.0, 1.06)], 1000, start, 500, 1500) for start in (0, 500, 1000)]
     assert np.array_equal(np.concatenate(blocks), gain)
 
 
@@ -148,6 +148,19 @@ def test_outside_of_spans_the_mixture_stays_bit_for_bit(mixture: Mixture) -> Non
     assert left[:, 600:].tobytes() == mix[:, 600:].tobytes()
     assert np.array_equal(left[:, 350:550], mix[:, 350:550] - target[:, 350:550])
     assert remainder_within(mix, {"x": target}, {"x": []}, 1000) is mix
+
+
+@pytest.mark.parametrize("end", [1.0, 0.9995, 1.0004])  # spans are rounded to milliseconds
+def test_what_sounds_at_the_ends_of_a_recording_is_taken_out_there(end: float) -> None:
+    mix = np.ones((1, 1000), np.float32)
+    assert not remainder_within(mix, {"x": mix}, {"x": [Span(0.0, end)]}, 1000).any()
+    parts = [
+        remainder_within(mix[:, :500], {"x": mix[:, :500]}, {"x": [Span(0.2, end)]}, 1000, start, 1000)
+        for start in (0, 500)
+    ]
+    left = np.concatenate(parts, 1)
+    assert not left[:, 250:].any()
+    assert 0 < remainder_within(mix, {"x": mix}, {"x": [Span(0.0, 0.99)]}, 1000)[0, 970] < 1
 
 
 def test_what_waits_comes_back(mixture: Mixture, tmp_path: Path) -> None:
@@ -184,6 +197,8 @@ def test_files_are_touched_where_the_target_may_sound_alone(identity: Separator,
     assert not inside.all()
     labels = [line.split("\t") for line in result.labels["without dog"].read_text().splitlines()]
     assert labels == [[f"{start:.3f}", f"{end:.3f}", "dog"] for start, end in spans]
+    assert extent[-1].end == 3.0
+    assert np.abs(left[-rate // 20 :]).max() < 1e-6
     separation = identity.separate(mix, "dog", sample_rate=rate)
     assert np.array_equal(separation.rest("dog", everywhere=False), left.T)
     assert not np.array_equal(separation.rest("dog"), left.T)

@@ -130,7 +130,7 @@ def _separate(
                 activity = {name: stream.activity[name] for name in plan.targets}
                 extents = {name: one.extent for name, one in activity.items()}
                 for first, mix, separated in waiting.read() if waiting is not None else ():
-                    outputs.write(written.blocks(mix, separated, extents, first))
+                    outputs.write(written.blocks(mix, separated, extents, first, stream.returned))
             outputs.write(written.shaper.finish())
             for name in labels:
                 mine = [target for target in activity if name in (target, plan.rest) or output.tracks]
@@ -168,7 +168,12 @@ class _Written:
         self.shaper = Shaper(names, info.sample_rate, info.channels, output)
 
     def blocks(
-        self, mix: Array, separated: Array, extents: Mapping[str, Sequence[Span]] | None = None, start: int = 0
+        self,
+        mix: Array,
+        separated: Array,
+        extents: Mapping[str, Sequence[Span]] | None = None,
+        start: int = 0,
+        total: int | None = None,
     ) -> dict[str, Array]:
         """Take a block of the recording, give back what is ready of each output.
 
@@ -177,6 +182,7 @@ class _Written:
             separated: (targets, channels, samples).
             extents: name of a target -> where it is taken out of what is left; None: everywhere.
             start: number of the first sample within the recording.
+            total: samples of the recording, with `extents`.
         """
         targets = {name: separated[row] for name, row in self._rows.items()}
         blocks = {**targets, SONG: mix} if self._song else dict(targets)
@@ -185,7 +191,7 @@ class _Written:
             if extents is None:
                 blocks[self._rest] = remainder(mix, list(taken.values()))
             else:
-                blocks[self._rest] = remainder_within(mix, taken, extents, self._sample_rate, start)
+                blocks[self._rest] = remainder_within(mix, taken, extents, self._sample_rate, start, total)
         return self.shaper.push({name: blocks[name] for name in self._names})
 
 

@@ -19,6 +19,7 @@ from audiosep.output.sample_spool import SampleSpool
 Target = TypeVar("Target")
 
 EDGE = 0.05  # seconds over which a target fades in and out at the borders of a span
+_ROUNDING = 0.001  # seconds, of spans
 
 
 class WaitingTargets:
@@ -85,7 +86,12 @@ def remainder(mix: AnyArray, targets: Sequence[AnyArray]) -> AnyArray:
 
 
 def remainder_within(
-    mix: Array, targets: Mapping[str, Array], spans: Mapping[str, Sequence[Span]], rate: int, start: int = 0
+    mix: Array,
+    targets: Mapping[str, Array],
+    spans: Mapping[str, Sequence[Span]],
+    rate: int,
+    start: int = 0,
+    total: int | None = None,
 ) -> Array:
     """The mixture minus its targets within their spans; elsewhere the mixture, bit for bit.
 
@@ -95,8 +101,11 @@ def remainder_within(
         spans: name -> where the target sounds.
         rate: Hz.
         start: number of the first sample within the recording.
+        total: samples of the recording; None: `mix` is all of it.
     """
-    gains = {name: span_gain(spans[name], rate, start, mix.shape[-1]) for name in targets}
+    count = mix.shape[-1]
+    total = count if total is None else total
+    gains = {name: span_gain(spans[name], rate, start, count, total) for name in targets}
     touched = np.any(list(gains.values()), axis=0)
     if not touched.any():
         return mix
@@ -104,19 +113,22 @@ def remainder_within(
     return np.where(touched, left, mix)
 
 
-def span_gain(spans: Sequence[Span], rate: int, start: int, count: int) -> Array:
+def span_gain(spans: Sequence[Span], rate: int, start: int, count: int, total: int) -> Array:
     """A gain of 1 within spans and 0 elsewhere, with edges of 50 ms inside the spans.
+
+    Where a span begins or ends with the recording it has no edge: the target does not fade there.
 
     Args:
         spans: in the order of time, not overlapping.
         rate: Hz.
         start: number of the first sample.
         count: samples.
+        total: samples of the recording.
     """
     times, gains = [-2.0, -1.0], [0.0, 0.0]
     for begin, end in spans:
         edge = min(EDGE, (end - begin) / 2)
         times += [begin, begin + edge, end - edge, end]
-        gains += [0.0 if begin else 1.0, 1.0, 1.0, 0.0]
+        gains += [0.0 if begin else 1.0, 1.0, 1.0, 0.0 if end < total / rate - _ROUNDING else 1.0]
     at = np.arange(start, start + count, dtype=np.float64) / rate
     return np.interp(at, times, gains).astype(np.float32)
