@@ -239,6 +239,27 @@ def test_the_gain_is_one_step_of_float32_below_the_reciprocal(tmp_path: Path, pe
     assert outputs.gain == gain  # 1 / 1.25 is 0x1.99999ap-1 in float32; such gains decide the bytes of outputs
 
 
+@pytest.mark.parametrize("on_clip", ["gain", "clip"])
+@pytest.mark.parametrize("known", [False, True])
+def test_the_gain_counts_what_resampling_adds_to_the_peak(tmp_path: Path, known: bool, on_clip: str) -> None:
+    square = np.sign(np.sin(2 * np.pi * 441 * (np.arange(22_050) + 0.5) / 44_100))[None].astype(np.float32)
+    outputs = Outputs(
+        {"a": tmp_path / "a.opus"}, 44_100, 1, format="opus", on_clip=on_clip, peak=1.0 if known else None
+    )
+    with outputs:
+        for start in range(0, 22_050, 5_000):
+            outputs.write({"a": square[:, start : start + 5_000]})
+    assert outputs.samples == 22_050
+    if on_clip == "gain":
+        assert outputs.gain == pytest.approx(1 / np.abs(resample(square, 44_100, 48_000)).max(), rel=1e-6)
+        assert outputs.gain < 0.95
+        assert not outputs.clipped
+    else:
+        assert outputs.gain == 1
+        assert outputs.clipped
+    assert probe(tmp_path / "a.opus").samples == 24_000
+
+
 def test_a_quiet_file_is_not_turned_down(loud: Separator, tmp_path: Path, mixture: Mixture) -> None:
     write_audio(tmp_path / "q.wav", mixture(0.5, 44100, 2, level=0.1), 44100)
     (result,) = loud.separate_files(

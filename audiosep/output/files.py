@@ -19,11 +19,12 @@ from audiosep.audio.covers import Cover
 from audiosep.audio.info import AudioInfo
 from audiosep.audio.loudness import LoudnessMeter
 from audiosep.audio.marker import Origin, fingerprint, mark_for
+from audiosep.audio.resampling import StreamResampler
 from audiosep.audio.samples import Array
 from audiosep.audio.speakers import layout_name, low_passed
 from audiosep.audio.stem_file import STEM_FILE, check_stem_file
 from audiosep.audio.video import VideoWriter
-from audiosep.audio.video_formats import check_sound
+from audiosep.audio.video_formats import CONTAINERS, check_sound
 from audiosep.errors import AudioError, counted
 from audiosep.output.names import STDOUT
 from audiosep.output.output_options import OnClip
@@ -36,11 +37,12 @@ class Outputs:
     """Files of equal length that are written block by block and appear together, or not at all.
 
     Whether samples of an integer or lossy format would clip is known only at the end. Until then the samples are kept
-    as floats in temporary files, which needs space on the disk but no memory and no second separation.
+    as floats in temporary files, which needs space on the disk but no memory and no second separation. They are
+    resampled before, where the format lacks their rate: that changes their peak.
 
     Args:
         paths: name -> file.
-        sample_rate: Hz.
+        sample_rate: of what is written to them, Hz.
         channels: of each file.
         format: as in `audio.AudioWriter`.
         depth: as in `audio.AudioWriter`.
@@ -56,7 +58,8 @@ class Outputs:
         video: a video whose picture is copied into each file, which has its container, and the track that was
             separated; None for sound alone.
         loudness: of the loudest output, LUFS; None: as they are.
-        peak: largest absolute sample of all outputs if it is known beforehand; then no temporary files are needed.
+        peak: largest absolute sample of all outputs if it is known beforehand; then no temporary files are needed,
+            unless the format lacks the sample rate.
         tracks: names of the recordings that are written, as the tracks of the only file; empty for one file each.
         recording: that was separated, for the mark of the files; None: no file.
         works: name -> the digest of what was asked for, for the mark.
@@ -65,7 +68,7 @@ class Outputs:
     Attributes:
         gain: what all samples were multiplied by.
         clipped: samples that were saturated.
-        samples: of each file, per channel.
+        samples: that were written to each file, per channel.
         loudness: of the loudest file as it is written, LUFS; None unless it was asked for, and for silence.
         loudness_shortfall: LU that this stays below what was asked for, because more would clip; None as it.
         depth: of the files, "float" also where `on_clip` made it so.
@@ -120,8 +123,12 @@ class Outputs:
         # File -> the recordings in it.
         self._contents = {name: self._tracks or (name,) for name in paths}
         names = [name for content in self._contents.values() for name in content]
-        self._meters = {} if loudness is None else {name: LoudnessMeter(sample_rate, channels) for name in names}
-        self._shape = (sample_rate, channels)
+        file_rate = self._file_rate(format, sample_rate, video)
+        if file_rate != sample_rate:
+            peak = None
+        self._resamplers = {name: StreamResampler(sample_rate, file_rate, channels) for name in names}
+        self._meters = {} if loudness is None else {name: LoudnessMeter(file_rate, channels) for name in names}
+        self._shape = (file_rate, channels)
         self._format, self._tags, self._overwrite = format, dict(tags or {}), overwrite
         self._speakers, self._cover, self._bitrate = speakers, cover, bitrate
         self._broadcast = broadcast
@@ -165,6 +172,10 @@ class Outputs:
     def write(self, blocks: Mapping[str, Array]) -> None:
         """Append (channels, n) samples of each recording."""
         self.samples += max((block.shape[1] for block in blocks.values()), default=0)
+        self._append({name: resampler.push(blocks[name]) for name, resampler in self._resamplers.items()})
+
+    def _append(self, blocks: Mapping[str, Array]) -> None:
+        """Append (channels, n) samples of each recording at the rate of the files."""
         for name, block in blocks.items():
             if not block.shape[1]:
                 continue
@@ -197,6 +208,7 @@ class Outputs:
         placed: list[Path] = []
         old_files = OldFiles(AudioError)
         try:
+            self._append({name: resampler.finish() for name, resampler in self._resamplers.items()})
             if self._spools:
                 self._open()
                 for file, names in self._contents.items():
@@ -256,9 +268,16 @@ class Outputs:
         for name, path in self._paths.items():
             if name not in self._kept:
                 self._writers[name] = self._writer(name, path)
-        rate = written_rate(self._format, self._shape[0])
-        if self._video is None and rate != self._shape[0]:
-            logger.warning("%s has no %d Hz: the outputs are resampled to %d Hz", self._format, self._shape[0], rate)
+
+    def _file_rate(self, format: str, sample_rate: int, video: AudioInfo | None) -> int:
+        """The sample rate of the files, Hz."""
+        if video is not None:
+            container = CONTAINERS[next(iter(self._paths.values())).suffix.lower()]
+            return container.rate_for(sample_rate) or sample_rate
+        rate = written_rate(format, sample_rate)
+        if rate != sample_rate:
+            logger.warning("%s has no %d Hz: the outputs are resampled to %d Hz", format, sample_rate, rate)
+        return rate
 
     def _writer(self, name: str, path: Path) -> AudioWriter | VideoWriter:
         if self._video is not None:
