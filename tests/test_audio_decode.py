@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from mutagen import aiff, apev2, flac, id3, mp4, wave
 from odd_files import Sound, container, died, renumbered
 
+from audiosep import Query
 from audiosep.audio import AudioReader, probe, read_audio, spool, tags, write_audio
 from audiosep.audio.info import AudioInfo, ffmpeg_depth
 from audiosep.audio.mpeg import mpeg_length
@@ -749,12 +750,41 @@ def test_a_pipe_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_a_full_disk_for_pipes_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     class Full(io.BytesIO):
-        def read(self, size: int | None = -1) -> bytes:
+        def write(self, data: object) -> int:
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(Full()))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(bytes(100))))
+    monkeypatch.setattr(Path, "open", lambda path, mode: Full())  # the copy
     with pytest.raises(AudioError, match=r"No space left on device.*TMPDIR"):
         AudioReader("-")
+
+
+def test_a_recording_that_cannot_be_read_is_not_taken_for_a_full_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (tmp_path / "z.wav").open("wb") as writing:
+        for read in (read_audio, probe, lambda file: Query(audio=file)):
+            with pytest.raises(InputError, match=r"z\.wav cannot be read \(.*open\(path, 'rb'\)"):
+                read(writing)
+    closed = io.BytesIO(bytes(100))
+    closed.close()
+    with pytest.raises(InputError, match="closed file"):
+        read_audio(closed)
+
+    class Broken(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(Broken()))
+    with pytest.raises(InputError, match=r"standard input cannot be read .*Input/output error"):
+        AudioReader("-")
+
+
+def test_without_a_folder_of_temporary_files_pipes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
+    for read in (read_audio, probe):
+        with pytest.raises(AudioError, match=r"no temporary folder can be made .*set TMPDIR"):
+            read(b"RIFF")
 
 
 def test_a_wav_that_was_never_closed_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +21,7 @@ from audiosep.audio.limits import MAX_SECONDS, check_channels, check_duration, c
 from audiosep.audio.probing import open_source
 from audiosep.audio.samples import Array, check_finite
 from audiosep.audio.source import Unreadable
-from audiosep.audio.spool import name_of, needs_spool, place_of, spool
+from audiosep.audio.spool import name_of, needs_spool, place_of, spool, spool_folder
 from audiosep.audio.tracks import describe_choice
 from audiosep.errors import AudioError, BehindTheEndError, InputError
 
@@ -74,7 +73,7 @@ class AudioReader:
         self.name = name or name_of(path)
         self.max_seconds = max_seconds
         self.samples = 0
-        self._folder = tempfile.TemporaryDirectory(prefix="audiosep-") if needs_spool(path) else None
+        self._folder = spool_folder() if needs_spool(path) else None
         try:
             self._path = check_file(place_of(path)) if self._folder is None else Path(self._folder.name, "pipe")
             if self._folder is not None:

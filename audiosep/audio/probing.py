@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,7 @@ from audiosep.audio.inputs import AudioFile, check_file, is_opened
 from audiosep.audio.pyav import AvSource
 from audiosep.audio.sndfile import SoundFileSource
 from audiosep.audio.source import Source, Unreadable
-from audiosep.audio.spool import name_of, place_of, spool
+from audiosep.audio.spool import name_of, place_of, spool, spool_folder
 from audiosep.errors import AudioError, InputError
 
 BACKENDS: dict[str, Callable[[Path, int | str | None], Source]] = {
@@ -35,7 +34,7 @@ def probe(path: AudioFile, track: int | str | None = None) -> AudioInfo:
         InputError: an empty file, no such track, or `-`, which can be read only once.
     """
     if is_opened(path):
-        with tempfile.TemporaryDirectory(prefix="audiosep-") as folder:
+        with spool_folder() as folder:
             copy = Path(folder, "opened")
             spool(path, copy, None)
             return replace(_described(copy, track, name_of(path)), path=place_of(path))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import sys
+import tempfile
 from pathlib import Path
 from typing import BinaryIO
 
@@ -37,6 +38,18 @@ def name_of(recording: AudioFile) -> str:
     return "standard input" if str(place) == "-" else str(place)
 
 
+def spool_folder() -> tempfile.TemporaryDirectory[str]:
+    """A new folder for what is copied, which `cleanup` deletes.
+
+    Raises:
+        AudioError: it cannot be made.
+    """
+    try:
+        return tempfile.TemporaryDirectory(prefix="audiosep-")
+    except OSError as error:
+        raise AudioError(f"no temporary folder can be made ({error}): set TMPDIR to a folder with space") from error
+
+
 def spool(recording: AudioFile, target: Path, max_seconds: float | None) -> None:
     """Copy a recording to a file.
 
@@ -46,20 +59,21 @@ def spool(recording: AudioFile, target: Path, max_seconds: float | None) -> None
         max_seconds: refuse what could not be a recording of this length; None: no limit.
 
     Raises:
-        InputError: it is empty, endless, a terminal, or not opened in binary mode.
+        InputError: it is empty, endless, a terminal, or not opened for reading in binary mode.
         AudioError: it cannot be copied.
     """
+    name = name_of(recording)
     try:
         with target.open("wb") as file:
             if is_opened(recording):
-                _copy(recording, file, max_seconds)
+                _copy(recording, file, max_seconds, name)
             elif str(recording) != "-":
                 with Path(recording).open("rb") as pipe:  # type: ignore[arg-type]  # a path
-                    _copy(pipe, file, max_seconds)
+                    _copy(pipe, file, max_seconds, name)
             elif sys.stdin is None or sys.stdin.isatty():
                 raise InputError("standard input is a terminal: pipe a file into it, as in `audiosep ... - < song.wav`")
             else:
-                _copy(sys.stdin.buffer, file, max_seconds)
+                _copy(sys.stdin.buffer, file, max_seconds, name)
     except OSError as error:
         raise AudioError(
             f"the pipe cannot be copied to {target.parent} ({error.strerror}): free space there, or set TMPDIR to "
@@ -75,10 +89,10 @@ def content_of(recording: BinaryIO | bytes) -> bytes:
         recording: `is_opened`.
 
     Raises:
-        InputError: it is empty, or not opened in binary mode.
+        InputError: it is empty, or not opened for reading in binary mode.
     """
     file = io.BytesIO()
-    _copy(recording, file, None)
+    _copy(recording, file, None, name_of(recording))
     _check_size(recording, file.tell())
     return file.getvalue()
 
@@ -90,13 +104,13 @@ def _check_size(recording: AudioFile, size: int) -> None:
         raise InputError(f"{name_of(recording)} was empty: {remedy}")
 
 
-def _copy(source: BinaryIO | bytes, target: BinaryIO, max_seconds: float | None) -> None:
+def _copy(source: BinaryIO | bytes, target: BinaryIO, max_seconds: float | None, name: str) -> None:
     """Copy what is opened; what has more bytes than the longest allowed recording is refused while it is read."""
     if isinstance(source, bytes | bytearray | memoryview):
         source = io.BytesIO(source)
     most = math.inf if max_seconds is None else _HEADERS + max_seconds * MAX_CHANNELS * MAX_RATE * _WIDEST
     copied = 0
-    while data := source.read(1 << 20):
+    while data := _read(source, name):
         if not isinstance(data, bytes):
             raise InputError(
                 f"an opened recording must give bytes, not {type(data).__name__}: open it with "
@@ -109,3 +123,13 @@ def _copy(source: BinaryIO | bytes, target: BinaryIO, max_seconds: float | None)
                 "have: raise max_seconds if that is right, or cut the recording"
             )
         target.write(data)
+
+
+def _read(source: BinaryIO, name: str) -> bytes:
+    """Some of what comes next; an error of reading is told apart from those of the disk that it is copied to."""
+    try:
+        return source.read(1 << 20)
+    except (OSError, ValueError) as error:  # ValueError: it is closed
+        raise InputError(
+            f"{name} cannot be read ({error}): open it with open(path, 'rb'), or copy it into a file first"
+        ) from error
