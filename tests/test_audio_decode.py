@@ -625,6 +625,27 @@ def test_endless_wav_header_on_standard_input(tmp_path: Path, monkeypatch: pytes
     assert read_audio("-")[0].shape == (1, 5_000)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere files with holes may take their space")
+@pytest.mark.parametrize("stated", [pytest.param(0, marks=pytest.mark.slow), 2**32 - 1])
+def test_a_wav_out_of_a_pipe_is_read_beyond_4_gib(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, stated: int
+) -> None:
+    pytest.importorskip("av")
+    x = noise(8, 192_000)
+    write_audio(tmp_path / "x.wav", x, 192_000, depth="float")
+    data = (tmp_path / "x.wav").read_bytes()
+    start = data.index(b"data") + 8
+    seconds = 2**32 // (192_000 * 8 * 4) + 1
+    with (tmp_path / "long.wav").open("wb") as file:  # a hole, which is silence, before the last second
+        file.write(data[:4] + stated.to_bytes(4, "little") + data[8 : start - 4] + stated.to_bytes(4, "little"))
+        file.seek(start + seconds * 192_000 * 8 * 4)
+        file.write(x.T.tobytes())
+    with caplog.at_level(logging.WARNING):
+        back, _ = read_audio(tmp_path / "long.wav", start=seconds)
+    np.testing.assert_array_equal(back, x)
+    assert "ends early" not in caplog.text
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
 @needs_ffmpeg
 @pytest.mark.parametrize(

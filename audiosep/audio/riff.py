@@ -56,8 +56,13 @@ class WavHeader:
     @property
     def lost(self) -> bool:
         """Whether the header states no length, though there are samples."""
-        unknown = self.stated >= _UNKNOWN and self.stated > self.available + 1 and self.width == 4
-        return self.available > 0 and (unknown or (self.stated == 0 and not self.closed))
+        unknown = self.stated == _LARGEST or (self.stated >= _UNKNOWN and self.stated > self.available + 1)
+        return self.available > 0 and ((unknown and self.width == 4) or (self.stated == 0 and not self.closed))
+
+    @property
+    def beyond(self) -> bool:
+        """Whether there are more samples than the header could state."""
+        return self.width == 4 and self.available > _LARGEST
 
     @property
     def repairs(self) -> dict[int, bytes]:

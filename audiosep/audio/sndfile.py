@@ -163,6 +163,8 @@ class SoundFileSource:
         """The number of samples; where the header does not say it, the file is opened with one that does."""
         if header.coded and self._file.subtype == "PCM_16":
             raise Unreadable("it would play packets of MPEG audio, DTS or AC-3 as noise")
+        if header.lost and header.beyond:
+            raise Unreadable("it would lose what lies behind 4 GiB of a wav file that does not state its length")
         if header.lost:
             return self._reopen(header.repairs)
         self._check_size(header.data + header.stated, header.data + header.available)
