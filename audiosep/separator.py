@@ -770,6 +770,7 @@ class Separator:
             complete=request.all_stems,
             file=mixture.file,
             info=mixture.info,
+            fingerprint=mixture.fingerprint,
             works=None if mixture.info is None else self._works(request.queries, options),
             sounds=request.sounds,
         )

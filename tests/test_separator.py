@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import weakref
+import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +30,7 @@ from torch import Tensor
 import audiosep
 from audiosep import Options, OutputOptions, Query, Sounds, api
 from audiosep.audio import read_audio, write_audio
+from audiosep.audio.marker import fingerprint, origin_of
 from audiosep.errors import AudioError, Cancelled, DependencyError, InputError, ModelError, QueryError
 from audiosep.hearing.description import HeardSound
 from audiosep.hearing.replayable_recording import recording_of
@@ -70,6 +72,27 @@ def test_opened_files_and_bytes_are_recordings(
     again = recording_of(io.BytesIO(data), None)
     for _ in range(2):
         assert np.array_equal(np.concatenate(list(again.blocks()), axis=1), expected.mix)
+
+
+def test_the_mark_of_an_opened_file_is_of_what_was_read(
+    separator: Separator, mixture: Mixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, seed in (("song.wav", 0), ("bystander.wav", 1)):
+        write_audio(tmp_path / name, mixture(0.2, 16000, 1, seed=seed), 16000)
+    data = (tmp_path / "song.wav").read_bytes()
+    with zipfile.ZipFile(tmp_path / "songs.zip", "w") as archive:
+        archive.writestr("song.wav", data)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for name in ("song.wav", "-"):  # at the path that the member of the archive, and standard input, state
+        Path(name).write_bytes((tmp_path / "bystander.wav").read_bytes())
+    with zipfile.ZipFile(tmp_path / "songs.zip") as archive, archive.open("song.wav") as member:
+        (path,) = separator.separate(member, "piano").save("out", residual=False)
+    assert path.name == "song (piano).wav"
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+    (piped,) = separator.separate("-", "piano").save("out", residual=False)
+    assert [origin_of(one).recording for one in (path, piped)] == 2 * [fingerprint(tmp_path / "song.wav")]
+    assert fingerprint(Path("-")) is None
 
 
 def test_opened_files_that_are_none_are_refused(separator: Separator, tmp_path: Path) -> None:

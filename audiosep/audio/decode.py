@@ -18,6 +18,7 @@ from audiosep.audio.info import AudioInfo
 from audiosep.audio.inputs import AudioFile, check_file
 from audiosep.audio.joined import bytes_behind
 from audiosep.audio.limits import MAX_SECONDS, check_channels, check_duration, check_part, check_rate
+from audiosep.audio.marker import fingerprint
 from audiosep.audio.probing import open_source
 from audiosep.audio.samples import Array, check_finite
 from audiosep.audio.source import Unreadable
@@ -135,6 +136,11 @@ class AudioReader:
         """What Broadcast Wave says of the part that is read; of a pipe, only until `close`."""
         found = read_broadcast(self._path, self.info.sample_rate)
         return None if found is None else found.from_sample(self._first)
+
+    @property
+    def fingerprint(self) -> str | None:
+        """What tells the recording from others (`audio.marker`); of a pipe and what is opened, only until `close`."""
+        return fingerprint(self._path)
 
     def close(self) -> None:
         """Release the file. Idempotent."""

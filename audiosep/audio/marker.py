@@ -8,6 +8,8 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from audiosep.audio.inputs import is_pipe
+
 MARK = "separated by audiosep"
 """The tag `software` of outputs."""
 
@@ -58,7 +60,7 @@ def fingerprint(recording: Path | bytes) -> str | None:
     try:
         if isinstance(recording, bytes):
             return hashlib.sha256(recording).hexdigest()[:16]
-        if not recording.is_file():
+        if is_pipe(recording) or not recording.is_file():
             return None
         with recording.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()[:16]

@@ -15,7 +15,7 @@ from audiosep.audio.info import AudioInfo
 from audiosep.audio.inputs import is_file, is_opened
 from audiosep.audio.limits import check_rate
 from audiosep.audio.samples import Array
-from audiosep.audio.spool import name_of
+from audiosep.audio.spool import name_of, needs_spool
 from audiosep.errors import InputError
 
 
@@ -29,6 +29,8 @@ class Mixture:
         restore: turns (..., channels, samples) into the kind and shape of array that was given.
         file: stem of the file's name; "audio" for arrays, and opened files without a name.
         info: what is known about the file; None for arrays.
+        fingerprint: of what was read (`audio.marker`), where it can be read only once: at the path that a pipe or an
+            opened file states another file may lie. None for others.
     """
 
     samples: Array
@@ -36,6 +38,7 @@ class Mixture:
     restore: Callable[[Array], Any]
     file: str = "audio"
     info: AudioInfo | None = None
+    fingerprint: str | None = None
 
 
 def load_mixture(mix: Any, sample_rate: int | None, track: int | str | None = None) -> Mixture:
@@ -62,10 +65,11 @@ def load_mixture(mix: Any, sample_rate: int | None, track: int | str | None = No
             raise InputError(f"sample_rate is for arrays, and {name_of(mix)} says its own: leave it out")
         with AudioReader(mix, track=track) as reader:
             samples = np.concatenate(list(reader), axis=1)
+            fingerprint = reader.fingerprint if needs_spool(mix) else None
             info = replace(reader.info, cover=reader.cover, chapters=reader.chapters, broadcast=reader.broadcast)
         nameless = "audio" if is_opened(mix) else "stdin"
         file = nameless if str(info.path) == "-" else info.path.stem
-        return Mixture(samples, info.sample_rate, lambda array: array, file, info)
+        return Mixture(samples, info.sample_rate, lambda array: array, file, info, fingerprint)
     if track is not None:
         raise InputError("track is for files with several audio tracks, and this is an array: leave it out")
     if sample_rate is None:

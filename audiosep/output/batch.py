@@ -12,6 +12,7 @@ from pathlib import Path
 from audiosep.atomic import no_empty_folders
 from audiosep.audio import AudioInfo, AudioReader, probe
 from audiosep.audio.inputs import is_pipe
+from audiosep.audio.marker import fingerprint
 from audiosep.audio.samples import Array
 from audiosep.audio.stem_file import SONG
 from audiosep.errors import AudioSepError, Cancelled
@@ -215,7 +216,7 @@ def _open_outputs(task: FileTask, plan: Plan, output: OutputOptions, reader: Aud
         loudness=output.loudness,
         video=info if output.video else None,
         tracks=output.tracks,
-        recording=task.input,
+        recording=fingerprint(task.input),
         works=plan.works,
         kept=task.kept,
     )

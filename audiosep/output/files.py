@@ -18,7 +18,7 @@ from audiosep.audio.chapters import WITHOUT_CHAPTERS, Chapter
 from audiosep.audio.covers import Cover
 from audiosep.audio.info import AudioInfo
 from audiosep.audio.loudness import LoudnessMeter
-from audiosep.audio.marker import Origin, fingerprint, mark_for
+from audiosep.audio.marker import Origin, mark_for
 from audiosep.audio.resampling import StreamResampler
 from audiosep.audio.samples import Array
 from audiosep.audio.speakers import layout_name, low_passed
@@ -61,7 +61,7 @@ class Outputs:
         peak: largest absolute sample of all outputs if it is known beforehand; then no temporary files are needed,
             unless the format lacks the sample rate.
         tracks: names of the recordings that are written, as the tracks of the only file; empty for one file each.
-        recording: that was separated, for the mark of the files; None: no file.
+        recording: the `fingerprint` of what was separated, for the mark of the files; None: no file.
         works: name -> the digest of what was asked for, for the mark.
         kept: names of files of an earlier run, which stay as they are: the others are made to go with them.
 
@@ -99,7 +99,7 @@ class Outputs:
         loudness: float | None = None,
         peak: float | None = None,
         tracks: Sequence[str] = (),
-        recording: Path | None = None,
+        recording: str | None = None,
         works: Mapping[str, str] | None = None,
         kept: Collection[str] = (),
     ) -> None:
@@ -135,9 +135,8 @@ class Outputs:
         self._chapters = () if tracks else tuple(chapters)
         self._on_clip = on_clip
         self._video = video
-        origin = None if recording is None else fingerprint(recording)
         self._marks = {
-            name: mark_for(None if origin is None else Origin(origin, (works or {}).get(name))) for name in paths
+            name: mark_for(None if recording is None else Origin(recording, (works or {}).get(name))) for name in paths
         }
         self._kept = frozenset(kept)
         self._may_clip = on_clip != "clip" and (video is not None or can_clip(format, depth))

@@ -10,6 +10,7 @@ import numpy as np
 
 from audiosep.audio import AudioInfo, as_array
 from audiosep.audio.arrays import AnyArray
+from audiosep.audio.marker import fingerprint
 from audiosep.audio.stem_file import SONG
 from audiosep.hearing.activity import Activity
 from audiosep.inference.explanation import Explanation
@@ -40,6 +41,7 @@ class Separation(Mapping[str, AnyArray], Generic[AnyArray]):
         complete: whether the targets sum to the mixture, so that nothing is left.
         file: stem of the input's file name, for the names of outputs.
         info: what is known about the input file; None for arrays.
+        fingerprint: of the recording (`audio.marker`); None: of the file at its path.
         works: what is written -> name of each target -> a digest of what was asked of it; None for arrays.
         sounds: name of a target -> that of the first target that is the same sound.
 
@@ -66,6 +68,7 @@ class Separation(Mapping[str, AnyArray], Generic[AnyArray]):
         complete: bool = False,
         file: str = "audio",
         info: AudioInfo | None = None,
+        fingerprint: str | None = None,
         works: Callable[[OutputOptions], Mapping[str, str]] | None = None,
         sounds: Mapping[str, str] | None = None,
     ) -> None:
@@ -78,6 +81,7 @@ class Separation(Mapping[str, AnyArray], Generic[AnyArray]):
         self.complete = complete
         self.file = file
         self.info = info
+        self._fingerprint = fingerprint
         self._works = works
         self._sounds = dict(sounds or {})
 
@@ -179,9 +183,13 @@ class Separation(Mapping[str, AnyArray], Generic[AnyArray]):
             overwrite=output.overwrite,
             peak=max(float(np.abs(array).max()) for array in arrays.values()),
             tracks=output.tracks,
-            recording=None if self.info is None else self.info.path,
+            recording=self._recording(),
             works=None if self._works is None else works_of_outputs(self._works(output), list(self), files),
         ) as outputs:
             for start in range(0, samples, _BLOCK):
                 outputs.write({name: array[:, start : start + _BLOCK] for name, array in arrays.items()})
         return list(paths.values())
+
+    def _recording(self) -> str | None:
+        """The fingerprint of the recording; None of arrays, and of a file that is not there any more."""
+        return self._fingerprint or (None if self.info is None else fingerprint(self.info.path))

@@ -14,6 +14,7 @@ from audiosep.audio import AudioReader
 from audiosep.audio.broadcast import read_broadcast
 from audiosep.audio.chapters import read_chapters, within
 from audiosep.audio.covers import read_cover
+from audiosep.audio.marker import fingerprint
 from audiosep.audio.samples import Array
 from audiosep.audio.stem_file import STEM_FILE, STEMS, TRACKS
 from audiosep.errors import Cancelled, InputError
@@ -234,7 +235,7 @@ def _write(
         chapters=within(read_chapters(recording.path), 0.0, recording.seconds),
         broadcast=read_broadcast(recording.path, info.sample_rate),
         overwrite=True,
-        recording=recording.path,
+        recording=fingerprint(recording.path),
         peak=peak,
         **options,
     ) as outputs:
