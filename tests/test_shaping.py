@@ -21,9 +21,9 @@ from audiosep.audio.preview import representative_start
 from audiosep.cli import main
 from audiosep.cli.reporting import _remarks, entry
 from audiosep.cli.times import seconds
-from audiosep.cluster.checks import is_readable
 from audiosep.errors import InputError
 from audiosep.output.batch_report import FileResult
+from audiosep.output.readable import is_readable
 from audiosep.separator import Separator
 
 RATE = 16000
@@ -152,7 +152,7 @@ def test_what_would_be_read_twice_is_no_pipe(separator: Separator, song: Path) -
         (error,) = report.failures.values()
         assert "a pipe" in str(error)
     failures: dict[Path, Exception] = {}
-    assert not is_readable(pipe, failures)  # by the workers of Ray
+    assert not is_readable(pipe, failures, pipes=False)  # by the workers of Ray
     assert "a pipe" in str(failures[pipe])
 
 

@@ -67,16 +67,17 @@ class SkipFiltering(MaskBackbone):
         h = self.decoder(h)[0]
         # Each item stops by itself: what is estimated of one does not depend on those beside it. A trace keeps the
         # number of runs that it saw, so it sees all.
-        whole = bool(torch.jit.is_tracing())  # type: ignore[attr-defined, no-untyped-call]
-        changing = h.new_ones(len(h), 1, 1, dtype=torch.bool)
+        changing: Tensor | None = None
         for _ in range(self.config.iterations - 1):
             again = self.decoder(h)[0]
-            change = (again - h).square().mean((1, 2), keepdim=True)
-            h = torch.where(changing, again, h)
-            if not whole:
-                changing = changing & (change >= self.config.tolerance)
-                if not changing.any():
-                    break
+            if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
+                h = again
+                continue
+            more = (again - h).square().mean((1, 2), keepdim=True) >= self.config.tolerance
+            h = again if changing is None else torch.where(changing, again, h)
+            changing = more if changing is None else changing & more
+            if not changing.any():
+                break
         out: Tensor = self.filters(request, h + x[..., : 2 * read], x)
         return out
 
