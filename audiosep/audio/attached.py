@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-_LOCAL = ("-protocol_whitelist", "file,pipe")  # only local files, because playlists can name addresses
+from audiosep.audio.local_input import local_input, open_av
 
 
 def attached_pictures(path: Path) -> list[tuple[bool, bytes]]:
@@ -28,12 +28,11 @@ def attached_pictures(path: Path) -> list[tuple[bool, bytes]]:
 
 
 def _by_pyav(path: Path) -> list[tuple[bool, bytes]]:
-    import av
     from av.error import FFmpegError
     from av.stream import Disposition
 
     try:
-        with av.open(f"file:{path}", options={"protocol_whitelist": "file"}, metadata_errors="replace") as container:
+        with open_av(path) as container:
             streams = [one for one in container.streams.video if one.disposition & Disposition.attached_pic]
             # The packets of pictures come first, one of each; the rest of the file is not read.
             packets = zip(streams, container.demux(streams) if streams else (), strict=False)
@@ -47,8 +46,8 @@ def _by_program(path: Path) -> list[tuple[bool, bytes]]:
     if ffmpeg is None or ffprobe is None:
         return []
     asked = ["-select_streams", "v", "-show_streams", "-of", "json"]
-    streams = json.loads(_output([ffprobe, "-v", "quiet", *_LOCAL, *asked, f"file:{path}"]) or "{}").get("streams", [])
-    read = [ffmpeg, "-v", "quiet", "-nostdin", *_LOCAL, "-i", f"file:{path}"]
+    streams = json.loads(_output([ffprobe, "-v", "quiet", *asked, *local_input(path)]) or "{}").get("streams", [])
+    read = [ffmpeg, "-v", "quiet", "-nostdin", *local_input(path)]
     write = ["-c", "copy", "-frames:v", "1", "-f", "image2pipe", "pipe:1"]
     return [
         (_is_front(one.get("tags", {})), _output([*read, "-map", f"0:{one['index']}", *write]))

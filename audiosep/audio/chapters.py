@@ -16,6 +16,7 @@ from mutagen.aiff import AIFF
 from mutagen.mp3 import MP3
 from mutagen.wave import WAVE
 
+from audiosep.audio.local_input import local_input, open_av
 from audiosep.audio.stem_file import STEM_FILE
 
 WITHOUT_CHAPTERS = {"wav", STEM_FILE}
@@ -146,11 +147,10 @@ def _title(chapter: Any) -> str:
 
 
 def _by_pyav(path: Path) -> list[Chapter]:
-    import av
     from av.error import FFmpegError
 
     try:
-        with av.open(f"file:{path}", options={"protocol_whitelist": "file"}, metadata_errors="replace") as container:
+        with open_av(path) as container:
             found = container.chapters()
     except (FFmpegError, ValueError):
         return []
@@ -164,8 +164,8 @@ def _by_pyav(path: Path) -> list[Chapter]:
 def _by_program(path: Path) -> list[Chapter]:
     if (ffprobe := shutil.which("ffprobe")) is None:
         return []
-    command = [ffprobe, "-v", "quiet", "-protocol_whitelist", "file,pipe", "-show_chapters", "-of", "json"]
-    done = subprocess.run([*command, f"file:{path}"], stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    command = [ffprobe, "-v", "quiet", "-show_chapters", "-of", "json", *local_input(path)]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
     return [
         Chapter(float(one["start_time"]), float(one["end_time"]), one.get("tags", {}).get("title", ""))
         for one in json.loads(done.stdout or "{}").get("chapters", [])

@@ -25,6 +25,7 @@ from audiosep.audio.container import (
     trimmed,
 )
 from audiosep.audio.info import AudioInfo, clean_tags, ffmpeg_depth
+from audiosep.audio.local_input import local_input
 from audiosep.audio.samples import Array
 from audiosep.audio.source import Unreadable
 from audiosep.audio.speakers import layout_mask
@@ -35,7 +36,6 @@ from audiosep.audio.tracks import AudioTrack, choose_track
 logger = logging.getLogger(__name__)
 
 _BLOCK = 16_384
-_LOCAL = ("-protocol_whitelist", "file,pipe")  # only local files, because playlists can name addresses
 
 
 class FFmpegSource:
@@ -63,7 +63,7 @@ class FFmpegSource:
         self._lead = lateness(lengths.late, self.stated)
         self._gaps, self._packets_end = about.gaps(self._number, lengths.start, self.stated)
         # Sun AU has the shortest header with rate and channels.
-        command = [program, "-v", "error", "-nostdin", *_LOCAL, "-i", f"file:{path}", "-map", f"0:a:{self._number - 1}"]
+        command = [program, "-v", "error", "-nostdin", *local_input(path), "-map", f"0:a:{self._number - 1}"]
         if self._gaps:
             command += ["-af", f"aresample=async=1:min_hard_comp={GAP}"]
         command += ["-f", "au", "-c:a", "pcm_f32be", "pipe:1"]
@@ -235,7 +235,7 @@ def _ffprobe(path: Path, *options: str) -> Iterator[bytes]:
     program = shutil.which("ffprobe")
     if program is None:
         return
-    command = [program, "-v", "quiet", *_LOCAL, *options, f"file:{path}"]
+    command = [program, "-v", "quiet", *options, *local_input(path)]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL
     ) as process:

@@ -19,6 +19,7 @@ from audiosep.audio.container import (
 )
 from audiosep.audio.core_audio import in_wave_order, layouts
 from audiosep.audio.info import AudioInfo, clean_tags, ffmpeg_depth
+from audiosep.audio.local_input import open_av
 from audiosep.audio.samples import Array
 from audiosep.audio.source import Unreadable, pcm_to_float
 from audiosep.audio.speakers import layout_mask
@@ -44,17 +45,15 @@ class AvSource:
 
     def __init__(self, path: Path, track: int | str | None = None) -> None:
         try:
-            import av
+            from av import error as errors
             from av.codec.context import Flags2
-            from av.error import FFmpegError
         except ImportError as error:
             raise Unreadable(f"not installed ({install_extra('formats')})") from error
-        self._error: type[Exception] = FFmpegError
+        self._error: type[Exception] = errors.FFmpegError
         self.name = str(path)
         try:
-            # Local files only: playlists could otherwise make a separation fetch addresses.
-            self._container = av.open(f"file:{path}", options={"protocol_whitelist": "file"}, metadata_errors="replace")
-        except (FFmpegError, ValueError) as error:
+            self._container = open_av(path)
+        except (errors.FFmpegError, ValueError) as error:
             raise Unreadable(getattr(error, "strerror", None) or str(error)) from error
         self._damaged = 0
         self._broken = False  # whether the last packet was not whole

@@ -12,13 +12,13 @@ import numpy as np
 from audiosep.atomic import PendingFile
 from audiosep.audio.info import AudioInfo
 from audiosep.audio.limits import check_channels, check_rate
+from audiosep.audio.local_input import local_input
 from audiosep.audio.samples import Array, check_finite
 from audiosep.audio.speakers import plain
 from audiosep.audio.video_formats import CONTAINERS, Container, check_sound
 from audiosep.audio.wav import WavFile
 from audiosep.errors import AudioError
 
-_LOCAL = ("-protocol_whitelist", "file,pipe")  # only local files, because playlists can name addresses
 _SAMPLE = 5  # seconds of a video by which it is measured where its sound comes to lie
 
 
@@ -123,8 +123,8 @@ class VideoWriter:
     def _run(self, container: Container, start: float, options: Sequence[str] = ()) -> None:
         """Write the video with sound that begins `start` seconds after the source."""
         source = self._source
-        command = ["ffmpeg", "-v", "error", "-nostdin", "-y", *_LOCAL, "-i", f"file:{source.path}"]
-        command += [*_LOCAL, "-itsoffset", f"{start:.6f}", "-i", f"file:{self._sound.temporary}"]
+        command = ["ffmpeg", "-v", "error", "-nostdin", "-y", *local_input(source.path)]
+        command += ["-itsoffset", f"{start:.6f}", *local_input(self._sound.temporary)]
         command += ["-map", "0:V", "-map", "1:a:0", "-map", "0:s?"]
         command += ["-map_metadata", "0", "-map_chapters", "0", "-c", "copy"]
         command += ["-c:a", container.codec_for(source), "-b:a", container.bitrate]
@@ -146,7 +146,7 @@ class VideoWriter:
 
 def _begins(video: Path) -> float:
     """Where on its time line a video begins for ffmpeg, which counts from there: seconds."""
-    command = ["ffmpeg", "-nostdin", *_LOCAL, "-i", f"file:{video}"]
+    command = ["ffmpeg", "-nostdin", *local_input(video)]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
     found = re.search(r"^  Duration: .*, start: (-?[\d.]+)", done.stderr, re.M)
     return 0.0 if found is None else float(found[1])
@@ -154,7 +154,7 @@ def _begins(video: Path) -> float:
 
 def _first(video: Path) -> dict[str, float]:
     """Time stamps in seconds of the first picture (V) and the first decoded sound (a) of a video, where there are."""
-    command = ["ffmpeg", "-v", "error", "-nostdin", *_LOCAL, "-copyts", "-i", f"file:{video}"]
+    command = ["ffmpeg", "-v", "error", "-nostdin", "-copyts", *local_input(video)]
     command += ["-map", "0:V:0", "-map", "0:a:0", "-frames:v", "1", "-frames:a", "1", "-c:v", "copy"]
     command += ["-f", "framecrc", "-"]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
