@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
@@ -111,6 +112,38 @@ def trained_on(clips: Sequence[Clip]) -> str:
     return "\n".join(lines)
 
 
+def card_of(template: Path, clips: Sequence[Clip], before: Path) -> str:
+    """The text of a model card.
+
+    Args:
+        template: with the line `TRAINED_ON`, in the place of which the training data are listed.
+        clips: of the corpus.
+        before: the card that the new one replaces, if there is one.
+
+    Raises:
+        ConfigError: the template has no such line, or the new card lacks a credit of the one before.
+    """
+    text = template.read_text(encoding="utf-8")
+    if TRAINED_ON not in text:
+        raise ConfigError(f"{template} has no line {TRAINED_ON}")
+    text = text.replace(TRAINED_ON, trained_on(clips))
+    if before.is_file():
+        lost = sorted(credit for credit in _credits(before.read_text(encoding="utf-8")) if credit not in text)
+        if lost:
+            raise ConfigError(f"add {len(lost)} credits of {before} to {template}: {'; '.join(lost[:5])}")
+    return text
+
+
+def _credits(card: str) -> set[str]:
+    """Whose clips the list of training data in a card names."""
+    listed = re.search(r"hours of clips: .*?(?=\n## |\Z)", card, re.DOTALL)
+    text = listed[0] if listed else ""
+    found = set(re.findall(r"^\| [\d.]+ \| (.+) \| [^|]+ \|$", text, re.MULTILINE))
+    for line in re.findall(r"^- [^:]+: (.+)$", text, re.MULTILINE):
+        found.update(line.split("; "))
+    return found
+
+
 def run_configs(paths: Sequence[Path]) -> dict[str, Any]:
     """Read the configurations of the runs; absolute paths are shortened to file names."""
     return {path.stem: _portable(json.loads(path.read_text(encoding="utf-8"))) for path in paths}
@@ -142,9 +175,6 @@ def main() -> None:
     parser.add_argument("--name", default="mini")
     parser.add_argument("--licence", default="MIT")
     args = parser.parse_args()
-    card = args.card.read_text(encoding="utf-8")
-    if TRAINED_ON not in card:
-        raise ConfigError(f"{args.card} has no line {TRAINED_ON}")
     settings: dict[str, Any] = {
         "mask_floor": args.mask_floor,
         "mix_temperature": args.mix_temperature,
@@ -152,8 +182,8 @@ def main() -> None:
         "name": args.name,
         "licence": args.licence,
     }
+    card = card_of(args.card, read_manifest(args.manifest), args.out / "MODEL_CARD.md")
     folder = assemble(args.separator, args.text, args.out, listener=args.listener, **settings)
-    card = card.replace(TRAINED_ON, trained_on(read_manifest(args.manifest)))
     write_text(folder / "MODEL_CARD.md", card)
     write_text(folder / "train.json", json.dumps(run_configs(args.runs), indent=2) + "\n")
     size = sum(file.stat().st_size for file in folder.iterdir()) / 2**20

@@ -1,10 +1,12 @@
 """Average a model with one that was trained on from it: the new data is learned, and less of the old is forgotten.
 
-    python -m research.average checkpoints/mini RUN/model --share 0.5 --runs separator.json --manifest manifest.jsonl
+    python -m research.average checkpoints/mini RUN/model --share 0.5 --runs separator.json \\
+        --manifest manifest.jsonl --card research/mini-card.md
 
 After Wortsman and others (2022, "Robust fine-tuning of zero-shot models"): between the weights before and after a
 training there are often some that are better than both. Parts that the run lacks stay as they are.
-The folder's `train.json` gets the configurations of the runs, its model card what the run was trained on.
+The folder's `train.json` gets the configurations of the runs, and its model card is made anew, with what they were
+trained on.
 """
 
 from __future__ import annotations
@@ -22,10 +24,7 @@ from audiosep.atomic import write_text
 from audiosep.data.manifest import read_manifest
 from audiosep.errors import ConfigError
 from audiosep.weights.checkpoint import load_model, save_model
-from research.assemble import run_configs, trained_on
-from research.pages import find_place, put
-
-SECTION = "trained on later"
+from research.assemble import TRAINED_ON, card_of, run_configs
 
 
 @torch.no_grad()
@@ -58,14 +57,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--share", type=float, default=0.5, help="of the run in the mean [%(default)s]")
     parser.add_argument("--runs", type=Path, nargs="+", required=True, help="configurations of the run, and before it")
     parser.add_argument("--manifest", type=Path, required=True, help="that the run was trained on")
+    parser.add_argument("--card", type=Path, required=True, help=f"model card with {TRAINED_ON} where the table goes")
     options = parser.parse_args(arguments)
     card, recipes = options.model / "MODEL_CARD.md", options.model / "train.json"
-    find_place(card, SECTION)  # fails before anything is written
+    text = card_of(options.card, read_manifest(options.manifest), card)  # fails before anything is written
     model, config = load_model(options.model)
     average(model, load_model(options.run)[0], options.share)
     extra = {key: value for key, value in config.items() if key not in ("format", "family", "model", "query")}
     save_model(options.model, model, query=config["query"], extra=extra, half=True)
-    put(trained_on(read_manifest(options.manifest)) + "\n", card, SECTION)
+    write_text(card, text)
     known = json.loads(recipes.read_text(encoding="utf-8"))
     write_text(recipes, json.dumps(known | run_configs(options.runs), indent=2) + "\n")
     return 0

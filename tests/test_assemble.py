@@ -20,7 +20,7 @@ from audiosep.weights.catalogue import locate
 from audiosep.weights.checkpoint import load_model, load_state, save_model
 from audiosep.weights.model_config import read_config
 from research import average
-from research.assemble import assemble, trained_on
+from research.assemble import assemble, card_of, trained_on
 
 CLIP = Clip(
     id="a", path="a.wav", seconds=3600.0, captions=("a dog",), label="dog", family="event", split="train",
@@ -59,6 +59,20 @@ def test_a_credit_with_many_licences_refers_to_the_sounds_of_the_songs() -> None
     assert "| 3.00 | a room | part of songs, see their sounds |" in trained_on(rooms)
 
 
+def test_a_new_card_has_the_credits_of_the_one_before(tmp_path: Path) -> None:
+    template, before = tmp_path / "card.md", tmp_path / "MODEL_CARD.md"
+    template.write_text("<!-- trained on -->\n\n## More\n\n- Not a credit: Eve\n")
+    old = [CLIP, clip(id="b", credit="Bea", seconds=3.6), clip(id="c", credit="Cy", seconds=3.6)]
+    before.write_text(card_of(template, old, before))
+    with pytest.raises(ConfigError, match=r"add 2 credits of .*MODEL_CARD.md to .*card.md: Bea; Cy$"):
+        card_of(template, [CLIP], before)
+    template.write_text("<!-- trained on -->\n\n## Before\n\n- CC-BY-4.0: Bea; Cy\n")
+    assert "| 1.00 | Ann | CC-BY-4.0 |" in card_of(template, [CLIP], before)
+    template.write_text("nothing")
+    with pytest.raises(ConfigError, match="has no line <!-- trained on -->"):
+        card_of(template, [CLIP], before)
+
+
 def test_audio_queries_are_embedded_by_the_frozen_listener(tmp_path: Path) -> None:
     torch.manual_seed(0)
     shape = dataclasses.replace(SMALL_LISTENER, dimension=512)
@@ -86,15 +100,16 @@ def test_a_model_is_averaged_with_a_run_that_lacks_a_part(tmp_path: Path) -> Non
     save_model(tmp_path / "run", Hybrid(dataclasses.replace(SMALL, stems=())), query=None)
     before, run = (load_state(tmp_path / folder / "model.safetensors") for folder in ("model", "run"))
     card, recipes = (tmp_path / "model" / name for name in ("MODEL_CARD.md", "train.json"))
-    card.write_text("# Card\n\n<!-- trained on later -->\n<!-- end of trained on later -->\n\nMore.\n")
+    template = tmp_path / "card.md"
+    template.write_text("# Card\n\n<!-- trained on -->\n\n## More\n")
     recipes.write_text('{"first": {"seed": 1}}')
     (tmp_path / "second.json").write_text('{"seed": 2}')
     write_manifest(tmp_path / "manifest.jsonl", [CLIP])
     folders = [str(tmp_path / "model"), str(tmp_path / "run"), "--share", "0.25"]
     files = ["--runs", str(tmp_path / "second.json"), "--manifest", str(tmp_path / "manifest.jsonl")]
-    assert average.main([*folders, *files]) == 0
+    assert average.main([*folders, *files, "--card", str(template)]) == 0
     assert "| 1.00 | Ann | CC-BY-4.0 |" in card.read_text()
-    assert card.read_text().endswith("More.\n")
+    assert card.read_text().endswith("\n## More\n")
     assert json.loads(recipes.read_text()) == {"first": {"seed": 1}, "second": {"seed": 2}}
     assert read_config(tmp_path / "model")["name"] == "tiny"
     after = load_state(tmp_path / "model" / "model.safetensors")
