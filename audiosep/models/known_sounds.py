@@ -19,7 +19,7 @@ _SAME = 0.7  # likeness of the recordings of two names for much the same sound
 _WEIGHTS, _CONSTANT = (0.409, 0.082, 0.154, 4.743, 1.749), 0.566
 # Masks are turned down by this power of the presence, were it that much more probable (in logits): what is there stays
 # as loud as by the network's presence alone, and what is surely absent comes out more quietly.
-_POWER, _BENEFIT = 2.0, 2.8
+_POWER, _BENEFIT = 2.0, 2.4
 
 
 @dataclass(frozen=True)
