@@ -707,6 +707,47 @@ def test_bad_streams(separator: Separator) -> None:
             stream.push(np.zeros((1, 10), np.float32))
 
 
+@pytest.mark.parametrize(("rate", "latency"), [(16000, None), (44100, None), (16000, 0.1)])
+def test_a_stream_that_has_failed_refuses_to_go_on(
+    separator: Separator, mixture: Mixture, monkeypatch: pytest.MonkeyPatch, rate: int, latency: float | None
+) -> None:
+    """The window that failed is missing: what came behind it would be of another time."""
+    x = mixture(2.0, rate, 2)
+
+    def opened() -> Any:
+        return separator.stream("piano", sample_rate=rate, channels=2, latency=latency)
+
+    def full(*_: Any) -> Estimate:
+        raise RuntimeError("no more memory")
+
+    pushed_to, abandoned = opened(), opened()
+    pushed_to.push(x[:, :9000])
+    with monkeypatch.context() as patch:
+        patch.setattr(separator.model, "forward", full)
+        with pytest.raises(RuntimeError, match="no more memory"):
+            pushed_to.push(x[:, 9000:])
+    next(abandoned.pieces(x))
+    for stream in (pushed_to, abandoned):
+        with pytest.raises(InputError, match="has failed: open a new one"):
+            stream.push(x)
+        with pytest.raises(InputError, match="has failed: open a new one"):
+            stream.finish()
+
+
+def test_what_a_stream_refuses_changes_nothing(separator: Separator, mixture: Mixture) -> None:
+    x = mixture(1.0)
+    stream = separator.stream("piano", sample_rate=16000, channels=2)
+    with pytest.raises(InputError, match="no samples"):
+        stream.finish()
+    parts = [stream.push(x[:, :9000])]
+    for bad in (x[:1], np.full((2, 10), np.nan, np.float32)):
+        with pytest.raises(InputError, match=r"has 2 channels|nan"):
+            stream.push(bad)
+    parts += [stream.push(x[:, 9000:]), stream.finish()]
+    whole = separator.separate(x, "piano", sample_rate=16000)["piano"]
+    assert np.array_equal(np.concatenate(parts, -1)[0], whole)
+
+
 # ---- devices, engines, loading ---------------------------------------------------------------------------------------
 
 

@@ -94,6 +94,7 @@ class Stream:
         self.model_rate, self.windows = model_rate, windows
         self.received = self.returned = 0
         self._finished = False
+        self._failed = False  # also while a step is under way
         nothing = np.zeros((channels, 1), np.float32)
         self.mix: Any = nothing[:, :0]
         self._restore = as_array(nothing)[1]
@@ -143,7 +144,8 @@ class Stream:
             (targets, channels, n) of the kind of `block`, without the channel axis where `block` has none; n may be 0.
 
         Raises:
-            InputError: another number of channels, NaN or infinity, or the stream was ended.
+            InputError: another number of channels, NaN or infinity, or the stream was ended. These leave the stream as
+                it was; after any other error, such as a lack of memory, it refuses whatever follows.
         """
         targets: AnyArray = self._whole(self._stepwise(self._taken(block)))
         return targets
@@ -155,7 +157,7 @@ class Stream:
             (targets, channels, n), all that is left, of the kind of the last block.
 
         Raises:
-            InputError: nothing was pushed, or the stream was ended before.
+            InputError: nothing was pushed, or the stream was ended or has failed before.
         """
         return self._whole(self._stepwise(self._ended()))
 
@@ -167,7 +169,7 @@ class Stream:
 
         Yields:
             (targets, channels, n), of the stretch of the mixture that is `mix` until the next one. Take all of them
-            before the next block.
+            before the next block, which is refused otherwise.
 
         Raises:
             InputError: as `push` and `finish`.
@@ -177,32 +179,51 @@ class Stream:
             yield self._restore(targets)
 
     def _stepwise(self, pieces: Iterator[tuple[Array, Array]]) -> Iterator[tuple[Array, Array]]:
-        """Pieces, each computed with the threads that windows under way leave; between them the caller has its own."""
+        """Pieces, each computed with the threads that windows under way leave; between them the caller has its own.
+
+        Where they end early, samples are lost within the stream: what it gave behind them would be wrong.
+        """
+        self._failed = True
         while True:
             with self._runner.threads():
                 piece = next(pieces, None)
             if piece is None:
-                return
+                break
             yield piece
+        self._failed = False
+
+    def _check_whole(self) -> None:
+        """Refuse to go on where an earlier step has not ended."""
+        if self._failed:
+            raise InputError("this stream has failed: open a new one")
 
     def _taken(self, block: AnyArray) -> Iterator[tuple[Array, Array]]:
         """A block of the mixture; the pieces that are ready then."""
+        self._check_whole()
         if self._finished:
             raise InputError("this stream is finished: open a new one for the next recording")
         mix, self._restore = as_array(block, empty=True)
         if mix.shape[0] != self.channels:
             raise InputError(f"this stream has {counted(self.channels, 'channel')}, got a block of shape {mix.shape}")
-        mix = mix.copy()  # the caller may write its next block into the same memory
+        return self._heard(mix.copy())  # the caller may write its next block into the same memory
+
+    def _heard(self, mix: Array) -> Iterator[tuple[Array, Array]]:
+        """A block that was checked."""
         self.received += mix.shape[1]
         self._waiting.append(mix)
-        return self._separate(self._down.push(mix))
+        yield from self._separate(self._down.push(mix))
 
     def _ended(self) -> Iterator[tuple[Array, Array]]:
         """The end of the mixture; the pieces that are left."""
+        self._check_whole()
         if self._finished:
             raise InputError("this stream was ended before: open a new one for the next recording")
         if not self.received:
             raise InputError("the recording holds no samples")
+        return self._rest()
+
+    def _rest(self) -> Iterator[tuple[Array, Array]]:
+        """What is left in the filters and in the windows."""
         self._finished = True
         yield from self._separate(self._down.finish())
         for rows in self._passes.finish():
