@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import Mixture
+from doubles import FakeEncoder
 from test_hybrid import SMALL
 
 import audiosep
@@ -19,6 +20,7 @@ from audiosep.errors import InputError, ModelError
 from audiosep.inference import openvino
 from audiosep.inference.openvino import OpenVinoModel
 from audiosep.models.hybrid import Hybrid
+from audiosep.models.mask_graph import MaskGraph
 from audiosep.models.resunet import ResUNet30, ResUNet30Config
 
 pytest.importorskip("openvino")
@@ -84,6 +86,21 @@ def test_users_choose_the_engine(mini_folder: Path, mixture: Mixture) -> None:
     ):
         for name in b:
             assert np.abs(a[name] - b[name]).max() < 1e-4
+
+
+def test_streams_of_short_latency_compile_once(monkeypatch: pytest.MonkeyPatch, mixture: Mixture) -> None:
+    compiled: list[MaskGraph] = []
+    compile_graph = openvino.compile_graph
+    monkeypatch.setattr(
+        openvino, "compile_graph", lambda graph, *rest: (compiled.append(graph), compile_graph(graph, *rest))[1]
+    )
+    network = Hybrid(replace(SMALL, relisten=True, refinements=1)).eval()
+    separator = audiosep.Separator(network, FakeEncoder(16), "cpu", "fp32", engine="openvino")
+    for _ in range(2):
+        stream = separator.stream("piano", sample_rate=separator.sample_rate, channels=1, latency=0.2)
+        stream.push(mixture(1.0, separator.sample_rate, 1))
+    assert len(compiled) == 1
+    assert compiled[0].model.config.refinements == 0
 
 
 def test_half_precision_is_refused_as_on_the_cpu(mini_folder: Path) -> None:

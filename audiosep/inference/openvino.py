@@ -9,6 +9,7 @@ import importlib
 import threading
 import warnings
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -52,9 +53,14 @@ class OpenVinoModel(GraphModel):
 
     def quick(self) -> SeparationModel:
         """See `SeparationModel.quick`."""
+        return self if self._quicker is None else self._quicker
+
+    @cached_property
+    def _quicker(self) -> OpenVinoModel | None:
+        """The quick form, kept with what it has compiled; None where that is this model itself."""
         model = self._graphs[False].model
         once = model.quick()
-        return self if once is model else OpenVinoModel(once, self._precision)
+        return None if once is model else OpenVinoModel(once, self._precision)
 
     def computed(self, stems: bool, power: Tensor, *queries: Tensor) -> dict[str, Tensor]:
         """See `GraphModel.computed`; compiles the network at first."""
