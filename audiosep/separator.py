@@ -37,6 +37,7 @@ from audiosep.inference.parallel import check_jobs
 from audiosep.inference.routed_stream import AnyStream, Part, RoutedStream
 from audiosep.inference.stream import Stream
 from audiosep.inference.windows import Windows
+from audiosep.models.refinement import Heard
 from audiosep.models.separation_model import SeparationModel
 from audiosep.output.batch import run_batch
 from audiosep.output.batch_report import BatchReport, Watch
@@ -388,7 +389,7 @@ class Separator:
         found = describe_recording(
             recording,
             chosen,
-            self._open().hear,
+            self.hear,
             self.sample_rate,
             most=most,
             separate=None if quick else separate,
@@ -843,6 +844,20 @@ class Separator:
             check_capable(query, self.capabilities, self.name)
         anchors = {} if read is None else find_anchors(items, read, self)
         return resolve(items, encoder, sample_rate, self.prototypes, self.own_names(items), anchors)
+
+    def hear(self, windows: Tensor) -> Heard | None:
+        """What the model's listener hears in recordings, whatever the engine.
+
+        Args:
+            windows: (windows, channels, samples) at the model's rate.
+
+        Returns:
+            What is heard in each, on the CPU; None for a model without a listener.
+
+        Raises:
+            ModelError: the separator is closed.
+        """
+        return self._open().hear(windows)
 
     def own_names(self, queries: Queries) -> dict[str, OwnSound]:
         """The user's own sounds that queries and their negatives name.

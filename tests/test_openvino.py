@@ -16,6 +16,7 @@ from doubles import FakeEncoder
 from test_hybrid import SMALL
 
 import audiosep
+from audiosep import Sounds
 from audiosep.errors import InputError, ModelError
 from audiosep.inference import openvino
 from audiosep.inference.openvino import OpenVinoModel
@@ -101,6 +102,20 @@ def test_streams_of_short_latency_compile_once(monkeypatch: pytest.MonkeyPatch, 
         stream.push(mixture(1.0, separator.sample_rate, 1))
     assert len(compiled) == 1
     assert compiled[0].model.config.refinements == 0
+
+
+def test_own_names_are_heard_as_by_torch(tmp_path: Path, mixture: Mixture) -> None:
+    network, sounds = Hybrid(replace(SMALL, tags=True)).eval(), Sounds(tmp_path / "sounds")
+    ours, theirs = (
+        audiosep.Separator(network, FakeEncoder(16), "cpu", "fp32", engine=engine, sounds=sounds)
+        for engine in ("openvino", "torch")
+    )
+    example = (mixture(1.0, ours.sample_rate, 1), ours.sample_rate)
+    (there,) = sounds.remember("kettle", example, theirs).examples
+    (here,) = sounds.remember("bell", example, ours).examples
+    assert len(here.tags) == network.config.listener.tags
+    assert torch.equal(here.tags, there.tags)
+    assert ours.own_names("kettle")["kettle"].examples[0].tags.any()
 
 
 def test_half_precision_is_refused_as_on_the_cpu(mini_folder: Path) -> None:

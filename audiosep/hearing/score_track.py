@@ -18,8 +18,8 @@ from torch import Tensor
 
 from audiosep.models.refinement import Heard
 
-Listen = Callable[[Tensor], Heard]
-"""(windows, channels, samples) at the model's rate -> what is heard in each, on the CPU."""
+Listen = Callable[[Tensor], Heard | None]
+"""(windows, channels, samples) at the model's rate -> what is heard in each, on the CPU; None without a listener."""
 
 WINDOW = 1.0  # seconds
 NOTHING = -20.0  # score of a silent window
@@ -98,7 +98,7 @@ class ScoreTrack:
     """Scores of sounds in a recording that arrives in blocks; value k is that of the window from k * hop on.
 
     Args:
-        listen: of the model.
+        listen: of the model, which has a listener.
         scores: of the sounds.
         rate: of the model, Hz.
         hop: seconds between two values.
@@ -157,7 +157,9 @@ class ScoreTrack:
         loudest = torch.maximum(windows.amax((1, 2)), -windows.amin((1, 2)))  # without a copy of what windows share
         sounding = torch.nonzero(loudest > _SILENT)[:, 0]
         for some in sounding.split(_BATCH) if len(sounding) else ():
-            values[some] = self._scores.of(self._listen(windows[some]))
+            heard = self._listen(windows[some])
+            assert heard is not None  # there are scores of what it hears
+            values[some] = self._scores.of(heard)
         return values.numpy()
 
     def _empty(self) -> NDArray[np.float32]:

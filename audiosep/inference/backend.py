@@ -169,18 +169,17 @@ class Backend:
         return own_threads and model.small_windows and torch.get_num_threads() > 1 and has_threads_here()
 
     @torch.inference_mode()
-    def hear(self, windows: Tensor) -> Heard:
+    def hear(self, windows: Tensor) -> Heard | None:
         """What the listener of the network hears in recordings, whatever the engine.
 
         Args:
             windows: (windows, channels, samples) at the model's rate.
 
         Returns:
-            What is heard in each, on the CPU.
+            What is heard in each, on the CPU; None for a network without a listener.
         """
         heard = self.network.heard(windows.to(self.device))
-        assert heard is not None  # callers know that it has one
-        return Heard(heard.embedding.float().cpu(), heard.tags.float().cpu())
+        return None if heard is None else Heard(heard.embedding.float().cpu(), heard.tags.float().cpu())
 
     def _windows_at_once(self, make_runner: Callable[[], WindowRunner], channels: int, size: int) -> int:
         """Windows that the device computes at once; measured for each new number of targets and channels."""

@@ -263,10 +263,9 @@ def _embedded(
     return EmbeddedExample(file, start, seconds, embedding, _tags(separator, embedded), audio)
 
 
-@torch.inference_mode()
 def _tags(separator: Separator, waveform: Tensor) -> Tensor:
-    heard = separator.model.heard(waveform[None, None].to(separator.device))
-    return torch.zeros(0) if heard is None else heard.tags[0].float().cpu().clone()
+    heard = separator.hear(waveform[None, None])
+    return torch.zeros(0) if heard is None else heard.tags[0].clone()
 
 
 def _encoder(separator: Separator) -> QueryEncoder:
