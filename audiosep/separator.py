@@ -646,11 +646,11 @@ class Separator:
             QueryError: a query that this model cannot take.
             ModelError: no stems where they are wanted, or the separator is closed.
         """
+        sample_rate = check_rate(sample_rate)
+        check_channels(channels)
         if queries is None and not self.model.stem_names:
             raise ModelError(f"{self.name} has no stems of its own; load a model that has them, such as 'mini'")
         resolved = None if queries is None else self._resolve(queries, sample_rate)
-        check_rate(sample_rate)
-        check_channels(channels)
         windows = None if latency is None else live_windows(self.model, sample_rate, latency, past)
         if thorough is None:
             thorough = latency is None or latency >= _THOROUGH

@@ -81,6 +81,14 @@ def test_equal_and_odd_rates_go_their_usual_way() -> None:
     assert isinstance(live_resampler(44_101, 32_000, 1), StreamResampler)
 
 
+@pytest.mark.parametrize("kind", [float, np.int32])
+def test_rates_of_other_kinds_are_whole_numbers(kind: type[float] | type[np.int32]) -> None:
+    x = noise(1, 100)
+    for make in (PolyphaseResampler, live_resampler):
+        out = make(kind(44_100), kind(16_000), 1).push(x)  # type: ignore[arg-type]
+        assert np.array_equal(out, make(44_100, 16_000, 1).push(x))
+
+
 def test_misuse_is_refused() -> None:
     with pytest.raises(InputError, match="4000 to 192000 Hz, got 3999"):
         live_resampler(3_999, 32_000, 1)

@@ -646,6 +646,19 @@ def test_more_of_the_past_costs_more_and_changes_little(separator: Separator, mi
         separator.stream("piano", sample_rate=16000, channels=2, latency=0.1, past=9)
 
 
+@pytest.mark.parametrize("latency", [None, 0.1])
+@pytest.mark.parametrize("rate", [16000, 44100])
+def test_a_rate_may_be_a_whole_number_of_any_kind(
+    separator: Separator, mixture: Mixture, rate: int, latency: float | None
+) -> None:
+    x = mixture(0.7, rate)
+    whole, *others = (
+        pushed(separator.stream("piano", sample_rate=kind(rate), channels=2, latency=latency), x, 5000)[0]
+        for kind in (int, float, np.int32)
+    )
+    assert all(np.array_equal(whole, other) for other in others)
+
+
 def test_stems_as_a_stream_and_torch_blocks(separator: Separator, mixture: Mixture) -> None:
     x = torch.from_numpy(mixture(1.0))
     stream = separator.stream(None, sample_rate=16000, channels=2)

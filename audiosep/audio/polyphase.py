@@ -41,7 +41,7 @@ class PolyphaseResampler:
     """
 
     def __init__(self, in_rate: int, out_rate: int, channels: int) -> None:
-        self.in_rate, self.out_rate = check_rate(in_rate), check_rate(out_rate)
+        self.in_rate, self.out_rate = in_rate, out_rate = check_rate(in_rate), check_rate(out_rate)
         self.channels = channels
         common = math.gcd(in_rate, out_rate)
         self._step, self._phases = in_rate // common, out_rate // common
@@ -119,7 +119,8 @@ def live_resampler(in_rate: int, out_rate: int, channels: int) -> StreamResample
         out_rate: as in `StreamResampler`.
         channels: as in `StreamResampler`.
     """
-    phases = out_rate // math.gcd(check_rate(in_rate), check_rate(out_rate))
+    in_rate, out_rate = check_rate(in_rate), check_rate(out_rate)
+    phases = out_rate // math.gcd(in_rate, out_rate)
     if in_rate == out_rate or phases * _taps(in_rate, out_rate) > _TABLE:
         return StreamResampler(in_rate, out_rate, channels)
     return PolyphaseResampler(in_rate, out_rate, channels)

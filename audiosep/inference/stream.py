@@ -90,7 +90,8 @@ class Stream:
         self.names = tuple(names)
         self._meter = meter
         self._explanations = dict(explanations or {})
-        self.sample_rate, self.channels = check_rate(sample_rate), check_channels(channels)
+        self.sample_rate = sample_rate = check_rate(sample_rate)
+        self.channels = check_channels(channels)
         self.model_rate, self.windows = model_rate, windows
         self.received = self.returned = 0
         self._finished = False
