@@ -556,6 +556,9 @@ class Separator:
             Cancelled: as `separate_files`.
         """
         check_jobs(jobs, self.device.type)
+        if not plan.tasks:  # there is no recording that spans could be of
+            plan.remove_leftovers()
+            return plan.report()
         read = None if queries is None else parts_of_plan(plan, as_queries(queries), output.track)
         request = self._request(queries, None, options, files=True, read=read)
         if isinstance(encoder := self.encoder, Releasable):

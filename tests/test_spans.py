@@ -96,6 +96,16 @@ def test_files_and_arrays_have_the_same_spans(
     assert np.array_equal(written.T, separator.separate(mix, query, sample_rate=16000)["x"])
 
 
+def test_spans_are_no_error_where_nothing_is_left_to_do(separator: Separator, mixture: Mixture, tmp_path: Path) -> None:
+    write_audio(tmp_path / "mix.wav", mixture(3.0, 16000, 2), 16000)
+    query, again = Query(spans=[(0.5, 1.0)], name="x"), OutputOptions(skip_existing=True)
+    for skipped in (0, 1):
+        report = separator.separate_files(tmp_path / "mix.wav", query, tmp_path / "out", output=again)
+        assert (len(report.skipped), len(report.failures)) == (skipped, 0)
+    missing = separator.separate_files(tmp_path / "none.wav", query, tmp_path / "out")
+    assert list(missing.failures) == [tmp_path / "none.wav"]
+
+
 def test_spans_that_cannot_be_heard_are_refused(separator: Separator, mixture: Mixture, tmp_path: Path) -> None:
     mix = mixture(2.0, 16000, 1)
     mix[:, 16000:] = 0

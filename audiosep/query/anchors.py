@@ -101,14 +101,14 @@ def parts_of_plan(plan: Plan, queries: Sequence[Query], track: str | None) -> Re
     """Reads parts of the recording of a plan; None where no query has spans of it.
 
     Args:
-        plan: of files.
+        plan: of one file or more.
         queries: that are asked of them.
         track: of the audio, as in `OutputOptions`.
 
     Raises:
         InputError: several recordings, or a pipe.
     """
-    if not any(query.anchored for query in queries) or not plan.tasks:
+    if not any(query.anchored for query in queries):
         return None
     if len(plan.tasks) > 1:
         raise InputError(f"spans are times of one recording, got {len(plan.tasks)}: separate them one by one")
