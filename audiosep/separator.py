@@ -30,7 +30,7 @@ from audiosep.hearing.description import Description
 from audiosep.hearing.replayable_recording import recording_of
 from audiosep.hearing.vocabulary import Vocabulary, vocabulary
 from audiosep.inference.backend import Backend
-from audiosep.inference.devices import check_torch_defaults, free_cache
+from audiosep.inference.devices import check_torch_defaults, free_cache, without_autocast
 from audiosep.inference.model_windows import live_windows
 from audiosep.inference.options import Engine, Options
 from audiosep.inference.parallel import check_jobs
@@ -334,6 +334,7 @@ class Separator:
         request = self._request(None, None, options)
         return self._run(load_mixture(mix, sample_rate, track), request, options, progress)
 
+    @without_autocast()
     def describe(
         self,
         mix: AudioFile | NDArray[Any] | Tensor,
@@ -410,6 +411,7 @@ class Separator:
         # Of the vocabulary one name says as much as all.
         self._candidates(_words(vocabulary().names[:1] if candidates is None else candidates), None, self.sample_rate)
 
+    @without_autocast()
     def _candidates(self, queries: Sequence[Query], known: Vocabulary | None, sample_rate: int) -> Candidates:
         """Queries as the tagger scores them; `known` where they are the names of the vocabulary.
 
@@ -679,6 +681,7 @@ class Separator:
         engine = "" if self.engine == "torch" else f" by {self.engine}"
         logger.info("%s on %s in %s%s", self.name, self.device, self.precision, engine)
 
+    @without_autocast()
     def _open_stream(
         self,
         resolved: Resolved | None,

@@ -43,6 +43,7 @@ from audiosep.query.query import as_queries
 from audiosep.query.resolve import resolve, unique_names
 from audiosep.query.work_digest import described
 from audiosep.separator import Separator
+from audiosep.weights import catalogue
 from audiosep.weights.checkpoint import save_model
 
 RATES = (8000, 16000, 22050, 44100, 48000)
@@ -780,6 +781,50 @@ def test_devices_and_precisions(caplog: pytest.LogCaptureFixture) -> None:
         pick_precision("int4", cpu)
     with pytest.raises(InputError, match="fp16"):
         pick_precision("fp16", cpu)
+
+
+def within_autocast(work: Callable[[Separator], Any], folder: Path) -> tuple[Any, Any]:
+    """What a model that was just loaded gives, and the same within the caller's autocast to bf16."""
+    found = []
+    for enabled in (False, True):
+        separator = audiosep.load(folder, device="cpu", precision="fp32", sounds=False)
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            found.append(work(separator))
+    return found[0], found[1]
+
+
+def test_fp32_is_kept_within_the_callers_autocast(mini_folder: Path, mixture: Mixture, tmp_path: Path) -> None:
+    x = mixture(2.0, 32000)
+    query = Query("piano", negative=Query(audio=(mixture(1.0, 32000, 1, seed=1), 32000)))
+
+    def separated(separator: Separator) -> dict[str, Any]:
+        stream = separator.stream(query, sample_rate=32000, channels=2, latency=0.2)
+        live = np.concatenate([stream.push(x), stream.finish()], -1)
+        return {**separator.separate(x, query, sample_rate=32000), "live": live}
+
+    def remembered(separator: Separator) -> dict[str, Tensor]:
+        sound = Sounds(tmp_path / str(id(separator))).remember("bell", (x, 32000), separator)
+        return {"example": sound.examples[0].embedding, "probe": sound.listening.probe}
+
+    for work in (separated, remembered):
+        expected, found = within_autocast(work, mini_folder)
+        assert {name: difference(found[name], expected[name]) for name in expected} == dict.fromkeys(expected, 0.0)
+    with torch.autocast("cpu", torch.bfloat16), running(torch.device("cpu"), "fp32"):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
+
+
+@pytest.mark.skipif(not catalogue.installed("mini"), reason="this checkout has no weights")
+def test_the_embedded_model_keeps_fp32_within_the_callers_autocast() -> None:
+    x, rate = read_audio(Path(__file__).parents[1] / "examples" / "audio" / "speech.flac", seconds=2)
+
+    def all_of_it(separator: Separator) -> tuple[Any, ...]:
+        out = separator.separate(x, "speech", sample_rate=rate)
+        curve = out.activity["speech"].presence
+        described = separator.describe(x, sample_rate=rate, quick=True)
+        return out["speech"].tobytes(), curve.tobytes(), out.presence, described
+
+    expected, found = within_autocast(all_of_it, catalogue.locate("mini"))
+    assert found == expected
 
 
 @pytest.mark.parametrize(

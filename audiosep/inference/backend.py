@@ -13,7 +13,13 @@ from torch import Tensor
 
 from audiosep.errors import InputError, ModelError
 from audiosep.hearing.activity import ActivityMeter
-from audiosep.inference.devices import check_torch_defaults, pick_device, pick_precision, windows_at_once
+from audiosep.inference.devices import (
+    check_torch_defaults,
+    pick_device,
+    pick_precision,
+    windows_at_once,
+    without_autocast,
+)
 from audiosep.inference.explanation import Explanation
 from audiosep.inference.forks import allow_forks
 from audiosep.inference.low_precision import bf16_problem
@@ -168,6 +174,7 @@ class Backend:
         own_threads = self.device.type == "cpu" and self.engine == "torch"
         return own_threads and model.small_windows and torch.get_num_threads() > 1 and has_threads_here()
 
+    @without_autocast()
     @torch.inference_mode()
     def hear(self, windows: Tensor) -> Heard | None:
         """What the listener of the network hears in recordings, whatever the engine.

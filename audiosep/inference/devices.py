@@ -120,8 +120,18 @@ def running(device: torch.device, precision: str) -> Iterator[None]:
             stack.enter_context(
                 torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=tf32)
             )
-        if precision != "fp32":
-            stack.enter_context(torch.autocast(device.type, PRECISIONS[precision]))
+        # In fp32, too: the caller may be within another precision.
+        stack.enter_context(torch.autocast(device.type, PRECISIONS[precision], enabled=precision != "fp32"))
+        yield
+
+
+@contextlib.contextmanager
+def without_autocast() -> Iterator[None]:
+    """Context or decorator for what is computed in fp32, and perhaps kept, also within the caller's autocast."""
+    with contextlib.ExitStack() as stack:
+        for kind in ("cpu", "cuda", "mps"):
+            if torch.is_autocast_enabled(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
         yield
 
 

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from audiosep.inference.devices import without_autocast
 from audiosep.inference.openmp import threads_may_vary
 
 _MOST_ERROR = 0.03  # of the largest value; bf16 has 8 bits: 0.004 for each number
@@ -43,7 +44,8 @@ def bf16_is_right(device: str) -> bool:
     draw = torch.Generator().manual_seed(0)
     x, weight = (torch.randn(size, generator=draw).to(device) for size in ((1, 32, 48, 48), (32, 32, 3, 3)))
     with torch.inference_mode():
-        right = _layers(x, weight)
+        with without_autocast():
+            right = _layers(x, weight)
         with torch.autocast(device, torch.bfloat16):
             tried = _layers(x, weight)
         pairs = zip(tried, right, strict=True)

@@ -29,6 +29,7 @@ from audiosep.audio.resampling import StreamResampler
 from audiosep.audio.samples import Array
 from audiosep.errors import InputError, counted
 from audiosep.hearing.activity import Activity, ActivityMeter
+from audiosep.inference.devices import without_autocast
 from audiosep.inference.explanation import Explanation
 from audiosep.inference.overlap_add import OverlapAdd, Shifts
 from audiosep.inference.window_runner import WindowRunner
@@ -128,6 +129,7 @@ class Stream:
         return {name: replace(known, ways=weights.get(name, {})) for name, known in self._explanations.items()}
 
     @property
+    @without_autocast()
     def activity(self) -> dict[str, Activity]:
         """Target name -> when it sounds, once the stream has ended; empty for live streams."""
         if self._meter is None or not self._finished:
@@ -186,7 +188,7 @@ class Stream:
         """
         self._failed = True
         while True:
-            with self._runner.threads():
+            with self._runner.threads(), without_autocast():
                 piece = next(pieces, None)
             if piece is None:
                 break

@@ -21,6 +21,7 @@ from audiosep.audio.samples import Array
 from audiosep.audio.spool import content_of, place_of
 from audiosep.audio.synthetic import tone_and_noise
 from audiosep.errors import AudioError, AudioSepError, InputError, ModelError, QueryError, counted
+from audiosep.inference.devices import without_autocast
 from audiosep.query.encoder import SAME, QueryEncoder, encoder_probe
 from audiosep.query.example import Example, example_audio, excerpt
 from audiosep.query.prototypes import Prototypes, Recalled
@@ -127,6 +128,7 @@ class OwnSound:
 _listenings: WeakKeyDictionary[QueryEncoder, Listening] = WeakKeyDictionary()
 
 
+@without_autocast()
 @torch.inference_mode()
 def listening_of(separator: Separator) -> Listening:
     """What a separator's encoder and tagger make of a fixed sound and text.
@@ -247,6 +249,7 @@ def _at_rate(waveform: Tensor, rate: int, separator: Separator) -> Tensor:
     return torch.from_numpy(resample(waveform[None].numpy(), rate, separator.sample_rate))[0]
 
 
+@without_autocast()
 @torch.inference_mode()
 def _embedded(
     separator: Separator, waveform: Tensor, file: str, start: float, seconds: float, keep_audio: bool

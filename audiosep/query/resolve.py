@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from audiosep.errors import QueryError
+from audiosep.inference.devices import without_autocast
 from audiosep.inference.explanation import Explanation
 from audiosep.inference.options import Quality
 from audiosep.models.query_ways import Ways
@@ -63,6 +64,7 @@ class Resolved:
         return tuple(None if recalled is None else recalled.ways(quality, stems) for recalled in self.recalled)
 
 
+@without_autocast()
 def resolve(
     queries: str | Query | Sequence[str | Query],
     encoder: QueryEncoder,
