@@ -25,6 +25,7 @@ from audiosep.models.mask_graph import ConvTransform
 from audiosep.models.mobilenet import MobileNetConfig
 from audiosep.models.resunet import ResUNet30, ResUNet30Config
 from audiosep.models.stft import istft, stft
+from audiosep.query.query import Query
 from audiosep.separator import Separator
 
 runtime = pytest.importorskip("onnxruntime")
@@ -153,6 +154,13 @@ def test_the_metadata_says_what_a_program_needs(exported: tuple[Separator, Expor
     if kind != "stems":
         assert separator.encoder is not None
         assert np.allclose(about["queries"]["dog"], separator.encoder.text(["dog"])[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("query", ["piano", Query("piano")])
+def test_a_single_query_is_one(tmp_path: Path, query: str | Query) -> None:
+    done = export(hybrid(), tmp_path / "m.onnx", queries=query)
+    about = json.loads(runtime.InferenceSession(done.path).get_modelmeta().custom_metadata_map["audiosep"])
+    assert list(about["queries"]) == ["piano"]
 
 
 def test_what_cannot_be_exported_is_refused(tmp_path: Path) -> None:

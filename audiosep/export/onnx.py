@@ -28,9 +28,9 @@ from audiosep.errors import DependencyError, InputError, ModelError, install_ext
 from audiosep.models.families import family_of
 from audiosep.models.mask_graph import GraphModel, MaskGraph, WaveformGraph
 from audiosep.models.separation_model import SeparationModel
-from audiosep.query.query import Query
+from audiosep.query.query import as_queries
 from audiosep.query.resolve import resolve
-from audiosep.separator import Separator
+from audiosep.separator import Queries, Separator
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ def export(
     *,
     transforms: Transforms = "outside",
     stems: bool = False,
-    queries: Sequence[str | Query] = (),
+    queries: Queries = (),
     overwrite: bool = False,
 ) -> Exported:
     """Write a separator's network as an ONNX file, after comparing it with the network in ONNX Runtime.
@@ -76,7 +76,7 @@ def export(
         path: the file to write; it appears whole or not at all.
         transforms: whether the STFT and its inverse are in the file.
         stems: the fixed stems instead of the query path.
-        queries: whose embeddings are put into the metadata, so that a program needs no text encoder for them.
+        queries: one or several; their embeddings are put into the metadata, so that a program needs no text encoder.
         overwrite: whether an existing file may be replaced.
 
     Raises:
@@ -233,18 +233,15 @@ _AXES = {
 }
 
 
-def _metadata(
-    separator: Separator, graph: MaskGraph, transforms: Transforms, queries: Sequence[str | Query]
-) -> dict[str, Any]:
+def _metadata(separator: Separator, graph: MaskGraph, transforms: Transforms, queries: Queries) -> dict[str, Any]:
     """What a program needs to know; lengths in samples."""
     model = graph.model
     known: dict[str, list[float]] = {}
     if queries:
         if separator.encoder is None or graph.stems:
             raise InputError("only the query path of a model with a query encoder takes queries")
-        resolved = resolve(
-            list(queries), separator.encoder, prototypes=separator.prototypes, own=separator.own_names(list(queries))
-        )
+        items = as_queries(queries)
+        resolved = resolve(items, separator.encoder, prototypes=separator.prototypes, own=separator.own_names(items))
         known = dict(zip(resolved.names, resolved.embeddings.tolist(), strict=True))
     return {
         "format": 1,
