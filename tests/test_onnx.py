@@ -173,6 +173,8 @@ def test_what_cannot_be_exported_is_refused(tmp_path: Path) -> None:
         export(resunet(), path, transforms="beside")
     with pytest.raises(InputError, match="queries"):
         export(hybrid(), path, stems=True, queries=["piano"])
+    with pytest.raises(InputError, match="as a query of its own"):
+        export(hybrid(), path, queries=[Query("piano", negative="dog")])
     assert not any(tmp_path.iterdir())
     path.write_text("mine")
     with pytest.raises(InputError, match="exists"):

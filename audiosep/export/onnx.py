@@ -241,6 +241,11 @@ def _metadata(separator: Separator, graph: MaskGraph, transforms: Transforms, qu
         if separator.encoder is None or graph.stems:
             raise InputError("only the query path of a model with a query encoder takes queries")
         items = as_queries(queries)
+        if any(query.negatives for query in items):
+            raise InputError(
+                "queries are exported without negatives, which are an input of the file: export what is to be kept out "
+                "as a query of its own, and pass its embedding as negative"
+            )
         resolved = resolve(items, separator.encoder, prototypes=separator.prototypes, own=separator.own_names(items))
         known = dict(zip(resolved.names, resolved.embeddings.tolist(), strict=True))
     return {
