@@ -398,6 +398,8 @@ def test_presence(separator: Separator, encoder: FakeEncoder, mixture: Mixture) 
         ({"voice": "singing"}, "name='Fido'"),
         (Path("dog.wav"), "audio='dog.wav'"),
         (Query("a bell", negative=["rain", "Bell"]), "asked for and kept out"),
+        (Query("a bell", negative=Query("rain", negative="wind")), "no negative of its own: name all"),
+        (Query("a bell", negative=["wind", Query("rain", weight=2)]), "no weight of its own: give the weight to"),
         (HeardSound("dog barking", 0.9, ()), "by its words, 'dog barking'"),
         (1, "text or an audiosep.Query"),
     ],

@@ -33,7 +33,7 @@ class Query:
         audio: an example of the sound: a path, an opened file, which is read at once, the bytes of one, an array of
             shape (samples,) or (channels, samples) at the sample rate of the mixture, or (array, sample rate in Hz).
         embedding: (dimension,) computed elsewhere in the model's query space.
-        negative: what to keep out: words, a Query, or several of them.
+        negative: what to keep out: words, a Query without a negative or weight of its own, or several of them.
         weight: how strongly `negative` counts, >= 0.
         name: label of the output; by default the text, or the stem of the audio file.
         spans: where the sound can be heard in the recording itself, pairs of seconds: what sounds there is the
@@ -115,6 +115,10 @@ class Query:
         queries = tuple(as_queries(items))
         if any(query.anchored for query in queries):
             raise QueryError("a negative has no spans of its own: give the query negative_spans=[(10, 12)]")
+        if any(query.negative for query in queries):
+            raise QueryError("a negative has no negative of its own: name all that is to be kept out in one list")
+        if any(query.weight != Query.weight for query in queries):
+            raise QueryError("a negative has no weight of its own: give the weight to the query, for all its negatives")
         if self.text is not None and fold_name(self.text) in {fold_name(one.text) for one in queries if one.text}:
             raise QueryError(f"{self.text!r} is asked for and kept out at once: leave it out of the negatives (--not)")
         return queries
