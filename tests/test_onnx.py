@@ -169,6 +169,10 @@ def test_what_cannot_be_exported_is_refused(tmp_path: Path) -> None:
         export(Separator(TinyModel(), FakeEncoder(), device="cpu"), path)
     with pytest.raises(ModelError, match="stems"):
         export(resunet(), path, stems=True)
+    network, encoder = resunet().model, FakeEncoder(16)
+    beside = Separator(network, encoder, device="cpu", precision="fp32", specialist=hybrid())
+    with pytest.raises(InputError, match="those of small: export the model of the stems itself"):
+        export(beside, path, stems=True)
     with pytest.raises(InputError, match="transforms"):
         export(resunet(), path, transforms="beside")
     with pytest.raises(InputError, match="queries"):

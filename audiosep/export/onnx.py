@@ -80,7 +80,8 @@ def export(
         overwrite: whether an existing file may be replaced.
 
     Raises:
-        InputError: the file exists, the separator is not on the CPU, or an unknown option.
+        InputError: the file exists, the separator is not on the CPU, stems of a specialist are wanted, queries have
+            negatives, or an unknown option.
         ModelError: a network that cannot be exported, or whose exported form computes something else.
         DependencyError: onnx or onnxruntime is not installed.
     """
@@ -91,7 +92,9 @@ def export(
         raise InputError(f"{path} exists already: name another file, or overwrite=True")
     if (separator.device.type, separator.engine) != ("cpu", "torch"):
         raise InputError("networks are exported by torch from the CPU: load the model with device='cpu'")
-    if stems and "stems" not in separator.capabilities:
+    if stems and separator.specialist is not None:
+        raise InputError(f"its stems are those of {separator.specialist.name}: export the model of the stems itself")
+    if stems and not separator.model.stem_names:
         raise ModelError(f"{separator.name} has no fixed stems; load a model that has them, such as 'mini'")
     onnx, runtime = _package("onnx"), _package("onnxruntime")
     graph = MaskGraph(separator.model, stems=stems)
