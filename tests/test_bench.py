@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -392,6 +393,26 @@ def test_measurements_as_text_json_and_picture(tmp_path: Path) -> None:
     draw([measured, bare], tmp_path / "p.png")
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
     assert {"cpu", "versions", "threads", "load", "variables"} <= set(conditions())
+
+
+def test_different_work_has_rows_of_its_own() -> None:
+    def row(threads: int, **case: object) -> Measurement:
+        whole = measurement()
+        facts = replace(whole.facts, threads=threads)
+        peers = tuple(replace(whole.against[0], reference=name) for name in ("a:b", "other"))
+        return replace(whole, case=replace(whole.case, **case), facts=facts, against=peers)  # type: ignore[arg-type]
+
+    places = ("x/one/mix.wav", "x/two/mix.wav", "song.wav")
+    found = table.rows([row(1, recording=place) for place in places])
+    assert {(one.system, one.recording) for one in found if one.system in ("a:b", "other")} == {
+        (system, place) for system in ("a:b", "other") for place in ("one/mix.wav", "two/mix.wav", "song.wav")
+    }
+    found = table.rows([row(1), row(2), row(1, quality="best"), row(1)])
+    ours = ["small, balanced, cpu torch fp32, 1 thread", "small, balanced, cpu torch fp32, 2 threads"]
+    peers = ["a:b, 1 thread", "a:b, 2 threads", "other, balanced, 1 thread", "other, balanced, 2 threads"]
+    best = ["small, best, cpu torch fp32, 1 thread", "other, best, 1 thread"]
+    assert sorted(one.system for one in found) == sorted([*ours, *peers, *best])
+    assert len(table.rows([row(1, queries=("piano",)), row(1, queries=("dog",))])) == 6
 
 
 @pytest.fixture

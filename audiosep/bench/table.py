@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
 from audiosep.bench.suite import Measurement
 from audiosep.errors import counted
+from audiosep.evaluation.functions import names_callable
 
 HEAD = ("system", "task", "recording", "separate, s", "times real time", "peak memory, MB", "SI-SDR, dB")
 
@@ -20,7 +21,7 @@ class TableRow:
     Attributes:
         system: the model and how it computes, or "module:callable".
         task: as `Measurement.task`.
-        recording: its name, or the length of the test sound.
+        recording: the end of its path, or the length of the test sound.
         audio_seconds: length of the recording.
         separate: seconds of separating it in memory.
         peak_memory_mb: as `Findings.peak_memory_mb`.
@@ -49,18 +50,46 @@ class TableRow:
 
 def rows(measurements: Sequence[Measurement]) -> list[TableRow]:
     """A row for each case and for everything it was compared with; equal work has one row."""
-    found: dict[tuple[str, str, str], TableRow] = {}
+    found: dict[Hashable, TableRow] = {}
+    names = _short_names({one.case.recording for one in measurements if one.case.recording is not None})
     for measured in measurements:
-        place, seconds = measured.case.recording, measured.facts.audio_seconds
-        recording = f"{seconds:g} s of test sound" if place is None else Path(place).name
-        systems = [(system_label(measured), measured.separate, measured.findings)]
-        systems += [(peer.reference, peer.separate, peer.findings) for peer in measured.against]
-        for system, separate, findings in systems:
+        case, seconds = measured.case, measured.facts.audio_seconds
+        recording = f"{seconds:g} s of test sound" if case.recording is None else names[case.recording]
+        systems = [(case.model, system_label(measured), measured.separate, measured.findings)]
+        systems += [
+            (peer.reference, _peer_label(peer.reference, measured, measurements), peer.separate, peer.findings)
+            for peer in measured.against
+        ]
+        for model, system, separate, findings in systems:
             quality = statistics.fmean(findings.si_sdr.values()) if findings.si_sdr else None
             memory = findings.peak_memory_mb
             row = TableRow(system, measured.task, recording, seconds, separate.median, memory, quality)
-            found.setdefault((system, measured.task, recording), row)
+            found.setdefault((model, system, case.queries, recording), row)
     return sorted(found.values(), key=lambda row: (row.task, row.recording))
+
+
+def _peer_label(reference: str, measured: Measurement, measurements: Sequence[Measurement]) -> str:
+    """What a case was compared with, and how it computed where that differs between the cases."""
+    parts = [reference]
+    if not names_callable(reference):  # a callable knows neither
+        if measured.case.queries is not None and len({one.case.quality for one in measurements}) > 1:
+            parts.append(measured.case.quality)
+        if len({one.facts.device for one in measurements}) > 1:
+            parts.append(measured.facts.device)
+    if len({one.facts.threads for one in measurements}) > 1:
+        parts.append(counted(measured.facts.threads, "thread"))
+    return ", ".join(parts)
+
+
+def _short_names(places: Set[str]) -> dict[str, str]:
+    """Path -> as many of its last parts as tell it from the others."""
+    found = {}
+    for place in places:
+        parts = Path(place).parts
+        others = [Path(other).parts for other in places - {place}]
+        count = next((n for n in range(1, len(parts)) if all(other[-n:] != parts[-n:] for other in others)), len(parts))
+        found[place] = str(Path(*parts[-count:]))
+    return found
 
 
 def system_label(measured: Measurement) -> str:
