@@ -8,6 +8,9 @@ Silence (a mean square below `SILENCE`, less than one step of 16-bit audio):
 - a silent reference has no ratio: NaN, which `torch.nanmean` leaves out;
 - a silent estimate of an audible reference has an SNR and SDR of 0 dB by formula, and the lowest SI-SDR, -100 dB;
 - results are limited to -100 ... 100 dB, so that a perfect estimate is a finite number.
+
+An estimate with NaN or infinity has no meaningful result, and a mean that leaves NaN out would not count it: callers
+refuse it before.
 """
 
 from __future__ import annotations

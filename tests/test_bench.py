@@ -297,6 +297,20 @@ def test_scores_are_those_of_the_targets_with_a_true_sound(song_folder: Path) ->
             scores({"vocals": wrong}, 32000, references)
     with pytest.raises(InputError, match="at 44100 Hz"):
         scores({"vocals": mix}, 44100, references)
+    for bad in (np.nan, np.inf):
+        with pytest.raises(InputError, match="x:y gives NaN or infinity for 'vocals'"):
+            scores({"vocals": bad * mix}, 32000, references, "x:y")
+
+
+def broken(mix: np.ndarray, queries: list[str] | None, sample_rate: int) -> dict[str, np.ndarray]:
+    return {"vocals": np.full_like(mix, np.nan)}
+
+
+def test_what_is_compared_with_is_named_where_it_gives_no_sound(song_folder: Path) -> None:
+    other = OtherImplementation(Case("test_bench:broken", queries=None, recording=str(song_folder), threads=1))
+    other.run()
+    with pytest.raises(InputError, match="test_bench:broken gives NaN"):
+        other.findings()
 
 
 def test_peers_beside_each_other(

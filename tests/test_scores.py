@@ -7,7 +7,7 @@ import pytest
 import sounds
 import torch
 
-from audiosep.errors import ConfigError, DependencyError
+from audiosep.errors import ConfigError, DependencyError, InputError
 from audiosep.evaluation.benchmarks import Scene, Target
 from audiosep.evaluation.external_scores import bss_eval, bss_eval_v4, museval_metrics, speech
 from audiosep.evaluation.measures import GROUPS, MEASURES
@@ -146,6 +146,16 @@ def test_silence_is_documented_behaviour() -> None:
     assert mixture["leak"] == -100  # nothing is left in the residual at all
     nothing = Scorer().score(x.astype(np.float32), TARGET, scene(0 * s, x))
     assert set(nothing) == {"level"}
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_an_estimate_that_is_not_finite_is_an_error(bad: float) -> None:
+    """Its measures would be left out, and the mean of the other clips would be better than it."""
+    e, s, x = signals()
+    e[0, 100] = bad
+    for target in (TARGET, Target("dog", Query("dog"))):
+        with pytest.raises(InputError, match=f"estimate of '{target.name}' holds NaN or infinity"):
+            Scorer().score(e.astype(np.float32), target, scene(s, x))
 
 
 def test_a_perfect_estimate_is_finite() -> None:

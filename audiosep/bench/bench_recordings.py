@@ -53,19 +53,23 @@ def find_recording(place: Path) -> BenchRecording:
     return BenchRecording(mixtures[0], {path.stem: path for path in files if path not in mixtures})
 
 
-def scores(targets: Mapping[str, Any], sample_rate: int, references: Mapping[str, Path]) -> dict[str, float]:
+def scores(
+    targets: Mapping[str, Any], sample_rate: int, references: Mapping[str, Path], system: str = "the model"
+) -> dict[str, float]:
     """SI-SDR of targets, one scale for all channels, as in `audiosep evaluate`.
 
     Args:
         targets: name -> (channels, samples).
         sample_rate: of them, Hz.
         references: name -> file of the true sound.
+        system: that separated them, for messages.
 
     Returns:
         Name -> dB, for the targets that have a reference which is not silent.
 
     Raises:
-        InputError: a reference has another length, rate or number of channels than the targets.
+        InputError: a reference has another length, rate or number of channels than the targets, or a target is not
+            finite.
     """
     found = {}
     for name in targets.keys() & references.keys():
@@ -76,6 +80,8 @@ def scores(targets: Mapping[str, Any], sample_rate: int, references: Mapping[str
                 f"{references[name]} has {_shape(true, rate)}, and the separated {name!r} has "
                 f"{_shape(estimate, sample_rate)}: give the true sound in the mixture's length, rate and channels"
             )
+        if not np.isfinite(estimate).all():
+            raise InputError(f"{system} gives NaN or infinity for {name!r}: mend it, or leave it out")
         ratio = float(metrics.si_sdr(torch.from_numpy(estimate.ravel()), torch.from_numpy(true.ravel())))
         if not np.isnan(ratio):
             found[name] = ratio

@@ -32,6 +32,7 @@ class OtherImplementation:
 
     def __init__(self, case: Case) -> None:
         use_threads(case.threads)
+        self._name = case.model
         self._call = find_callable(case.model)
         self._queries = None if case.queries is None else list(case.queries)
         self._folder = tempfile.TemporaryDirectory(prefix="audiosep-bench-")
@@ -57,7 +58,8 @@ class OtherImplementation:
         """Memory of all runs and quality of the last one."""
         peaks, references = memory_peaks(), self._recording.references
         named = isinstance(self._targets, Mapping)
-        return Findings(*peaks, scores(self._targets, self._rate, references) if named else {})
+        found = scores(self._targets, self._rate, references, self._name) if named else {}
+        return Findings(*peaks, found)
 
 
 def peer_case(case: Case, name: str) -> Case:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from audiosep import metrics
 from audiosep.audio.samples import Array
-from audiosep.errors import ConfigError
+from audiosep.errors import ConfigError, InputError
 from audiosep.evaluation.benchmarks import Scene, Target
 from audiosep.evaluation.external_scores import bss_eval, bss_eval_v4, import_package, museval_metrics, speech
 from audiosep.evaluation.measures import GROUPS
@@ -81,7 +81,12 @@ class Scorer:
 
         Returns:
             Measure -> number; undefined ones are left out.
+
+        Raises:
+            InputError: the estimate is not finite, which means over clips would not count.
         """
+        if not np.isfinite(estimate).all():
+            raise InputError(f"the estimate of {target.name!r} holds NaN or infinity: mend the system, or leave it out")
         e, x = _double(estimate), _double(scene.mix)
         suppression = float(metrics.suppression(_flat(e), _flat(x)))
         always = {"level": -suppression} | ({} if presence is None else {"presence": presence})
