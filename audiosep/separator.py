@@ -642,12 +642,13 @@ class Separator:
             latency: after which a sample must be ready, seconds; a shorter one costs more and separates less well.
                 None for the model's own windows. `Stream.latency` says what is reached, in samples.
             past: how far each window of a stream with a latency reaches into the past, seconds; None for as far as
-                there is time for. More costs more.
+                there is time for, and without a latency. More costs more.
             thorough: whether the model refines its estimate, as for recordings, or gives its quickest one; None for
                 refined unless the latency is below 0.3 s.
 
         Raises:
-            InputError: an impossible rate or number of channels, or a latency or past that the model cannot keep.
+            InputError: an impossible rate or number of channels, a latency or past that the model cannot keep, or a
+                past without a latency.
             QueryError: a query that this model cannot take.
             ModelError: no stems where they are wanted, or the separator is closed.
         """
@@ -657,6 +658,10 @@ class Separator:
             raise ModelError(f"{self.name} has no stems of its own; load a model that has them, such as 'mini'")
         resolved = None if queries is None else self._resolve(queries, sample_rate)
         windows = None if latency is None else live_windows(self.model, sample_rate, latency, past)
+        if latency is None and past is not None:
+            raise InputError(
+                f"past={past} is for streams with a latency: give one, such as latency=0.5, or leave it out"
+            )
         if thorough is None:
             thorough = latency is None or latency >= _THOROUGH
         return self._open_stream(

@@ -647,6 +647,21 @@ def test_more_of_the_past_costs_more_and_changes_little(separator: Separator, mi
         separator.stream("piano", sample_rate=16000, channels=2, latency=0.1, past=-1)
     with pytest.raises(InputError, match="into the past, got 9"):
         separator.stream("piano", sample_rate=16000, channels=2, latency=0.1, past=9)
+    with pytest.raises(InputError, match="into the past, got '1'"):
+        separator.stream("piano", sample_rate=16000, channels=2, latency=0.1, past="1")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"past=0\.2 is for streams with a latency"):
+        separator.stream("piano", sample_rate=16000, channels=2, past=0.2)
+
+
+def test_the_longest_past_that_is_told_is_kept(separator: Separator, mixture: Mixture) -> None:
+    x = mixture(1.0)
+    with pytest.raises(InputError, match="past must be 0 to") as told:
+        separator.stream("piano", sample_rate=16000, channels=2, latency=0.1, past=9)
+    most = float(str(told.value).split()[5])
+    stream = separator.stream("piano", sample_rate=16000, channels=2, latency=0.1, past=most)
+    assert pushed(stream, x, 500)[0].shape == (1, *x.shape)
+    with pytest.raises(InputError, match="past must be 0 to"):
+        separator.stream("piano", sample_rate=16000, channels=2, latency=0.1, past=most + 0.001)
 
 
 @pytest.mark.parametrize("latency", [None, 0.1])

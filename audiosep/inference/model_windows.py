@@ -50,11 +50,11 @@ def live_windows(model: SeparationModel, sample_rate: int, latency: float, past:
     least = resampling + 3 * model.hop / rate
     if not isinstance(latency, Real) or not least <= latency < math.inf:
         raise InputError(f"latency must be {least:.3f} s or more with this model at {sample_rate} Hz, got {latency!r}")
-    most = (model.window - 3 * model.hop) / rate
+    most = (model.window - 7 * model.hop) / rate  # beside it are the shortest latency and what is mirrored
     if past is None:
         past = (model.past if latency >= _LONG_PAST else model.context // 2) / rate
-    if not 0 <= past <= most:
-        raise InputError(f"past must be 0 to {most:.1f} s, the reach of its windows into the past, got {past}")
+    if not isinstance(past, Real) or not 0 <= past <= most:
+        raise InputError(f"past must be 0 to {most:.3f} s, the reach of its windows into the past, got {past!r}")
     return Windows.live(
         int((latency - resampling) * rate),
         round(past * rate),
