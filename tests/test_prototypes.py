@@ -15,6 +15,7 @@ from doubles import FakeEncoder
 
 from audiosep import Options, Query
 from audiosep.errors import ModelError
+from audiosep.inference import backend
 from audiosep.models.estimates import MixtureQueries, swapped
 from audiosep.models.hybrid import Hybrid
 from audiosep.models.hybrid_config import HybridConfig
@@ -472,6 +473,21 @@ def test_a_query_of_several_ways_beside_one_of_one_way(hybrid: Hybrid) -> None:
     assert both.weights[0].sum() == pytest.approx(1)
     torch.testing.assert_close(both.waveforms[:, :1], hybrid(mix, queries[:1], nothing[:1], [ways]).waveforms)
     torch.testing.assert_close(both.waveforms[:, 1:], hybrid(mix, queries[1:], nothing[1:]).waveforms)
+
+
+def test_windows_at_once_are_measured_for_each_number_of_ways(
+    hybrid: Hybrid, mixture: Mixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More ways need more memory."""
+    measured: list[object] = []
+    monkeypatch.setattr(backend, "windows_at_once", lambda device, *_: measured.append(device) or 1)
+    encoder = FakeEncoder(dimension=512)
+    recordings = Recordings(LABELS, F.normalize(torch.randn(5, 512), dim=-1), torch.randn(5, TAGS))
+    prototypes = Prototypes.of(recordings, encoder, torch.randn(TAGS, 512))
+    separator = Separator(hybrid, encoder, device="cpu", precision="fp32", prototypes=prototypes)
+    for quality, count in (("fast", 1), ("best", 2), ("balanced", 3), ("best", 3)):
+        separator.separate(mixture(0.2, 32000), "dog", sample_rate=32000, options=Options(quality=quality))
+        assert len(measured) == count
 
 
 def test_results_say_how_they_were_answered(hybrid: Hybrid, mixture: Mixture) -> None:

@@ -189,9 +189,9 @@ class Backend:
         return None if heard is None else Heard(heard.embedding.float().cpu(), heard.tags.float().cpu())
 
     def _windows_at_once(self, make_runner: Callable[[], WindowRunner], channels: int, size: int) -> int:
-        """Windows that the device computes at once; measured for each new number of targets and channels."""
+        """Windows that the device computes at once; measured for each new number of targets, ways and channels."""
         runner = make_runner()
-        key = (runner.count, sum(map(len, runner.way_weights)), runner.top, channels, size)
+        key = (runner.count, *runner.way_counts, runner.top, channels, size)
         if key not in self._windows_that_fit:
             window = torch.ones(1, channels, size)
             self._windows_that_fit[key] = windows_at_once(self.device, lambda: runner(window), _MOST_WINDOWS)

@@ -130,6 +130,11 @@ class WindowRunner:
         return contextlib.nullcontext() if self._beside is None else self._beside.left()
 
     @property
+    def way_counts(self) -> tuple[int, ...]:
+        """Of each target the number of its ways; 0 for one way."""
+        return tuple(0 if sums is None else len(sums) for sums in self._weights)
+
+    @property
     def way_weights(self) -> list[dict[str, float]]:
         """Of each target the names and weights of its ways, the mean over the windows so far.
 
