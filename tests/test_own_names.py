@@ -91,6 +91,14 @@ def test_a_name_is_answered_by_its_examples_and_other_texts_are_as_before(
     assert list(Sounds(sounds.path)) == ["my kettle"]
 
 
+def test_sounds_can_be_compared(sounds: Sounds, separator: Separator, clips: list[Path]) -> None:
+    one, other = sounds.remember("kettle", clips, separator), sounds["kettle"]
+    for part in (lambda sound: sound, lambda sound: sound.listening, lambda sound: sound.examples[0]):
+        assert part(one) == part(one)
+        assert part(one) != part(other)
+        assert part(one) in {part(one), part(other)}
+
+
 def test_results_say_that_the_name_is_the_users_own(sounds: Sounds, separator: Separator, clips: list[Path]) -> None:
     sounds.remember("dog", clips, separator)
     mix = np.random.default_rng(1).uniform(-0.5, 0.5, RATE).astype(np.float32)

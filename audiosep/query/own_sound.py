@@ -34,7 +34,7 @@ _SILENT = 1e-3  # peak
 _SHORT = 0.05  # seconds
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Listening:
     """What a model makes of a fixed sound and text, by which its weights are recognised.
 
@@ -56,7 +56,7 @@ class Listening:
         return bool(torch.stack(alike).min() >= SAME)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class EmbeddedExample:
     """One example of a sound.
 
@@ -79,7 +79,7 @@ class EmbeddedExample:
     digest: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class OwnSound:
     """A sound with a name of the user's own.
 
