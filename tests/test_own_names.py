@@ -183,6 +183,16 @@ def test_bad_examples_are_all_named_and_nothing_is_remembered(
     assert not sounds
 
 
+def test_an_array_needs_its_rate_and_a_message_lists_some_problems(sounds: Sounds, separator: Separator) -> None:
+    samples = np.full(RATE, 0.5, np.float32)
+    for array in (samples, torch.from_numpy(samples), samples[None]):
+        with pytest.raises(InputError, match=r"together with its sample rate: give \(array, 44100\)"):
+            sounds.remember("kettle", array, separator)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"because of 300 examples: .*example 20: .*; and 280 more$") as error:
+        sounds.remember("kettle", samples[:300].tolist(), separator)
+    assert len(str(error.value)) < 5000
+
+
 def test_a_damaged_model_is_no_fault_of_the_examples(
     sounds: Sounds, separator: Separator, clips: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 WORD = 0.5  # how much the name counts beside the examples, which are certain
 _SILENT = 1e-3  # peak
 _SHORT = 0.05  # seconds
+_TOLD = 20  # problems that a message lists
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,7 +159,7 @@ def hear(
 
     Raises:
         ModelError: the separator takes no examples of sounds, or its weights are damaged.
-        InputError: examples that are silent, too short or cannot be read; all of them are named.
+        InputError: examples that are silent, too short or cannot be read; up to twenty of them are named.
         AudioError: none of these could be read.
     """
     found: list[EmbeddedExample] = []
@@ -191,7 +192,9 @@ def hear(
             problems.append(reason if name in reason else f"{name}: {reason}")
             unread += isinstance(error, AudioError | OSError)
     if problems:
-        message = f"nothing was remembered, because of {counted(len(problems), 'example')}: " + "; ".join(problems)
+        left_out = [f"and {len(problems) - _TOLD} more"] if len(problems) > _TOLD else []
+        told = "; ".join([*problems[:_TOLD], *left_out])
+        message = f"nothing was remembered, because of {counted(len(problems), 'example')}: {told}"
         raise AudioError(message) if unread == len(problems) else InputError(message)
     return tuple(found)
 

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 import filelock
+import numpy as np
+from torch import Tensor
 
 from audiosep.atomic import linked, make_folder, remove_leftovers, write_bytes
 from audiosep.audio.inputs import is_file
@@ -116,8 +118,8 @@ class Sounds(Mapping[str, OwnSound]):
 
         Raises:
             QueryError: parts that are no spans.
-            InputError: no name, no example, or examples that are silent, too short or cannot be read: all are named,
-                and nothing is remembered.
+            InputError: no name, no example, an array without its rate, or examples that are silent, too short or cannot
+                be read: up to twenty are named, and nothing is remembered.
             ModelError: the model takes no examples, or the name has examples that only another model has heard.
             AudioSepError: the file cannot be written.
         """
@@ -297,6 +299,8 @@ def _parts(
     examples: Example | Sequence[Example], at: Sequence[tuple[float, float]]
 ) -> list[tuple[Example, tuple[float, float] | None]]:
     """Each example with the part that is meant."""
+    if isinstance(examples, np.ndarray | Tensor):  # of which each sample would be an example
+        raise InputError("an array is an example together with its sample rate: give (array, 44100), in Hz")
     single = is_file(examples) or (isinstance(examples, tuple) and len(examples) == 2 and isinstance(examples[1], Real))
     items: list[Example] = [examples] if single else list(examples)  # type: ignore[list-item,arg-type]
     if not items:
