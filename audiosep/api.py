@@ -17,7 +17,7 @@ from torch import Tensor
 from audiosep.audio.inputs import AudioFile
 from audiosep.audio.samples import Array
 from audiosep.errors import ConfigError, InputError, ModelError
-from audiosep.inference.devices import check_torch_defaults, pick_device, pick_precision
+from audiosep.inference.devices import check_torch_defaults, device_of_engine, pick_device, pick_precision
 from audiosep.inference.options import Engine, Options
 from audiosep.models.adapters import apply_adapter
 from audiosep.models.families import family_class
@@ -87,7 +87,7 @@ def load(
     own = _own_sounds(sounds)
     specialist = None
     if stems is not None:
-        place = "cpu" if engine == "openvino" and str(device) == "auto" else device
+        place = device_of_engine(device, engine)
         needs_fp32 = family_class(read_config(locate(stems))["family"]).needs_fp32
         specialist = load(stems, place, "auto" if needs_fp32 else precision, sounds=False)
     folder = locate(model)
@@ -278,7 +278,7 @@ def _loaded(model: str | Path | Separator, loading: LoadOptions) -> Separator:
         given["sounds"] = own_file() if given["sounds"] is True else Path(given["sounds"]).resolve()
     if given["stems"] is not None:
         given["stems"] = locate(given["stems"]).resolve()
-    device = pick_device("cpu" if given["engine"] == "openvino" and given["device"] == "auto" else given["device"])
+    device = pick_device(device_of_engine(given["device"], given["engine"]))
     given |= {"device": device, "precision": pick_precision(given["precision"], device)}
     key = (str(folder), *map(str, given.values()))
     with _lock:

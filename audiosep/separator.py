@@ -30,7 +30,7 @@ from audiosep.hearing.description import Description
 from audiosep.hearing.replayable_recording import recording_of
 from audiosep.hearing.vocabulary import Vocabulary, vocabulary
 from audiosep.inference.backend import Backend
-from audiosep.inference.devices import check_torch_defaults, free_cache, without_autocast
+from audiosep.inference.devices import check_torch_defaults, device_of_engine, free_cache, without_autocast
 from audiosep.inference.model_windows import live_windows
 from audiosep.inference.options import Engine, Options
 from audiosep.inference.parallel import check_jobs
@@ -192,7 +192,8 @@ class Separator:
             if self._encoder is not None:
                 self._encoder.to(after.device)
             if self.specialist is not None:
-                self.specialist.to(device)  # in the precision that it was made for; it goes back by itself
+                # In the precision that it was made for; it goes back by itself.
+                self.specialist.to(None if device is None else device_of_engine(device, before.engine))
         except BaseException:
             before.network.to(before.device)  # some of the weights may have been moved
             if self._encoder is not None:

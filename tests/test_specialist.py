@@ -165,6 +165,18 @@ def test_loading_and_closing(tiny_folder: Path, specialist_folder: Path, mixture
         separator.stems(mix, sample_rate=RATE)
 
 
+def test_the_specialist_goes_where_the_engine_of_the_model_computes(
+    mini: Separator, specialist: Separator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("openvino")
+    both = Separator(mini.model, mini.encoder, engine="openvino", precision="fp32", specialist=specialist)
+    places: list[object] = []
+    monkeypatch.setattr(specialist, "to", places.append)
+    for device in ("auto", "cpu", None):
+        both.to(device)
+    assert places == ["cpu", "cpu", None]
+
+
 def test_what_the_specialist_cannot_do_leaves_both_where_they_were(
     both: Separator, specialist: Separator, monkeypatch: pytest.MonkeyPatch
 ) -> None:

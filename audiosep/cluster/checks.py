@@ -7,7 +7,7 @@ from pathlib import Path
 
 from audiosep.cluster.workers import WorkerSettings
 from audiosep.errors import InputError
-from audiosep.inference.devices import pick_device, pick_precision
+from audiosep.inference.devices import device_of_engine, pick_device, pick_precision
 from audiosep.output.output_options import OutputOptions
 from audiosep.query.query import Query, unique_names
 from audiosep.query.sounds import Sounds
@@ -52,8 +52,7 @@ def check_here(settings: WorkerSettings) -> None:
         InputError: a device or precision that this machine has not, or none of the targets is to be written.
     """
     folders = [locate(model) for model in (settings.model, settings.stems) if model is not None]
-    on_cpu = settings.engine == "openvino" and settings.device == "auto"
-    pick_precision(settings.precision, pick_device("cpu" if on_cpu else settings.device))
+    pick_precision(settings.precision, pick_device(device_of_engine(settings.device, settings.engine)))
     labels = [query.label for query in settings.queries or ()]
     names = stated_stems(folders[-1]) if settings.queries is None else unique_names(labels)
     if names is not None:

@@ -15,6 +15,7 @@ from audiosep.errors import InputError, ModelError
 from audiosep.hearing.activity import ActivityMeter
 from audiosep.inference.devices import (
     check_torch_defaults,
+    device_of_engine,
     pick_device,
     pick_precision,
     windows_at_once,
@@ -65,10 +66,8 @@ class Backend:
     def __init__(self, network: SeparationModel, device: str | torch.device, precision: str, engine: Engine) -> None:
         if engine not in get_args(Engine):
             raise InputError(f"engine must be {' or '.join(get_args(Engine))}, got {engine!r}")
-        if engine == "openvino" and str(device) == "auto":
-            device = "cpu"
         self.network, self.engine = network.eval(), engine
-        self.device = pick_device(device)
+        self.device = pick_device(device_of_engine(device, engine))
         self.precision = pick_precision(precision, self.device, needs_fp32=network.needs_fp32)
         if self.precision == "bf16" and engine == "torch" and (problem := bf16_problem(self.device.type)):
             logger.warning("%s, so fp32 is used: precision='fp32' avoids the question", problem)

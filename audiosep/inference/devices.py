@@ -37,6 +37,16 @@ def check_torch_defaults() -> None:
         )
 
 
+def device_of_engine(device: str | torch.device, engine: Engine) -> str | torch.device:
+    """A device as it was asked for, but the CPU for "auto" with an engine that computes nowhere else.
+
+    Args:
+        device: "auto", or a device of torch.
+        engine: that computes on it.
+    """
+    return "cpu" if engine == "openvino" and str(device) == "auto" else device
+
+
 def pick_device(device: str | torch.device = "auto") -> torch.device:
     """The device of a name.
 
