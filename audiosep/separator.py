@@ -85,7 +85,8 @@ class Separator:
         prototypes: of the encoder, which text queries are answered with; None for the text alone.
         sounds: of the user's own, which queries of their names are answered with; None for none.
         specialist: another separator, whose stems are given instead of the model's, and which answers queries that name
-            one of them; live streams do without it. None for none.
+            one of them; live streams do without it. `to` and `close` are for both: one that another separator uses as
+            well is moved and closed for that, too. None for none.
         source: the folder that the model was loaded from, and the file of its adapter or None; None for others.
         files: those of `source`, as they were before the model was loaded; None where there are none.
 
@@ -205,7 +206,7 @@ class Separator:
         return self
 
     def close(self) -> None:
-        """Give the memory of the model and its encoder back.
+        """Give the memory of the model, its encoder and its specialist back.
 
         Using the separator afterwards raises ModelError; streams that are open keep the memory until they end.
         """
