@@ -366,6 +366,23 @@ def test_the_cache_of_texts_has_a_limit(encoder: FakeEncoder, monkeypatch: pytes
     assert encoder.texts == ["a", "b", "c", "b"]  # b was used longest ago when c came
 
 
+def test_a_text_that_another_thread_pushes_out_of_the_cache_is_still_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interrupted(FakeEncoder):
+        """Another thread asks for something else whenever "b" is embedded."""
+
+        def text(self, texts: Any) -> Tensor:
+            if "b" in texts:
+                with ThreadPoolExecutor(1) as pool:
+                    pool.submit(resolve, "c", self).result(timeout=60)
+            return super().text(texts)
+
+    encoder = Interrupted()
+    monkeypatch.setattr("audiosep.query.resolve._CACHE_SIZE", 1)
+    (expected,) = resolve("a", encoder).embeddings
+    assert torch.equal(resolve(["a", "b"], encoder).embeddings[0], expected)
+    assert encoder.texts == ["a", "c", "b"]
+
+
 def test_a_negative_is_as_long_as_its_weight(encoder: FakeEncoder) -> None:
     queries = [Query("piano", negative=["drums", "voice", "rain"], weight=0.7), Query("voice", negative="piano")]
     assert resolve(queries, encoder).negatives.norm(dim=1).tolist() == pytest.approx([0.7, 1.0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -28,6 +29,7 @@ from audiosep.query.query import Query, as_queries, unique_names
 from audiosep.query.stem_words import stem_of
 
 _CACHE_SIZE = 4096
+_lock = threading.Lock()  # of the caches
 # By encoder and not by its name, which two models may share.
 _caches: WeakKeyDictionary[QueryEncoder, OrderedDict[str, Tensor]] = WeakKeyDictionary()
 
@@ -165,18 +167,23 @@ def _embed(
 
 
 def _texts(texts: Sequence[str], encoder: QueryEncoder) -> dict[str, Tensor]:
-    """Embeddings of texts; the cache holds those of earlier calls."""
-    cache = _caches.setdefault(encoder, OrderedDict())
-    missing = [text for text in dict.fromkeys(texts) if text not in cache]
-    if missing:
-        for text, vector in zip(missing, encoder.text(missing).detach().float().cpu(), strict=True):
-            cache[text] = vector.clone()
-    found = {}
-    for text in texts:
-        found[text] = cache[text]
-        cache.move_to_end(text)
-    while len(cache) > _CACHE_SIZE:
-        cache.popitem(last=False)
+    """Embeddings of texts; the cache holds those of earlier calls.
+
+    Its lock is not held while texts are embedded: what was found is kept here, whatever other threads push out of it.
+    """
+    wanted = dict.fromkeys(texts)
+    with _lock:
+        cache = _caches.setdefault(encoder, OrderedDict())
+        found = {text: cache[text] for text in wanted if text in cache}
+    if missing := [text for text in wanted if text not in found]:
+        vectors = encoder.text(missing).detach().float().cpu()
+        found |= {text: vector.clone() for text, vector in zip(missing, vectors, strict=True)}
+    with _lock:
+        for text in wanted:
+            cache[text] = found[text]
+            cache.move_to_end(text)
+        while len(cache) > _CACHE_SIZE:
+            cache.popitem(last=False)
     return found
 
 
