@@ -398,7 +398,8 @@ def test_only_the_split_is_drawn_and_labels_evenly(corpus, tmp_path):
         replace(c, split="val" if c.id.endswith(("-0.wav", "-0.flac", "-0.opus")) else "train") for c in corpus.clips
     ]
     mixed = Corpus(clips, tmp_path, corpora.RATE)
-    config = replace(BASE, songs=0, mixed_songs=0, families={"event": 1.0}, label_seconds=1.0)
+    others = dict.fromkeys(("speech", "instrument", "music"), 0.0)
+    config = replace(BASE, songs=0, mixed_songs=0, families={"event": 1.0, **others}, label_seconds=1.0)
     counts: dict[str, int] = {}
     for step in range(60):
         for mixture in Sampler(mixed, config).plan(step).mixtures:
@@ -424,6 +425,26 @@ def test_labels_with_little_audio_are_drawn_less(tmp_path):
     counts = {name: first.count(name) for name in ("long", "enough", "short")}
     assert counts["long"] == pytest.approx(counts["enough"], rel=0.2)
     assert counts["short"] == pytest.approx(counts["enough"] / 4, rel=0.3)
+
+
+@pytest.mark.parametrize(
+    ("families", "drawn"),
+    [
+        (SamplingConfig().families, {"event": 0.40, "speech": 0.16, "singing": 0.07, "animals": 0.21}),
+        ({"event": 2.0, "speech": 0.0}, {"event": 2.0, "singing": 2.0, "animals": 2.0}),
+        ({"speech": 0.0}, {"event": 1.0, "singing": 1.0, "animals": 1.0}),
+    ],
+)
+def test_a_family_that_no_weight_names_is_drawn_as_often_as_the_others_on_average(tmp_path, families, drawn):
+    clips = []
+    for number, family in enumerate(("event", "speech", "singing", "animals")):
+        path = corpora.write(tmp_path / f"{family}.flac", corpora.wave(number, 2.0, corpora.RATE))
+        clips.append(Clip(family, str(path), f"label {family}", family=family, seconds=2.0))
+    sampler = Sampler(Corpus(clips, tmp_path / "cache", corpora.RATE), replace(BASE, mixtures=400, families=families))
+    first = [clips[mixture.sources[0].clip].family for mixture in sampler.plan(0).mixtures]
+    assert set(first) == set(drawn)
+    for family, weight in drawn.items():
+        assert first.count(family) / len(first) == pytest.approx(weight / sum(drawn.values()), abs=0.08)
 
 
 def test_batches_move_between_devices(corpus):

@@ -33,7 +33,8 @@ class Clip:
         start: where the clip starts in the file, seconds.
         seconds: length, seconds; 0 = to the end of the file.
         captions: texts that users could type for this sound, besides the label.
-        family: speech, event, ambience, vocal-effect, instrument, music or another name; the sampler balances families.
+        family: speech, singing, event, ambience, vocal-effect, instrument, music or another name; the sampler balances
+            families.
         stem: vocals, drums, bass or other when the clip is a stem of `song`.
         song: name of the song whose stems are sample-aligned.
         group: clips of one group stay in one split: name of a song, speaker, original recording or source.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -35,7 +35,8 @@ class SamplingConfig:
         longer: share of batches with half as many mixtures, twice as long.
         queries: most queries of one mixture, absent targets not counted.
         sources: weights of mixtures of 2, 3, 4 and 5 sources.
-        families: weight of each family; families that the corpus does not have are ignored.
+        families: weight of each family; 0 leaves one out, families that the corpus does not have are ignored, and one
+            that is not named has the mean of the weights of those that are.
         label_seconds: labels of a family have equal weight from this much audio on, proportionally less below it.
         songs: share of mixtures that are stems of one song.
         mixed_songs: share of mixtures that are stems of different songs.
@@ -64,6 +65,7 @@ class SamplingConfig:
             "speech": 0.16,
             "event": 0.40,
             "vocal-effect": 0.07,
+            "singing": 0.07,
             "ambience": 0.10,
             "instrument": 0.15,
             "music": 0.12,
@@ -133,8 +135,7 @@ class Sampler:
         self._song_names = [name for name, stems in sorted(self.songs.items()) if len(stems) > 1]
         self._pools = {family: [pools[family][label] for label in sorted(pools[family])] for family in sorted(pools)}
         self._label_weights = {family: self._weights(labels) for family, labels in self._pools.items()}
-        weights = np.array([config.families.get(family, 0.0) for family in self._pools])
-        self._family_weights = weights / weights.sum() if weights.any() else np.full(len(weights), 1 / len(weights))
+        self._family_weights = _family_weights(config.families, self._pools)
         counts = np.array(config.sources, float)
         self._counts = counts / counts.sum()
 
@@ -340,6 +341,15 @@ class Sampler:
             part = envelope[segment.start // block : (segment.start + segment.length) // block + 1]
             out.append(bool(part.mean() > max(_AUDIBLE_POWER, _AUDIBLE_LEVEL * envelope.mean())))
         return out
+
+
+def _family_weights(given: Mapping[str, float], families: Collection[str]) -> NDArray[np.float64]:
+    """The probability of each family of a corpus; equal ones where none has a weight."""
+    weighted = [given[family] for family in families if given.get(family)]
+    # A corpus may have families of its own: left out, none of their clips would ever be trained on.
+    usual = sum(weighted) / len(weighted) if weighted else 1.0
+    weights = np.array([given.get(family, usual) for family in families])
+    return weights / weights.sum() if weights.any() else np.full(len(weights), 1 / len(weights))
 
 
 def _needed(samples: int, speed: int, tempo: int = SPEED_STEP) -> int:
