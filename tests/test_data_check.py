@@ -155,6 +155,23 @@ def test_the_test_half_of_a_song_collection_stays_the_test_half(tmp_path):
     assert splits["test/c"] == "test"
 
 
+def test_copies_of_the_test_half_of_another_source_are_not_trained_on(tmp_path, capsys):
+    for number, name in enumerate(("songs/train/a/vocals", "songs/test/s1/vocals", "songs/test/s1/drums")):
+        corpora.write(tmp_path / f"{name}.wav", corpora.wave(number, 0.3, 16000))
+    for number in range(20):
+        corpora.write(tmp_path / f"mine/kettle/{number}.wav", corpora.wave(number + 10, 0.2 + 0.01 * number, 16000))
+    (tmp_path / "mine/a song").mkdir()
+    (tmp_path / "mine/a song/copy.wav").write_bytes((tmp_path / "songs/test/s1/vocals.wav").read_bytes())
+    manifest = tmp_path / "m.jsonl"
+    assert main(["data", "build", str(tmp_path / "songs"), str(tmp_path / "mine"), "-o", str(manifest)]) == 0
+    assert "not trained on: 1 clip in one group" in (said := capsys.readouterr()).err
+    assert "a song/copy.wav" in said.err
+    splits = {clip.id: clip.split for clip in read_manifest(manifest)}
+    assert splits["a song/copy.wav"] == splits["test/s1/vocals"] == "test"
+    assert splits["train/a/vocals"] == "train"
+    assert main(["data", "check", str(manifest), "--quiet"]) == 0
+
+
 def test_sources_with_equal_file_names_get_different_ids(tmp_path):
     for folder in ("one", "two"):
         corpora.write(tmp_path / folder / "kettle/1.wav", corpora.wave(0, 0.2, 16000))

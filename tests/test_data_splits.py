@@ -84,6 +84,20 @@ def test_a_source_with_clips_for_validation_is_not_divided_again():
     assert {clip.split for clip in split_sources([tested], 0)[0]} == {"train", "val", "test"}
 
 
+def test_clips_go_with_the_clips_of_their_group_that_a_source_keeps_for_a_test():
+    plain = corpus()
+    plain[3] = dataclasses.replace(plain[3], group="speaker:a+speaker:b")
+    plain[7] = dataclasses.replace(plain[7], group="speaker:b")
+    given = Clip("given", "x", "speech", family="speech", seconds=3.0, group="speaker:a", split="val")
+    tested = dataclasses.replace(given, id="tested", split="test")
+    clips, _ = split_sources([plain, [given]], 0)
+    assert clips[3].split == clips[7].split == "val"
+    assert {clip.split for clip in split_sources([plain, [given]], 20)[0]} == {"train", "val", "zero"}
+    clips, _ = split_sources([plain, [tested, given]], 0)
+    assert clips[3].split == clips[7].split == "test"
+    assert clips[-2:] == [tested, given]
+
+
 def test_splits_do_not_depend_on_the_order_of_clips():
     clips = corpus()
     shuffled = list(clips)

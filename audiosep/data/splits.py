@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import zlib
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 
 from audiosep.data.labels import LabelTable, everyday_labels, label_table, mentions
-from audiosep.data.manifest import Clip, Split
+from audiosep.data.manifest import SPLITS, Clip, Split
+from audiosep.errors import counted
+
+log = logging.getLogger(__name__)
 
 HELD_BACK = 0.10  # share of the seconds of a family
 MOST_HELD_BACK = 0.20
@@ -51,8 +55,9 @@ def assign_splits(
 def split_sources(sources: Sequence[Sequence[Clip]], zero: int) -> tuple[list[Clip], tuple[str, ...]]:
     """Give the clips of several sources their splits.
 
-    Clips that their source assigns to validation or a test keep that. A source with clips for validation has been
-    divided already: nothing more of it is held back for that.
+    Clips that their source assigns to validation or a test keep that, and the clips of their groups go there with them,
+    of whatever source they are. A source with clips for validation has been divided already: nothing more of it is held
+    back for that.
 
     Args:
         sources: the clips of each.
@@ -61,11 +66,34 @@ def split_sources(sources: Sequence[Sequence[Clip]], zero: int) -> tuple[list[Cl
     Returns:
         All clips in their order, and the labels that are held out of training.
     """
-    free = [clip for source in sources for clip in source if clip.split == "train"]
+    clips = [clip for source in sources for clip in source]
+    bound = _bound_clips(clips)
+    free = [clip for clip in clips if clip.split == "train" and clip.id not in bound]
     divided = {clip.id for source in sources if any(clip.split == "val" for clip in source) for clip in source}
     held_out = zero_labels(free, zero) if zero else ()
-    assigned = {clip.id: clip for clip in assign_splits(free, held_out, divided)}
-    return [assigned.get(clip.id, clip) for source in sources for clip in source], held_out
+    assigned = bound | {clip.id: clip for clip in assign_splits(free, held_out, divided)}
+    return [assigned.get(clip.id, clip) for clip in clips], held_out
+
+
+def _bound_clips(clips: Sequence[Clip]) -> dict[str, Clip]:
+    """By id, the clips for training in a group with clips of another split, in that split."""
+    of = groups(clips)
+    reserved: dict[str, Split] = {}
+    for clip in sorted(clips, key=lambda clip: SPLITS.index(clip.split)):  # of several, the last is the strictest
+        if clip.split != "train":
+            reserved[of[clip.id]] = clip.split
+    bound = {
+        clip.id: dataclasses.replace(clip, split=reserved[of[clip.id]])
+        for clip in clips
+        if clip.split == "train" and of[clip.id] in reserved
+    }
+    if bound:
+        log.warning(
+            "not trained on: %s in one group with clips that their source keeps for validation or a test: %s",
+            counted(len(bound), "clip"),
+            ", ".join(list(bound)[:10]),
+        )
+    return bound
 
 
 def groups(clips: Sequence[Clip]) -> dict[str, str]:
