@@ -183,14 +183,18 @@ def _row(task: EvaluationTask, settings: EvaluationSettings, system: SeparationS
             }
         )
     if task.example is not None:
-        _keep_example(task.example, task.system, scene, [t for t, _ in queried.values()], estimates)
+        _keep_example(task.example, task.system, scene, task.item.targets, estimates)
     return row
 
 
 def _keep_example(
     folder: Path, system: str, scene: Scene, targets: Sequence[Target], estimates: Mapping[str, Array]
 ) -> None:
-    """Write mixture, true targets and estimates, cut to where the first target is loudest, with one gain."""
+    """Write mixture, true targets and estimates, cut to where the first target is loudest, with one gain.
+
+    Cut and gain are those of the item, not of the targets that this system was asked for: the report shows the
+    estimates of all systems beside one mixture.
+    """
     make_folder(folder)
     loud = scene.reference(targets[0]) if scene.present(targets[0]) else scene.mix
     cut = loudest_cut(loud, round(EXAMPLE_SECONDS * scene.sample_rate))
@@ -198,7 +202,7 @@ def _keep_example(
     gain = common_gain([scene.mix, *truths.values()])
     files = {example_file(folder, "mix"): scene.mix}
     files |= {example_file(folder, "true", name): x for name, x in truths.items()}
-    files |= {example_file(folder, "estimate", t.name, system): estimates[t.name] for t in targets}
+    files |= {example_file(folder, "estimate", name, system): x for name, x in estimates.items()}
     for path, x in files.items():
         write_audio(path, gain * x[:, cut], scene.sample_rate, overwrite=True)
 
