@@ -198,6 +198,21 @@ def test_wrong_clips_are_refused(corpus: tuple[list[Clip], list[Clip]], tmp_path
     assert extend_manifest(clips, [], progress=print).clips == clips
 
 
+def test_a_folder_of_equal_names_is_another_source_and_a_grown_one_is_not(tmp_path: Path) -> None:
+    seeds = iter(range(20))
+    for name in ("mine/wind/1", "mine/wind/2", "mine/rain/day/1", "other/rain/day/1"):
+        corpora.write(tmp_path / f"{name}.wav", recording(next(seeds)), RATE)
+    manifest, out = tmp_path / "m.jsonl", tmp_path / "more.jsonl"
+    assert main(["data", "build", str(tmp_path / "mine"), "-o", str(manifest), "--no-split", "--quiet"]) == 0
+    clips = [dataclasses.replace(c, split="val" if c.label == "rain" else "train") for c in read_manifest(manifest)]
+    write_manifest(manifest, clips)
+    corpora.write(tmp_path / "mine/rain/day/2.wav", recording(next(seeds)), RATE)
+    folders = [str(tmp_path / "mine"), str(tmp_path / "other")]
+    assert main(["data", "extend", str(manifest), *folders, "-o", str(out), "--no-sound", "--quiet"]) == 0
+    added = {clip.id: clip.group for clip in read_manifest(out)[len(clips) :]}
+    assert added == {"other/rain/day/1.wav": "file:other/rain/day"}
+
+
 def test_the_command_extends_a_manifest(
     corpus: tuple[list[Clip], list[Clip]],
     tmp_path: Path,

@@ -57,6 +57,26 @@ def test_a_plus_in_a_name_joins_no_groups(tmp_path):
     assert len(set(groups(clips).values())) == 12
 
 
+def test_sources_with_equal_names_share_neither_songs_nor_groups(tmp_path):
+    for folder in ("one/01", "two/01", "two/02"):
+        for stem in ("vocals", "drums"):
+            corpora.write(tmp_path / folder / f"{stem}.wav", X)
+    one, two = layouts.read_sources([tmp_path / "one", tmp_path / "two"])
+    assert {(c.song, c.group) for c in one} == {("01", "song:01")}
+    assert {(c.song, c.group) for c in two} == {("two/01", "song:two/01"), ("two/02", "song:two/02")}
+    corpora.write(tmp_path / "two/01/bass.wav", X)
+    (grown,) = layouts.read_sources([tmp_path / "two"], taken=[*one, *two])
+    assert {(c.id, c.song) for c in grown if c.stem == "bass"} == {("two (2)/01/bass", "two/01")}
+    (again,) = layouts.read_sources([tmp_path / "one"], taken=[*one, *two])
+    assert {(c.id, c.song) for c in again} == {("one/01/vocals", "01"), ("one/01/drums", "01")}
+    row = "path,label,group\n1.wav,wind,speaker:a+file:1.wav\n"
+    for folder in ("a", "b+c"):
+        corpora.write(tmp_path / folder / "1.wav", X)
+        (tmp_path / folder / "t.csv").write_text(row)
+    first, second = layouts.read_sources([tmp_path / "a/t.csv", tmp_path / "b+c/t.csv"])
+    assert [c.group for c in (*first, *second)] == ["speaker:a+file:1.wav", "speaker:a+file:t.csv/1.wav"]
+
+
 def test_folders_with_the_name_of_nothing_are_refused(tmp_path):
     corpora.write(tmp_path / " _/1.wav", X)
     with pytest.raises(DataError, match=r"1\.wav: label is empty"):

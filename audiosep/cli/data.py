@@ -113,7 +113,7 @@ def extend(
     clips = read_manifest(manifest)
     finished = out.with_name(f"{out.name}.compared") if sound else None
     with progress_bar(Terminal(), "reading", quiet, lines=True) as progress:
-        parts = read_sources(sources, kind, family, "skip" if skip else "raise", {clip.id for clip in clips})
+        parts = read_sources(sources, kind, family, "skip" if skip else "raise", clips)
         more = [clip for part in parts for clip in part]
         progress.describe("comparing")
         try:

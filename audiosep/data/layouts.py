@@ -11,7 +11,7 @@ from audiosep.atomic import write_bytes
 from audiosep.audio import is_recording
 from audiosep.data import datasets, readers, reading, shards, song_datasets
 from audiosep.data.manifest import STEMS, Clip
-from audiosep.data.reading import OnError
+from audiosep.data.reading import OnError, prefixed
 from audiosep.errors import DataError, DependencyError
 
 
@@ -168,16 +168,19 @@ def read_sources(
     kind: str = "auto",
     family: str | None = None,
     on_error: OnError = "raise",
-    taken: Collection[str] = (),
+    taken: Collection[Clip] = (),
 ) -> list[list[Clip]]:
     """Clips of several files or folders, with unique ids: where one is taken, all of its source get a prefix.
+
+    Their songs and groups get it, too: folders `01` of two albums are two songs. Not so where the source has files that
+    are known, as when a folder has grown: these keep the group they have.
 
     Args:
         paths: files and folders.
         kind: a key of READERS, or "auto".
         family: of all clips; None keeps what the reader says.
         on_error: as for `read_clips`.
-        taken: ids that are taken already.
+        taken: clips whose ids are taken already.
 
     Returns:
         The clips of each file or folder.
@@ -186,18 +189,29 @@ def read_sources(
         DataError: as for `read_clips`.
     """
     clips: list[list[Clip]] = []
-    used = set(taken)
+    used = {clip.id for clip in taken}
+    known = {_file(clip): clip for clip in taken}
     for path in paths:
         found = read_clips(path, kind, on_error)
         prefix, number = "", 1
         while any(prefix + clip.id in used for clip in found):
             prefix = f"{path.name}/" if number == 1 else f"{path.name} ({number})/"
             number += 1
-        used |= {prefix + clip.id for clip in found}
-        clips.append(
-            [
-                dataclasses.replace(clip, id=prefix + clip.id, family=clip.family if family is None else family)
-                for clip in found
-            ]
-        )
+        names = _known_prefix(found, known)
+        found = [prefixed(clip, prefix, prefix if names is None else names) for clip in found]
+        used |= {clip.id for clip in found}
+        known = {_file(clip): clip for clip in found} | known
+        clips.append(found if family is None else [dataclasses.replace(clip, family=family) for clip in found])
     return clips
+
+
+def _known_prefix(found: Sequence[Clip], known: Mapping[tuple[Path, str | None], Clip]) -> str | None:
+    """The prefix that a source got whose files are known; None where they are not."""
+    for clip in found:
+        if (before := known.get(_file(clip))) is not None:
+            return before.id.removesuffix(clip.id) if before.id.endswith(clip.id) else ""
+    return None
+
+
+def _file(clip: Clip) -> tuple[Path, str | None]:
+    return Path(clip.path).resolve(), clip.member

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import unicodedata
@@ -19,6 +20,7 @@ log = logging.getLogger(__name__)
 
 OnError = Literal["raise", "skip"]
 ROUNDING = 0.1  # seconds that a clip may end behind its recording, as tables round
+_LOCAL = frozenset({"file", "mixture", "row", "song"})  # kinds of groups whose names are those of one source
 SPLIT_NAMES: dict[str, Split] = {"train": "train", "valid": "val", "validation": "val", "test": "test"}
 
 
@@ -79,6 +81,24 @@ def group_name(kind: str, name: str) -> str:
         name: of any characters.
     """
     return f"{kind}:{name.replace('+', '%2B')}"
+
+
+def prefixed(clip: Clip, prefix: str, names: str) -> Clip:
+    """A clip whose id is unique among those of several sources, and so are its group and song.
+
+    Args:
+        clip: as its source has it.
+        prefix: of the id.
+        names: prefix of the song and of the groups that are named by files of the source; a speaker or an artist is the
+            same one in every source.
+    """
+    parts = (part.partition(":") for part in clip.group.split("+"))
+    group = "+".join(
+        group_name(kind, names + name) if colon and kind in _LOCAL else f"{kind}{colon}{name}"
+        for kind, colon, name in parts
+    )
+    song = clip.song and names + clip.song
+    return dataclasses.replace(clip, id=prefix + clip.id, group=group, song=song)
 
 
 def probed(path: Path, **values: Any) -> Clip:

@@ -104,7 +104,7 @@ def build_manifest(
     known = read_manifest(base) if base else []
     held = [
         dataclasses.replace(clip, split="test", group="")
-        for part in read_sources(test, taken=_ids([*known, *clips]))
+        for part in read_sources(test, taken=[*known, *clips])
         for clip in part
     ]
     left_out: dict[str, str] = {}
