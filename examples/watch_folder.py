@@ -37,7 +37,8 @@ class Watcher:
     ) -> None:
         self._separator, self._folder, self._queries, self._out = separator, folder, queries, out
         self._settle = settle
-        self._arrived: queue.Queue[Path | None] = queue.Queue()
+        self._arrived: queue.Queue[Path | None] = queue.Queue()  # None wakes `run` when there is nothing to do
+        self._stopped = threading.Event()
 
     def run(self) -> None:
         """Work until `stop` is called."""
@@ -57,14 +58,15 @@ class Watcher:
         try:
             for path in sorted(self._folder.iterdir()):
                 self._arrived.put(path)
-            while (path := self._arrived.get()) is not None:
+            while (path := self._arrived.get()) is not None and not self._stopped.is_set():
                 self._take(path)
         finally:
             observer.stop()
             observer.join()
 
     def stop(self) -> None:
-        """End `run` after the recording that is being separated."""
+        """End `run` after the recording that is being separated; those that wait are left for the next time."""
+        self._stopped.set()
         self._arrived.put(None)
 
     def _take(self, path: Path) -> None:
@@ -78,15 +80,15 @@ class Watcher:
             print(f"{failed}: {error}", flush=True)
 
     def _is_complete(self, path: Path) -> bool:
-        """Wait until a file does not grow any more; whether it is still there then."""
+        """Wait until a file does not grow any more; whether it is still there then, and `stop` was not called."""
         size, since = -1, time.monotonic()
-        while path.is_file():
+        while path.is_file() and not self._stopped.is_set():
             now = path.stat().st_size
             if now != size:
                 size, since = now, time.monotonic()
             elif time.monotonic() - since >= self._settle:
                 return True
-            time.sleep(min(_STEP, self._settle))
+            self._stopped.wait(min(_STEP, self._settle))
         return False
 
 

@@ -120,6 +120,25 @@ def test_a_folder_is_watched(
     assert all(np.isfinite(probe(path).samples) for path in out.iterdir())
 
 
+def test_a_watcher_that_is_stopped_leaves_what_waits(examples: Separator, tmp_path: Path) -> None:
+    pytest.importorskip("watchdog")
+    from watch_folder import Watcher
+
+    taken: list[str] = []
+
+    class Stopping:
+        def separate_files(self, path: Path, *_: Any, **options: Any) -> Any:
+            taken.append(path.name)
+            watcher.stop()
+            return types.SimpleNamespace(results=(), failures={})
+
+    for name in ("1.wav", "2.wav", "3.wav"):
+        (tmp_path / name).write_bytes(b"sound")
+    watcher = Watcher(Stopping(), tmp_path, ["speech"], tmp_path / "out", settle=0.0)  # type: ignore[arg-type]
+    watcher.run()
+    assert taken == ["1.wav"]
+
+
 def test_the_dockerfile_copies_what_there_is_and_installs_extras_that_exist() -> None:
     text = (ROOT / "Dockerfile").read_text()
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
