@@ -408,7 +408,9 @@ def test_manifest_mixtures_are_seeded_and_never_mix_like_with_like(tmp_path: Pat
     ("options", "message"),
     [
         ("split=exam", "no split 'exam'"),
-        ("split=train", "too few labels"),
+        ("split=train", "too few labels, 0, for mixtures of 5 and one that is absent; take absent=0"),
+        ("sources=8", "too few labels, 8, for mixtures of 8 and one that is absent"),
+        ("sources=9,absent=0", "too few labels, 8, for mixtures of 9; take split=any"),
         ("sources=5-2", "a range"),
         ("sources=x", "a range"),
     ],
@@ -417,6 +419,14 @@ def test_impossible_manifest_options(options: str, message: str, tmp_path: Path)
     manifest(tmp_path)
     with pytest.raises(DataError, match=message):
         load_set(f"manifest={tmp_path / 'manifest.jsonl'},{options}")
+
+
+def test_two_labels_are_enough_for_mixtures_of_two_without_absent_sounds(tmp_path: Path) -> None:
+    manifest(tmp_path)
+    place = tmp_path / "manifest.jsonl"
+    write_manifest(place, [clip for clip in read_manifest(place) if clip.label in ("piano", "rain")])
+    benchmark = load_set(f"manifest={place},mixtures=5,seconds=0.4,sources=2,absent=0")
+    assert {item.group for item in benchmark.items} == {"2 sources"}
 
 
 @pytest.mark.parametrize(

@@ -84,10 +84,11 @@ def read_manifest_mixtures(
     for clip in clips:
         by_label[clip.label].append(clip)
     labelled = [by_label[label] for label in sorted(by_label)]
-    if len(labelled) <= most:
+    if len(labelled) < most + (absent > 0):
+        also = " and one that is absent; take absent=0," if absent else "; take"
         raise DataError(
-            f"{root}: the {len(clips)} clips in {split} have too few labels for mixtures of {most}; "
-            "take split=any or fewer sources"
+            f"{root}: the {len(clips)} clips in {split} have too few labels, {len(labelled)}, for mixtures of "
+            f"{most}{also} split=any or fewer sources"
         )
     items, key = [], ClipKeys()
     for index in range(mixtures):
