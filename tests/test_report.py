@@ -521,6 +521,18 @@ def test_other_settings_are_other_results(music: Benchmark, tmp_path: Path, chan
     assert len(read_results(tmp_path / "results.jsonl")) == 6
 
 
+def test_another_clap_under_the_same_name_scores_anew(music: Benchmark, mini_folder: Path, tmp_path: Path) -> None:
+    clap = Path(shutil.copytree(mini_folder, tmp_path / "clap"))
+    settings = EvaluationSettings(("clap",), clap=str(clap), workers=0, examples=0)
+    done: list[int] = []
+    for _ in range(2):
+        run(["mixture"], [music], tmp_path / "out", settings, lambda n, total, name: done.append(n))
+    assert done == [1, 2, 3]
+    (clap / "config.json").write_text((clap / "config.json").read_text() + "\n")
+    run(["mixture"], [music], tmp_path / "out", settings, lambda n, total, name: done.append(n))
+    assert done == [1, 2, 3] * 2
+
+
 def test_the_audio_of_an_example_is_the_scene_at_one_gain(music: Benchmark, tmp_path: Path) -> None:
     results = run(["oracle-irm"], [music], tmp_path, HERE)
     (name,) = results.examples["songs"]

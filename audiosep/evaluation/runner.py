@@ -72,6 +72,7 @@ def run(
 
     Raises:
         DataError: two benchmarks have the same name.
+        ModelError: the model that scores the group `clap` is not on this machine.
     """
     settings = settings or EvaluationSettings()
     if len({b.name for b in benchmarks}) < len(benchmarks):
@@ -82,6 +83,7 @@ def run(
     outcome = EvaluationResults(
         examples={b.name: choose_examples(b, settings.examples, settings.seed) for b in benchmarks}
     )
+    judge = None if settings.clap is None else identity(settings.clap)
     wanted: dict[str, list[EvaluationTask]] = {}
     for name in dict.fromkeys(systems):
         try:
@@ -91,7 +93,7 @@ def run(
             outcome.failures.append((name, "", "", str(error)))
             continue
         wanted[name] = [
-            task for b in benchmarks for task in _tasks(name, version, b, folder, outcome.examples, settings)
+            task for b in benchmarks for task in _tasks(name, version, judge, b, folder, outcome.examples, settings)
         ]
     total = sum(map(len, wanted.values()))
     finished = 0
@@ -151,6 +153,7 @@ def choose_examples(benchmark: Benchmark, count: int, seed: int) -> list[str]:
 def _tasks(
     name: str,
     version: str,
+    judge: str | None,
     benchmark: Benchmark,
     folder: Path,
     examples: Mapping[str, list[str]],
@@ -159,7 +162,7 @@ def _tasks(
     for item in benchmark.items:
         parts = (version, benchmark.name, item.id, item.version, settings.device, settings.precision, settings.engine)
         targets = [(t.name, _query_text(t.query), t.aliases, t.parts) for t in item.targets]
-        text = repr((parts, targets, sorted(settings.measures), settings.clap))
+        text = repr((parts, targets, sorted(settings.measures), judge))
         key = hashlib.sha256(text.encode()).hexdigest()[:24]
         example = folder / "examples" / slug(benchmark.name) / slug(item.id)
         yield EvaluationTask(key, name, benchmark.name, item, example if item.id in examples[benchmark.name] else None)
