@@ -15,7 +15,7 @@ from test_tasks import divided
 from audiosep.cli import main
 from audiosep.data.corpus import Corpus
 from audiosep.data.labels import label_table
-from audiosep.data.manifest import Clip, write_manifest
+from audiosep.data.manifest import STEMS, Clip, write_manifest
 from audiosep.data.recipe_drawing import draw_recipe
 from audiosep.data.validation_recipe import RecipeAudio, ValidationRecipe
 from audiosep.errors import ConfigError, DataError
@@ -81,6 +81,23 @@ def test_a_recipe_has_the_groups_that_its_corpus_has_clips_for(corpus: Corpus, f
     assert {(e.group, e.family) for e in found.entries} == {(group, "mine") for group in "abcf"}
     with pytest.raises(DataError, match="have 0 labels, and a recipe mixes two"):
         draw_recipe(Corpus([clip for clip in mine if clip.split == "train"], folder / "cache", RATE))
+
+
+def test_a_target_alone_is_no_mixture(tmp_path: Path) -> None:
+    clips = []
+    for number, label in enumerate(("speech", "male speech", "female speech")):
+        path = write(tmp_path / f"{label}.flac", wave(number, 3.0, RATE))
+        clips.append(Clip(label, str(path), label, seconds=3.0, family="speech", split="val"))
+    alike = clips[:2]  # of which the one implies the other
+    with pytest.raises(DataError, match=r"no two can be mixed.*give clips of other sounds"):
+        draw_recipe(Corpus(alike, tmp_path / "c", RATE))
+    path = write(tmp_path / "rain.flac", wave(5, 3.0, RATE))
+    rain = Clip("rain", str(path), "rain", seconds=3.0, split="val")
+    entries = draw_recipe(Corpus([*alike, rain], tmp_path / "c", RATE)).entries
+    assert {entry.group for entry in entries} == set("abcdf")
+    assert all(len(entry.sources) > len(entry.target) for entry in entries)
+    song = [dataclasses.replace(c, family="music", song="one", stem=s) for c, s in zip(clips, STEMS, strict=False)]
+    assert {entry.group for entry in draw_recipe(Corpus(song, tmp_path / "c", RATE)).entries} == {"e"}
 
 
 def test_entries_are_what_their_group_says(recipe: ValidationRecipe, corpus: Corpus) -> None:

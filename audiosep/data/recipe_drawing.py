@@ -40,20 +40,31 @@ _OTHER_TRIES = 1000
 
 
 def draw_recipe(corpus: Corpus, seed: int = SEED) -> ValidationRecipe:
-    """Draw a recipe; groups that the corpus has no clips for are left out.
+    """Draw a recipe; groups that the corpus has no clips for are left out, and so are mixtures of the target alone.
 
     Args:
         corpus: with splits; entries are made of the clips of the splits "val", "zero" and "test".
         seed: of all random choices.
 
     Raises:
-        DataError: fewer than two labels are held back.
+        DataError: fewer than two labels are held back, or none that can be mixed and no song.
     """
     drawer = _Drawer(corpus, seed)
     two = drawer.two_sources()
     groups = [two, drawer.several_sources(), drawer.absent_sounds(), drawer.speech_in_noise(), drawer.songs()]
     groups += [[drawer.by_example(entry) for entry in two], drawer.zero_shot(), drawer.collections()]
-    return ValidationRecipe(tuple(entry for group in groups for entry in group), corpus.sample_rate)
+    entries = tuple(entry for group in groups for entry in group if _is_mixture(entry))
+    if not {"a", "e"} & {entry.group for entry in entries}:
+        raise DataError(
+            "of the held-back clips (split val) no two can be mixed, as the labels of all imply a common name: give "
+            "clips of other sounds the split val in the manifest, or build it from more recordings of more sounds"
+        )
+    return ValidationRecipe(entries, corpus.sample_rate)
+
+
+def _is_mixture(entry: RecipeEntry) -> bool:
+    """Whether there is something beside the target; in a small corpus every other clip may be of the same kind."""
+    return len(entry.target) < len(entry.sources)
 
 
 class _Drawer:
@@ -105,8 +116,7 @@ class _Drawer:
             others = self._others([clip], int(self.rng.integers(2, 4)))
             sources = tuple(self._excerpt(c, _LEVEL_DB + float(self.rng.integers(-3, 4))) for c in others)
             text = self._text(clip)
-            if sources:  # of a small corpus every other clip may be of the same kind
-                entries.append(RecipeEntry(f"c-{i}", "c", clip.family, clip.label, text, SECONDS, sources, ()))
+            entries.append(RecipeEntry(f"c-{i}", "c", clip.family, clip.label, text, SECONDS, sources, ()))
         return entries
 
     def speech_in_noise(self) -> list[RecipeEntry]:
