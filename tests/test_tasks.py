@@ -397,6 +397,10 @@ def test_impossible_options_are_refused(data: dict[str, str]) -> None:
             separation_task(data, **options)
     with pytest.raises(ConfigError, match=r"options\.batch_reuse"):
         listener_task(data, batch_reuse=0)
+    with pytest.raises(ConfigError, match=r"set sampling\.longer to 0 or options\.batch_reuse to 1"):
+        AudioDistillation.from_config(
+            {"data": data, "options": {"tagger": "", "labels": "", "batch_reuse": 2}, "sampling": {"longer": 0.5}}
+        )
     with pytest.raises(ConfigError, match="takes mono"):
         AudioDistillation.from_config(
             {"data": data, "options": {"tagger": "", "labels": ""}, "sampling": {"channels": 2}}

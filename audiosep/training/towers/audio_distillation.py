@@ -111,6 +111,13 @@ class AudioDistillationConfig:
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        if self.sampling.longer and self.options.batch_reuse > 1:
+            raise ConfigError(
+                "options.batch_reuse joins parts of several batches, which sampling.longer makes of different lengths: "
+                "set sampling.longer to 0 or options.batch_reuse to 1"
+            )
+
 
 @dataclass
 class ListenerBatch:
