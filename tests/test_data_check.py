@@ -210,6 +210,14 @@ def test_a_batch_is_written_as_audio_files(tmp_path, capsys):
     assert (tmp_path / "out/00.wav").is_file()
 
 
+def test_a_list_is_no_configuration_to_draw_by(tmp_path, capsys):
+    write_manifest(tmp_path / "m.jsonl", corpora.make_clips(tmp_path / "a", takes=1))
+    (tmp_path / "list.json").write_text("[1]")
+    arguments = ["--cache", str(tmp_path / "c"), "-o", str(tmp_path / "out"), "--config", str(tmp_path / "list.json")]
+    assert main(["data", "draw", str(tmp_path / "m.jsonl"), *arguments]) == 2
+    assert "list.json: expected an object with task" in capsys.readouterr().err
+
+
 def test_files_of_a_batch_have_names_in_any_script(tmp_path, capsys):
     labels = ("été", "日本 語", "a/b: " + "long " * 70)
     clips = [replace(clip, label=label, captions=()) for clip, label in zip(

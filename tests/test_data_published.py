@@ -144,6 +144,18 @@ def test_slakh(tmp_path: Path) -> None:
     assert {c.song for c in clips} == {"Track00001", "Track01501"}
 
 
+def test_the_working_directory_has_the_name_of_its_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    track = "validation/Track01501"
+    write(tmp_path, *(f"{track}/stems/S0{number}.flac" for number in range(3)))
+    (tmp_path / track / "metadata.yaml").write_text(SLAKH)
+    write(tmp_path, "tt/1002/speech.wav")
+    for folder, kind, split in (("validation", "slakh", "val"), (track, "slakh", "val"), ("tt", "dnr", "test")):
+        monkeypatch.chdir(tmp_path / folder)
+        clips = layouts.read_clips(".", kind)
+        assert {clip.split for clip in clips} == {split}
+        assert {clip.song for clip in clips} == {"Track01501" if kind == "slakh" else None}
+
+
 def test_urmp(tmp_path: Path) -> None:
     piece = "01_Jupiter_vn_vc"
     write(

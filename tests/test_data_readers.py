@@ -97,6 +97,13 @@ def test_songs(tmp_path):
     assert (guitar.stem, guitar.family) == ("other", "music")
 
 
+def test_stems_outside_of_song_folders_are_refused(tmp_path):
+    corpora.write(tmp_path / "my_song/vocals.wav", X)
+    with pytest.raises(DataError, match="my_song: there are stems directly in it: give the folder that it lies in"):
+        layouts.read_clips(tmp_path / "my_song", "songs")
+    assert [clip.song for clip in layouts.read_clips(tmp_path, "songs")] == ["my_song"]
+
+
 def test_audiosep_json(tmp_path):
     corpora.write(tmp_path / "audio/1.wav", X)
     rows = {"data": [{"wav": "audio/1.wav", "caption": "A dog barks"}, {"wav": "audio/1.wav", "caption": ["b", "c"]}]}

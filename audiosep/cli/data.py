@@ -184,12 +184,12 @@ def draw(
     from audiosep.data.batch_files import write_batch
     from audiosep.data.corpus import Corpus
     from audiosep.data.sampling import Sampler, SamplingConfig
-    from audiosep.data.text_files import read_json
+    from audiosep.training.run_config import read_run_data
     from audiosep.weights.configs import from_dict
 
     common.logs_to(Terminal(), 1, quiet or as_json)
     outputs.check_folder(out)
-    settings = read_json(config).get("sampling", {}) if config else {}
+    settings = read_run_data(config).get("sampling", {}) if config else {}
     sampler = Sampler(Corpus(manifest, cache, sample_rate), from_dict(SamplingConfig, settings), seed)
     listing = write_batch(sampler, step, out)
     if as_json:

@@ -77,7 +77,7 @@ def read_dnr(folder: str | Path, on_error: OnError = "raise") -> list[Clip]:
     Raises:
         DataError: another layout, or broken files unless `on_error` is "skip".
     """
-    folder = Path(folder)
+    folder = Path(folder).absolute()  # the working directory, too, has a name, which may be that of a split
     files = [path for path in audio_files(folder) if path.stem in _DNR_STEMS]
     expect_files(files, folder, "tr/<number>/speech.wav, music.wav, sfx.wav")
 

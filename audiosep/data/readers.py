@@ -95,12 +95,17 @@ def read_songs(folder: str | Path, on_error: OnError = "raise") -> list[Clip]:
         on_error: what to do about broken files: leave them out ("skip") or "raise".
 
     Raises:
-        DataError: no folder of stems, or broken files unless `on_error` is "skip".
+        DataError: no folder of stems, stems outside of the songs' folders, or broken files unless `on_error` is "skip".
     """
     folder = Path(folder)
     songs = sorted({p.parent for p in audio_files(folder) if p.stem.lower() in STEMS})
     if not songs:
         raise DataError(f"{folder}: no song folders; expected {folder.name}/<song>/vocals.wav, drums.wav, ...")
+    if folder in songs:
+        raise DataError(
+            f"{folder}: there are stems directly in it: give the folder that it lies in, or move them into a folder "
+            "with the name of their song"
+        )
     files = [p for song in songs for p in sorted(song.iterdir()) if is_recording(p)]
     files = [p for p in files if p.stem.lower() not in ("mixture", "mix")]
 

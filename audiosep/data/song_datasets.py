@@ -124,7 +124,7 @@ def read_slakh(folder: str | Path, on_error: OnError = "raise") -> list[Clip]:
     Raises:
         DataError: another layout, or broken files unless `on_error` is "skip".
     """
-    folder = Path(folder)
+    folder = Path(folder).absolute()  # the working directory, too, has a name, which may be that of a split
     rows = []
     tracks = (path for path in folder.glob("**/metadata.yaml") if path.parts[-3].lower() != _SLAKH_OMITTED)
     for metadata in sorted(tracks):

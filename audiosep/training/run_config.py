@@ -64,16 +64,28 @@ def read_run_config(path: Path | str, overrides: Sequence[str] = (), size: str |
     Raises:
         ConfigError: no such file, no JSON, an unknown task or key, or an impossible value.
     """
-    path = Path(path)
+    data = read_run_data(Path(path))
+    for text in overrides:
+        set_value(data, text)
+    return parse_run_config(data, size)
+
+
+def read_run_data(path: Path) -> dict[str, Any]:
+    """Read the JSON data of a configuration, as its author wrote it.
+
+    Args:
+        path: the JSON file.
+
+    Raises:
+        ConfigError: no such file, no JSON, or no object.
+    """
     try:
         data = read_json(path)
     except DataError as error:
         raise ConfigError(str(error)) from error
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: expected an object with task, trainer, data ...")
-    for text in overrides:
-        set_value(data, text)
-    return parse_run_config(data, size)
+    return data
 
 
 def parse_run_config(data: Mapping[str, Any], size: str | None = None) -> RunConfig:
