@@ -27,6 +27,7 @@ from audiosep.models.hybrid import Hybrid
 from audiosep.models.hybrid_config import HybridConfig
 from audiosep.training.engine.run_log import without_labels
 from audiosep.training.engine.runtime import only_process
+from audiosep.training.engine.trainer_config import TrainerConfig
 from audiosep.training.finetune import finetuning
 from audiosep.training.finetune.finetune_task import FinetuneOptions
 from audiosep.training.finetune.finetuning import FinetuneConfig, FinetuneReport, finetune
@@ -81,6 +82,26 @@ def quick() -> FinetuneConfig:
     options = FinetuneOptions(validation_batches=2, losses=({"name": "snr", "weight": 0.1},), rehearsal=0.0)
     options = replace(options, sampling=replace(options.sampling, seconds=0.75))
     return FinetuneConfig(steps=40, options=options, device="cpu", precision="fp32", learning_rate=0.02)
+
+
+@pytest.mark.parametrize(
+    ("place", "name"),
+    [(".", "here"), ("..", "above"), ("v1.5", "v1.5"), ("my sounds/", "my sounds"), ("a/m.v2.jsonl", "m.v2")],
+)
+def test_results_have_the_name_of_the_recordings(
+    place: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "above" / "here").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "above" / "here")
+    assert finetuning.default_output(Path(place), False) == Path(f"{name}.safetensors")
+    assert finetuning.default_output(Path(place), True) == Path(f"{name}-model")
+
+    def start(trainer: TrainerConfig, run_dir: Path) -> None:
+        raise ConfigError(f"started in {run_dir}")
+
+    monkeypatch.setattr(finetuning, "check_start", start)
+    with pytest.raises(ConfigError, match=f"started in runs/finetune-{name}$"):
+        finetune(place)
 
 
 def test_an_adapter_improves_the_model(sounds, quick, base, tmp_path):

@@ -180,7 +180,7 @@ def finetune(
         TrainingError: another process trains in the run folder.
     """
     config, sounds = config or FinetuneConfig(), Path(sounds)
-    run_dir = Path(run_dir) if run_dir is not None else Path("runs") / f"finetune-{sounds.stem}"
+    run_dir = Path(run_dir) if run_dir is not None else Path("runs") / f"finetune-{_name_of(sounds)}"
     target = Path(out) if out is not None else default_output(sounds, config.full)
     check_start(config.trainer(), run_dir)
     if config.full:
@@ -231,7 +231,14 @@ def default_output(sounds: Path, full: bool) -> Path:
         sounds: as for `finetune`.
         full: whether it is the folder of a model, not the file of an adapter.
     """
-    return Path(f"{sounds.stem}-model" if full else f"{sounds.stem}.safetensors")
+    name = _name_of(sounds)
+    return Path(f"{name}-model" if full else f"{name}.safetensors")
+
+
+def _name_of(sounds: Path) -> str:
+    """The name of a folder, dots in it included, or of a manifest without its suffix."""
+    name = sounds.name.removesuffix(".jsonl")
+    return sounds.resolve().name if name in ("", "..") else name  # of the working directory, or the one above
 
 
 def _begin_run(run_dir: Path, clips: Sequence[Clip], base: Path) -> None:
