@@ -312,6 +312,13 @@ def test_the_end_of_an_only_recording_is_held_back():
     assert only.split == "train"
 
 
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_something_of_every_sound_is_trained_on(count):
+    clips = [Clip(f"{n}", f"{n}.wav", "cat", seconds=5.0) for n in range(count)]
+    splits = [clip.split for clip in hold_back(clips, 0.9)]
+    assert splits.count("train") == 1
+
+
 def test_songs_may_be_queried_for_whole_stems(sounds, quick, base, tmp_path):
     stems = {"kettle": "drums", "tin whistle": "vocals"}
     clips = [replace(clip, stem=stems[clip.label], song=Path(clip.path).stem) for clip in gather_clips(sounds, (), 0.2)]

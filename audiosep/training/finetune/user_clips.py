@@ -60,9 +60,9 @@ def gather_clips(
 def hold_back(clips: Sequence[Clip], share: float) -> list[Clip]:
     """Give each clip its split, by whole groups (files), also where clips of a group have different labels.
 
-    The groups of a label are ordered by their names' crc32; at least one of each label is held back. The only file of a
-    label is cut in time instead: its end is held back. Labels with fewer groups come first, so that they keep some of
-    either kind.
+    The groups of a label are ordered by their names' crc32; of each label at least one is held back and one trained on.
+    The only file of a label is cut in time instead: its end is held back. Labels with fewer groups come first, so that
+    they keep some of either kind.
 
     Args:
         clips: the clips.
@@ -83,7 +83,8 @@ def hold_back(clips: Sequence[Clip], share: float) -> list[Clip]:
         if len(order) == 1:
             places.setdefault(order[0], "cut")
             continue
-        wanted = max(1, round(share * len(order))) - sum(places.get(name) == "val" for name in order)
+        most = min(len(order) - 1, max(1, round(share * len(order))))
+        wanted = most - sum(places.get(name) == "val" for name in order)
         for name in order:
             if name not in places:
                 places[name] = "val" if wanted > 0 else "train"
