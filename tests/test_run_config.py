@@ -6,6 +6,7 @@ import dataclasses
 import importlib
 import json
 import re
+import shutil
 import typing
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from test_trainer import TinyTask
 
 from audiosep.errors import ConfigError
 from audiosep.training import run_config
+from audiosep.training.engine.warm_start import find_weights
 from audiosep.training.separation import presets
 from audiosep.training.separation.separation_config import SeparationConfig, check_combination
 from audiosep.weights import configs
@@ -54,6 +56,26 @@ def test_the_command_trains_into_a_run_folder_and_records_its_configuration(conf
     assert about["trainer"]["seed"] == about["seed"] == 5
     assert about["model"] == {"width": 4}
     assert about["files"] == {str(tmp_path / "data.jsonl"): run_config.file_sha256(tmp_path / "data.jsonl")}
+
+
+def test_a_run_records_the_weights_that_it_began_with(config, tmp_path):
+    from audiosep.cli.train import app
+
+    def train(run: str, *settings: str) -> dict[str, str]:
+        changes = [part for text in settings for part in ("--set", text)]
+        app([str(config), "--out", str(tmp_path / run), "--quiet", *changes], standalone_mode=False)
+        return json.loads((tmp_path / run / "config.json").read_text())["files"]
+
+    train("base")
+    init = str(tmp_path / "base")
+    digest = run_config.file_sha256(find_weights(tmp_path / "base"))
+    assert train("more", f"trainer.init={init}")[init] == digest
+    train("base", "trainer.steps=6")
+    shutil.rmtree(tmp_path / "base/best")
+    assert run_config.file_sha256(find_weights(tmp_path / "base")) != digest
+    assert train("more", f"trainer.init={init}", "trainer.steps=4")[init] == digest  # it goes on
+    shutil.rmtree(init)
+    assert train("more", f"trainer.init={init}", "trainer.steps=5")[init] == digest
 
 
 def test_the_command_makes_no_run_folder_of_recordings(config, tmp_path, capsys):

@@ -72,7 +72,7 @@ def train(
         else:
             print(found)
         return common.DONE
-    result = Trainer(task, run_config.trainer, run_dir, provenance(run_config)).fit()
+    result = Trainer(task, run_config.trainer, run_dir, provenance(run_config, run_dir)).fit()
     if as_json:
         common.emit(dataclasses.asdict(result))
     else:

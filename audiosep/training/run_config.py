@@ -19,8 +19,10 @@ import torch
 
 from audiosep.data.text_files import read_json
 from audiosep.errors import ConfigError, DataError
+from audiosep.training.engine.run_state import latest_checkpoint
 from audiosep.training.engine.task import Task
 from audiosep.training.engine.trainer_config import TrainerConfig
+from audiosep.training.engine.warm_start import find_weights
 from audiosep.training.separation.presets import preset
 from audiosep.weights import configs
 from audiosep.weights.catalogue import expand_home
@@ -132,17 +134,34 @@ def build_task(config: RunConfig) -> Task:
     return task
 
 
-def provenance(config: RunConfig) -> dict[str, Any]:
+def provenance(config: RunConfig, run_dir: Path) -> dict[str, Any]:
     """Collect what the run's config.json records: the task's configuration and the sha256 of each file it names.
 
     Args:
         config: the configuration.
+        run_dir: the run folder.
 
     Returns:
-        JSON data; `files` maps path to sha256.
+        JSON data; `files` maps path to sha256, and `trainer.init` to that of the weights that the run began with.
+
+    Raises:
+        ModelError: there are no weights to begin with.
+        DataError: config.json of a run that goes on cannot be read.
     """
     files = {text: file_sha256(Path(text)) for text in _strings(config.task_options) if _is_file(text)}
+    files |= _first_weights(config.trainer.init, run_dir)
     return {"task": config.task, **config.task_options, "files": files}
+
+
+def _first_weights(init: str | None, run_dir: Path) -> dict[str, str]:
+    """The digest of the weights of `init`: as a run that goes on has noted it, for there may be others by now."""
+    if not init:
+        return {}
+    if latest_checkpoint(run_dir / "checkpoints") is None:
+        return {init: file_sha256(find_weights(Path(init)))}
+    noted = run_dir / "config.json"
+    files = read_json(noted).get("files", {}) if noted.is_file() else {}
+    return {init: files[init]} if init in files else {}
 
 
 def set_value(data: dict[str, Any], text: str) -> None:
