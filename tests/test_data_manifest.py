@@ -36,6 +36,8 @@ def test_captions_may_hold_any_character(tmp_path):
 
 def test_texts_are_the_label_and_the_captions_once_each():
     assert Clip("a", "a.wav", "Dog barking", captions=("a dog ", "dog barking", "")).texts == ("dog barking", "a dog")
+    accents = ("un chien l'e\u0301te\u0301", "Un chien l'\u00e9t\u00e9")  # once as letters with combining accents
+    assert Clip("a", "a.wav", "chien", captions=accents).texts == ("chien", "un chien l'\u00e9t\u00e9")
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,13 +83,22 @@ class Clip:
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """The label and the captions, lower case, each once."""
-        return tuple(dict.fromkeys(text.strip().lower() for text in (self.label, *self.captions) if text.strip()))
+        """The label and the captions, as `label_text` has them, each once."""
+        return tuple(dict.fromkeys(label_text(text) for text in (self.label, *self.captions) if text.strip()))
 
     @property
     def place(self) -> str:
         """Path of the audio for messages: `file` or `shard.tar:member`."""
         return f"{self.path}:{self.member}" if self.member else self.path
+
+
+def label_text(text: str) -> str:
+    """A label or a caption as queries have it: lower case, without spaces around it, letters with their accents in one.
+
+    Args:
+        text: as its author wrote it.
+    """
+    return unicodedata.normalize("NFC", text).strip().lower()
 
 
 def read_manifest(path: str | Path) -> list[Clip]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from audiosep.audio import is_recording
-from audiosep.data.manifest import STEMS, Clip
+from audiosep.data.manifest import STEMS, Clip, label_text
 from audiosep.data.queries import STEM_CAPTIONS
 from audiosep.data.reading import (
     SPLIT_NAMES,
@@ -20,7 +20,6 @@ from audiosep.data.reading import (
     collect,
     group_name,
     label_of,
-    label_text,
     probed,
 )
 from audiosep.data.text_files import named_in, read_json, read_text

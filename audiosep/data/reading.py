@@ -5,14 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from audiosep.audio import AudioInfo, is_recording, probe
 from audiosep.audio.limits import check_channels, check_rate
-from audiosep.data.manifest import Clip, Split
+from audiosep.data.manifest import Clip, Split, label_text
 from audiosep.data.text_files import read_text
 from audiosep.errors import AudioError, AudioSepError, DataError, InputError, counted, missing_file
 
@@ -48,15 +47,6 @@ def label_of(name: str) -> str:
         name: without suffix.
     """
     return " ".join(label_text(name).replace("_", " ").replace("-", " ").split())
-
-
-def label_text(text: str) -> str:
-    """A label as manifests have it: lower case, without spaces around it, and letters with their accents in one.
-
-    Args:
-        text: as its author wrote it.
-    """
-    return unicodedata.normalize("NFC", text).strip().lower()
 
 
 def audio_files(folder: Path) -> list[Path]:

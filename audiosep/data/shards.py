@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from audiosep.data.clip_audio import ShardReader
-from audiosep.data.manifest import Clip
-from audiosep.data.reading import OnError, collect, json_rows, label_text
+from audiosep.data.manifest import Clip, label_text
+from audiosep.data.reading import OnError, collect, json_rows
 from audiosep.errors import AudioError, DataError
 
 

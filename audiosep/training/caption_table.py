@@ -13,6 +13,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from audiosep.atomic import write_bytes
+from audiosep.data.manifest import label_text
 from audiosep.errors import DataError
 
 
@@ -25,8 +26,8 @@ class TextEncoder(Protocol):
 
 
 def normalise_caption(text: str) -> str:
-    """Lower case, single spaces: the form under which captions are looked up."""
-    return " ".join(text.lower().split())
+    """Lower case, single spaces, letters with their accents in one: the form under which captions are looked up."""
+    return " ".join(label_text(text).split())
 
 
 class CaptionTable:
