@@ -15,6 +15,7 @@ from test_trainer import TinyTask
 
 from audiosep.errors import ConfigError
 from audiosep.training import run_config
+from audiosep.training.engine.trainer import FitResult, Trainer
 from audiosep.training.engine.warm_start import find_weights
 from audiosep.training.separation import presets
 from audiosep.training.separation.separation_config import SeparationConfig, check_combination
@@ -97,6 +98,21 @@ def test_a_stopped_run_has_its_own_exit_code(config, tmp_path, capsys, monkeypat
     arguments = [str(config), "--out", str(tmp_path / "run"), "--set", "trainer.steps=500", "--quiet"]
     assert app(arguments, standalone_mode=False) == 130
     assert "stopped after" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_one_of_several_processes_says_how_a_run_ended(config, tmp_path, capsys, monkeypatch, form):
+    from audiosep.cli.train import app
+
+    fit = Trainer.fit
+
+    def fit_as_another(trainer: Trainer) -> FitResult:
+        result, trainer.main = fit(trainer), False
+        return result
+
+    monkeypatch.setattr(Trainer, "fit", fit_as_another)
+    app([str(config), "--out", str(tmp_path / "run"), "--quiet", *form], standalone_mode=False)
+    assert capsys.readouterr().out == ""
 
 
 def test_the_command_can_only_check(config, tmp_path, capsys):

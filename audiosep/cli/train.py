@@ -72,10 +72,11 @@ def train(
         else:
             print(found)
         return common.DONE
-    result = Trainer(task, run_config.trainer, run_dir, provenance(run_config, run_dir)).fit()
-    if as_json:
+    trainer = Trainer(task, run_config.trainer, run_dir, provenance(run_config, run_dir))
+    result = trainer.fit()
+    if as_json and trainer.main:  # of several processes one says how the run ended
         common.emit(dataclasses.asdict(result))
-    else:
+    elif trainer.main:
         ended = "stopped" if result.interrupted else "finished"
         print(f"{ended} after {counted(result.step, 'step')}, {result.minutes:.1f} minutes: {run_dir}")
         for name, value in sorted(without_labels(result.metrics).items()):
