@@ -582,4 +582,4 @@ def test_the_cell_of_an_absent_group_shows_median_and_tenth_percentile() -> None
     down = Stat(mean=20.0, low=18.0, high=22.0, median=21.0, tenth=3.0, count=9)
     summary = SystemSummary("x", False, 9, 9, groups={"a": {}, "c": {"suppression": down}})
     table = benchmark_tables([summary], Benchmark("s", (), ""))[1]
-    assert table.rows == [["x", "–", "-21.0 dB (90%: -3.0)"]]
+    assert table.rows == [["x", "–", "21.0 dB (90%: 3.0)"]]

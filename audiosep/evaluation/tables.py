@@ -139,7 +139,7 @@ def _group_cell(stats: Mapping[str, Stat]) -> str:
         return f"{_number(stats['si_sdri'].mean)} ({100 * stats['better'].mean:.0f}%)"
     if "suppression" in stats:
         down = stats["suppression"]
-        return f"{0.0 - round(down.median, 1):.1f} dB (90%: {0.0 - round(down.tenth, 1):.1f})"
+        return f"{round(down.median, 1) + 0.0:.1f} dB (90%: {round(down.tenth, 1) + 0.0:.1f})"  # no minus before zero
     return NONE
 
 
