@@ -172,6 +172,15 @@ def test_copies_of_the_test_half_of_another_source_are_not_trained_on(tmp_path, 
     assert main(["data", "check", str(manifest), "--quiet"]) == 0
 
 
+def test_songs_that_lack_a_stem_share_no_group_by_its_silence(tmp_path):
+    for number, song in enumerate(("train/a", "train/b", "test/c")):
+        corpora.write(tmp_path / f"m/{song}/vocals.wav", corpora.wave(number, 0.2, 16000))
+        corpora.write(tmp_path / f"m/{song}/drums.wav", np.zeros(3200, np.float32))
+    assert main(["data", "build", str(tmp_path / "m"), "-o", str(tmp_path / "m.jsonl"), "--quiet"]) == 0
+    splits = {clip.song: clip.split for clip in read_manifest(tmp_path / "m.jsonl")}
+    assert [song for song, split in splits.items() if split == "test"] == ["test/c"]
+
+
 def test_sources_with_equal_file_names_get_different_ids(tmp_path):
     for folder in ("one", "two"):
         corpora.write(tmp_path / folder / "kettle/1.wav", corpora.wave(0, 0.2, 16000))

@@ -7,7 +7,10 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
+from audiosep.audio.decode import AudioReader
+from audiosep.data.check import is_silent
 from audiosep.data.manifest import Clip
+from audiosep.errors import AudioSepError
 from audiosep.weights.digest import file_sha256
 
 
@@ -15,7 +18,7 @@ def join_equal_files(sources: Sequence[Sequence[Clip]]) -> list[list[Clip]]:
     """Put the clips of files with the same bytes into one group, whatever their labels are.
 
     One recording in two splits would be trained on and judged by. Only files of equal size are read; members of tar
-    shards are left as they are.
+    shards are left as they are. Silence, such as that of a stem that a song lacks, joins nothing.
 
     Args:
         sources: the clips of each source.
@@ -36,7 +39,8 @@ def join_equal_files(sources: Sequence[Sequence[Clip]]) -> list[list[Clip]]:
         if len(paths) > 1:
             for path in sorted(paths):
                 digests[file_sha256(Path(path))].append(path)
-    names = {path: f"bytes:{digest[:16]}" for digest, paths in digests.items() if len(paths) > 1 for path in paths}
+    equal = {digest: paths for digest, paths in digests.items() if len(paths) > 1 and not _holds_silence(paths[0])}
+    names = {path: f"bytes:{digest[:16]}" for digest, paths in equal.items() for path in paths}
 
     def joined(clip: Clip) -> Clip:
         if clip.member is not None or clip.path not in names:
@@ -44,3 +48,11 @@ def join_equal_files(sources: Sequence[Sequence[Clip]]) -> list[list[Clip]]:
         return dataclasses.replace(clip, group="+".join(filter(None, (clip.group, names[clip.path]))))
 
     return [[joined(clip) for clip in source] for source in sources]
+
+
+def _holds_silence(path: str) -> bool:
+    try:
+        with AudioReader(path) as reader:
+            return all(is_silent(block) for block in reader)
+    except AudioSepError:  # whoever reads it for its sound says what is wrong with it
+        return False
