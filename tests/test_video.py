@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from dataclasses import replace
@@ -165,3 +166,21 @@ def test_a_film_without_sound_or_picture_is_told_as_such(tmp_path: Path, option:
     subprocess.run(["ffmpeg", "-v", "error", "-i", whole, "-c", "copy", option, tmp_path / "part.mkv"], check=True)
     with pytest.raises(AudioError, match=words):
         with_sound(replace(probe(whole), path=tmp_path / "part.mkv"), tmp_path / "made.mkv", RATE, 1)
+
+
+def test_a_full_disk_spares_the_video_that_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_audio(tmp_path / "sound.wav", np.zeros((1, RATE), np.float32), RATE)
+    source = film(tmp_path / "film.mov", tmp_path / "sound.wav")
+    made = film(tmp_path / "made.mov", tmp_path / "sound.wav")
+    before = made.read_bytes()
+    full = tmp_path / "bin" / "ffmpeg"  # writes no more than 4 KiB into a file, and is not killed for it
+    full.parent.mkdir()
+    full.write_text(f"#!/bin/sh\ntrap '' XFSZ\nulimit -f 8\nexec {shutil.which('ffmpeg')} \"$@\"\n")
+    full.chmod(0o755)
+    monkeypatch.setenv("PATH", str(full.parent), prepend=os.pathsep)
+    writer = VideoWriter(made, probe(source), RATE, 1, "mark", overwrite=True)
+    writer.write(np.zeros((1, RATE), np.float32))
+    with pytest.raises(AudioError, match=r"made\.mov cannot be written \(File too large\): free space"):
+        writer.close()
+    assert made.read_bytes() == before
+    assert not list(tmp_path.glob(".audiosep-*"))

@@ -20,6 +20,8 @@ from audiosep.audio.wav import WavFile
 from audiosep.errors import AudioError
 
 _SAMPLE = 5  # seconds of a video by which it is measured where its sound comes to lie
+# What ffmpeg says of a full disk; version 5.1 exits with 0 all the same.
+_DISK = re.compile(r"Error (?:writing trailer|closing file).*: (.*)")
 
 
 class VideoWriter:
@@ -137,6 +139,8 @@ class VideoWriter:
         # reader from the first of all.
         command += ["-map", "0:a", "-c", "copy", *options, "-f", "null", "-"]
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
+        if failed := _DISK.search(done.stderr):
+            raise AudioError(f"{self.path} cannot be written ({failed[1]}): free space or choose another folder")
         if done.returncode:
             reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
             if missing := re.search(r"'0:(V|a)' matches no streams", done.stderr):
