@@ -159,13 +159,18 @@ def packets(path: Path, source: Path) -> Path:
     return path
 
 
-def renumbered(data: bytearray, serial: int) -> bytearray:
-    """An Ogg stream with another serial number: libsndfile draws it from the clock, so two files may share it."""
+def renumbered(data: bytearray, serial: int, earlier: int = 0) -> bytearray:
+    """An Ogg stream with another serial number: libsndfile draws it from the clock, so two files may share it.
+
+    Its sound has time stamps that are earlier by so many samples, as what ffmpeg cuts with `-c copy`.
+    """
     start = 0
     while (start := data.find(b"OggS", start)) >= 0:
         segments = data[start + 26]
         end = start + 27 + segments + sum(data[start + 27 : start + 27 + segments])
         data[start + 14 : start + 18] = struct.pack("<I", serial)
+        granule = int.from_bytes(data[start + 6 : start + 14], "little")
+        data[start + 6 : start + 14] = struct.pack("<q", granule - earlier if granule else 0)
         data[start + 22 : start + 26] = bytes(4)
         data[start + 22 : start + 26] = struct.pack("<I", ogg_crc(data[start:end]))
         start = end

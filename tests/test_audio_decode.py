@@ -753,6 +753,23 @@ def test_an_ogg_that_ends_in_the_middle_of_a_header_is_read(
     assert "ends early" in caplog.text
 
 
+@pytest.mark.parametrize("earlier", [RATE // 3, 2 * RATE])
+def test_an_ogg_that_begins_before_its_time_0_is_read_without_a_gap(tmp_path: Path, earlier: int) -> None:
+    pytest.importorskip("av")
+    write_audio(tmp_path / "x.ogg", noise(1, 5 * RATE), RATE)
+    whole, _ = read_audio(tmp_path / "x.ogg")
+    (tmp_path / "cut.ogg").write_bytes(renumbered(bytearray((tmp_path / "x.ogg").read_bytes()), 1, earlier))
+    assert probe(tmp_path / "cut.ogg").backend == "PyAV"
+    cut, _ = read_audio(tmp_path / "cut.ogg")
+    np.testing.assert_allclose(cut, whole, atol=1e-4)
+
+
+@pytest.mark.parametrize("samples", [1, 129, 1_500, 3_000, 100_000])
+def test_an_ogg_of_any_length_begins_at_its_time_0(tmp_path: Path, samples: int) -> None:
+    write_audio(tmp_path / "x.ogg", noise(2, samples), RATE)
+    assert probe(tmp_path / "x.ogg").backend == "soundfile"
+
+
 @pytest.mark.skipif(os.name != "posix", reason="other systems have no such names")
 def test_a_name_that_is_no_unicode_is_read(tmp_path: Path) -> None:
     x = noise(2, 4_000)

@@ -16,6 +16,7 @@ _FIRST, _LAST = 2, 4  # flags of the first and the last page of a stream
 _HEADER = 27  # bytes, before the sizes of the segments
 _NO_GRANULE = 2**64 - 1
 _OPUS_RATE = 48_000  # of its granules, whatever the rate of the recording
+_MODE = 41  # bits of a mode in the third header of Vorbis
 _SPEAKERS = (0, 1)  # families of Opus channels that are those of speakers (RFC 7845, 5.1.1)
 
 
@@ -103,6 +104,54 @@ def ogg_links(path: Path) -> OggLinks:
     return OggLinks(tuple(links), multiplexed, marked)
 
 
+def starts_before_zero(path: Path, link: OggLink) -> bool:
+    """Whether a link of Vorbis holds more than a block of sound before its time 0.
+
+    What was cut without encoding it again may start so. libsndfile plays that sound, and leaves out as much elsewhere.
+
+    Args:
+        path: the file.
+        link: of it.
+    """
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        packets = _packets(data, link.start)
+        head, _ = next(packets, (b"", 0))
+        if not head.startswith(b"\x01vorbis") or len(head) < 29:
+            return False
+        sizes = 1 << (head[28] & 15), 1 << (head[28] >> 4)
+        next(packets, None)  # comments
+        long = _long_modes(next(packets, (b"", 0))[0])
+        samples = before = 0
+        first: int | None = None
+        for packet, granule in packets:
+            mode = packet[0] >> 1 & (1 << (len(long) - 1).bit_length()) - 1 if packet and long else len(long)
+            if first not in (None, granule) or mode >= len(long):
+                break
+            block = sizes[long[mode]]
+            samples += (before + block) // 4 if before else 0
+            first, before = granule, block
+    return first is not None and samples - first > sizes[1]
+
+
+def _long_modes(setup: bytes) -> list[bool]:
+    """Whether the blocks of each mode are long ones; empty of a damaged header (Vorbis I specification, 4.2.4).
+
+    The modes stand at its end, and are found from there: everything before them would have to be decoded.
+    """
+    bits = int.from_bytes(setup, "little")
+    found: list[bool] = []
+    modes: list[bool] = []
+    start = bits.bit_length() - 1  # of the framing flag
+    while start >= _MODE + 6 and len(modes) < 64:
+        start -= _MODE
+        if bits >> (start + 1) & 0xFFFFFFFF:  # types of window and transform, of which there is only 0
+            break
+        modes.insert(0, bool(bits >> start & 1))
+        if (bits >> (start - 6) & 63) + 1 == len(modes):
+            found = list(modes)
+    return found
+
+
 @dataclass(frozen=True)
 class _Page:
     start: int
@@ -112,9 +161,22 @@ class _Page:
     whole: bool
 
 
-def _pages(data: mmap.mmap) -> Iterator[_Page]:
-    """All pages; the last one may have only half a header."""
-    start = data.find(b"OggS")
+def _packets(data: mmap.mmap, start: int) -> Iterator[tuple[bytes, int]]:
+    """All packets of a stream from a page on, each with the granule, below 0 too, of the page on which it ends."""
+    packet = b""
+    for page in _pages(data, start):
+        position = page.body
+        for size in data[page.start + _HEADER : page.body]:
+            packet += data[position : position + size]
+            position += size
+            if size < 255:
+                yield packet, page.granule - (page.granule >> 63 << 64)
+                packet = b""
+
+
+def _pages(data: mmap.mmap, start: int = 0) -> Iterator[_Page]:
+    """All pages from a place on; the last one may have only half a header."""
+    start = data.find(b"OggS", start)
     while start >= 0:
         sizes = start + _HEADER
         if sizes > len(data):

@@ -14,7 +14,7 @@ from audiosep.audio.core_audio import layouts, speaker_bits
 from audiosep.audio.flac_frames import last_frame
 from audiosep.audio.info import AudioInfo, clean_tags, sndfile_depth
 from audiosep.audio.mpeg import MpegLength, mpeg_length
-from audiosep.audio.ogg import OggLinks, ogg_links
+from audiosep.audio.ogg import OggLinks, ogg_links, starts_before_zero
 from audiosep.audio.riff import WavHeader, stated_size, unclosed, w64_format, wav_header
 from audiosep.audio.samples import Array
 from audiosep.audio.source import Unreadable
@@ -146,6 +146,8 @@ class SoundFileSource:
         """The number of samples in all links, each of which is read as a file of its own."""
         if ogg.multiplexed:
             raise Unreadable("it would read only the first of several streams")
+        if any(starts_before_zero(self._path, link) for link in ogg.links):
+            raise Unreadable("it would lose the end of a file that was cut without encoding it again")
         self.cut = not ogg.marked
         if len(ogg.links) < 2:
             return samples
