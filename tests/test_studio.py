@@ -797,8 +797,12 @@ def test_files_die_with_their_page_after_a_while_and_at_the_end(
     forgotten.parent.mkdir()
     forgotten.touch()
     os.utime(forgotten.parent, (1, 1))
+    cancelled = sessions.uploads / "tmp4"
+    cancelled.touch()
+    os.utime(cancelled, (1, 1))
     sessions.sweep()
     assert not forgotten.parent.exists()
+    assert not cancelled.exists()
     studio.close()
     assert not sessions.root.exists()
 

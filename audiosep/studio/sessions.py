@@ -108,13 +108,13 @@ class Sessions:
         for session in over:
             session.close()
         for path in orphans:
-            shutil.rmtree(path, ignore_errors=True)
+            _delete(path)
         with self._lock:
             waiting = [path for path in _listed(self.uploads) if path not in self._in_use]
         for path in waiting:
             with contextlib.suppress(FileNotFoundError):  # it has just been opened
                 if time.time() - path.stat().st_mtime > self.limits.idle:
-                    shutil.rmtree(path, ignore_errors=True)
+                    _delete(path)
 
     def sweep_until_closed(self) -> None:
         """Sweep now and then, in a thread."""
@@ -144,3 +144,11 @@ def _listed(folder: Path) -> list[Path]:
         return list(folder.iterdir())
     except FileNotFoundError:
         return []
+
+
+def _delete(path: Path) -> None:
+    """Delete a folder with its files, or a file: an upload that was cancelled lies in no folder of its own."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
