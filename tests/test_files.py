@@ -78,6 +78,19 @@ def test_recordings_of_one_name_are_numbered_in_one_try_each(tmp_path: Path, mon
     assert len(tried) < 3 * 50
 
 
+def test_films_of_one_name_have_labels_of_their_own(tmp_path: Path) -> None:
+    recordings = [InputFile(tmp_path / name) for name in ("x.mp4", "x.mkv")]
+    works, video = {"dog": "0", "without dog": "1"}, OutputOptions(video=True)
+    plain = OutputPaths(tmp_path / "out", works, video, recordings)
+    assert [plain.of(one)["dog"].name for one in recordings] == ["x (dog).mp4", "x (dog).mkv"]
+    paths = OutputPaths(tmp_path / "out", works, video, recordings, labelled=["dog"])
+    labelled = [{**(outputs := paths.of(one)), "labels": paths.labels(outputs)["dog"]} for one in recordings]
+    assert [[path.name for path in one.values()] for one in labelled] == [
+        ["x (dog).mp4", "x (without dog).mp4", "x (dog).txt"],
+        ["x (2) (dog).mkv", "x (2) (without dog).mkv", "x (2) (dog).txt"],
+    ]
+
+
 # ---- what is written -----------------------------------------------------------------------------------------------
 
 

@@ -111,12 +111,12 @@ def plan_batch(
             "into it"
         )
     plan = Plan(targets, rest, [], [], failures, works_of_outputs(works, targets, written))
-    paths = OutputPaths(folder, plan.works, output, recordings)
+    labelled = written if output.rest_only or output.tracks else targets
+    paths = OutputPaths(folder, plan.works, output, recordings, labelled=labelled if output.labels else ())
     for recording in recordings:
         try:
             outputs = paths.of(recording)
-            labelled = written if output.rest_only or output.tracks else targets
-            labels = {name: outputs[name].with_suffix(".txt") for name in labelled} if output.labels else {}
+            labels = paths.labels(outputs)
             kept = paths.kept(recording.path, outputs, list(labels.values()))
             if kept is None:
                 plan.skipped.append(FinishedFile(recording.path, outputs))
@@ -152,6 +152,7 @@ class OutputPaths:
         output: format and template.
         recordings: all of the batch.
         taken: other files that are not free.
+        labelled: names of the outputs that have a label file beside them.
     """
 
     def __init__(
@@ -161,8 +162,9 @@ class OutputPaths:
         output: OutputOptions,
         recordings: Iterable[InputFile],
         taken: Iterable[Path] = (),
+        labelled: Sequence[str] = (),
     ) -> None:
-        self._folder, self._works, self._output = folder, works, output
+        self._folder, self._works, self._output, self._labelled = folder, works, output, labelled
         self._originals = {os.path.realpath(recording.path) for recording in recordings}
         self._taken = set(map(_folded, taken))
         self._reached: dict[str, int] = {}  # number of the last recording of a name: thousands may share one
@@ -192,7 +194,9 @@ class OutputPaths:
         first = [*dict.fromkeys([*own, *passed])]
         for number in chain(first, (number for number in count(reached) if number not in first)):
             paths = plan(number=number)
-            taken = [path for path in paths.values() if _folded(path) in self._taken]
+            # Of videos of two kinds the outputs differ in their suffixes, and the labels do not.
+            files = [*paths.values(), *self.labels(paths).values()]
+            taken = [path for path in files if _folded(path) in self._taken]
             others = [] if taken else [path for path in paths.values() if self._is_of_another(path, recording.path)]
             if not taken and not others and (number in own or number not in foreign):
                 break
@@ -207,8 +211,16 @@ class OutputPaths:
         for path in paths.values():
             if os.path.realpath(path) in self._originals:
                 raise AudioError(f"{path} is an input of this job and would be overwritten: choose another folder")
-        self._taken.update(map(_folded, paths.values()))
+        self._taken.update(map(_folded, files))
         return paths
+
+    def labels(self, outputs: Mapping[str, Path]) -> dict[str, Path]:
+        """Name of an output -> the label file beside it.
+
+        Args:
+            outputs: of a recording.
+        """
+        return {name: outputs[name].with_suffix(".txt") for name in self._labelled}
 
     def kept(self, recording: Path, outputs: Mapping[str, Path], labels: Sequence[Path] = ()) -> frozenset[str] | None:
         """The outputs of an earlier run that stay: with `skip_existing` no file is replaced.
