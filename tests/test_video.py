@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pytest
 
 from audiosep.audio import AudioInfo, probe, read_audio, write_audio
+from audiosep.audio.marker import UNMARKED, Origin, is_marked, mark_for, origin_of
 from audiosep.audio.speakers import layout_mask
 from audiosep.audio.video import VideoWriter
 from audiosep.audio.video_formats import CONTAINERS
@@ -107,6 +108,18 @@ def test_lossless_sound_of_a_film_stays_so(tmp_path: Path, suffix: str, encoder:
     assert (made.depth, made.encoding[:4]) == (depth, "pcm_")
     after, _ = read_audio(tmp_path / f"made{suffix}")
     np.testing.assert_allclose(after, before, atol=step)
+
+
+@pytest.mark.parametrize("suffix", sorted(CONTAINERS.keys() - UNMARKED))
+def test_videos_say_what_they_were_separated_from(tmp_path: Path, suffix: str) -> None:
+    write_audio(tmp_path / "sound.wav", np.zeros((1, RATE), np.float32), RATE)
+    source = film(tmp_path / f"film{suffix}", tmp_path / "sound.wav")
+    origin = Origin("0123456789abcdef", "01234567")
+    writer = VideoWriter(tmp_path / f"made{suffix}", probe(source), RATE, 1, mark_for(origin), overwrite=False)
+    writer.write(np.zeros((1, RATE), np.float32))
+    writer.close()
+    assert is_marked(tmp_path / f"made{suffix}")
+    assert origin_of(tmp_path / f"made{suffix}") == origin
 
 
 def with_sound(source: AudioInfo, made: Path, rate: int, channels: int, speakers: int = 0) -> str:

@@ -133,7 +133,7 @@ class VideoWriter:
         command += ["-ar", str(rate)] if (rate := container.rate_for(self._rate)) else []
         for key, text in (("language", source.heard.language), ("title", source.heard.name)):
             command += ["-metadata:s:a:0", f"{key}={text}"] if text else []
-        command += ["-metadata", f"encoding_tool={self._mark}"]
+        command += ["-metadata", f"{container.mark}={self._mark}"]
         command += [*options, "-f", container.muxer, f"file:{self._pending.temporary}"]
         # Of formats such as MPEG-TS ffmpeg counts the time from the first of the streams that it uses, and the
         # reader from the first of all.

@@ -28,6 +28,7 @@ class Container:
         usual: whether there is one speaker layout for each number of channels.
         pcm: whether it holds PCM of any depth, which then takes the place of lossless sound.
         measured: whether some versions of ffmpeg put the sound into another place than where they are told.
+        mark: ffmpeg's name of the tag that says what the video is.
     """
 
     muxer: str
@@ -38,6 +39,7 @@ class Container:
     usual: bool = False
     pcm: bool = False
     measured: bool = False
+    mark: str = "encoding_tool"
 
     def codec_for(self, source: AudioInfo) -> str:
         """ffmpeg's encoder of the new sound of a recording: what was lossless stays so where the container has PCM."""
@@ -58,7 +60,8 @@ _MPG = Container("mpeg", "mp2", "384k", channels=2, rates=(32_000, 44_100, 48_00
 CONTAINERS = {
     ".mp4": Container("mp4"),
     ".m4v": Container("mp4"),
-    ".mov": Container("mov", pcm=True),
+    # ffmpeg writes few tags into mov, its own name as the encoder, and reads no keywords, which so cannot get lost.
+    ".mov": Container("mov", pcm=True, mark="keywords"),
     ".mkv": Container("matroska", pcm=True),
     # ffmpeg 5.1 leaves the delay of Opus, 6.5 ms, out of the time stamps; later versions do not.
     ".webm": Container("webm", "libopus", usual=True, measured=True),
