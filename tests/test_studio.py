@@ -153,6 +153,13 @@ def served(run: Run, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Call
     return start
 
 
+def test_a_quiet_studio_says_its_address_alone(served: Any) -> None:
+    code, err, _ = served("--quiet")
+    assert (code, bool(re.fullmatch(r"http://127\.0\.0\.1:\d+/\n", err))) == (0, True), err
+    code, err, _ = served("--quiet", "--host", "0.0.0.0")
+    assert (code, bool(re.fullmatch(r"http://\S+:\d+/\?token=[\w-]{32}\n", err))) == (0, True), err
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [("htdemcus", "did you mean 'htdemucs'"), ("mine.safetensors", "no adapter mine.safetensors"), (".", "no model")],

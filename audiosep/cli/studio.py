@@ -84,8 +84,8 @@ def studio(
         made.work.compute(made.work.separator)  # fails here if it cannot be loaded, and the first request need not wait
     address = address_of(listening, host, token)
 
-    if not quiet:
-        terminal.print(f"The studio is at {address} ; Ctrl-C ends it")
+    # A quiet studio says it too: nobody can guess its token, or a free port.
+    terminal.print(address if quiet else f"The studio is at {address} ; Ctrl-C ends it")
     if open_browser and here and sys.stdout is not None and sys.stdout.isatty():
         import webbrowser
 
