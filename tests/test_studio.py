@@ -445,6 +445,33 @@ def test_a_mix_that_would_clip_says_how_much_softer_it_is(work: Work, song: Path
     assert "dB softer than set" in made["remarks"][0]
 
 
+@pytest.mark.parametrize("format", ["wav", "flac"])
+@pytest.mark.parametrize(("gain", "softer"), [(0.5, False), (0.05, True)])
+def test_the_files_of_a_zip_have_one_gain(
+    work: Work, song: Path, tmp_path: Path, format: str, gain: float, softer: bool
+) -> None:
+    session = opened(work, song)
+    assert separated(work, session, text="piano") is None
+    assert separated(work, session, text="dog") is None
+    (track, _) = session.tracks.values()
+    x, _ = read_audio(song)
+    quiet = tmp_path / "quiet.wav"
+    write_audio(quiet, 0.4 * x, RATE)
+    session.put(dataclasses.replace(track, path=quiet, gain=gain), session.recording)
+    made = written(session, kind="all", format=format)["answer"]
+    assert ["softer than heard" in remark for remark in made["remarks"]] == [True] * softer
+    with zipfile.ZipFile(session.files[made["key"]][0]) as archive:
+        archive.extractall(tmp_path)
+    names = ("song (piano)", "song (dog)", "song (without piano, dog)")
+    piano, dog, rest = (read_audio(tmp_path / f"{name}.{format}")[0] for name in names)
+    np.testing.assert_allclose(piano, 0.4 / gain * dog, atol=2e-3)
+    assert np.abs(dog).max() < np.abs(x).max() if softer else np.array_equal(dog, x)
+    np.testing.assert_allclose(piano + dog + rest, dog, atol=1e-4)
+    assert not list(session.recording.path.parent.glob("*/song*"))
+    alone = written(session, kind="track", track=track.id, format=format)["answer"]
+    assert f"{-20 * np.log10(gain):.1f} dB softer than heard" in alone["remarks"][0]
+
+
 @pytest.mark.parametrize("kind", ["track", "all", "stems", "mix"])
 def test_writing_a_download_tells_how_far_it_is_and_is_cancelled(work: Work, tmp_path: Path, kind: str) -> None:
     if kind == "stems":

@@ -64,23 +64,31 @@ def write_download(session: Session, request: str, wanted: Message) -> dict[str,
     shown = download_name(recording, name, ending, template)
     session.begin(request, f"Writing {shown}", "writing")
     if kind == "track" and format == "wav":
-        return {"key": session.offer(track.path, shown, made=False), "remarks": []}
+        return {
+            "key": session.offer(track.path, shown, made=False),
+            "remarks": _softer("the track is", "heard", track.gain),
+        }
     path = recording.path.parent / f"{secrets.token_hex(8)}.{ending}"
     progress = functools.partial(session.advance, request)
     with remarks() as told:
         if kind == "track":
-            write_track(path, recording, track, format, progress)
+            told += _softer("the track is", "heard", write_track(path, recording, track, format, progress))
         elif kind == "all":
-            write_all(path, recording, tracks, format, progress)
+            told += _softer("all are", "heard", write_all(path, recording, tracks, format, progress))
         elif kind == "stems":
             write_stem_file(path, recording, tracks, progress)
         else:
             weights = weights_of(*_levels(wanted), tracks)
             video = kind == "video"
             gain = write_mix(path, recording, tracks, weights, progress, format=format, video=video)
-            if gain < 1:
-                told.append(f"the mix is {-20 * math.log10(gain):.1f} dB softer than set, so that it does not clip")
+            told += _softer("the mix is", "set", gain)
     return {"key": session.offer(path, shown), "remarks": told}
+
+
+def _softer(what: str, wanted: str, gain: float) -> list[str]:
+    """A remark on the gain of a download, where it has one."""
+    by = -20 * math.log10(gain)
+    return [] if gain == 1 else [f"{what} {by:.1f} dB softer than {wanted}, so that nothing clips"]
 
 
 def _levels(wanted: Message) -> tuple[float, dict[str, float]]:

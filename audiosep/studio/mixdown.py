@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from audiosep.audio import AudioReader
+from audiosep.audio import AudioReader, can_clip
 from audiosep.audio.broadcast import read_broadcast
 from audiosep.audio.chapters import read_chapters, within
 from audiosep.audio.covers import read_cover
@@ -23,6 +24,7 @@ from audiosep.hearing.spans import Span
 from audiosep.output.files import Outputs
 from audiosep.output.names import TEMPLATE, plan_outputs
 from audiosep.output.output_options import rest_name
+from audiosep.output.within_spans import remainder
 from audiosep.progress import Progress, says_stop
 from audiosep.query.query import unique_names
 from audiosep.studio.recording import Recording
@@ -60,7 +62,7 @@ def weights_of(rest: float, gains: Mapping[str, float], tracks: Sequence[Track])
     return {"": float(rest), **{track.id: gains.get(track.id, 0.0) - rest for track in tracks}}
 
 
-def write_track(path: Path, recording: Recording, track: Track, format: str, progress: Progress) -> None:
+def write_track(path: Path, recording: Recording, track: Track, format: str, progress: Progress) -> float:
     """Write a track in another format than that of its file.
 
     Args:
@@ -69,6 +71,9 @@ def write_track(path: Path, recording: Recording, track: Track, format: str, pro
         track: which is complete.
         format: one of `audio.FORMATS`.
         progress: called with the fraction that is done; returning False cancels.
+
+    Returns:
+        What the sound was multiplied by so that it does not clip.
 
     Raises:
         AudioError: it cannot be written, or the format cannot hold the channels.
@@ -79,7 +84,7 @@ def write_track(path: Path, recording: Recording, track: Track, format: str, pro
     def blocks() -> Iterator[Blocks]:
         return ({track.name: block} for (block,) in _together([track.path]))
 
-    _write({track.name: path}, recording, blocks, progress, format=format)
+    return track.gain * _write({track.name: path}, recording, blocks, progress, format=format)
 
 
 def write_mix(
@@ -89,7 +94,6 @@ def write_mix(
     weights: Mapping[str, float],
     progress: Progress,
     *,
-    name: str = MIXED,
     format: str = "wav",
     video: bool = False,
 ) -> float:
@@ -101,7 +105,6 @@ def write_mix(
         tracks: which are complete.
         weights: as of `weights_of`.
         progress: as for `write_track`.
-        name: of the mix, for the title among its tags.
         format: one of `audio.FORMATS`; of a video that of the recording.
         video: whether to write the recording's picture with it.
 
@@ -116,9 +119,9 @@ def write_mix(
     """
 
     def blocks() -> Iterator[Blocks]:
-        return ({name: block} for block in mixed(recording, tracks, weights))
+        return ({MIXED: block} for block in mixed(recording, tracks, weights))
 
-    return _write({name: path}, recording, blocks, progress, format=format, video=recording.info if video else None)
+    return _write({MIXED: path}, recording, blocks, progress, format=format, video=recording.info if video else None)
 
 
 def write_stem_file(path: Path, recording: Recording, tracks: Sequence[Track], progress: Progress) -> None:
@@ -150,8 +153,10 @@ def write_stem_file(path: Path, recording: Recording, tracks: Sequence[Track], p
     _write({STEM_FILE: path}, recording, blocks, progress, format="m4a", tracks=TRACKS)
 
 
-def write_all(path: Path, recording: Recording, tracks: Sequence[Track], format: str, progress: Progress) -> None:
+def write_all(path: Path, recording: Recording, tracks: Sequence[Track], format: str, progress: Progress) -> float:
     """Write all tracks, what they leave, and when they sound, into one zip file.
+
+    All have one gain, so that they sum to the recording and are as loud beside each other as they are heard.
 
     Args:
         path: of the file.
@@ -159,6 +164,9 @@ def write_all(path: Path, recording: Recording, tracks: Sequence[Track], format:
         tracks: which are complete.
         format: one of `audio.FORMATS`.
         progress: as for `write_track`.
+
+    Returns:
+        What all were multiplied by so that none clips.
 
     Raises:
         InputError: no track, or one is not complete.
@@ -168,33 +176,54 @@ def write_all(path: Path, recording: Recording, tracks: Sequence[Track], format:
     """
     if not tracks:
         raise InputError("there is no track yet: separate a sound first")
+    _check_complete(tracks)
     unique = list(unique_names([track.name for track in tracks]))
     rest = rest_name(unique)
-    names = plan_outputs(".", [*unique, rest], file=Path(recording.name).stem, format=format)
-    part = path.with_suffix(".part")
-    files = 1 if format == "wav" else 1 + len(tracks)  # tracks are wav files already
+    names = {
+        name: one.name
+        for name, one in plan_outputs(".", [*unique, rest], file=Path(recording.name).stem, format=format).items()
+    }
+
+    def blocks() -> Iterator[Blocks]:
+        for mix, *together in _together([recording.mix, *(track.path for track in tracks)]):
+            scaled = [block / np.float32(track.gain) for track, block in zip(tracks, together, strict=True)]
+            yield {**dict(zip(unique, scaled, strict=True)), rest: remainder(mix, scaled)}
+
+    peak = _peak(blocks(), recording, _part(progress, 0.0, _LOOKING))
+    clips = peak > 1 and can_clip(format, recording.info.depth)
+    # The files of the tracks say also what was asked for.
+    ready = format == "wav" and not clips and all(track.gain == 1 for track in tracks)
+    made = [rest] if ready else [*unique, rest]
+    folder = path.with_suffix("")
     try:
-        write_mix(
-            part, recording, tracks, weights_of(1.0, {}, tracks), _of(progress, 0, files), name=rest, format=format
+        gain = _write(
+            {name: folder / names[name] for name in made},
+            recording,
+            lambda: ({name: one[name] for name in made} for one in blocks()),
+            _part(progress, _LOOKING, 1 - _LOOKING),
+            format=format,
+            peak=peak,
         )
         with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-            archive.write(part, names[rest].name)
-            for number, (track, name) in enumerate(zip(tracks, unique, strict=True), 1):
-                if format != "wav":
-                    write_track(part, recording, track, format, _of(progress, number, files))
-                archive.write(track.path if format == "wav" else part, names[name].name)
+            for name in made:
+                archive.write(folder / names[name], names[name])
+                (folder / names[name]).unlink()  # the disk need not hold all twice
+            for track, name in zip(tracks, unique, strict=True):
+                if name not in made:
+                    archive.write(track.path, names[name])
             labels = labels_text((span, track.name) for track in tracks for span in track.spans)
-            archive.writestr(f"{names[rest].stem} labels.txt", labels)
+            archive.writestr(f"{Path(names[rest]).stem} labels.txt", labels)
     except BaseException:
         path.unlink(missing_ok=True)
         raise
     finally:
-        part.unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
+    return gain
 
 
-def _of(progress: Progress, number: int, count: int) -> Progress:
-    """The progress of one of several files."""
-    return lambda fraction: progress((number + fraction) / count)
+def _part(progress: Progress, first: float, share: float) -> Progress:
+    """The progress of a part of the work."""
+    return lambda fraction: progress(first + share * fraction)
 
 
 def _write(
@@ -202,6 +231,8 @@ def _write(
     recording: Recording,
     blocks: Callable[[], Iterator[Blocks]],
     progress: Progress,
+    *,
+    peak: float | None = None,
     **options: Any,
 ) -> float:
     """Write files as the command line does: with what files of audio have of the recording beside its sound.
@@ -209,21 +240,21 @@ def _write(
     Their samples are read twice: for the largest, so that none clips, and to be written. It needs no temporary files,
     and the encoder, which takes most of the time, is what the progress tells of.
 
+    Args:
+        paths: output -> file.
+        recording: of the page.
+        blocks: gives the samples of all outputs.
+        progress: as for `write_track`.
+        peak: the largest sample, where it is known.
+        options: of `Outputs`.
+
     Returns:
         What all samples were multiplied by.
     """
     info = recording.info
-
-    def told(first: float, share: float) -> Iterator[Blocks]:
-        samples = 0
-        for one in blocks():
-            samples += next(iter(one.values())).shape[1]
-            if says_stop(progress(first + share * min(1.0, samples / recording.samples))):
-                raise Cancelled("writing the file was cancelled")
-            yield one
-
-    loudest = (float(np.abs(block).max(initial=0)) for one in told(0.0, _LOOKING) for block in one.values())
-    peak = max(loudest, default=0.0)
+    if peak is None:
+        peak = _peak(blocks(), recording, _part(progress, 0.0, _LOOKING))
+        progress = _part(progress, _LOOKING, 1 - _LOOKING)
     with Outputs(
         paths,
         info.sample_rate,
@@ -239,9 +270,31 @@ def _write(
         peak=peak,
         **options,
     ) as outputs:
-        for one in told(_LOOKING, 1 - _LOOKING):
+        for one in _told(blocks(), recording, progress):
             outputs.write(one)
     return outputs.gain
+
+
+def _peak(blocks: Iterator[Blocks], recording: Recording, progress: Progress) -> float:
+    """The largest absolute sample."""
+    loudest = (
+        float(np.abs(block).max(initial=0)) for one in _told(blocks, recording, progress) for block in one.values()
+    )
+    return max(loudest, default=0.0)
+
+
+def _told(blocks: Iterator[Blocks], recording: Recording, progress: Progress) -> Iterator[Blocks]:
+    """The same blocks, of which the progress is told.
+
+    Raises:
+        Cancelled: by `progress`.
+    """
+    samples = 0
+    for one in blocks:
+        samples += next(iter(one.values())).shape[1]
+        if says_stop(progress(min(1.0, samples / recording.samples))):
+            raise Cancelled("writing the file was cancelled")
+        yield one
 
 
 def mixed(
@@ -264,10 +317,14 @@ def mixed(
         InputError: a track is not complete.
     """
     used = [track for track in tracks if weights[track.id]]
-    if early := [track.name for track in used if not track.complete]:
-        raise InputError(f"{early[0]!r} is a preview as yet: wait until it is complete")
+    _check_complete(used)
     factors = [weights[""], *(weights[track.id] / track.gain for track in used)]
     return _sums([recording.mix, *(track.path for track in used)], factors, size, span)
+
+
+def _check_complete(tracks: Sequence[Track]) -> None:
+    if early := [track.name for track in tracks if not track.complete]:
+        raise InputError(f"{early[0]!r} is a preview as yet: wait until it is complete")
 
 
 def _sums(paths: Sequence[Path], factors: Sequence[float], size: int, span: Span | None) -> Iterator[Array]:
