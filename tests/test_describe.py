@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 import shutil
 import threading
@@ -420,6 +421,17 @@ def test_files_have_names_that_every_file_system_takes(
     written = {path.name for path in out.iterdir()}
     shortened = f"{'x' * 242} (sounds).csv"
     assert written == {"Song.wav (sounds).csv", "song.flac (sounds).csv", "what_ (sounds).csv", shortened}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="other systems have no such names")
+def test_a_table_names_a_file_by_its_bytes(shipped: Separator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("audiosep.cli.common.ModelOptions.load", lambda self, **_: shipped)
+    monkeypatch.setattr(shipped, "describe", lambda *_, **__: FOUND)
+    street = tmp_path / os.fsdecode(b"caf\xe9.wav")
+    write_audio(street, np.zeros((1, 100)), 16000)
+    assert main(["describe", str(street), "--csv", "-o", str(tmp_path / "out"), "--quiet"]) == 0
+    (table,) = (tmp_path / "out").iterdir()
+    assert table.read_bytes() == os.fsencode(FOUND.csv(str(street)))
 
 
 def test_the_files_of_a_recording_are_written_together_or_not_at_all(

@@ -118,6 +118,16 @@ def test_targets_and_residual_follow_the_input(separator: Separator, song: Path,
     assert np.abs(total - x).max() <= 5 / 2**23
 
 
+@pytest.mark.skipif(os.name != "posix", reason="other systems have no such names")
+def test_a_sound_is_named_after_a_file_whose_name_is_no_unicode(separator: Separator, song: Path) -> None:
+    odd = song.with_name(os.fsdecode(b"caf\xe9.wav"))
+    odd.write_bytes(song.read_bytes())
+    report = separator.separate_files(odd, Query(audio=odd), song.parent / "out", output=OutputOptions(labels=True))
+    report.raise_for_failures()
+    (result,) = report.results
+    assert [probe(path).tags["title"] for path in result.outputs.values()] == ["Söng (caf?)", "Söng (without caf?)"]
+
+
 def test_files_and_arrays_give_the_same_targets(separator: Separator, song: Path, tmp_path: Path) -> None:
     report = separator.separate_files(song, "piano", tmp_path / "out")
     out = separator.separate(song, "piano")

@@ -290,7 +290,8 @@ class Outputs:
             )
         tags = {**self._tags, "software": self._marks[name]}
         if "title" in tags and not self._tracks:
-            tags["title"] += f" ({name})"
+            # The name may be that of a file, which need not be Unicode, as tags must.
+            tags["title"] += f" ({name})".encode(errors="replace").decode()
         return AudioWriter(
             path,
             *self._shape,

@@ -32,7 +32,8 @@ def text_files(paths: Mapping[str, Path], *, overwrite: bool) -> Iterator[Callab
 
     def write(name: str, text: str) -> None:
         with writing(paths[name]):
-            pending[name].file.write(text.encode())
+            # Names of files that are no Unicode stand in the text as the bytes that they are.
+            pending[name].file.write(text.encode(errors="surrogateescape"))
             pending[name].file.flush()
 
     try:
