@@ -518,6 +518,22 @@ def test_a_part_of_nothing_and_of_damaged_audio_is_refused_by_name(tmp_path: Pat
         read_audio(tmp_path / "x.wav", start=3.0, name="clip 7")
 
 
+@pytest.mark.parametrize("backend", ["PyAV", pytest.param("ffmpeg", marks=needs_ffmpeg)])
+@pytest.mark.parametrize(
+    ("picture", "tags", "title"),
+    [(1, {"title": "Film"}, "Film"), (1, {}, None), (0, {"title": "Album"}, "Album"), (0, {}, "Commentary")],
+)
+def test_the_title_of_a_film_is_not_that_of_its_track(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str, picture: int, tags: dict[str, str], title: str | None
+) -> None:
+    pytest.importorskip("av")
+    tracks = [Sound(tones(1, RATE), name="Commentary")]
+    film = container(tmp_path / "x.mkv", "flac", tracks, picture=picture, tags=tags)
+    only(monkeypatch, backend)
+    info = probe(film)
+    assert (info.backend, info.tags.get("title"), info.heard.name) == (backend, title, "Commentary")
+
+
 @pytest.mark.parametrize(
     ("name", "codec"), [("x.m4a", "aac"), ("x.mkv", "flac"), ("x.mov", "pcm_s24le"), ("x.m4a", "alac")]
 )

@@ -24,7 +24,7 @@ from audiosep.audio.container import (
     tag_seconds,
     trimmed,
 )
-from audiosep.audio.info import AudioInfo, clean_tags, ffmpeg_depth
+from audiosep.audio.info import AudioInfo, ffmpeg_depth, tags_of_track
 from audiosep.audio.local_input import local_input
 from audiosep.audio.samples import Array
 from audiosep.audio.source import Unreadable
@@ -211,7 +211,8 @@ class _Container:
         stream = self._stream(number)
         suffix = self._path.suffix.lower().removeprefix(".")
         codec = stream.get("codec_name", "unknown")
-        tags = {**self._format.get("tags", {}), **stream.get("tags", {})}
+        film = any(other["codec_type"] == "video" for other in self._playing)
+        tags = tags_of_track(self._format.get("tags", {}), stream.get("tags", {}), film=film)
         return AudioInfo(
             path=self._path,
             sample_rate=sample_rate,
@@ -221,7 +222,7 @@ class _Container:
             format=suffix if suffix in self.formats or not self.formats[0] else self.formats[0],
             encoding=codec,
             backend="ffmpeg",
-            tags=(mp4_tempo(self._path) if "mp4" in self.formats else {}) | clean_tags(tags),
+            tags=(mp4_tempo(self._path) if "mp4" in self.formats else {}) | tags,
             estimate=stated or _number(stream, "duration") or _number(self._format, "duration"),
             speakers=layout_mask(stream.get("channel_layout", "")),
             tracks=self.tracks,

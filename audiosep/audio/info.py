@@ -131,3 +131,18 @@ def clean_tags(raw: Mapping[str, Any]) -> dict[str, str]:
         if name in TAGS and text:
             found.setdefault(name, text)
     return found
+
+
+def tags_of_track(container: Mapping[str, Any], track: Mapping[str, Any], *, film: bool) -> dict[str, str]:
+    """The tags of a recording that is an audio track of a container.
+
+    Args:
+        container: its raw tags, which come first.
+        track: the raw tags of the track; some formats have no others.
+        film: whether there is a picture that moves: then the title of the track is not that of the recording, but says
+            which language it is, or that it is a commentary.
+    """
+    own = clean_tags(track)
+    if film:
+        own.pop("title", None)
+    return own | clean_tags(container)

@@ -18,7 +18,7 @@ from audiosep.audio.container import (
     trimmed,
 )
 from audiosep.audio.core_audio import in_wave_order, layouts
-from audiosep.audio.info import AudioInfo, clean_tags, ffmpeg_depth
+from audiosep.audio.info import AudioInfo, ffmpeg_depth, tags_of_track
 from audiosep.audio.local_input import open_av
 from audiosep.audio.samples import Array
 from audiosep.audio.source import Unreadable, pcm_to_float
@@ -119,7 +119,8 @@ class AvSource:
             format=suffix if suffix in formats else formats[0],
             encoding=stream.codec_context.name,
             backend="PyAV",
-            tags=(mp4_tempo(path) if "mp4" in formats else {}) | clean_tags({**container.metadata, **stream.metadata}),
+            tags=(mp4_tempo(path) if "mp4" in formats else {})
+            | tags_of_track(container.metadata, stream.metadata, film=any(other.type == "video" for other in others)),
             estimate=next((length for length in (self.stated, seconds, whole) if length is not None), None),
             speakers=layout_mask(frame.layout.name),
             tracks=tracks,
