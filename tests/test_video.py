@@ -110,6 +110,18 @@ def test_lossless_sound_of_a_film_stays_so(tmp_path: Path, suffix: str, encoder:
     np.testing.assert_allclose(after, before, atol=step)
 
 
+def test_fonts_of_subtitles_are_kept(tmp_path: Path) -> None:
+    write_audio(tmp_path / "sound.wav", np.zeros((1, RATE), np.float32), RATE)
+    film(tmp_path / "plain.mkv", tmp_path / "sound.wav")
+    font = np.random.default_rng(0).bytes(5000)
+    (tmp_path / "font.ttf").write_bytes(font)
+    command = ["ffmpeg", "-v", "error", "-i", tmp_path / "plain.mkv", "-c", "copy", "-attach", tmp_path / "font.ttf"]
+    command += ["-metadata:s:t", "mimetype=application/x-truetype-font", tmp_path / "film.mkv"]
+    subprocess.run(command, check=True)
+    with_sound(probe(tmp_path / "film.mkv"), tmp_path / "made.mkv", RATE, 1)
+    assert font in (tmp_path / "made.mkv").read_bytes()
+
+
 @pytest.mark.parametrize("suffix", sorted(CONTAINERS.keys() - UNMARKED))
 def test_videos_say_what_they_were_separated_from(tmp_path: Path, suffix: str) -> None:
     write_audio(tmp_path / "sound.wav", np.zeros((1, RATE), np.float32), RATE)

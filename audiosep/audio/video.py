@@ -1,4 +1,4 @@
-"""Videos with other sound: the picture is copied, and with it subtitles, chapters and tags."""
+"""Videos with other sound: the picture is copied, and with it subtitles with their fonts, chapters and tags."""
 
 from __future__ import annotations
 
@@ -128,6 +128,7 @@ class VideoWriter:
         command = ["ffmpeg", "-v", "error", "-nostdin", "-y", *local_input(source.path)]
         command += ["-itsoffset", f"{start:.6f}", *local_input(self._sound.temporary)]
         command += ["-map", "0:V", "-map", "1:a:0", "-map", "0:s?"]
+        command += ["-map", "0:t?"] if container.muxer == "matroska" else []  # fonts of subtitles; no other holds them
         command += ["-map_metadata", "0", "-map_chapters", "0", "-c", "copy"]
         command += ["-c:a", container.codec_for(source), "-b:a", container.bitrate]
         command += ["-ar", str(rate)] if (rate := container.rate_for(self._rate)) else []
