@@ -572,6 +572,16 @@ def test_a_server_that_is_slow_or_away_is_told(client: Page, song: Path) -> None
     page.wait_for_function("document.querySelector('.studio-error').textContent.includes('are deleted')")
 
 
+def test_a_picture_that_was_not_fetched_is_asked_for_again(client: Page, song: Path) -> None:
+    page, views = client.page, "**/view/mix?*"
+    page.route(views, lambda route: route.abort())
+    with page.expect_request(views):
+        client.open(song)
+    page.unroute(views)
+    page.wait_for_function("document.querySelector('.studio').mixer.pictures.main?.view")
+    page.wait_for_function("document.querySelector('.studio-error').textContent === ''")
+
+
 def test_an_upload_is_cancelled_and_another_file_takes_its_place(client: Page, song: Path) -> None:
     page, held = client.page, []
     page.route("**/gradio_api/upload", lambda route: held.append(route))

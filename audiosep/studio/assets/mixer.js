@@ -100,9 +100,10 @@ class Mixer {
 
   async show(state) {
     const { recording } = state;
-    if (recording?.version !== this.recording?.version) await this.showRecording(recording);
+    if (recording?.version !== this.recording?.version) this.showRecording(recording);
     this.showJobs(state);
     if (!recording) return;
+    if (!this.pictures.main && (await this.pictures.open())) this.moved();
     if (state.heard && !this.heard) this.suggestions.show((this.heard = state.heard));
     this.tracks.keep([REST, ...state.tracks.map((track) => track.id)]);
     for (const track of state.tracks) await this.showTrack(track);
@@ -117,7 +118,7 @@ class Mixer {
     this.jobs.show([...(this.uploading ? [this.uploading.job] : []), ...state.running], state.waiting);
   }
 
-  async showRecording(recording) {
+  showRecording(recording) {
     this.player.close();
     this.tracks.clear();
     this.pictures.close();
@@ -140,7 +141,6 @@ class Mixer {
     this.timeline.open(recording.seconds);
     this.marking.select(null);
     this.tracks.add({ id: REST, name: "the rest", origin: "", start: 0, seconds: recording.seconds, spans: [] });
-    await this.pictures.open();
     this.moved();
   }
 

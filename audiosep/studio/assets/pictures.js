@@ -23,9 +23,12 @@ export class Pictures {
     this.main = null;
   }
 
+  // Fetches the picture of the recording; whether there is one: where not, it is asked for again with the next state.
   async open() {
     const track = { id: MIX, start: 0, seconds: this.timeline.total, spans: [] };
-    this.main = { track, detail: null, row: this.row, view: await this.#fetched(track) };
+    const view = await this.#fetched(track).catch(() => null);
+    if (view) this.main = { track, detail: null, row: this.row, view };
+    return view !== null;
   }
 
   // Fetches the picture of a track as it is now; whether there is one: it was removed meanwhile, or is asked for again
