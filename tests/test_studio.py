@@ -245,7 +245,12 @@ def test_the_token_opens_the_studio(make: Make) -> None:
     came = client.get(f"{page}?token=secret&theme=dark", follow_redirects=False)
     assert came.headers["location"] == f"{page}?theme=dark"
     assert "HttpOnly" in came.headers["set-cookie"]
+    assert "SameSite=lax" in came.headers["set-cookie"]  # a strict one would be kept back where another site leads here
     assert client.get(page).status_code == 200  # by the cookie
+    _, other = make(token="another")
+    assert other.get(f"{page}?token=another").status_code == 200
+    client.cookies.update(other.cookies)  # as of one host
+    assert client.get(page).status_code == 200
 
 
 def test_the_address_has_the_token_where_others_reach_it() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import secrets
 from collections.abc import Iterable
@@ -18,7 +19,6 @@ from audiosep.studio.studio_limits import Limits
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
-_COOKIE = "audiosep_studio"
 _FORM = 2**20  # bytes of a request around an uploaded file
 _SMALL = 2**16  # bytes of a request that is not counted, unless it is an upload, which counts for so many at least
 _UPLOAD = re.compile("/upload/*$")  # where Gradio takes files, which it keeps
@@ -117,9 +117,10 @@ class Guard:
         if given is not None and secrets.compare_digest(given.encode(), token.encode()):
             rest = urlencode([pair for pair in pairs if pair[0] != "token"])
             answer = RedirectResponse(f"{scope.get('root_path', '')}{scope['path']}{'?' if rest else ''}{rest}", 303)
-            answer.set_cookie(_COOKIE, token, httponly=True, samesite="strict")
+            # A strict one would not come with the visit that follows, where a link of another site brought the token.
+            answer.set_cookie(_cookie_name(token), token, httponly=True, samesite="lax")
             return answer
-        shown = [headers.get("authorization", "").removeprefix("Bearer "), _cookie(headers)]
+        shown = [headers.get("authorization", "").removeprefix("Bearer "), _cookie(headers, _cookie_name(token))]
         if any(secrets.compare_digest(one.encode(), token.encode()) for one in shown):
             return None
         return PlainTextResponse("this studio needs its token: open the address that it printed when it started", 401)
@@ -133,10 +134,15 @@ def _name(host: str) -> str:
         return ""
 
 
-def _cookie(headers: Headers) -> str:
+def _cookie_name(token: str) -> str:
+    """The name of the cookie: cookies are of a host, at another port of which another studio may listen."""
+    return f"audiosep_studio_{hashlib.sha256(token.encode()).hexdigest()[:16]}"
+
+
+def _cookie(headers: Headers, name: str) -> str:
     jar: SimpleCookie = SimpleCookie()
     try:
         jar.load(headers.get("cookie", ""))
     except CookieError:
         return ""
-    return jar[_COOKIE].value if _COOKIE in jar else ""
+    return jar[name].value if name in jar else ""
