@@ -352,6 +352,19 @@ def test_a_file_that_is_deleted_while_it_is_read_is_read_to_its_end(tmp_path: Pa
         assert sum(block.shape[1] for block in (first, *reader)) == 3 * 8000
 
 
+def test_further_samples_of_a_wav_file_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    first, second = noise(1, 8_000), noise(1, 16_000)
+    for name, x in (("first", first), ("second", second)):
+        soundfile.write(tmp_path / f"{name}.wav", x[0], RATE)
+    octets, further = ((tmp_path / f"{name}.wav").read_bytes() for name in ("first", "second"))
+    octets += further[further.index(b"data") :]
+    two = tmp_path / "two.wav"
+    two.write_bytes(octets[:4] + struct.pack("<I", len(octets) - 8) + octets[8:])
+    with caplog.at_level(logging.WARNING):
+        np.testing.assert_allclose(read_audio(two)[0], first, atol=2**-15)
+    assert "two.wav: 32008 bytes behind its end, at 0.18 s, are not read" in caplog.text
+
+
 def test_joined_files_are_read_to_the_end(tmp_path: Path) -> None:
     pytest.importorskip("av")
     for extension, tolerance in (("mp3", 5 * 1_152), ("ogg", 0)):

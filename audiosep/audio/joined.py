@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO
 
 from audiosep.audio.mpeg import mpeg_length
-from audiosep.audio.riff import is_chunk, stated_size, wav_header
+from audiosep.audio.riff import end_of_samples, is_chunk, stated_size, wav_header
 
 _BLOCK = 2**22  # bytes
 _FLAC = b"fLaC\0\0\0\x22"  # the marker and the header of the STREAMINFO block (RFC 9639)
@@ -43,7 +43,7 @@ def _end_of_first(path: Path, file: IO[bytes], head: bytes, size: int) -> int | 
         header = wav_header(path)
         if header is None or header.lost:
             return None
-        return _last_chunk(file, header.data + header.stated, min(header.end, size))
+        return end_of_samples(path) or _last_chunk(file, header.data + header.stated, min(header.end, size))
     if head[:4] == b"fLaC":
         return _find(file, _FLAC, len(_FLAC))
     if head[4:8] == b"ftyp":

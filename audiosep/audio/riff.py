@@ -109,6 +109,25 @@ def wav_header(path: Path) -> WavHeader | None:
     return None
 
 
+def end_of_samples(path: Path) -> int | None:
+    """Where the samples of a WAV file end that has more in a further chunk: a decoder reads one chunk alone.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The position; None of WAV files with one such chunk, and of other files.
+    """
+    with path.open("rb") as file:
+        head = file.read(12)
+        if head[:4] not in (b"RIFF", b"RF64") or head[8:] != b"WAVE":
+            return None
+        start, size = find_chunk(file, 12, b"data", "<4sI")
+        end = start + size + size % 2
+        further, _ = find_chunk(file, end, b"data", "<4sI") if size else (0, 0)
+    return end if further else None
+
+
 def _mask(form: bytes) -> int:
     """The speakers that a format chunk states, 0 for none."""
     return int.from_bytes(form[20:24], "little") if int.from_bytes(form[:2], "little") == _EXTENSIBLE else 0

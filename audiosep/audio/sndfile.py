@@ -15,7 +15,7 @@ from audiosep.audio.flac_frames import last_frame
 from audiosep.audio.info import AudioInfo, clean_tags, sndfile_depth
 from audiosep.audio.mpeg import MpegLength, mpeg_length
 from audiosep.audio.ogg import OggLinks, ogg_links, starts_before_zero
-from audiosep.audio.riff import WavHeader, stated_size, unclosed, w64_format, wav_header
+from audiosep.audio.riff import WavHeader, end_of_samples, stated_size, unclosed, w64_format, wav_header
 from audiosep.audio.samples import Array
 from audiosep.audio.source import Unreadable
 from audiosep.audio.speakers import USUAL, wave_order
@@ -58,7 +58,8 @@ class SoundFileSource:
         # mpg123 writes to standard error of a file of another size than the one that its header states.
         self._mpeg = mpeg = mpeg_length(path) if _may_be_mpeg(path) else None
         longer = mpeg is not None and not mpeg.scattered and mpeg.end < (1 - _GAPS / 2) * path.stat().st_size
-        self._file = _open(FileView(path, end=mpeg.end) if mpeg is not None and longer else path)
+        end = mpeg.end if mpeg is not None and longer else end_of_samples(path)
+        self._file = _open(path if end is None else FileView(path, end=end))
         try:
             self.info = self._describe()
             choose_track(self.info.tracks, track)
