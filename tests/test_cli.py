@@ -128,6 +128,7 @@ def test_version(run: Run) -> None:
         ("isolate", "did you mean 'separate'"),
         ("pyproject.toml", "audiosep separate"),
         ("x", "doctor"),
+        pytest.param(300 * "x", "doctor", id="longer than names of files are"),
         ("--quiet", "the verb comes first"),
     ],
 )
@@ -456,6 +457,7 @@ def test_a_file_whose_name_begins_with_a_dash_is_no_option(
         (("-f", "mp3", "--bitrate", "999"), "mp3 has 8 to 320 kbit/s, not 999 (--bitrate)"),
         (("--overlap", "1.5"), "--overlap must be a number of at least 0 and below 1, got 1.5"),
         (("--formt", "x"), "No such option"),
+        (("-" + 300 * "x",), "No such option: -x"),
     ],
 )
 @pytest.mark.parametrize("json_option", ["--json", "--json-lines"])

@@ -14,7 +14,6 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
-from pathlib import Path
 from typing import Any
 
 import audiosep
@@ -187,7 +186,7 @@ def _unknown(verb: str) -> str:
         hint = f"did you mean {close[0]!r}?"
     elif verb.startswith("-"):
         hint = "the verb comes first, then its options: audiosep VERB --help lists them"
-    elif verb and Path(verb).exists():
+    elif verb and os.path.exists(verb):  # noqa: PTH110  # Path.exists fails for long texts
         hint = f"to separate a file: audiosep separate {verb!r} QUERY"
     else:
         hint = f"the verbs are: {', '.join(VERBS)}"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import typer
@@ -101,7 +101,8 @@ def _check_dashes(command: Any, arguments: Sequence[str]) -> None:
         if not is_value and re.match(r"-[a-z]{3}", word) and close:
             raise InputError(f"there is no option {word.partition('=')[0]}: did you mean {' or '.join(close)}?")
         option = options.get(word)
-        if not is_value and option is None and re.match(r"-[^-]", word) and Path(word).exists():
+        # Path.exists fails for long texts.
+        if not is_value and option is None and re.match(r"-[^-]", word) and os.path.exists(word):  # noqa: PTH110
             raise InputError(
                 f"{word} is taken for options, as its name begins with a dash: write ./{word} for the file"
             )
