@@ -7,8 +7,10 @@ import json
 import numpy as np
 import pytest
 
+from audiosep.inference.options import Options
+from audiosep.output.output_options import OutputOptions
 from audiosep.query.query import Query
-from audiosep.query.work_digest import described
+from audiosep.query.work_digest import described, works_of
 
 RATE = 44100
 ONES, ZEROS = np.ones(8, np.float32), np.zeros(8, np.float32)
@@ -33,3 +35,12 @@ def test_an_example_is_described_alike_as_a_tuple_and_a_list_and_with_any_number
     found = [described(Query(audio=audio, name="d")) for audio in examples]
     assert found == [found[0]] * 4
     assert json.dumps(found)
+
+
+def test_the_quality_of_queries_changes_no_stem() -> None:
+    options = [Options(), Options(quality="best"), Options(shifts=1)]
+    stems, words = (
+        [works_of(targets, "m", OutputOptions(), one) for one in options] for targets in (["drums"], [Query("drums")])
+    )
+    assert [one == stems[0] for one in stems] == [True, True, False]
+    assert [one == words[0] for one in words] == [True, False, False]

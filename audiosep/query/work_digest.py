@@ -16,7 +16,8 @@ from audiosep.query.query import Query, fold_name, unique_names, with_rate
 
 # What changes samples and does not show in the name of a file.
 _OUTPUT = ("on_clip", "start", "end", "preview", "rate", "mono", "loudness", "bitrate", "track", "everywhere")
-_OPTIONS = ("overlap", "shifts", "stem_head", "quality")
+_OPTIONS_OF_STEMS = ("overlap", "shifts", "stem_head")
+_OPTIONS = (*_OPTIONS_OF_STEMS, "quality")
 
 
 def works_of(
@@ -36,7 +37,8 @@ def works_of(
     Returns:
         Name of the target -> 8 hexadecimal digits.
     """
-    about = [model, _differing(output, _OUTPUT), _differing(options, _OPTIONS)]
+    changing = _OPTIONS if any(isinstance(target, Query) for target in targets) else _OPTIONS_OF_STEMS
+    about = [model, _differing(output, _OUTPUT), _differing(options, changing)]
     names = unique_names([target.label if isinstance(target, Query) else target for target in targets])
     asked = [described(target) if isinstance(target, Query) else target for target in targets]
     return {name: _digest([*about, one])[:8] for name, one in zip(names, asked, strict=True)}
