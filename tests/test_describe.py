@@ -521,6 +521,7 @@ def test_the_verb_goes_on_where_it_was_stopped_and_replaces_nothing(
     assert main([*command, "--skip-existing"]) == 0
     assert main([*command, "--skip-existing", "--overwrite"]) == 2
     assert main(["describe", str(folder), "--skip-existing"]) == 2
+    assert main(["describe", str(folder), "--overwrite"]) == 2
 
 
 def test_the_verb_describes_a_part_in_a_strip_of_its_own(

@@ -84,6 +84,8 @@ REFUSED = [
     (["stems", "SONG", "--only", "Voice", "-m", "MINI"], 2, "did you mean 'vocals'?"),
     (["stems", "SONG", "--rest", "-m", "MINI"], 2, "name those to remove"),
     (["stems", "SONG", "--explain", "-m", "MINI"], 2, "stems have none"),
+    (["separate", "SONG", "piano", "--rest", "--no-residual"], 2, "--no-residual leaves it out"),
+    (["separate", "SONG", "drums", "--by-words", "--stems-model", "htdemucs"], 2, "--by-words takes no stems"),
 ]
 # Reads command lines, and writes the exit code of each, what it says, and the large packages that are loaded then.
 PROGRAM = """

@@ -409,6 +409,9 @@ def test_wrong_usage(tiny_folder: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert main(["live", "piano", "--stem", "bass", "-m", str(tiny_folder)]) == 2
     assert main(["live", "--stem", "bass", "--not", "dog", "-m", str(tiny_folder)]) == 2
     assert "--stem" in capsys.readouterr().err
+    for option in (["--realtime"], ["--encoding", "f32le"]):
+        assert main(["live", "piano", "--sound-card", "default", *option, "-m", str(tiny_folder)]) == 2
+        assert f"{option[0]} is for pipes" in capsys.readouterr().err
 
 
 def test_a_sound_card_from_the_command_line(

@@ -214,6 +214,10 @@ def test_the_command_line_takes_a_stems_model(
     assert code == 0, err
     assert json.loads(out)["model"] == "special"
     code, out, err = run("separate", song, "drums", "-o", tmp_path / "c", "--by-words", *options)
+    assert (code, "--by-words takes no stems" in err) == (2, True)
+    code, out, err = run(
+        "separate", song, "drums", "-o", tmp_path / "c", "--by-words", *options, "--stems-model", "none"
+    )
     assert (code, "by the stems" in err) == (0, False)
     code, _, err = run("stems", song, "--stems-model", "nowhere", "-o", tmp_path / "d")
     assert (code, "nowhere" in err) == (1, True)

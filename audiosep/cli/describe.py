@@ -268,9 +268,13 @@ def describe(
     queries = as_queries(sound) if sound else None
     part = OutputOptions(start=start, end=end)
     kinds = tuple(kind for kind, wanted in (("csv", table), ("labels", labels), ("srt", srt)) if wanted)
-    if (out is not None or skip_existing) and not kinds:
-        option = "--skip-existing" if out is None else "--out"
-        raise InputError(f"{option} is for the files that --csv, --labels and --srt write: name one of them")
+    for option, given_one in (
+        ("--out", out is not None),
+        ("--skip-existing", skip_existing),
+        ("--overwrite", overwrite),
+    ):
+        if given_one and not kinds:
+            raise InputError(f"{option} is for the files that --csv, --labels and --srt write: name one of them")
     if overwrite and skip_existing:
         raise InputError("--overwrite and --skip-existing exclude each other: choose one")
     folder = out or Path(_FOLDER)

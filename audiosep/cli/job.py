@@ -77,6 +77,7 @@ def run(
     job = replace(job, out=str(expand_home(job.out)))
     _check_out(inputs, queries, only, job)
     _check_ray(job, model)
+    _check_contradictions(job, by_words)
     output, options = replace(job.output, only=only), replace(job.options, stem_head=not by_words)
     job = replace(job, output=output, options=options)
     stems_model = _stems_model(job, queries, model)
@@ -250,6 +251,18 @@ def _check_ray(job: JobOptions, model: common.ModelOptions) -> None:
         raise InputError("--ray gives no explanations: explain one recording without it, or leave --explain out")
     if not job.ray and (job.workers is not None or job.cluster is not None):
         raise InputError("--workers and --cluster are for --ray: add it")
+
+
+def _check_contradictions(job: JobOptions, by_words: bool) -> None:
+    """Refuse options of which one leaves another nothing to do.
+
+    Raises:
+        InputError: names them.
+    """
+    if job.output.rest_only and not job.output.residual:
+        raise InputError("--rest writes what is left, and --no-residual leaves it out: give one of them")
+    if by_words and job.stems_model not in (None, common.NO_MODEL):
+        raise InputError("--by-words takes no stems, and --stems-model names their model: give one of them")
 
 
 def _here(work: _Job, plan: Plan | None, reporter: Reporter, terminal: Terminal) -> tuple[BatchReport, dict[str, Any]]:

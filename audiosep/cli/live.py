@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 app = common.application()
 
+_ENCODING = "s16le"  # of the pipes
+
 
 @app.command()
 @common.guarded
@@ -67,7 +69,7 @@ def live(
             parser=choice("s16le", "f32le"),
             help="Samples in the pipes: s16le or f32le.",
         ),
-    ] = "s16le",
+    ] = _ENCODING,
     realtime: Annotated[
         bool,
         typer.Option(
@@ -101,6 +103,9 @@ def live(
         raise InputError("name what to separate: one query, or one --stem")
     if stem is not None and negative:
         raise InputError("--not keeps sounds out of a query, and a stem has none: leave one of them out")
+    if sound_card is not None and (realtime or encoding != _ENCODING):
+        option = "--realtime" if realtime else "--encoding"
+        raise InputError(f"{option} is for pipes, and --sound-card takes their place: leave one of them out")
     terminal = Terminal()
     common.logs_to(terminal, verbose, quiet)
     separator = chosen.load()
