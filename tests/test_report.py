@@ -470,6 +470,11 @@ def test_listing_shows_every_set_and_baseline(capsys) -> None:
     shown = capsys.readouterr().out
     assert all(f"  {name}: " in shown for name in (*BASELINES, *READERS))
     assert "options: mixtures=200" in shown
+    assert main(["evaluate", "--list", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert [one["name"] for one in listed["sets"]] == list(READERS)
+    assert [one["name"] for one in listed["baselines"]] == list(BASELINES)
+    assert next(one for one in listed["sets"] if one["name"] == "manifest")["options"]["mixtures"] == 200
 
 
 def test_workers_get_their_share_of_the_cores(monkeypatch) -> None:

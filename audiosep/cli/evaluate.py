@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -80,7 +81,11 @@ def evaluate(
     from audiosep.output import spectrogram
 
     if listing:
-        print(_listing())
+        known = _known()
+        if as_json:
+            common.emit(known)
+        else:
+            print(_listing(known))
         return common.DONE
     if not model or not sets:
         raise InputError("say at least one --model and one --set; `audiosep evaluate --list` shows what there is")
@@ -143,19 +148,38 @@ def _report(
     return EvaluationReport(benchmarks, evaluated, results, settings, title)
 
 
-def _listing() -> str:
+def _known() -> dict[str, list[dict[str, Any]]]:
+    """The test sets, the baselines and the stem models that can be named."""
     from audiosep.evaluation.baselines import BASELINES, baseline_class
     from audiosep.evaluation.sets import READERS, options
     from audiosep.weights.stem_models import STEM_MODELS
 
+    return {
+        "sets": [
+            {
+                "name": name,
+                "title": reader.layout.title,
+                "options": options(name),
+                "layout": reader.layout.tree,
+                "owner": reader.layout.owner,
+            }
+            for name, reader in READERS.items()
+        ],
+        "baselines": [{"name": name, "about": baseline_class(name).about} for name in BASELINES],
+        "stem_models": [{"name": entry.name, "about": entry.description} for entry in STEM_MODELS],
+    }
+
+
+def _listing(known: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """All of `_known` as text."""
     lines = ["Test sets (--set NAME=PATH[,OPTION=VALUE...]):", ""]
-    for name, reader in READERS.items():
-        known = ", ".join(f"{key}={value}" for key, value in options(name).items())
-        lines += [f"  {name}: {reader.layout.title}" + (f"   options: {known}" if known else "")]
-        lines += [f"      {line}" for line in reader.layout.tree.splitlines()]
-        lines += [f"      from {reader.layout.owner}", ""]
+    for one in known["sets"]:
+        options = ", ".join(f"{key}={value}" for key, value in one["options"].items())
+        lines += [f"  {one['name']}: {one['title']}" + (f"   options: {options}" if options else "")]
+        lines += [f"      {line}" for line in one["layout"].splitlines()]
+        lines += [f"      from {one['owner']}", ""]
     lines += ["Baselines (--model NAME):", ""]
-    lines += [f"  {name}: {baseline_class(name).about}" for name in BASELINES]
+    lines += [f"  {one['name']}: {one['about']}" for one in known["baselines"]]
     lines += ["", "Published stem models (--model NAME, after `audiosep models download NAME`; all: networks):", ""]
-    lines += [f"  {entry.name}: {entry.description}" for entry in STEM_MODELS]
+    lines += [f"  {one['name']}: {one['about']}" for one in known["stem_models"]]
     return "\n".join(lines)
