@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import importlib.util
 import json
 import os
@@ -344,9 +345,10 @@ def test_a_worker_has_no_more_threads_than_the_machine_has_cpus(mini_folder: Pat
         torch.set_num_threads(before)
 
 
-def test_only_the_outputs_that_are_missing_are_made(
-    mini_folder: Path, tmp_path: Path, mixture: Mixture, one_thread: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def in_this_process(one_thread: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What workers of Ray would do is done here."""
+
     def outcomes(ray: Any, allocation: Any, settings: WorkerSettings, tasks: list[dict[str, Any]]) -> Iterator[Any]:
         worker = SeparationWorker(settings, 1)
         for task in tasks:
@@ -360,6 +362,11 @@ def test_only_the_outputs_that_are_missing_are_made(
     monkeypatch.setattr(jobs, "ray_session", lambda *_: contextlib.nullcontext(ray))
     monkeypatch.setattr(jobs, "_inspect", lambda ray, settings, allocation: inspect_model(settings))
     monkeypatch.setattr(jobs, "_outcomes", outcomes)
+
+
+def test_only_the_outputs_that_are_missing_are_made(
+    mini_folder: Path, tmp_path: Path, mixture: Mixture, in_this_process: None
+) -> None:
     write_audio(tmp_path / "song.wav", mixture(0.5, RATE, 1), RATE)
     out, output = tmp_path / "out", OutputOptions(skip_existing=True)
     options: dict[str, Any] = {"model": mini_folder, "device": "cpu", "output": output}
@@ -373,6 +380,31 @@ def test_only_the_outputs_that_are_missing_are_made(
     second = files(out)
     assert second.keys() == first.keys()
     assert [name for name in first if first[name] == second[name]] == ["song (piano).wav"]
+
+
+def test_a_folder_of_outputs_that_may_not_be_read_is_one_failure(
+    mini_folder: Path, tmp_path: Path, mixture: Mixture, in_this_process: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a/one.wav", "b/two.wav"):
+        (tmp_path / "in" / name).parent.mkdir(parents=True)
+        write_audio(tmp_path / "in" / name, mixture(0.2, RATE, 1), RATE)
+    out = tmp_path / "out"
+    options: dict[str, Any] = {"model": mini_folder, "device": "cpu", "output": OutputOptions(skip_existing=True)}
+    separate_with_ray(tmp_path / "in", "piano", out, **options).raise_for_failures()
+    shutil.rmtree(out / "b")
+    stat = os.stat
+
+    def refused(path: Any, *args: Any, **options: Any) -> os.stat_result:  # as without permissions; root has all
+        if isinstance(path, str | Path) and Path(path).parent == out / "a":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return stat(path, *args, **options)
+
+    monkeypatch.setattr(os, "stat", refused)
+    report = separate_with_ray(tmp_path / "in", "piano", out, **options)
+    assert [result.input.name for result in report.results] == ["two.wav"]
+    (error,) = report.failures.values()
+    assert isinstance(error, AudioError)
+    assert "Permission denied" in str(error)
 
 
 # ---- what is refused -------------------------------------------------------------------------------------------------

@@ -45,7 +45,7 @@ from audiosep.errors import AudioError, AudioSepError, Cancelled, ModelError
 from audiosep.inference.options import Engine, Options
 from audiosep.output.batch_report import BatchEvent, BatchReport, FileResult, FinishedFile, Watch
 from audiosep.output.output_options import OutputOptions
-from audiosep.output.plan import OutputPaths
+from audiosep.output.plan import OutputPaths, unseen
 from audiosep.output.readable import is_readable
 from audiosep.output.recordings import InputFile, find_recordings
 from audiosep.progress import Progress, says_stop
@@ -255,8 +255,8 @@ class _Run:
             try:
                 paths = plan.of(recording)
                 kept = plan.kept(recording.path, paths) if self._settings.output.skip_existing else frozenset()
-            except AudioSepError as error:
-                self._failures[recording.path] = error
+            except (AudioSepError, OSError) as error:
+                self._failures[recording.path] = unseen(error) if isinstance(error, OSError) else error
                 continue
             if kept is None:
                 shown = {name: self._shown / path.relative_to(folder) for name, path in paths.items()}

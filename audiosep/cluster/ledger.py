@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,7 @@ class Ledger:
         record = self._records.get((str(path), job))
         if record is None or record["source"] != file_state(path):
             return None
-        return record if all((self.folder / output).is_file() for output in record["outputs"].values()) else None
+        return record if self._has_outputs(record) else None
 
     def staging(self, name: str) -> Staging:
         """The staging of a recording.
@@ -79,15 +80,15 @@ class Ledger:
         for record in settled.values():
             self._add(record)
         new = {(record["input"], record["job"]) for record in results}
-        earlier = [
-            record
-            for key, record in self._records.items()
-            if key not in new and all((self.folder / output).is_file() for output in record["outputs"].values())
-        ]
+        earlier = [record for key, record in self._records.items() if key not in new and self._has_outputs(record)]
         document = {**document, "results": results, "failures": list(failures), "earlier": earlier}
         write_text(self.folder / REPORT, json.dumps(document, indent=2))
         for name in settled:
             self.staging(name).clear()
+
+    def _has_outputs(self, record: Record) -> bool:
+        """Whether all outputs of a record are there, in folders that may be read."""
+        return all(os.path.isfile(self.folder / output) for output in record["outputs"].values())  # noqa: PTH113
 
     def _settled(self) -> dict[str, Record]:
         """The records of `settle_all` without the activity of targets, which is long and needs no next run."""

@@ -128,8 +128,8 @@ def plan_batch(
         except AudioSepError as error:
             failures[recording.path] = error
             continue
-        except OSError as error:  # of a folder of outputs whose files this user may not see
-            failures[recording.path] = AudioError(f"{error.filename} ({error.strerror}): choose another folder")
+        except OSError as error:
+            failures[recording.path] = unseen(error)
             continue
         plan.tasks.append(FileTask(recording.path, outputs, labels, kept))
     if by_name := [one for one in plan.skipped if not all(map(paths.origin_of, one.outputs.values()))]:
@@ -279,6 +279,15 @@ class OutputPaths:
         if not self._output.skip_existing or output == STDOUT or (origin := self.origin_of(output)) is None:
             return False
         return self._fingerprint(recording) not in (None, origin.recording)
+
+
+def unseen(error: OSError) -> AudioError:
+    """What is wrong with a folder of outputs whose files this user may not see.
+
+    Args:
+        error: of the look for a file.
+    """
+    return AudioError(f"{error.filename} ({error.strerror}): choose another folder")
 
 
 def works_of_outputs(works: Mapping[str, str], targets: Sequence[str], outputs: Iterable[str]) -> dict[str, str]:
