@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -89,6 +90,29 @@ def test_films_of_one_name_have_labels_of_their_own(tmp_path: Path) -> None:
         ["x (dog).mp4", "x (without dog).mp4", "x (dog).txt"],
         ["x (2) (dog).mkv", "x (2) (without dog).mkv", "x (2) (dog).txt"],
     ]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX limits")
+def test_a_disk_that_fills_with_the_last_samples_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
+    # The limit on file sizes fails like a full disk, where samples that were kept in memory are written.
+    code = f"""
+import resource
+from pathlib import Path
+import numpy as np
+from audiosep.errors import AudioError
+from audiosep.output.files import Outputs
+folder = Path({str(tmp_path)!r})
+resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, 1_000))
+try:
+    with Outputs({{name: folder / f"{{name}}.wav" for name in "ab"}}, 48_000, 1) as outputs:
+        outputs.write({{name: np.zeros((1, 500), np.float32) for name in "ab"}})
+except AudioError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "samples cannot be written to the disk of the outputs ([Errno 27] File too large): free space" in done.stdout
+    assert done.stderr == ""
+    assert list(tmp_path.iterdir()) == []
 
 
 # ---- what is written -----------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,17 +41,29 @@ class SampleSpool:
         Raises:
             AudioError: the disk is full.
         """
-        try:
+        with _writing():
             self._file.write(np.ascontiguousarray(block.T, dtype=np.float32).data)
-        except OSError as error:
-            raise AudioError(f"samples cannot be written to the disk of the outputs ({error}): free space") from error
 
     def blocks(self) -> Iterator[Array]:
-        """All samples from the start, (rows, n) in each block."""
-        self._file.seek(0)
+        """All samples from the start, (rows, n) in each block.
+
+        Raises:
+            AudioError: the disk is full.
+        """
+        with _writing():  # what is still in memory goes to the disk
+            self._file.seek(0)
         while data := self._file.read(_BLOCK * self._rows * 4):
             yield np.frombuffer(data, np.float32).reshape(-1, self._rows).T
 
     def close(self) -> None:
         """Delete the samples. Idempotent."""
-        self._file.close()
+        with contextlib.suppress(OSError):  # on a full disk, for data that is not wanted any more
+            self._file.close()
+
+
+@contextlib.contextmanager
+def _writing() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise AudioError(f"samples cannot be written to the disk of the outputs ({error}): free space") from error
