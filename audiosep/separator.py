@@ -560,10 +560,13 @@ class Separator:
             Cancelled: as `separate_files`.
         """
         check_jobs(jobs, self.device.type)
-        if not plan.tasks:  # there is no recording that spans could be of
-            plan.remove_leftovers()
-            return plan.report()
-        read = None if queries is None else parts_of_plan(plan, as_queries(queries), output.track)
+        read = None
+        if queries is not None:
+            items = as_queries(queries)
+            if not plan.tasks and any(query.anchored for query in items):  # no recording has the spans
+                plan.remove_leftovers()
+                return plan.report()
+            read = parts_of_plan(plan, items, output.track)
         request = self._request(queries, None, options, files=True, read=read)
         if isinstance(encoder := self.encoder, Releasable):
             encoder.release()  # its queries are embedded, and some are larger than the model

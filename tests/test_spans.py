@@ -106,6 +106,13 @@ def test_spans_are_no_error_where_nothing_is_left_to_do(separator: Separator, mi
     assert list(missing.failures) == [tmp_path / "none.wav"]
 
 
+def test_queries_that_cannot_be_asked_are_refused_where_nothing_is_left_to_do(
+    separator: Separator, tmp_path: Path
+) -> None:
+    with pytest.raises(QueryError, match="16 numbers"):
+        separator.separate_files([], Query(embedding=[1.0, 2.0]), tmp_path)
+
+
 def test_spans_that_cannot_be_heard_are_refused(separator: Separator, mixture: Mixture, tmp_path: Path) -> None:
     mix = mixture(2.0, 16000, 1)
     mix[:, 16000:] = 0
