@@ -718,6 +718,15 @@ def test_a_text_too_long_for_a_name_is_a_query() -> None:
     assert split(["a.wav", 100 * "very long "], False) == (["a.wav"], [100 * "very long "])
 
 
+@pytest.mark.parametrize(
+    "words",
+    [("data", "check"), ("data", "build", "-o", "m.jsonl"), ("listen", "make"), ("models", "info"), ("finetune",)],
+)
+def test_a_path_too_long_for_a_name_is_told(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([*words, 300 * "x"]) == 2
+    assert "no file has a name as long as 'xxxx" in capsys.readouterr().err
+
+
 def test_a_list_of_inputs_with_other_line_breaks_and_a_byte_order_mark(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_bytes("\ufeffa.wav\r\nb\u2028c.wav\r\n\r\n".encode())
     assert read_inputs(tmp_path / "list.txt") == [str(tmp_path / "a.wav"), str(tmp_path / "b\u2028c.wav")]

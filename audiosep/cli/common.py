@@ -49,6 +49,7 @@ _ARGUMENT = re.compile(
     r"|start|steps|threads|weight|workers)(?= must )"
 )
 _RECENT = 64  # warnings that are not repeated; a server runs for long
+_SHOWN = 40  # characters of a name that is too long
 _NOT_WRITTEN = (errno.ENOSPC, errno.EPIPE, errno.EIO)
 
 Model = Annotated[str, typer.Option("--model", "-m", metavar="NAME", help="Name, folder or hub id of the model.")]
@@ -234,6 +235,8 @@ def guarded(verb: Verb) -> Callable[..., None]:
         except AudioSepError as error:
             code = report(error, write)
         except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:  # wherever a file was looked for
+                raise typer.Exit(report(_too_long(error), write)) from None
             if error.errno not in _NOT_WRITTEN or error.filename is not None:  # of a file, not of standard output
                 raise
             discard_output()
@@ -244,6 +247,12 @@ def guarded(verb: Verb) -> Callable[..., None]:
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # what typer makes the options of
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return run
+
+
+def _too_long(error: OSError) -> InputError:
+    name = str(error.filename)
+    shown = name if len(name) <= _SHOWN else f"{name[:_SHOWN]}..."
+    return InputError(f"no file has a name as long as {shown!r}: give the path of one, and choose shorter names")
 
 
 def _options_of(group: type[Any]) -> list[inspect.Parameter]:
