@@ -135,11 +135,12 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=16)
     parser.add_argument("--requests", type=int, default=1000)
     parser.add_argument("--heaps", type=int, help="that all threads share, as those of the studio and the service do")
+    parser.add_argument("--precision", default="auto", help="of the layers [%(default)s]")
     given = parser.parse_args()
     if given.heaps is not None:
         share_heaps(given.heaps)
     torch.set_num_threads(1)
-    separator = load(given.model, "cpu")
+    separator = load(given.model, "cpu", given.precision)
     before = resident_set()
     found = stress(separator, given.threads, given.requests)
     separator.close()
