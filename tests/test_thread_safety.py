@@ -79,8 +79,8 @@ def test_a_query_gives_the_same_bytes_alone_beside_others_and_in_any_order() -> 
 @pytest.mark.slow
 @pytest.mark.skipif(not catalogue.installed("mini"), reason="this checkout has no weights")
 def test_many_requests_of_sixteen_threads_are_right_and_leave_nothing() -> None:
-    # As the studio shares its heaps, in a process of its own, and in fp32: in bf16 something of the layers stays with
-    # every request (docs/bench.md).
+    # As the studio shares its heaps, in a process of its own, and in fp32: in bf16 the heaps still grow after so few
+    # requests, of memory that is free within them (docs/bench.md).
     words = ["--threads", "16", "--requests", "96", "--heaps", "2", "--precision", "fp32"]
     command = [sys.executable, "-m", "research.stress", *words]
     done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=True)

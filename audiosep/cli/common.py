@@ -236,12 +236,13 @@ def guarded(verb: Verb) -> Callable[..., None]:
             code = report(error, write)
         except OSError as error:
             if error.errno == errno.ENAMETOOLONG:  # wherever a file was looked for
-                raise typer.Exit(report(_too_long(error), write)) from None
-            if error.errno not in _NOT_WRITTEN or error.filename is not None:  # of a file, not of standard output
+                code = report(_too_long(error), write)
+            elif error.errno in _NOT_WRITTEN and error.filename is None:  # standard output, not a file
+                discard_output()
+                closed = isinstance(error, BrokenPipeError)  # as by `| head`, which has all that it wants
+                code = FAILED if closed else report(_not_written(error), None)
+            else:
                 raise
-            discard_output()
-            closed = isinstance(error, BrokenPipeError)  # as by `| head`, which has all that it wants
-            code = FAILED if closed else report(_not_written(error), None)
         raise typer.Exit(code or DONE)
 
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # what typer makes the options of

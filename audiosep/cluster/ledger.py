@@ -87,7 +87,8 @@ class Ledger:
             self.staging(name).clear()
 
     def _has_outputs(self, record: Record) -> bool:
-        """Whether all outputs of a record are there, in folders that may be read."""
+        """Whether all outputs of a record are there."""
+        # Not Path.is_file, which raises where a folder may not be read.
         return all(os.path.isfile(self.folder / output) for output in record["outputs"].values())  # noqa: PTH113
 
     def _settled(self) -> dict[str, Record]:
