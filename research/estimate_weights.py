@@ -124,8 +124,8 @@ def compared(separator: Separator, mix: Tensor, target: Tensor, text: str) -> Co
 
 
 def _waveform(model: Hybrid, run: Decoded, mix: Tensor) -> Tensor:
-    """(1, samples): an estimate, without the weight of its presence."""
-    mask = model.bands.expand(model.config.mask_floor + (1 - model.config.mask_floor) * run.mask)
+    """(1, samples): an estimate, without floor and the weight of its presence."""
+    mask = model.bands.expand(run.mask)
     return istft(mask * stft(mix[None], model.n_fft, model.hop), model.n_fft, model.hop, len(mix))
 
 

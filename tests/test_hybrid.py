@@ -21,9 +21,9 @@ from audiosep.models.hybrid import Hybrid
 from audiosep.models.hybrid_config import HybridConfig
 from audiosep.models.listener import Listener, ListenerConfig
 from audiosep.models.mask_model import Masks
-from audiosep.models.masks import share_out
+from audiosep.models.masks import share_out, undecided
 from audiosep.models.refinement import Decode, Decoded, Hear
-from audiosep.models.stft import istft, power, stft
+from audiosep.models.stft import istft, mean_power_of, power, stft
 from audiosep.separator import Separator
 from audiosep.training.engine.dead_channels import DeadChannels
 from audiosep.training.engine.warm_start import warm_start
@@ -377,13 +377,19 @@ def test_modulation_weights_are_stacked_for_scale_and_shift_of_both_norms(model:
     assert model.stacked("attention.weight") == 1
 
 
-def test_mask_floor_lets_a_share_of_the_mixture_through(model: Hybrid) -> None:
+def test_mask_floor_lets_as_much_of_the_mixture_through_as_masks_are_undecided(model: Hybrid) -> None:
     other = Hybrid(dataclasses.replace(SMALL, mask_floor=0.25)).eval()
     other.load_state_dict(model.state_dict())
     mix, queries = mixture(), embedding(2)
     with torch.no_grad():
         plain, lifted = model(mix, queries).waveforms, other(mix, queries).waveforms
-        torch.testing.assert_close(lifted, 0.75 * plain + 0.25 * mix[:, None], atol=1e-5, rtol=1e-4)
+        features = model.encode(model.energies(mean_power_of(mix, model.n_fft, model.hop)))
+        owner = torch.tensor([0, 0, 1, 1])
+        decoded = model.decode(features, queries.repeat(2, 1), torch.zeros(4, 16), owner)
+        doubt = undecided(decoded.mask, features.energies[owner])
+        assert 0.05 < doubt.min() < doubt.max() < 0.95
+        floor = 0.25 * doubt.reshape(2, 2, 1, 1)
+        torch.testing.assert_close(lifted, (1 - floor) * plain + floor * mix[:, None], atol=1e-5, rtol=1e-4)
         assert torch.equal(model.stems(mix).waveforms, other.stems(mix).waveforms)
 
 
@@ -402,11 +408,23 @@ def test_masks_are_weighted_by_the_presence(model: Hybrid, power: float) -> None
         Hybrid(dataclasses.replace(SMALL, presence_exponent=-power))
 
 
-def test_share_out_sums_to_one_and_keeps_complete_masks() -> None:
-    masks = torch.rand(2, 4, 6, 5)
-    assert torch.allclose(share_out(masks).sum(1), torch.ones(2, 6, 5), atol=1e-5)
-    complete = masks / masks.sum(1, keepdim=True)
-    assert torch.allclose(share_out(complete), complete, atol=1e-5)
+def test_share_out_sums_to_one_and_keeps_masks_that_are_decided() -> None:
+    masks, energies = torch.rand(2, 4, 6, 5), torch.rand(2, 6, 5)
+    assert torch.allclose(share_out(masks, energies).sum(1), torch.ones(2, 6, 5), atol=1e-5)
+    decided = torch.nn.functional.one_hot(torch.randint(4, (2, 6, 5)), 4).permute(0, 3, 1, 2).float()
+    assert torch.allclose(share_out(decided, energies), decided, atol=1e-5)
+
+
+def test_share_out_raises_the_masks_of_a_stem_that_is_undecided() -> None:
+    sure, unsure = torch.tensor([1.0, 1.0, 0.02, 0.02]), torch.full((4,), 0.3)
+    masks = torch.stack([sure, unsure])[None, :, :, None].expand(1, 2, 4, 3)
+    shares = share_out(masks, torch.ones(1, 4, 3))
+    before = masks + (1 - masks.sum(1, keepdim=True)) * masks**2 / (masks**2).sum(1, keepdim=True)
+    assert (shares[:, 1] > before[:, 1]).all()
+    raised = 0.3 ** (1 - 0.25 * 0.7)
+    softer = 0.02 ** (1 - 0.25 * float(undecided(masks[:, 0], torch.ones(1, 4, 3))))
+    rest = (1 - raised - softer) * raised**2 / (raised**2 + softer**2)
+    assert shares[0, 1, 3, 0].item() == pytest.approx(raised + rest, rel=1e-4)
 
 
 def test_silence_gives_silence(model: Hybrid) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from audiosep.models.estimates import decode_mixed, joined, mean_of, parted, refined_all, similarity_score, swapped
+from audiosep.models.masks import undecided
 from audiosep.models.refinement import Decoded, Heard, decode_refined, of_owners, refined_query
 
 A, B, C = torch.eye(8)[:3]
@@ -76,7 +78,8 @@ def test_further_refinements_of_a_mix_follow_each_other() -> None:
     last = decode_mixed(decoder, decoder.all, by_level, lambda run: torch.zeros(1), 2)
     assert [round(float(run.mask.mean()), 3) for run in decoder.given if run is not None] == [0.1, 0.9, 0.2]
     assert last.presence is decoder.runs[3].presence
-    assert float(last.mask.mean()) == pytest.approx((0.1 + 0.2 + 0.3 + 0.4) / 4)
+    less = math.exp(-1)  # what the run counts that begins with the swapped estimate, the third
+    assert float(last.mask.mean()) == pytest.approx((0.1 + 0.2 + 0.3 * less + 0.4) / (3 + less))
 
 
 def test_every_first_estimate_is_refined_before_one_is_chosen() -> None:
@@ -142,10 +145,11 @@ def test_masks_count_by_how_much_more_their_estimate_is_like_the_query_than_thei
         return decode_mixed(decoder, decoder.all, by_level, score, 1)
 
     assert float(mixed(1e-4).mask.mean()) == pytest.approx(0.4)
-    assert float(mixed(1e4).mask.mean()) == pytest.approx((0.1 + 0.2 + 0.4) / 3, rel=1e-3)
+    even = (0.1 + 0.2 + 0.4 * math.exp(-1)) / (2 + math.exp(-1))  # of the swapped estimate less is expected
+    assert float(mixed(1e4).mask.mean()) == pytest.approx(even, rel=1e-3)
     assert float(mixed(1e-4, B).mask.mean()) == pytest.approx((0.1 + 0.2) / 2)
     half = float(mixed(0.5).mask.mean())
-    assert 0.4 > half > (0.1 + 0.2 + 0.4) / 3
+    assert 0.4 > half > even
     assert mixed(0.5).presence is runs[1].presence  # of the last refinement, not of the swapped run
 
 
@@ -154,6 +158,17 @@ def test_a_query_moves_towards_the_estimate_and_keeps_the_residual_out() -> None
     positive, negative = refined_query(decoded(0.2, C), by_level, energies, A[None], nothing)
     torch.testing.assert_close(positive[0], (A + C) / 2**0.5)
     torch.testing.assert_close(negative[0], 0.8 * A)  # by_level(1 - mask), as loud as it is
+
+
+def test_masks_are_undecided_as_far_as_they_take_energy_in_part() -> None:
+    energies = torch.ones(3, 4, FRAMES)
+    energies[2, 2:] = 0
+    masks = torch.stack([torch.eye(4)[:, :1].expand(4, FRAMES), torch.full((4, FRAMES), 0.3), torch.zeros(4, FRAMES)])
+    masks[2] = torch.tensor([1.0, 0.5, 0.2, 0.2])[:, None]  # the last two take what has no energy
+    torch.testing.assert_close(undecided(masks, energies), torch.tensor([0.0, 0.7, 0.25 / 1.5]))
+    torch.testing.assert_close(undecided(masks, 1e-6 * energies), undecided(masks, energies), rtol=1e-3, atol=1e-4)
+    assert undecided(torch.full((1, 4, FRAMES), 1.1), energies[:1]).item() == 0  # louder than the mixture
+    assert undecided(masks[:1], 0 * energies[:1]).item() == 0
 
 
 def test_an_estimate_that_seems_absent_refines_nothing() -> None:

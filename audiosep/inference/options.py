@@ -33,8 +33,8 @@ class Options:
             queries name one. False: never. What is left to words takes the mask of the model's own stem as one more
             estimate, unless this is False.
         quality: how much is computed for a text query, see docs/recall.md: an estimate and what it leaves (fast), also
-            what is left without another sound that is heard (balanced), or without three (best). Other queries, stems,
-            live streams and models that mix no ways do not differ.
+            what is left without another sound that is heard (balanced), or without each of two, and all of them refined
+            once more (best). Other queries, stems, live streams and models that mix no ways do not differ.
 
     Raises:
         InputError: a value out of range or of another type.

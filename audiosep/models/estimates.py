@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 DecodeAll = Callable[[Sequence[Decoded]], list[Decoded]]
 """A run of the decoder after each of some runs, all at once; what is heard in what they leave is known."""
 
+_SWAPPED = 1.0  # in logits, by how much less often the estimate is right that begins with the swapped one
+
 Score = Callable[[Decoded], Tensor]
 """A run -> (queries,), how well its estimate fits the query."""
 
@@ -70,10 +72,11 @@ class MixtureQueries:
         if self.network.config.mix_temperature is None:
             return self._refined(), None
         runs = self.estimates(ways)
-        return mean_of(runs, ways.score, like=runs[0])
+        mean, weights = mean_of(runs, ways.score, like=runs[0])
+        return mean, weights.unflatten(1, (-1, len(ways.names))).sum(1)
 
     def estimates(self, ways: Ways) -> list[Decoded]:
-        """The estimates that `estimate_by_ways` compares, in the order of `Ways.names`.
+        """The estimates that `estimate_by_ways` compares, in the order of `Ways.names`, and again if `Ways.twice`.
 
         Of each it is known what the listener hears in what it leaves.
         """
@@ -82,7 +85,10 @@ class MixtureQueries:
             first.insert(1, swapped(first[0]))
         else:
             kept = first[1:]
-        return [*refined_all(self.decode_all, self.network.config.refinements, first), *kept]
+        refined = refined_all(self.decode_all, self.network.config.refinements, first)
+        if ways.twice:
+            kept = [*kept, *self.decode_all(refined), *kept]
+        return [*refined, *kept]
 
     def first_estimates(self, ways: Ways) -> list[Decoded]:
         """The estimate of the query and those of its ways, but for what the first leaves, without refinements."""
@@ -98,7 +104,8 @@ class MixtureQueries:
         own, *without = masks.chunk(len(queries))
         estimates = [own, *map(residual_mask, without)]
         if ways.stem is not None:
-            estimates.append(share_out(network.decode_stems(features))[:, network.stem_names.index(ways.stem)])
+            stems = share_out(network.decode_stems(features), features.energies)
+            estimates.append(stems[:, network.stem_names.index(ways.stem)])
         count = len(estimates)
         energies = of_owners(features.energies, owner.repeat(count))
         similarities = similarity[: len(query)].repeat(count, 1, 1, 1)
@@ -141,7 +148,8 @@ def decode_mixed(decode: Decode, decode_all: DecodeAll, hear: Hear, score: Score
     """The last run of the decoder, with a weighted mean of the masks of all runs and of one more.
 
     Of two sounds the first estimate may be the wrong one, and refining it would make that worse. So the decoder also
-    runs as if the first estimate and its residual had been swapped. Masks are weighted by a softmax of their scores.
+    runs as if the first estimate and its residual had been swapped. Masks are weighted by a softmax of their scores,
+    less `_SWAPPED` for that run.
 
     Args:
         decode: one run of the decoder.
@@ -156,7 +164,7 @@ def decode_mixed(decode: Decode, decode_all: DecodeAll, hear: Hear, score: Score
     runs = [first, refined]
     for _ in range(refinements - 1):
         runs.append(decode(runs[-1]))
-    return mean_of([*runs, other], score, like=runs[-1])[0]
+    return mean_of([*runs, other], lambda run: score(run) - _SWAPPED * (run is other), like=runs[-1])[0]
 
 
 def refined_all(decode_all: DecodeAll, refinements: int, first: Sequence[Decoded]) -> list[Decoded]:

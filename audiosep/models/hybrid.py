@@ -28,7 +28,7 @@ from audiosep.models.film import Condition, FilmNorm
 from audiosep.models.hybrid_config import HybridConfig
 from audiosep.models.interpolation import interpolated
 from audiosep.models.mask_model import MaskModel, Masks, query_groups
-from audiosep.models.masks import real_mask, share_out
+from audiosep.models.masks import real_mask, share_out, undecided
 from audiosep.models.presence import presence_inputs
 from audiosep.models.query_ways import Ways
 from audiosep.models.refinement import Decoded, Heard, decode_refined, of_owners, refined_query
@@ -142,7 +142,7 @@ class Hybrid(MaskModel):
                 decoded = queries.estimate()
             else:
                 decoded, weights = queries.estimate_by_ways(way)
-            mask = self.applied_mask(decoded)
+            mask = self.applied_mask(decoded, of_owners(features.energies, owner))
             if way is None:
                 scale, shift = self.config.presence_calibration
                 presence = torch.sigmoid(scale * decoded.presence.float() + shift)
@@ -155,7 +155,8 @@ class Hybrid(MaskModel):
 
     def stem_masks(self, power: Tensor) -> Masks:
         """See `MaskModel.stem_masks`."""
-        return Masks(share_out(self.decode_stems(self.encode(self.energies(power)))), bands=self.bands)
+        features = self.encode(self.energies(power))
+        return Masks(share_out(self.decode_stems(features), features.energies), bands=self.bands)
 
     def quick(self) -> Hybrid:
         """The same weights without refinements."""
@@ -165,11 +166,17 @@ class Hybrid(MaskModel):
         once.config = replace(self.config, refinements=0, mix_temperature=None)
         return once
 
-    def applied_mask(self, decoded: Decoded) -> Tensor:
-        """(queries, bands, frames): the mask of the last run above its floor, weighted by the network's presence."""
+    def applied_mask(self, decoded: Decoded, energies: Tensor) -> Tensor:
+        """(queries, bands, frames): the mask of the last run above its floor, weighted by the network's presence.
+
+        Args:
+            decoded: of queries.
+            energies: (queries, bands, frames) of their mixtures.
+        """
         mask = decoded.mask
         if self.config.mask_floor:
-            mask = self.config.mask_floor + (1 - self.config.mask_floor) * mask
+            floor = self.config.mask_floor * undecided(mask, energies)[:, None, None]
+            mask = floor + (1 - floor) * mask
         if self.config.presence_exponent:
             presence = torch.sigmoid(decoded.presence.float())
             mask = mask * presence.pow(self.config.presence_exponent)[:, None, None]

@@ -36,8 +36,9 @@ class HybridConfig:
             0 leaves them as they are.
         presence_calibration: scale and shift of the logits of the presence that users get, so that what is said agrees
             with what holds (`python -m research.presence_calibration`). Masks and refinements take it as it is.
-        mask_floor: smallest mask of a query at inference, an amplitude. As in spectral subtraction (Berouti et al.,
-            1979) it covers musical noise; where a mask took the wrong sound, it keeps a little of the right one.
+        mask_floor: at inference, masks of queries are at least this amplitude times how undecided they are
+            (`models.masks.undecided`). As in spectral subtraction (Berouti et al., 1979) a floor covers musical
+            noise; where a mask took the wrong sound, it keeps a little of the right one. A sure mask needs none.
         window: samples of an inference window.
         context: samples at each side of a window that are computed for context only.
     """
@@ -59,7 +60,7 @@ class HybridConfig:
     mix_temperature: float | None = 1 / 6
     presence_exponent: float = 2.0
     presence_calibration: tuple[float, float] = (1.0, 0.0)
-    mask_floor: float = 0.04
+    mask_floor: float = 0.1
     window: int = 639 * 512
     context: int = 32 * 512
 

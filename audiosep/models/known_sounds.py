@@ -119,7 +119,7 @@ class Beside:
 
     Attributes:
         others: (sounds,), which are other sounds than the queried one.
-        most: how many are taken away, 1 to 3.
+        most: how many are taken away, 1 or 2.
     """
 
     others: Tensor

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from audiosep.models.refinement import TINY
+from audiosep.models.masks import TINY
 
 
 def presence_inputs(mask: Tensor, energies: Tensor, similarity: Tensor | None, likeness: Tensor | None) -> Tensor:

@@ -8,7 +8,7 @@ averaged with a softmax of these scores. Where the words name a stem, its mask i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ from audiosep.models.refinement import Decoded
 # How much each part of `Ways.evidence` says for an estimate, in the softmax that weighs masks: fitted to the SI-SDR of
 # groups a, b and g of the validation recipe (`python -m research.estimate_weights`).
 WEIGHTS = 0.87, 12.16, 2.78, 0.90
-_CLEAREST = ("the clearest", "the second clearest", "the third clearest")
+_CLEAREST = ("the clearest", "the second clearest")
 
 
 @dataclass(frozen=True)
@@ -31,17 +31,19 @@ class Ways:
         among: the sound among those that are known.
         beside: known sounds that are taken away for further estimates; None for none.
         stem: stem of songs that the query names: its mask is an estimate, and what others leave is none; None for none.
+        twice: whether estimates are also compared after one more refinement.
     """
 
     sound: Tensor
     among: Among
     beside: Beside | None = None
     stem: str | None = None
+    twice: bool = False
 
     def to(self, device: torch.device) -> Ways:
         """The same on a device."""
         beside = None if self.beside is None else self.beside.to(device)
-        return Ways(self.sound.to(device), self.among.to(device), beside, self.stem)
+        return replace(self, sound=self.sound.to(device), among=self.among.to(device), beside=beside)
 
     @property
     def names(self) -> tuple[str, ...]:

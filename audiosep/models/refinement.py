@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-TINY = 1e-10  # far below the energy of silence in 16 bits
+from audiosep.models.masks import TINY
 
 
 @dataclass

@@ -41,7 +41,7 @@ _TAG_TEMPERATURE = 0.06  # of the softmax over the names of tags
 _UNKNOWN = 0.05  # largest share of a tag in a text that no tag means; "other" has 0.03
 _PROFILE = 0.3  # how much the tags of the recordings count beside the names of tags
 _NEGLIGIBLE = 0.001  # share below which a label is not listed
-_BESIDE = {"fast": 0, "balanced": 1, "best": 3}  # sounds that are taken away, one at a time, at a quality
+_BESIDE = {"fast": 0, "balanced": 1, "best": 2}  # sounds that are taken away, one at a time, at a quality
 # Another sound is one that is as unlike the queried one by its name, by its recordings, and by its tags.
 _OTHER_TEXT, _OTHER_RECORDINGS, _OTHER_TAGS = 0.55, 0.75, 0.5
 
@@ -96,7 +96,7 @@ class Recalled:
         beside = self.prototypes.beside(self, 0 if stem else _BESIDE[quality])
         # A name of the user's own may say nothing; a word chooses better than the recordings of its labels do.
         sound = self.query if self.own else self.text
-        return Ways(sound, among, beside, stem)
+        return Ways(sound, among, beside, stem, twice=quality == "best" and stem is None)
 
 
 @dataclass(frozen=True)
